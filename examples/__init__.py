@@ -1,0 +1,1 @@
+"""Worked examples for fastloss, each one a script that also runs as a module."""

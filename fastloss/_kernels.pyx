@@ -1,0 +1,431 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
+"""The one crossing between Python and C: pointers, types, and work shared out over threads.
+
+Callers (the modules beside this one) have checked every argument. OpenMP lives here and nowhere else. Rows are
+shared out in small dynamic pieces, because in a training loop another library's threads may still be spinning on
+some of the cores; no result depends on who did what, since every piece leaves its own partial sum and these are
+added in order.
+"""
+
+import os
+
+from cython.parallel cimport prange, threadid
+from libc.stdint cimport int64_t, uintptr_t
+from libc.stdlib cimport free, malloc
+from libc.string cimport memset
+
+cimport numpy as cnp
+
+cnp.import_array()
+
+cdef extern from "kernels.h" nogil:
+    enum:
+        FL_FLOAT32
+        FL_FLOAT64
+        FL_FLOAT16
+        FL_BFLOAT16
+        FL_CROSS_ENTROPY
+        FL_SOFTMAX
+        FL_LOG_SOFTMAX
+        FL_LOGSUMEXP
+        FL_BLOCK
+        FL_SHORT_ROW
+        FL_LANES
+        FL_MAX_DIMS
+
+    struct fl_array:
+        char *data
+        int dtype, ndim
+        ptrdiff_t itemsize, class_stride
+        ptrdiff_t shape[FL_MAX_DIMS]
+        ptrdiff_t stride[FL_MAX_DIMS]
+
+    struct fl_softmax_job:
+        int operation, accumulate
+        ptrdiff_t rows, classes
+        fl_array input, output, probabilities
+        const int64_t *target
+        int has_ignore_index
+        int64_t ignore_index
+        const double *class_weight
+        const double *sample_weight
+        const double *grad_output
+        double grad_scale, label_smoothing, z_loss, softcap, temperature
+        double *row_loss
+
+    struct fl_softmax_row:
+        double loss
+
+    struct fl_softmax_kernels:
+        ptrdiff_t (*scratch_bytes)(const fl_softmax_job *) noexcept nogil
+        double (*rows)(const fl_softmax_job *, ptrdiff_t, ptrdiff_t, void *) noexcept nogil
+        int (*row_start)(const fl_softmax_job *, fl_softmax_row *, ptrdiff_t, void *) noexcept nogil
+        void (*row_max)(const fl_softmax_job *, fl_softmax_row *, ptrdiff_t) noexcept nogil
+        void (*row_choose)(const fl_softmax_job *, fl_softmax_row *) noexcept nogil
+        void (*row_sum)(const fl_softmax_job *, fl_softmax_row *, ptrdiff_t) noexcept nogil
+        void (*row_settle)(const fl_softmax_job *, fl_softmax_row *) noexcept nogil
+        void (*row_finish)(const fl_softmax_job *, fl_softmax_row *, ptrdiff_t) noexcept nogil
+
+    struct fl_kernels:
+        const char *name
+        fl_softmax_kernels softmax_f32, softmax_f64
+        double (*nll_rows)(const fl_softmax_job *, ptrdiff_t, ptrdiff_t) noexcept nogil
+        double (*survey)(const fl_softmax_job *, ptrdiff_t, ptrdiff_t, ptrdiff_t *) noexcept nogil
+        void (*exp_f32)(const float *, float *, ptrdiff_t) noexcept nogil
+        void (*exp_f64)(const double *, double *, ptrdiff_t) noexcept nogil
+        void (*log1p_f64)(const double *, double *, ptrdiff_t) noexcept nogil
+        void (*tanh_f64)(const double *, double *, ptrdiff_t) noexcept nogil
+        void (*sech_squared_f64)(const double *, double *, ptrdiff_t) noexcept nogil
+
+    int fl_machine_level()
+    const fl_kernels *fl_kernels_of_level(int)
+
+cdef extern from *:
+    """
+    #ifdef _OPENMP
+    #include <omp.h>
+    #define FL_OPENMP_DATE _OPENMP
+    #else
+    #define FL_OPENMP_DATE 0
+    #endif
+    #if defined(__clang__)
+    #define FL_COMPILER "clang " __clang_version__
+    #elif defined(__GNUC__)
+    #define FL_COMPILER "gcc " __VERSION__
+    #elif defined(_MSC_VER)
+    #define FL_COMPILER "msvc"
+    #else
+    #define FL_COMPILER "unknown"
+    #endif
+    """
+    const char *FL_COMPILER
+    int FL_OPENMP_DATE
+
+COMPILER = FL_COMPILER.decode()
+OPENMP = FL_OPENMP_DATE
+LEVELS = ("baseline", "avx2", "avx512")
+MACHINE_LEVEL = fl_machine_level()
+BUILT_LEVELS = tuple(level for level in range(3) if fl_kernels_of_level(level) != NULL)
+
+CROSS_ENTROPY = FL_CROSS_ENTROPY
+SOFTMAX = FL_SOFTMAX
+LOG_SOFTMAX = FL_LOG_SOFTMAX
+LOGSUMEXP = FL_LOGSUMEXP
+NLL = -1
+
+# Elements for one piece of work: large enough that handing it out costs nothing beside it and that most rows have
+# their successor in the same piece (which is prefetched). And the fewest pieces a call is cut into, so that the
+# last one does not keep the other threads waiting. Neither depends on the number of threads: sums follow pieces.
+cdef ptrdiff_t PIECE = 131072
+cdef ptrdiff_t PIECES = 32
+# Elements under which a second thread costs more than it saves (a fork and join is a few microseconds when the
+# threads are awake, tens of them when they sleep).
+cdef ptrdiff_t SERIAL = 32768
+
+cdef const fl_kernels *kernels = fl_kernels_of_level(0)
+# After a fork the OpenMP runtime of the child believes in threads that do not exist, and waits for them for
+# ever; so a child of a process that has used it stays outside of any parallel region.
+cdef bint has_used_threads = False
+cdef bint may_use_threads = True
+
+
+def _after_fork_in_child():
+    global may_use_threads
+    may_use_threads = not has_used_threads
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)
+
+
+def use_level(int level):
+    """Use the kernels of a level (an index into LEVELS) from now on; returns the level used before."""
+    global kernels
+    cdef int level_before = 0
+    while fl_kernels_of_level(level_before) != kernels:
+        level_before += 1
+    if level > MACHINE_LEVEL or level not in BUILT_LEVELS:
+        raise ValueError(f"the {LEVELS[level]} kernels are not built or not supported by this machine")
+    kernels = fl_kernels_of_level(level)
+    return level_before
+
+
+# The type number that NumPy gave the bfloat16 of ml_dtypes when that was imported.
+cdef int bfloat16_number = -1
+
+
+def register_bfloat16(cnp.dtype dtype not None):
+    """Take this type for bfloat16 from now on."""
+    global bfloat16_number
+    bfloat16_number = dtype.type_num
+
+
+def is_floating(array):
+    """Whether this is a plain array that the kernels can read: a known type, native byte order, aligned."""
+    cdef int number
+    if type(array) is not cnp.ndarray or not cnp.PyArray_ISBEHAVED_RO(<cnp.ndarray>array):
+        return False
+    number = cnp.PyArray_TYPE(<cnp.ndarray>array)
+    return number in (cnp.NPY_FLOAT32, cnp.NPY_FLOAT64, cnp.NPY_FLOAT16) or number == bfloat16_number
+
+
+def is_index(array):
+    """Whether this is a plain contiguous array of int64."""
+    return (
+        type(array) is cnp.ndarray
+        and cnp.PyArray_ISCARRAY_RO(<cnp.ndarray>array)
+        and cnp.PyArray_ISSIGNED(<cnp.ndarray>array)
+        and cnp.PyArray_ITEMSIZE(<cnp.ndarray>array) == 8
+        and cnp.PyArray_ISINTEGER(<cnp.ndarray>array)
+    )
+
+
+cdef int type_code(cnp.ndarray array) noexcept:
+    cdef int number = cnp.PyArray_TYPE(array)
+    if number == cnp.NPY_FLOAT32:
+        return FL_FLOAT32
+    if number == cnp.NPY_FLOAT64:
+        return FL_FLOAT64
+    if number == cnp.NPY_FLOAT16:
+        return FL_FLOAT16
+    return FL_BFLOAT16
+
+
+cdef void describe(fl_array *out, cnp.ndarray array, int axis) noexcept:
+    """The array as rows along `axis`, neighbouring dimensions that can be walked as one merged."""
+    cdef int ndim = cnp.PyArray_NDIM(array), d, last
+    cdef cnp.npy_intp *shape = cnp.PyArray_DIMS(array)
+    cdef cnp.npy_intp *stride = cnp.PyArray_STRIDES(array)
+    out.data = <char *>cnp.PyArray_DATA(array)
+    out.dtype = type_code(array)
+    out.itemsize = cnp.PyArray_ITEMSIZE(array)
+    out.class_stride = stride[axis] if shape[axis] > 1 else out.itemsize
+    out.ndim = 0
+    for d in range(ndim):
+        if d == axis or shape[d] == 1:
+            continue
+        last = out.ndim - 1
+        if last >= 0 and out.stride[last] == shape[d] * stride[d]:
+            out.shape[last] *= shape[d]
+            out.stride[last] = stride[d]
+        else:
+            out.shape[out.ndim] = shape[d]
+            out.stride[out.ndim] = stride[d]
+            out.ndim += 1
+
+
+cdef const void *pointer(object array) noexcept:
+    return NULL if array is None else cnp.PyArray_DATA(<cnp.ndarray>array)
+
+
+cdef ptrdiff_t up_to_line(ptrdiff_t size) noexcept nogil:
+    return (size + 63) // 64 * 64
+
+
+cdef const fl_softmax_kernels *softmax_kernels(const fl_softmax_job *job) noexcept nogil:
+    # Short rows with smoothing or probabilities are computed in double from any type: near the optimum their
+    # gradients are small differences, and with few classes no larger one stands beside them.
+    cdef bint mass = job.probabilities.data != NULL or job.label_smoothing > 0.0
+    if job.input.dtype == FL_FLOAT64 or (mass and job.classes <= FL_SHORT_ROW):
+        return &kernels.softmax_f64
+    return &kernels.softmax_f32
+
+
+cdef ptrdiff_t rows_in_piece(const fl_softmax_job *job) noexcept nogil:
+    # Whole groups of lanes, so that only the last piece has an incomplete one.
+    cdef ptrdiff_t rows = min(PIECE // job.classes, job.rows // PIECES)
+    if job.classes <= FL_SHORT_ROW:
+        rows = (rows + FL_LANES - 1) // FL_LANES * FL_LANES
+    return rows if rows > 1 else 1
+
+
+cdef int survey(const fl_softmax_job *job, int threads, ptrdiff_t *first_bad, double *denominator) except -1 nogil:
+    cdef ptrdiff_t step = 16384, pieces = (job.rows + step - 1) // step, piece, begin, end
+    cdef double *partial = <double *>malloc((pieces + 1) * sizeof(double))
+    cdef ptrdiff_t *bad = <ptrdiff_t *>malloc((pieces + 1) * sizeof(ptrdiff_t))
+    if partial == NULL or bad == NULL:
+        free(partial)
+        free(bad)
+        with gil:
+            raise MemoryError("survey of the targets")
+    if threads > 1 and pieces > 1:
+        for piece in prange(pieces, schedule="dynamic", chunksize=1, num_threads=threads):
+            partial[piece] = survey_piece(job, piece, step, bad)
+    else:
+        for piece in range(pieces):
+            partial[piece] = survey_piece(job, piece, step, bad)
+    first_bad[0] = -1
+    denominator[0] = 0.0
+    for piece in range(pieces):
+        denominator[0] += partial[piece]
+        if first_bad[0] < 0:
+            first_bad[0] = bad[piece]
+    free(partial)
+    free(bad)
+    return 0
+
+
+cdef double survey_piece(const fl_softmax_job *job, ptrdiff_t piece, ptrdiff_t step,
+                         ptrdiff_t *bad) noexcept nogil:
+    cdef ptrdiff_t end = (piece + 1) * step
+    return kernels.survey(job, piece * step, end if end < job.rows else job.rows, bad + piece)
+
+
+cdef double piece_of_rows(const fl_softmax_job *job, bint nll, ptrdiff_t piece, ptrdiff_t step, char *scratch,
+                          ptrdiff_t scratch_size) noexcept nogil:
+    cdef ptrdiff_t end = (piece + 1) * step
+    if end > job.rows:
+        end = job.rows
+    if nll:
+        return kernels.nll_rows(job, piece * step, end)
+    return softmax_kernels(job).rows(job, piece * step, end, scratch + threadid() * scratch_size)
+
+
+cdef double run_rows(const fl_softmax_job *job, bint nll, int threads, double *partial, ptrdiff_t pieces,
+                     ptrdiff_t step, char *scratch, ptrdiff_t scratch_size) noexcept nogil:
+    cdef ptrdiff_t piece
+    cdef double total = 0.0
+    if threads > 1:
+        for piece in prange(pieces, schedule="dynamic", chunksize=1, num_threads=threads):
+            partial[piece] = piece_of_rows(job, nll, piece, step, scratch, scratch_size)
+    else:
+        for piece in range(pieces):
+            partial[piece] = piece_of_rows(job, nll, piece, step, scratch, 0)
+    for piece in range(pieces):
+        total += partial[piece]
+    return total
+
+
+cdef double run_shared_rows(const fl_softmax_job *job, int threads, char *scratch) noexcept nogil:
+    """Few long rows: every thread works on each row in turn."""
+    cdef const fl_softmax_kernels *table = softmax_kernels(job)
+    cdef ptrdiff_t index, block, blocks = (job.classes + FL_BLOCK - 1) // FL_BLOCK
+    cdef fl_softmax_row row
+    cdef double total = 0.0
+    for index in range(job.rows):
+        if not table.row_start(job, &row, index, scratch):
+            continue
+        for block in prange(blocks, schedule="dynamic", chunksize=8, num_threads=threads):
+            table.row_max(job, &row, block)
+        table.row_choose(job, &row)
+        for block in prange(blocks, schedule="dynamic", chunksize=8, num_threads=threads):
+            table.row_sum(job, &row, block)
+        table.row_settle(job, &row)
+        if job.output.data != NULL:
+            for block in prange(blocks, schedule="dynamic", chunksize=8, num_threads=threads):
+                table.row_finish(job, &row, block)
+        total += row.loss
+    return total
+
+
+cdef double run(const fl_softmax_job *job, bint nll, int threads) except? -1.0 nogil:
+    cdef ptrdiff_t step = rows_in_piece(job), scratch_size = 0
+    cdef ptrdiff_t pieces = (job.rows + step - 1) // step
+    cdef bint shared = threads > 1 and not nll and job.rows < 4 * threads and job.classes >= SERIAL
+    cdef char *memory
+    cdef char *scratch
+    cdef double total
+    if not nll:
+        scratch_size = up_to_line(softmax_kernels(job).scratch_bytes(job))
+    if threads > pieces:
+        threads = <int>pieces if not shared else threads
+    memory = <char *>malloc(scratch_size * (1 if shared or threads < 1 else threads) + 64
+                            + pieces * sizeof(double))
+    if memory == NULL:
+        with gil:
+            raise MemoryError("scratch rows")
+    scratch = memory + (64 - <uintptr_t>memory % 64)
+    if shared:
+        total = run_shared_rows(job, threads, scratch)
+    else:
+        total = run_rows(job, nll, threads, <double *>(scratch + scratch_size * threads), pieces, step, scratch,
+                         scratch_size)
+    free(memory)
+    return total
+
+
+def softmax_family(
+    int operation, cnp.ndarray input not None, int axis, output, target, probabilities, ignore_index,
+    class_weight, sample_weight, grad_output, double grad_scale, bint mean,
+    double label_smoothing, double z_loss, double softcap, double temperature, bint accumulate, row_loss,
+    int threads,
+):
+    """Run one job; returns (first row with a bad target or -1, sum of the losses, the mean's denominator).
+
+    Where a target is bad nothing has been written. Arrays are None where absent; `target` is int64, the weights,
+    `grad_output` and `row_loss` are float64, all contiguous; `input`, `output` and `probabilities` may have any
+    strides. `mean` divides the gradient by the denominator.
+    """
+    global has_used_threads
+    cdef fl_softmax_job job
+    cdef bint nll = operation == NLL
+    cdef ptrdiff_t first_bad = -1
+    cdef double total = 0.0, denominator = 0.0
+    cdef ptrdiff_t size = cnp.PyArray_SIZE(input)
+    # Not zeroed: the room for shapes and strides, which is most of the job.
+    job.operation = operation
+    job.accumulate = accumulate
+    job.classes = cnp.PyArray_DIMS(input)[axis]
+    job.rows = size // job.classes if job.classes else 0
+    describe(&job.input, input, axis)
+    job.output.data = NULL
+    job.probabilities.data = NULL
+    if output is not None:
+        describe(&job.output, output, axis)
+    if probabilities is not None:
+        describe(&job.probabilities, probabilities, axis)
+    job.target = <const int64_t *>pointer(target)
+    job.has_ignore_index = ignore_index is not None
+    job.ignore_index = ignore_index if job.has_ignore_index else 0
+    job.class_weight = <const double *>pointer(class_weight)
+    job.sample_weight = <const double *>pointer(sample_weight)
+    job.grad_output = <const double *>pointer(grad_output)
+    job.grad_scale = grad_scale
+    job.label_smoothing = label_smoothing
+    job.z_loss = z_loss
+    job.softcap = softcap
+    job.temperature = temperature
+    job.row_loss = <double *>pointer(row_loss)
+    if job.classes == 0 or job.rows == 0:
+        return first_bad, total, denominator
+    if size < SERIAL or not may_use_threads or not OPENMP:
+        threads = 1
+    if threads > 1:
+        has_used_threads = True
+    if operation == FL_CROSS_ENTROPY or nll:
+        with nogil:
+            survey(&job, threads, &first_bad, &denominator)
+        if first_bad >= 0:
+            return first_bad, total, denominator
+        if mean:
+            job.grad_scale /= denominator
+    if threads > 1:
+        with nogil:
+            total = run(&job, nll, threads)
+    else:
+        # Letting go of the interpreter lock pays only where there is work to do without it.
+        if size < 4096:
+            total = run(&job, nll, 1)
+        else:
+            with nogil:
+                total = run(&job, nll, 1)
+    return first_bad, total, denominator
+
+
+def vecmath(str name, cnp.ndarray x not None, cnp.ndarray out not None):
+    """An elementary function of the kernels in use over contiguous arrays, for the tests of its error."""
+    cdef ptrdiff_t n = cnp.PyArray_SIZE(x)
+    cdef void *source = cnp.PyArray_DATA(x)
+    cdef void *result = cnp.PyArray_DATA(out)
+    if name == "exp_f32":
+        kernels.exp_f32(<const float *>source, <float *>result, n)
+    elif name == "exp_f64":
+        kernels.exp_f64(<const double *>source, <double *>result, n)
+    elif name == "log1p_f64":
+        kernels.log1p_f64(<const double *>source, <double *>result, n)
+    elif name == "tanh_f64":
+        kernels.tanh_f64(<const double *>source, <double *>result, n)
+    elif name == "sech_squared_f64":
+        kernels.sech_squared_f64(<const double *>source, <double *>result, n)
+    else:
+        raise ValueError(f"no function named {name!r}")

@@ -1,0 +1,2 @@
+def perplexity(): pass
+class Perplexity: pass

@@ -1,0 +1,70 @@
+/* Which table of kernels this machine can run. Compiled for the baseline, like all that runs before the answer
+ * is known. */
+#include "kernels.h"
+
+#if defined(__x86_64__) || defined(_M_X64) || defined(__i386__) || defined(_M_IX86)
+#define FL_X86 1
+#ifdef _MSC_VER
+#include <intrin.h>
+#else
+#include <cpuid.h>
+#endif
+#endif
+
+#ifdef FL_X86
+static void fl_cpuid(unsigned leaf, unsigned r[4])
+{
+#ifdef _MSC_VER
+    __cpuidex((int *)r, (int)leaf, 0);
+#else
+    r[0] = r[1] = r[2] = r[3] = 0;
+    __get_cpuid_count(leaf, 0, &r[0], &r[1], &r[2], &r[3]);
+#endif
+}
+
+/* The register states that the operating system saves: without them the instructions fault or lose data. */
+static uint64_t fl_xcr0(void)
+{
+#ifdef _MSC_VER
+    return _xgetbv(0);
+#else
+    uint32_t low, high;
+    __asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+    return ((uint64_t)high << 32) | low;
+#endif
+}
+
+static int fl_all(unsigned value, unsigned bits) { return (value & bits) == bits; }
+#endif
+
+int fl_machine_level(void)
+{
+#ifdef FL_X86
+    const unsigned fma = 1u << 12, osxsave = 1u << 27, avx = 1u << 28, f16c = 1u << 29;
+    const unsigned avx2 = 1u << 5, avx512f = 1u << 16, avx512dq = 1u << 17, avx512bw = 1u << 30, avx512vl = 1u << 31;
+    const uint64_t ymm_state = 0x06, zmm_state = 0xe6;
+    unsigned leaf1[4], leaf7[4];
+    uint64_t saved;
+    fl_cpuid(1, leaf1);
+    if (!fl_all(leaf1[2], fma | osxsave | avx | f16c)) return 0;
+    saved = fl_xcr0();
+    fl_cpuid(7, leaf7);
+    if ((saved & ymm_state) != ymm_state || !fl_all(leaf7[1], avx2)) return 0;
+    if ((saved & zmm_state) != zmm_state || !fl_all(leaf7[1], avx512f | avx512dq | avx512bw | avx512vl)) return 1;
+    return 2;
+#else
+    return 0;
+#endif
+}
+
+const struct fl_kernels *fl_kernels_of_level(int level)
+{
+    if (level == 0) return &fl_kernels_baseline;
+#ifdef FASTLOSS_BUILT_AVX2
+    if (level == 1) return &fl_kernels_avx2;
+#endif
+#ifdef FASTLOSS_BUILT_AVX512
+    if (level == 2) return &fl_kernels_avx512;
+#endif
+    return NULL;
+}

@@ -1,0 +1,113 @@
+/* What the kernels are told and what they offer: the one header that the binding reads.
+ *
+ * A kernel is serial and knows neither Python nor threads. The binding fills in a job, shares the rows (or the
+ * blocks of a row) out over threads, and calls through the table of the instruction set in use. */
+#ifndef FASTLOSS_KERNELS_H
+#define FASTLOSS_KERNELS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+enum { FL_FLOAT32, FL_FLOAT64, FL_FLOAT16, FL_BFLOAT16 };
+enum { FL_CROSS_ENTROPY, FL_SOFTMAX, FL_LOG_SOFTMAX, FL_LOGSUMEXP };
+
+/* Rows are summed in blocks of this many elements, whoever computes them: so a row gives the same bits whether
+ * one thread or all of them work on it. Also what fits the first-level cache beside its exponentials. */
+enum { FL_BLOCK = 2048 };
+/* Rows of at most this many classes are worked on FL_LANES at a time, a row to a vector lane. */
+enum { FL_SHORT_ROW = 64, FL_LANES = 16 };
+/* What a block leaves for the row: maximum, sum, dot product, mass. */
+enum { FL_PARTIALS = 4 };
+enum { FL_MAX_DIMS = 64 };
+
+/* An array seen as rows of classes. `shape` and `stride` (in bytes) are those of the rows, row 0 first;
+ * neighbouring dimensions that can be walked as one have been merged. data is NULL where there is no array. */
+struct fl_array {
+    char *data;
+    int dtype, ndim;
+    ptrdiff_t itemsize, class_stride;
+    ptrdiff_t shape[FL_MAX_DIMS], stride[FL_MAX_DIMS];
+};
+
+static inline char *fl_row_address(const struct fl_array *array, ptrdiff_t row)
+{
+    char *p = array->data;
+    for (int d = array->ndim - 1; d > 0; d--) {
+        ptrdiff_t quotient = row / array->shape[d];
+        p += (row - quotient * array->shape[d]) * array->stride[d];
+        row = quotient;
+    }
+    return array->ndim ? p + row * array->stride[0] : p;
+}
+
+/* One call of a function of the softmax family. Pointers are NULL for what was not given. */
+struct fl_softmax_job {
+    int operation;
+    int accumulate; /* add to output instead of writing it */
+    ptrdiff_t rows, classes;
+    struct fl_array input, output, probabilities;
+    const int64_t *target; /* a class for each row, or NULL: then probabilities are the target */
+    int has_ignore_index;
+    int64_t ignore_index;
+    const double *class_weight, *sample_weight, *grad_output;
+    double grad_scale; /* scalar grad_output over the mean's denominator */
+    double label_smoothing, z_loss, softcap, temperature; /* softcap 0: none */
+    double *row_loss;                                     /* or log-sum-exp; may be NULL */
+};
+
+/* A row under work. The binding only allocates it and hands it on. */
+struct fl_softmax_row {
+    ptrdiff_t index, target, skip;
+    const char *input, *probabilities, *next;
+    char *output;
+    char *exponentials; /* in the type computed in: in the output, or in the scratch row */
+    double *partial; /* FL_PARTIALS for each block */
+    double weight;   /* of the target's class */
+    double max, capped_max, at_skip;
+    double share, scale, skipped, logsum, loss;
+};
+
+/* A row in steps, so that several threads can share one: start, then for every block `max`; choose; for every
+ * block `sum`; settle; for every block `finish`. start returns 0 where nothing is left to do. */
+struct fl_softmax_kernels {
+    ptrdiff_t (*scratch_bytes)(const struct fl_softmax_job *);
+    /* Rows begin .. end - 1, in order; returns the sum of their losses. scratch is aligned to 64 bytes. */
+    double (*rows)(const struct fl_softmax_job *, ptrdiff_t begin, ptrdiff_t end, void *scratch);
+    int (*row_start)(const struct fl_softmax_job *, struct fl_softmax_row *, ptrdiff_t index, void *scratch);
+    void (*row_max)(const struct fl_softmax_job *, struct fl_softmax_row *, ptrdiff_t block);
+    void (*row_choose)(const struct fl_softmax_job *, struct fl_softmax_row *);
+    void (*row_sum)(const struct fl_softmax_job *, struct fl_softmax_row *, ptrdiff_t block);
+    void (*row_settle)(const struct fl_softmax_job *, struct fl_softmax_row *);
+    void (*row_finish)(const struct fl_softmax_job *, struct fl_softmax_row *, ptrdiff_t block);
+};
+
+struct fl_kernels {
+    const char *name;
+    struct fl_softmax_kernels softmax_f32, softmax_f64;
+    double (*nll_rows)(const struct fl_softmax_job *, ptrdiff_t begin, ptrdiff_t end);
+    /* What the rows begin .. end - 1 add to a mean's denominator; *first_bad is the first row whose target is no
+     * class, or -1. */
+    double (*survey)(const struct fl_softmax_job *, ptrdiff_t begin, ptrdiff_t end, ptrdiff_t *first_bad);
+    /* The elementary functions, for the tests that measure their errors. */
+    void (*exp_f32)(const float *x, float *out, ptrdiff_t n);
+    void (*exp_f64)(const double *x, double *out, ptrdiff_t n);
+    void (*log1p_f64)(const double *x, double *out, ptrdiff_t n);
+    void (*tanh_f64)(const double *x, double *out, ptrdiff_t n);
+    void (*sech_squared_f64)(const double *x, double *out, ptrdiff_t n);
+};
+
+extern const struct fl_kernels fl_kernels_baseline;
+#ifdef FASTLOSS_BUILT_AVX2
+extern const struct fl_kernels fl_kernels_avx2;
+#endif
+#ifdef FASTLOSS_BUILT_AVX512
+extern const struct fl_kernels fl_kernels_avx512;
+#endif
+
+/* 0 baseline, 1 AVX2 (with FMA and F16C), 2 AVX-512 (F, BW, DQ, VL): what this processor and this operating
+ * system can run, whatever was built. */
+int fl_machine_level(void);
+/* The table of a level, or NULL where it was not built. */
+const struct fl_kernels *fl_kernels_of_level(int level);
+
+#endif

@@ -1,0 +1,150 @@
+/* Reading and writing the storage types: blocks of any stride in, blocks out.
+ *
+ * Everything is computed in float or double, and read from and written to all types: what is computed in float
+ * from half types is rounded to nearest even once, on the way out. */
+#ifndef FASTLOSS_STORAGE_H
+#define FASTLOSS_STORAGE_H
+
+#include <stddef.h>
+
+#include "kernels.h"
+#include "vecmath.h"
+
+#ifdef __F16C__
+#include <immintrin.h>
+#endif
+
+static inline float fl_float_from_bfloat16(uint16_t h) { return fl_float_from_bits((uint32_t)h << 16); }
+
+static inline uint16_t fl_bfloat16_from_float(float value)
+{
+    uint32_t bits = fl_bits_from_float(value);
+    uint32_t rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
+    uint32_t quiet_nan = (bits >> 16) | 0x40u;
+    return (uint16_t)((bits & 0x7fffffffu) > 0x7f800000u ? quiet_nan : rounded);
+}
+
+/* The exponent and mantissa, moved into place, are the value times 2^-112, subnormals included. */
+static inline float fl_float_from_half(uint16_t h)
+{
+    uint32_t magnitude = (uint32_t)(h & 0x7fffu) << 13, sign = (uint32_t)(h & 0x8000u) << 16;
+    uint32_t finite = fl_bits_from_float(fl_float_from_bits(magnitude) * 0x1p112f);
+    uint32_t special = magnitude | 0x7f800000u;
+    return fl_float_from_bits(((h & 0x7c00u) == 0x7c00u ? special : finite) | sign);
+}
+
+static inline uint16_t fl_half_from_float(float value)
+{
+    uint32_t bits = fl_bits_from_float(value), sign = (bits >> 16) & 0x8000u, magnitude = bits & 0x7fffffffu;
+    /* Subnormal halves are multiples of 2^-24: adding 0.5 rounds to one in the low bits of the sum. */
+    uint32_t subnormal = fl_bits_from_float(fl_float_from_bits(magnitude) + 0.5f) - 0x3f000000u;
+    uint32_t normal = (magnitude - 0x38000000u + 0xfffu + ((magnitude >> 13) & 1u)) >> 13;
+    uint32_t finite = magnitude < 0x38800000u ? subnormal : normal;
+    uint32_t special = magnitude > 0x7f800000u ? 0x7e00u : 0x7c00u;
+    return (uint16_t)((magnitude >= 0x47800000u ? special : finite) | sign);
+}
+
+static inline uint16_t fl_load_u16(const char *p)
+{
+    uint16_t value;
+    memcpy(&value, p, sizeof value);
+    return value;
+}
+
+static inline float fl_load_scalar_f32(const char *p, int dtype)
+{
+    float value;
+    if (dtype == FL_BFLOAT16) return fl_float_from_bfloat16(fl_load_u16(p));
+    if (dtype == FL_FLOAT16) return fl_float_from_half(fl_load_u16(p));
+    memcpy(&value, p, sizeof value);
+    return value;
+}
+
+static inline double fl_load_scalar_f64(const char *p, int dtype)
+{
+    double value;
+    if (dtype != FL_FLOAT64) return (double)fl_load_scalar_f32(p, dtype);
+    memcpy(&value, p, sizeof value);
+    return value;
+}
+
+static inline void fl_store_scalar_f32(char *p, int dtype, float value)
+{
+    if (dtype == FL_FLOAT32) {
+        memcpy(p, &value, sizeof value);
+    } else {
+        uint16_t half = dtype == FL_BFLOAT16 ? fl_bfloat16_from_float(value) : fl_half_from_float(value);
+        memcpy(p, &half, sizeof half);
+    }
+}
+
+static inline void fl_store_scalar_f64(char *p, int dtype, double value)
+{
+    if (dtype == FL_FLOAT64)
+        memcpy(p, &value, sizeof value);
+    else
+        fl_store_scalar_f32(p, dtype, (float)value);
+}
+
+static inline void fl_halves_to_floats(const uint16_t *p, float *out, ptrdiff_t n)
+{
+    ptrdiff_t i = 0;
+#ifdef __F16C__
+    for (; i + 8 <= n; i += 8)
+        _mm256_storeu_ps(out + i, _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(const void *)(p + i))));
+#endif
+    for (; i < n; i++) out[i] = fl_float_from_half(p[i]);
+}
+
+static inline void fl_floats_to_halves(const float *x, uint16_t *out, ptrdiff_t n)
+{
+    ptrdiff_t i = 0;
+#ifdef __F16C__
+    for (; i + 8 <= n; i += 8)
+        _mm_storeu_si128((__m128i *)(void *)(out + i), _mm256_cvtps_ph(_mm256_loadu_ps(x + i), 0));
+#endif
+    for (; i < n; i++) out[i] = fl_half_from_float(x[i]);
+}
+
+/* n elements, `stride` bytes apart, into contiguous floats. */
+static inline void fl_load_f32(const char *p, ptrdiff_t stride, int dtype, float *out, ptrdiff_t n)
+{
+    if (dtype == FL_FLOAT32 && stride == (ptrdiff_t)sizeof(float)) {
+        memcpy(out, p, (size_t)n * sizeof(float));
+    } else if (dtype == FL_BFLOAT16 && stride == 2) {
+        const uint16_t *h = (const uint16_t *)(const void *)p;
+#pragma omp simd
+        for (ptrdiff_t i = 0; i < n; i++) out[i] = fl_float_from_bfloat16(h[i]);
+    } else if (dtype == FL_FLOAT16 && stride == 2) {
+        fl_halves_to_floats((const uint16_t *)(const void *)p, out, n);
+    } else {
+        for (ptrdiff_t i = 0; i < n; i++) out[i] = fl_load_scalar_f32(p + i * stride, dtype);
+    }
+}
+
+static inline void fl_store_f32(const float *x, char *p, ptrdiff_t stride, int dtype, ptrdiff_t n)
+{
+    if (dtype == FL_FLOAT32 && stride == (ptrdiff_t)sizeof(float)) {
+        memcpy(p, x, (size_t)n * sizeof(float));
+    } else if (dtype == FL_BFLOAT16 && stride == 2) {
+        uint16_t *h = (uint16_t *)(void *)p;
+#pragma omp simd
+        for (ptrdiff_t i = 0; i < n; i++) h[i] = fl_bfloat16_from_float(x[i]);
+    } else if (dtype == FL_FLOAT16 && stride == 2) {
+        fl_floats_to_halves(x, (uint16_t *)(void *)p, n);
+    } else {
+        for (ptrdiff_t i = 0; i < n; i++) fl_store_scalar_f32(p + i * stride, dtype, x[i]);
+    }
+}
+
+static inline void fl_load_f64(const char *p, ptrdiff_t stride, int dtype, double *out, ptrdiff_t n)
+{
+    for (ptrdiff_t i = 0; i < n; i++) out[i] = fl_load_scalar_f64(p + i * stride, dtype);
+}
+
+static inline void fl_store_f64(const double *x, char *p, ptrdiff_t stride, int dtype, ptrdiff_t n)
+{
+    for (ptrdiff_t i = 0; i < n; i++) fl_store_scalar_f64(p + i * stride, dtype, x[i]);
+}
+
+#endif

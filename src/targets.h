@@ -1,0 +1,81 @@
+/* What needs the class targets and no exponentials: the survey of the targets, and negative log-likelihood. */
+
+/* w_y s of a row; y < 0 where the target is not a class. */
+static double row_weight(const struct fl_softmax_job *job, ptrdiff_t row, ptrdiff_t y)
+{
+    double weight = job->sample_weight ? job->sample_weight[row] : 1.0;
+    if (job->class_weight && y >= 0) weight *= job->class_weight[y];
+    return weight;
+}
+
+static double survey(const struct fl_softmax_job *job, ptrdiff_t begin, ptrdiff_t end, ptrdiff_t *first_bad)
+{
+    const int64_t classes = (int64_t)job->classes, ignored = job->ignore_index, use = job->has_ignore_index;
+    double total = 0.0;
+    int64_t kept = 0, bad = 0;
+    *first_bad = -1;
+    if (job->target) {
+        const int64_t *y = job->target;
+#pragma omp simd reduction(+ : kept, bad)
+        for (ptrdiff_t i = begin; i < end; i++) {
+            const int64_t keep = !(use && y[i] == ignored);
+            kept += keep;
+            bad += keep && (y[i] < 0 || y[i] >= classes);
+        }
+        if (bad) {
+            for (ptrdiff_t i = begin; *first_bad < 0; i++)
+                if (!(use && y[i] == ignored) && (y[i] < 0 || y[i] >= classes)) *first_bad = i;
+            return 0.0;
+        }
+        if (!job->class_weight && !job->sample_weight) return (double)kept;
+        for (ptrdiff_t i = begin; i < end; i++)
+            if (!(use && y[i] == ignored)) total += row_weight(job, i, (ptrdiff_t)y[i]);
+        return total;
+    }
+    for (ptrdiff_t i = begin; i < end; i++) total += row_weight(job, i, -1);
+    return total;
+}
+
+/* Negative log-likelihood picks one log-probability out of each row:
+ *
+ *   loss = -w_y s x_y,   dloss/dx_j = -w_y s (j = y)
+ */
+static double nll_load(const struct fl_softmax_job *job, const char *p)
+{
+    if (job->input.dtype == FL_FLOAT64) return fl_load_scalar_f64(p, FL_FLOAT64);
+    return (double)fl_load_scalar_f32(p, job->input.dtype);
+}
+
+static void nll_store(const struct fl_softmax_job *job, char *p, double value)
+{
+    const int dtype = job->output.dtype;
+    if (dtype == FL_FLOAT64)
+        fl_store_scalar_f64(p, dtype, value + (job->accumulate ? fl_load_scalar_f64(p, dtype) : 0.0));
+    else
+        fl_store_scalar_f32(p, dtype, (float)value + (job->accumulate ? fl_load_scalar_f32(p, dtype) : 0.0f));
+}
+
+static double nll_rows(const struct fl_softmax_job *job, ptrdiff_t begin, ptrdiff_t end)
+{
+    double total = 0.0;
+    for (ptrdiff_t row = begin; row < end; row++) {
+        const int ignored = is_ignored_f32(job, row);
+        double loss = 0.0, weight = 0.0;
+        ptrdiff_t target = 0;
+        if (!ignored) {
+            target = (ptrdiff_t)job->target[row];
+            weight = row_weight(job, row, target);
+            loss = -weight * nll_load(job, fl_row_address(&job->input, row) + target * job->input.class_stride);
+        }
+        if (job->output.data) {
+            char *out = fl_row_address(&job->output, row);
+            const double upstream = job->grad_output ? job->grad_output[row] : 1.0;
+            clear_output_f32(job, out);
+            if (!ignored)
+                nll_store(job, out + target * job->output.class_stride, -weight * upstream * job->grad_scale);
+        }
+        total += loss;
+        if (job->row_loss) job->row_loss[row] = loss;
+    }
+    return total;
+}
