@@ -10,9 +10,9 @@ added in order.
 import os
 
 from cython.parallel cimport prange, threadid
+from libc.math cimport NAN
 from libc.stdint cimport int64_t, uintptr_t
 from libc.stdlib cimport free, malloc
-from libc.string cimport memset
 
 cimport numpy as cnp
 
@@ -28,6 +28,7 @@ cdef extern from "kernels.h" nogil:
         FL_SOFTMAX
         FL_LOG_SOFTMAX
         FL_LOGSUMEXP
+        FL_NLL
         FL_BLOCK
         FL_SHORT_ROW
         FL_LANES
@@ -103,6 +104,7 @@ cdef extern from *:
 
 COMPILER = FL_COMPILER.decode()
 OPENMP = FL_OPENMP_DATE
+cdef bint has_openmp = FL_OPENMP_DATE != 0
 LEVELS = ("baseline", "avx2", "avx512")
 MACHINE_LEVEL = fl_machine_level()
 BUILT_LEVELS = tuple(level for level in range(3) if fl_kernels_of_level(level) != NULL)
@@ -111,16 +113,18 @@ CROSS_ENTROPY = FL_CROSS_ENTROPY
 SOFTMAX = FL_SOFTMAX
 LOG_SOFTMAX = FL_LOG_SOFTMAX
 LOGSUMEXP = FL_LOGSUMEXP
-NLL = -1
+NLL = FL_NLL
 
 # Elements for one piece of work: large enough that handing it out costs nothing beside it and that most rows have
 # their successor in the same piece (which is prefetched). And the fewest pieces a call is cut into, so that the
 # last one does not keep the other threads waiting. Neither depends on the number of threads: sums follow pieces.
-cdef ptrdiff_t PIECE = 131072
+cdef ptrdiff_t PIECE = 524288
 cdef ptrdiff_t PIECES = 32
 # Elements under which a second thread costs more than it saves (a fork and join is a few microseconds when the
 # threads are awake, tens of them when they sleep).
 cdef ptrdiff_t SERIAL = 32768
+# Elements under which giving up the interpreter lock, and checking arguments in Python, cost more than the work.
+cdef ptrdiff_t SMALL = 4096
 
 cdef const fl_kernels *kernels = fl_kernels_of_level(0)
 # After a fork the OpenMP runtime of the child believes in threads that do not exist, and waits for them for
@@ -160,7 +164,7 @@ def register_bfloat16(cnp.dtype dtype not None):
     bfloat16_number = dtype.type_num
 
 
-def is_floating(array):
+cpdef bint is_floating(array) noexcept:
     """Whether this is a plain array that the kernels can read: a known type, native byte order, aligned."""
     cdef int number
     if type(array) is not cnp.ndarray or not cnp.PyArray_ISBEHAVED_RO(<cnp.ndarray>array):
@@ -169,7 +173,7 @@ def is_floating(array):
     return number in (cnp.NPY_FLOAT32, cnp.NPY_FLOAT64, cnp.NPY_FLOAT16) or number == bfloat16_number
 
 
-def is_index(array):
+cpdef bint is_index(array) noexcept:
     """Whether this is a plain contiguous array of int64."""
     return (
         type(array) is cnp.ndarray
@@ -214,6 +218,12 @@ cdef void describe(fl_array *out, cnp.ndarray array, int axis) noexcept:
             out.ndim += 1
 
 
+cdef void clear(fl_array *out) noexcept:
+    """No array."""
+    out.data = NULL
+    out.itemsize = out.class_stride = out.ndim = 0
+
+
 cdef const void *pointer(object array) noexcept:
     return NULL if array is None else cnp.PyArray_DATA(<cnp.ndarray>array)
 
@@ -235,8 +245,8 @@ cdef ptrdiff_t rows_in_piece(const fl_softmax_job *job) noexcept nogil:
     # Whole groups of lanes, so that only the last piece has an incomplete one.
     cdef ptrdiff_t rows = min(PIECE // job.classes, job.rows // PIECES)
     if job.classes <= FL_SHORT_ROW:
-        rows = (rows + FL_LANES - 1) // FL_LANES * FL_LANES
-    return rows if rows > 1 else 1
+        return (max(rows, 1) + FL_LANES - 1) // FL_LANES * FL_LANES
+    return max(rows, 1)
 
 
 cdef int survey(const fl_softmax_job *job, int threads, ptrdiff_t *first_bad, double *denominator) except -1 nogil:
@@ -344,6 +354,39 @@ cdef double run(const fl_softmax_job *job, bint nll, int threads) except? -1.0 n
     return total
 
 
+cdef double execute(fl_softmax_job *job, bint mean, int threads, ptrdiff_t *first_bad,
+                    double *denominator) except? -1.0:
+    """Survey the targets and, unless one is bad, run; returns the sum of the losses."""
+    global has_used_threads
+    cdef ptrdiff_t size = job.rows * job.classes
+    cdef bint nll = job.operation == FL_NLL
+    cdef double total
+    first_bad[0] = -1
+    denominator[0] = 0.0
+    if size == 0:
+        return 0.0
+    if size < SERIAL or not may_use_threads or not has_openmp:
+        threads = 1
+    if threads > 1:
+        has_used_threads = True
+    if nll or job.operation == FL_CROSS_ENTROPY:
+        if size < SMALL:
+            denominator[0] = kernels.survey(job, 0, job.rows, first_bad)
+        else:
+            with nogil:
+                survey(job, threads, first_bad, denominator)
+        if first_bad[0] >= 0:
+            return 0.0
+        if mean:
+            job.grad_scale /= denominator[0]
+    # Letting go of the interpreter lock pays only where there is work to do without it.
+    if size < SMALL:
+        return run(job, nll, 1)
+    with nogil:
+        total = run(job, nll, threads)
+    return total
+
+
 def softmax_family(
     int operation, cnp.ndarray input not None, int axis, output, target, probabilities, ignore_index,
     class_weight, sample_weight, grad_output, double grad_scale, bint mean,
@@ -356,20 +399,17 @@ def softmax_family(
     `grad_output` and `row_loss` are float64, all contiguous; `input`, `output` and `probabilities` may have any
     strides. `mean` divides the gradient by the denominator.
     """
-    global has_used_threads
     cdef fl_softmax_job job
-    cdef bint nll = operation == NLL
-    cdef ptrdiff_t first_bad = -1
-    cdef double total = 0.0, denominator = 0.0
-    cdef ptrdiff_t size = cnp.PyArray_SIZE(input)
-    # Not zeroed: the room for shapes and strides, which is most of the job.
+    cdef ptrdiff_t first_bad
+    cdef double total, denominator
+    # Not zeroed as a whole: most of a job is room for shapes and strides.
     job.operation = operation
     job.accumulate = accumulate
     job.classes = cnp.PyArray_DIMS(input)[axis]
-    job.rows = size // job.classes if job.classes else 0
+    job.rows = cnp.PyArray_SIZE(input) // job.classes if job.classes else 0
     describe(&job.input, input, axis)
-    job.output.data = NULL
-    job.probabilities.data = NULL
+    clear(&job.output)
+    clear(&job.probabilities)
     if output is not None:
         describe(&job.output, output, axis)
     if probabilities is not None:
@@ -386,30 +426,76 @@ def softmax_family(
     job.softcap = softcap
     job.temperature = temperature
     job.row_loss = <double *>pointer(row_loss)
-    if job.classes == 0 or job.rows == 0:
-        return first_bad, total, denominator
-    if size < SERIAL or not may_use_threads or not OPENMP:
-        threads = 1
-    if threads > 1:
-        has_used_threads = True
-    if operation == FL_CROSS_ENTROPY or nll:
-        with nogil:
-            survey(&job, threads, &first_bad, &denominator)
-        if first_bad >= 0:
-            return first_bad, total, denominator
-        if mean:
-            job.grad_scale /= denominator
-    if threads > 1:
-        with nogil:
-            total = run(&job, nll, threads)
-    else:
-        # Letting go of the interpreter lock pays only where there is work to do without it.
-        if size < 4096:
-            total = run(&job, nll, 1)
-        else:
-            with nogil:
-                total = run(&job, nll, 1)
+    total = execute(&job, mean, threads, &first_bad, &denominator)
     return first_bad, total, denominator
+
+
+cdef bint are_apart(cnp.ndarray a, cnp.ndarray b) noexcept:
+    """Whether two contiguous arrays share no memory."""
+    cdef char *start_a = <char *>cnp.PyArray_DATA(a)
+    cdef char *start_b = <char *>cnp.PyArray_DATA(b)
+    return start_a + cnp.PyArray_NBYTES(a) <= start_b or start_b + cnp.PyArray_NBYTES(b) <= start_a
+
+
+def small_cross_entropy(logits, target, axis, ignore_index, reduction, return_grad, out):
+    """Cross-entropy of a small, plain call, or None: for a call that needs the rules on arguments, or breaks them.
+
+    The work of a small call is far less than checking its arguments in Python. Here only what is valid at a glance
+    goes through: contiguous arrays of the expected types, classes last, and (by the caller) no further option.
+    """
+    cdef fl_softmax_job job
+    cdef ptrdiff_t first_bad
+    cdef double total, denominator, loss
+    cdef cnp.ndarray x, y
+    cdef int ndim
+    cdef bint mean = reduction == "mean"
+    if not is_floating(logits) or not is_index(target) or type(axis) is not int or type(ignore_index) is not int:
+        return None
+    x = logits
+    y = target
+    ndim = cnp.PyArray_NDIM(x)
+    if (
+        ndim == 0 or cnp.PyArray_SIZE(x) == 0 or cnp.PyArray_SIZE(x) >= SMALL
+        or not cnp.PyArray_IS_C_CONTIGUOUS(x) or (axis != -1 and axis != ndim - 1)
+        or cnp.PyArray_NDIM(y) != ndim - 1 or not (mean or reduction == "sum")
+        or not cnp.PyArray_CompareLists(cnp.PyArray_DIMS(x), cnp.PyArray_DIMS(y), ndim - 1)
+        or not -2**62 < ignore_index < 2**62
+    ):
+        return None
+    clear(&job.output)
+    if return_grad is True:
+        if out is None:
+            out = cnp.PyArray_EMPTY(ndim, cnp.PyArray_DIMS(x), cnp.PyArray_TYPE(x), 0)
+        elif not (
+            is_floating(out) and cnp.PyArray_ISCARRAY(<cnp.ndarray>out)
+            and cnp.PyArray_TYPE(<cnp.ndarray>out) == cnp.PyArray_TYPE(x) and cnp.PyArray_NDIM(<cnp.ndarray>out) == ndim
+            and cnp.PyArray_CompareLists(cnp.PyArray_DIMS(x), cnp.PyArray_DIMS(<cnp.ndarray>out), ndim)
+            and (out is logits or are_apart(x, out)) and are_apart(y, out)
+        ):
+            return None
+        describe(&job.output, out, ndim - 1)
+    elif return_grad is not False or out is not None:
+        return None
+    job.operation = FL_CROSS_ENTROPY
+    job.accumulate = False
+    job.classes = cnp.PyArray_DIMS(x)[ndim - 1]
+    job.rows = cnp.PyArray_SIZE(x) // job.classes
+    describe(&job.input, x, ndim - 1)
+    clear(&job.probabilities)
+    job.target = <const int64_t *>cnp.PyArray_DATA(y)
+    job.has_ignore_index = True
+    job.ignore_index = ignore_index
+    job.class_weight = job.sample_weight = job.grad_output = NULL
+    job.grad_scale = job.temperature = 1.0
+    job.label_smoothing = job.z_loss = job.softcap = 0.0
+    job.row_loss = NULL
+    total = execute(&job, mean, 1, &first_bad, &denominator)
+    if first_bad >= 0:
+        return None
+    loss = total
+    if mean:
+        loss = total / denominator if denominator else NAN
+    return (loss, out) if return_grad is True else loss
 
 
 def vecmath(str name, cnp.ndarray x not None, cnp.ndarray out not None):

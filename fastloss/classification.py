@@ -14,6 +14,9 @@ from fastloss._arguments import Array, Reduction
 __all__ = ["cross_entropy", "log_softmax", "logsumexp", "nll_loss", "softmax"]
 
 _IGNORE_INDEX = -100
+# The defaults as objects, so that "was not given" is one comparison.
+_NONE = 0.0
+_ONE = 1.0
 
 
 def _loss_of_rows(
@@ -88,11 +91,11 @@ def cross_entropy(
     axis: int = -1,
     weight: npt.ArrayLike | None = None,
     ignore_index: int = _IGNORE_INDEX,
-    label_smoothing: float = 0.0,
+    label_smoothing: float = _NONE,
     sample_weight: npt.ArrayLike | None = None,
-    z_loss: float = 0.0,
+    z_loss: float = _NONE,
     softcap: float | None = None,
-    temperature: float = 1.0,
+    temperature: float = _ONE,
     reduction: Reduction = "mean",
     return_grad: bool = False,
     grad_output: npt.ArrayLike | None = None,
@@ -100,6 +103,17 @@ def cross_entropy(
     accumulate: bool = False,
     num_threads: int | None = None,
 ) -> Any:
+    if (
+        weight is sample_weight is softcap is grad_output is num_threads is None
+        and label_smoothing is z_loss is _NONE
+        and temperature is _ONE
+        and accumulate is False
+    ):
+        small = _kernels.small_cross_entropy(
+            logits, target, axis, ignore_index, reduction, return_grad, out
+        )
+        if small is not None:
+            return small
     x = _arguments.floating("logits", logits)
     return _loss_of_rows(
         _kernels.CROSS_ENTROPY, x, _arguments.class_axis(axis, x, "logits"), target,

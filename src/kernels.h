@@ -9,7 +9,7 @@
 #include <stdint.h>
 
 enum { FL_FLOAT32, FL_FLOAT64, FL_FLOAT16, FL_BFLOAT16 };
-enum { FL_CROSS_ENTROPY, FL_SOFTMAX, FL_LOG_SOFTMAX, FL_LOGSUMEXP };
+enum { FL_CROSS_ENTROPY, FL_SOFTMAX, FL_LOG_SOFTMAX, FL_LOGSUMEXP, FL_NLL };
 
 /* Rows are summed in blocks of this many elements, whoever computes them: so a row gives the same bits whether
  * one thread or all of them work on it. Also what fits the first-level cache beside its exponentials. */

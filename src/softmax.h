@@ -68,18 +68,25 @@ static double FL_(block_sum)(const REAL *x, ptrdiff_t n)
     return lane[0];
 }
 
-/* e may be d. `next`, unless NULL, is as far into the row after this one: it is brought near while exponentials
- * leave the memory idle. (Measured: loss alone 20 %, in place 10 % less time at 32000 classes.) */
-static void FL_(block_exp)(const REAL *d, REAL shift, REAL *e, ptrdiff_t n, const REAL *next)
+/* e may be d. */
+static inline void FL_(block_exp)(const REAL *d, REAL shift, REAL *e, ptrdiff_t n)
 {
+#pragma omp simd
+    for (ptrdiff_t i = 0; i < n; i++) e[i] = FL_(fl_exp_nonpositive)(d[i] - shift);
+}
+
+/* The same, while as much of the next row (NULL: none; `bytes` in all) is brought near: exponentials leave the
+ * memory idle. (Measured at 32000 classes: loss alone 20 %, in place 10 %, bfloat16 15 % less time.) */
+static void FL_(block_exp_prefetching)(const REAL *d, REAL shift, REAL *e, ptrdiff_t n, const char *next,
+                                       ptrdiff_t bytes)
+{
+    ptrdiff_t fetched = 0;
     for (ptrdiff_t strip = 0; strip < n; strip += 256) {
         const ptrdiff_t end = n - strip < 256 ? n : strip + 256;
 #if defined(__GNUC__)
-        if (next)
-            for (ptrdiff_t i = strip; i < end; i += 64 / (ptrdiff_t)sizeof(REAL)) __builtin_prefetch(next + i, 0, 2);
+        for (; next && fetched < bytes * end / n; fetched += 64) __builtin_prefetch(next + fetched, 0, 2);
 #endif
-#pragma omp simd
-        for (ptrdiff_t i = strip; i < end; i++) e[i] = FL_(fl_exp_nonpositive)(d[i] - shift);
+        FL_(block_exp)(d + strip, shift, e + strip, end - strip);
     }
 }
 
@@ -341,10 +348,15 @@ static inline const REAL *FL_(block_of)(const struct fl_array *array, const char
 
 static void FL_(row_max)(const struct fl_softmax_job *job, struct fl_softmax_row *row, ptrdiff_t block)
 {
-    const ptrdiff_t n = FL_(block_length)(job, block);
+    const struct fl_array *in = &job->input;
+    const ptrdiff_t first = block * FL_BLOCK, n = FL_(block_length)(job, block);
     REAL buffer[FL_BLOCK];
-    const REAL *x = FL_(block_of)(&job->input, row->input, block * FL_BLOCK, buffer, n);
-    row->partial[block * FL_PARTIALS] = (double)FL_(block_max)(x, n);
+    double max;
+    if (in->itemsize == 2 && in->class_stride == 2)
+        max = (double)fl_max_16(row->input + first * 2, in->dtype, n);
+    else
+        max = (double)FL_(block_max)(FL_(block_of)(in, row->input, first, buffer, n), n);
+    row->partial[block * FL_PARTIALS] = max;
 }
 
 /* The maximum of the row, the shift, and which class stands outside the sum. */
@@ -405,9 +417,12 @@ static void FL_(row_sum)(const struct fl_softmax_job *job, struct fl_softmax_row
             FL_(products)(a, e, a, n);
             partial[2] = FL_(block_sum)(a, n);
         }
-        FL_(block_exp)(e, 0, e, n, NULL);
+        FL_(block_exp)(e, 0, e, n);
     } else {
-        FL_(block_exp)(x, (REAL)row->max, e, n, row->next ? (const REAL *)(const void *)row->next + first : NULL);
+        const ptrdiff_t size = job->input.itemsize;
+        if (FL_(needs_scratch_row)(job) && job->output.class_stride == job->output.itemsize)
+            fl_prefetch_to_write(row->output + first * job->output.itemsize, n * job->output.itemsize);
+        FL_(block_exp_prefetching)(x, (REAL)row->max, e, n, row->next ? row->next + first * size : NULL, n * size);
     }
     if (skip_is_here) e[skip] = 0;
     partial[1] = FL_(block_sum)(e, n);
@@ -713,7 +728,7 @@ static double FL_(tile_rows)(const struct fl_softmax_job *job, ptrdiff_t first, 
     for (int l = 0; l < FL_LANES; l++) t.rest[l] = t.dot[l] = t.mass_rest[l] = 0.0;
     if (FL_(has_mass)(job)) FL_(tile_mass)(job, &t, first, count);
     for (int c = 0; c < (int)job->classes; c++) {
-        FL_(block_exp)(t.e[c], 0, t.e[c], FL_LANES, NULL);
+        FL_(block_exp)(t.e[c], 0, t.e[c], FL_LANES);
 #pragma omp simd
         for (int l = 0; l < FL_LANES; l++) t.rest[l] += (double)(c == t.skip[l] ? (REAL)0 : t.e[c][l]);
     }
@@ -749,7 +764,8 @@ static double FL_(rows)(const struct fl_softmax_job *job, ptrdiff_t begin, ptrdi
         if (!FL_(row_start)(job, &row, index, scratch)) continue;
         for (ptrdiff_t block = 0; block < blocks; block++) FL_(row_max)(job, &row, block);
         FL_(row_choose)(job, &row);
-        if (index + 1 < end && FL_(is_direct)(&job->input)) row.next = fl_row_address(&job->input, index + 1);
+        if (index + 1 < end && job->input.class_stride == job->input.itemsize)
+            row.next = fl_row_address(&job->input, index + 1);
         for (ptrdiff_t block = 0; block < blocks; block++) FL_(row_sum)(job, &row, block);
         FL_(row_settle)(job, &row);
         if (job->output.data)

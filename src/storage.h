@@ -21,7 +21,7 @@ static inline uint16_t fl_bfloat16_from_float(float value)
     uint32_t bits = fl_bits_from_float(value);
     uint32_t rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
     uint32_t quiet_nan = (bits >> 16) | 0x40u;
-    return (uint16_t)((bits & 0x7fffffffu) > 0x7f800000u ? quiet_nan : rounded);
+    return (uint16_t)(value == value ? rounded : quiet_nan);
 }
 
 /* The exponent and mantissa, moved into place, are the value times 2^-112, subnormals included. */
@@ -145,6 +145,41 @@ static inline void fl_load_f64(const char *p, ptrdiff_t stride, int dtype, doubl
 static inline void fl_store_f64(const double *x, char *p, ptrdiff_t stride, int dtype, ptrdiff_t n)
 {
     for (ptrdiff_t i = 0; i < n; i++) fl_store_scalar_f64(p + i * stride, dtype, x[i]);
+}
+
+/* The largest of n contiguous half types. As integers of sign and magnitude they are ordered like the numbers, so
+ * twice as many fit a register and none is converted. A NaN may be ignored or win; the exponentials tell. */
+static inline float fl_max_16(const char *p, int dtype, ptrdiff_t n)
+{
+    const uint16_t *h = (const uint16_t *)(const void *)p;
+    int16_t lane[128];
+    ptrdiff_t i = 0;
+    uint16_t bits;
+    for (int l = 0; l < 128; l++) lane[l] = INT16_MIN;
+    for (; i + 128 <= n; i += 128)
+#pragma omp simd
+        for (int l = 0; l < 128; l++) {
+            const int16_t key = (int16_t)(h[i + l] ^ ((uint16_t)((int16_t)h[i + l] >> 15) & 0x7fffu));
+            lane[l] = key > lane[l] ? key : lane[l];
+        }
+    for (int l = 0; i < n; i++, l++) {
+        const int16_t key = (int16_t)(h[i] ^ ((uint16_t)((int16_t)h[i] >> 15) & 0x7fffu));
+        lane[l] = key > lane[l] ? key : lane[l];
+    }
+    for (int width = 64; width; width >>= 1)
+        for (int l = 0; l < width; l++) lane[l] = lane[l] > lane[l + width] ? lane[l] : lane[l + width];
+    bits = (uint16_t)(lane[0] ^ ((uint16_t)(lane[0] >> 15) & 0x7fffu)); /* the map is its own inverse */
+    return dtype == FL_BFLOAT16 ? fl_float_from_bfloat16(bits) : fl_float_from_half(bits);
+}
+
+/* Brings n bytes near that will be written: a store to memory that is far away would wait for it. */
+static inline void fl_prefetch_to_write(const char *p, ptrdiff_t n)
+{
+#if defined(__GNUC__)
+    for (ptrdiff_t i = 0; i < n; i += 64) __builtin_prefetch(p + i, 1, 2);
+#else
+    (void)p, (void)n;
+#endif
 }
 
 #endif
