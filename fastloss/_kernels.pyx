@@ -9,7 +9,7 @@ added in order.
 
 import os
 
-from cython.parallel cimport prange, threadid
+from cython.parallel cimport parallel, prange, threadid
 from libc.math cimport NAN
 from libc.stdint cimport int64_t, uintptr_t
 from libc.stdlib cimport free, malloc
@@ -306,30 +306,40 @@ cdef double run_rows(const fl_softmax_job *job, bint nll, int threads, double *p
     return total
 
 
-cdef double run_shared_rows(const fl_softmax_job *job, int threads, char *scratch) noexcept nogil:
-    """Few long rows: every thread works on each row in turn."""
+cdef double run_shared_rows(const fl_softmax_job *job, int threads, char *scratch,
+                            fl_softmax_row *rows) noexcept nogil:
+    """Few long rows: every thread works on each row in turn.
+
+    A thread has a view of the row of its own, in `rows`, and settles it by itself from the partial sums that all
+    share: cheaper than leaving and entering a parallel region between the steps.
+    """
     cdef const fl_softmax_kernels *table = softmax_kernels(job)
     cdef ptrdiff_t index, block, blocks = (job.classes + FL_BLOCK - 1) // FL_BLOCK
-    cdef fl_softmax_row row
+    cdef int thread
     cdef double total = 0.0
     for index in range(job.rows):
-        if not table.row_start(job, &row, index, scratch):
+        if not table.row_start(job, rows, index, scratch):
             continue
-        for block in prange(blocks, schedule="dynamic", chunksize=8, num_threads=threads):
-            table.row_max(job, &row, block)
-        table.row_choose(job, &row)
-        for block in prange(blocks, schedule="dynamic", chunksize=8, num_threads=threads):
-            table.row_sum(job, &row, block)
-        table.row_settle(job, &row)
-        if job.output.data != NULL:
-            for block in prange(blocks, schedule="dynamic", chunksize=8, num_threads=threads):
-                table.row_finish(job, &row, block)
-        total += row.loss
+        for thread in range(1, threads):
+            rows[thread] = rows[0]
+        with parallel(num_threads=threads):
+            for block in prange(blocks, schedule="dynamic", chunksize=2):
+                table.row_max(job, rows + threadid(), block)
+            table.row_choose(job, rows + threadid())
+            for block in prange(blocks, schedule="dynamic", chunksize=2):
+                table.row_sum(job, rows + threadid(), block)
+            table.row_settle(job, rows + threadid())
+            if job.output.data != NULL:
+                for block in prange(blocks, schedule="dynamic", chunksize=2):
+                    table.row_finish(job, rows + threadid(), block)
+        if job.row_loss != NULL:
+            job.row_loss[index] = rows[0].loss
+        total += rows[0].loss
     return total
 
 
 cdef double run(const fl_softmax_job *job, bint nll, int threads) except? -1.0 nogil:
-    cdef ptrdiff_t step = rows_in_piece(job), scratch_size = 0
+    cdef ptrdiff_t step = rows_in_piece(job), scratch_size = 0, size
     cdef ptrdiff_t pieces = (job.rows + step - 1) // step
     cdef bint shared = threads > 1 and not nll and job.rows < 4 * threads and job.classes >= SERIAL
     cdef char *memory
@@ -337,19 +347,19 @@ cdef double run(const fl_softmax_job *job, bint nll, int threads) except? -1.0 n
     cdef double total
     if not nll:
         scratch_size = up_to_line(softmax_kernels(job).scratch_bytes(job))
-    if threads > pieces:
-        threads = <int>pieces if not shared else threads
-    memory = <char *>malloc(scratch_size * (1 if shared or threads < 1 else threads) + 64
-                            + pieces * sizeof(double))
+    if threads > pieces and not shared:
+        threads = <int>pieces
+    # Scratch for each thread (or for the row that all share), then what the threads or pieces leave behind.
+    size = scratch_size * (1 if shared else threads)
+    memory = <char *>malloc(64 + size + (threads * sizeof(fl_softmax_row) if shared else pieces * sizeof(double)))
     if memory == NULL:
         with gil:
             raise MemoryError("scratch rows")
     scratch = memory + (64 - <uintptr_t>memory % 64)
     if shared:
-        total = run_shared_rows(job, threads, scratch)
+        total = run_shared_rows(job, threads, scratch, <fl_softmax_row *>(scratch + size))
     else:
-        total = run_rows(job, nll, threads, <double *>(scratch + scratch_size * threads), pieces, step, scratch,
-                         scratch_size)
+        total = run_rows(job, nll, threads, <double *>(scratch + size), pieces, step, scratch, scratch_size)
     free(memory)
     return total
 
@@ -437,17 +447,18 @@ cdef bint are_apart(cnp.ndarray a, cnp.ndarray b) noexcept:
     return start_a + cnp.PyArray_NBYTES(a) <= start_b or start_b + cnp.PyArray_NBYTES(b) <= start_a
 
 
-def small_cross_entropy(logits, target, axis, ignore_index, reduction, return_grad, out):
-    """Cross-entropy of a small, plain call, or None: for a call that needs the rules on arguments, or breaks them.
+def plain_cross_entropy(logits, target, axis, ignore_index, reduction, return_grad, out, num_threads):
+    """Cross-entropy of a plain call, or None: for a call that needs the rules on arguments, or breaks them.
 
     The work of a small call is far less than checking its arguments in Python. Here only what is valid at a glance
     goes through: contiguous arrays of the expected types, classes last, and (by the caller) no further option.
+    `num_threads` is a function, called only where the work is enough to share.
     """
     cdef fl_softmax_job job
     cdef ptrdiff_t first_bad
     cdef double total, denominator, loss
     cdef cnp.ndarray x, y
-    cdef int ndim
+    cdef int ndim, threads = 1
     cdef bint mean = reduction == "mean"
     if not is_floating(logits) or not is_index(target) or type(axis) is not int or type(ignore_index) is not int:
         return None
@@ -455,8 +466,7 @@ def small_cross_entropy(logits, target, axis, ignore_index, reduction, return_gr
     y = target
     ndim = cnp.PyArray_NDIM(x)
     if (
-        ndim == 0 or cnp.PyArray_SIZE(x) == 0 or cnp.PyArray_SIZE(x) >= SMALL
-        or not cnp.PyArray_IS_C_CONTIGUOUS(x) or (axis != -1 and axis != ndim - 1)
+        ndim == 0 or cnp.PyArray_SIZE(x) == 0 or not cnp.PyArray_IS_C_CONTIGUOUS(x) or (axis != -1 and axis != ndim - 1)
         or cnp.PyArray_NDIM(y) != ndim - 1 or not (mean or reduction == "sum")
         or not cnp.PyArray_CompareLists(cnp.PyArray_DIMS(x), cnp.PyArray_DIMS(y), ndim - 1)
         or not -2**62 < ignore_index < 2**62
@@ -489,7 +499,9 @@ def small_cross_entropy(logits, target, axis, ignore_index, reduction, return_gr
     job.grad_scale = job.temperature = 1.0
     job.label_smoothing = job.z_loss = job.softcap = 0.0
     job.row_loss = NULL
-    total = execute(&job, mean, 1, &first_bad, &denominator)
+    if cnp.PyArray_SIZE(x) >= SERIAL:
+        threads = num_threads()
+    total = execute(&job, mean, threads, &first_bad, &denominator)
     if first_bad >= 0:
         return None
     loss = total

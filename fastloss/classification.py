@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from fastloss import _arguments, _kernels
 from fastloss._arguments import Array, Reduction
+from fastloss._settings import get_num_threads
 
 __all__ = ["cross_entropy", "log_softmax", "logsumexp", "nll_loss", "softmax"]
 
@@ -109,11 +110,11 @@ def cross_entropy(
         and temperature is _ONE
         and accumulate is False
     ):
-        small = _kernels.small_cross_entropy(
-            logits, target, axis, ignore_index, reduction, return_grad, out
+        plain = _kernels.plain_cross_entropy(
+            logits, target, axis, ignore_index, reduction, return_grad, out, get_num_threads
         )
-        if small is not None:
-            return small
+        if plain is not None:
+            return plain
     x = _arguments.floating("logits", logits)
     return _loss_of_rows(
         _kernels.CROSS_ENTROPY, x, _arguments.class_axis(axis, x, "logits"), target,
@@ -166,3 +167,18 @@ def logsumexp(x, *, axis=-1, num_threads=None):
     result = np.full(rows, -math.inf)
     _transform(_kernels.LOGSUMEXP, x, axis, None, num_threads, result)
     return result.astype(_arguments.loss_dtype(x), copy=False)
+
+
+def row_losses(logits: npt.ArrayLike, target: npt.ArrayLike, *, ignore_index: int, num_threads: int | None):
+    x = _arguments.floating("logits", logits)
+    axis = _arguments.class_axis(-1, x, "logits")
+    rows = _arguments.rows_shape(x, axis)
+    given = np.asarray(target)
+    indices, ignored = _arguments.class_indices(given, rows, ignore_index)
+    losses = np.empty(rows)
+    first_bad, _, tokens = _kernels.softmax_family(
+        _kernels.CROSS_ENTROPY, x, axis, None, indices, None, ignored, None, None, None, 1.0, False,
+        0.0, 0.0, 0.0, 1.0, False, losses, _arguments.threads(num_threads))
+    if first_bad >= 0:
+        raise _arguments.bad_class_index(given, first_bad, x.shape[axis])
+    return losses, int(tokens)

@@ -478,7 +478,6 @@ static void FL_(row_settle)(const struct fl_softmax_job *job, struct fl_softmax_
             row->share = row->skipped = (double)NAN;
         }
     }
-    if (job->row_loss) job->row_loss[row->index] = row->loss;
 }
 
 static void FL_(row_finish)(const struct fl_softmax_job *job, struct fl_softmax_row *row, ptrdiff_t block)
@@ -770,6 +769,7 @@ static double FL_(rows)(const struct fl_softmax_job *job, ptrdiff_t begin, ptrdi
         FL_(row_settle)(job, &row);
         if (job->output.data)
             for (ptrdiff_t block = 0; block < blocks; block++) FL_(row_finish)(job, &row, block);
+        if (job->row_loss) job->row_loss[index] = row.loss;
         total += row.loss;
     }
     return total;
