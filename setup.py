@@ -1,8 +1,9 @@
 """Builds the one extension: the binding, and the kernels once for each instruction set.
 
-The kernels of an instruction set are compiled with flags of their own, so they are compiled here one file at a
-time and handed to the linker as objects; setuptools knows only one set of flags for an extension. What the compiler
-cannot do is left out: OpenMP (then everything is serial), and instruction sets that it has no flags for.
+The kernels of an instruction set are compiled with flags of their own, so they are compiled here one file
+at a time and handed to the linker as objects; setuptools knows only one set of flags for an extension. What
+the compiler cannot do is left out: OpenMP (then everything is serial), and instruction sets that it has no
+flags for. FASTLOSS_NO_OPENMP=1 leaves OpenMP out, FASTLOSS_CFLAGS adds flags (for sanitizers, say).
 """
 
 import os
@@ -14,15 +15,29 @@ from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 from setuptools.errors import CompileError, LinkError
 
-# Strict arithmetic: no contraction into fused operations other than those written, no reassociation. What is
-# switched off is errno and floating-point traps, which nobody reads and which keep loops from being vectorised.
-# Never -ffast-math: at link time it would turn subnormals off for the whole process.
-UNIX_FLAGS = ["-std=c11", "-O3", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=off", "-fopenmp-simd"]
+# Strict arithmetic: no contraction into fused operations other than those written, no reassociation. What
+# is switched off is errno and floating-point traps, which nobody reads and which keep loops from being
+# vectorised. Never -ffast-math: at link time it would turn subnormals off for the whole process.
+UNIX_FLAGS = [
+    "-std=c11",
+    "-O3",
+    "-fno-math-errno",
+    "-fno-trapping-math",
+    "-ffp-contract=off",
+    "-fopenmp-simd",
+]
 UNIX_FLAGS += ["-Wall", "-Wextra", "-fvisibility=hidden"]
 MSVC_FLAGS = ["/O2", "/fp:precise"]
 AVX2_FLAGS = ["-mavx2", "-mfma", "-mf16c"]
 # Compilers shy away from the widest registers by default; here they are a fifth faster in cache.
-AVX512_FLAGS = [*AVX2_FLAGS, "-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mprefer-vector-width=512"]
+AVX512_FLAGS = [
+    *AVX2_FLAGS,
+    "-mavx512f",
+    "-mavx512bw",
+    "-mavx512dq",
+    "-mavx512vl",
+    "-mprefer-vector-width=512",
+]
 LEVELS = {
     "baseline": {"unix": [], "msvc": []},
     "avx2": {"unix": AVX2_FLAGS, "msvc": ["/arch:AVX2"]},
@@ -60,7 +75,9 @@ class BuildKernels(build_ext):
             if level != "baseline" and not self._works(INTRINSICS_PROBE, flags[family]):
                 continue
             ext.define_macros.append((f"FASTLOSS_BUILT_{level.upper()}", "1"))
-            ext.extra_objects += self._compile(f"src/kernels_{level}.c", [*common, *flags[family], *extra], ext)
+            ext.extra_objects += self._compile(
+                f"src/kernels_{level}.c", [*common, *flags[family], *extra], ext
+            )
         ext.extra_objects += self._compile("src/dispatch.c", [*common, *extra], ext)
         super().build_extension(ext)
 

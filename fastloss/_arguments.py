@@ -1,7 +1,7 @@
 """Every rule on arguments, once: types, shapes, class axes, options, reductions, buffers.
 
-The functions here take what a caller gave and return what the kernels understand, or raise an error that names
-the argument, what was expected and what came. All of them run before anything is written.
+The functions here take what a caller gave and return what the kernels understand, or raise an error that
+names the argument, what was expected and what came. All of them run before anything is written.
 """
 
 from __future__ import annotations
@@ -9,18 +9,14 @@ from __future__ import annotations
 import math
 import numbers
 import operator
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from fastloss import _kernels
 from fastloss._settings import checked_threads, get_num_threads
-
-Array = npt.NDArray[Any]
-Reduction = Literal["mean", "sum", "none"]
-
-_DEFAULT_IGNORE_INDEX = -100
+from fastloss._types import Array
 
 
 def _is_bfloat16(dtype: np.dtype[Any]) -> bool:
@@ -43,16 +39,16 @@ def floating(name: str, value: npt.ArrayLike) -> Array:
     if dtype.kind in "iu" or dtype == np.bool_:
         return array.astype(np.float64)
     if dtype.kind == "f" and dtype.itemsize <= 8:
-        return np.require(array, dtype.newbyteorder("="), "A")
+        return np.require(array, dtype.newbyteorder("="), ["A"])
     if _is_bfloat16(dtype):
-        return np.require(array, dtype, "A")
+        return np.require(array, dtype, ["A"])
     raise TypeError(f"{name} must hold float16, bfloat16, float32 or float64, got {dtype}")
 
 
 def converted(name: str, value: npt.ArrayLike, dtype: npt.DTypeLike) -> Array:
     """Return `value`, real numbers of any type, as a contiguous array of `dtype`."""
     array = floating(name, value)
-    return np.require(array, dtype, "CA")
+    return np.require(array, dtype, ["C", "A"])
 
 
 def loss_dtype(x: Array) -> np.dtype[Any]:
@@ -77,10 +73,12 @@ def class_axis(axis: Any, x: Array, name: str) -> int:
     return int(axis) % ndim
 
 
-def rows_shape(x: Array, axis: int) -> tuple[int, ...]:
-    """The shape of `x` without its class axis."""
+def rows_and_classes(x: Array, axis: int) -> tuple[tuple[int, ...], int]:
+    """The shape of `x` without its class axis, and the number of classes, of which there must be one."""
     shape = x.shape
-    return shape[:axis] + shape[axis + 1 :]
+    if shape[axis] == 0:
+        raise ValueError(f"there must be at least one class along axis {axis}, got shape {shape}")
+    return shape[:axis] + shape[axis + 1 :], shape[axis]
 
 
 def number(
@@ -89,20 +87,19 @@ def number(
     *,
     low: float = -math.inf,
     high: float = math.inf,
-    open_low: bool = False,
+    above: float = -math.inf,
 ) -> float:
-    """Return a finite number between `low` and `high` as a float."""
+    """Return a finite number from `low` to `high` and greater than `above` as a float."""
     if isinstance(value, (bool, np.bool_)) or not isinstance(value, numbers.Real):
         raise TypeError(f"{name} must be a number, got {value!r}")
     result = float(value)
-    inside = (low < result if open_low else low <= result) and result <= high
-    if not (inside and math.isfinite(result)):
+    if not (low <= result <= high and above < result and math.isfinite(result)):
         if high < math.inf:
             expected = f"between {low:g} and {high:g}"
-        elif low > -math.inf:
-            expected = f"finite and {'greater than' if open_low else 'at least'} {low:g}"
+        elif above > -math.inf:
+            expected = f"finite and greater than {above:g}"
         else:
-            expected = "finite"
+            expected = f"finite and at least {low:g}"
         raise ValueError(f"{name} must be {expected}, got {value!r}")
     return result
 
@@ -148,28 +145,22 @@ def is_probabilities(target: Array) -> bool:
 def probabilities(target: Array, x: Array, ignore_index: int) -> Array:
     """Return probability targets in a type that the kernels read beside `x`."""
     if ignore_index >= 0:
-        raise ValueError(
-            f"ignore_index={ignore_index} needs class indices as target, got probabilities"
-        )
+        raise ValueError(f"ignore_index={ignore_index} needs class indices as target, got probabilities")
     if target.shape != x.shape:
         raise ValueError(
             f"target must be integer class indices, or probabilities of the shape of the logits, "
             f"{x.shape}; got {target.dtype} of shape {target.shape}"
         )
-    return np.require(target, x.dtype, "A")
+    return np.require(target, x.dtype, ["A"])
 
 
-def class_indices(
-    target: Array, shape: tuple[int, ...], ignore_index: int
-) -> tuple[Array, int | None]:
+def class_indices(target: Array, shape: tuple[int, ...], ignore_index: int) -> tuple[Array, int | None]:
     """Return class indices as contiguous int64, and the ignored index where there can be one.
 
     No value changes its meaning: a uint64 above the range of int64 stays out of range.
     """
     if target.shape != shape:
-        raise ValueError(
-            f"target must have one class index for each row, shape {shape}; got {target.shape}"
-        )
+        raise ValueError(f"target must have one class index for each row, shape {shape}; got {target.shape}")
     ignored = ignore_index if -(2**63) <= ignore_index < 2**63 else None
     if _kernels.is_index(target):
         return target, ignored
@@ -182,7 +173,7 @@ def class_indices(
             beyond[target == np.uint64(ignore_index)] = -1
             ignored = -1
         return beyond, ignored
-    return np.require(target, np.int64, "CA"), ignored
+    return np.require(target, np.int64, ["C", "A"]), ignored
 
 
 def bad_class_index(target: Array, position: int, classes: int) -> IndexError:
@@ -197,14 +188,14 @@ def class_weight(value: npt.ArrayLike, classes: int) -> Array:
     """Return class weights as contiguous float64."""
     weight = converted("weight", value, np.float64)
     if weight.shape != (classes,):
-        raise ValueError(
-            f"weight must have one entry for each class, shape ({classes},); got {weight.shape}"
-        )
+        raise ValueError(f"weight must have one entry for each class, shape ({classes},); got {weight.shape}")
     return weight
 
 
-def per_row(name: str, value: npt.ArrayLike, shape: tuple[int, ...]) -> Array:
+def per_row(name: str, value: npt.ArrayLike | None, shape: tuple[int, ...]) -> Array | None:
     """Return a scalar or an array of exactly `shape` as contiguous float64 of that shape."""
+    if value is None:
+        return None
     array = converted(name, value, np.float64)
     if array.ndim == 0:
         return np.full(shape, array)
@@ -213,8 +204,10 @@ def per_row(name: str, value: npt.ArrayLike, shape: tuple[int, ...]) -> Array:
     return array
 
 
-def upstream(value: Any, loss_shape: tuple[int, ...], return_grad: bool) -> tuple[float, Any]:
+def upstream(value: Any, loss_shape: tuple[int, ...], return_grad: bool) -> tuple[float, Array | None]:
     """Return grad_output as a scalar factor and an array, one of them neutral (1.0 or None)."""
+    if value is None:
+        return 1.0, None
     if not return_grad:
         raise ValueError("grad_output needs return_grad=True")
     if type(value) is float:
@@ -226,8 +219,7 @@ def upstream(value: Any, loss_shape: tuple[int, ...], return_grad: bool) -> tupl
         return float(array), None
     if array.shape != loss_shape:
         raise ValueError(
-            f"grad_output must be a scalar or have the shape of the loss, {loss_shape}; "
-            f"got {array.shape}"
+            f"grad_output must be a scalar or have the shape of the loss, {loss_shape}; got {array.shape}"
         )
     return 1.0, array
 
@@ -258,12 +250,13 @@ def _share_memory(a: Array, b: Array) -> bool:
     if not np.may_share_memory(a, b):
         return False
     try:
-        return bool(np.shares_memory(a, b, max_work=10**6))
+        # Exact, but only up to an effort (a number, whatever the stubs of NumPy say).
+        return bool(np.shares_memory(a, b, max_work=10**6))  # type: ignore[arg-type]
     except np.exceptions.TooHardError:
         return True
 
 
-def buffer(out: Any, x: Array, others: tuple[Any, ...], name: str = "out") -> Array:
+def buffer(out: Any, x: Array, others: tuple[Any, ...] = (), name: str = "out") -> Array:
     """Check a buffer for something shaped like `x`: `x` itself, or apart from all inputs."""
     if not isinstance(out, np.ndarray):
         raise TypeError(f"{name} must be a NumPy array, got {type(out).__name__}")

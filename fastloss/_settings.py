@@ -37,10 +37,8 @@ def _cgroup_limit() -> int | None:
 
 def _available_processors() -> int:
     """Processors that this process may use: its affinity, and its container's share."""
-    if hasattr(os, "sched_getaffinity"):
-        count = len(os.sched_getaffinity(0))
-    else:
-        count = os.cpu_count() or 1
+    has_affinity = hasattr(os, "sched_getaffinity")
+    count = len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count() or 1
     return min(count, _cgroup_limit() or count)
 
 
@@ -149,9 +147,7 @@ def _choose_level() -> int:
     level = names.index(wanted)
     if level not in usable:
         reason = "was not built" if level <= _kernels.MACHINE_LEVEL else "is not supported here"
-        raise ValueError(
-            f"FASTLOSS_ISA={wanted} {reason}; available: {', '.join(names[i] for i in usable)}"
-        )
+        raise ValueError(f"FASTLOSS_ISA={wanted} {reason}; available: {', '.join(names[i] for i in usable)}")
     return level
 
 

@@ -1,26 +1,62 @@
-"""The softmax family: cross-entropy, negative log-likelihood, softmax, log-softmax, log-sum-exp."""
+"""The softmax family: cross-entropy, negative log-likelihood, softmax, log-softmax, log-sum-exp.
+
+The formulas and their gradients are derived at the head of ``src/softmax.h``.
+"""
 
 from __future__ import annotations
 
 import math
-from typing import Any, Literal, overload
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
 import numpy.typing as npt
 
 from fastloss import _arguments, _kernels
-from fastloss._arguments import Array, Reduction
 from fastloss._settings import get_num_threads
+from fastloss._types import Array, CrossEntropyOptions, Reduction, RowOptions, Scalar
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 __all__ = ["cross_entropy", "log_softmax", "logsumexp", "nll_loss", "softmax"]
 
-_IGNORE_INDEX = -100
-# The defaults as objects, so that "was not given" is one comparison.
-_NONE = 0.0
+# Defaults as objects, so that whether an option was left out is one comparison.
+_ZERO = 0.0
 _ONE = 1.0
 
 
-def _loss_of_rows(
+def _run(
+    operation: int,
+    x: Array,
+    axis: int,
+    *,
+    output: Array | None = None,
+    indices: Array | None = None,
+    probabilities: Array | None = None,
+    ignored: int | None = None,
+    weight: Array | None = None,
+    sample_weight: Array | None = None,
+    grad_output: Array | None = None,
+    grad_scale: float = 1.0,
+    mean: bool = False,
+    label_smoothing: float = 0.0,
+    z_loss: float = 0.0,
+    softcap: float = 0.0,
+    temperature: float = 1.0,
+    accumulate: bool = False,
+    row_loss: Array | None = None,
+    num_threads: int | None = None,
+) -> tuple[int, float, float]:
+    """Call the kernels with checked arguments, by name."""
+    first_bad, total, denominator = _kernels.softmax_family(
+        operation, x, axis, output, indices, probabilities, ignored, weight, sample_weight,
+        grad_output, grad_scale, mean, label_smoothing, z_loss, softcap, temperature, accumulate,
+        row_loss, _arguments.threads(num_threads),
+    )  # fmt: skip
+    return first_bad, total, denominator
+
+
+def _row_loss(
     operation: int,
     x: Array,
     axis: int,
@@ -35,49 +71,36 @@ def _loss_of_rows(
     out: Array | None,
     accumulate: bool,
     num_threads: int | None,
-    label_smoothing: float = 0.0,
-    z_loss: float = 0.0,
-    softcap: float = 0.0,
-    temperature: float = 1.0,
+    **options: float,
 ) -> Any:
-    """Check what all losses over rows of classes have in common, run, and reduce."""
-    ignore_index = _arguments.index("ignore_index", ignore_index)
+    """Check what the losses over rows of classes share, run, and reduce."""
     _arguments.reduction(reduction)
-    shape = x.shape
-    classes = shape[axis]
-    rows = shape[:axis] + shape[axis + 1 :]
-    if classes == 0:
-        raise ValueError(f"the input must have at least one class along axis {axis}, got {shape}")
-    given = target if type(target) is np.ndarray else np.asarray(target)
-    indices: Array | None = None
-    probabilities: Array | None = None
-    ignored: int | None = None
-    if _kernels.is_index(given) or operation == _kernels.NLL or not _arguments.is_probabilities(given):
-        indices, ignored = _arguments.class_indices(given, rows, ignore_index)
-    else:
+    ignore_index = _arguments.index("ignore_index", ignore_index)
+    rows, classes = _arguments.rows_and_classes(x, axis)
+    given = np.asarray(target)
+    indices = probabilities = ignored = None
+    if operation == _kernels.CROSS_ENTROPY and _arguments.is_probabilities(given):
         probabilities = _arguments.probabilities(given, x, ignore_index)
-    class_weight: Array | None = None
-    if weight is not None:
-        class_weight = _arguments.class_weight(weight, classes)
-    samples = None if sample_weight is None else _arguments.per_row("sample_weight", sample_weight, rows)
-    scale, upstream = 1.0, None
-    if grad_output is not None:
-        loss_shape = rows if reduction == "none" else ()
-        scale, upstream = _arguments.upstream(grad_output, loss_shape, return_grad)
+    else:
+        indices, ignored = _arguments.class_indices(given, rows, ignore_index)
+    class_weight = None if weight is None else _arguments.class_weight(weight, classes)
+    samples = _arguments.per_row("sample_weight", sample_weight, rows)
+    loss_shape = rows if reduction == "none" else ()
+    scale, upstream = _arguments.upstream(grad_output, loss_shape, return_grad)
     others = (target, weight, sample_weight, grad_output)
     grad = _arguments.gradient_buffer(out, x, others, return_grad, accumulate)
-    threads = _arguments.threads(num_threads)
-    row_loss = np.empty(rows) if reduction == "none" else None
-    first_bad, total, denominator = _kernels.softmax_family(
-        operation, x, axis, grad, indices, probabilities, ignored, class_weight,
-        samples, upstream, scale, reduction == "mean", label_smoothing, z_loss, softcap,
-        temperature, accumulate, row_loss, threads,
+    losses = np.empty(rows) if reduction == "none" else None
+    first_bad, total, denominator = _run(
+        operation, x, axis, output=grad, indices=indices, probabilities=probabilities,
+        ignored=ignored, weight=class_weight, sample_weight=samples, grad_output=upstream,
+        grad_scale=scale, mean=reduction == "mean", accumulate=bool(accumulate), row_loss=losses,
+        num_threads=num_threads, **options,
     )  # fmt: skip
     if first_bad >= 0:
         raise _arguments.bad_class_index(given, first_bad, classes)
     loss: float | Array
-    if row_loss is not None:
-        loss = row_loss.astype(_arguments.loss_dtype(x), copy=False)
+    if losses is not None:
+        loss = losses.astype(_arguments.loss_dtype(x), copy=False)
     elif reduction == "sum":
         loss = total
     else:
@@ -85,16 +108,80 @@ def _loss_of_rows(
     return (loss, grad) if return_grad else loss
 
 
+def row_losses(
+    logits: npt.ArrayLike, target: npt.ArrayLike, *, ignore_index: int, num_threads: int | None
+) -> tuple[npt.NDArray[np.float64], int]:
+    """Return the cross-entropy of each row in float64, and how many rows count."""
+    x = _arguments.floating("logits", logits)
+    axis = _arguments.class_axis(-1, x, "logits")
+    rows, classes = _arguments.rows_and_classes(x, axis)
+    given = np.asarray(target)
+    indices, ignored = _arguments.class_indices(given, rows, ignore_index)
+    losses = np.empty(rows)
+    first_bad, _, count = _run(
+        _kernels.CROSS_ENTROPY, x, axis, indices=indices, ignored=ignored, row_loss=losses,
+        num_threads=num_threads,
+    )  # fmt: skip
+    if first_bad >= 0:
+        raise _arguments.bad_class_index(given, first_bad, classes)
+    return losses, int(count)
+
+
+@overload
+def cross_entropy(
+    logits: npt.ArrayLike,
+    target: npt.ArrayLike,
+    *,
+    reduction: Scalar = ...,
+    return_grad: Literal[False] = ...,
+    **options: Unpack[CrossEntropyOptions],
+) -> float: ...
+@overload
+def cross_entropy(
+    logits: npt.ArrayLike,
+    target: npt.ArrayLike,
+    *,
+    reduction: Literal["none"],
+    return_grad: Literal[False] = ...,
+    **options: Unpack[CrossEntropyOptions],
+) -> Array: ...
+@overload
+def cross_entropy(
+    logits: npt.ArrayLike,
+    target: npt.ArrayLike,
+    *,
+    reduction: Scalar = ...,
+    return_grad: Literal[True],
+    **options: Unpack[CrossEntropyOptions],
+) -> tuple[float, Array]: ...
+@overload
+def cross_entropy(
+    logits: npt.ArrayLike,
+    target: npt.ArrayLike,
+    *,
+    reduction: Literal["none"],
+    return_grad: Literal[True],
+    **options: Unpack[CrossEntropyOptions],
+) -> tuple[Array, Array]: ...
+@overload
+def cross_entropy(
+    logits: npt.ArrayLike,
+    target: npt.ArrayLike,
+    *,
+    reduction: Reduction = ...,
+    return_grad: bool = ...,
+    **options: Unpack[CrossEntropyOptions],
+) -> Any: ...
 def cross_entropy(
     logits: npt.ArrayLike,
     target: npt.ArrayLike,
     *,
     axis: int = -1,
     weight: npt.ArrayLike | None = None,
-    ignore_index: int = _IGNORE_INDEX,
-    label_smoothing: float = _NONE,
+    ignore_index: int = -100,
+    label_smoothing: float = _ZERO,
     sample_weight: npt.ArrayLike | None = None,
-    z_loss: float = _NONE,
+    z_loss: float = _ZERO,
     softcap: float | None = None,
     temperature: float = _ONE,
     reduction: Reduction = "mean",
@@ -104,9 +191,112 @@ def cross_entropy(
     accumulate: bool = False,
     num_threads: int | None = None,
 ) -> Any:
+    r"""Cross-entropy of softmax(logits) against class indices or probabilities.
+
+    With :math:`u = c \tanh(x / c)` (a softcap `c`; else :math:`u = x`), :math:`z = u / T`,
+    :math:`\mathrm{lse} = \log \sum_j e^{z_j}`, class weights `w`, sample weight `s`, label smoothing
+    :math:`\varepsilon`, z-loss factor :math:`\lambda` and `C` classes, the loss of a row with class
+    `y`, and of one with probabilities `q`, is
+
+    .. math::
+
+        s\Big[(1 - \varepsilon)\, w_y (\mathrm{lse} - z_y)
+        + \frac{\varepsilon}{C} \sum_j w_j (\mathrm{lse} - z_j)
+        + w_y \lambda\, \mathrm{lse}^2\Big]
+
+        s\Big[\sum_j w_j \big((1 - \varepsilon) q_j + \tfrac{\varepsilon}{C}\big) (\mathrm{lse} - z_j)
+        + \lambda\, \mathrm{lse}^2\Big]
+
+    Parameters
+    ----------
+    logits : array_like, shape (..., C) or with the classes on `axis`
+        Unnormalised scores; float16, bfloat16 (of ml_dtypes), float32 or float64. Rows may have any
+        stride, and are not copied. Lists and integers become float64. A class at ``-inf`` is masked:
+        its probability and gradient are 0.
+    target : array_like, shape (...) or that of `logits`
+        A class index for each row, of any integer type; or, in the shape of `logits`, probabilities
+        (converted to the type of `logits`).
+    axis : int, default -1
+        The axis of the classes.
+    weight : array_like, shape (C,), optional
+        A weight for each class.
+    ignore_index : int, default -100
+        Rows with this target have loss and gradient 0, and are not read. With probabilities it must
+        be negative.
+    label_smoothing : float, default 0.0
+        The share, between 0 and 1, of the target that is spread evenly over all classes.
+    sample_weight : scalar or array_like, shape (...), optional
+        A weight for each row.
+    z_loss : float, default 0.0
+        Factor of the squared log-sum-exp, which keeps logits from drifting.
+    softcap : float, optional
+        Bounds the logits smoothly to this magnitude.
+    temperature : float, default 1.0
+        Divides the (capped) logits.
+    reduction : {"mean", "sum", "none"}, default "mean"
+        For class indices ``"mean"`` divides by the sum, over the rows that are not ignored, of class
+        weight times sample weight; for probabilities by the number of rows, or the sum of their
+        sample weights.
+    return_grad : bool, default False
+        Also return the gradient with respect to `logits`, computed in the same pass.
+    grad_output : scalar, or array_like of the loss's shape, optional
+        The upstream gradient: multiplies the gradient, not the loss.
+    out : ndarray, shape and dtype of `logits`, optional
+        Where the gradient is written; may be `logits` itself (in place). Nothing is allocated then.
+    accumulate : bool, default False
+        Add the gradient to `out`.
+    num_threads : int, optional
+        For this call; the package setting otherwise. Results do not depend on it.
+
+    Returns
+    -------
+    loss : float, or ndarray of shape (...)
+        A Python float for ``"mean"`` and ``"sum"``; for ``"none"`` an array of the dtype of
+        `logits`, float32 for half types. The mean over no row at all is NaN.
+    grad : ndarray, shape of `logits`
+        Only with `return_grad`; `out` where it was given.
+
+    Raises
+    ------
+    TypeError
+        If an argument is of a type that cannot be used.
+    ValueError
+        If a shape or an option is wrong, or `out` overlaps an input without being `logits`.
+    IndexError
+        If a class index is neither in ``[0, C)`` nor `ignore_index`; it names the first. Nothing has
+        been written to `out` then, as with any other error.
+
+    See Also
+    --------
+    nll_loss : from log-probabilities.
+    perplexity : its exponential.
+
+    References
+    ----------
+    ``torch.nn.functional.cross_entropy``, for the meaning of weights, smoothing and reductions.
+    Szegedy et al., "Rethinking the Inception architecture", 2016, for label smoothing. Chowdhery et
+    al., "PaLM", 2022, for the z-loss. Gemma Team, "Gemma 2", 2024, for the softcap.
+
+    Examples
+    --------
+    >>> import numpy as np, fastloss
+    >>> logits = np.array([[2.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
+    >>> loss, grad = fastloss.cross_entropy(logits, [0, 2], return_grad=True)
+    >>> round(loss, 4)
+    0.8955
+    >>> grad.round(3)
+    array([[-0.107,  0.053,  0.053],
+           [ 0.106,  0.288, -0.394]])
+
+    In a training loop the gradient takes the place of the logits:
+
+    >>> loss, grad = fastloss.cross_entropy(logits, [0, 2], return_grad=True, out=logits)
+    >>> grad is logits
+    True
+    """
     if (
         weight is sample_weight is softcap is grad_output is num_threads is None
-        and label_smoothing is z_loss is _NONE
+        and label_smoothing is z_loss is _ZERO
         and temperature is _ONE
         and accumulate is False
     ):
@@ -116,69 +306,302 @@ def cross_entropy(
         if plain is not None:
             return plain
     x = _arguments.floating("logits", logits)
-    return _loss_of_rows(
-        _kernels.CROSS_ENTROPY, x, _arguments.class_axis(axis, x, "logits"), target,
-        weight=weight, ignore_index=ignore_index, sample_weight=sample_weight, reduction=reduction,
-        return_grad=return_grad, grad_output=grad_output, out=out, accumulate=accumulate,
+    cap = 0.0 if softcap is None else _arguments.number("softcap", softcap, above=0.0)
+    return _row_loss(
+        _kernels.CROSS_ENTROPY,
+        x,
+        _arguments.class_axis(axis, x, "logits"),
+        target,
+        weight=weight,
+        ignore_index=ignore_index,
+        sample_weight=sample_weight,
+        reduction=reduction,
+        return_grad=return_grad,
+        grad_output=grad_output,
+        out=out,
+        accumulate=accumulate,
         num_threads=num_threads,
         label_smoothing=_arguments.number("label_smoothing", label_smoothing, low=0.0, high=1.0),
         z_loss=_arguments.number("z_loss", z_loss, low=0.0),
-        softcap=0.0 if softcap is None else _arguments.number("softcap", softcap, low=0.0, open_low=True),
-        temperature=_arguments.number("temperature", temperature, low=0.0, open_low=True),
-    )  # fmt: skip
+        softcap=cap,
+        temperature=_arguments.number("temperature", temperature, above=0.0),
+    )
 
 
-def nll_loss(log_probs, target, *, axis=-1, weight=None, ignore_index=-100, sample_weight=None, reduction="mean",
-             return_grad=False, grad_output=None, out=None, accumulate=False, num_threads=None):
+@overload
+def nll_loss(
+    log_probs: npt.ArrayLike,
+    target: npt.ArrayLike,
+    *,
+    reduction: Scalar = ...,
+    return_grad: Literal[False] = ...,
+    **options: Unpack[RowOptions],
+) -> float: ...
+@overload
+def nll_loss(
+    log_probs: npt.ArrayLike,
+    target: npt.ArrayLike,
+    *,
+    reduction: Literal["none"],
+    return_grad: Literal[False] = ...,
+    **options: Unpack[RowOptions],
+) -> Array: ...
+@overload
+def nll_loss(
+    log_probs: npt.ArrayLike,
+    target: npt.ArrayLike,
+    *,
+    reduction: Scalar = ...,
+    return_grad: Literal[True],
+    **options: Unpack[RowOptions],
+) -> tuple[float, Array]: ...
+@overload
+def nll_loss(
+    log_probs: npt.ArrayLike,
+    target: npt.ArrayLike,
+    *,
+    reduction: Literal["none"],
+    return_grad: Literal[True],
+    **options: Unpack[RowOptions],
+) -> tuple[Array, Array]: ...
+@overload
+def nll_loss(
+    log_probs: npt.ArrayLike,
+    target: npt.ArrayLike,
+    *,
+    reduction: Reduction = ...,
+    return_grad: bool = ...,
+    **options: Unpack[RowOptions],
+) -> Any: ...
+def nll_loss(
+    log_probs: npt.ArrayLike,
+    target: npt.ArrayLike,
+    *,
+    axis: int = -1,
+    weight: npt.ArrayLike | None = None,
+    ignore_index: int = -100,
+    sample_weight: npt.ArrayLike | None = None,
+    reduction: Reduction = "mean",
+    return_grad: bool = False,
+    grad_output: npt.ArrayLike | None = None,
+    out: Array | None = None,
+    accumulate: bool = False,
+    num_threads: int | None = None,
+) -> Any:
+    r"""Negative log-likelihood of class indices, from log-probabilities.
+
+    .. math:: -s\, w_y\, x_y
+
+    for a row `x` with class `y`, class weights `w` and sample weight `s`. Only the target's element
+    of a row is read.
+
+    Parameters
+    ----------
+    log_probs : array_like, shape (..., C) or with the classes on `axis`
+        Log-probabilities; types and strides as in `cross_entropy`.
+    target : array_like of int, shape (...)
+        A class index for each row.
+    axis : int, default -1
+        The axis of the classes.
+    weight : array_like, shape (C,), optional
+        A weight for each class.
+    ignore_index : int, default -100
+        Rows with this target have loss and gradient 0, and are not read.
+    sample_weight : scalar or array_like, shape (...), optional
+        A weight for each row.
+    reduction : {"mean", "sum", "none"}, default "mean"
+        ``"mean"`` divides by the sum, over the rows that are not ignored, of class weight times
+        sample weight.
+    return_grad, grad_output, out, accumulate, num_threads
+        As in `cross_entropy`.
+
+    Returns
+    -------
+    loss : float, or ndarray of shape (...)
+        As in `cross_entropy`.
+    grad : ndarray, shape of `log_probs`
+        Only with `return_grad`.
+
+    Raises
+    ------
+    TypeError, ValueError, IndexError
+        As `cross_entropy`.
+
+    See Also
+    --------
+    cross_entropy : from logits, in one pass and without log-probabilities in memory.
+
+    References
+    ----------
+    ``torch.nn.functional.nll_loss``.
+
+    Examples
+    --------
+    >>> import numpy as np, fastloss
+    >>> log_probs = np.log([[0.5, 0.25, 0.25], [0.1, 0.8, 0.1]])
+    >>> fastloss.nll_loss(log_probs, [0, 1], reduction="none").round(4)
+    array([0.6931, 0.2231])
+    """
     x = _arguments.floating("log_probs", log_probs)
-    return _loss_of_rows(
-        _kernels.NLL, x, _arguments.class_axis(axis, x, "log_probs"), target,
-        weight=weight, ignore_index=ignore_index, sample_weight=sample_weight, reduction=reduction,
-        return_grad=return_grad, grad_output=grad_output, out=out, accumulate=accumulate,
-        num_threads=num_threads)
+    return _row_loss(
+        _kernels.NLL,
+        x,
+        _arguments.class_axis(axis, x, "log_probs"),
+        target,
+        weight=weight,
+        ignore_index=ignore_index,
+        sample_weight=sample_weight,
+        reduction=reduction,
+        return_grad=return_grad,
+        grad_output=grad_output,
+        out=out,
+        accumulate=accumulate,
+        num_threads=num_threads,
+    )
 
 
-def _transform(operation, x, axis, out, num_threads, row_loss=None):
-    threads = _arguments.threads(num_threads)
-    _kernels.softmax_family(operation, x, axis, out, None, None, None, None, None, None, 1.0, False,
-                            0.0, 0.0, 0.0, 1.0, False, row_loss, threads)
-
-
-def softmax(x, *, axis=-1, out=None, num_threads=None):
-    x = _arguments.floating("x", x)
+def _normalised(
+    operation: int, values: npt.ArrayLike, axis: int, out: Array | None, num_threads: int | None
+) -> Array:
+    x = _arguments.floating("x", values)
     axis = _arguments.class_axis(axis, x, "x")
-    out = np.empty_like(x) if out is None else _arguments.buffer(out, x, ())
-    _transform(_kernels.SOFTMAX, x, axis, out, num_threads)
-    return out
+    output = np.empty_like(x) if out is None else _arguments.buffer(out, x)
+    _run(operation, x, axis, output=output, num_threads=num_threads)
+    return output
 
 
-def log_softmax(x, *, axis=-1, out=None, num_threads=None):
-    x = _arguments.floating("x", x)
-    axis = _arguments.class_axis(axis, x, "x")
-    out = np.empty_like(x) if out is None else _arguments.buffer(out, x, ())
-    _transform(_kernels.LOG_SOFTMAX, x, axis, out, num_threads)
-    return out
+def softmax(
+    x: npt.ArrayLike,
+    *,
+    axis: int = -1,
+    out: Array | None = None,
+    num_threads: int | None = None,
+) -> Array:
+    r"""Softmax along an axis.
+
+    .. math:: \frac{e^{x_i}}{\sum_j e^{x_j}}
+
+    Parameters
+    ----------
+    x : array_like
+        Types and strides as in `cross_entropy`.
+    axis : int, default -1
+        The axis that sums to 1.
+    out : ndarray, shape and dtype of `x`, optional
+        Where the result is written; may be `x` itself.
+    num_threads : int, optional
+        For this call; the package setting otherwise.
+
+    Returns
+    -------
+    ndarray, shape and dtype of `x`
+        A row with a NaN, with ``+inf``, or with nothing but ``-inf`` is NaN.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `cross_entropy`.
+
+    References
+    ----------
+    ``torch.nn.functional.softmax``, ``scipy.special.softmax``.
+
+    Examples
+    --------
+    >>> import numpy as np, fastloss
+    >>> fastloss.softmax(np.log([1.0, 2.0, 5.0])).round(3)
+    array([0.125, 0.25 , 0.625])
+    """
+    return _normalised(_kernels.SOFTMAX, x, axis, out, num_threads)
 
 
-def logsumexp(x, *, axis=-1, num_threads=None):
-    x = _arguments.floating("x", x)
-    axis = _arguments.class_axis(axis, x, "x")
-    rows = _arguments.rows_shape(x, axis)
-    result = np.full(rows, -math.inf)
-    _transform(_kernels.LOGSUMEXP, x, axis, None, num_threads, result)
-    return result.astype(_arguments.loss_dtype(x), copy=False)
+def log_softmax(
+    x: npt.ArrayLike,
+    *,
+    axis: int = -1,
+    out: Array | None = None,
+    num_threads: int | None = None,
+) -> Array:
+    r"""Logarithm of the softmax along an axis.
+
+    .. math:: x_i - \log \sum_j e^{x_j}
+
+    Parameters
+    ----------
+    x : array_like
+        Types and strides as in `cross_entropy`.
+    axis : int, default -1
+        The axis whose exponentials sum to 1.
+    out : ndarray, shape and dtype of `x`, optional
+        Where the result is written; may be `x` itself.
+    num_threads : int, optional
+        For this call; the package setting otherwise.
+
+    Returns
+    -------
+    ndarray, shape and dtype of `x`
+        A row with a NaN, with ``+inf``, or with nothing but ``-inf`` is NaN. The largest entry keeps
+        its digits where it is nearly 0.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `cross_entropy`.
+
+    See Also
+    --------
+    cross_entropy : picks one entry of each row, without the others in memory.
+
+    References
+    ----------
+    ``torch.nn.functional.log_softmax``, ``scipy.special.log_softmax``.
+
+    Examples
+    --------
+    >>> import numpy as np, fastloss
+    >>> fastloss.log_softmax(np.array([0.0, 40.0])).tolist()
+    [-40.0, -4.248354255291589e-18]
+    """
+    return _normalised(_kernels.LOG_SOFTMAX, x, axis, out, num_threads)
 
 
-def row_losses(logits: npt.ArrayLike, target: npt.ArrayLike, *, ignore_index: int, num_threads: int | None):
-    x = _arguments.floating("logits", logits)
-    axis = _arguments.class_axis(-1, x, "logits")
-    rows = _arguments.rows_shape(x, axis)
-    given = np.asarray(target)
-    indices, ignored = _arguments.class_indices(given, rows, ignore_index)
-    losses = np.empty(rows)
-    first_bad, _, tokens = _kernels.softmax_family(
-        _kernels.CROSS_ENTROPY, x, axis, None, indices, None, ignored, None, None, None, 1.0, False,
-        0.0, 0.0, 0.0, 1.0, False, losses, _arguments.threads(num_threads))
-    if first_bad >= 0:
-        raise _arguments.bad_class_index(given, first_bad, x.shape[axis])
-    return losses, int(tokens)
+def logsumexp(x: npt.ArrayLike, *, axis: int = -1, num_threads: int | None = None) -> Array:
+    r"""Logarithm of the sum of exponentials along an axis.
+
+    .. math:: \log \sum_j e^{x_j}
+
+    Parameters
+    ----------
+    x : array_like
+        Types and strides as in `cross_entropy`.
+    axis : int, default -1
+        The axis that is summed.
+    num_threads : int, optional
+        For this call; the package setting otherwise.
+
+    Returns
+    -------
+    ndarray, shape of `x` without `axis`
+        Of the dtype of `x`, float32 for half types. Nothing but ``-inf``, or nothing at all, sums to
+        ``-inf``; a row with ``+inf`` to ``+inf``.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `cross_entropy`.
+
+    References
+    ----------
+    ``torch.logsumexp``, ``scipy.special.logsumexp``.
+
+    Examples
+    --------
+    >>> import numpy as np, fastloss
+    >>> fastloss.logsumexp(np.log([[1.0, 2.0], [3.0, 4.0]])).round(4)
+    array([1.0986, 1.9459])
+    """
+    values = _arguments.floating("x", x)
+    axis = _arguments.class_axis(axis, values, "x")
+    result = np.full(values.shape[:axis] + values.shape[axis + 1 :], -math.inf)
+    _run(_kernels.LOGSUMEXP, values, axis, row_loss=result, num_threads=num_threads)
+    return result.astype(_arguments.loss_dtype(values), copy=False)

@@ -63,7 +63,7 @@ class Perplexity:
     >>> import numpy as np, fastloss
     >>> logits, target = np.zeros((6, 8), dtype=np.float32), np.arange(6)
     >>> corpus = fastloss.Perplexity()
-    >>> corpus.update(logits[:4], target[:4]).update(logits[4:], target[4:]).compute()
+    >>> round(corpus.update(logits[:4], target[:4]).update(logits[4:], target[4:]).compute(), 12)
     8.0
     >>> corpus.bits_per_token, corpus.tokens
     (3.0, 6)
@@ -105,9 +105,7 @@ class Perplexity:
         TypeError, ValueError, IndexError
             As `cross_entropy`. Then nothing has been added.
         """
-        losses, tokens = row_losses(
-            logits, target, ignore_index=self.ignore_index, num_threads=num_threads
-        )
+        losses, tokens = row_losses(logits, target, ignore_index=self.ignore_index, num_threads=num_threads)
         finite = np.isfinite(losses)
         whole = bool(finite.all())
         self._total += _exact_sum(losses if whole else losses[finite])
@@ -141,9 +139,7 @@ class Perplexity:
         if not isinstance(other, Perplexity):
             raise TypeError(f"other must be a Perplexity, got {type(other).__name__}")
         if other.ignore_index != self.ignore_index:
-            raise ValueError(
-                f"other must have ignore_index={self.ignore_index}, got {other.ignore_index}"
-            )
+            raise ValueError(f"other must have ignore_index={self.ignore_index}, got {other.ignore_index}")
         self._total += other._total
         self._tokens += other._tokens
         self._infinite += other._infinite
@@ -232,7 +228,7 @@ def perplexity(
     Examples
     --------
     >>> import numpy as np, fastloss
-    >>> fastloss.perplexity(np.zeros((5, 16), dtype=np.float32), np.arange(5))
+    >>> round(fastloss.perplexity(np.zeros((5, 16), dtype=np.float32), np.arange(5)), 12)
     16.0
     """
     counter = Perplexity(ignore_index=ignore_index)

@@ -45,9 +45,7 @@ def _class_indices(
     counted = indices != ignore_index
     bad = np.flatnonzero(counted & ((indices < 0) | (indices >= classes)))
     if bad.size > 0:
-        raise IndexError(
-            f"target {indices[bad[0]]} at row {bad[0]} is not a class index below {classes}"
-        )
+        raise IndexError(f"target {indices[bad[0]]} at row {bad[0]} is not a class index below {classes}")
     return counted, indices[counted].astype(np.intp)
 
 
@@ -256,9 +254,7 @@ def cross_entropy(
     losses = np.zeros(samples.size)
     losses[counted] = loss[:, 0]
     denominator = row_weight.sum() if reduction == "mean" else np.float64(1.0)
-    result: Loss = (
-        losses.reshape(rows) if reduction == "none" else float(losses.sum() / denominator)
-    )
+    result: Loss = losses.reshape(rows) if reduction == "none" else float(losses.sum() / denominator)
     if not return_grad:
         return result
 
@@ -324,9 +320,7 @@ def nll_loss(
     losses = np.zeros(samples.size)
     losses[counted] = _times(row_weight, -moved.reshape(-1, classes)[counted, y])
     denominator = row_weight.sum() if reduction == "mean" else np.float64(1.0)
-    result: Loss = (
-        losses.reshape(rows) if reduction == "none" else float(losses.sum() / denominator)
-    )
+    result: Loss = losses.reshape(rows) if reduction == "none" else float(losses.sum() / denominator)
     if not return_grad:
         return result
 

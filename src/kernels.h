@@ -50,7 +50,7 @@ struct fl_softmax_job {
     int has_ignore_index;
     int64_t ignore_index;
     const double *class_weight, *sample_weight, *grad_output;
-    double grad_scale; /* scalar grad_output over the mean's denominator */
+    double grad_scale;                                    /* scalar grad_output over the mean's denominator */
     double label_smoothing, z_loss, softcap, temperature; /* softcap 0: none */
     double *row_loss;                                     /* or log-sum-exp; may be NULL */
 };
@@ -61,8 +61,8 @@ struct fl_softmax_row {
     const char *input, *probabilities, *next;
     char *output;
     char *exponentials; /* in the type computed in: in the output, or in the scratch row */
-    double *partial; /* FL_PARTIALS for each block */
-    double weight;   /* of the target's class */
+    double *partial;    /* FL_PARTIALS for each block */
+    double weight;      /* of the target's class */
     double max, capped_max, at_skip;
     double share, scale, skipped, logsum, loss;
 };

@@ -60,8 +60,7 @@ static double FL_(block_sum)(const REAL *x, ptrdiff_t n)
     if (i < n) {
         memcpy(tail, x + i, (size_t)(n - i) * sizeof(REAL));
 #pragma omp simd
-        for (int l = 0; l < 16; l++)
-            lane[l] += (double)((tail[l] + tail[16 + l]) + (tail[32 + l] + tail[48 + l]));
+        for (int l = 0; l < 16; l++) lane[l] += (double)((tail[l] + tail[16 + l]) + (tail[32 + l] + tail[48 + l]));
     }
     for (int width = 8; width; width >>= 1)
         for (int l = 0; l < width; l++) lane[l] += lane[l + width];
@@ -155,8 +154,8 @@ static inline REAL FL_(capped_difference)(REAL x, double cap, double capped_max,
 }
 
 /* d_j of n classes; d may be x. Dividing costs more than multiplying by 1 / T, and is exact. */
-static void FL_(differences)(const struct fl_softmax_job *job, double max, double capped_max, const REAL *x,
-                             REAL *d, ptrdiff_t n)
+static void FL_(differences)(const struct fl_softmax_job *job, double max, double capped_max, const REAL *x, REAL *d,
+                             ptrdiff_t n)
 {
     const REAL shift = (REAL)max, temperature = (REAL)job->temperature;
     if (job->softcap > 0.0) {
@@ -186,8 +185,7 @@ static void FL_(coefficients)(const struct fl_softmax_job *job, const REAL *q, p
         for (ptrdiff_t i = 0; i < n; i++) a[i] = FL_(coefficient)(0, uniform, w ? (REAL)w[i] : (REAL)1);
     } else {
 #pragma omp simd
-        for (ptrdiff_t i = 0; i < n; i++)
-            a[i] = FL_(coefficient)(kept * q[i], uniform, w ? (REAL)w[i] : (REAL)1);
+        for (ptrdiff_t i = 0; i < n; i++) a[i] = FL_(coefficient)(kept * q[i], uniform, w ? (REAL)w[i] : (REAL)1);
     }
 }
 
@@ -268,8 +266,7 @@ static inline struct FL_(settled) FL_(settle)(struct FL_(terms) terms, struct FL
     out.loss = in.sample * (in.logsum == in.logsum ? loss : in.logsum);
     out.scale = in.upstream * in.sample / terms.temperature;
     out.share = out.scale * (own + mass + spread) / total;
-    out.skipped =
-        out.scale * (in.mass_rest - (own + mass) * rest_share + spread * (1.0 - rest_share)) * in.slope;
+    out.skipped = out.scale * (in.mass_rest - (own + mass) * rest_share + spread * (1.0 - rest_share)) * in.slope;
     return out;
 }
 
@@ -314,7 +311,8 @@ static inline int FL_(is_ignored)(const struct fl_softmax_job *job, ptrdiff_t ro
     return job->target && job->has_ignore_index && job->target[row] == job->ignore_index;
 }
 
-static int FL_(row_start)(const struct fl_softmax_job *job, struct fl_softmax_row *row, ptrdiff_t index, void *scratch)
+static int FL_(row_start)(const struct fl_softmax_job *job, struct fl_softmax_row *row, ptrdiff_t index,
+                          void *scratch)
 {
     const ptrdiff_t partials = FL_(blocks)(job) * FL_PARTIALS * (ptrdiff_t)sizeof(double);
     row->index = index;
@@ -536,8 +534,7 @@ static void FL_(tile_load)(const struct fl_softmax_job *job, const struct fl_arr
         for (ptrdiff_t c = 0; c < job->classes; c++) tile[c][l] = 0;
 }
 
-static void FL_(tile_store)(const struct fl_softmax_job *job, ptrdiff_t row, ptrdiff_t count,
-                            REAL (*tile)[FL_LANES])
+static void FL_(tile_store)(const struct fl_softmax_job *job, ptrdiff_t row, ptrdiff_t count, REAL (*tile)[FL_LANES])
 {
     const struct fl_array *out = &job->output;
     if (FL_(lanes_are_adjacent)(out, row, count)) {
@@ -676,10 +673,8 @@ static void FL_(tile_settle)(const struct fl_softmax_job *job, struct FL_(tile) 
 #pragma omp simd
     for (int l = 0; l < FL_LANES; l++) {
         const struct FL_(sums) sums = {
-            t->rest[l],       t->dot[l],   t->mass_rest[l],
-            t->difference[l], t->coefficient[l], t->slope[l],
-            t->capped_max[l], t->logsum[l],
-            t->weight[l],     t->sample[l], t->upstream[l],
+            t->rest[l],       t->dot[l],    t->mass_rest[l], t->difference[l], t->coefficient[l], t->slope[l],
+            t->capped_max[l], t->logsum[l], t->weight[l],    t->sample[l],     t->upstream[l],
         };
         const struct FL_(settled) settled = FL_(settle)(terms, sums);
         t->loss[l] = t->ignored[l] ? 0.0 : settled.loss;
@@ -703,8 +698,7 @@ static void FL_(tile_finish)(const struct fl_softmax_job *job, struct FL_(tile) 
         for (int l = 0; l < FL_LANES; l++) e[l] *= t->share[l];
         if (mass)
 #pragma omp simd
-            for (int l = 0; l < FL_LANES; l++)
-                e[l] = x[l] == (REAL)-INFINITY ? (REAL)0 : e[l] - t->scale[l] * a[l];
+            for (int l = 0; l < FL_LANES; l++) e[l] = x[l] == (REAL)-INFINITY ? (REAL)0 : e[l] - t->scale[l] * a[l];
         if (job->softcap > 0.0)
             for (int l = 0; l < FL_LANES; l++)
                 e[l] = (REAL)((double)e[l] * fl_sech_squared_f64((double)x[l] / job->softcap));

@@ -1,0 +1,53 @@
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+COMPILER: str
+OPENMP: int
+LEVELS: tuple[str, ...]
+MACHINE_LEVEL: int
+BUILT_LEVELS: tuple[int, ...]
+CROSS_ENTROPY: int
+SOFTMAX: int
+LOG_SOFTMAX: int
+LOGSUMEXP: int
+NLL: int
+
+def use_level(level: int) -> int: ...
+def register_bfloat16(dtype: np.dtype[Any]) -> None: ...
+def is_floating(array: object) -> bool: ...
+def is_index(array: object) -> bool: ...
+def softmax_family(
+    operation: int,
+    input: npt.NDArray[Any],
+    axis: int,
+    output: npt.NDArray[Any] | None,
+    target: npt.NDArray[Any] | None,
+    probabilities: npt.NDArray[Any] | None,
+    ignore_index: int | None,
+    class_weight: npt.NDArray[Any] | None,
+    sample_weight: npt.NDArray[Any] | None,
+    grad_output: npt.NDArray[Any] | None,
+    grad_scale: float,
+    mean: bool,
+    label_smoothing: float,
+    z_loss: float,
+    softcap: float,
+    temperature: float,
+    accumulate: bool,
+    row_loss: npt.NDArray[Any] | None,
+    threads: int,
+) -> tuple[int, float, float]: ...
+def plain_cross_entropy(
+    logits: object,
+    target: object,
+    axis: object,
+    ignore_index: object,
+    reduction: object,
+    return_grad: object,
+    out: object,
+    num_threads: Callable[[], int],
+) -> Any: ...
+def vecmath(name: str, x: npt.NDArray[Any], out: npt.NDArray[Any]) -> None: ...
