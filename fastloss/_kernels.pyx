@@ -250,7 +250,7 @@ cdef ptrdiff_t rows_in_piece(const fl_softmax_job *job) noexcept nogil:
 
 
 cdef int survey(const fl_softmax_job *job, int threads, ptrdiff_t *first_bad, double *denominator) except -1 nogil:
-    cdef ptrdiff_t step = 16384, pieces = (job.rows + step - 1) // step, piece, begin, end
+    cdef ptrdiff_t step = 16384, pieces = (job.rows + step - 1) // step, piece
     cdef double *partial = <double *>malloc((pieces + 1) * sizeof(double))
     cdef ptrdiff_t *bad = <ptrdiff_t *>malloc((pieces + 1) * sizeof(ptrdiff_t))
     if partial == NULL or bad == NULL:
@@ -466,7 +466,8 @@ def plain_cross_entropy(logits, target, axis, ignore_index, reduction, return_gr
     y = target
     ndim = cnp.PyArray_NDIM(x)
     if (
-        ndim == 0 or cnp.PyArray_SIZE(x) == 0 or not cnp.PyArray_IS_C_CONTIGUOUS(x) or (axis != -1 and axis != ndim - 1)
+        ndim == 0 or cnp.PyArray_SIZE(x) == 0 or not cnp.PyArray_IS_C_CONTIGUOUS(x)
+        or (axis != -1 and axis != ndim - 1)
         or cnp.PyArray_NDIM(y) != ndim - 1 or not (mean or reduction == "sum")
         or not cnp.PyArray_CompareLists(cnp.PyArray_DIMS(x), cnp.PyArray_DIMS(y), ndim - 1)
         or not -2**62 < ignore_index < 2**62
@@ -478,7 +479,8 @@ def plain_cross_entropy(logits, target, axis, ignore_index, reduction, return_gr
             out = cnp.PyArray_EMPTY(ndim, cnp.PyArray_DIMS(x), cnp.PyArray_TYPE(x), 0)
         elif not (
             is_floating(out) and cnp.PyArray_ISCARRAY(<cnp.ndarray>out)
-            and cnp.PyArray_TYPE(<cnp.ndarray>out) == cnp.PyArray_TYPE(x) and cnp.PyArray_NDIM(<cnp.ndarray>out) == ndim
+            and cnp.PyArray_TYPE(<cnp.ndarray>out) == cnp.PyArray_TYPE(x)
+            and cnp.PyArray_NDIM(<cnp.ndarray>out) == ndim
             and cnp.PyArray_CompareLists(cnp.PyArray_DIMS(x), cnp.PyArray_DIMS(<cnp.ndarray>out), ndim)
             and (out is logits or are_apart(x, out)) and are_apart(y, out)
         ):

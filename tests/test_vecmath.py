@@ -1,0 +1,229 @@
+"""The elementary functions: the errors stated in src/vecmath.h hold, on every instruction set."""
+
+import math
+import os
+
+import mpmath
+import numpy as np
+import pytest
+from numpy.testing import assert_array_equal
+
+from fastloss import _kernels
+
+pytestmark = pytest.mark.usefixtures("isa")
+
+EXHAUSTIVE = os.environ.get("FASTLOSS_EXHAUSTIVE") == "1"
+# Below these the exponential leaves the normal range of its type, and is 0.
+LOWEST_F32 = np.float32(-87.33)
+LOWEST_F64 = -708.39
+DIGITS = 60
+
+
+def apply(name, x):
+    """An elementary function of the kernels in use."""
+    x = np.ascontiguousarray(x, dtype=np.float32 if name.endswith("f32") else np.float64)
+    out = np.full_like(x, 7.0)
+    _kernels.vecmath(name, x, out)
+    return out
+
+
+def level_in_use():
+    level = _kernels.use_level(0)
+    _kernels.use_level(level)
+    return _kernels.LEVELS[level]
+
+
+def exact(function, x):
+    """The values of an mpmath function, each as a float64 and what its rounding left over."""
+    with mpmath.workdps(DIGITS):
+        values = [function(mpmath.mpf(float(value))) for value in x]
+        nearest = np.array([float(value) for value in values])
+        rest = np.array([float(v - mpmath.mpf(n)) for v, n in zip(values, nearest, strict=True)])
+    return nearest, rest
+
+
+def ulps(actual, nearest, rest):
+    """Distance from the exact values nearest + rest, in units in the last place of these."""
+    return np.abs((actual - nearest) - rest) / np.spacing(np.abs(nearest))
+
+
+def nonpositive_f32(step):
+    """Float32 arrays: 0 and down to where exp_f32 is cut off, every step-th pattern of bits."""
+    first, last = 0x80000000, int(LOWEST_F32.view(np.uint32))
+    length = step << 22
+    for start in range(first, last + 1, length):
+        yield np.arange(start, min(start + length, last + 1), step, dtype=np.uint32).view(np.float32)
+
+
+# Every 61st pattern (a prime, so that all low bits occur) is 18 million numbers.
+@pytest.mark.parametrize("step", [1 if EXHAUSTIVE else 61])
+def test_exp_f32(step):
+    count = 0
+    for x in nonpositive_f32(step):
+        wide = x.astype(np.float64)
+        error = np.abs(apply("exp_f32", x) / np.exp(wide) - 1.0)
+        worst = (error - 2e-8 * np.abs(wide)).argmax()
+        assert error[worst] <= 2.0e-7 + 2e-8 * abs(wide[worst]), (x[worst], error[worst])
+        count += x.size
+    # 1.12e9 patterns in all, most of them tiny numbers.
+    assert count * step > 1.1e9
+
+
+def test_exp_f32_where_it_bends():
+    """Not by bits but evenly: most patterns above are so small that their exponential is 1."""
+    x = np.linspace(-87.33, 0.0, 4_000_001).astype(np.float32)
+    wide = x.astype(np.float64)
+    error = np.abs(apply("exp_f32", x) / np.exp(wide) - 1.0)
+    assert np.all(error <= 2.0e-7 + 2e-8 * np.abs(wide))
+
+
+@pytest.mark.parametrize(
+    ("name", "lowest", "smallest"),
+    [("exp_f32", LOWEST_F32, 1.4e-45), ("exp_f64", LOWEST_F64, 5e-324)],
+)
+def test_exp_special_values(name, lowest, smallest):
+    kind = np.float32 if name == "exp_f32" else np.float64
+    huge = float(np.finfo(kind).max)
+    below = float(np.nextafter(kind(lowest), kind(-math.inf)))
+    x = np.array([0.0, -0.0, -smallest, -math.inf, -huge, 2.0 * lowest, below, math.nan], kind)
+    assert_array_equal(apply(name, x), np.array([1, 1, 1, 0, 0, 0, 0, math.nan], kind))
+    last = apply(name, np.array([lowest], kind))[0]
+    assert last >= np.finfo(kind).smallest_normal
+    # exp(-87.33) is 1.187e-38, and exp(-708.39) 2.25e-308: nothing under the smallest normal.
+    assert last == pytest.approx(math.exp(lowest), rel=3e-6)
+
+
+def random_nonpositive():
+    rng = np.random.default_rng(1)
+    near = -np.exp2(rng.uniform(-60.0, 0.0, 4000))
+    far = rng.uniform(LOWEST_F64, 0.0, 12000)
+    # Where the power of two changes: odd multiples of ln(2) / 2.
+    bends = -(np.arange(1, 1001) - 0.5) * math.log(2.0)
+    edges = np.array([LOWEST_F64, -1.0, -math.log(2.0), -5e-324, -1e-300])
+    return np.concatenate([near, far, bends, np.nextafter(bends, 0.0), edges])
+
+
+def random_positive(lowest_exponent, highest_exponent, count):
+    rng = np.random.default_rng(2)
+    return np.exp2(rng.uniform(lowest_exponent, highest_exponent, count))
+
+
+@pytest.fixture(scope="module")
+def exact_exp():
+    x = random_nonpositive()
+    return x, *exact(mpmath.exp, x)
+
+
+def test_exp_f64(exact_exp):
+    x, nearest, rest = exact_exp
+    # Without a fused multiply-add the reduction rounds once more.
+    bound = 1.4 if level_in_use() == "baseline" else 1.0
+    error = ulps(apply("exp_f64", x), nearest, rest)
+    assert error.max() <= bound, x[error.argmax()]
+
+
+@pytest.fixture(scope="module")
+def exact_log1p():
+    # Where the argument of the logarithm is halved: 1 + x = sqrt(2) 2^k.
+    bends = math.sqrt(2.0) * np.exp2(np.arange(0.0, 60.0)) - 1.0
+    x = np.concatenate([
+        random_positive(-60.0, 0.0, 6000), random_positive(0.0, 64.0, 6000),
+        random_positive(64.0, 1000.0, 2000), random_positive(-1022.0, -60.0, 2000),
+        bends, np.nextafter(bends, 0.0), np.nextafter(bends, math.inf),
+        np.exp2(np.arange(-20.0, 60.0)), [1e-13, 9.4e-14, 1e6, 5e-324, 1.5e-323, 2e-308],
+    ])  # fmt: skip
+    return x, *exact(mpmath.log1p, x)
+
+
+def test_log1p_f64(exact_log1p):
+    x, nearest, rest = exact_log1p
+    error = ulps(apply("log1p_f64", x), nearest, rest)
+    assert error.max() <= 2.0, x[error.argmax()]
+
+
+def test_log1p_f64_special_values():
+    assert_array_equal(apply("log1p_f64", [0.0, math.nan]), [0.0, math.nan])
+
+
+@pytest.fixture(scope="module")
+def exact_tanh():
+    x = np.concatenate([random_positive(-60.0, 4.5, 8000), [5e-324, 1e-300, 0.5, 22.0, 300.0]])
+    x = np.concatenate([x, -x])
+    return x, *exact(mpmath.tanh, x)
+
+
+def test_tanh_f64(exact_tanh):
+    x, nearest, rest = exact_tanh
+    error = np.abs((apply("tanh_f64", x) - nearest) - rest)
+    assert error.max() <= 2.3e-16, x[error.argmax()]
+
+
+def test_tanh_f64_special_values():
+    x = np.array([math.inf, -math.inf, 1.7e308, -1.7e308, 0.0, -0.0, math.nan])
+    out = apply("tanh_f64", x)
+    assert_array_equal(out, [1.0, -1.0, 1.0, -1.0, 0.0, 0.0, math.nan])
+    assert_array_equal(np.signbit(out[:6]), np.signbit(x[:6]))
+
+
+@pytest.fixture(scope="module")
+def exact_sech_squared():
+    rng = np.random.default_rng(3)
+    limit = math.sqrt(300.0)
+    x = np.concatenate([rng.uniform(-limit, limit, 8000), random_positive(-60.0, 4.0, 4000)])
+    return x, *exact(lambda value: mpmath.sech(value) ** 2, x)
+
+
+def test_sech_squared_f64(exact_sech_squared):
+    x, nearest, rest = exact_sech_squared
+    error = ulps(apply("sech_squared_f64", x), nearest, rest)
+    assert error.max() <= 6.0, x[error.argmax()]
+
+
+def test_sech_squared_f64_special_values():
+    x = np.array([0.0, -0.0, math.inf, -math.inf, 1e300, math.nan])
+    assert_array_equal(apply("sech_squared_f64", x), [1.0, 1.0, 0.0, 0.0, 0.0, math.nan])
+
+
+FUNCTIONS = ("exp_f32", "exp_f64", "log1p_f64", "tanh_f64", "sech_squared_f64")
+
+
+@pytest.mark.skipif(np.finfo(np.longdouble).nmant < 63, reason="needs an 80-bit long double")
+@pytest.mark.parametrize("name", FUNCTIONS[1:])
+def test_dense(name):
+    """A million numbers in the range that matters, against long double (a 2048th of an ulp)."""
+    rng = np.random.default_rng(4)
+    if name == "exp_f64":
+        x, function = -rng.exponential(20.0, 1_000_000).clip(0.0, 708.0), np.exp
+    elif name == "log1p_f64":
+        x, function = np.exp2(rng.uniform(-30.0, 30.0, 1_000_000)), np.log1p
+    elif name == "tanh_f64":
+        x, function = 3.0 * rng.standard_normal(1_000_000), np.tanh
+    else:
+        x, function = rng.uniform(-17.0, 17.0, 1_000_000), lambda value: 1.0 / np.cosh(value) ** 2
+    expected = function(x.astype(np.longdouble))
+    difference = np.abs(apply(name, x) - expected).astype(np.float64)
+    if name == "tanh_f64":
+        assert difference.max() <= 2.3e-16
+        return
+    error = difference / np.spacing(expected.astype(np.float64))
+    bounds = {"exp_f64": 1.4 if level_in_use() == "baseline" else 1.0, "log1p_f64": 2.0}
+    # Long double brings a thousandth of an ulp of its own.
+    assert error.max() <= bounds.get(name, 6.0) + 0.002, x[error.argmax()]
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_vector_and_tail_give_the_same_bits(name):
+    """A number comes out the same in the body of a loop, in its tail and alone."""
+    rng = np.random.default_rng(5)
+    x = -rng.exponential(10.0, 67)
+    if name == "log1p_f64":
+        x = -x
+    whole = apply(name, x)
+    for start in range(18):
+        for stop in range(start + 1, 67):
+            assert_array_equal(apply(name, x[start:stop]), whole[start:stop])
+
+
+def test_unknown_name():
+    with pytest.raises(ValueError, match="sinh_f64"):
+        apply("sinh_f64", np.zeros(3))
