@@ -221,7 +221,7 @@ cdef void describe(fl_array *out, cnp.ndarray array, int axis) noexcept:
 cdef void clear(fl_array *out) noexcept:
     """No array."""
     out.data = NULL
-    out.itemsize = out.class_stride = out.ndim = 0
+    out.itemsize = out.class_stride = out.ndim = out.dtype = 0
 
 
 cdef const void *pointer(object array) noexcept:

@@ -74,10 +74,24 @@ static inline void FL_(block_exp)(const REAL *d, REAL shift, REAL *e, ptrdiff_t 
     for (ptrdiff_t i = 0; i < n; i++) e[i] = FL_(fl_exp_nonpositive)(d[i] - shift);
 }
 
-/* The same, while as much of the next row (NULL: none; `bytes` in all) is brought near: exponentials leave the
- * memory idle. (Measured at 32000 classes: loss alone 20 %, in place 10 %, bfloat16 15 % less time.) */
-static void FL_(block_exp_prefetching)(const REAL *d, REAL shift, REAL *e, ptrdiff_t n, const char *next,
-                                       ptrdiff_t bytes)
+/* From and to bfloat16 without a buffer between, which would cost a tenth of the time. */
+static inline void FL_(block_exp_bfloat16)(const uint16_t *x, REAL shift, REAL *e, ptrdiff_t n)
+{
+#pragma omp simd
+    for (ptrdiff_t i = 0; i < n; i++) e[i] = FL_(fl_exp_nonpositive)((REAL)fl_float_from_bfloat16(x[i]) - shift);
+}
+
+static inline void FL_(block_scale_bfloat16)(const REAL *e, REAL factor, uint16_t *g, ptrdiff_t n)
+{
+#pragma omp simd
+    for (ptrdiff_t i = 0; i < n; i++) g[i] = fl_bfloat16_from_float((float)(e[i] * factor));
+}
+
+/* Exponentials of n elements x of a row (NULL: of the bfloat16 at h), while as much of the next row (NULL: none;
+ * `bytes` in all) is brought near: they leave the memory idle. (Measured at 32000 classes: loss alone 20 %, in
+ * place 10 %, bfloat16 15 % less time.) */
+static void FL_(block_exp_prefetching)(const REAL *x, const uint16_t *h, REAL shift, REAL *e, ptrdiff_t n,
+                                       const char *next, ptrdiff_t bytes)
 {
     ptrdiff_t fetched = 0;
     for (ptrdiff_t strip = 0; strip < n; strip += 256) {
@@ -85,7 +99,10 @@ static void FL_(block_exp_prefetching)(const REAL *d, REAL shift, REAL *e, ptrdi
 #if defined(__GNUC__)
         for (; next && fetched < bytes * end / n; fetched += 64) __builtin_prefetch(next + fetched, 0, 2);
 #endif
-        FL_(block_exp)(d + strip, shift, e + strip, end - strip);
+        if (x)
+            FL_(block_exp)(x + strip, shift, e + strip, end - strip);
+        else
+            FL_(block_exp_bfloat16)(h + strip, shift, e + strip, end - strip);
     }
 }
 
@@ -100,6 +117,11 @@ static inline int FL_(has_mass)(const struct fl_softmax_job *job)
 static inline int FL_(is_direct)(const struct fl_array *array)
 {
     return array->itemsize == (ptrdiff_t)sizeof(REAL) && array->class_stride == (ptrdiff_t)sizeof(REAL);
+}
+
+static inline int FL_(is_packed_bfloat16)(const struct fl_array *array)
+{
+    return array->dtype == FL_BFLOAT16 && array->class_stride == 2;
 }
 
 /* Whether the exponentials can wait for their scaling in the output: nothing needs what they may overwrite, the
@@ -398,10 +420,11 @@ static void FL_(row_sum)(const struct fl_softmax_job *job, struct fl_softmax_row
     const ptrdiff_t first = block * FL_BLOCK, n = FL_(block_length)(job, block), skip = row->skip - first;
     const int skip_is_here = skip >= 0 && skip < n;
     double *partial = row->partial + block * FL_PARTIALS;
+    const struct fl_array *in = &job->input, *out = &job->output;
     REAL buffer[FL_BLOCK], *e = buffer;
-    const REAL *x = FL_(block_of)(&job->input, row->input, first, buffer, n);
     if (FL_(keeps_exponentials)(job)) e = (REAL *)(void *)row->exponentials + first;
     if (job->softcap > 0.0 || job->temperature != 1.0 || FL_(has_mass)(job)) {
+        const REAL *x = FL_(block_of)(in, row->input, first, buffer, n);
         FL_(differences)(job, row->max, row->capped_max, x, e, n);
         if (FL_(has_mass)(job)) {
             REAL a[FL_BLOCK], a_skip = 0;
@@ -417,10 +440,12 @@ static void FL_(row_sum)(const struct fl_softmax_job *job, struct fl_softmax_row
         }
         FL_(block_exp)(e, 0, e, n);
     } else {
-        const ptrdiff_t size = job->input.itemsize;
-        if (FL_(needs_scratch_row)(job) && job->output.class_stride == job->output.itemsize)
-            fl_prefetch_to_write(row->output + first * job->output.itemsize, n * job->output.itemsize);
-        FL_(block_exp_prefetching)(x, (REAL)row->max, e, n, row->next ? row->next + first * size : NULL, n * size);
+        const uint16_t *h = (const uint16_t *)(const void *)row->input + first;
+        const REAL *x = FL_(is_packed_bfloat16)(in) ? NULL : FL_(block_of)(in, row->input, first, buffer, n);
+        const char *next = row->next ? row->next + first * in->itemsize : NULL;
+        if (FL_(needs_scratch_row)(job) && out->class_stride == out->itemsize)
+            fl_prefetch_to_write(row->output + first * out->itemsize, n * out->itemsize);
+        FL_(block_exp_prefetching)(x, h, (REAL)row->max, e, n, next, n * in->itemsize);
     }
     if (skip_is_here) e[skip] = 0;
     partial[1] = FL_(block_sum)(e, n);
@@ -484,8 +509,15 @@ static void FL_(row_finish)(const struct fl_softmax_job *job, struct fl_softmax_
     const struct fl_array *out = &job->output;
     char *destination = row->output + first * out->class_stride;
     const REAL *x = NULL, *e = (const REAL *)(const void *)row->exponentials + first;
+    const REAL skipped = (REAL)row->skipped;
     REAL input[FL_BLOCK], a[FL_BLOCK], gradient[FL_BLOCK], *g = gradient;
     const int mass = FL_(has_mass)(job);
+    if (FL_(is_packed_bfloat16)(out) && job->operation != FL_LOG_SOFTMAX && !mass && job->softcap == 0.0 &&
+        !job->accumulate) {
+        FL_(block_scale_bfloat16)(e, (REAL)row->share, (uint16_t *)(void *)destination, n);
+        if (skip >= 0 && skip < n) FL_(fl_store)(&skipped, destination + skip * 2, 2, FL_BFLOAT16, 1);
+        return;
+    }
     /* A softcap reads the input once more after the gradient has been written: not into the input itself. */
     if (FL_(is_direct)(out) && !job->accumulate && job->softcap == 0.0) g = (REAL *)(void *)destination;
     if (mass || job->softcap > 0.0 || job->operation == FL_LOG_SOFTMAX)
@@ -496,7 +528,7 @@ static void FL_(row_finish)(const struct fl_softmax_job *job, struct fl_softmax_
     } else {
         if (mass) FL_(row_coefficients)(job, row, first, a, n);
         FL_(gradients)(job, row->share, row->scale, e, mass ? a : NULL, x, g, n);
-        if (skip >= 0 && skip < n) g[skip] = (REAL)row->skipped;
+        if (skip >= 0 && skip < n) g[skip] = skipped;
     }
     if (job->accumulate) {
         const REAL *before = FL_(block_of)(out, row->output, first, a, n);
