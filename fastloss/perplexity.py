@@ -225,6 +225,10 @@ def perplexity(
     --------
     Perplexity : over a corpus that comes in batches.
 
+    References
+    ----------
+    As for `Perplexity`.
+
     Examples
     --------
     >>> import numpy as np, fastloss

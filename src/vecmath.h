@@ -15,14 +15,15 @@
 #include <string.h>
 
 /* Without a fused instruction fmaf() is a library call (30 times slower): there multiply, then add. */
-#ifdef __FP_FAST_FMAF
-#define FL_FMA_F32(a, b, c) __builtin_fmaf((a), (b), (c))
-#else
-#define FL_FMA_F32(a, b, c) ((a) * (b) + (c))
+#if (defined(__GNUC__) || defined(__clang__)) && (defined(__FMA__) || defined(__aarch64__) || defined(__FP_FAST_FMA))
+#define FL_HAS_FMA 1
 #endif
-#ifdef __FP_FAST_FMA
+
+#ifdef FL_HAS_FMA
+#define FL_FMA_F32(a, b, c) __builtin_fmaf((a), (b), (c))
 #define FL_FMA_F64(a, b, c) __builtin_fma((a), (b), (c))
 #else
+#define FL_FMA_F32(a, b, c) ((a) * (b) + (c))
 #define FL_FMA_F64(a, b, c) ((a) * (b) + (c))
 #endif
 
@@ -59,7 +60,7 @@ static inline uint64_t fl_bits_from_double(double value)
 static inline float fl_log2_rest(float x, float n)
 {
     const float log2_e = 1.44269502f;
-#ifdef __FP_FAST_FMAF
+#ifdef FL_HAS_FMA
     return FL_FMA_F32(x, log2_e, -n);
 #else
     const float log2_e_high = 1.44238281f, log2_e_low = 3.12228076e-4f;
