@@ -20,10 +20,10 @@ import statistics
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -89,14 +89,6 @@ def prepare(tokens: list[str], vocabulary: int, context: int) -> Data:
         raise ValueError(f"the text is too short: {len(ids)} words, context {context}")
     windows = np.lib.stride_tricks.sliding_window_view
     return Data(words, windows(ids[:cut], context + 1), windows(ids[cut:], context + 1))
-
-
-def batches(windows: Integers, size: int, rng: np.random.Generator) -> Iterator[Integers]:
-    """Yield batches of windows without end, going through all of them in a new order each time."""
-    while True:
-        order = rng.permutation(len(windows))
-        for start in range(0, max(1, len(order) - size + 1), size):
-            yield windows[order[start : start + size]]
 
 
 def unigram_perplexity(data: Data) -> float:
@@ -202,7 +194,8 @@ def fast_loss(logits: Floats, target: Integers) -> tuple[float, npt.NDArray[Any]
 
 def reference_loss(logits: Floats, target: Integers) -> tuple[float, npt.NDArray[Any]]:
     """Return the same two from the NumPy reference, which computes in float64."""
-    loss, gradient = fastloss.reference.cross_entropy(logits, target, return_grad=True)
+    result = fastloss.reference.cross_entropy(logits, target, return_grad=True)
+    loss, gradient = cast(tuple[Any, npt.NDArray[Any]], result)  # a pair, as return_grad is set
     return float(loss), gradient
 
 
@@ -229,11 +222,10 @@ def train(
     rng = np.random.default_rng(options.seed)
     model = Model(len(data.words), options.context, options.width, options.batch, rng)
     optimiser = Adam(model.parameters, decay=options.decay)
-    stream = batches(data.training, options.batch, rng)
     history: list[Step] = []
     for step in range(steps):
         begin = time.perf_counter()
-        window = next(stream)  # (B, C + 1)
+        window = data.training[rng.integers(len(data.training), size=options.batch)]  # (B, C + 1)
         context, target = window[:, :-1], window[:, -1]
 
         logits = model.forward(context)
@@ -270,11 +262,9 @@ class Progress:
     def show(self, batch: int, history: list[Step]) -> None:
         """Print the line, unless the last one was only just printed."""
         step, now = len(history), time.perf_counter()
-        if self.terminal:
-            due = now - self.shown > 0.1
-        else:
-            due = step == 1 or step % max(1, self.steps // 20) == 0
-        if not due and step != self.steps:
+        twentieth = step % max(1, self.steps // 20) == 0
+        due = now - self.shown > 0.1 if self.terminal else twentieth
+        if not (due or step in (1, self.steps)):
             return
         self.shown = now
         recent = history[-20:]  # one batch says little: show the mean of the last few
@@ -316,9 +306,7 @@ def check(fast: list[Step], slow: list[Step], tolerance: float = 1e-4) -> bool:
     return agree
 
 
-def plot(
-    path: Path, losses: list[float], validation: list[tuple[int, float]], unigram: float
-) -> None:
+def plot(path: Path, losses: list[float], validation: list[tuple[int, float]], unigram: float) -> None:
     """Draw the training loss, the validation loss and the unigram's as a PNG."""
     import matplotlib
 
@@ -329,13 +317,13 @@ def plot(
     span = max(1, len(losses) // 40)
     smooth = np.convolve(losses, np.ones(span) / span, mode="valid")
     figure, axes = plt.subplots(figsize=(8, 4.5), layout="constrained")
-    axes.plot(steps, losses, color="tab:blue", alpha=0.25, linewidth=0.8, label="training, raw")
+    axes.plot(steps, losses, color="tab:blue", alpha=0.25, linewidth=0.8, label="training, each step")
     axes.plot(
-        steps[span - 1 :],
+        steps[: len(smooth)] + (span - 1) / 2,  # the middle of each mean
         smooth,
         color="tab:blue",
         linewidth=2,
-        label=f"training, mean of {span} steps",
+        label=f"training, mean of {span}",
     )
     axes.plot(*np.array(validation).T, "o-", color="tab:orange", markersize=5, label="validation")
     axes.axhline(math.log(unigram), color="0.4", linestyle="--", label="validation, unigram")

@@ -27,6 +27,14 @@ def _is_bfloat16(dtype: np.dtype[Any]) -> bool:
     return True
 
 
+def as_array(name: str, value: npt.ArrayLike) -> Array:
+    """Return `value` as an array of whatever type."""
+    try:
+        return np.asarray(value)
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"{name} must be an array, or nested lists of equal lengths: {error}") from None
+
+
 def floating(name: str, value: npt.ArrayLike) -> Array:
     """Return `value` as an array that the kernels can read; copies only what they cannot.
 
@@ -34,7 +42,7 @@ def floating(name: str, value: npt.ArrayLike) -> Array:
     """
     if _kernels.is_floating(value):
         return value  # type: ignore[return-value]
-    array = np.asarray(value)
+    array = as_array(name, value)
     dtype = array.dtype
     if dtype.kind in "iu" or dtype == np.bool_:
         return array.astype(np.float64)
@@ -51,9 +59,13 @@ def converted(name: str, value: npt.ArrayLike, dtype: npt.DTypeLike) -> Array:
     return np.require(array, dtype, ["C", "A"])
 
 
-def loss_dtype(x: Array) -> np.dtype[Any]:
-    """The type of unreduced losses: that of the input, float32 for half types."""
-    return np.dtype(np.float64 if x.dtype == np.float64 else np.float32)
+def as_loss(values: Array, x: Array) -> Array:
+    """Return unreduced losses, in float64, in the type of the input; in float32 for half types."""
+    if x.dtype == np.float64:
+        return values
+    # A loss beyond float32 is infinite there, without a warning.
+    with np.errstate(over="ignore"):
+        return values.astype(np.float32)
 
 
 def class_axis(axis: Any, x: Array, name: str) -> int:
@@ -159,14 +171,14 @@ def class_indices(target: Array, shape: tuple[int, ...], ignore_index: int) -> t
 
     No value changes its meaning: a uint64 above the range of int64 stays out of range.
     """
+    dtype = target.dtype
+    if dtype.kind not in "iu":
+        raise TypeError(f"target must hold integer class indices, got {dtype}")
     if target.shape != shape:
         raise ValueError(f"target must have one class index for each row, shape {shape}; got {target.shape}")
     ignored = ignore_index if -(2**63) <= ignore_index < 2**63 else None
     if _kernels.is_index(target):
         return target, ignored
-    dtype = target.dtype
-    if dtype.kind not in "iu":
-        raise TypeError(f"target must hold integer class indices, got {dtype}")
     if dtype.kind == "u" and dtype.itemsize == 8 and (large := target > 2**63 - 1).any():
         beyond = np.where(large, np.uint64(2**63 - 1), target).astype(np.int64)
         if ignored is None and 0 <= ignore_index < 2**64:

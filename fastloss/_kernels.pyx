@@ -86,8 +86,14 @@ cdef extern from *:
     #ifdef _OPENMP
     #include <omp.h>
     #define FL_OPENMP_DATE _OPENMP
+    #ifdef _MSC_VER
+    #define FL_BARRIER() __pragma(omp barrier)
+    #else
+    #define FL_BARRIER() _Pragma("omp barrier")
+    #endif
     #else
     #define FL_OPENMP_DATE 0
+    #define FL_BARRIER()
     #endif
     #if defined(__clang__)
     #define FL_COMPILER "clang " __clang_version__
@@ -101,6 +107,7 @@ cdef extern from *:
     """
     const char *FL_COMPILER
     int FL_OPENMP_DATE
+    void FL_BARRIER() noexcept nogil
 
 COMPILER = FL_COMPILER.decode()
 OPENMP = FL_OPENMP_DATE
@@ -127,15 +134,14 @@ cdef ptrdiff_t SERIAL = 32768
 cdef ptrdiff_t SMALL = 4096
 
 cdef const fl_kernels *kernels = fl_kernels_of_level(0)
-# After a fork the OpenMP runtime of the child believes in threads that do not exist, and waits for them for
-# ever; so a child of a process that has used it stays outside of any parallel region.
-cdef bint has_used_threads = False
+# After a fork the OpenMP runtime of the child believes in threads that do not exist, and waits for them for ever
+# (whoever used it before: other libraries share it). So a forked child stays outside of any parallel region.
 cdef bint may_use_threads = True
 
 
 def _after_fork_in_child():
     global may_use_threads
-    may_use_threads = not has_used_threads
+    may_use_threads = False
 
 
 if hasattr(os, "register_at_fork"):
@@ -233,10 +239,12 @@ cdef ptrdiff_t up_to_line(ptrdiff_t size) noexcept nogil:
 
 
 cdef const fl_softmax_kernels *softmax_kernels(const fl_softmax_job *job) noexcept nogil:
-    # Short rows with smoothing or probabilities are computed in double from any type: near the optimum their
-    # gradients are small differences, and with few classes no larger one stands beside them.
+    # A softcap or a temperature rounds what its exponential magnifies. Short rows with smoothing or probabilities
+    # have gradients that are small differences near the optimum, with no larger one beside them. Both are computed
+    # in double from any type.
     cdef bint mass = job.probabilities.data != NULL or job.label_smoothing > 0.0
-    if job.input.dtype == FL_FLOAT64 or (mass and job.classes <= FL_SHORT_ROW):
+    cdef bint mapped = job.softcap > 0.0 or job.temperature != 1.0
+    if job.input.dtype == FL_FLOAT64 or mapped or (mass and job.classes <= FL_SHORT_ROW):
         return &kernels.softmax_f64
     return &kernels.softmax_f32
 
@@ -311,7 +319,9 @@ cdef double run_shared_rows(const fl_softmax_job *job, int threads, char *scratc
     """Few long rows: every thread works on each row in turn.
 
     A thread has a view of the row of its own, in `rows`, and settles it by itself from the partial sums that all
-    share: cheaper than leaving and entering a parallel region between the steps.
+    share: cheaper than leaving and entering a parallel region between the steps. A prange inside a parallel block
+    does not wait for the other threads at its end, hence the barriers: before the maximum is chosen, before
+    exponentials are written over what choosing reads, and before their sums are added.
     """
     cdef const fl_softmax_kernels *table = softmax_kernels(job)
     cdef ptrdiff_t index, block, blocks = (job.classes + FL_BLOCK - 1) // FL_BLOCK
@@ -325,9 +335,12 @@ cdef double run_shared_rows(const fl_softmax_job *job, int threads, char *scratc
         with parallel(num_threads=threads):
             for block in prange(blocks, schedule="dynamic", chunksize=2):
                 table.row_max(job, rows + threadid(), block)
+            FL_BARRIER()
             table.row_choose(job, rows + threadid())
+            FL_BARRIER()
             for block in prange(blocks, schedule="dynamic", chunksize=2):
                 table.row_sum(job, rows + threadid(), block)
+            FL_BARRIER()
             table.row_settle(job, rows + threadid())
             if job.output.data != NULL:
                 for block in prange(blocks, schedule="dynamic", chunksize=2):
@@ -341,7 +354,10 @@ cdef double run_shared_rows(const fl_softmax_job *job, int threads, char *scratc
 cdef double run(const fl_softmax_job *job, bint nll, int threads) except? -1.0 nogil:
     cdef ptrdiff_t step = rows_in_piece(job), scratch_size = 0, size
     cdef ptrdiff_t pieces = (job.rows + step - 1) // step
-    cdef bint shared = threads > 1 and not nll and job.rows < 4 * threads and job.classes >= SERIAL
+    # Only where a piece is a row anyway: the sum of the losses must not depend on who shared what.
+    cdef bint shared = (
+        threads > 1 and not nll and step == 1 and job.rows < 4 * threads and job.classes >= SERIAL
+    )
     cdef char *memory
     cdef char *scratch
     cdef double total
@@ -367,7 +383,6 @@ cdef double run(const fl_softmax_job *job, bint nll, int threads) except? -1.0 n
 cdef double execute(fl_softmax_job *job, bint mean, int threads, ptrdiff_t *first_bad,
                     double *denominator) except? -1.0:
     """Survey the targets and, unless one is bad, run; returns the sum of the losses."""
-    global has_used_threads
     cdef ptrdiff_t size = job.rows * job.classes
     cdef bint nll = job.operation == FL_NLL
     cdef double total
@@ -377,8 +392,6 @@ cdef double execute(fl_softmax_job *job, bint mean, int threads, ptrdiff_t *firs
         return 0.0
     if size < SERIAL or not may_use_threads or not has_openmp:
         threads = 1
-    if threads > 1:
-        has_used_threads = True
     if nll or job.operation == FL_CROSS_ENTROPY:
         if size < SMALL:
             denominator[0] = kernels.survey(job, 0, job.rows, first_bad)

@@ -77,7 +77,7 @@ def _row_loss(
     _arguments.reduction(reduction)
     ignore_index = _arguments.index("ignore_index", ignore_index)
     rows, classes = _arguments.rows_and_classes(x, axis)
-    given = np.asarray(target)
+    given = _arguments.as_array("target", target)
     indices = probabilities = ignored = None
     if operation == _kernels.CROSS_ENTROPY and _arguments.is_probabilities(given):
         probabilities = _arguments.probabilities(given, x, ignore_index)
@@ -100,7 +100,7 @@ def _row_loss(
         raise _arguments.bad_class_index(given, first_bad, classes)
     loss: float | Array
     if losses is not None:
-        loss = losses.astype(_arguments.loss_dtype(x), copy=False)
+        loss = _arguments.as_loss(losses, x)
     elif reduction == "sum":
         loss = total
     else:
@@ -115,7 +115,7 @@ def row_losses(
     x = _arguments.floating("logits", logits)
     axis = _arguments.class_axis(-1, x, "logits")
     rows, classes = _arguments.rows_and_classes(x, axis)
-    given = np.asarray(target)
+    given = _arguments.as_array("target", target)
     indices, ignored = _arguments.class_indices(given, rows, ignore_index)
     losses = np.empty(rows)
     first_bad, _, count = _run(
@@ -604,4 +604,4 @@ def logsumexp(x: npt.ArrayLike, *, axis: int = -1, num_threads: int | None = Non
     axis = _arguments.class_axis(axis, values, "x")
     result = np.full(values.shape[:axis] + values.shape[axis + 1 :], -math.inf)
     _run(_kernels.LOGSUMEXP, values, axis, row_loss=result, num_threads=num_threads)
-    return result.astype(_arguments.loss_dtype(values), copy=False)
+    return _arguments.as_loss(result, values)

@@ -65,7 +65,9 @@ static double nll_rows(const struct fl_softmax_job *job, ptrdiff_t begin, ptrdif
         if (!ignored) {
             target = (ptrdiff_t)job->target[row];
             weight = row_weight(job, row, target);
-            loss = -weight * nll_load(job, fl_row_address(&job->input, row) + target * job->input.class_stride);
+            loss = -nll_load(job, fl_row_address(&job->input, row) + target * job->input.class_stride);
+            /* A masked class without weight counts for nothing, as in cross-entropy. */
+            loss = weight == 0.0 && isinf(loss) ? 0.0 : weight * loss;
         }
         if (job->output.data) {
             char *out = fl_row_address(&job->output, row);

@@ -225,9 +225,7 @@ def test_cross_entropy_agrees_with_torch(torch: Any, shape: str, kind: str, redu
     target = indices if kind == "indices" else probs
     # The default, a class, an index that is none and absent, one that is none and present.
     ignored = (-100, 2, -1, 77) if kind == "indices" else (-100,)
-    for weighted, ignore_index, label_smoothing in itertools.product(
-        (False, True), ignored, (0.0, 0.1, 1.0)
-    ):
+    for weighted, ignore_index, label_smoothing in itertools.product((False, True), ignored, (0.0, 0.1, 1.0)):
         labels = np.array(target)
         if ignore_index == 77 and labels.ndim > 0:
             labels.flat[::3] = 77
@@ -421,9 +419,7 @@ def test_all_options_at_once_are_exact(mp: Any, kind: str) -> None:
         }
         share = options["weight"][4] if kind == "indices" else 1.0
         exact = exact_row(mp, logits, q, share=share, **options)
-        loss, grad = cross_entropy(
-            logits, 4 if kind == "indices" else q, reduction="sum", **options
-        )
+        loss, grad = cross_entropy(logits, 4 if kind == "indices" else q, reduction="sum", **options)
         assert loss == pytest.approx(exact[0], rel=1e-14)
         assert_allclose(grad, exact[1], rtol=1e-13, atol=1e-14 * np.abs(exact[1]).max())
 

@@ -166,17 +166,13 @@ def test_cross_entropy(kind, weighted, label_smoothing, reduction, scaled, shape
 @pytest.mark.parametrize("weighted", [False, True], ids=["unweighted", "weighted"])
 @pytest.mark.parametrize("ignoring", [False, True], ids=["all", "ignoring"])
 def test_nll_loss(ignoring, weighted, reduction, scaled, shape, axis, dtype):
-    scores, target, weight, rng = make_case(
-        shape, axis, dtype, weighted=weighted, ignoring=ignoring
-    )
+    scores, target, weight, rng = make_case(shape, axis, dtype, weighted=weighted, ignoring=ignoring)
     x = fastloss.log_softmax(scores, axis=axis)
     rows = shape[:axis] + shape[axis + 1 :]
     upstream = upstream_of(rows if reduction == "none" else (), rng, scaled)
 
     def ours(**options):
-        return fastloss.nll_loss(
-            x, target, axis=axis, weight=weight, reduction=reduction, **options
-        )
+        return fastloss.nll_loss(x, target, axis=axis, weight=weight, reduction=reduction, **options)
 
     def theirs(moved):
         return functional.nll_loss(
@@ -200,9 +196,7 @@ def test_other_ignore_index(name, reduction, ignore_index, dtype):
     assert np.any(target != ignore_index)
 
     def ours(**options):
-        return getattr(fastloss, name)(
-            x, target, ignore_index=ignore_index, reduction=reduction, **options
-        )
+        return getattr(fastloss, name)(x, target, ignore_index=ignore_index, reduction=reduction, **options)
 
     def theirs(moved):
         return getattr(functional, name)(
@@ -304,9 +298,7 @@ def written_out(x, target, *, axis, weight, sample_weight, smoothing, z_loss, so
     return rows, share * s
 
 
-@pytest.mark.parametrize(
-    "dtype", [pytest.param(np.dtype(t), id=t) for t in ("float32", "float64")]
-)
+@pytest.mark.parametrize("dtype", [pytest.param(np.dtype(t), id=t) for t in ("float32", "float64")])
 @pytest.mark.parametrize(
     ("shape", "axis"),
     [((9, 7), 1), ((5, 150), 1), ((2, 4, 150), 2), ((3, 7, 5), 1), ((2, 150, 5), 1)],

@@ -1,0 +1,325 @@
+"""Perplexity: against the reference, and the same bits however the corpus is cut up."""
+
+import copy
+import math
+import pickle
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.testing import assert_allclose
+
+import fastloss
+from fastloss import Perplexity, reference
+
+INF = math.inf
+NAN = math.nan
+CLASSES = 12
+TOKENS = 60
+
+
+def make_corpus(rows=TOKENS, classes=CLASSES, dtype=np.float32, spread=4.0):
+    rng = np.random.default_rng(5)
+    logits = (spread * rng.standard_normal((rows, classes))).astype(dtype)
+    target = rng.integers(0, classes, rows)
+    target[3::10] = -100
+    return logits, target
+
+
+def reference_mean(logits, target, ignore_index=-100):
+    """The mean of the reference's rows, without any rounding but the last."""
+    losses = reference.cross_entropy(logits, target, ignore_index=ignore_index, reduction="none")
+    counted = losses[np.asarray(target) != ignore_index]
+    return math.fsum(counted) / counted.size
+
+
+def assert_same_bits(one, other):
+    assert one == other
+    assert one.tokens == other.tokens
+    # repr tells NaN from numbers and shows every bit of these.
+    assert repr(one.mean_loss) == repr(other.mean_loss)
+    assert repr(one.compute()) == repr(other.compute())
+    assert repr(one.bits_per_token) == repr(other.bits_per_token)
+
+
+# Values
+
+
+@pytest.mark.usefixtures("isa")
+@pytest.mark.parametrize(("dtype", "rtol"), [(np.float64, 2e-14), (np.float32, 2e-6)])
+@pytest.mark.parametrize("shape", [(60, 12), (500, 100), (3, 4000)])
+def test_against_the_reference(shape, dtype, rtol):
+    logits, target = make_corpus(*shape, dtype)
+    mean = reference_mean(logits, target)
+    corpus = Perplexity().update(logits, target)
+    assert_allclose(corpus.mean_loss, mean, rtol=rtol)
+    assert_allclose(corpus.compute(), math.exp(mean), rtol=10 * rtol)
+    assert_allclose(corpus.bits_per_token, mean / math.log(2.0), rtol=rtol)
+    assert corpus.tokens == np.count_nonzero(target != -100)
+    assert fastloss.perplexity(logits, target) == corpus.compute()
+    assert_allclose(corpus.mean_loss, fastloss.cross_entropy(logits, target), rtol=1e-14)
+
+
+def test_uniform():
+    """Of V equal words the perplexity is V, and log2 V bits."""
+    logits, target = np.zeros((6, 8), np.float32), np.arange(6)
+    corpus = Perplexity().update(logits, target)
+    assert corpus.mean_loss == pytest.approx(math.log(8.0), rel=3e-16)
+    assert corpus.compute() == pytest.approx(8.0, rel=1e-15)
+    assert corpus.bits_per_token == pytest.approx(3.0, rel=4e-16)
+    assert fastloss.perplexity(logits, target) == corpus.compute()
+
+
+def test_batches_of_sequences():
+    """(B, T, V) logits with (B, T) targets, at any stride."""
+    logits, target = make_corpus()
+    expected = Perplexity().update(logits, target)
+    shaped = logits.reshape(5, 12, CLASSES), target.reshape(5, 12)
+    assert_same_bits(Perplexity().update(*shaped), expected)
+    assert_same_bits(Perplexity().update(shaped[0][:, ::-1], shaped[1][:, ::-1]), expected)
+    assert fastloss.perplexity(*shaped) == expected.compute()
+    one = Perplexity().update(logits[0], target[0])
+    assert one.tokens == 1
+
+
+@pytest.mark.parametrize("ignore_index", [-100, 0, 7, 999])
+def test_ignore_index(ignore_index):
+    logits, target = make_corpus()
+    target[target == -100] = ignore_index
+    logits[target == ignore_index] = NAN  # never read
+    corpus = Perplexity(ignore_index=ignore_index).update(logits, target)
+    mean = reference_mean(logits, target, ignore_index)
+    assert math.isfinite(mean)
+    assert corpus.tokens == np.count_nonzero(target != ignore_index) < TOKENS
+    assert_allclose(corpus.mean_loss, mean, rtol=2e-6)
+    assert fastloss.perplexity(logits, target, ignore_index=ignore_index) == corpus.compute()
+
+
+def test_nothing():
+    logits, target = make_corpus()
+    for corpus in (
+        Perplexity(),
+        Perplexity().update(logits, np.full(TOKENS, -100)),
+        Perplexity().update(logits[:0], target[:0]),
+    ):
+        assert math.isnan(corpus.compute())
+        assert math.isnan(corpus.mean_loss)
+        assert math.isnan(corpus.bits_per_token)
+        assert corpus.tokens == 0
+        assert corpus == Perplexity()
+    assert math.isnan(fastloss.perplexity(logits[:0], target[:0]))
+
+
+# Losses that are no numbers
+
+
+def with_special(*values):
+    """A corpus with tokens of these losses."""
+    logits, target = make_corpus()
+    for row, value in enumerate(values):
+        target[row] = 1
+        logits[row] = NAN if math.isnan(value) else 0.0
+        if value == INF:
+            logits[row, 1] = -INF
+    return logits, target
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [((INF,), INF), ((INF, INF), INF), ((NAN,), NAN), ((INF, NAN), NAN), ((NAN, INF), NAN)],
+)
+def test_special_losses(values, expected):
+    logits, target = with_special(*values)
+    whole = Perplexity().update(logits, target)
+    assert repr(whole.mean_loss) == repr(whole.compute()) == repr(expected)
+    assert repr(whole.bits_per_token) == repr(expected)
+    assert whole.tokens == np.count_nonzero(target != -100)
+    one_by_one = Perplexity()
+    for row in reversed(range(TOKENS)):
+        one_by_one.update(logits[row : row + 1], target[row : row + 1])
+    assert_same_bits(one_by_one, whole)
+    assert_same_bits(Perplexity().merge(whole), whole)
+    whole.reset()
+    assert whole.update(*make_corpus()).compute() < INF
+
+
+def test_overflow():
+    """A mean loss above 709.78 is finite, its exponential is not."""
+    logits = np.array([[0.0, 1000.0]])
+    corpus = Perplexity().update(logits, [0])
+    assert corpus.mean_loss == 1000.0
+    assert corpus.bits_per_token == pytest.approx(1000.0 / math.log(2.0), rel=1e-15)
+    assert corpus.compute() == INF
+    assert fastloss.perplexity(logits, [0]) == INF
+    assert corpus.update(logits, [1]).compute() == pytest.approx(math.exp(500.0), rel=1e-12)
+
+
+def test_sum_beyond_float64():
+    """Two losses of 1.2e308: their sum is no float64, their mean is."""
+    logits = np.array([[0.0, 1.2e308], [0.0, 1.2e308]])
+    assert Perplexity().update(logits, [0, 0]).mean_loss == 1.2e308
+
+
+def test_tiny_beside_large():
+    """Exact sums: a loss of 1e-13 is not lost beside 1e16, in whichever order."""
+    confident, wrong = np.array([[30.0, 0.0]]), np.array([[0.0, 1e16]])
+    tiny = Perplexity().update(confident, [0]).mean_loss
+    assert 9.3e-14 < tiny < 9.4e-14
+    corpus = Perplexity().update(wrong, [0])
+    for _ in range(1000):
+        corpus.update(confident, [0])
+    mean = corpus.mean_loss
+    corpus.merge(Perplexity().update(wrong, [1]))  # loss 0
+    assert mean == math.fsum([1e16] + [tiny] * 1000) / 1001
+    without = Perplexity().update(wrong, [0])
+    assert corpus._total - without._total == 1000 * Perplexity().update(confident, [0])._total
+
+
+# Cutting, order, merging
+
+
+LOGITS, TARGET = make_corpus()
+WHOLE = Perplexity().update(LOGITS, TARGET)
+SPECIAL_LOGITS, SPECIAL_TARGET = with_special(INF, INF)
+
+
+@st.composite
+def cuttings(draw):
+    """Rows in some order, cut into batches, each with the number of the counter it goes to."""
+    order = draw(st.permutations(range(TOKENS)))
+    cuts = sorted(draw(st.sets(st.integers(1, TOKENS - 1), max_size=12)))
+    batches = [order[start:stop] for start, stop in zip([0, *cuts], [*cuts, TOKENS], strict=True)]
+    counters = draw(st.lists(st.integers(0, 3), min_size=len(batches), max_size=len(batches)))
+    return list(zip(batches, counters, strict=True))
+
+
+@settings(max_examples=150, deadline=None)
+@given(cutting=cuttings(), merging=st.permutations(range(4)), threads=st.integers(1, 3))
+def test_any_cutting_order_and_merging(cutting, merging, threads):
+    for logits, target, whole in [
+        (LOGITS, TARGET, WHOLE),
+        (SPECIAL_LOGITS, SPECIAL_TARGET, Perplexity().update(SPECIAL_LOGITS, SPECIAL_TARGET)),
+    ]:
+        counters = [Perplexity() for _ in range(4)]
+        for rows, counter in cutting:
+            counters[counter].update(logits[rows], target[rows], num_threads=threads)
+        # As a chain, and as a tree.
+        chain = Perplexity()
+        for counter in merging:
+            chain.merge(counters[counter])
+        assert_same_bits(chain, whole)
+        left, right = copy.copy(counters[0]), copy.copy(counters[2])
+        assert_same_bits(right.merge(counters[3]).merge(left.merge(counters[1])), whole)
+
+
+@settings(max_examples=100, deadline=None)
+@given(losses=st.lists(st.floats(0.0, 1e300, allow_subnormal=True) | st.floats(0.0, 1e-300), min_size=1))
+def test_sums_are_exact(losses):
+    """Any losses: the mean is the exact sum (as fractions have it), rounded once."""
+    # Of two classes, the other is larger by `loss`: exactly that is lost, or a little more.
+    logits = np.zeros((len(losses), 2))
+    logits[:, 1] = losses
+    target = np.zeros(len(losses), np.int64)
+    rows = fastloss.cross_entropy(logits, target, reduction="none")
+    exact = sum(map(Fraction, rows.tolist())) / len(losses)
+    assert Perplexity().update(logits, target).mean_loss == float(exact)
+
+
+def test_merging_leaves_the_other_alone():
+    other = Perplexity().update(LOGITS, TARGET)
+    corpus = Perplexity()
+    assert corpus.merge(other) is corpus
+    corpus.update(LOGITS, TARGET)
+    assert_same_bits(other, WHOLE)
+    assert corpus.tokens == 2 * other.tokens
+    assert corpus.mean_loss == other.mean_loss
+
+
+def test_merging_with_itself():
+    corpus = Perplexity().update(LOGITS, TARGET)
+    corpus.merge(corpus)
+    assert corpus.tokens == 2 * WHOLE.tokens
+    assert corpus.mean_loss == WHOLE.mean_loss
+
+
+# Objects
+
+
+@pytest.mark.parametrize("protocol", range(2, pickle.HIGHEST_PROTOCOL + 1))
+def test_pickling(protocol):
+    for corpus in (
+        Perplexity(ignore_index=3),
+        WHOLE,
+        Perplexity().update(*with_special(INF)),
+        Perplexity().update(*with_special(NAN)),
+    ):
+        again = pickle.loads(pickle.dumps(corpus, protocol))
+        assert again.ignore_index == corpus.ignore_index
+        assert_same_bits(again, corpus)
+    again.reset()
+    assert_same_bits(again.update(LOGITS, TARGET), WHOLE)
+
+
+@pytest.mark.parametrize("duplicate", [copy.copy, copy.deepcopy])
+def test_copies_are_apart(duplicate):
+    corpus = Perplexity().update(LOGITS, TARGET)
+    again = duplicate(corpus)
+    again.update(LOGITS[:5], TARGET[:5])
+    assert_same_bits(corpus, WHOLE)
+    assert again != corpus
+
+
+def test_reset():
+    corpus = Perplexity(ignore_index=5).update(LOGITS[:3], [0, 5, 2])
+    assert corpus.tokens == 2
+    corpus.reset()
+    assert corpus == Perplexity(ignore_index=5)
+    assert corpus != Perplexity()
+
+
+def test_update_returns_itself():
+    corpus = Perplexity()
+    assert corpus.update(LOGITS, TARGET) is corpus
+
+
+# Errors
+
+
+@pytest.mark.parametrize(
+    ("logits", "target", "error", "match"),
+    [
+        (LOGITS, np.full(TOKENS, CLASSES), IndexError, r"target\[0\] is 12"),
+        (LOGITS, np.where(np.arange(TOKENS) == 41, -1, 0), IndexError, r"target\[41\] is -1"),
+        (LOGITS, TARGET[:-1], ValueError, "target"),
+        (LOGITS, TARGET[:, np.newaxis], ValueError, "target"),
+        (LOGITS, TARGET.astype(float), TypeError, "target"),
+        (LOGITS, LOGITS, (TypeError, ValueError), "target"),
+        (LOGITS.astype(complex), TARGET, TypeError, "logits"),
+        (np.float32(1.0), 0, ValueError, "logits"),
+    ],
+    ids=["above", "below", "short", "column", "float", "probabilities", "complex", "scalar"],
+)
+def test_errors_leave_the_totals(logits, target, error, match):
+    corpus = Perplexity().update(LOGITS, TARGET)
+    with pytest.raises(error, match=match):
+        corpus.update(logits, target)
+    assert_same_bits(corpus, WHOLE)
+    with pytest.raises(error, match=match):
+        fastloss.perplexity(logits, target)
+
+
+def test_merging_errors():
+    corpus = Perplexity().update(LOGITS, TARGET)
+    with pytest.raises(TypeError, match="other must be a Perplexity, got float"):
+        corpus.merge(1.0)
+    with pytest.raises(ValueError, match="ignore_index=-100, got 0"):
+        corpus.merge(Perplexity(ignore_index=0))
+    assert_same_bits(corpus, WHOLE)
+
+
+@pytest.mark.parametrize("value", [1.5, "0", True, None])
+def test_ignore_index_must_be_an_integer(value):
+    with pytest.raises(TypeError, match="ignore_index must be an integer"):
+        Perplexity(ignore_index=value)

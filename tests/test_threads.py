@@ -1,0 +1,450 @@
+"""Threads: settings, many callers at once, forks, other OpenMP users; the choice of kernels."""
+
+import asyncio
+import contextvars
+import importlib.util
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import fastloss
+from fastloss import _kernels
+
+ROOT = Path(fastloss.__file__).parents[1]
+CAN_FORK = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
+USABLE = [level for level in _kernels.BUILT_LEVELS if level <= _kernels.MACHINE_LEVEL]
+
+
+def run_python(code, *, fails=False, **environment):
+    """What a fresh interpreter prints; it and its children are killed after a minute."""
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if name not in ("FASTLOSS_NUM_THREADS", "OMP_NUM_THREADS", "FASTLOSS_ISA")
+    }
+    paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    process = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(code)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env={**kept, "PYTHONPATH": os.pathsep.join(paths), **environment},
+        start_new_session=True,
+    )
+    try:
+        output, _ = process.communicate(timeout=60)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        pytest.fail("hangs: " + process.communicate()[0])
+    assert (process.returncode != 0) == fails, output
+    return output
+
+
+@pytest.fixture(autouse=True)
+def restored():
+    """The package setting as it was."""
+    before = fastloss.get_num_threads()
+    yield
+    fastloss.set_num_threads(before)
+
+
+# Settings
+
+
+def test_set_and_get():
+    for threads in (1, 5, np.int32(3)):
+        fastloss.set_num_threads(threads)
+        assert fastloss.get_num_threads() == threads
+        assert type(fastloss.get_num_threads()) is int
+
+
+@pytest.mark.parametrize("value", [0, -1])
+def test_too_few(value):
+    before = fastloss.get_num_threads()
+    with pytest.raises(ValueError, match=f"num_threads must be at least 1, got {value}"):
+        fastloss.set_num_threads(value)
+    with pytest.raises(ValueError, match="num_threads"), fastloss.num_threads(value):
+        pytest.fail("the block must not run")
+    with pytest.raises(ValueError, match="num_threads"):
+        fastloss.cross_entropy([[0.0, 1.0]], [1], num_threads=value)
+    assert fastloss.get_num_threads() == before
+
+
+@pytest.mark.parametrize("value", [True, 2.0, "2", None])
+def test_not_an_integer(value):
+    before = fastloss.get_num_threads()
+    with pytest.raises(TypeError, match="num_threads must be an integer"):
+        fastloss.set_num_threads(value)
+    with pytest.raises(TypeError, match="num_threads"), fastloss.num_threads(value):
+        pytest.fail("the block must not run")
+    assert fastloss.get_num_threads() == before
+
+
+def test_contexts_nest_and_restore():
+    fastloss.set_num_threads(4)
+    with fastloss.num_threads(2):
+        assert fastloss.get_num_threads() == 2
+        with fastloss.num_threads(3):
+            assert fastloss.get_num_threads() == 3
+        assert fastloss.get_num_threads() == 2
+        # The package setting shows once the context is left.
+        fastloss.set_num_threads(7)
+        assert fastloss.get_num_threads() == 2
+    assert fastloss.get_num_threads() == 7
+
+
+def test_context_ends_with_an_error():
+    fastloss.set_num_threads(4)
+    with pytest.raises(KeyError), fastloss.num_threads(2):
+        raise KeyError
+    assert fastloss.get_num_threads() == 4
+
+
+def test_context_of_a_python_thread():
+    """A context holds in its own thread; the package setting everywhere."""
+    fastloss.set_num_threads(4)
+    with ThreadPoolExecutor(1) as pool, fastloss.num_threads(2):
+        assert pool.submit(fastloss.get_num_threads).result() == 4
+        pool.submit(fastloss.set_num_threads, 6).result()
+        assert pool.submit(fastloss.get_num_threads).result() == 6
+        assert fastloss.get_num_threads() == 2
+        inherited = contextvars.copy_context()
+        assert pool.submit(inherited.run, fastloss.get_num_threads).result() == 2
+    assert fastloss.get_num_threads() == 6
+
+
+def test_contexts_of_tasks():
+    async def task(threads, seen):
+        with fastloss.num_threads(threads):
+            for _ in range(3):
+                await asyncio.sleep(0)
+                seen.append((threads, fastloss.get_num_threads()))
+
+    async def both():
+        seen = []
+        await asyncio.gather(task(2, seen), task(3, seen))
+        return seen
+
+    seen = asyncio.run(both())
+    assert len(seen) == 6
+    assert all(wanted == got for wanted, got in seen)
+
+
+SHOW = "import fastloss; print(fastloss.get_num_threads())"
+
+
+@pytest.mark.parametrize(
+    ("environment", "threads"),
+    [
+        ({"FASTLOSS_NUM_THREADS": "3"}, 3),
+        ({"OMP_NUM_THREADS": "5"}, 5),
+        ({"OMP_NUM_THREADS": "6,2"}, 6),
+        ({"FASTLOSS_NUM_THREADS": "3", "OMP_NUM_THREADS": "5"}, 3),
+        ({"FASTLOSS_NUM_THREADS": "", "OMP_NUM_THREADS": "5"}, 5),
+    ],
+    ids=["own", "omp", "omp-nested", "own-first", "own-empty"],
+)
+def test_environment(environment, threads):
+    assert int(run_python(SHOW, **environment)) == threads
+
+
+@pytest.mark.parametrize("environment", [{}, {"OMP_NUM_THREADS": "many"}])
+def test_default_is_the_processors_of_the_process(environment):
+    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    # The OpenMP runtime may complain about its own variable first.
+    assert 1 <= int(run_python(SHOW, **environment).split()[-1]) <= available
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="needs processor affinity")
+def test_default_follows_the_affinity():
+    code = "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})\n" + SHOW
+    assert int(run_python(code)) == 1
+
+
+@pytest.mark.parametrize("value", ["0", "-2", "two", "1.5"])
+def test_bad_environment(value):
+    output = run_python(SHOW, fails=True, FASTLOSS_NUM_THREADS=value)
+    assert "FASTLOSS_NUM_THREADS" in output
+    assert value in output
+
+
+# Instruction sets
+
+
+@pytest.mark.parametrize("level", USABLE, ids=lambda level: _kernels.LEVELS[level])
+def test_chosen_instruction_set(level):
+    name = _kernels.LEVELS[level]
+    rows = shown(run_python("import fastloss; fastloss.show_config()", FASTLOSS_ISA=name))
+    assert rows["in use"] == name
+    assert rows["machine supports"] == _kernels.LEVELS[_kernels.MACHINE_LEVEL]
+
+
+def test_best_instruction_set_is_the_default():
+    rows = shown(run_python("import fastloss; fastloss.show_config()"))
+    assert rows["in use"] == _kernels.LEVELS[USABLE[-1]]
+
+
+@pytest.mark.parametrize("name", ["sse9", "AVX2", "baseline,avx2"])
+def test_unknown_instruction_set(name):
+    output = run_python("import fastloss", fails=True, FASTLOSS_ISA=name)
+    assert "FASTLOSS_ISA" in output
+    assert name in output
+
+
+def shown(text):
+    """What show_config printed, as a dictionary."""
+    return {line[:17].strip(): line[17:].strip() for line in text.splitlines()}
+
+
+def test_show_config(capsys):
+    with fastloss.num_threads(9):
+        fastloss.show_config()
+    rows = shown(capsys.readouterr().out)
+    assert rows["fastloss"] == fastloss.__version__
+    assert rows["python"].startswith(".".join(map(str, sys.version_info[:3])))
+    assert rows["numpy"] == np.__version__
+    assert rows["compiler"] == _kernels.COMPILER != ""
+    built = [_kernels.LEVELS[level] for level in _kernels.BUILT_LEVELS]
+    assert rows["instruction sets"].split(", ") == built
+    assert rows["in use"] in built
+    assert rows["threads"] == "9"
+    assert rows["openmp"]
+
+
+# Callers
+
+
+@pytest.mark.usefixtures("isa")
+def test_many_callers_at_once():
+    """Eight Python threads, with calls small and large, shared and not, each with its own bits."""
+    rng = np.random.default_rng(0)
+    jobs = []
+    for shape in [(8, 10), (4000, 10), (60, 900), (2, 40_000)]:
+        x = rng.standard_normal(shape).astype(np.float32)
+        target = rng.integers(0, shape[1], shape[0])
+        for options in ({}, {"label_smoothing": 0.1, "softcap": 5.0}):
+            jobs.append((x, target, options))
+
+    def call(number):
+        x, target, options = jobs[number % len(jobs)]
+        with fastloss.num_threads(1 + number % 3):
+            loss, grad = fastloss.cross_entropy(x, target, return_grad=True, **options)
+        return loss, grad.tobytes()
+
+    serial = [call(3 * number) for number in range(len(jobs))]  # 1 thread: 3 n % 3 is 0
+    order = {(3 * number) % len(jobs): result for number, result in enumerate(serial)}
+    with ThreadPoolExecutor(8) as pool:
+        for number, result in enumerate(pool.map(call, range(400))):
+            assert result == order[number % len(jobs)], number
+
+
+def test_lock_is_released():
+    """Other Python threads run in the middle of a large call."""
+    x = np.zeros((400, 32_768), np.float32)
+    call = []
+
+    def work():
+        begin = time.perf_counter()
+        fastloss.logsumexp(x, num_threads=1)
+        call.extend((begin, time.perf_counter()))
+
+    # With the lock held there would never be a time within the call; without it there is, unless
+    # the system has no processor for this thread, five times in a row.
+    for _ in range(5):
+        call.clear()
+        times = []
+        with ThreadPoolExecutor(1) as pool:
+            future = pool.submit(work)
+            while not future.done():
+                times.append(time.perf_counter())
+        begin, end = call
+        margin = (end - begin) / 10.0
+        if any(begin + margin < moment < end - margin for moment in times):
+            return
+    pytest.fail("nothing else ran during the call")
+
+
+# Forks. Each runs in a process of its own, where a child that hangs is noticed and killed.
+
+SETUP = """
+import os, signal, sys, time
+import numpy as np
+import fastloss
+
+x = np.random.default_rng(0).standard_normal((300, 700)).astype(np.float32)
+target = np.arange(300)
+
+def compute(threads=2):
+    loss, grad = fastloss.cross_entropy(x, target, return_grad=True, num_threads=threads)
+    return loss, grad.tobytes(), float(fastloss.logsumexp(x[:2], num_threads=threads).sum())
+
+def child_of(function):
+    pid = os.fork()
+    if pid == 0:
+        try:
+            right = function()
+        except BaseException as error:
+            print(error, flush=True)
+            right = False
+        os._exit(0 if right else 1)
+    return pid
+
+def wait_for(pid):
+    deadline = time.monotonic() + 10.0
+    while True:
+        done, status = os.waitpid(pid, os.WNOHANG)
+        if done:
+            assert os.waitstatus_to_exitcode(status) == 0, status
+            return
+        if time.monotonic() > deadline:
+            os.kill(pid, signal.SIGKILL)
+            sys.exit("the child hangs")
+        time.sleep(0.002)
+"""
+
+AFTER_USE = """
+expected = compute()
+wait_for(child_of(lambda: compute() == expected))
+assert compute() == expected
+"""
+
+BEFORE_USE = """
+pid = child_of(lambda: compute() == compute(1))
+assert compute() == compute(1)
+wait_for(pid)
+"""
+
+TWICE = """
+expected = compute()
+
+def child():
+    wait_for(child_of(lambda: compute() == expected))
+    return compute() == expected
+
+wait_for(child_of(child))
+"""
+
+CHILD_FIRST = """
+def child():
+    expected = compute()
+    wait_for(child_of(lambda: compute() == expected))
+    return compute() == expected
+
+wait_for(child_of(child))
+"""
+
+FROM_A_POOL = """
+from concurrent.futures import ThreadPoolExecutor
+
+expected = compute()
+with ThreadPoolExecutor(4) as pool:
+    assert all(result == expected for result in pool.map(lambda _: compute(), range(16)))
+    work = lambda _: wait_for(child_of(lambda: compute() == expected))
+    list(pool.map(work, range(8)))
+"""
+
+WHILE_IN_USE = """
+import threading
+
+expected = compute()
+stop = threading.Event()
+
+def busy():
+    while not stop.is_set():
+        compute()
+
+threads = [threading.Thread(target=busy) for _ in range(3)]
+for thread in threads:
+    thread.start()
+for _ in range(10):
+    wait_for(child_of(lambda: compute() == expected))
+stop.set()
+for thread in threads:
+    thread.join()
+"""
+
+MULTIPROCESSING = """
+import multiprocessing
+
+def child(queue):
+    queue.put(compute())
+
+expected = compute()
+context = multiprocessing.get_context("fork")
+queue = context.Queue()
+processes = [context.Process(target=child, args=(queue,)) for _ in range(3)]
+for process in processes:
+    process.start()
+for _ in processes:
+    assert queue.get(timeout=20) == expected
+for process in processes:
+    process.join(20)
+    assert process.exitcode == 0
+"""
+
+
+@CAN_FORK
+@pytest.mark.parametrize(
+    "code",
+    [
+        pytest.param(AFTER_USE, id="after-use"),
+        pytest.param(BEFORE_USE, id="before-use"),
+        pytest.param(TWICE, id="twice"),
+        pytest.param(CHILD_FIRST, id="child-first"),
+        pytest.param(FROM_A_POOL, id="from-a-pool"),
+        pytest.param(WHILE_IN_USE, id="while-in-use"),
+        pytest.param(MULTIPROCESSING, id="multiprocessing"),
+    ],
+)
+def test_fork(code):
+    run_python(SETUP + code)
+
+
+# Another library with OpenMP in the process
+
+needs_torch = pytest.mark.skipif(
+    importlib.util.find_spec("torch") is None, reason="needs torch"
+)  # not imported here: that would be before fastloss in every test
+
+USE_TORCH = """
+from concurrent.futures import ThreadPoolExecutor
+
+torch.set_num_threads(2)
+logits, classes = torch.from_numpy(x), torch.from_numpy(target)
+def torch_loss():
+    return float(torch.nn.functional.cross_entropy(logits.repeat(20, 1), classes.repeat(20)))
+"""
+
+
+@needs_torch
+@pytest.mark.parametrize("order", ["torch, fastloss", "fastloss, torch"])
+def test_beside_torch(order):
+    """Loaded before or after: both work in turn, from several Python threads too."""
+    run_python(
+        f"import {order}\n" + SETUP + USE_TORCH + "expected = compute(1)\n"
+        "for _ in range(5):\n"
+        "    assert abs(torch_loss() - expected[0]) < 1e-5\n"
+        "    assert compute() == expected\n"
+        "with ThreadPoolExecutor(4) as pool:\n"
+        "    found = pool.map(lambda i: compute() if i % 2 else torch_loss(), range(20))\n"
+        "    assert all(result == expected for i, result in enumerate(found) if i % 2)\n"
+    )
+
+
+@CAN_FORK
+@needs_torch
+@pytest.mark.parametrize("order", ["torch, fastloss", "fastloss, torch"])
+def test_fork_after_torch_used_its_threads(order):
+    """Both may share one OpenMP runtime, which a child then cannot use, whoever used it before."""
+    run_python(
+        f"import {order}\n" + SETUP + USE_TORCH + "torch_loss()\n"
+        "wait_for(child_of(lambda: compute() == compute(1)))\n"
+    )
