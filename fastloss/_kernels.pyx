@@ -42,7 +42,7 @@ cdef extern from "kernels.h" nogil:
         ptrdiff_t stride[FL_MAX_DIMS]
 
     struct fl_softmax_job:
-        int operation, accumulate
+        int operation, accumulate, stream
         ptrdiff_t rows, classes
         fl_array input, output, probabilities
         const int64_t *target
@@ -127,6 +127,8 @@ NLL = FL_NLL
 # last one does not keep the other threads waiting. Neither depends on the number of threads: sums follow pieces.
 cdef ptrdiff_t PIECE = 524288
 cdef ptrdiff_t PIECES = 32
+# Bytes of output from which it is written past the caches: more than they hold.
+cdef ptrdiff_t STREAM = 33554432
 # Elements under which a second thread costs more than it saves (a fork and join is a few microseconds when the
 # threads are awake, tens of them when they sleep).
 cdef ptrdiff_t SERIAL = 32768
@@ -402,6 +404,12 @@ cdef double execute(fl_softmax_job *job, bint mean, int threads, ptrdiff_t *firs
             return 0.0
         if mean:
             job.grad_scale /= denominator[0]
+    # Not in place: the input has brought the lines near already. Not in rows that threads share. And not float16,
+    # which is converted on its way.
+    job.stream = (
+        job.output.data != NULL and job.output.dtype != FL_FLOAT16 and job.output.data != job.input.data and not job.accumulate
+        and job.classes > FL_SHORT_ROW and size * job.output.itemsize >= STREAM and rows_in_piece(job) > 1
+    )
     # Letting go of the interpreter lock pays only where there is work to do without it.
     if size < SMALL:
         return run(job, nll, 1)

@@ -44,6 +44,7 @@ static inline char *fl_row_address(const struct fl_array *array, ptrdiff_t row)
 struct fl_softmax_job {
     int operation;
     int accumulate; /* add to output instead of writing it */
+    int stream;     /* write the output past the caches */
     ptrdiff_t rows, classes;
     struct fl_array input, output, probabilities;
     const int64_t *target; /* a class for each row, or NULL: then probabilities are the target */

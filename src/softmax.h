@@ -144,7 +144,13 @@ static inline int FL_(is_packed_bfloat16)(const struct fl_array *array)
  * input (in place) or a gradient to be added to. */
 static inline int FL_(is_straight)(const struct fl_softmax_job *job)
 {
-    return FL_(is_direct)(&job->output) && !FL_(has_mass)(job) && job->softcap == 0.0 && !job->accumulate;
+    return FL_(is_direct)(&job->output) && !FL_(has_mass)(job) && job->softcap == 0.0 && !job->accumulate &&
+           !job->stream;
+}
+
+static inline int FL_(streams)(const struct fl_softmax_job *job)
+{
+    return job->stream && job->output.class_stride == job->output.itemsize;
 }
 
 static inline int FL_(keeps_exponentials)(const struct fl_softmax_job *job)
@@ -453,7 +459,7 @@ static void FL_(row_sum)(const struct fl_softmax_job *job, struct fl_softmax_row
         const uint16_t *h = (const uint16_t *)(const void *)row->input + first;
         const REAL *x = FL_(is_packed_bfloat16)(in) ? NULL : FL_(block_of)(in, row->input, first, buffer, n);
         const char *next = row->next ? row->next + first * in->itemsize : NULL;
-        if (FL_(needs_scratch_row)(job) && out->class_stride == out->itemsize)
+        if (FL_(needs_scratch_row)(job) && out->class_stride == out->itemsize && !job->stream)
             fl_prefetch_to_write(row->output + first * out->itemsize, n * out->itemsize);
         FL_(block_exp_prefetching)(x, h, (REAL)row->max, e, n, next, n * in->itemsize);
     }
@@ -534,12 +540,15 @@ static void FL_(row_finish)(const struct fl_softmax_job *job, struct fl_softmax_
     const int mass = FL_(has_mass)(job);
     if (FL_(is_packed_bfloat16)(out) && job->operation != FL_LOG_SOFTMAX && !mass && job->softcap == 0.0 &&
         !job->accumulate) {
-        FL_(block_scale_bfloat16)(e, (REAL)row->share, (uint16_t *)(void *)destination, n);
-        if (skip >= 0 && skip < n) FL_(fl_store)(&skipped, destination + skip * 2, 2, FL_BFLOAT16, 1);
+        uint16_t buffer[FL_BLOCK], *h = FL_(streams)(job) ? buffer : (uint16_t *)(void *)destination;
+        FL_(block_scale_bfloat16)(e, (REAL)row->share, h, n);
+        if (skip >= 0 && skip < n) h[skip] = fl_bfloat16_from_float((float)skipped);
+        if (h == buffer) fl_stream(destination, (const char *)buffer, n * 2);
         return;
     }
     /* A softcap reads the input once more after the gradient has been written: not into the input itself. */
-    if (FL_(is_direct)(out) && !job->accumulate && job->softcap == 0.0) g = (REAL *)(void *)destination;
+    if (FL_(is_direct)(out) && !job->accumulate && job->softcap == 0.0 && !job->stream)
+        g = (REAL *)(void *)destination;
     if (mass || job->softcap > 0.0 || job->operation == FL_LOG_SOFTMAX)
         x = FL_(block_of)(&job->input, row->input, first, input, n);
     if (job->operation == FL_LOG_SOFTMAX) {
@@ -554,7 +563,10 @@ static void FL_(row_finish)(const struct fl_softmax_job *job, struct fl_softmax_
         const REAL *before = FL_(block_of)(out, row->output, first, a, n);
         for (ptrdiff_t i = 0; i < n; i++) g[i] += before[i];
     }
-    if (g == gradient) FL_(fl_store)(g, destination, out->class_stride, out->dtype, n);
+    if (FL_(is_direct)(out) && job->stream)
+        fl_stream(destination, (const char *)g, n * out->itemsize);
+    else if (g == gradient)
+        FL_(fl_store)(g, destination, out->class_stride, out->dtype, n);
 }
 
 /* ---- short rows: a row to a vector lane ---- */
@@ -815,5 +827,6 @@ static double FL_(rows)(const struct fl_softmax_job *job, ptrdiff_t begin, ptrdi
         if (job->row_loss) job->row_loss[index] = row.loss;
         total += row.loss;
     }
+    if (job->stream) fl_stream_end();
     return total;
 }

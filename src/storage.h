@@ -10,7 +10,7 @@
 #include "kernels.h"
 #include "vecmath.h"
 
-#ifdef __F16C__
+#if defined(__F16C__) || defined(__SSE2__)
 #include <immintrin.h>
 #endif
 
@@ -179,6 +179,42 @@ static inline void fl_prefetch_to_write(const char *p, ptrdiff_t n)
     for (ptrdiff_t i = 0; i < n; i += 64) __builtin_prefetch(p + i, 1, 2);
 #else
     (void)p, (void)n;
+#endif
+}
+
+/* Copies n bytes past the caches, for an output so large that nothing of it would stay there: an ordinary store
+ * first reads the line that it is going to overwrite. (Measured at 32000 classes, float32: up to 10 % less time,
+ * with the exponentials kept in a scratch row.) fl_stream_end makes the stores visible to other threads. */
+static inline void fl_stream(char *to, const char *from, ptrdiff_t n)
+{
+#ifdef __SSE2__
+    const ptrdiff_t head = (ptrdiff_t)(-(uintptr_t)to & 63u);
+    ptrdiff_t i = head < n ? head : n;
+    memcpy(to, from, (size_t)i);
+    for (; i + 64 <= n; i += 64) {
+#if defined(__AVX512F__)
+        _mm512_stream_si512((void *)(to + i), _mm512_loadu_si512((const void *)(from + i)));
+#elif defined(__AVX2__)
+        const __m256i *source = (const __m256i *)(const void *)(from + i);
+        __m256i *target = (__m256i *)(void *)(to + i);
+        _mm256_stream_si256(target, _mm256_loadu_si256(source));
+        _mm256_stream_si256(target + 1, _mm256_loadu_si256(source + 1));
+#else
+        const __m128i *source = (const __m128i *)(const void *)(from + i);
+        __m128i *target = (__m128i *)(void *)(to + i);
+        for (int k = 0; k < 4; k++) _mm_stream_si128(target + k, _mm_loadu_si128(source + k));
+#endif
+    }
+    memcpy(to + i, from + i, (size_t)(n - i));
+#else
+    memcpy(to, from, (size_t)n);
+#endif
+}
+
+static inline void fl_stream_end(void)
+{
+#ifdef __SSE2__
+    _mm_sfence();
 #endif
 }
 
