@@ -407,7 +407,8 @@ cdef double execute(fl_softmax_job *job, bint mean, int threads, ptrdiff_t *firs
     # Not in place: the input has brought the lines near already. Not in rows that threads share. And not float16,
     # which is converted on its way.
     job.stream = (
-        job.output.data != NULL and job.output.dtype != FL_FLOAT16 and job.output.data != job.input.data and not job.accumulate
+        job.output.data != NULL and job.output.data != job.input.data and not job.accumulate
+        and job.output.dtype != FL_FLOAT16
         and job.classes > FL_SHORT_ROW and size * job.output.itemsize >= STREAM and rows_in_piece(job) > 1
     )
     # Letting go of the interpreter lock pays only where there is work to do without it.
