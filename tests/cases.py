@@ -84,7 +84,7 @@ class Option:
 
 @dataclass(frozen=True)
 class Bounds:
-    """How far from the float64 reference: DESIGN, section 2.
+    """How far from the float64 reference: what the README promises.
 
     A loss may be `loss_ulps` units in the last place of float32 off, or `loss_absolute` where it is
     near 0; a gradient `grad` of the largest of its row. `exact` is for float64, in both places.

@@ -1,4 +1,4 @@
-"""Bad arguments: DESIGN, section 3.
+"""Bad arguments: an error that names them, and nothing written.
 
 Each is a TypeError or a ValueError (an IndexError for a class out of range) that names the argument
 and leaves `out` as it was, in place too.

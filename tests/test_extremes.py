@@ -35,7 +35,7 @@ EACH_OPTION = [pytest.param(options, id=name) for name, options in OPTIONS.items
 
 
 def loss_bound(expected, dtype):
-    """DESIGN section 2: float64 1e-14; else 2 ulp of float32, or 1e-6 near 0."""
+    """What the README promises: float64 1e-14; else 2 ulp of float32, or 1e-6 near 0."""
     expected = np.abs(np.asarray(expected, dtype=np.float64))
     if dtype == np.float64:
         return 1e-14 * np.maximum(expected, 1.0)
@@ -490,7 +490,7 @@ def test_confident_row(margin, classes, dtype):
 
 
 def test_margin_of_30():
-    """The figure of DESIGN section 2."""
+    """The figure that the README promises."""
     x = np.array([[30.0, 0.0]], np.float32)
     loss, grad = fastloss.cross_entropy(x, [0], return_grad=True)
     assert_allclose(loss, 9.357622968839299e-14, rtol=1e-6)

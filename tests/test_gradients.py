@@ -223,7 +223,7 @@ def confident_rows_of_any_numbers(classes: int, margin: float) -> tuple[Array, A
 @over_margins
 @over_few_classes
 def test_gradient_of_confident_rows_of_any_numbers(classes: int, margin: float) -> None:
-    # The bound of DESIGN, section 2, holds for these as for any other row: 4e-7 of its largest.
+    # The bound that the README promises holds for these as for any other row: 4e-7 of its largest.
     p = as_problem(*confident_rows_of_any_numbers(classes, margin), "float32")
     p.check_gradient(p.loss_and_gradient()[1])
 

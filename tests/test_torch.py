@@ -47,7 +47,7 @@ def as_torch(array):
 
 
 def assert_loss(actual, expected, dtype):
-    """DESIGN section 2: float64 1e-14; else 2 ulp of float32, or 1e-6 near 0."""
+    """What the README promises: float64 1e-14; else 2 ulp of float32, or 1e-6 near 0."""
     actual = np.asarray(actual, dtype=np.float64)
     expected = np.asarray(expected, dtype=np.float64)
     assert actual.shape == expected.shape
