@@ -5,7 +5,8 @@
  *
  * A row takes three passes: its maximum; exponentials, written where the gradient will stand, and their sum;
  * scaling in place. One exponential for each element, and between passes the row stays in the second-level
- * cache. (Measured: computing the exponential twice, or storing around the cache, costs a third more.)
+ * cache. (Measured: computing the exponential twice costs a third more.) Where the gradient is written past the
+ * caches the exponentials wait in a scratch row instead.
  *
  * Meanings. x are the inputs, C their number, u = softcap(x) = c tanh(x / c) (monotone, so the maximum can be
  * taken first), z = u / T, d = z - max z <= 0, lse = max z + logsum, logsum = log sum exp d. With class weights
@@ -146,11 +147,6 @@ static inline int FL_(is_straight)(const struct fl_softmax_job *job)
 {
     return FL_(is_direct)(&job->output) && !FL_(has_mass)(job) && job->softcap == 0.0 && !job->accumulate &&
            !job->stream;
-}
-
-static inline int FL_(streams)(const struct fl_softmax_job *job)
-{
-    return job->stream && job->output.class_stride == job->output.itemsize;
 }
 
 static inline int FL_(keeps_exponentials)(const struct fl_softmax_job *job)
@@ -540,7 +536,7 @@ static void FL_(row_finish)(const struct fl_softmax_job *job, struct fl_softmax_
     const int mass = FL_(has_mass)(job);
     if (FL_(is_packed_bfloat16)(out) && job->operation != FL_LOG_SOFTMAX && !mass && job->softcap == 0.0 &&
         !job->accumulate) {
-        uint16_t buffer[FL_BLOCK], *h = FL_(streams)(job) ? buffer : (uint16_t *)(void *)destination;
+        uint16_t buffer[FL_BLOCK], *h = job->stream ? buffer : (uint16_t *)(void *)destination;
         FL_(block_scale_bfloat16)(e, (REAL)row->share, h, n);
         if (skip >= 0 && skip < n) h[skip] = fl_bfloat16_from_float((float)skipped);
         if (h == buffer) fl_stream(destination, (const char *)buffer, n * 2);
