@@ -73,8 +73,9 @@ static double FL_(block_sum)(const REAL *x, ptrdiff_t n)
 /* e may be x. */
 static inline void FL_(block_exp)(const REAL *x, REAL max, REAL *e, ptrdiff_t n)
 {
+    const struct FL_(fl_shift) shift = FL_(fl_shift_of)(max);
 #pragma omp simd
-    for (ptrdiff_t i = 0; i < n; i++) e[i] = FL_(fl_exp_difference)(x[i], max);
+    for (ptrdiff_t i = 0; i < n; i++) e[i] = FL_(fl_exp_difference)(x[i], shift);
 }
 
 /* sum_j a_j (x_j - max), in double, where a class without weight counts for nothing even at -inf. Lanes as above. */
@@ -94,8 +95,9 @@ static double FL_(block_dot)(const REAL *a, const REAL *x, double max, ptrdiff_t
 /* From and to bfloat16 without a buffer between, which would cost a tenth of the time. */
 static inline void FL_(block_exp_bfloat16)(const uint16_t *x, REAL max, REAL *e, ptrdiff_t n)
 {
+    const struct FL_(fl_shift) shift = FL_(fl_shift_of)(max);
 #pragma omp simd
-    for (ptrdiff_t i = 0; i < n; i++) e[i] = FL_(fl_exp_difference)((REAL)fl_float_from_bfloat16(x[i]), max);
+    for (ptrdiff_t i = 0; i < n; i++) e[i] = FL_(fl_exp_difference)((REAL)fl_float_from_bfloat16(x[i]), shift);
 }
 
 static inline void FL_(block_scale_bfloat16)(const REAL *e, REAL factor, uint16_t *g, ptrdiff_t n)
@@ -321,7 +323,7 @@ static ptrdiff_t FL_(scratch_bytes)(const struct fl_softmax_job *job)
 {
     const ptrdiff_t row = FL_(needs_scratch_row)(job) ? job->classes * (ptrdiff_t)sizeof(REAL) : 0;
     const ptrdiff_t partials = FL_(blocks)(job) * FL_PARTIALS * (ptrdiff_t)sizeof(double);
-    return (partials + 63) / 64 * 64 + row;
+    return 2 * ((partials + 63) / 64 * 64 + (row + 63) / 64 * 64);
 }
 
 static inline double FL_(load_scalar)(const struct fl_softmax_job *job, const char *row, ptrdiff_t c)
@@ -671,10 +673,10 @@ static void FL_(tile_exp)(const struct fl_softmax_job *job, struct FL_(tile) * t
         if (FL_(has_map)(job)) {
             for (int l = 0; l < FL_LANES; l++) FL_(mapped)(job, t->capped_max[l], &t->x[c][l], &t->e[c][l], 1);
 #pragma omp simd
-            for (int l = 0; l < FL_LANES; l++) t->e[c][l] = FL_(fl_exp_difference)(t->e[c][l], 0);
+            for (int l = 0; l < FL_LANES; l++) t->e[c][l] = FL_(fl_exp_difference)(t->e[c][l], FL_(fl_shift_of)(0));
         } else {
 #pragma omp simd
-            for (int l = 0; l < FL_LANES; l++) t->e[c][l] = FL_(fl_exp_difference)(t->x[c][l], t->max[l]);
+            for (int l = 0; l < FL_LANES; l++) t->e[c][l] = FL_(fl_exp_difference)(t->x[c][l], FL_(fl_shift_of)(t->max[l]));
         }
 #pragma omp simd
         for (int l = 0; l < FL_LANES; l++) t->rest[l] += (double)(c == t->skip[l] ? (REAL)0 : t->e[c][l]);
@@ -800,28 +802,44 @@ static double FL_(tile_rows)(const struct fl_softmax_job *job, ptrdiff_t first, 
 
 /* ---- rows, in order ---- */
 
+static struct fl_softmax_row *FL_(next_row)(const struct fl_softmax_job *job, struct fl_softmax_row *row,
+                                            ptrdiff_t *index, ptrdiff_t end, void *scratch)
+{
+    while (*index < end)
+        if (FL_(row_start)(job, row, (*index)++, scratch)) return row;
+    return NULL;
+}
+
+/* Three rows are under work at a time, a block of each in turn: the gradient of one is written, the exponentials
+ * of the next are summed, and the maximum of the third is taken, so that reading, computing and writing overlap. */
 static double FL_(rows)(const struct fl_softmax_job *job, ptrdiff_t begin, ptrdiff_t end, void *scratch)
 {
-    const ptrdiff_t blocks = FL_(blocks)(job);
+    const ptrdiff_t blocks = FL_(blocks)(job), half = FL_(scratch_bytes)(job) / 2;
+    struct fl_softmax_row room[3], *finishing = NULL, *summing = NULL, *entering;
+    ptrdiff_t index = begin;
     double total = 0.0;
     if (job->classes <= FL_SHORT_ROW) {
         for (ptrdiff_t row = begin; row < end; row += FL_LANES)
             total += FL_(tile_rows)(job, row, end - row < FL_LANES ? end - row : FL_LANES);
         return total;
     }
-    for (ptrdiff_t index = begin; index < end; index++) {
-        struct fl_softmax_row row;
-        if (!FL_(row_start)(job, &row, index, scratch)) continue;
-        for (ptrdiff_t block = 0; block < blocks; block++) FL_(row_max)(job, &row, block);
-        FL_(row_choose)(job, &row);
-        if (index + 1 < end && job->input.class_stride == job->input.itemsize)
-            row.next = fl_row_address(&job->input, index + 1);
-        for (ptrdiff_t block = 0; block < blocks; block++) FL_(row_sum)(job, &row, block);
-        FL_(row_settle)(job, &row);
-        if (job->output.data)
-            for (ptrdiff_t block = 0; block < blocks; block++) FL_(row_finish)(job, &row, block);
-        if (job->row_loss) job->row_loss[index] = row.loss;
-        total += row.loss;
+    for (int turn = 0;; turn++) {
+        entering = FL_(next_row)(job, &room[turn % 3], &index, end, (char *)scratch + turn % 2 * half);
+        if (entering == NULL && summing == NULL && finishing == NULL) break;
+        if (summing && entering && job->input.class_stride == job->input.itemsize) summing->next = entering->input;
+        for (ptrdiff_t block = 0; block < blocks; block++) {
+            if (finishing && job->output.data) FL_(row_finish)(job, finishing, block);
+            if (summing) FL_(row_sum)(job, summing, block);
+            if (entering) FL_(row_max)(job, entering, block);
+        }
+        if (entering) FL_(row_choose)(job, entering);
+        if (summing) {
+            FL_(row_settle)(job, summing);
+            if (job->row_loss) job->row_loss[summing->index] = summing->loss;
+            total += summing->loss;
+        }
+        finishing = summing;
+        summing = entering;
     }
     if (job->stream) fl_stream_end();
     return total;

@@ -55,55 +55,75 @@ static inline uint64_t fl_bits_from_double(double value)
     return bits;
 }
 
-/* (x + low) log2(e) - n, where n is within 0.51 of it and |low| is under an ulp of x: what is left after the power
- * of two. log2(e) has a second part, and without a fused multiply-add x is cut in two, as its product with the
- * first part would be rounded before n is subtracted. */
-static inline float fl_log2_rest(float x, float low, float n)
+/* x log2(e) - n to within half an ulp of 1, where that is under 1 and |n| < 2^13; with a fused multiply-add less
+ * x FL_LOG2_E_LOW, which it is left to the caller to add. Without, x is cut in two, as its product with log2(e)
+ * would be rounded before n is subtracted. */
+#define FL_LOG2_E 1.44269502f
+static inline float fl_log2_rest_f32(float x, float n)
 {
-    const float log2_e = 1.44269502f, low_over_high = 1.33485e-8f;
 #ifdef FL_HAS_FMA
-    return FL_FMA_F32(FL_FMA_F32(x, low_over_high, low), log2_e, FL_FMA_F32(x, log2_e, -n));
+    return FL_FMA_F32(x, FL_LOG2_E, -n);
 #else
     const float log2_e_high = 1.44238281f, log2_e_low = 3.12228389e-4f;
-    float head = fl_float_from_bits(fl_bits_from_float(x) & 0xfffff000u), tail = x - head;
-    (void)low_over_high;
-    return (head * log2_e_high - n) + ((tail + low) * log2_e + head * log2_e_low);
+    const float head = fl_float_from_bits(fl_bits_from_float(x) & 0xfffff000u), tail = x - head;
+    return (head * log2_e_high - n) + (tail * FL_LOG2_E + head * log2_e_low);
 #endif
 }
 
-/* exp(x + low), float; low is what rounding has taken from x.
- * Range: x <= 0; 0 below -87.33, where the true value leaves the normal range (it is under 1.2e-38); exp(0) is
- *        exactly 1, exp(-inf) 0, exp(NaN) NaN.
- * Largest relative error: 2.1e-7 (every float in the range was tried).
- *
- * Adding 1.5 * 2^23 rounds x log2(e) to an integer n in the low bits of the sum: no rounding instruction is
- * needed, and those bits, shifted into the exponent, are 2^n. The polynomial is minimax for the relative error of
- * 2^f on |f| <= 1/2 (9.2e-8), its first coefficient held at 1. */
-static inline float fl_exp_sum_f32(float x, float low)
+#ifdef FL_HAS_FMA
+#define FL_LOG2_E_LOW 1.92596303e-8f
+#else
+#define FL_LOG2_E_LOW 0.0f
+#endif
+
+/* What a row's maximum makes of fl_exp_difference_f32. */
+struct fl_shift_f32 {
+    float max, base, log2, rounder, rest;
+};
+
+#define FL_ROUNDER_F32 12582912.0f
+
+static inline struct fl_shift_f32 fl_shift_of_f32(float max)
 {
-    const float rounder = 12582912.0f;
-    float shifted = FL_FMA_F32(x, 1.44269502f, rounder);
-    float f = fl_log2_rest(x, low, shifted - rounder);
+    struct fl_shift_f32 shift;
+    /* From 176 on the difference of two logits that matters is exact (Sterbenz), and from 4096 on it is taken. */
+    const float base = fabsf(max) <= 4096.0f ? 0.0f : max, near = max - base;
+    const float n = FL_FMA_F32(near, FL_LOG2_E, FL_ROUNDER_F32) - FL_ROUNDER_F32;
+    shift.max = max;
+    shift.base = base;
+    shift.log2 = near * FL_LOG2_E;
+    shift.rounder = FL_ROUNDER_F32 - n;
+    shift.rest = fl_log2_rest_f32(near, n);
+    return shift;
+}
+
+/* exp(x - max), float, as exact as if the difference were not rounded: half an ulp of it is 1e-6 at -30.
+ * Range: x <= max; 0 where the difference is below -87.33 and the true value leaves the normal range (it is under
+ *        1.2e-38); exactly 1 at the maximum, 0 at -inf; NaN where x or max is NaN.
+ * Largest relative error: 2.1e-7 (max = 0: every float in the range was tried).
+ *
+ * With max log2(e) = n_max + rest, an integer and what is left, the power of two is n = round((x - max) log2(e)) and
+ * the fraction f = (x log2(e) - (n + n_max)) - rest, in which nothing large is rounded. Adding 1.5 * 2^23 rounds to
+ * an integer in the low bits of the sum: no rounding instruction is needed, and those bits, shifted into the
+ * exponent, are 2^n. The polynomial is minimax for the relative error of 2^f on |f| <= 1/2 (9.2e-8), its first
+ * coefficient held at 1. */
+static inline float fl_exp_difference_f32(float x, struct fl_shift_f32 shift)
+{
+    const float difference = x - shift.max, near = x - shift.base;
+    const float shifted = FL_FMA_F32(near, FL_LOG2_E, -shift.log2) + FL_ROUNDER_F32;
+    const float rest = fl_log2_rest_f32(near, shifted - shift.rounder) - shift.rest;
+    const float f = FL_FMA_F32(difference, FL_LOG2_E_LOW, rest);
+    const float scale = fl_float_from_bits((fl_bits_from_float(shifted) << 23) + 0x3f800000u);
     float p = 0.0013264656299725175f;
     p = FL_FMA_F32(p, f, 0.00967156607657671f);
     p = FL_FMA_F32(p, f, 0.055507343262434006f);
     p = FL_FMA_F32(p, f, 0.24022240936756134f);
     p = FL_FMA_F32(p, f, 0.6931470036506653f);
     p = FL_FMA_F32(p, f, 1.0f);
-    float scale = fl_float_from_bits((fl_bits_from_float(shifted) << 23) + 0x3f800000u);
-    return x < -87.33f ? 0.0f : p * scale;
+    return difference < -87.33f ? 0.0f : p * scale;
 }
 
-static inline float fl_exp_nonpositive_f32(float x) { return fl_exp_sum_f32(x, 0.0f); }
-
-/* exp(x - max), float, as exact as exp itself: the difference of two logits is rounded by up to half an ulp, and a
- * difference of -30 has ulps of 2e-6. `lost` is exactly what that rounding took (Knuth's TwoSum). */
-static inline float fl_exp_difference_f32(float x, float max)
-{
-    float d = x - max, back = d - x;
-    float lost = (x - (d - back)) - (max + back);
-    return fl_exp_sum_f32(d, lost);
-}
+static inline float fl_exp_nonpositive_f32(float x) { return fl_exp_difference_f32(x, fl_shift_of_f32(0.0f)); }
 
 /* What reducing x, double, x <= 0, by multiples of ln 2 leaves: exp(x) = scale * (1 + r + r * r * q). As above, but
  * base e: ln 2 is split so that n * high is exact, and q interpolates at Chebyshev nodes (1.7e-17). */
@@ -154,7 +174,20 @@ static inline double fl_expm1_nonpositive_f64(double x)
 }
 
 /* exp(x - max), double. What the difference loses does not matter here: 1e-14 where |x - max| is 90. */
-static inline double fl_exp_difference_f64(double x, double max) { return fl_exp_nonpositive_f64(x - max); }
+struct fl_shift_f64 {
+    double max;
+};
+
+static inline struct fl_shift_f64 fl_shift_of_f64(double max)
+{
+    const struct fl_shift_f64 shift = {max};
+    return shift;
+}
+
+static inline double fl_exp_difference_f64(double x, struct fl_shift_f64 shift)
+{
+    return fl_exp_nonpositive_f64(x - shift.max);
+}
 
 /* log(1 + x), double.
  * Range: 0 <= x < 2^1000; NaN gives NaN.

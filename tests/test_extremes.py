@@ -573,3 +573,17 @@ def test_million_equal_logits(dtype):
     expected = np.full(x.shape, 1.0 / LONG)
     expected[0, 7] -= 1.0
     assert_grad(grad, expected, dtype)
+
+
+@pytest.mark.parametrize("classes", [50, 3000])
+@pytest.mark.parametrize("top", [0.3, 17.7, -175.3, 1234.567, -4095.9, 4096.5, 1e5, -3e6])
+def test_small_probabilities_keep_their_digits_under_any_offset(top: float, classes: int) -> None:
+    # The difference to the maximum is not rounded: at -80 that alone would be an error of 4e-6.
+    x = np.linspace(top - 87.0, top, classes).astype(np.float32)
+    wide = x.astype(np.float64)
+    exact = np.exp(wide - wide.max())
+    result = fastloss.softmax(x)
+    assert np.ptp(x) > 80.0
+    assert_allclose(result, exact / exact.sum(), rtol=5e-7, atol=2.0**-126)
+    # Equal logits have equal probabilities, and the largest is 1 before they are scaled.
+    assert np.unique(fastloss.softmax(np.full(classes, top, np.float32))).size == 1
