@@ -272,12 +272,13 @@ static inline double FL_(rest_over_one)(double rest, double difference)
 
 /* What of a job its settlements need: by value, so that a loop over lanes sees constants. */
 struct FL_(terms) {
-    double own, z_loss, temperature;
+    double own, z_loss, over_temperature;
 };
 
 static inline struct FL_(terms) FL_(terms_of)(const struct fl_softmax_job *job)
 {
-    const struct FL_(terms) terms = {job->target ? 1.0 - job->label_smoothing : 0.0, job->z_loss, job->temperature};
+    const double own = job->target ? 1.0 - job->label_smoothing : 0.0;
+    const struct FL_(terms) terms = {own, job->z_loss, 1.0 / job->temperature};
     return terms;
 }
 
@@ -287,21 +288,21 @@ static inline struct FL_(settled) FL_(settle)(struct FL_(terms) terms, struct FL
     struct FL_(settled) out;
     const double own = terms.own * in.weight, z_weight = terms.z_loss * in.weight;
     const double mass = in.mass_rest + in.coefficient;
-    const double lse = in.max / terms.temperature + in.logsum;
-    const double at_skip = fl_exp_nonpositive_f64(in.difference), total = in.rest + at_skip;
+    const double lse = in.max * terms.over_temperature + in.logsum;
+    const double at_skip = fl_exp_nonpositive_f64(in.difference), over_total = 1.0 / (in.rest + at_skip);
     const double z_gradient = 2.0 * z_weight * lse, spread = z_weight != 0.0 ? z_gradient : 0.0;
     /* Either 1 - p or p is the difference to avoid. */
     const int likely = at_skip > in.rest;
-    const double p = at_skip / total, spread_p = spread * p;
-    const double mostly = in.mass_rest - (own + mass) * (in.rest / total) + spread_p;
+    const double p = at_skip * over_total, spread_p = spread * p;
+    const double mostly = in.mass_rest - (own + mass) * (in.rest * over_total) + spread_p;
     const double seldom = (own + mass) * p - own - in.coefficient + spread_p;
     const double own_loss = own * (in.logsum - in.difference), mass_loss = mass * in.logsum - in.dot;
     const double z_term = z_weight * lse * lse;
     const double loss =
         (own != 0.0 ? own_loss : 0.0) + (mass != 0.0 ? mass_loss : 0.0) + (z_weight != 0.0 ? z_term : 0.0);
     out.loss = in.sample * (in.logsum == in.logsum ? loss : in.logsum);
-    out.scale = in.upstream * in.sample / terms.temperature;
-    out.share = out.scale * (own + mass + spread) / total;
+    out.scale = in.upstream * in.sample * terms.over_temperature;
+    out.share = out.scale * (own + mass + spread) * over_total;
     out.skipped = out.scale * in.slope * (likely ? mostly : seldom);
     return out;
 }
@@ -497,7 +498,7 @@ static void FL_(row_settle)(const struct fl_softmax_job *job, struct fl_softmax_
         sums.dot = FL_(sum_of_blocks)(row, blocks, 2);
         sums.mass_rest = FL_(sum_of_blocks)(row, blocks, 3);
     }
-    sums.difference = (FL_(capped)(job, row->at_skip) - row->capped_max) / job->temperature;
+    sums.difference = (FL_(capped)(job, row->at_skip) - row->capped_max) * (1.0 / job->temperature);
     sums.slope = FL_(slope)(job, row->at_skip);
     sums.max = row->capped_max;
     if (FL_(has_mass)(job)) {
@@ -577,6 +578,13 @@ static inline int FL_(lanes_are_adjacent)(const struct fl_array *array, ptrdiff_
            row % array->shape[inner] + FL_LANES <= array->shape[inner];
 }
 
+/* Whether rows go in and out of lanes in squares of four classes of four rows, the last of which may lie over the
+ * one before. */
+static inline int FL_(can_transpose)(const struct fl_softmax_job *job, const struct fl_array *array, ptrdiff_t count)
+{
+    return sizeof(REAL) == sizeof(float) && FL_(is_direct)(array) && count == FL_LANES && job->classes >= 4;
+}
+
 static void FL_(tile_load)(const struct fl_softmax_job *job, const struct fl_array *array, ptrdiff_t row,
                            ptrdiff_t count, REAL (*tile)[FL_LANES])
 {
@@ -584,6 +592,17 @@ static void FL_(tile_load)(const struct fl_softmax_job *job, const struct fl_arr
         const char *p = fl_row_address(array, row);
         for (ptrdiff_t c = 0; c < job->classes; c++)
             FL_(fl_load)(p + c * array->class_stride, array->itemsize, array->dtype, tile[c], FL_LANES);
+        return;
+    }
+    if (FL_(can_transpose)(job, array, count)) {
+        for (int l = 0; l < FL_LANES; l += 4) {
+            const char *p[4];
+            for (int k = 0; k < 4; k++) p[k] = fl_row_address(array, row + l + k);
+            for (ptrdiff_t c = 0;; c = c + 8 <= job->classes ? c + 4 : job->classes - 4) {
+                fl_transpose_in(p, c * 4, (float *)(void *)&tile[c][l], FL_LANES);
+                if (c + 4 == job->classes) break;
+            }
+        }
         return;
     }
     for (ptrdiff_t l = 0; l < count; l++) {
@@ -605,6 +624,17 @@ static void FL_(tile_store)(const struct fl_softmax_job *job, ptrdiff_t row, ptr
             FL_(fl_store)(tile[c], p + c * out->class_stride, out->itemsize, out->dtype, FL_LANES);
         return;
     }
+    if (FL_(can_transpose)(job, out, count)) {
+        for (int l = 0; l < FL_LANES; l += 4) {
+            char *p[4];
+            for (int k = 0; k < 4; k++) p[k] = fl_row_address(out, row + l + k);
+            for (ptrdiff_t c = 0;; c = c + 8 <= job->classes ? c + 4 : job->classes - 4) {
+                fl_transpose_out((const float *)(const void *)&tile[c][l], FL_LANES, p, c * 4);
+                if (c + 4 == job->classes) break;
+            }
+        }
+        return;
+    }
     for (ptrdiff_t l = 0; l < count; l++) {
         char *p = fl_row_address(out, row + l);
         REAL buffer[FL_SHORT_ROW], *values = FL_(is_direct)(out) ? (REAL *)(void *)p : buffer;
@@ -624,6 +654,23 @@ struct FL_(tile) {
     int32_t skip[FL_LANES], ignored[FL_LANES];
 };
 
+static inline REAL FL_(larger)(REAL a, REAL b) { return a > b ? a : b; }
+
+/* Four classes at a time, as what one step leaves the next has to wait for. */
+static void FL_(tile_max)(int classes, struct FL_(tile) * t)
+{
+    int c = 0;
+    for (; c + 4 <= classes; c += 4)
+#pragma omp simd
+        for (int l = 0; l < FL_LANES; l++) {
+            const REAL a = FL_(larger)(t->x[c][l], t->x[c + 1][l]), b = FL_(larger)(t->x[c + 2][l], t->x[c + 3][l]);
+            t->max[l] = FL_(larger)(FL_(larger)(a, b), t->max[l]);
+        }
+    for (; c < classes; c++)
+#pragma omp simd
+        for (int l = 0; l < FL_LANES; l++) t->max[l] = FL_(larger)(t->x[c][l], t->max[l]);
+}
+
 /* The maximum of each row, and which class stands outside its sum. */
 static void FL_(tile_choose)(const struct fl_softmax_job *job, struct FL_(tile) * t, ptrdiff_t first, ptrdiff_t count)
 {
@@ -632,12 +679,12 @@ static void FL_(tile_choose)(const struct fl_softmax_job *job, struct FL_(tile) 
         t->skip[l] = t->ignored[l] = 0;
     }
     if (job->target) {
-        for (int c = 0; c < (int)job->classes; c++)
-#pragma omp simd
-            for (int l = 0; l < FL_LANES; l++) t->max[l] = t->x[c][l] > t->max[l] ? t->x[c][l] : t->max[l];
+        FL_(tile_max)((int)job->classes, t);
+        const int64_t *target = job->target + first, ignored = job->ignore_index;
+        const int may_ignore = job->has_ignore_index;
         for (int l = 0; l < count; l++) {
-            t->ignored[l] = FL_(is_ignored)(job, first + l);
-            t->skip[l] = t->ignored[l] ? 0 : (int32_t)job->target[first + l];
+            t->ignored[l] = may_ignore && target[l] == ignored;
+            t->skip[l] = t->ignored[l] ? 0 : (int32_t)target[l];
         }
     } else {
         for (int c = 0; c < (int)job->classes; c++)
@@ -656,31 +703,41 @@ static void FL_(tile_choose)(const struct fl_softmax_job *job, struct FL_(tile) 
             t->slope[l] = FL_(slope)(job, (double)t->at_skip[l]);
         }
     } else {
-        const double temperature = job->temperature;
+        const double over_temperature = 1.0 / job->temperature;
 #pragma omp simd
         for (int l = 0; l < FL_LANES; l++) {
             t->capped_max[l] = (double)t->max[l];
-            t->difference[l] = ((double)t->at_skip[l] - (double)t->max[l]) / temperature;
+            t->difference[l] = ((double)t->at_skip[l] - (double)t->max[l]) * over_temperature;
             t->slope[l] = 1.0;
         }
     }
 }
 
-/* Exponentials, and their sums without skip. */
+/* Exponentials, and their sums without skip: of four in REAL, from there on in double. */
 static void FL_(tile_exp)(const struct fl_softmax_job *job, struct FL_(tile) * t)
 {
-    for (int c = 0; c < (int)job->classes; c++) {
-        if (FL_(has_map)(job)) {
+    const int classes = (int)job->classes, mapped = FL_(has_map)(job);
+    for (int c = 0; c < classes; c++) {
+        if (mapped) {
             for (int l = 0; l < FL_LANES; l++) FL_(mapped)(job, t->capped_max[l], &t->x[c][l], &t->e[c][l], 1);
 #pragma omp simd
             for (int l = 0; l < FL_LANES; l++) t->e[c][l] = FL_(fl_exp_difference)(t->e[c][l], FL_(fl_shift_of)(0));
         } else {
 #pragma omp simd
-            for (int l = 0; l < FL_LANES; l++) t->e[c][l] = FL_(fl_exp_difference)(t->x[c][l], FL_(fl_shift_of)(t->max[l]));
+            for (int l = 0; l < FL_LANES; l++)
+                t->e[c][l] = FL_(fl_exp_difference)(t->x[c][l], FL_(fl_shift_of)(t->max[l]));
         }
-#pragma omp simd
-        for (int l = 0; l < FL_LANES; l++) t->rest[l] += (double)(c == t->skip[l] ? (REAL)0 : t->e[c][l]);
     }
+    for (int c = classes; c % 4; c++)
+        for (int l = 0; l < FL_LANES; l++) t->e[c][l] = 0;
+    for (int c = 0; c < classes; c += 4)
+#pragma omp simd
+        for (int l = 0; l < FL_LANES; l++) {
+            const int skip = t->skip[l] - c;
+            const REAL a = skip == 0 ? 0 : t->e[c][l], b = skip == 1 ? 0 : t->e[c + 1][l];
+            const REAL d = skip == 2 ? 0 : t->e[c + 2][l], e = skip == 3 ? 0 : t->e[c + 3][l];
+            t->rest[l] += (double)((a + b) + (d + e));
+        }
 }
 
 static void FL_(tile_mass)(const struct fl_softmax_job *job, struct FL_(tile) * t, ptrdiff_t first, ptrdiff_t count)
@@ -728,12 +785,18 @@ static void FL_(tile_settle)(const struct fl_softmax_job *job, struct FL_(tile) 
         return;
     }
     for (int l = 0; l < FL_LANES; l++) {
-        const ptrdiff_t row = l < count ? first + l : first;
-        t->weight[l] = job->target ? FL_(class_weight)(job, t->skip[l]) : 1.0;
-        t->sample[l] = FL_(sample)(job, row);
-        t->upstream[l] = FL_(upstream)(job, row);
-        t->coefficient[l] = FL_(has_mass)(job) ? (double)t->a[t->skip[l]][l] : 0.0;
+        t->weight[l] = t->sample[l] = 1.0;
+        t->upstream[l] = job->grad_scale;
+        t->coefficient[l] = 0.0;
     }
+    if (job->target && job->class_weight)
+        for (int l = 0; l < FL_LANES; l++) t->weight[l] = job->class_weight[t->skip[l]];
+    if (job->sample_weight)
+        for (int l = 0; l < count; l++) t->sample[l] = job->sample_weight[first + l];
+    if (job->grad_output)
+        for (int l = 0; l < count; l++) t->upstream[l] = FL_(upstream)(job, first + l);
+    if (FL_(has_mass)(job))
+        for (int l = 0; l < FL_LANES; l++) t->coefficient[l] = (double)t->a[t->skip[l]][l];
 #pragma omp simd
     for (int l = 0; l < FL_LANES; l++) {
         const struct FL_(sums) sums = {
@@ -778,18 +841,19 @@ static void FL_(tile_finish)(const struct fl_softmax_job *job, struct FL_(tile) 
 static double FL_(tile_rows)(const struct fl_softmax_job *job, ptrdiff_t first, ptrdiff_t count)
 {
     struct FL_(tile) t;
-    double total = 0.0;
     FL_(tile_load)(job, &job->input, first, count, t.x);
     FL_(tile_choose)(job, &t, first, count);
+#pragma omp simd
     for (int l = 0; l < FL_LANES; l++) t.rest[l] = t.dot[l] = t.mass_rest[l] = 0.0;
     if (FL_(has_mass)(job)) FL_(tile_mass)(job, &t, first, count);
     FL_(tile_exp)(job, &t);
     FL_(tile_settle)(job, &t, first, count);
-    for (int l = 0; l < count; l++) {
-        total += t.loss[l];
-        if (job->row_loss) job->row_loss[first + l] = t.loss[l];
-    }
-    if (job->output.data == NULL) return total;
+    if (job->row_loss)
+        for (int l = 0; l < count; l++) job->row_loss[first + l] = t.loss[l];
+    for (int l = (int)count; l < FL_LANES; l++) t.loss[l] = 0.0;
+    for (int width = FL_LANES / 2; width; width >>= 1)
+        for (int l = 0; l < width; l++) t.loss[l] += t.loss[l + width];
+    if (job->output.data == NULL) return t.loss[0];
     FL_(tile_finish)(job, &t);
     if (job->accumulate) {
         FL_(tile_load)(job, &job->output, first, count, t.x);
@@ -797,7 +861,7 @@ static double FL_(tile_rows)(const struct fl_softmax_job *job, ptrdiff_t first, 
             for (int l = 0; l < FL_LANES; l++) t.e[c][l] += t.x[c][l];
     }
     FL_(tile_store)(job, first, count, t.e);
-    return total;
+    return t.loss[0];
 }
 
 /* ---- rows, in order ---- */

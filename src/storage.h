@@ -172,6 +172,33 @@ static inline float fl_max_16(const char *p, int dtype, ptrdiff_t n)
     return dtype == FL_BFLOAT16 ? fl_float_from_bfloat16(bits) : fl_float_from_half(bits);
 }
 
+/* Four floats of each of four rows, `offset` bytes into them, to and from columns `stride` floats apart. */
+static inline void fl_transpose_in(const char *const rows[4], ptrdiff_t offset, float *columns, ptrdiff_t stride)
+{
+#ifdef __SSE2__
+    __m128 r[4];
+    for (int k = 0; k < 4; k++) r[k] = _mm_loadu_ps((const float *)(const void *)(rows[k] + offset));
+    _MM_TRANSPOSE4_PS(r[0], r[1], r[2], r[3]);
+    for (int k = 0; k < 4; k++) _mm_storeu_ps(columns + k * stride, r[k]);
+#else
+    for (int k = 0; k < 4; k++)
+        for (int c = 0; c < 4; c++) memcpy(columns + c * stride + k, rows[k] + offset + 4 * c, sizeof(float));
+#endif
+}
+
+static inline void fl_transpose_out(const float *columns, ptrdiff_t stride, char *const rows[4], ptrdiff_t offset)
+{
+#ifdef __SSE2__
+    __m128 r[4];
+    for (int k = 0; k < 4; k++) r[k] = _mm_loadu_ps(columns + k * stride);
+    _MM_TRANSPOSE4_PS(r[0], r[1], r[2], r[3]);
+    for (int k = 0; k < 4; k++) _mm_storeu_ps((float *)(void *)(rows[k] + offset), r[k]);
+#else
+    for (int k = 0; k < 4; k++)
+        for (int c = 0; c < 4; c++) memcpy(rows[k] + offset + 4 * c, columns + c * stride + k, sizeof(float));
+#endif
+}
+
 /* Brings n bytes near that will be written: a store to memory that is far away would wait for it. */
 static inline void fl_prefetch_to_write(const char *p, ptrdiff_t n)
 {
