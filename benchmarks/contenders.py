@@ -208,6 +208,23 @@ def _after_matmul(problem: Problem, name: str) -> Contender:
     return replace(_fastloss(problem, name), before=layer)
 
 
+@contextmanager
+def _shared_threads() -> Iterator[None]:
+    fastloss.share_threads_with_blas()
+    try:
+        yield
+    finally:
+        fastloss.share_threads_with_blas(False)
+
+
+def _after_matmul_shared(problem: Problem, name: str) -> Contender:
+    """The same, with the product on our threads."""
+    if not fastloss.share_threads_with_blas():
+        raise UnavailableError("NumPy's BLAS library does not take a threading backend")
+    fastloss.share_threads_with_blas(False)
+    return replace(_after_matmul(problem, name), setting=_shared_threads)
+
+
 def _one_thread(problem: Problem, name: str) -> Contender:
     if problem.threads == 1:
         raise UnavailableError("one thread is all there is")
@@ -466,6 +483,7 @@ BUILDERS: dict[str, Callable[[Problem, str], Contender]] = {
     "fastloss new array": _new_array,
     "fastloss float32": _float32,
     "fastloss after matmul": _after_matmul,
+    "fastloss after matmul, shared threads": _after_matmul_shared,
     "fastloss 1 thread": _one_thread,
     "fastloss baseline": _instruction_set,
     "fastloss avx2": _instruction_set,

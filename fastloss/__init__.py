@@ -4,7 +4,13 @@ Every function takes NumPy arrays (or anything that ``numpy.asarray`` takes) and
 gradient from the same pass over memory. Names and meanings are those of ``torch.nn.functional``.
 """
 
-from fastloss._settings import get_num_threads, num_threads, set_num_threads, show_config
+from fastloss._settings import (
+    get_num_threads,
+    num_threads,
+    set_num_threads,
+    share_threads_with_blas,
+    show_config,
+)
 from fastloss.classification import (
     cross_entropy,
     log_softmax,
@@ -26,6 +32,7 @@ __all__ = [
     "num_threads",
     "perplexity",
     "set_num_threads",
+    "share_threads_with_blas",
     "show_config",
     "softmax",
 ]

@@ -91,9 +91,17 @@ cdef extern from *:
     #else
     #define FL_BARRIER() _Pragma("omp barrier")
     #endif
+    #define FL_THREAD_LIMIT() omp_get_thread_limit()
+    static void fl_insist_on_team(void)
+    {
+        if (omp_get_dynamic()) omp_set_dynamic(0);
+        if (omp_in_parallel()) omp_set_max_active_levels(omp_get_active_level() + 1);
+    }
     #else
     #define FL_OPENMP_DATE 0
     #define FL_BARRIER()
+    #define FL_THREAD_LIMIT() 1
+    static void fl_insist_on_team(void) {}
     #endif
     #if defined(__clang__)
     #define FL_COMPILER "clang " __clang_version__
@@ -108,6 +116,8 @@ cdef extern from *:
     const char *FL_COMPILER
     int FL_OPENMP_DATE
     void FL_BARRIER() noexcept nogil
+    int FL_THREAD_LIMIT() noexcept nogil
+    void fl_insist_on_team() noexcept nogil
 
 COMPILER = FL_COMPILER.decode()
 OPENMP = FL_OPENMP_DATE
@@ -148,6 +158,25 @@ def _after_fork_in_child():
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork_in_child)
+
+
+# OpenBLAS hands its jobs to a function of this type where one is registered (OpenBLAS pull request 4577).
+ctypedef void (*fl_blas_job)(int, void *, int) noexcept nogil
+
+
+cdef void run_blas_jobs(int sync, fl_blas_job work, int jobs, size_t size, void *data, int argument) noexcept nogil:
+    # The jobs of one product wait for each other: each must have a thread.
+    cdef int job
+    fl_insist_on_team()
+    for job in prange(jobs, schedule="static", chunksize=1, num_threads=jobs):
+        work(job, <char *>data + job * <ptrdiff_t>size, argument)
+
+
+def blas_callback():
+    """The address of a function that runs the jobs of OpenBLAS on OpenMP's threads, or 0: there are none to be had."""
+    if not has_openmp or not may_use_threads or FL_THREAD_LIMIT() < 1024:
+        return 0
+    return <uintptr_t>&run_blas_jobs
 
 
 def use_level(int level):
@@ -335,17 +364,17 @@ cdef double run_shared_rows(const fl_softmax_job *job, int threads, char *scratc
         for thread in range(1, threads):
             rows[thread] = rows[0]
         with parallel(num_threads=threads):
-            for block in prange(blocks, schedule="dynamic", chunksize=2):
+            for block in prange(blocks, schedule="static"):
                 table.row_max(job, rows + threadid(), block)
             FL_BARRIER()
             table.row_choose(job, rows + threadid())
             FL_BARRIER()
-            for block in prange(blocks, schedule="dynamic", chunksize=2):
+            for block in prange(blocks, schedule="static"):
                 table.row_sum(job, rows + threadid(), block)
             FL_BARRIER()
             table.row_settle(job, rows + threadid())
             if job.output.data != NULL:
-                for block in prange(blocks, schedule="dynamic", chunksize=2):
+                for block in prange(blocks, schedule="static"):
                     table.row_finish(job, rows + threadid(), block)
         if job.row_loss != NULL:
             job.row_loss[index] = rows[0].loss

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import platform
 import sys
@@ -9,12 +10,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from fastloss import _kernels
 
-__all__ = ["get_num_threads", "num_threads", "set_num_threads", "show_config"]
+__all__ = ["get_num_threads", "num_threads", "set_num_threads", "share_threads_with_blas", "show_config"]
 
 
 def checked_threads(value: object, name: str) -> int:
@@ -133,6 +135,77 @@ def num_threads(num_threads: int) -> Iterator[None]:
         yield
     finally:
         _context_threads.reset(token)
+
+
+# NumPy's wheels carry an OpenBLAS whose names have a prefix and a suffix; other builds may have neither.
+_SET_CALLBACK = [
+    f"{prefix}openblas_set_threads_callback_function{suffix}"
+    for prefix in ("scipy_", "")
+    for suffix in ("64_", "")
+]
+_threads_are_shared = False
+
+
+def _set_callback_function() -> Any:
+    """The function of NumPy's own OpenBLAS that takes a threading backend, or None."""
+    try:
+        # Names are looked up in the libraries that this one needs, too.
+        library = ctypes.CDLL(np._core._multiarray_umath.__file__)
+    except (AttributeError, OSError):
+        return None
+    found = (getattr(library, name, None) for name in _SET_CALLBACK)
+    return next((function for function in found if function is not None), None)
+
+
+def share_threads_with_blas(share: bool = True) -> bool:
+    """Run NumPy's matrix products on the threads that fastloss uses.
+
+    For a loop in which losses follow matrix products. By itself OpenBLAS, the library of NumPy's wheels,
+    has threads of its own, which go on spinning for some 25 ms after a product, on the processors that the
+    loss wants next. With one set of threads for both, none is in the way of another. It is a setting of the
+    process, off until it is asked for; a forked child is back with OpenBLAS's own threads.
+
+    Parameters
+    ----------
+    share : bool, default True
+        False gives OpenBLAS its own threads back.
+
+    Returns
+    -------
+    bool
+        Whether threads are shared now. False where NumPy has another BLAS library or an OpenBLAS before
+        0.3.27, fastloss was built without OpenMP, or the platform hides the library's functions.
+
+    Raises
+    ------
+    TypeError
+        If `share` is not a truth value.
+
+    Examples
+    --------
+    >>> import fastloss
+    >>> is_shared = fastloss.share_threads_with_blas()
+    >>> fastloss.share_threads_with_blas(False)
+    False
+    """
+    global _threads_are_shared
+    if not isinstance(share, (bool, np.bool_)):
+        raise TypeError(f"share must be True or False, got {share!r}")
+    set_callback = _set_callback_function()
+    address = _kernels.blas_callback() if share else 0
+    if set_callback is not None and (address or _threads_are_shared):
+        set_callback(ctypes.c_void_p(address or None))
+        _threads_are_shared = bool(address)
+    return _threads_are_shared
+
+
+def _unshare_after_fork() -> None:
+    if _threads_are_shared:
+        share_threads_with_blas(False)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_unshare_after_fork)
 
 
 def _choose_level() -> int:

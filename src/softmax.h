@@ -100,10 +100,21 @@ static inline void FL_(block_exp_bfloat16)(const uint16_t *x, REAL max, REAL *e,
     for (ptrdiff_t i = 0; i < n; i++) e[i] = FL_(fl_exp_difference)((REAL)fl_float_from_bfloat16(x[i]), shift);
 }
 
+/* An exponential times a factor, and 0 where that is under the smallest normal number (`least` times the factor):
+ * a subnormal product takes a hundred cycles on many processors, and in a row of wide logits most would be one. */
+static inline REAL FL_(scaled)(REAL e, REAL factor, REAL least) { return (e < least ? (REAL)0 : e) * factor; }
+
+static inline REAL FL_(least_for)(REAL factor)
+{
+    const REAL normal = sizeof(REAL) == sizeof(float) ? (REAL)FLT_MIN : (REAL)DBL_MIN;
+    return normal / (factor < 0 ? -factor : factor);
+}
+
 static inline void FL_(block_scale_bfloat16)(const REAL *e, REAL factor, uint16_t *g, ptrdiff_t n)
 {
+    const REAL least = FL_(least_for)(factor);
 #pragma omp simd
-    for (ptrdiff_t i = 0; i < n; i++) g[i] = fl_bfloat16_from_float((float)(e[i] * factor));
+    for (ptrdiff_t i = 0; i < n; i++) g[i] = fl_bfloat16_from_float((float)FL_(scaled)(e[i], factor, least));
 }
 
 /* Exponentials of n elements x of a row (NULL: of the bfloat16 at h), while as much of the next row (NULL: none;
@@ -235,13 +246,14 @@ static void FL_(coefficients)(const struct fl_softmax_job *job, const REAL *q, p
 static void FL_(gradients)(const struct fl_softmax_job *job, double share, double scale, const REAL *e, const REAL *a,
                            const REAL *x, REAL *g, ptrdiff_t n)
 {
-    const REAL factor = (REAL)share, rate = (REAL)scale;
+    const REAL factor = (REAL)share, rate = (REAL)scale, least = FL_(least_for)(factor);
     if (a) {
 #pragma omp simd
-        for (ptrdiff_t i = 0; i < n; i++) g[i] = e[i] * factor - (x[i] == (REAL)-INFINITY ? (REAL)0 : rate * a[i]);
+        for (ptrdiff_t i = 0; i < n; i++)
+            g[i] = FL_(scaled)(e[i], factor, least) - (x[i] == (REAL)-INFINITY ? (REAL)0 : rate * a[i]);
     } else {
 #pragma omp simd
-        for (ptrdiff_t i = 0; i < n; i++) g[i] = e[i] * factor;
+        for (ptrdiff_t i = 0; i < n; i++) g[i] = FL_(scaled)(e[i], factor, least);
     }
     if (job->softcap > 0.0) {
         const double cap = job->softcap;
@@ -814,6 +826,9 @@ static void FL_(tile_settle)(const struct fl_softmax_job *job, struct FL_(tile) 
 static void FL_(tile_finish)(const struct fl_softmax_job *job, struct FL_(tile) * t)
 {
     const int mass = FL_(has_mass)(job);
+    REAL least[FL_LANES];
+#pragma omp simd
+    for (int l = 0; l < FL_LANES; l++) least[l] = FL_(least_for)(t->share[l]);
     for (int c = 0; c < (int)job->classes; c++) {
         REAL *e = t->e[c];
         const REAL *x = t->x[c], *a = t->a[c];
@@ -822,7 +837,7 @@ static void FL_(tile_finish)(const struct fl_softmax_job *job, struct FL_(tile) 
             continue;
         }
 #pragma omp simd
-        for (int l = 0; l < FL_LANES; l++) e[l] *= t->share[l];
+        for (int l = 0; l < FL_LANES; l++) e[l] = FL_(scaled)(e[l], t->share[l], least[l]);
         if (mass)
 #pragma omp simd
             for (int l = 0; l < FL_LANES; l++) e[l] -= x[l] == (REAL)-INFINITY ? (REAL)0 : t->scale[l] * a[l];

@@ -10,6 +10,7 @@
 #ifndef FASTLOSS_VECMATH_H
 #define FASTLOSS_VECMATH_H
 
+#include <float.h>
 #include <math.h>
 #include <stdint.h>
 #include <string.h>

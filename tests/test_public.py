@@ -15,7 +15,7 @@ import fastloss
 from fastloss import reference
 
 # Names that are not functions of numbers: they need no reference.
-SETTINGS = {"get_num_threads", "num_threads", "set_num_threads", "show_config"}
+SETTINGS = {"get_num_threads", "num_threads", "set_num_threads", "share_threads_with_blas", "show_config"}
 LOSSES = {"cross_entropy", "nll_loss"}
 MODULES = sorted(
     info.name for info in pkgutil.iter_modules(fastloss.__path__) if info.name not in ("_kernels", "__main__")

@@ -448,3 +448,47 @@ def test_fork_after_torch_used_its_threads(order):
         f"import {order}\n" + SETUP + USE_TORCH + "torch_loss()\n"
         "wait_for(child_of(lambda: compute() == compute(1)))\n"
     )
+
+
+# One set of threads for BLAS and losses
+
+
+@pytest.mark.skipif(not _kernels.OPENMP, reason="without OpenMP there are no threads to share")
+def test_products_on_shared_threads():
+    """The same products, from several callers at once, after a fork, and when it is over."""
+    code = """
+        import os, sys
+        from concurrent.futures import ThreadPoolExecutor
+        import numpy as np, fastloss
+
+        rng = np.random.default_rng(0)
+        a, b = rng.standard_normal((700, 300)), rng.standard_normal((300, 500))
+        own = a @ b
+        if not fastloss.share_threads_with_blas():
+            blas = np.show_config(mode="dicts")["Build Dependencies"]["blas"]["name"]
+            assert sys.platform != "linux" or "scipy-openblas" not in blas, blas
+            print("cannot share")
+            sys.exit()
+        same = lambda _: np.allclose(a @ b, own, rtol=1e-12, atol=1e-12)
+        assert all(same(i) for i in range(50))
+        with ThreadPoolExecutor(4) as pool:
+            assert all(pool.map(same, range(100)))
+        x = rng.standard_normal((64, 3000))
+        loss = fastloss.cross_entropy(x, np.zeros(64, int))
+        if hasattr(os, "fork"):
+            child = os.fork()
+            if child == 0:
+                ok = same(0) and fastloss.cross_entropy(x, np.zeros(64, int)) == loss
+                os._exit(0 if ok and not fastloss.share_threads_with_blas() else 1)
+            assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        assert same(0) and fastloss.share_threads_with_blas()
+        assert fastloss.share_threads_with_blas(False) is False
+        assert same(0)
+        print("shared")
+    """
+    assert run_python(code).strip() in ("shared", "cannot share")
+
+
+def test_sharing_takes_a_truth_value():
+    with pytest.raises(TypeError, match="share"):
+        fastloss.share_threads_with_blas("yes")
