@@ -381,6 +381,8 @@ def main(argv: list[str] | None = None) -> int:
     """Run the demo; the exit status is 1 if fastloss and the reference disagree."""
     parser = make_parser()
     options = parser.parse_args(argv)
+    # Matrix products and losses take turns: on the same threads, neither is in the way of the other.
+    fastloss.share_threads_with_blas()
     try:
         tokens = tokenise(read_text(options.text))
         data = prepare(tokens, options.vocabulary, options.context)

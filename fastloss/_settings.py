@@ -148,10 +148,11 @@ _threads_are_shared = False
 
 def _set_callback_function() -> Any:
     """The function of NumPy's own OpenBLAS that takes a threading backend, or None."""
+    umath = sys.modules.get("numpy._core._multiarray_umath") or sys.modules["numpy.core._multiarray_umath"]
     try:
         # Names are looked up in the libraries that this one needs, too.
-        library = ctypes.CDLL(np._core._multiarray_umath.__file__)
-    except (AttributeError, OSError):
+        library = ctypes.CDLL(umath.__file__)
+    except OSError:
         return None
     found = (getattr(library, name, None) for name in _SET_CALLBACK)
     return next((function for function in found if function is not None), None)

@@ -65,7 +65,7 @@ struct fl_softmax_row {
     double *partial;    /* FL_PARTIALS for each block */
     double weight;      /* of the target's class */
     double max, capped_max, at_skip;
-    double share, scale, skipped, logsum, loss;
+    double share, least, scale, skipped, logsum, loss;
 };
 
 /* A row in steps, so that several threads can share one: start, then for every block `max`; choose; for every

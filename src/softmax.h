@@ -100,19 +100,21 @@ static inline void FL_(block_exp_bfloat16)(const uint16_t *x, REAL max, REAL *e,
     for (ptrdiff_t i = 0; i < n; i++) e[i] = FL_(fl_exp_difference)((REAL)fl_float_from_bfloat16(x[i]), shift);
 }
 
-/* An exponential times a factor, and 0 where that is under the smallest normal number (`least` times the factor):
- * a subnormal product takes a hundred cycles on many processors, and in a row of wide logits most would be one. */
+/* An exponential times a factor; 0 where the exponential is under `least`. */
 static inline REAL FL_(scaled)(REAL e, REAL factor, REAL least) { return (e < least ? (REAL)0 : e) * factor; }
 
-static inline REAL FL_(least_for)(REAL factor)
+/* The exponential whose product with a factor is the smallest normal number, or 1e-12 of a gradient of the same
+ * row, if that is less. Smaller ones are left out: a subnormal product takes a hundred cycles on many processors,
+ * and in a row of wide logits most would be one. (Measured: 18 ms for 4.) */
+static inline REAL FL_(least_for)(REAL factor, REAL gradient)
 {
     const REAL normal = sizeof(REAL) == sizeof(float) ? (REAL)FLT_MIN : (REAL)DBL_MIN;
-    return normal / (factor < 0 ? -factor : factor);
+    const REAL share = (gradient < 0 ? -gradient : gradient) * (REAL)1e-12;
+    return (share < normal ? share : normal) / (factor < 0 ? -factor : factor);
 }
 
-static inline void FL_(block_scale_bfloat16)(const REAL *e, REAL factor, uint16_t *g, ptrdiff_t n)
+static inline void FL_(block_scale_bfloat16)(const REAL *e, REAL factor, REAL least, uint16_t *g, ptrdiff_t n)
 {
-    const REAL least = FL_(least_for)(factor);
 #pragma omp simd
     for (ptrdiff_t i = 0; i < n; i++) g[i] = fl_bfloat16_from_float((float)FL_(scaled)(e[i], factor, least));
 }
@@ -243,10 +245,10 @@ static void FL_(coefficients)(const struct fl_softmax_job *job, const REAL *q, p
 
 /* Gradients of n classes from their exponentials, with the input x where a masked class or a softcap may need
  * it (else NULL) and coefficients a (or NULL). g may be e. */
-static void FL_(gradients)(const struct fl_softmax_job *job, double share, double scale, const REAL *e, const REAL *a,
-                           const REAL *x, REAL *g, ptrdiff_t n)
+static void FL_(gradients)(const struct fl_softmax_job *job, const struct fl_softmax_row *row, const REAL *e,
+                           const REAL *a, const REAL *x, REAL *g, ptrdiff_t n)
 {
-    const REAL factor = (REAL)share, rate = (REAL)scale, least = FL_(least_for)(factor);
+    const REAL factor = (REAL)row->share, rate = (REAL)row->scale, least = (REAL)row->least;
     if (a) {
 #pragma omp simd
         for (ptrdiff_t i = 0; i < n; i++)
@@ -538,6 +540,7 @@ static void FL_(row_settle)(const struct fl_softmax_job *job, struct fl_softmax_
             row->share = row->skipped = (double)NAN;
         }
     }
+    row->least = (double)FL_(least_for)((REAL)row->share, (REAL)row->skipped);
 }
 
 static void FL_(row_finish)(const struct fl_softmax_job *job, struct fl_softmax_row *row, ptrdiff_t block)
@@ -552,7 +555,7 @@ static void FL_(row_finish)(const struct fl_softmax_job *job, struct fl_softmax_
     if (FL_(is_packed_bfloat16)(out) && job->operation != FL_LOG_SOFTMAX && !mass && job->softcap == 0.0 &&
         !job->accumulate) {
         uint16_t buffer[FL_BLOCK], *h = job->stream ? buffer : (uint16_t *)(void *)destination;
-        FL_(block_scale_bfloat16)(e, (REAL)row->share, h, n);
+        FL_(block_scale_bfloat16)(e, (REAL)row->share, (REAL)row->least, h, n);
         if (skip >= 0 && skip < n) h[skip] = fl_bfloat16_from_float((float)skipped);
         if (h == buffer) fl_stream(destination, (const char *)buffer, n * 2);
         return;
@@ -567,7 +570,7 @@ static void FL_(row_finish)(const struct fl_softmax_job *job, struct fl_softmax_
         for (ptrdiff_t i = 0; i < n; i++) g[i] = (x[i] - max) - logsum;
     } else {
         if (mass) FL_(row_coefficients)(job, row, first, a, n);
-        FL_(gradients)(job, row->share, row->scale, e, mass ? a : NULL, x, g, n);
+        FL_(gradients)(job, row, e, mass ? a : NULL, x, g, n);
         if (skip >= 0 && skip < n) g[skip] = skipped;
     }
     if (job->accumulate) {
@@ -828,7 +831,7 @@ static void FL_(tile_finish)(const struct fl_softmax_job *job, struct FL_(tile) 
     const int mass = FL_(has_mass)(job);
     REAL least[FL_LANES];
 #pragma omp simd
-    for (int l = 0; l < FL_LANES; l++) least[l] = FL_(least_for)(t->share[l]);
+    for (int l = 0; l < FL_LANES; l++) least[l] = FL_(least_for)(t->share[l], t->skipped[l]);
     for (int c = 0; c < (int)job->classes; c++) {
         REAL *e = t->e[c];
         const REAL *x = t->x[c], *a = t->a[c];
