@@ -78,7 +78,8 @@ class BuildKernels(build_ext):
             ext.extra_objects += self._compile(
                 f"src/kernels_{level}.c", [*common, *flags[family], *extra], ext
             )
-        ext.extra_objects += self._compile("src/dispatch.c", [*common, *extra], ext)
+        for source in ("src/dispatch.c", "src/losses.c"):
+            ext.extra_objects += self._compile(source, [*common, *extra], ext)
         super().build_extension(ext)
 
     def _compile(self, source: str, flags: list[str], ext: Extension) -> list[str]:

@@ -12,7 +12,8 @@ them. Before each timed call, the same for everyone, the process sleeps for `--s
 milliseconds: the worker threads of PyTorch, JAX and NumPy's OpenBLAS go on spinning after their
 work (OpenBLAS for up to 120 ms), and would take a core from whoever comes next; so it sleeps again
 until the process has used no processor while it slept. A call shorter than 20 ms is then made once
-untimed, so that its own threads are awake, and repeated until 2 ms have passed; not so where something has to be done just before each call (logits restored, a matrix
+untimed, so that its own threads are awake, and repeated until 2 ms have passed; not so where
+something has to be done just before each call (logits restored, a matrix
 product), which is never part of the time. Freeing the last result is not timed either. PyTorch is
 set to the number of threads that fastloss uses; XLA's thread pool cannot be set, and takes every
 core.
@@ -53,8 +54,8 @@ from fastloss import _kernels
 
 __all__ = ["SETTLE", "main"]
 
-# Seconds: of quiet before each timed call, to wait for quiet at most, that a sample takes at least, up to which
-# a call is made once before, and from which it is slow.
+# Seconds: of quiet before each timed call, to wait for it at most, that a sample takes at least, up to which a
+# call is made once before, and from which it is slow.
 SETTLE = 0.04
 PATIENCE = 0.5
 SAMPLE = 0.002

@@ -29,6 +29,12 @@ cdef extern from "kernels.h" nogil:
         FL_LOG_SOFTMAX
         FL_LOGSUMEXP
         FL_NLL
+        FL_ANY
+        FL_UNIT
+        FL_SIGN
+        FL_NONNEGATIVE
+        FL_STRICTLY_POSITIVE
+        FL_ABOVE_MINUS_ONE
         FL_BLOCK
         FL_SHORT_ROW
         FL_LANES
@@ -67,12 +73,39 @@ cdef extern from "kernels.h" nogil:
         void (*row_settle)(const fl_softmax_job *, fl_softmax_row *) noexcept nogil
         void (*row_finish)(const fl_softmax_job *, fl_softmax_row *, ptrdiff_t) noexcept nogil
 
+    struct fl_element_job:
+        int loss, accumulate, stream
+        ptrdiff_t size, inner
+        fl_array input, target, third, weight, upstream, first, second, losses
+        double target_value, third_value
+        double parameter[2]
+        double scale
+
+    struct fl_element_kernels:
+        double (*elements)(const fl_element_job *, ptrdiff_t, ptrdiff_t) noexcept nogil
+        double (*sum)(const fl_element_job *, const fl_array *, ptrdiff_t, ptrdiff_t) noexcept nogil
+        ptrdiff_t (*first_outside)(const fl_element_job *, const fl_array *, int, ptrdiff_t, ptrdiff_t) noexcept nogil
+
+    struct fl_loss:
+        const char *name
+        int domain
+
+    const fl_loss *fl_losses
+
     struct fl_kernels:
         const char *name
         fl_softmax_kernels softmax_f32, softmax_f64
+        fl_element_kernels elements_f32, elements_f64
         double (*nll_rows)(const fl_softmax_job *, ptrdiff_t, ptrdiff_t) noexcept nogil
         double (*survey)(const fl_softmax_job *, ptrdiff_t, ptrdiff_t, ptrdiff_t *) noexcept nogil
         void (*exp_f32)(const float *, float *, ptrdiff_t) noexcept nogil
+        void (*exp_any_f32)(const float *, float *, ptrdiff_t) noexcept nogil
+        void (*expm1_f32)(const float *, float *, ptrdiff_t) noexcept nogil
+        void (*log_f32)(const float *, float *, ptrdiff_t) noexcept nogil
+        void (*log1p_f32)(const float *, float *, ptrdiff_t) noexcept nogil
+        void (*exp_any_f64)(const double *, double *, ptrdiff_t) noexcept nogil
+        void (*log_f64)(const double *, double *, ptrdiff_t) noexcept nogil
+        void (*log1p_any_f64)(const double *, double *, ptrdiff_t) noexcept nogil
         void (*exp_f64)(const double *, double *, ptrdiff_t) noexcept nogil
         void (*log1p_f64)(const double *, double *, ptrdiff_t) noexcept nogil
         void (*tanh_f64)(const double *, double *, ptrdiff_t) noexcept nogil
@@ -173,7 +206,7 @@ cdef void run_blas_jobs(int sync, fl_blas_job work, int jobs, size_t size, void 
 
 
 def blas_callback():
-    """The address of a function that runs the jobs of OpenBLAS on OpenMP's threads, or 0: there are none to be had."""
+    """The address of a function that runs the jobs of OpenBLAS on OpenMP's threads, or 0: there are none."""
     if not has_openmp or not may_use_threads or FL_THREAD_LIMIT() < 1024:
         return 0
     return <uintptr_t>&run_blas_jobs
@@ -563,6 +596,182 @@ def plain_cross_entropy(logits, target, axis, ignore_index, reduction, return_gr
     return (loss, out) if return_grad is True else loss
 
 
+# The elementwise losses by name: (line of losses.def, domain of the target).
+ELEMENTWISE = {}
+cdef int _line = 0
+while fl_losses[_line].name != NULL:
+    ELEMENTWISE[fl_losses[_line].name.decode()] = (_line, fl_losses[_line].domain)
+    _line += 1
+
+ANY = FL_ANY
+UNIT = FL_UNIT
+SIGN = FL_SIGN
+NONNEGATIVE = FL_NONNEGATIVE
+STRICTLY_POSITIVE = FL_STRICTLY_POSITIVE
+ABOVE_MINUS_ONE = FL_ABOVE_MINUS_ONE
+
+# Elements for one piece of work, a multiple of FL_BLOCK.
+cdef ptrdiff_t ELEMENTS = 65536
+cdef enum:
+    ARRAYS = 8
+
+
+cdef ptrdiff_t describe_together(fl_array **out, tuple arrays) noexcept:
+    """Arrays of one shape as rows of the same elements, in an order that suits the first; returns a row's length.
+
+    Axes along which all can be walked as one are merged. An array without gaps in that order is one long row.
+    """
+    cdef cnp.ndarray first = arrays[0], array
+    cdef int ndim = cnp.PyArray_NDIM(first), axes = 0, merged = 0, d, k, axis
+    cdef int order[FL_MAX_DIMS]
+    cdef ptrdiff_t inner = 1, expected
+    cdef bint joins
+    for d in range(ndim):
+        if cnp.PyArray_DIMS(first)[d] == 1:
+            continue
+        k = axes
+        while k > 0 and abs(cnp.PyArray_STRIDES(first)[order[k - 1]]) < abs(cnp.PyArray_STRIDES(first)[d]):
+            order[k] = order[k - 1]
+            k -= 1
+        order[k] = d
+        axes += 1
+    for k in range(ARRAYS):
+        out[k].data = NULL
+        out[k].ndim = 0
+        if arrays[k] is None:
+            continue
+        array = arrays[k]
+        out[k].data = <char *>cnp.PyArray_DATA(array)
+        out[k].dtype = type_code(array)
+        out[k].itemsize = out[k].class_stride = cnp.PyArray_ITEMSIZE(array)
+    for d in range(axes):
+        axis = order[d]
+        joins = d > 0
+        for k in range(ARRAYS):
+            if arrays[k] is not None and joins:
+                array = arrays[k]
+                joins = out[k].stride[merged - 1] == (
+                    cnp.PyArray_DIMS(array)[axis] * cnp.PyArray_STRIDES(array)[axis]
+                )
+        for k in range(ARRAYS):
+            if arrays[k] is None:
+                continue
+            array = arrays[k]
+            if joins:
+                out[k].shape[merged - 1] *= cnp.PyArray_DIMS(array)[axis]
+                out[k].stride[merged - 1] = cnp.PyArray_STRIDES(array)[axis]
+            else:
+                out[k].shape[merged] = cnp.PyArray_DIMS(array)[axis]
+                out[k].stride[merged] = cnp.PyArray_STRIDES(array)[axis]
+        merged += not joins
+    if merged == 0:
+        return inner
+    inner = out[0].shape[merged - 1]
+    for k in range(ARRAYS):
+        if out[k].data == NULL:
+            continue
+        out[k].class_stride = out[k].stride[merged - 1]
+        out[k].ndim = 0
+        expected = out[k].itemsize
+        for d in range(merged - 1, -1, -1):
+            if out[k].stride[d] != expected:
+                out[k].ndim = merged - 1
+            expected *= out[k].shape[d]
+    return inner
+
+
+cdef double element_piece(const fl_element_job *job, const fl_element_kernels *table, const fl_array *array,
+                          int domain, ptrdiff_t piece) noexcept nogil:
+    """One piece: of the loss, or (with an array) of a sum, or (with a domain) 1 where something lies outside of it."""
+    cdef ptrdiff_t begin = piece * ELEMENTS
+    cdef ptrdiff_t end = begin + ELEMENTS if begin + ELEMENTS < job.size else job.size
+    if domain != FL_ANY:
+        return table.first_outside(job, array, domain, begin, end) >= 0
+    if array != NULL:
+        return table.sum(job, array, begin, end)
+    return table.elements(job, begin, end)
+
+
+cdef double over_elements(const fl_element_job *job, const fl_element_kernels *table, const fl_array *array,
+                          int domain, int threads) except? -1.0 nogil:
+    """The sum over all pieces, in order."""
+    cdef ptrdiff_t pieces = (job.size + ELEMENTS - 1) // ELEMENTS, piece
+    cdef double total = 0.0
+    cdef double *partial
+    if pieces == 1:
+        return element_piece(job, table, array, domain, 0)
+    partial = <double *>malloc(pieces * sizeof(double))
+    if partial == NULL:
+        with gil:
+            raise MemoryError("partial sums")
+    if threads > 1:
+        for piece in prange(pieces, schedule="dynamic", chunksize=1, num_threads=threads):
+            partial[piece] = element_piece(job, table, array, domain, piece)
+    else:
+        for piece in range(pieces):
+            partial[piece] = element_piece(job, table, array, domain, piece)
+    for piece in range(pieces):
+        total += partial[piece]
+    free(partial)
+    return total
+
+
+def elementwise(
+    int loss, bint wide, tuple arrays, tuple domains, double target_value, double third_value,
+    double a, double b, double grad_scale, bint mean, bint mean_over_weights, bint accumulate, int threads,
+):
+    """Run one job; returns (what lies outside of its domain or -1, sum of the losses, the mean's denominator).
+
+    `arrays` are input, target, third, weight, upstream, first, second, losses: of one shape (broadcast, if need be),
+    or None. `domains` are those of the first three; where one is left nothing has been written. `wide` computes in
+    double from any type.
+    """
+    cdef fl_element_job job
+    cdef fl_array *out[ARRAYS]
+    cdef const fl_element_kernels *table = &kernels.elements_f64 if wide else &kernels.elements_f32
+    cdef double total, denominator
+    cdef int domain, k
+    cdef cnp.ndarray x = arrays[0]
+    out[:] = [&job.input, &job.target, &job.third, &job.weight, &job.upstream, &job.first, &job.second, &job.losses]
+    job.loss = loss
+    job.accumulate = accumulate
+    job.size = cnp.PyArray_SIZE(x)
+    denominator = job.size
+    if job.size == 0:
+        return -1, 0.0, 0.0
+    job.inner = describe_together(out, arrays)
+    job.target_value = target_value
+    job.third_value = third_value
+    job.parameter[0] = a
+    job.parameter[1] = b
+    if job.size < SERIAL or not may_use_threads or not has_openmp:
+        threads = 1
+    for k in range(3):
+        domain = domains[k]
+        if domain != FL_ANY and out[k].data != NULL:
+            with nogil:
+                total = over_elements(&job, table, out[k], domain, threads)
+            if total:
+                return k, 0.0, 0.0
+    if job.weight.data != NULL and mean and mean_over_weights:
+        with nogil:
+            denominator = over_elements(&job, table, &job.weight, FL_ANY, threads)
+    job.scale = grad_scale
+    if mean:
+        # Without weight there is no gradient, whatever the mean is.
+        job.scale = grad_scale / denominator if denominator else 0.0
+    job.stream = (
+        job.first.data != NULL and job.first.data != job.input.data and not accumulate
+        and job.size * job.first.itemsize >= STREAM
+    )
+    if job.size < SMALL:
+        total = over_elements(&job, table, NULL, FL_ANY, 1)
+    else:
+        with nogil:
+            total = over_elements(&job, table, NULL, FL_ANY, threads)
+    return -1, total, denominator
+
+
 def vecmath(str name, cnp.ndarray x not None, cnp.ndarray out not None):
     """An elementary function of the kernels in use over contiguous arrays, for the tests of its error."""
     cdef ptrdiff_t n = cnp.PyArray_SIZE(x)
@@ -570,6 +779,20 @@ def vecmath(str name, cnp.ndarray x not None, cnp.ndarray out not None):
     cdef void *result = cnp.PyArray_DATA(out)
     if name == "exp_f32":
         kernels.exp_f32(<const float *>source, <float *>result, n)
+    elif name == "exp_any_f32":
+        kernels.exp_any_f32(<const float *>source, <float *>result, n)
+    elif name == "expm1_f32":
+        kernels.expm1_f32(<const float *>source, <float *>result, n)
+    elif name == "log_f32":
+        kernels.log_f32(<const float *>source, <float *>result, n)
+    elif name == "log1p_f32":
+        kernels.log1p_f32(<const float *>source, <float *>result, n)
+    elif name == "exp_any_f64":
+        kernels.exp_any_f64(<const double *>source, <double *>result, n)
+    elif name == "log_f64":
+        kernels.log_f64(<const double *>source, <double *>result, n)
+    elif name == "log1p_any_f64":
+        kernels.log1p_any_f64(<const double *>source, <double *>result, n)
     elif name == "exp_f64":
         kernels.exp_f64(<const double *>source, <double *>result, n)
     elif name == "log1p_f64":

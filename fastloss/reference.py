@@ -9,11 +9,43 @@ what would otherwise give a wrong answer in silence.
 """
 
 import math
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["cross_entropy", "log_softmax", "logsumexp", "nll_loss", "perplexity", "softmax"]
+__all__ = [
+    "binary_cross_entropy",
+    "binary_cross_entropy_with_logits",
+    "cross_entropy",
+    "elastic_net_penalty",
+    "epsilon_insensitive_loss",
+    "gamma_nll_loss",
+    "gaussian_nll_loss",
+    "hinge_loss",
+    "huber_loss",
+    "l1_loss",
+    "l1_penalty",
+    "l2_penalty",
+    "log_cosh_loss",
+    "log_softmax",
+    "logsumexp",
+    "mean_squared_log_loss",
+    "mse_loss",
+    "multi_margin_loss",
+    "multilabel_soft_margin_loss",
+    "nll_loss",
+    "perplexity",
+    "poisson_nll_loss",
+    "quantile_loss",
+    "sigmoid_focal_loss",
+    "smooth_l1_loss",
+    "soft_margin_loss",
+    "softmax",
+    "squared_hinge_loss",
+    "tweedie_nll_loss",
+]
 
 Array = npt.NDArray[np.float64]
 Loss = float | Array
@@ -340,3 +372,897 @@ def perplexity(logits: npt.ArrayLike, target: npt.ArrayLike, *, ignore_index: in
     mean = cross_entropy(logits, target, ignore_index=ignore_index)
     assert isinstance(mean, float)
     return float(np.exp(mean))
+
+
+# Elementwise losses. Each element of the input has a loss of its own, so that each function below
+# is its formula, the derivatives of it, and one call of _elementwise, where the rest is done:
+# weight, reduction, upstream gradient. x is the input, t the target, and r = x - t.
+
+Result = Loss | tuple[Loss, Array] | tuple[Loss, Array, Array]
+Mask = npt.NDArray[np.bool_]
+
+
+def _input_and_target(values: npt.ArrayLike, target: npt.ArrayLike) -> tuple[Array, Array]:
+    """Return the input as float64, and the target, a scalar or of its shape, in its shape."""
+    x = np.asarray(values, dtype=np.float64)
+    return x, _per_row("target", target, x.shape)
+
+
+def _in_domain(name: str, values: Array, inside: Mask, expected: str) -> None:
+    """Raise where a value lies outside of what the loss is defined for. NaN is let through."""
+    bad = np.flatnonzero(~inside & ~np.isnan(values))
+    if bad.size > 0:
+        position = tuple(int(i) for i in np.unravel_index(bad[0], values.shape))
+        raise ValueError(f"{name} must be {expected}, got {values[position]} at position {position}")
+
+
+def _option(name: str, value: float, valid: bool, expected: str) -> None:
+    """Raise for an option that is out of range (or NaN, or infinite), or no number at all."""
+    if isinstance(value, bool | np.bool_):
+        raise TypeError(f"{name} must be a number, got {value}")
+    if not (valid and math.isfinite(value)):
+        raise ValueError(f"{name} must be {expected}, got {value}")
+
+
+@np.errstate(divide="ignore", invalid="ignore", over="ignore")
+def _weighed(
+    value: Array,
+    derivatives: Sequence[Callable[[], Array]],
+    weight: npt.ArrayLike | None,
+    reduction: str,
+    return_grad: bool,
+    grad_output: npt.ArrayLike | None,
+    mean_over_weights: bool = True,
+) -> tuple[Loss, list[Array]]:
+    """Weigh and reduce the loss of each element, and scale its derivatives to match.
+
+        loss = sum(weight * value) / denominator
+        derivative = weight * upstream / denominator * (derivative of value)
+
+    The denominator of "mean" is the sum of the weights or the number of elements, otherwise it is 1.
+    An element of weight 0 has loss and derivatives 0, unless it is NaN. An element that is NaN is
+    NaN throughout, even where a comparison in its derivative would hide it.
+    """
+    upstream = _upstream(grad_output, reduction, value.shape, return_grad).reshape(value.shape)
+    weights = _per_row("weight", weight, value.shape)
+    losses = _times(weights, value)
+    denominator = np.float64(1.0)
+    if reduction == "mean":
+        denominator = np.float64(weights.sum() if mean_over_weights else value.size)
+    result: Loss = losses if reduction == "none" else float(losses.sum() / denominator)
+    scale = weights * upstream / denominator
+    results = [np.where(weights == 0.0, 0.0, _times(scale, derivative())) for derivative in derivatives]
+    return result, [np.where(np.isnan(value), np.nan, scaled) for scaled in results]
+
+
+def _elementwise(
+    value: Array,
+    derivatives: Sequence[Callable[[], Array]],
+    weight: npt.ArrayLike | None,
+    reduction: str,
+    return_grad: bool,
+    grad_output: npt.ArrayLike | None,
+    return_hessian: bool = False,
+    mean_over_weights: bool = True,
+) -> Result:
+    """Return the loss, and the first and second derivative where asked for."""
+    if return_hessian and not return_grad:
+        raise ValueError("return_hessian needs return_grad=True")
+    wanted = derivatives[: int(return_grad) + int(return_hessian)]
+    loss, results = _weighed(value, wanted, weight, reduction, return_grad, grad_output, mean_over_weights)
+    if not return_grad:
+        return loss
+    return (loss, results[0], results[1]) if return_hessian else (loss, results[0])
+
+
+def _quotient(numerator: Array, denominator: Array) -> Array:
+    """Divide, with 0 / 0 = 0."""
+    return np.where((numerator == 0.0) & (denominator == 0.0), 0.0, numerator / denominator)
+
+
+def _times_exp(coefficient: Array, exponent: Array) -> Array:
+    """Return coefficient * exp(exponent), finite wherever the product is, and 0 for coefficient 0."""
+    half = np.exp(0.5 * exponent)
+    return _times(_times(coefficient, half), half)
+
+
+def _sigmoid(x: Array) -> Array:
+    """Return 1 / (1 + exp(-x)), to full precision on both sides."""
+    small = np.exp(-np.abs(x))
+    return np.where(x >= 0.0, 1.0, small) / (1.0 + small)
+
+
+def _softplus(x: Array) -> Array:
+    """Return log(1 + exp(x)): the loss of a logit x whose target is 0; with -x, of one whose target is 1."""
+    value: Array = np.logaddexp(0.0, x)
+    return value
+
+
+def _logistic(x: Array, positive: Array, negative: Array) -> Array:
+    """Binary cross entropy of logits, from the weights of the two classes.
+
+    Nothing cancels in this form: both terms are positive, and precise where they are small.
+
+        positive * -log(sigmoid(x)) + negative * -log(1 - sigmoid(x))
+    """
+    return _times(positive, _softplus(-x)) + _times(negative, _softplus(x))
+
+
+def _logistic_gradient(x: Array, positive: Array, negative: Array) -> Array:
+    """Derivative of _logistic.
+
+    As d softplus(x) / dx = sigmoid(x), it is
+
+        negative * sigmoid(x) - positive * sigmoid(-x),
+
+    precise where either is small. With sigmoid(x) = (1 + tanh(x / 2)) / 2 it is also
+
+        (negative - positive) / 2 + (negative + positive) / 2 * tanh(x / 2),
+
+    precise near x = 0, where equal weights (a target of 0.5) make it 0.
+    """
+    near = 0.5 * (negative - positive) + 0.5 * (negative + positive) * np.tanh(0.5 * x)
+    return np.where(np.abs(x) < 1.0, near, negative * _sigmoid(x) - positive * _sigmoid(-x))
+
+
+# Regression
+
+
+@np.errstate(invalid="ignore", over="ignore")
+def mse_loss(
+    input: npt.ArrayLike,
+    target: npt.ArrayLike,
+    *,
+    weight: npt.ArrayLike | None = None,
+    reduction: str = "mean",
+    return_grad: bool = False,
+    return_hessian: bool = False,
+    grad_output: npt.ArrayLike | None = None,
+) -> Result:
+    """Squared error.
+
+        loss = w * r**2,  r = input - target
+        d loss / d input = w * 2 * r,  and once more: w * 2
+
+    "mean" divides by the sum of the weights.
+    """
+    x, t = _input_and_target(input, target)
+    r = x - t
+    derivatives = (lambda: 2.0 * r, lambda: np.full(r.shape, 2.0))
+    return _elementwise(r * r, derivatives, weight, reduction, return_grad, grad_output, return_hessian)
+
+
+@np.errstate(invalid="ignore", over="ignore")
+def l1_loss(
+    input: npt.ArrayLike,
+    target: npt.ArrayLike,
+    *,
+    weight: npt.ArrayLike | None = None,
+    reduction: str = "mean",
+    return_grad: bool = False,
+    return_hessian: bool = False,
+    grad_output: npt.ArrayLike | None = None,
+) -> Result:
+    """Absolute error.
+
+        loss = w * |r|,  r = input - target
+        d loss / d input = w * sign(r)  (0 at r = 0),  and once more: 0
+
+    "mean" divides by the sum of the weights.
+    """
+    x, t = _input_and_target(input, target)
+    r = x - t
+    derivatives = (lambda: np.sign(r), lambda: np.zeros(r.shape))
+    return _elementwise(np.abs(r), derivatives, weight, reduction, return_grad, grad_output, return_hessian)
+
+
+@np.errstate(invalid="ignore", over="ignore")
+def huber_loss(
+    input: npt.ArrayLike,
+    target: npt.ArrayLike,
+    *,
+    weight: npt.ArrayLike | None = None,
+    delta: float = 1.0,
+    reduction: str = "mean",
+    return_grad: bool = False,
+    return_hessian: bool = False,
+    grad_output: npt.ArrayLike | None = None,
+) -> Result:
+    """Half the squared error up to `delta`, and a straight line beyond it.
+
+    "mean" divides by the sum of the weights.
+
+        loss = w * r**2 / 2                   where |r| <= delta,  r = input - target
+               w * delta * (|r| - delta / 2)  elsewhere
+        d loss / d input = w * r held within -delta and delta,
+        and once more:     w where |r| <= delta, 0 elsewhere
+    """
+    _option("delta", delta, delta > 0.0, "positive and finite")
+    x, t = _input_and_target(input, target)
+    r = x - t
+    inside = np.abs(r) <= delta
+    value = np.where(inside, 0.5 * r * r, delta * (np.abs(r) - 0.5 * delta))
+    derivatives = (lambda: np.clip(r, -delta, delta), lambda: inside.astype(np.float64))
+    return _elementwise(value, derivatives, weight, reduction, return_grad, grad_output, return_hessian)
+
+
+@np.errstate(divide="ignore", invalid="ignore", over="ignore")
+def smooth_l1_loss(
+    input: npt.ArrayLike,
+    target: npt.ArrayLike,
+    *,
+    weight: npt.ArrayLike | None = None,
+    beta: float = 1.0,
+    reduction: str = "mean",
+    return_grad: bool = False,
+    return_hessian: bool = False,
+    grad_output: npt.ArrayLike | None = None,
+) -> Result:
+    """Absolute error with a parabola in place of the kink; beta=0 is the absolute error itself.
+
+    "mean" divides by the sum of the weights.
+
+        loss = w * r**2 / (2 * beta)  where |r| < beta,  r = input - target
+               w * (|r| - beta / 2)   elsewhere
+        d loss / d input = w * r / beta  or  w * sign(r),
+        and once more:     w / beta      or  0
+    """
+    _option("beta", beta, beta >= 0.0, "finite and at least 0")
+    x, t = _input_and_target(input, target)
+    r = x - t
+    inside = np.abs(r) < beta
+    value = np.where(inside, 0.5 * r * (r / beta), np.abs(r) - 0.5 * beta)
+    derivatives = (
+        lambda: np.where(inside, r / beta, np.sign(r)),
+        lambda: np.where(inside, np.divide(1.0, beta), 0.0),
+    )
+    return _elementwise(value, derivatives, weight, reduction, return_grad, grad_output, return_hessian)
+
+
+@np.errstate(invalid="ignore", over="ignore")
+def log_cosh_loss(
+    input: npt.ArrayLike,
+    target: npt.ArrayLike,
+    *,
+    weight: npt.ArrayLike | None = None,
+    reduction: str = "mean",
+    return_grad: bool = False,
+    return_hessian: bool = False,
+    grad_output: npt.ArrayLike | None = None,
+) -> Result:
+    """Logarithm of the hyperbolic cosine of the error.
+
+        loss = w * log(cosh(r)),  r = input - target
+        d loss / d input = w * tanh(r),  and once more: w / cosh(r)**2
+
+    "mean" divides by the sum of the weights.
+    """
+    x, t = _input_and_target(input, target)
+    r = x - t
+    # cosh(r) = 1 + 2 * sinh(r / 2)**2 keeps the digits of a small r, and
+    # cosh(r) = exp(|r|) / 2 * (1 + exp(-2 * |r|)) does not overflow.
+    near = np.log1p(2.0 * np.sinh(0.5 * r) ** 2)
+    far = np.abs(r) - math.log(2.0) + np.log1p(np.exp(-2.0 * np.abs(r)))
+    value = np.where(np.abs(r) < 20.0, near, far)
+    derivatives = (lambda: np.tanh(r), lambda: (1.0 / np.cosh(r)) ** 2)
+    return _elementwise(value, derivatives, weight, reduction, return_grad, grad_output, return_hessian)
+
+
+@np.errstate(invalid="ignore", over="ignore")
+def quantile_loss(
+    input: npt.ArrayLike,
+    target: npt.ArrayLike,
+    *,
+    weight: npt.ArrayLike | None = None,
+    quantile: float = 0.5,
+    reduction: str = "mean",
+    return_grad: bool = False,
+    return_hessian: bool = False,
+    grad_output: npt.ArrayLike | None = None,
+) -> Result:
+    """Pinball loss, least where the input is that quantile of the target.
+
+    "mean" divides by the sum of the weights.
+
+        loss = w * max(q * d, (q - 1) * d),  d = target - input
+        d loss / d input = -w * q       where the input is too small (d > 0)
+                           w * (1 - q)  where it is too large (d < 0), and 0 at d = 0
+        and once more:     0
+    """
+    _option("quantile", quantile, 0.0 < quantile < 1.0, "between 0 and 1")
+    x, t = _input_and_target(input, target)
+    d = t - x
+    value = np.maximum(quantile * d, (quantile - 1.0) * d)
+    derivatives = (
+        lambda: np.where(d > 0.0, -quantile, np.where(d < 0.0, 1.0 - quantile, 0.0)),
+        lambda: np.zeros(d.shape),
+    )
+    return _elementwise(value, derivatives, weight, reduction, return_grad, grad_output, return_hessian)
+
+
+@np.errstate(invalid="ignore", over="ignore")
+def epsilon_insensitive_loss(
+    input: npt.ArrayLike,
+    target: npt.ArrayLike,
+    *,
+    weight: npt.ArrayLike | None = None,
+    epsilon: float = 0.1,
+    reduction: str = "mean",
+    return_grad: bool = False,
+    grad_output: npt.ArrayLike | None = None,
+) -> Result:
+    """Absolute error beyond `epsilon`, and nothing up to it.
+
+        loss = w * max(0, |r| - epsilon),  r = input - target
+        d loss / d input = w * sign(r) where |r| > epsilon, 0 elsewhere
+
+    "mean" divides by the sum of the weights.
+    """
+    _option("epsilon", epsilon, epsilon >= 0.0, "finite and at least 0")
+    x, t = _input_and_target(input, target)
+    r = x - t
+    value = np.maximum(0.0, np.abs(r) - epsilon)
+    derivatives = (lambda: np.where(np.abs(r) > epsilon, np.sign(r), 0.0),)
+    return _elementwise(value, derivatives, weight, reduction, return_grad, grad_output)
+
+
+@np.errstate(divide="ignore", invalid="ignore", over="ignore")
+def mean_squared_log_loss(
+    input: npt.ArrayLike,
+    target: npt.ArrayLike,
+    *,
+    weight: npt.ArrayLike | None = None,
+    reduction: str = "mean",
+    return_grad: bool = False,
+    grad_output: npt.ArrayLike | None = None,
+) -> Result:
+    """Squared difference of the logarithms of one plus each. "mean" divides by the sum of the weights.
+
+    The target must be above -1. An input below -1 gives NaN.
+
+        loss = w * d**2,  d = log(1 + input) - log(1 + target)
+        d loss / d input = w * 2 * d / (1 + input)
+    """
+    x, t = _input_and_target(input, target)
+    _in_domain("target", t, t > -1.0, "greater than -1")
+    # log(1 + high) - log(1 + low) = log(1 + (high - low) / (1 + low)), in which nothing cancels. Where
+    # the quotient overflows the logarithms are far apart, and can be subtracted as they are.
+    low, high = np.minimum(x, t), np.maximum(x, t)
+    ratio = (high - low) / (1.0 + low)
+    d = np.where(np.isinf(ratio), np.log1p(high) - np.log1p(low), np.log1p(ratio))
+    d = np.where(x < -1.0, np.nan, np.where(x < t, -d, d))
+    derivatives = (lambda: 2.0 * d / (1.0 + x),)
+    return _elementwise(d * d, derivatives, weight, reduction, return_grad, grad_output)
+
+
+@np.errstate(divide="ignore", invalid="ignore", over="ignore")
+def poisson_nll_loss(
+    input: npt.ArrayLike,
+    target: npt.ArrayLike,
+    *,
+    weight: npt.ArrayLike | None = None,
+    log_input: bool = True,
+    full: bool = False,
+    eps: float = 1e-8,
+    reduction: str = "mean",
+    return_grad: bool = False,
+    return_hessian: bool = False,
+    grad_output: npt.ArrayLike | None = None,
+) -> Result:
+    """Negative log-likelihood of counts, from the logarithm of their rate, or from the rate itself.
+
+    The target must not be negative. "mean" divides by the sum of the weights.
+
+        log_input:  loss = w * (exp(x) - t * x)
+                    d loss / dx = w * (exp(x) - t),        and once more: w * exp(x)
+        otherwise:  loss = w * (x - t * log(x + eps))
+                    d loss / dx = w * (1 - t / (x + eps)), and once more: w * t / (x + eps)**2
+
+    `full` adds Stirling's approximation of log(t!), w * (t * log(t) - t + log(2 * pi * t) / 2), where
+    t > 1. A target of 0 leaves nothing but the first term, however infinite its factor.
+    """
+    _option("eps", eps, eps >= 0.0, "finite and at least 0")
+    x, t = _input_and_target(input, target)
+    _in_domain("target", t, t >= 0.0, "at least 0")
+    rate = x + eps
+    value = np.exp(x) - _times(t, x) if log_input else x - _times(t, np.log(rate))
+    if full:
+        value = value + np.where(t > 1.0, t * np.log(t) - t + 0.5 * np.log(2.0 * math.pi * t), 0.0)
+    if log_input:
+        derivatives = (lambda: np.exp(x) - t, lambda: np.exp(x))
+    else:
+        # 1 - t / (x + eps) = (x - t + eps) / (x + eps), in which x - t is exact where it matters.
+        derivatives = (
+            lambda: np.where(t == 0.0, 1.0, (x - t + eps) / rate),
+            lambda: _quotient(_quotient(t, rate), rate),
+        )
+    return _elementwise(value, derivatives, weight, reduction, return_grad, grad_output, return_hessian)
+
+
+@np.errstate(invalid="ignore", over="ignore")
+def gamma_nll_loss(
+    input: npt.ArrayLike,
+    target: npt.ArrayLike,
+    *,
+    weight: npt.ArrayLike | None = None,
+    reduction: str = "mean",
+    return_grad: bool = False,
+    return_hessian: bool = False,
+    grad_output: npt.ArrayLike | None = None,
+) -> Result:
+    """Negative log-likelihood of the gamma distribution, from the logarithm of its mean.
+
+    Terms without the input are left out. The target must be positive. "mean" divides by the sum of
+    the weights.
+
+        loss = w * (x + t * exp(-x))
+        d loss / dx = w * (1 - t * exp(-x)),  and once more: w * t * exp(-x)
+    """
+    x, t = _input_and_target(input, target)
+    _in_domain("target", t, t > 0.0, "positive")
+    ratio = _times_exp(t, -x)
+    derivatives = (lambda: 1.0 - ratio, lambda: ratio)
+    return _elementwise(x + ratio, derivatives, weight, reduction, return_grad, grad_output, return_hessian)
+
+
+@np.errstate(invalid="ignore", over="ignore")
+def tweedie_nll_loss(
+    input: npt.ArrayLike,
+    target: npt.ArrayLike,
+    *,
+    weight: npt.ArrayLike | None = None,
+    power: float = 1.5,
+    reduction: str = "mean",
+    return_grad: bool = False,
+    return_hessian: bool = False,
+    grad_output: npt.ArrayLike | None = None,
+) -> Result:
+    """Half the Tweedie deviance (variance = mean**power), from the logarithm of the mean.
+
+    Terms without the input are left out. The target must be finite for p <= 0, at least 0 for
+    1 <= p < 2, and positive for p >= 2; no such distribution has 0 < p < 1. "mean" divides by the
+    sum of the weights. Powers 1 and 2 are poisson_nll_loss and gamma_nll_loss, and otherwise
+
+        loss = w * (exp((2 - p) * x) / (2 - p) - t * exp((1 - p) * x) / (1 - p))
+        d loss / dx = w * (exp((2 - p) * x) - t * exp((1 - p) * x))
+        and once more: w * ((2 - p) * exp((2 - p) * x) - (1 - p) * t * exp((1 - p) * x))
+    """
+    p = power
+    _option("power", p, not 0.0 < p < 1.0, "finite and not between 0 and 1")
+    if p in (1.0, 2.0):
+        return (poisson_nll_loss if p == 1.0 else gamma_nll_loss)(
+            input,
+            target,
+            weight=weight,
+            reduction=reduction,
+            return_grad=return_grad,
+            return_hessian=return_hessian,
+            grad_output=grad_output,
+        )
+    x, t = _input_and_target(input, target)
+    if p <= 0.0:
+        _in_domain("target", t, np.isfinite(t), f"finite for power {p}")
+    elif p < 2.0:
+        _in_domain("target", t, t >= 0.0, f"at least 0 for power {p}")
+    else:
+        _in_domain("target", t, t > 0.0, f"positive for power {p}")
+
+    # Value and derivatives are all a * exp((2 - p) * x) - b * t * exp((1 - p) * x). Where both terms
+    # are infinite, the larger exponential is taken out, and the rest says which infinity it is.
+    def combine(a: float, b: float) -> Array:
+        first = _times_exp(np.full(x.shape, a), (2.0 - p) * x)
+        second = _times_exp(b * t, (1.0 - p) * x)
+        rest = a * np.exp(np.minimum(x, 0.0)) - b * t * np.exp(np.minimum(-x, 0.0))
+        return np.where(np.isinf(first) & np.isinf(second), np.inf * rest, first - second)
+
+    value = combine(1.0 / (2.0 - p), 1.0 / (1.0 - p))
+    derivatives = (lambda: combine(1.0, 1.0), lambda: combine(2.0 - p, 1.0 - p))
+    return _elementwise(value, derivatives, weight, reduction, return_grad, grad_output, return_hessian)
+
+
+class GaussianGradients(NamedTuple):
+    """The gradients of gaussian_nll_loss; a scalar variance has none."""
+
+    input: Array
+    var: Array | None
+
+
+@np.errstate(divide="ignore", invalid="ignore", over="ignore")
+def gaussian_nll_loss(
+    input: npt.ArrayLike,
+    target: npt.ArrayLike,
+    var: npt.ArrayLike,
+    *,
+    weight: npt.ArrayLike | None = None,
+    full: bool = False,
+    eps: float = 1e-6,
+    reduction: str = "mean",
+    return_grad: bool = False,
+    grad_output: npt.ArrayLike | None = None,
+) -> Loss | tuple[Loss, GaussianGradients]:
+    """Negative log-likelihood of the normal distribution, from its mean and variance.
+
+    The variance, a scalar or one for each element, must not be negative, and counts as `eps` where it
+    is less; its gradient is not cut off there. `full` adds w * log(2 * pi) / 2. "mean" divides by the
+    sum of the weights.
+
+        loss = w * (log(v) + r**2 / v) / 2,  r = input - target,  v = max(var, eps)
+        d loss / d input = w * r / v
+        d loss / d var = w * (1 / v - r**2 / v**2) / 2
+    """
+    _option("eps", eps, eps >= 0.0, "finite and at least 0")
+    x, t = _input_and_target(input, target)
+    variance = _per_row("var", var, x.shape)
+    _in_domain("var", variance, variance >= 0.0, "at least 0")
+    r = x - t
+    v = np.maximum(variance, eps)
+    value = 0.5 * (np.log(v) + r * (r / v))
+    if full:
+        value = value + 0.5 * math.log(2.0 * math.pi)
+    derivatives = (lambda: r / v, lambda: 0.5 * (1.0 / v - (r / v) ** 2)) if return_grad else ()
+    loss, grads = _weighed(value, derivatives, weight, reduction, return_grad, grad_output)
+    if not return_grad:
+        return loss
+    return loss, GaussianGradients(grads[0], None if np.ndim(var) == 0 else grads[1])
+
+
+# Two classes
+
+
+@np.errstate(divide="ignore", invalid="ignore", over="ignore")
+def binary_cross_entropy(
+    probs: npt.ArrayLike,
+    target: npt.ArrayLike,
+    *,
+    weight: npt.ArrayLike | None = None,
+    reduction: str = "mean",
+    return_grad: bool = False,
+    grad_output: npt.ArrayLike | None = None,
+) -> Result:
+    """Binary cross entropy of probabilities. "mean" divides by the number of elements.
+
+    Probabilities p and targets must be in [0, 1]. As in torch, the logarithms are held above -100,
+    and the denominator of the gradient above 1e-12.
+
+        loss = -w * (t * max(log(p), -100) + (1 - t) * max(log(1 - p), -100))
+        d loss / dp = w * (p - t) / max(p * (1 - p), 1e-12)
+    """
+    p, t = _input_and_target(probs, target)
+    _in_domain("probs", p, (p >= 0.0) & (p <= 1.0), "in [0, 1]")
+    _in_domain("target", t, (t >= 0.0) & (t <= 1.0), "in [0, 1]")
+    value = -(t * np.maximum(np.log(p), -100.0) + (1.0 - t) * np.maximum(np.log1p(-p), -100.0))
+    # Without the bounds: -t / p + (1 - t) / (1 - p) = (p - t) / (p * (1 - p)).
+    derivatives = (lambda: (p - t) / np.maximum(p * (1.0 - p), 1e-12),)
+    return _elementwise(
+        value, derivatives, weight, reduction, return_grad, grad_output, mean_over_weights=False
+    )
+
+
+@np.errstate(invalid="ignore", over="ignore")
+def binary_cross_entropy_with_logits(
+    logits: npt.ArrayLike,
+    target: npt.ArrayLike,
+    *,
+    weight: npt.ArrayLike | None = None,
+    pos_weight: npt.ArrayLike | None = None,
+    label_smoothing: float = 0.0,
+    reduction: str = "mean",
+    return_grad: bool = False,
+    return_hessian: bool = False,
+    grad_output: npt.ArrayLike | None = None,
+) -> Result:
+    """Binary cross entropy of logits. "mean" divides by the number of elements.
+
+    Targets must be in [0, 1]. `pos_weight` is a scalar, one for each class along the last axis, or
+    one for each element.
+
+        t'   = (1 - label_smoothing) * t + label_smoothing / 2
+        loss = w * (pos_weight * t' * -log(sigmoid(x)) + (1 - t') * -log(1 - sigmoid(x)))
+        d loss / dx = w * ((1 - t') * sigmoid(x) - pos_weight * t' * sigmoid(-x))
+        and once more: w * (1 - t' + pos_weight * t') * sigmoid(x) * sigmoid(-x)
+    """
+    _option("label_smoothing", label_smoothing, 0.0 <= label_smoothing <= 1.0, "in [0, 1]")
+    x, t = _input_and_target(logits, target)
+    _in_domain("target", t, (t >= 0.0) & (t <= 1.0), "in [0, 1]")
+    factor = np.asarray(1.0 if pos_weight is None else pos_weight, dtype=np.float64)
+    if factor.shape not in ((), x.shape[-1:], x.shape):
+        raise ValueError(
+            f"pos_weight must be a scalar or have shape {x.shape[-1:]} or {x.shape}, got {factor.shape}"
+        )
+    positive = factor * ((1.0 - label_smoothing) * t + 0.5 * label_smoothing)
+    negative = (1.0 - label_smoothing) * (1.0 - t) + 0.5 * label_smoothing
+    derivatives = (
+        lambda: _logistic_gradient(x, positive, negative),
+        lambda: (negative + positive) * _sigmoid(x) * _sigmoid(-x),
+    )
+    return _elementwise(
+        _logistic(x, positive, negative),
+        derivatives,
+        weight,
+        reduction,
+        return_grad,
+        grad_output,
+        return_hessian,
+        mean_over_weights=False,
+    )
+
+
+@np.errstate(invalid="ignore", over="ignore")
+def sigmoid_focal_loss(
+    logits: npt.ArrayLike,
+    target: npt.ArrayLike,
+    *,
+    weight: npt.ArrayLike | None = None,
+    alpha: float | None = 0.25,
+    gamma: float = 2.0,
+    reduction: str = "mean",
+    return_grad: bool = False,
+    grad_output: npt.ArrayLike | None = None,
+) -> Result:
+    """Binary cross entropy of logits, less the more certain the right class already is.
+
+    Targets must be in [0, 1]. `alpha` weighs class 1 against class 0; None or a negative one does
+    not. "mean" divides by the number of elements.
+
+        ce   = t * -log(sigmoid(x)) + (1 - t) * -log(1 - sigmoid(x))
+        u    = 1 - p_t = t * sigmoid(-x) + (1 - t) * sigmoid(x)
+        a    = alpha * t + (1 - alpha) * (1 - t),  or 1
+        loss = w * a * u**gamma * ce
+        d loss / dx = w * a * u**gamma * (ce' + gamma * (1 - 2 * t) * sigmoid(x) * sigmoid(-x) / u * ce)
+    """
+    _option("gamma", gamma, gamma >= 0.0, "finite and at least 0")
+    if alpha is not None:
+        _option("alpha", alpha, alpha <= 1.0, "in [0, 1], or None or negative for none")
+    x, t = _input_and_target(logits, target)
+    _in_domain("target", t, (t >= 0.0) & (t <= 1.0), "in [0, 1]")
+    ce = _logistic(x, t, 1.0 - t)
+    factor = (t * _sigmoid(-x) + (1.0 - t) * _sigmoid(x)) ** gamma
+    if alpha is not None and alpha >= 0.0:
+        factor = factor * (alpha * t + (1.0 - alpha) * (1.0 - t))
+
+    # d u**gamma / dx = gamma * u**gamma * u' / u, where u' = (1 - 2 * t) * sigmoid(x) * sigmoid(-x).
+    # With 1 / sigmoid(x) = 1 + exp(-x), u / (sigmoid(x) * sigmoid(-x)) is a sum that never vanishes:
+    #
+    #     t / sigmoid(x) + (1 - t) / sigmoid(-x) = 1 + t * exp(-x) + (1 - t) * exp(x).
+    def gradient() -> Array:
+        share = 1.0 / (1.0 + _times(t, np.exp(-x)) + _times(1.0 - t, np.exp(x)))
+        return factor * (_logistic_gradient(x, t, 1.0 - t) + gamma * (1.0 - 2.0 * t) * _times(share, ce))
+
+    return _elementwise(
+        factor * ce, (gradient,), weight, reduction, return_grad, grad_output, mean_over_weights=False
+    )
+
+
+@np.errstate(invalid="ignore", over="ignore")
+def hinge_loss(
+    scores: npt.ArrayLike,
+    target: npt.ArrayLike,
+    *,
+    margin: float = 1.0,
+    weight: npt.ArrayLike | None = None,
+    reduction: str = "mean",
+    return_grad: bool = False,
+    grad_output: npt.ArrayLike | None = None,
+) -> Result:
+    """How far a score falls short of the margin on the right side. "mean" divides by the sum of the weights.
+
+    Targets must be -1 or 1.
+
+        loss = w * max(0, margin - t * x)
+        d loss / dx = -w * t where t * x < margin, 0 elsewhere
+    """
+    _option("margin", margin, True, "finite")
+    x, t = _input_and_target(scores, target)
+    _in_domain("target", t, np.abs(t) == 1.0, "-1 or 1")
+    short = np.maximum(0.0, margin - t * x)
+    derivatives = (lambda: np.where(short > 0.0, -t, 0.0),)
+    return _elementwise(short, derivatives, weight, reduction, return_grad, grad_output)
+
+
+@np.errstate(invalid="ignore", over="ignore")
+def squared_hinge_loss(
+    scores: npt.ArrayLike,
+    target: npt.ArrayLike,
+    *,
+    margin: float = 1.0,
+    weight: npt.ArrayLike | None = None,
+    reduction: str = "mean",
+    return_grad: bool = False,
+    grad_output: npt.ArrayLike | None = None,
+) -> Result:
+    """Square of the hinge loss of a score. "mean" divides by the sum of the weights.
+
+    Targets must be -1 or 1.
+
+        loss = w * max(0, margin - t * x)**2
+        d loss / dx = -w * 2 * t * max(0, margin - t * x)
+    """
+    _option("margin", margin, True, "finite")
+    x, t = _input_and_target(scores, target)
+    _in_domain("target", t, np.abs(t) == 1.0, "-1 or 1")
+    short = np.maximum(0.0, margin - t * x)
+    derivatives = (lambda: -2.0 * t * short,)
+    return _elementwise(short * short, derivatives, weight, reduction, return_grad, grad_output)
+
+
+@np.errstate(invalid="ignore", over="ignore")
+def soft_margin_loss(
+    scores: npt.ArrayLike,
+    target: npt.ArrayLike,
+    *,
+    weight: npt.ArrayLike | None = None,
+    reduction: str = "mean",
+    return_grad: bool = False,
+    return_hessian: bool = False,
+    grad_output: npt.ArrayLike | None = None,
+) -> Result:
+    """Logistic loss of a score. "mean" divides by the sum of the weights.
+
+    Targets must be -1 or 1.
+
+        loss = w * log(1 + exp(-t * x))
+        d loss / dx = -w * t * sigmoid(-t * x),  and once more (t**2 = 1): w * sigmoid(x) * sigmoid(-x)
+    """
+    x, t = _input_and_target(scores, target)
+    _in_domain("target", t, np.abs(t) == 1.0, "-1 or 1")
+    derivatives = (lambda: -t * _sigmoid(-t * x), lambda: _sigmoid(x) * _sigmoid(-x))
+    return _elementwise(
+        _softplus(-t * x), derivatives, weight, reduction, return_grad, grad_output, return_hessian
+    )
+
+
+# Rows of scores, a class to each
+
+
+@np.errstate(invalid="ignore", over="ignore")
+def multi_margin_loss(
+    scores: npt.ArrayLike,
+    target: npt.ArrayLike,
+    *,
+    p: int = 1,
+    margin: float = 1.0,
+    weight: npt.ArrayLike | None = None,
+    reduction: str = "mean",
+    return_grad: bool = False,
+    grad_output: npt.ArrayLike | None = None,
+) -> Loss | tuple[Loss, Array]:
+    """How far the score of the right class y falls short of leading every other by the margin.
+
+    The classes are the last axis of the scores, and the target holds their indices. p is 1 or 2, and
+    `weight` has a weight for each of the C classes. "mean" divides by the number of rows.
+
+        s_j  = max(0, margin - x_y + x_j) for j != y
+        loss = w_y / C * sum_{j != y} s_j**p
+        d loss / d x_j = w_y / C * p * s_j**(p - 1) where s_j > 0, 0 elsewhere
+        d loss / d x_y = minus the sum of the others
+    """
+    x = _classes_last("scores", scores, -1)
+    rows, classes = x.shape[:-1], x.shape[-1]
+    class_weight = _per_class(weight, classes)
+    upstream = _upstream(grad_output, reduction, rows, return_grad).reshape(rows)
+    _option("p", p, p in (1, 2), "1 or 2")
+    _option("margin", margin, True, "finite")
+    counted, y = _class_indices(target, rows, classes, ignore_index=-1)
+    if not counted.all():  # there is no ignore_index here
+        raise IndexError(f"target -1 at row {np.argmin(counted)} is not a class index below {classes}")
+
+    y = y.reshape(rows)
+    is_target = np.arange(classes) == y[..., np.newaxis]
+    own = np.take_along_axis(x, y[..., np.newaxis], axis=-1)
+    short = np.where(is_target, 0.0, np.maximum(0.0, margin - (own - x)))
+    value = np.where(np.isnan(own[..., 0]), np.nan, (short**p).sum(axis=-1))
+    losses = _times(class_weight[y] / classes, value)
+    denominator = np.float64(value.size if reduction == "mean" else 1.0)
+    result: Loss = losses if reduction == "none" else float(losses.sum() / denominator)
+    if not return_grad:
+        return result
+
+    # A row whose loss is NaN is NaN throughout.
+    slope = np.where(short > 0.0, p * short ** (p - 1), 0.0)
+    slope = np.where(is_target, -slope.sum(axis=-1, keepdims=True), slope)
+    slope = np.where(np.isnan(value)[..., np.newaxis], np.nan, slope)
+    return result, _times((class_weight[y] / classes * upstream / denominator)[..., np.newaxis], slope)
+
+
+@np.errstate(invalid="ignore", over="ignore")
+def multilabel_soft_margin_loss(
+    logits: npt.ArrayLike,
+    target: npt.ArrayLike,
+    *,
+    weight: npt.ArrayLike | None = None,
+    reduction: str = "mean",
+    return_grad: bool = False,
+    grad_output: npt.ArrayLike | None = None,
+) -> Loss | tuple[Loss, Array]:
+    """Binary cross entropy of logits, averaged over the classes of each row.
+
+    The C classes are the last axis of logits and target, and `weight` has a weight for each. Targets
+    must be in [0, 1]. "mean" divides by the number of rows.
+
+        loss = sum_c w_c / C * (t_c * -log(sigmoid(x_c)) + (1 - t_c) * -log(1 - sigmoid(x_c)))
+        d loss / d x_c = w_c / C * ((1 - t_c) * sigmoid(x_c) - t_c * sigmoid(-x_c))
+    """
+    x = _classes_last("logits", logits, -1)
+    rows, classes = x.shape[:-1], x.shape[-1]
+    share = _per_class(weight, classes) / classes
+    upstream = _upstream(grad_output, reduction, rows, return_grad).reshape((*rows, 1))
+    t = _per_row("target", target, x.shape)
+    _in_domain("target", t, (t >= 0.0) & (t <= 1.0), "in [0, 1]")
+    value = _logistic(x, t, 1.0 - t)
+    losses = np.asarray(_times(share, value).sum(axis=-1))
+    denominator = np.float64(losses.size if reduction == "mean" else 1.0)
+    result: Loss = losses if reduction == "none" else float(losses.sum() / denominator)
+    if not return_grad:
+        return result
+    return result, _times(share * upstream / denominator, _logistic_gradient(x, t, 1.0 - t))
+
+
+# Penalties
+
+
+def l1_penalty(
+    params: npt.ArrayLike,
+    strength: float,
+    *,
+    reduction: str = "sum",
+    return_grad: bool = False,
+    grad_output: npt.ArrayLike | None = None,
+) -> Result:
+    """Sum of the absolute values of the parameters.
+
+        loss = strength * sum |w|
+        d loss / dw = strength * sign(w)  (0 at 0)
+
+    "mean" divides the sum by the number of parameters.
+    """
+    _option("strength", strength, strength >= 0.0, "finite and at least 0")
+    return elastic_net_penalty(
+        params, strength, 0.0, reduction=reduction, return_grad=return_grad, grad_output=grad_output
+    )
+
+
+def l2_penalty(
+    params: npt.ArrayLike,
+    strength: float,
+    *,
+    reduction: str = "sum",
+    return_grad: bool = False,
+    grad_output: npt.ArrayLike | None = None,
+) -> Result:
+    """Half the sum of the squares of the parameters.
+
+        loss = strength / 2 * sum w**2
+        d loss / dw = strength * w
+
+    "mean" divides the sum by the number of parameters.
+    """
+    _option("strength", strength, strength >= 0.0, "finite and at least 0")
+    return elastic_net_penalty(
+        params, 0.0, strength, reduction=reduction, return_grad=return_grad, grad_output=grad_output
+    )
+
+
+@np.errstate(invalid="ignore", over="ignore")
+def elastic_net_penalty(
+    params: npt.ArrayLike,
+    l1: float,
+    l2: float,
+    *,
+    reduction: str = "sum",
+    return_grad: bool = False,
+    grad_output: npt.ArrayLike | None = None,
+) -> Result:
+    """Sum of the absolute values and half the sum of the squares, each with its own strength.
+
+        loss = l1 * sum |w| + l2 / 2 * sum w**2
+        d loss / dw = l1 * sign(w) + l2 * w
+
+    "mean" divides the sum by the number of parameters.
+    """
+    _option("l1", l1, l1 >= 0.0, "finite and at least 0")
+    _option("l2", l2, l2 >= 0.0, "finite and at least 0")
+    w = np.asarray(params, dtype=np.float64)
+    first, second = np.asarray(l1, dtype=np.float64), np.asarray(l2, dtype=np.float64)
+    value = _times(first, np.abs(w)) + _times(second, 0.5 * w * w)
+    derivatives = (lambda: l1 * np.sign(w) + _times(second, w),)
+    return _elementwise(value, derivatives, None, reduction, return_grad, grad_output)

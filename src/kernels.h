@@ -82,15 +82,54 @@ struct fl_softmax_kernels {
     void (*row_finish)(const struct fl_softmax_job *, struct fl_softmax_row *, ptrdiff_t block);
 };
 
+/* What a target may be. NaN may stand anywhere. */
+enum { FL_ANY, FL_UNIT, FL_SIGN, FL_NONNEGATIVE, FL_STRICTLY_POSITIVE, FL_ABOVE_MINUS_ONE };
+
+/* One call of an elementwise loss. Arrays without data are absent: a target or a third array is then the same number
+ * everywhere. All are seen as rows of `inner` elements (their classes), with as many dimensions of rows as each needs;
+ * an array without gaps has none. */
+struct fl_element_job {
+    int loss; /* a line of losses.def */
+    int accumulate, stream;
+    ptrdiff_t size, inner;
+    struct fl_array input, target, third, weight, upstream, first, second, losses;
+    double target_value, third_value;
+    double parameter[2];
+    double scale; /* of the derivatives */
+};
+
+struct fl_element_kernels {
+    /* Elements begin .. end - 1; returns the sum of their losses. */
+    double (*elements)(const struct fl_element_job *, ptrdiff_t begin, ptrdiff_t end);
+    double (*sum)(const struct fl_element_job *, const struct fl_array *, ptrdiff_t begin, ptrdiff_t end);
+    ptrdiff_t (*first_outside)(const struct fl_element_job *, const struct fl_array *, int domain, ptrdiff_t begin,
+                               ptrdiff_t end);
+};
+
+/* The name and the domain of a line of losses.def; name NULL after the last. */
+struct fl_loss {
+    const char *name;
+    int domain;
+};
+extern const struct fl_loss fl_losses[];
+
 struct fl_kernels {
     const char *name;
     struct fl_softmax_kernels softmax_f32, softmax_f64;
+    struct fl_element_kernels elements_f32, elements_f64;
     double (*nll_rows)(const struct fl_softmax_job *, ptrdiff_t begin, ptrdiff_t end);
     /* What the rows begin .. end - 1 add to a mean's denominator; *first_bad is the first row whose target is no
      * class, or -1. */
     double (*survey)(const struct fl_softmax_job *, ptrdiff_t begin, ptrdiff_t end, ptrdiff_t *first_bad);
     /* The elementary functions, for the tests that measure their errors. */
     void (*exp_f32)(const float *x, float *out, ptrdiff_t n);
+    void (*exp_any_f32)(const float *x, float *out, ptrdiff_t n);
+    void (*expm1_f32)(const float *x, float *out, ptrdiff_t n);
+    void (*log_f32)(const float *x, float *out, ptrdiff_t n);
+    void (*log1p_f32)(const float *x, float *out, ptrdiff_t n);
+    void (*exp_any_f64)(const double *x, double *out, ptrdiff_t n);
+    void (*log_f64)(const double *x, double *out, ptrdiff_t n);
+    void (*log1p_any_f64)(const double *x, double *out, ptrdiff_t n);
     void (*exp_f64)(const double *x, double *out, ptrdiff_t n);
     void (*log1p_f64)(const double *x, double *out, ptrdiff_t n);
     void (*tanh_f64)(const double *x, double *out, ptrdiff_t n);

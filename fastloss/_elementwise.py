@@ -1,0 +1,264 @@
+"""What the elementwise losses share: arguments, one call of the kernels, reductions.
+
+Each loss is a line of ``src/losses.def``; the functions of ``regression``, ``binary`` and ``penalty`` give it
+a name, its options and its documentation.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from fastloss import _arguments, _kernels
+from fastloss._types import Array
+
+__all__ = ["GaussianNLLGradients", "elementwise", "gaussian", "penalty"]
+
+# What a value must be, for the errors; and which is not.
+_DOMAINS = {
+    _kernels.UNIT: ("in [0, 1]", lambda x: (x < 0) | (x > 1)),
+    _kernels.SIGN: ("-1 or 1", lambda x: (x != 1) & (x != -1) & (x == x)),
+    _kernels.NONNEGATIVE: ("at least 0", lambda x: x < 0),
+    _kernels.STRICTLY_POSITIVE: ("greater than 0", lambda x: x <= 0),
+    _kernels.ABOVE_MINUS_ONE: ("greater than -1", lambda x: x <= -1),
+}
+# Computed in double from any type: an exponential magnifies what a product before it has rounded.
+_WIDE = {"tweedie", "focal"}
+
+
+class GaussianNLLGradients(NamedTuple):
+    """The gradients of `gaussian_nll_loss`; None where none was wanted."""
+
+    input: Array | None
+    var: Array | None
+
+
+def _outside(name: str, values: Array, domain: int) -> ValueError:
+    """The error for the first value that lies outside of a domain."""
+    expected, is_bad = _DOMAINS[domain]
+    position = np.unravel_index(int(np.argmax(is_bad(values.astype(np.float64)))), values.shape)
+    where = f"{name}[{', '.join(str(i) for i in position)}]" if values.ndim else name
+    return ValueError(f"{where} is {values[position]}: expected a value {expected}")
+
+
+def _operand(name: str, value: npt.ArrayLike, x: Array) -> tuple[Array | None, float]:
+    """Return an array of the shape and type of `x`, or None and the scalar that was given instead."""
+    array = value if _kernels.is_floating(value) else _arguments.as_array(name, value)
+    assert isinstance(array, np.ndarray)
+    if array.shape != x.shape and array.ndim:
+        raise ValueError(f"{name} must be a scalar or have the shape of the input, {x.shape}; got {array.shape}")
+    if array is value and array.dtype == x.dtype:
+        given = array
+    elif array.dtype == x.dtype:
+        given = np.require(array, x.dtype.newbyteorder("="), ["A"])
+    else:
+        given = _arguments.floating(name, array).astype(x.dtype)
+    if given.ndim == 0 and x.ndim:
+        return None, float(given)
+    return given, 0.0
+
+
+def _factors(name: str, value: npt.ArrayLike | None, shape: tuple[int, ...], x: Array) -> Array | None:
+    """Return weights in the type that `x` is computed in, spread out if scalar."""
+    if value is None:
+        return None
+    array = _arguments.floating(name, value)
+    if array.ndim and array.shape != shape:
+        raise ValueError(f"{name} must be a scalar or have shape {shape}, got {array.shape}")
+    if array.dtype not in (np.float32, np.float64):
+        array = array.astype(np.float32)
+    return array if array.shape == shape else np.broadcast_to(array, shape)
+
+
+def _buffers(
+    out: tuple[Any, ...],
+    x: Array,
+    wanted: tuple[bool, ...],
+    others: tuple[Any, ...],
+    return_grad: Any,
+    accumulate: Any,
+    is_given: bool,
+) -> list[Array | None]:
+    """Check return_grad, out and accumulate; return where each derivative goes, None for nowhere."""
+    return_grad = _arguments.flag("return_grad", return_grad)
+    accumulate = _arguments.flag("accumulate", accumulate)
+    if accumulate and not is_given:
+        raise ValueError("accumulate=True needs out")
+    if not return_grad:
+        if is_given:
+            raise ValueError("out needs return_grad=True")
+        return [None] * len(wanted)
+    if not is_given:
+        return [np.empty_like(x) if want else None for want in wanted]
+    found: list[Array | None] = []
+    for i, (one, want) in enumerate(zip(out, wanted, strict=True)):
+        name = "out" if len(out) == 1 else f"out[{i}]"
+        earlier = tuple(other for other in found if other is not None)
+        if one is not None and not want:
+            raise ValueError(f"{name} must be None: there is no such gradient")
+        found.append(None if one is None else _arguments.buffer(one, x, others + earlier, name))
+    return found
+
+
+def _run(
+    kernel: str,
+    name: str,
+    x: Array,
+    target: npt.ArrayLike,
+    *,
+    parameters: tuple[float, ...],
+    third: tuple[str, Array | None, float],
+    weight: npt.ArrayLike | None,
+    mean_over_weights: bool,
+    reduction: str,
+    return_grad: Any,
+    grad_output: npt.ArrayLike | None,
+    first: Array | None,
+    second: Array | None,
+    accumulate: Any,
+    num_threads: int | None,
+    domains: tuple[int, int, int],
+) -> float | Array:
+    """Run a line of losses.def with checked arguments and return the loss."""
+    line, _ = _kernels.ELEMENTWISE[kernel]
+    t, target_value = _operand("target", target, x)
+    third_name, extra, extra_value = third
+    for value_name, value, array, domain in (
+        ("target", target_value, t, domains[1]),
+        (third_name, extra_value, extra, domains[2]),
+    ):
+        if array is None and domain and _DOMAINS[domain][1](np.float64(value)):
+            raise _outside(value_name, np.asarray(value), domain)
+    weights = _factors("weight", weight, x.shape, x)
+    loss_shape = x.shape if reduction == "none" else ()
+    scale, upstream = _arguments.upstream(grad_output, loss_shape, return_grad)
+    losses = None
+    if reduction == "none":
+        losses = np.empty(x.shape, np.float64 if x.dtype == np.float64 else np.float32)
+    wide = x.dtype == np.float64 or kernel in _WIDE
+    a, b = (*parameters, 0.0, 0.0)[:2]
+    arrays = (x, t, extra, weights, _factors("grad_output", upstream, x.shape, x), first, second, losses)
+    bad, total, denominator = _kernels.elementwise(
+        line, wide, arrays, domains, target_value, extra_value, a, b, scale, reduction == "mean",
+        mean_over_weights, bool(accumulate), _arguments.threads(num_threads),
+    )  # fmt: skip
+    if bad >= 0:
+        bad_array = arrays[bad]
+        assert bad_array is not None
+        raise _outside((name, "target", third_name)[bad], bad_array, domains[bad])
+    if losses is not None:
+        return losses
+    if reduction == "sum":
+        return total
+    return total / denominator if denominator else math.nan
+
+
+def elementwise(
+    kernel: str,
+    name: str,
+    values: npt.ArrayLike,
+    target: npt.ArrayLike,
+    *,
+    parameters: tuple[float, ...] = (),
+    extra: npt.ArrayLike | None = None,
+    extra_name: str = "",
+    weight: npt.ArrayLike | None = None,
+    mean_over_weights: bool = True,
+    check_domain: bool = False,
+    reduction: str,
+    return_grad: Any,
+    return_hessian: Any = False,
+    grad_output: npt.ArrayLike | None,
+    out: Any,
+    accumulate: Any,
+    num_threads: int | None,
+) -> Any:
+    """Check, run and reduce a loss whose gradient is that of its first argument."""
+    _arguments.reduction(reduction)
+    return_hessian = _arguments.flag("return_hessian", return_hessian)
+    x = _arguments.floating(name, values)
+    third: tuple[str, Array | None, float] = (extra_name, None, 1.0)
+    if extra is not None:
+        third = (extra_name, *_operand(extra_name, extra, x))
+    domain = _kernels.ELEMENTWISE[kernel][1]
+    if kernel == "tweedie":
+        power = parameters[0]
+        domain = _kernels.STRICTLY_POSITIVE if power >= 2 else _kernels.NONNEGATIVE if power >= 1 else _kernels.ANY
+    domains = (_kernels.UNIT if kernel == "binary" else _kernels.ANY, domain, _kernels.ANY)
+    if not _arguments.flag("check_domain", check_domain):
+        domains = (_kernels.ANY,) * 3
+    others = (target, weight, grad_output, third[1])
+    (first,) = _buffers((out,), x, (True,), others, return_grad, accumulate, out is not None)
+    if return_hessian and first is None:
+        raise ValueError("return_hessian needs return_grad=True")
+    # A hessian is always new; with accumulate it starts from nothing.
+    second = (np.zeros if accumulate else np.empty)(x.shape, x.dtype) if return_hessian else None
+    loss = _run(
+        kernel, name, x, target, parameters=parameters, third=third, weight=weight,
+        mean_over_weights=mean_over_weights, reduction=reduction, return_grad=return_grad,
+        grad_output=grad_output, first=first, second=second, accumulate=accumulate,
+        num_threads=num_threads, domains=domains,
+    )  # fmt: skip
+    if not return_grad:
+        return loss
+    return (loss, first, second) if return_hessian else (loss, first)
+
+
+def gaussian(
+    values: npt.ArrayLike,
+    target: npt.ArrayLike,
+    var: npt.ArrayLike,
+    *,
+    weight: npt.ArrayLike | None,
+    full: Any,
+    eps: float,
+    check_domain: Any,
+    reduction: str,
+    return_grad: Any,
+    grad_output: npt.ArrayLike | None,
+    out: Any,
+    accumulate: Any,
+    num_threads: int | None,
+) -> Any:
+    """The one loss here with two gradients."""
+    _arguments.reduction(reduction)
+    x = _arguments.floating("input", values)
+    constant = 0.5 * math.log(2.0 * math.pi) if _arguments.flag("full", full) else 0.0
+    third = ("var", *_operand("var", var, x))
+    if out is not None and not (isinstance(out, tuple) and len(out) == 2):
+        raise TypeError(f"out must be a tuple of two buffers (input, var), got {type(out).__name__}")
+    others = (target, weight, grad_output, third[1])
+    wanted = (True, third[1] is not None)
+    first, second = _buffers(
+        out or (None, None), x, wanted, others, return_grad, accumulate, out is not None
+    )
+    is_checked = _arguments.flag("check_domain", check_domain)
+    loss = _run(
+        "gaussian", "input", x, target, parameters=(eps, constant), third=third, weight=weight,
+        mean_over_weights=True, reduction=reduction, return_grad=return_grad, grad_output=grad_output,
+        first=first, second=second, accumulate=accumulate, num_threads=num_threads,
+        domains=(_kernels.ANY, _kernels.ANY, _kernels.NONNEGATIVE if is_checked else _kernels.ANY),
+    )  # fmt: skip
+    return (loss, GaussianNLLGradients(first, second)) if return_grad else loss
+
+
+def penalty(
+    kernel: str,
+    params: npt.ArrayLike,
+    parameters: tuple[float, float],
+    *,
+    reduction: str,
+    return_grad: Any,
+    grad_output: npt.ArrayLike | None,
+    out: Any,
+    accumulate: Any,
+    num_threads: int | None,
+) -> Any:
+    """A loss of its first argument alone."""
+    return elementwise(
+        kernel, "params", params, 0.0, parameters=parameters, reduction=reduction, return_grad=return_grad,
+        grad_output=grad_output, out=out, accumulate=accumulate, num_threads=num_threads,
+    )  # fmt: skip

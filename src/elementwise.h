@@ -1,0 +1,288 @@
+/* The one loop that every line of losses.def is poured into, and what surrounds it: reading, weighing, summing, writing.
+ *
+ * Included twice by kernels.inc, as softmax.h. Elements are worked on in blocks of FL_BLOCK, in the order of the
+ * indices, whatever the strides: a block that does not lie in memory as it is needed is gathered into a buffer, never
+ * the whole array. Values are REAL, their sums double, element by element.
+ */
+
+#define ABSOLUTE(x) FL_(fl_absolute)(x)
+#define SIGN(x) FL_(fl_sign)(x)
+#define POSITIVE(x) FL_(fl_positive)(x)
+#define AT_LEAST(x, bound) FL_(fl_at_least)((x), (bound))
+#define TIMES(factor, term) FL_(fl_times)((factor), (term))
+#define QUOTIENT(a, b) FL_(fl_quotient)((a), (b))
+#define STIRLING(t) FL_(fl_stirling)(t)
+#define EXP(x) FL_(fl_exp)(x)
+#define EXPM1(x) FL_(fl_expm1_nonpositive)(x)
+#define LOG(x) FL_(fl_log)(x)
+#define LOG1P(x) FL_(fl_log1p)(x)
+#define HALF ((REAL)0.5)
+#define LN2 ((REAL)0.69314718055994530942)
+
+static inline REAL FL_(fl_absolute)(REAL x) { return sizeof(REAL) == sizeof(float) ? (REAL)fabsf((float)x) : (REAL)fabs((double)x); }
+static inline REAL FL_(fl_sign)(REAL x) { return x > 0 ? (REAL)1 : (x < 0 ? (REAL)-1 : (REAL)0); }
+/* max(x, 0) and max(x, bound), NaN where x is. */
+static inline REAL FL_(fl_positive)(REAL x) { return x < 0 ? (REAL)0 : x; }
+static inline REAL FL_(fl_at_least)(REAL x, REAL bound) { return x < bound ? bound : x; }
+
+/* A product with 0 * inf = 0: a term that nothing weighs is not there. NaN stays NaN. */
+static inline REAL FL_(fl_times)(REAL factor, REAL term)
+{
+    const REAL product = factor * term;
+    return factor == 0 && term == term ? (REAL)0 : product;
+}
+
+/* a / b with 0 / 0 = 0. */
+static inline REAL FL_(fl_quotient)(REAL a, REAL b)
+{
+    const REAL quotient = a / b;
+    return a == 0 && b == 0 ? (REAL)0 : quotient;
+}
+
+/* log t! by Stirling's formula, 0 up to 1, as torch. */
+static inline REAL FL_(fl_stirling)(REAL t)
+{
+    const REAL l = FL_(fl_log)(t);
+    const REAL value = t * l - t + HALF * (l + (REAL)1.8378770664093454836);
+    return t > 1 ? value : (t == t ? (REAL)0 : t);
+}
+
+/* A block: inputs and where results go, contiguous; first and second may be NULL. */
+struct FL_(block) {
+    const REAL *x, *t, *u;
+    REAL *value, *first, *second;
+    REAL a, b, scale;
+    ptrdiff_t n;
+};
+
+/* The loop; `writes` says which of value, first and second are wanted, and the compiler drops what makes the others. */
+#define FL_EACH(terms, result, derivative, derivative_of_that, writes)                                               \
+    _Pragma("omp simd") for (ptrdiff_t i = 0; i < n; i++)                                                            \
+    {                                                                                                                \
+        const REAL x = xs[i], t = ts[i], u = us[i];                                                                  \
+        terms;                                                                                                       \
+        const REAL value = (result), first = (derivative), second = (derivative_of_that);                            \
+        (void)t, (void)u, (void)first, (void)second;                                                                 \
+        values[i] = value;                                                                                           \
+        writes;                                                                                                      \
+    }
+#define FL_SCALED(derivative) (value == value ? TIMES(scale, derivative) : value)
+#define FL_LOSS(name, domain, terms, result, derivative, derivative_of_that)                                         \
+    static void FL_(name##_block)(const struct FL_(block) * in)                                                      \
+    {                                                                                                                \
+        const REAL *xs = in->x, *ts = in->t, *us = in->u, a = in->a, b = in->b, scale = in->scale;                   \
+        REAL *values = in->value, *firsts = in->first, *seconds = in->second;                                        \
+        const ptrdiff_t n = in->n;                                                                                   \
+        (void)a, (void)b;                                                                                            \
+        if (seconds)                                                                                                 \
+            FL_EACH(terms, result, derivative, derivative_of_that, firsts[i] = FL_SCALED(first);                     \
+                    seconds[i] = FL_SCALED(second))                                                                  \
+        else if (firsts)                                                                                             \
+            FL_EACH(terms, result, derivative, derivative_of_that, firsts[i] = FL_SCALED(first))                     \
+        else                                                                                                         \
+            FL_EACH(terms, result, derivative, derivative_of_that, (void)scale)                                      \
+    }
+#include "losses.def"
+#undef FL_LOSS
+
+#define FL_LOSS(name, domain, terms, result, derivative, derivative_of_that) FL_(name##_block),
+static void (*const FL_(block_of_loss)[])(const struct FL_(block) *) = {
+#include "losses.def"
+};
+#undef FL_LOSS
+
+/* Where element `index` of an array lies, and how many from it on (at most `length`) are evenly spaced. */
+static inline char *FL_(run_from)(const struct fl_element_job *job, const struct fl_array *array, ptrdiff_t index,
+                                  ptrdiff_t *length)
+{
+    ptrdiff_t row, offset;
+    if (array->ndim == 0) return array->data + index * array->class_stride;
+    row = index / job->inner;
+    offset = index - row * job->inner;
+    if (job->inner - offset < *length) *length = job->inner - offset;
+    return fl_row_address(array, row) + offset * array->class_stride;
+}
+
+/* Whether a block can be used where it lies. */
+static inline int FL_(lies_ready)(const struct fl_array *array) { return FL_(is_direct)(array) && array->ndim == 0; }
+
+/* Elements first .. first + n - 1 of an array as REAL: where they lie, or in the buffer. */
+static const REAL *FL_(elements_in)(const struct fl_element_job *job, const struct fl_array *array, ptrdiff_t first,
+                                    ptrdiff_t n, REAL *buffer)
+{
+    if (FL_(lies_ready)(array)) return (const REAL *)(const void *)array->data + first;
+    for (ptrdiff_t done = 0, length; done < n; done += length) {
+        const char *p;
+        length = n - done;
+        p = FL_(run_from)(job, array, first + done, &length);
+        FL_(fl_load)(p, array->class_stride, array->dtype, buffer + done, length);
+    }
+    return buffer;
+}
+
+static void FL_(elements_out)(const struct fl_element_job *job, const struct fl_array *array, ptrdiff_t first,
+                              ptrdiff_t n, const REAL *values)
+{
+    if (job->stream && FL_(lies_ready)(array)) {
+        fl_stream(array->data + first * array->itemsize, (const char *)values, n * array->itemsize);
+        return;
+    }
+    for (ptrdiff_t done = 0, length; done < n; done += length) {
+        char *p;
+        length = n - done;
+        p = FL_(run_from)(job, array, first + done, &length);
+        FL_(fl_store)(values + done, p, array->class_stride, array->dtype, length);
+    }
+}
+
+/* In a fixed order, every term in double. */
+static double FL_(sum_of_values)(const REAL *x, ptrdiff_t n)
+{
+    double lane[32] = {0};
+    ptrdiff_t i = 0;
+    for (; i + 32 <= n; i += 32)
+#pragma omp simd
+        for (int l = 0; l < 32; l++) lane[l] += (double)x[i + l];
+    for (int l = 0; i < n; i++, l++) lane[l] += (double)x[i];
+    for (int width = 16; width; width >>= 1)
+        for (int l = 0; l < width; l++) lane[l] += lane[l + width];
+    return lane[0];
+}
+
+static void FL_(fill)(REAL *buffer, REAL value)
+{
+    for (ptrdiff_t i = 0; i < FL_BLOCK; i++) buffer[i] = value;
+}
+
+static void FL_(weigh)(const REAL *weight, REAL *values, ptrdiff_t n)
+{
+#pragma omp simd
+    for (ptrdiff_t i = 0; i < n; i++) values[i] = FL_(fl_times)(weight[i], values[i]);
+}
+
+/* Weight and upstream gradient of a block of derivatives, and what is there already; then out. */
+static void FL_(finish_derivative)(const struct fl_element_job *job, const struct fl_array *array, ptrdiff_t first,
+                                   ptrdiff_t n, const REAL *weight, const REAL *upstream, REAL *values)
+{
+    REAL buffer[FL_BLOCK];
+    if (weight) FL_(weigh)(weight, values, n);
+    if (upstream) FL_(weigh)(upstream, values, n);
+    if (job->accumulate) {
+        const REAL *before = FL_(elements_in)(job, array, first, n, buffer);
+        for (ptrdiff_t i = 0; i < n; i++) values[i] += before[i];
+    }
+    if (!FL_(lies_ready)(array) || (REAL *)(void *)array->data + first != values)
+        FL_(elements_out)(job, array, first, n, values);
+}
+
+/* Where the derivatives of a block are computed: where they will stand, or in a buffer. */
+static REAL *FL_(room_for)(const struct fl_element_job *job, const struct fl_array *array, ptrdiff_t first,
+                           REAL *buffer)
+{
+    if (array->data == NULL) return NULL;
+    if (FL_(lies_ready)(array) && !job->accumulate && !job->stream)
+        return (REAL *)(void *)array->data + first;
+    return buffer;
+}
+
+/* Elements begin .. end - 1; returns the sum of their losses. */
+static double FL_(elements)(const struct fl_element_job *job, ptrdiff_t begin, ptrdiff_t end)
+{
+    REAL x[FL_BLOCK], t[FL_BLOCK], u[FL_BLOCK], w[FL_BLOCK], g[FL_BLOCK];
+    REAL value[FL_BLOCK], first[FL_BLOCK], second[FL_BLOCK];
+    double total = 0.0;
+    if (!job->target.data) FL_(fill)(t, (REAL)job->target_value);
+    if (!job->third.data) FL_(fill)(u, (REAL)job->third_value);
+    for (ptrdiff_t i = begin; i < end; i += FL_BLOCK) {
+        struct FL_(block) block;
+        const ptrdiff_t n = end - i < FL_BLOCK ? end - i : FL_BLOCK;
+        const REAL *weight = NULL, *upstream = NULL;
+        block.n = n;
+        block.a = (REAL)job->parameter[0];
+        block.b = (REAL)job->parameter[1];
+        block.scale = (REAL)job->scale;
+        block.x = FL_(elements_in)(job, &job->input, i, n, x);
+        block.t = job->target.data ? FL_(elements_in)(job, &job->target, i, n, t) : t;
+        block.u = job->third.data ? FL_(elements_in)(job, &job->third, i, n, u) : u;
+        block.value = value;
+        block.first = FL_(room_for)(job, &job->first, i, first);
+        block.second = FL_(room_for)(job, &job->second, i, second);
+        if (block.second && !block.first) block.first = first;
+        FL_(block_of_loss)[job->loss](&block);
+        if (job->weight.data) weight = FL_(elements_in)(job, &job->weight, i, n, w);
+        if (job->upstream.data) upstream = FL_(elements_in)(job, &job->upstream, i, n, g);
+        if (weight) FL_(weigh)(weight, value, n);
+        if (job->first.data) FL_(finish_derivative)(job, &job->first, i, n, weight, upstream, block.first);
+        if (job->second.data) FL_(finish_derivative)(job, &job->second, i, n, weight, upstream, block.second);
+        if (job->losses.data) FL_(elements_out)(job, &job->losses, i, n, value);
+        total += FL_(sum_of_values)(value, n);
+    }
+    if (job->stream) fl_stream_end();
+    return total;
+}
+
+static inline int FL_(is_outside)(int domain, REAL x)
+{
+    if (domain == FL_UNIT) return (x < 0) | (x > 1);
+    if (domain == FL_SIGN) return (x != 1) & (x != -1) & (x == x);
+    if (domain == FL_NONNEGATIVE) return x < 0;
+    if (domain == FL_STRICTLY_POSITIVE) return x <= 0;
+    return (domain == FL_ABOVE_MINUS_ONE) & (x <= -1);
+}
+
+static inline int FL_(any_outside)(int domain, const REAL *x, ptrdiff_t n)
+{
+    int bad = 0;
+#pragma omp simd reduction(| : bad)
+    for (ptrdiff_t i = 0; i < n; i++) bad |= FL_(is_outside)(domain, x[i]);
+    return bad;
+}
+
+/* The first of the elements begin .. end - 1 that lies outside of a domain, or -1. NaN does not. */
+static ptrdiff_t FL_(first_outside)(const struct fl_element_job *job, const struct fl_array *array, int domain,
+                                    ptrdiff_t begin, ptrdiff_t end)
+{
+    REAL buffer[FL_BLOCK];
+    for (ptrdiff_t i = begin; i < end; i += FL_BLOCK) {
+        const ptrdiff_t n = end - i < FL_BLOCK ? end - i : FL_BLOCK;
+        const REAL *x = FL_(elements_in)(job, array, i, n, buffer);
+        int bad = 0;
+        /* A loop of its own for each, in which the domain is known. */
+        if (domain == FL_UNIT) bad = FL_(any_outside)(FL_UNIT, x, n);
+        if (domain == FL_SIGN) bad = FL_(any_outside)(FL_SIGN, x, n);
+        if (domain == FL_NONNEGATIVE) bad = FL_(any_outside)(FL_NONNEGATIVE, x, n);
+        if (domain == FL_STRICTLY_POSITIVE) bad = FL_(any_outside)(FL_STRICTLY_POSITIVE, x, n);
+        if (domain == FL_ABOVE_MINUS_ONE) bad = FL_(any_outside)(FL_ABOVE_MINUS_ONE, x, n);
+        for (ptrdiff_t k = 0; bad && k < n; k++)
+            if (FL_(is_outside)(domain, x[k])) return i + k;
+    }
+    return -1;
+}
+
+static double FL_(sum_of_elements)(const struct fl_element_job *job, const struct fl_array *array, ptrdiff_t begin,
+                                   ptrdiff_t end)
+{
+    REAL buffer[FL_BLOCK];
+    double total = 0.0;
+    for (ptrdiff_t i = begin; i < end; i += FL_BLOCK) {
+        const ptrdiff_t n = end - i < FL_BLOCK ? end - i : FL_BLOCK;
+        total += FL_(sum_of_values)(FL_(elements_in)(job, array, i, n, buffer), n);
+    }
+    return total;
+}
+
+#undef FL_EACH
+#undef FL_SCALED
+#undef ABSOLUTE
+#undef SIGN
+#undef POSITIVE
+#undef AT_LEAST
+#undef TIMES
+#undef QUOTIENT
+#undef STIRLING
+#undef EXP
+#undef EXPM1
+#undef LOG
+#undef LOG1P
+#undef HALF
+#undef LN2

@@ -1,0 +1,8 @@
+/* The names and domains of losses.def, for the binding. */
+#include "kernels.h"
+
+#define FL_LOSS(name, domain, terms, value, derivative, derivative_of_that) {#name, FL_##domain},
+const struct fl_loss fl_losses[] = {
+#include "losses.def"
+    {NULL, FL_ANY},
+};
