@@ -54,8 +54,8 @@ from fastloss import _kernels
 
 __all__ = ["SETTLE", "main"]
 
-# Seconds: of quiet before each timed call, to wait for it at most, that a sample takes at least, up to which a
-# call is made once before, and from which it is slow.
+# Seconds: of quiet before each timed call, to wait for it at most, that a sample takes at least, up to which
+# a call is made once before, and from which it is slow.
 SETTLE = 0.04
 PATIENCE = 0.5
 SAMPLE = 0.002

@@ -11,28 +11,76 @@ from fastloss._settings import (
     share_threads_with_blas,
     show_config,
 )
+from fastloss.binary import (
+    binary_cross_entropy,
+    binary_cross_entropy_with_logits,
+    hinge_loss,
+    multilabel_soft_margin_loss,
+    sigmoid_focal_loss,
+    soft_margin_loss,
+    squared_hinge_loss,
+)
 from fastloss.classification import (
     cross_entropy,
     log_softmax,
     logsumexp,
+    multi_margin_loss,
     nll_loss,
     softmax,
 )
+from fastloss.penalty import elastic_net_penalty, l1_penalty, l2_penalty
 from fastloss.perplexity import Perplexity, perplexity
+from fastloss.regression import (
+    epsilon_insensitive_loss,
+    gamma_nll_loss,
+    gaussian_nll_loss,
+    huber_loss,
+    l1_loss,
+    log_cosh_loss,
+    mean_squared_log_loss,
+    mse_loss,
+    poisson_nll_loss,
+    quantile_loss,
+    smooth_l1_loss,
+    tweedie_nll_loss,
+)
 
 __version__ = "0.1.0"
 
 __all__ = [
     "Perplexity",
+    "binary_cross_entropy",
+    "binary_cross_entropy_with_logits",
     "cross_entropy",
+    "elastic_net_penalty",
+    "epsilon_insensitive_loss",
+    "gamma_nll_loss",
+    "gaussian_nll_loss",
     "get_num_threads",
+    "hinge_loss",
+    "huber_loss",
+    "l1_loss",
+    "l1_penalty",
+    "l2_penalty",
+    "log_cosh_loss",
     "log_softmax",
     "logsumexp",
+    "mean_squared_log_loss",
+    "mse_loss",
+    "multi_margin_loss",
+    "multilabel_soft_margin_loss",
     "nll_loss",
     "num_threads",
     "perplexity",
+    "poisson_nll_loss",
+    "quantile_loss",
     "set_num_threads",
     "share_threads_with_blas",
     "show_config",
+    "sigmoid_focal_loss",
+    "smooth_l1_loss",
+    "soft_margin_loss",
     "softmax",
+    "squared_hinge_loss",
+    "tweedie_nll_loss",
 ]

@@ -166,7 +166,9 @@ def probabilities(target: Array, x: Array, ignore_index: int) -> Array:
     return np.require(target, x.dtype, ["A"])
 
 
-def class_indices(target: Array, shape: tuple[int, ...], ignore_index: int) -> tuple[Array, int | None]:
+def class_indices(
+    target: Array, shape: tuple[int, ...], ignore_index: int | None
+) -> tuple[Array, int | None]:
     """Return class indices as contiguous int64, and the ignored index where there can be one.
 
     No value changes its meaning: a uint64 above the range of int64 stays out of range.
@@ -176,12 +178,12 @@ def class_indices(target: Array, shape: tuple[int, ...], ignore_index: int) -> t
         raise TypeError(f"target must hold integer class indices, got {dtype}")
     if target.shape != shape:
         raise ValueError(f"target must have one class index for each row, shape {shape}; got {target.shape}")
-    ignored = ignore_index if -(2**63) <= ignore_index < 2**63 else None
+    ignored = ignore_index if ignore_index is not None and -(2**63) <= ignore_index < 2**63 else None
     if _kernels.is_index(target):
         return target, ignored
     if dtype.kind == "u" and dtype.itemsize == 8 and (large := target > 2**63 - 1).any():
         beyond = np.where(large, np.uint64(2**63 - 1), target).astype(np.int64)
-        if ignored is None and 0 <= ignore_index < 2**64:
+        if ignored is None and ignore_index is not None and 0 <= ignore_index < 2**64:
             beyond[target == np.uint64(ignore_index)] = -1
             ignored = -1
         return beyond, ignored

@@ -7,6 +7,7 @@ a name, its options and its documentation.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,7 +19,7 @@ from fastloss._types import Array
 __all__ = ["GaussianNLLGradients", "elementwise", "gaussian", "penalty"]
 
 # What a value must be, for the errors; and which is not.
-_DOMAINS = {
+_DOMAINS: dict[int, tuple[str, Callable[[Any], Any]]] = {
     _kernels.UNIT: ("in [0, 1]", lambda x: (x < 0) | (x > 1)),
     _kernels.SIGN: ("-1 or 1", lambda x: (x != 1) & (x != -1) & (x == x)),
     _kernels.NONNEGATIVE: ("at least 0", lambda x: x < 0),
@@ -46,19 +47,14 @@ def _outside(name: str, values: Array, domain: int) -> ValueError:
 
 def _operand(name: str, value: npt.ArrayLike, x: Array) -> tuple[Array | None, float]:
     """Return an array of the shape and type of `x`, or None and the scalar that was given instead."""
-    array = value if _kernels.is_floating(value) else _arguments.as_array(name, value)
-    assert isinstance(array, np.ndarray)
-    if array.shape != x.shape and array.ndim:
-        raise ValueError(f"{name} must be a scalar or have the shape of the input, {x.shape}; got {array.shape}")
-    if array is value and array.dtype == x.dtype:
-        given = array
-    elif array.dtype == x.dtype:
-        given = np.require(array, x.dtype.newbyteorder("="), ["A"])
-    else:
-        given = _arguments.floating(name, array).astype(x.dtype)
-    if given.ndim == 0 and x.ndim:
-        return None, float(given)
-    return given, 0.0
+    array = _arguments.floating(name, value)
+    if array.ndim == 0 and x.ndim:
+        return None, float(array)
+    if array.shape != x.shape:
+        raise ValueError(
+            f"{name} must be a scalar or have the shape of the input, {x.shape}; got {array.shape}"
+        )
+    return array.astype(x.dtype, copy=False), 0.0
 
 
 def _factors(name: str, value: npt.ArrayLike | None, shape: tuple[int, ...], x: Array) -> Array | None:
@@ -68,8 +64,7 @@ def _factors(name: str, value: npt.ArrayLike | None, shape: tuple[int, ...], x: 
     array = _arguments.floating(name, value)
     if array.ndim and array.shape != shape:
         raise ValueError(f"{name} must be a scalar or have shape {shape}, got {array.shape}")
-    if array.dtype not in (np.float32, np.float64):
-        array = array.astype(np.float32)
+    array = array.astype(np.float64 if x.dtype == np.float64 else np.float32, copy=False)
     return array if array.shape == shape else np.broadcast_to(array, shape)
 
 
@@ -186,7 +181,8 @@ def elementwise(
     domain = _kernels.ELEMENTWISE[kernel][1]
     if kernel == "tweedie":
         power = parameters[0]
-        domain = _kernels.STRICTLY_POSITIVE if power >= 2 else _kernels.NONNEGATIVE if power >= 1 else _kernels.ANY
+        if power >= 1:
+            domain = _kernels.STRICTLY_POSITIVE if power >= 2 else _kernels.NONNEGATIVE
     domains = (_kernels.UNIT if kernel == "binary" else _kernels.ANY, domain, _kernels.ANY)
     if not _arguments.flag("check_domain", check_domain):
         domains = (_kernels.ANY,) * 3
@@ -232,9 +228,7 @@ def gaussian(
         raise TypeError(f"out must be a tuple of two buffers (input, var), got {type(out).__name__}")
     others = (target, weight, grad_output, third[1])
     wanted = (True, third[1] is not None)
-    first, second = _buffers(
-        out or (None, None), x, wanted, others, return_grad, accumulate, out is not None
-    )
+    first, second = _buffers(out or (None, None), x, wanted, others, return_grad, accumulate, out is not None)
     is_checked = _arguments.flag("check_domain", check_domain)
     loss = _run(
         "gaussian", "input", x, target, parameters=(eps, constant), third=third, weight=weight,

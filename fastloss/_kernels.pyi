@@ -14,6 +14,14 @@ SOFTMAX: int
 LOG_SOFTMAX: int
 LOGSUMEXP: int
 NLL: int
+MULTI_MARGIN: int
+ELEMENTWISE: dict[str, tuple[int, int]]
+ANY: int
+UNIT: int
+SIGN: int
+NONNEGATIVE: int
+STRICTLY_POSITIVE: int
+ABOVE_MINUS_ONE: int
 
 def blas_callback() -> int: ...
 def use_level(level: int) -> int: ...
@@ -37,6 +45,8 @@ def softmax_family(
     z_loss: float,
     softcap: float,
     temperature: float,
+    margin: float,
+    power: float,
     accumulate: bool,
     row_loss: npt.NDArray[Any] | None,
     threads: int,
@@ -51,4 +61,19 @@ def plain_cross_entropy(
     out: object,
     num_threads: Callable[[], int],
 ) -> Any: ...
+def elementwise(
+    loss: int,
+    wide: bool,
+    arrays: tuple[npt.NDArray[Any] | None, ...],
+    domains: tuple[int, ...],
+    target_value: float,
+    third_value: float,
+    a: float,
+    b: float,
+    grad_scale: float,
+    mean: bool,
+    mean_over_weights: bool,
+    accumulate: bool,
+    threads: int,
+) -> tuple[int, float, float]: ...
 def vecmath(name: str, x: npt.NDArray[Any], out: npt.NDArray[Any]) -> None: ...

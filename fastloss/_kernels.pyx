@@ -29,6 +29,7 @@ cdef extern from "kernels.h" nogil:
         FL_LOG_SOFTMAX
         FL_LOGSUMEXP
         FL_NLL
+        FL_MULTI_MARGIN
         FL_ANY
         FL_UNIT
         FL_SIGN
@@ -57,7 +58,7 @@ cdef extern from "kernels.h" nogil:
         const double *class_weight
         const double *sample_weight
         const double *grad_output
-        double grad_scale, label_smoothing, z_loss, softcap, temperature
+        double grad_scale, label_smoothing, z_loss, softcap, temperature, margin, power
         double *row_loss
 
     struct fl_softmax_row:
@@ -97,6 +98,7 @@ cdef extern from "kernels.h" nogil:
         fl_softmax_kernels softmax_f32, softmax_f64
         fl_element_kernels elements_f32, elements_f64
         double (*nll_rows)(const fl_softmax_job *, ptrdiff_t, ptrdiff_t) noexcept nogil
+        double (*multi_margin_rows)(const fl_softmax_job *, ptrdiff_t, ptrdiff_t) noexcept nogil
         double (*survey)(const fl_softmax_job *, ptrdiff_t, ptrdiff_t, ptrdiff_t *) noexcept nogil
         void (*exp_f32)(const float *, float *, ptrdiff_t) noexcept nogil
         void (*exp_any_f32)(const float *, float *, ptrdiff_t) noexcept nogil
@@ -164,6 +166,7 @@ SOFTMAX = FL_SOFTMAX
 LOG_SOFTMAX = FL_LOG_SOFTMAX
 LOGSUMEXP = FL_LOGSUMEXP
 NLL = FL_NLL
+MULTI_MARGIN = FL_MULTI_MARGIN
 
 # Elements for one piece of work: large enough that handing it out costs nothing beside it and that most rows have
 # their successor in the same piece (which is prefetched). And the fewest pieces a call is cut into, so that the
@@ -353,26 +356,28 @@ cdef double survey_piece(const fl_softmax_job *job, ptrdiff_t piece, ptrdiff_t s
     return kernels.survey(job, piece * step, end if end < job.rows else job.rows, bad + piece)
 
 
-cdef double piece_of_rows(const fl_softmax_job *job, bint nll, ptrdiff_t piece, ptrdiff_t step, char *scratch,
+cdef double piece_of_rows(const fl_softmax_job *job, ptrdiff_t piece, ptrdiff_t step, char *scratch,
                           ptrdiff_t scratch_size) noexcept nogil:
     cdef ptrdiff_t end = (piece + 1) * step
     if end > job.rows:
         end = job.rows
-    if nll:
+    if job.operation == FL_NLL:
         return kernels.nll_rows(job, piece * step, end)
+    if job.operation == FL_MULTI_MARGIN:
+        return kernels.multi_margin_rows(job, piece * step, end)
     return softmax_kernels(job).rows(job, piece * step, end, scratch + threadid() * scratch_size)
 
 
-cdef double run_rows(const fl_softmax_job *job, bint nll, int threads, double *partial, ptrdiff_t pieces,
-                     ptrdiff_t step, char *scratch, ptrdiff_t scratch_size) noexcept nogil:
+cdef double run_rows(const fl_softmax_job *job, int threads, double *partial, ptrdiff_t pieces, ptrdiff_t step,
+                     char *scratch, ptrdiff_t scratch_size) noexcept nogil:
     cdef ptrdiff_t piece
     cdef double total = 0.0
     if threads > 1:
         for piece in prange(pieces, schedule="dynamic", chunksize=1, num_threads=threads):
-            partial[piece] = piece_of_rows(job, nll, piece, step, scratch, scratch_size)
+            partial[piece] = piece_of_rows(job, piece, step, scratch, scratch_size)
     else:
         for piece in range(pieces):
-            partial[piece] = piece_of_rows(job, nll, piece, step, scratch, 0)
+            partial[piece] = piece_of_rows(job, piece, step, scratch, 0)
     for piece in range(pieces):
         total += partial[piece]
     return total
@@ -415,17 +420,18 @@ cdef double run_shared_rows(const fl_softmax_job *job, int threads, char *scratc
     return total
 
 
-cdef double run(const fl_softmax_job *job, bint nll, int threads) except? -1.0 nogil:
+cdef double run(const fl_softmax_job *job, int threads) except? -1.0 nogil:
+    cdef bint has_exponentials = job.operation != FL_NLL and job.operation != FL_MULTI_MARGIN
     cdef ptrdiff_t step = rows_in_piece(job), scratch_size = 0, size
     cdef ptrdiff_t pieces = (job.rows + step - 1) // step
     # Only where a piece is a row anyway: the sum of the losses must not depend on who shared what.
     cdef bint shared = (
-        threads > 1 and not nll and step == 1 and job.rows < 4 * threads and job.classes >= SERIAL
+        threads > 1 and has_exponentials and step == 1 and job.rows < 4 * threads and job.classes >= SERIAL
     )
     cdef char *memory
     cdef char *scratch
     cdef double total
-    if not nll:
+    if has_exponentials:
         scratch_size = up_to_line(softmax_kernels(job).scratch_bytes(job))
     if threads > pieces and not shared:
         threads = <int>pieces
@@ -439,7 +445,7 @@ cdef double run(const fl_softmax_job *job, bint nll, int threads) except? -1.0 n
     if shared:
         total = run_shared_rows(job, threads, scratch, <fl_softmax_row *>(scratch + size))
     else:
-        total = run_rows(job, nll, threads, <double *>(scratch + size), pieces, step, scratch, scratch_size)
+        total = run_rows(job, threads, <double *>(scratch + size), pieces, step, scratch, scratch_size)
     free(memory)
     return total
 
@@ -448,7 +454,6 @@ cdef double execute(fl_softmax_job *job, bint mean, int threads, ptrdiff_t *firs
                     double *denominator) except? -1.0:
     """Survey the targets and, unless one is bad, run; returns the sum of the losses."""
     cdef ptrdiff_t size = job.rows * job.classes
-    cdef bint nll = job.operation == FL_NLL
     cdef double total
     first_bad[0] = -1
     denominator[0] = 0.0
@@ -456,7 +461,7 @@ cdef double execute(fl_softmax_job *job, bint mean, int threads, ptrdiff_t *firs
         return 0.0
     if size < SERIAL or not may_use_threads or not has_openmp:
         threads = 1
-    if nll or job.operation == FL_CROSS_ENTROPY:
+    if job.operation in (FL_CROSS_ENTROPY, FL_NLL, FL_MULTI_MARGIN):
         if size < SMALL:
             denominator[0] = kernels.survey(job, 0, job.rows, first_bad)
         else:
@@ -464,6 +469,8 @@ cdef double execute(fl_softmax_job *job, bint mean, int threads, ptrdiff_t *firs
                 survey(job, threads, first_bad, denominator)
         if first_bad[0] >= 0:
             return 0.0
+        if job.operation == FL_MULTI_MARGIN:
+            denominator[0] = job.rows
         if mean:
             job.grad_scale /= denominator[0]
     # Not in place: the input has brought the lines near already. Not in rows that threads share. And not float16,
@@ -475,17 +482,17 @@ cdef double execute(fl_softmax_job *job, bint mean, int threads, ptrdiff_t *firs
     )
     # Letting go of the interpreter lock pays only where there is work to do without it.
     if size < SMALL:
-        return run(job, nll, 1)
+        return run(job, 1)
     with nogil:
-        total = run(job, nll, threads)
+        total = run(job, threads)
     return total
 
 
 def softmax_family(
     int operation, cnp.ndarray input not None, int axis, output, target, probabilities, ignore_index,
     class_weight, sample_weight, grad_output, double grad_scale, bint mean,
-    double label_smoothing, double z_loss, double softcap, double temperature, bint accumulate, row_loss,
-    int threads,
+    double label_smoothing, double z_loss, double softcap, double temperature, double margin, double power,
+    bint accumulate, row_loss, int threads,
 ):
     """Run one job; returns (first row with a bad target or -1, sum of the losses, the mean's denominator).
 
@@ -519,6 +526,8 @@ def softmax_family(
     job.z_loss = z_loss
     job.softcap = softcap
     job.temperature = temperature
+    job.margin = margin
+    job.power = power
     job.row_loss = <double *>pointer(row_loss)
     total = execute(&job, mean, threads, &first_bad, &denominator)
     return first_bad, total, denominator

@@ -18,7 +18,7 @@ from fastloss._types import Array, CrossEntropyOptions, Reduction, RowOptions, S
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-__all__ = ["cross_entropy", "log_softmax", "logsumexp", "nll_loss", "softmax"]
+__all__ = ["cross_entropy", "log_softmax", "logsumexp", "multi_margin_loss", "nll_loss", "softmax"]
 
 # Defaults as objects, so that whether an option was left out is one comparison.
 _ZERO = 0.0
@@ -43,6 +43,8 @@ def _run(
     z_loss: float = 0.0,
     softcap: float = 0.0,
     temperature: float = 1.0,
+    margin: float = 0.0,
+    power: float = 1.0,
     accumulate: bool = False,
     row_loss: Array | None = None,
     num_threads: int | None = None,
@@ -50,8 +52,8 @@ def _run(
     """Call the kernels with checked arguments, by name."""
     first_bad, total, denominator = _kernels.softmax_family(
         operation, x, axis, output, indices, probabilities, ignored, weight, sample_weight,
-        grad_output, grad_scale, mean, label_smoothing, z_loss, softcap, temperature, accumulate,
-        row_loss, _arguments.threads(num_threads),
+        grad_output, grad_scale, mean, label_smoothing, z_loss, softcap, temperature, margin, power,
+        accumulate, row_loss, _arguments.threads(num_threads),
     )  # fmt: skip
     return first_bad, total, denominator
 
@@ -63,7 +65,7 @@ def _row_loss(
     target: npt.ArrayLike,
     *,
     weight: npt.ArrayLike | None,
-    ignore_index: int,
+    ignore_index: int | None,
     sample_weight: npt.ArrayLike | None,
     reduction: str,
     return_grad: bool,
@@ -75,11 +77,13 @@ def _row_loss(
 ) -> Any:
     """Check what the losses over rows of classes share, run, and reduce."""
     _arguments.reduction(reduction)
-    ignore_index = _arguments.index("ignore_index", ignore_index)
+    if ignore_index is not None:
+        ignore_index = _arguments.index("ignore_index", ignore_index)
     rows, classes = _arguments.rows_and_classes(x, axis)
     given = _arguments.as_array("target", target)
     indices = probabilities = ignored = None
     if operation == _kernels.CROSS_ENTROPY and _arguments.is_probabilities(given):
+        assert ignore_index is not None
         probabilities = _arguments.probabilities(given, x, ignore_index)
     else:
         indices, ignored = _arguments.class_indices(given, rows, ignore_index)
@@ -457,6 +461,95 @@ def nll_loss(
         out=out,
         accumulate=accumulate,
         num_threads=num_threads,
+    )
+
+
+def multi_margin_loss(
+    scores: npt.ArrayLike,
+    target: npt.ArrayLike,
+    *,
+    p: int = 1,
+    margin: float = 1.0,
+    weight: npt.ArrayLike | None = None,
+    reduction: Reduction = "mean",
+    return_grad: bool = False,
+    grad_output: npt.ArrayLike | None = None,
+    out: Array | None = None,
+    accumulate: bool = False,
+    num_threads: int | None = None,
+) -> Any:
+    r"""Multi-class margin loss: every other class should score a margin less than the target.
+
+    .. math:: \frac{w_y}{C} \sum_{j \neq y} \max(0,\, m - x_y + x_j)^p
+
+    for a row `x` with class `y` among `C`, class weights `w` and margin `m`. Where a term is exactly 0
+    its gradient is 0. Choose it for scores that need not be probabilities: once the margin is reached,
+    nothing is gained by more.
+
+    Parameters
+    ----------
+    scores : array_like, shape (..., C)
+        A score for each class; types and strides as in `cross_entropy`.
+    target : array_like of int, shape (...)
+        A class index for each row.
+    p : {1, 2}, default 1
+        The power of a violation.
+    margin : float, default 1.0
+        The difference that is asked for.
+    weight : array_like, shape (C,), optional
+        A weight for each class.
+    reduction : {"mean", "sum", "none"}, default "mean"
+        ``"mean"`` divides by the number of rows.
+    return_grad, grad_output, out, accumulate, num_threads
+        As in `cross_entropy`.
+
+    Returns
+    -------
+    loss : float, or ndarray of shape (...)
+        As in `cross_entropy`.
+    grad : ndarray, shape of `scores`
+        Only with `return_grad`.
+
+    Raises
+    ------
+    TypeError, ValueError, IndexError
+        As `cross_entropy`.
+
+    See Also
+    --------
+    hinge_loss : two classes.
+
+    References
+    ----------
+    ``torch.nn.functional.multi_margin_loss``.
+
+    Examples
+    --------
+    >>> import numpy as np, fastloss
+    >>> scores = np.array([[0.1, 0.2, 0.8]])
+    >>> round(fastloss.multi_margin_loss(scores, [2]), 4)
+    0.2333
+    """
+    x = _arguments.floating("scores", scores)
+    power = _arguments.number("p", p)
+    if power not in (1.0, 2.0):
+        raise ValueError(f"p must be 1 or 2, got {p!r}")
+    return _row_loss(
+        _kernels.MULTI_MARGIN,
+        x,
+        _arguments.class_axis(-1, x, "scores"),
+        target,
+        weight=weight,
+        ignore_index=None,
+        sample_weight=None,
+        reduction=reduction,
+        return_grad=return_grad,
+        grad_output=grad_output,
+        out=out,
+        accumulate=accumulate,
+        num_threads=num_threads,
+        margin=_arguments.number("margin", margin),
+        power=power,
     )
 
 

@@ -16,31 +16,32 @@
 #define EXPM1(x) FL_(fl_expm1_nonpositive)(x)
 #define LOG(x) FL_(fl_log)(x)
 #define LOG1P(x) FL_(fl_log1p)(x)
+#define LOG1P_UNIT(x) FL_(fl_log1p_unit)(x)
 #define HALF ((REAL)0.5)
 #define LN2 ((REAL)0.69314718055994530942)
 
-static inline REAL FL_(fl_absolute)(REAL x) { return sizeof(REAL) == sizeof(float) ? (REAL)fabsf((float)x) : (REAL)fabs((double)x); }
-static inline REAL FL_(fl_sign)(REAL x) { return x > 0 ? (REAL)1 : (x < 0 ? (REAL)-1 : (REAL)0); }
+FL_INLINE REAL FL_(fl_absolute)(REAL x) { return sizeof(REAL) == sizeof(float) ? (REAL)fabsf((float)x) : (REAL)fabs((double)x); }
+FL_INLINE REAL FL_(fl_sign)(REAL x) { return x > 0 ? (REAL)1 : (x < 0 ? (REAL)-1 : (REAL)0); }
 /* max(x, 0) and max(x, bound), NaN where x is. */
-static inline REAL FL_(fl_positive)(REAL x) { return x < 0 ? (REAL)0 : x; }
-static inline REAL FL_(fl_at_least)(REAL x, REAL bound) { return x < bound ? bound : x; }
+FL_INLINE REAL FL_(fl_positive)(REAL x) { return x < 0 ? (REAL)0 : x; }
+FL_INLINE REAL FL_(fl_at_least)(REAL x, REAL bound) { return x < bound ? bound : x; }
 
 /* A product with 0 * inf = 0: a term that nothing weighs is not there. NaN stays NaN. */
-static inline REAL FL_(fl_times)(REAL factor, REAL term)
+FL_INLINE REAL FL_(fl_times)(REAL factor, REAL term)
 {
     const REAL product = factor * term;
     return factor == 0 && term == term ? (REAL)0 : product;
 }
 
 /* a / b with 0 / 0 = 0. */
-static inline REAL FL_(fl_quotient)(REAL a, REAL b)
+FL_INLINE REAL FL_(fl_quotient)(REAL a, REAL b)
 {
     const REAL quotient = a / b;
     return a == 0 && b == 0 ? (REAL)0 : quotient;
 }
 
 /* log t! by Stirling's formula, 0 up to 1, as torch. */
-static inline REAL FL_(fl_stirling)(REAL t)
+FL_INLINE REAL FL_(fl_stirling)(REAL t)
 {
     const REAL l = FL_(fl_log)(t);
     const REAL value = t * l - t + HALF * (l + (REAL)1.8378770664093454836);
@@ -284,5 +285,6 @@ static double FL_(sum_of_elements)(const struct fl_element_job *job, const struc
 #undef EXPM1
 #undef LOG
 #undef LOG1P
+#undef LOG1P_UNIT
 #undef HALF
 #undef LN2

@@ -9,7 +9,7 @@
 #include <stdint.h>
 
 enum { FL_FLOAT32, FL_FLOAT64, FL_FLOAT16, FL_BFLOAT16 };
-enum { FL_CROSS_ENTROPY, FL_SOFTMAX, FL_LOG_SOFTMAX, FL_LOGSUMEXP, FL_NLL };
+enum { FL_CROSS_ENTROPY, FL_SOFTMAX, FL_LOG_SOFTMAX, FL_LOGSUMEXP, FL_NLL, FL_MULTI_MARGIN };
 
 /* Rows are summed in blocks of this many elements, whoever computes them: so a row gives the same bits whether
  * one thread or all of them work on it. Also what fits the first-level cache beside its exponentials. */
@@ -53,6 +53,7 @@ struct fl_softmax_job {
     const double *class_weight, *sample_weight, *grad_output;
     double grad_scale;                                    /* scalar grad_output over the mean's denominator */
     double label_smoothing, z_loss, softcap, temperature; /* softcap 0: none */
+    double margin, power;                                 /* of FL_MULTI_MARGIN */
     double *row_loss;                                     /* or log-sum-exp; may be NULL */
 };
 
@@ -118,6 +119,7 @@ struct fl_kernels {
     struct fl_softmax_kernels softmax_f32, softmax_f64;
     struct fl_element_kernels elements_f32, elements_f64;
     double (*nll_rows)(const struct fl_softmax_job *, ptrdiff_t begin, ptrdiff_t end);
+    double (*multi_margin_rows)(const struct fl_softmax_job *, ptrdiff_t begin, ptrdiff_t end);
     /* What the rows begin .. end - 1 add to a mean's denominator; *first_bad is the first row whose target is no
      * class, or -1. */
     double (*survey)(const struct fl_softmax_job *, ptrdiff_t begin, ptrdiff_t end, ptrdiff_t *first_bad);

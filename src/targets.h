@@ -1,4 +1,5 @@
-/* What needs the class targets and no exponentials: the survey of the targets, and negative log-likelihood. */
+/* What needs the class targets and no exponentials: the survey of the targets, negative log-likelihood, and the
+ * multi-class margin loss. */
 
 /* w_y s of a row; y < 0 where the target is not a class. */
 static double row_weight(const struct fl_softmax_job *job, ptrdiff_t row, ptrdiff_t y)
@@ -76,6 +77,62 @@ static double nll_rows(const struct fl_softmax_job *job, ptrdiff_t begin, ptrdif
             if (!ignored)
                 nll_store(job, out + target * job->output.class_stride, -weight * upstream * job->grad_scale);
         }
+        total += loss;
+        if (job->row_loss) job->row_loss[row] = loss;
+    }
+    return total;
+}
+
+/* The multi-class margin loss compares every class with the target, h_j = m - x_y + x_j:
+ *
+ *   loss = w_y / C sum_{j != y} max(0, h_j)^p,   dloss/dx_j = w_y / C p h_j^(p - 1) (h_j > 0),
+ *   dloss/dx_y = minus the sum of the others
+ *
+ * in double from any type; p is 1 or 2. A row with a NaN is NaN throughout. One block of a row: values max(0, h)^p and
+ * slopes, 0 at the target. */
+static void multi_margin_block(const struct fl_softmax_job *job, const char *row, ptrdiff_t first, ptrdiff_t n,
+                               ptrdiff_t y, double at_target, double *value, double *slope)
+{
+    const double margin = job->margin;
+    const int squared = job->power == 2.0;
+    fl_load_f64(row + first * job->input.class_stride, job->input.class_stride, job->input.dtype, value, n);
+#pragma omp simd
+    for (ptrdiff_t i = 0; i < n; i++) {
+        const double h = fl_positive_f64(margin - at_target + value[i]);
+        slope[i] = h > 0.0 ? (squared ? 2.0 * h : 1.0) : 0.0;
+        value[i] = squared ? h * h : h;
+    }
+    if (y >= first && y < first + n) value[y - first] = slope[y - first] = 0.0;
+}
+
+static double multi_margin_rows(const struct fl_softmax_job *job, ptrdiff_t begin, ptrdiff_t end)
+{
+    const struct fl_array *in = &job->input, *out = &job->output;
+    double value[FL_BLOCK], slope[FL_BLOCK], total = 0.0;
+    for (ptrdiff_t row = begin; row < end; row++) {
+        const ptrdiff_t y = (ptrdiff_t)job->target[row];
+        const char *p = fl_row_address(in, row);
+        const double at_target = fl_load_scalar_f64(p + y * in->class_stride, in->dtype);
+        const double weight = row_weight(job, row, y) / (double)job->classes;
+        const double upstream = job->grad_output ? job->grad_output[row] * job->grad_scale : job->grad_scale;
+        double loss = 0.0, pull = 0.0, rate;
+        for (ptrdiff_t first = 0; first < job->classes; first += FL_BLOCK) {
+            const ptrdiff_t n = job->classes - first < FL_BLOCK ? job->classes - first : FL_BLOCK;
+            multi_margin_block(job, p, first, n, y, at_target, value, slope);
+            loss += sum_of_values_f64(value, n);
+            pull += sum_of_values_f64(slope, n);
+        }
+        rate = loss == loss ? fl_times_f64(weight, upstream) : (double)NAN;
+        for (ptrdiff_t first = 0; out->data && first < job->classes; first += FL_BLOCK) {
+            const ptrdiff_t n = job->classes - first < FL_BLOCK ? job->classes - first : FL_BLOCK;
+            char *destination = fl_row_address(out, row) + first * out->class_stride;
+            multi_margin_block(job, p, first, n, y, at_target, value, slope);
+            if (y >= first && y < first + n) slope[y - first] = -pull;
+            if (job->accumulate) fl_load_f64(destination, out->class_stride, out->dtype, value, n);
+            for (ptrdiff_t i = 0; i < n; i++) slope[i] = rate * slope[i] + (job->accumulate ? value[i] : 0.0);
+            fl_store_f64(slope, destination, out->class_stride, out->dtype, n);
+        }
+        loss = fl_times_f64(weight, loss);
         total += loss;
         if (job->row_loss) job->row_loss[row] = loss;
     }

@@ -1,0 +1,260 @@
+"""Penalties: the size of parameters as a loss.
+
+Added to the loss of a model they keep its parameters small; with ``accumulate`` their gradient goes into
+the buffer that already holds the model's.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy.typing as npt
+
+from fastloss import _arguments
+from fastloss._elementwise import penalty
+from fastloss._types import Array, Reduction
+
+__all__ = ["elastic_net_penalty", "l1_penalty", "l2_penalty"]
+
+
+def l1_penalty(
+    params: npt.ArrayLike,
+    strength: float,
+    *,
+    reduction: Reduction = "sum",
+    return_grad: bool = False,
+    grad_output: npt.ArrayLike | None = None,
+    out: Array | None = None,
+    accumulate: bool = False,
+    num_threads: int | None = None,
+) -> Any:
+    r"""Sum of the absolute values of parameters, times a strength.
+
+    .. math:: \lambda \sum_i |w_i|
+
+    For sparse models: it draws every parameter towards 0 equally hard, so that those of little use get
+    there. At the kink, :math:`w_i = 0`, the gradient is 0.
+
+    Parameters
+    ----------
+    params : array_like
+        Parameters of any shape; float16, bfloat16 (of ml_dtypes), float32 or float64. Lists and integers
+        become float64.
+    strength : float
+        The factor :math:`\lambda`; at least 0. At 0 even an infinite parameter costs nothing.
+    reduction : {"sum", "mean", "none"}, default "sum"
+        ``"mean"`` divides by the number of parameters. The penalties alone have ``"sum"`` as default.
+    return_grad : bool, default False
+        Also return the gradient with respect to `params`, computed in the same pass.
+    grad_output : scalar, or array_like of the loss's shape, optional
+        The upstream gradient: multiplies the gradient, not the loss. Needs `return_grad`.
+    out : ndarray, shape and dtype of `params`, optional
+        Where the gradient is written; may be `params` itself (in place). Needs `return_grad`.
+    accumulate : bool, default False
+        Add the gradient to `out`.
+    num_threads : int, optional
+        For this call; the package setting otherwise. Results do not depend on it.
+
+    Returns
+    -------
+    loss : float, or ndarray of the shape of `params`
+        A Python float for ``"sum"`` and ``"mean"``; for ``"none"`` an array of the dtype of `params`,
+        float32 for half types. Of no parameters the sum is 0 and the mean NaN. A NaN in `params` is NaN
+        in the unreduced loss and the gradient, at that element alone.
+    grad : ndarray, shape and dtype of `params`
+        Only with `return_grad`; `out` where it was given.
+
+    Raises
+    ------
+    TypeError
+        If an argument is of a type that cannot be used.
+    ValueError
+        If a shape or an option is wrong, or `out` overlaps an input without being `params`. Nothing has
+        been written to `out` then.
+
+    See Also
+    --------
+    l2_penalty : shrinks, without making sparse.
+    elastic_net_penalty : both in one pass.
+
+    References
+    ----------
+    Tibshirani, "Regression shrinkage and selection via the lasso", 1996. The penalty of
+    ``sklearn.linear_model.SGDRegressor`` with ``penalty="l1"``; ``keras.regularizers.L1``.
+
+    Examples
+    --------
+    >>> import numpy as np, fastloss
+    >>> params = np.array([3.0, 0.0, -1.0])
+    >>> loss, grad = fastloss.l1_penalty(params, 0.5, return_grad=True)
+    >>> loss
+    2.0
+    >>> grad
+    array([ 0.5,  0. , -0.5])
+
+    Added to a gradient that is there already:
+
+    >>> loss, grad = fastloss.l1_penalty(params, 0.25, return_grad=True, out=grad, accumulate=True)
+    >>> grad
+    array([ 0.75,  0.  , -0.75])
+    """
+    return penalty(
+        "elastic_net",
+        params,
+        (_arguments.number("strength", strength, low=0.0), 0.0),
+        reduction=reduction,
+        return_grad=return_grad,
+        grad_output=grad_output,
+        out=out,
+        accumulate=accumulate,
+        num_threads=num_threads,
+    )
+
+
+def l2_penalty(
+    params: npt.ArrayLike,
+    strength: float,
+    *,
+    reduction: Reduction = "sum",
+    return_grad: bool = False,
+    grad_output: npt.ArrayLike | None = None,
+    out: Array | None = None,
+    accumulate: bool = False,
+    num_threads: int | None = None,
+) -> Any:
+    r"""Half the sum of the squares of parameters, times a strength.
+
+    .. math:: \frac{\lambda}{2} \sum_i w_i^2
+
+    The usual penalty (ridge, weight decay): it draws every parameter towards 0 in proportion to its size.
+    With the half the gradient is :math:`\lambda w`.
+
+    Parameters
+    ----------
+    params : array_like
+        Parameters of any shape; types as in `l1_penalty`.
+    strength : float
+        The factor :math:`\lambda`; at least 0. At 0 even an infinite parameter costs nothing.
+    reduction : {"sum", "mean", "none"}, default "sum"
+        ``"mean"`` divides by the number of parameters.
+    return_grad, grad_output, out, accumulate, num_threads
+        As in `l1_penalty`.
+
+    Returns
+    -------
+    loss : float, or ndarray of the shape of `params`
+        As in `l1_penalty`.
+    grad : ndarray, shape and dtype of `params`
+        Only with `return_grad`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `l1_penalty`.
+
+    See Also
+    --------
+    l1_penalty : makes sparse.
+    elastic_net_penalty : both in one pass.
+
+    References
+    ----------
+    The penalty of ``sklearn.linear_model.SGDRegressor`` with ``penalty="l2"``;
+    ``keras.regularizers.L2``, which has no half.
+
+    Examples
+    --------
+    >>> import numpy as np, fastloss
+    >>> loss, grad = fastloss.l2_penalty(np.array([3.0, 0.0, -1.0]), 0.5, return_grad=True)
+    >>> loss
+    2.5
+    >>> grad
+    array([ 1.5,  0. , -0.5])
+    """
+    return penalty(
+        "elastic_net",
+        params,
+        (0.0, _arguments.number("strength", strength, low=0.0)),
+        reduction=reduction,
+        return_grad=return_grad,
+        grad_output=grad_output,
+        out=out,
+        accumulate=accumulate,
+        num_threads=num_threads,
+    )
+
+
+def elastic_net_penalty(
+    params: npt.ArrayLike,
+    l1: float,
+    l2: float,
+    *,
+    reduction: Reduction = "sum",
+    return_grad: bool = False,
+    grad_output: npt.ArrayLike | None = None,
+    out: Array | None = None,
+    accumulate: bool = False,
+    num_threads: int | None = None,
+) -> Any:
+    r"""Sum of the absolute values and half the sum of the squares, each with its own strength.
+
+    .. math:: \lambda_1 \sum_i |w_i| + \frac{\lambda_2}{2} \sum_i w_i^2
+
+    For sparse models whose inputs are correlated, where `l1_penalty` alone would keep one of a group at
+    random. At the kink, :math:`w_i = 0`, the gradient is 0.
+
+    Parameters
+    ----------
+    params : array_like
+        Parameters of any shape; types as in `l1_penalty`.
+    l1, l2 : float
+        The strengths :math:`\lambda_1` of the absolute values and :math:`\lambda_2` of the squares; at
+        least 0. A part whose strength is 0 costs nothing, even where a parameter is infinite.
+    reduction : {"sum", "mean", "none"}, default "sum"
+        ``"mean"`` divides by the number of parameters.
+    return_grad, grad_output, out, accumulate, num_threads
+        As in `l1_penalty`.
+
+    Returns
+    -------
+    loss : float, or ndarray of the shape of `params`
+        As in `l1_penalty`.
+    grad : ndarray, shape and dtype of `params`
+        Only with `return_grad`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `l1_penalty`.
+
+    See Also
+    --------
+    l1_penalty, l2_penalty : one of the two.
+
+    References
+    ----------
+    Zou and Hastie, "Regularization and variable selection via the elastic net", 2005.
+    ``sklearn.linear_model.ElasticNet``, where ``l1 = alpha * l1_ratio`` and
+    ``l2 = alpha * (1 - l1_ratio)``; ``keras.regularizers.L1L2``, which has no half.
+
+    Examples
+    --------
+    >>> import numpy as np, fastloss
+    >>> params = np.array([3.0, 0.0, -1.0])
+    >>> loss, grad = fastloss.elastic_net_penalty(params, 0.5, 1.0, return_grad=True)
+    >>> loss
+    7.0
+    >>> grad
+    array([ 3.5,  0. , -1.5])
+    """
+    return penalty(
+        "elastic_net",
+        params,
+        (_arguments.number("l1", l1, low=0.0), _arguments.number("l2", l2, low=0.0)),
+        reduction=reduction,
+        return_grad=return_grad,
+        grad_output=grad_output,
+        out=out,
+        accumulate=accumulate,
+        num_threads=num_threads,
+    )
