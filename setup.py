@@ -25,6 +25,8 @@ UNIX_FLAGS = [
     "-fno-trapping-math",
     "-ffp-contract=off",
     "-fopenmp-simd",
+    # Selections that depend on each other stay selections: loops over branches are not vectorised.
+    "-fno-thread-jumps",
 ]
 UNIX_FLAGS += ["-Wall", "-Wextra", "-fvisibility=hidden"]
 MSVC_FLAGS = ["/O2", "/fp:precise"]

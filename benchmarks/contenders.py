@@ -26,7 +26,7 @@ from benchmarks.cases import LIMIT, OURS
 from benchmarks.problem import Problem
 from fastloss import _kernels
 
-__all__ = ["Contender", "UnavailableError", "build", "is_installed"]
+__all__ = ["Contender", "UnavailableError", "build", "is_installed", "shared"]
 
 Array = npt.NDArray[Any]
 
@@ -89,7 +89,7 @@ def _team(threads: int) -> Team:
     return Team(threads)
 
 
-def _shared(threads: int, function: Callable[..., Any], *arrays: Array) -> Callable[[], list[Any]]:
+def shared(threads: int, function: Callable[..., Any], *arrays: Array) -> Callable[[], list[Any]]:
     """The function over equal parts of the arrays, each in a thread of its own."""
     # Half types as integers: NumPy moves them in the same way, and faster than a type it does not know.
     flat = [array.reshape(-1) for array in arrays]
@@ -107,7 +107,7 @@ def _memcpy(problem: Problem, name: str) -> Contender:
     logits, out = problem.logits, problem.out
     return Contender(
         name,
-        _shared(problem.threads, np.copyto, out, logits),
+        shared(problem.threads, np.copyto, out, logits),
         lambda _: _require_equal(problem.sampled(out), problem.sampled(logits)),
     )
 
@@ -117,7 +117,7 @@ def _scale(problem: Problem, name: str) -> Contender:
     one = np.float32(1.0)
     return Contender(
         name,
-        _shared(problem.threads, lambda part: np.multiply(part, one, out=part), work),
+        shared(problem.threads, lambda part: np.multiply(part, one, out=part), work),
         lambda _: _require_equal(problem.sampled(work), problem.sampled(logits)),
         before=partial(np.copyto, work, logits),
     )
@@ -128,7 +128,7 @@ def _read(problem: Problem, name: str) -> Contender:
     logits = problem.logits
     return Contender(
         name,
-        _shared(problem.threads, np.maximum.reduce, logits),
+        shared(problem.threads, np.maximum.reduce, logits),
         lambda result: _require_equal(max(result), logits.max()),
     )
 
@@ -138,7 +138,7 @@ def _add(problem: Problem, name: str) -> Contender:
     sample = problem.sampled(logits) + problem.sampled(target)
     return Contender(
         name,
-        _shared(problem.threads, np.add, logits, target, out),
+        shared(problem.threads, np.add, logits, target, out),
         lambda _: _require_equal(problem.sampled(out), sample),
     )
 

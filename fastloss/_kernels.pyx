@@ -105,6 +105,7 @@ cdef extern from "kernels.h" nogil:
         void (*expm1_f32)(const float *, float *, ptrdiff_t) noexcept nogil
         void (*log_f32)(const float *, float *, ptrdiff_t) noexcept nogil
         void (*log1p_f32)(const float *, float *, ptrdiff_t) noexcept nogil
+        void (*log1p_unit_f32)(const float *, float *, ptrdiff_t) noexcept nogil
         void (*exp_any_f64)(const double *, double *, ptrdiff_t) noexcept nogil
         void (*log_f64)(const double *, double *, ptrdiff_t) noexcept nogil
         void (*log1p_any_f64)(const double *, double *, ptrdiff_t) noexcept nogil
@@ -796,6 +797,8 @@ def vecmath(str name, cnp.ndarray x not None, cnp.ndarray out not None):
         kernels.log_f32(<const float *>source, <float *>result, n)
     elif name == "log1p_f32":
         kernels.log1p_f32(<const float *>source, <float *>result, n)
+    elif name == "log1p_unit_f32":
+        kernels.log1p_unit_f32(<const float *>source, <float *>result, n)
     elif name == "exp_any_f64":
         kernels.exp_any_f64(<const double *>source, <double *>result, n)
     elif name == "log_f64":

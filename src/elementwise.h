@@ -1,4 +1,5 @@
-/* The one loop that every line of losses.def is poured into, and what surrounds it: reading, weighing, summing, writing.
+/* The one loop that every line of losses.def is poured into, and what surrounds it: reading, weighing, summing,
+ * writing.
  *
  * Included twice by kernels.inc, as softmax.h. Elements are worked on in blocks of FL_BLOCK, in the order of the
  * indices, whatever the strides: a block that does not lie in memory as it is needed is gathered into a buffer, never
@@ -20,7 +21,10 @@
 #define HALF ((REAL)0.5)
 #define LN2 ((REAL)0.69314718055994530942)
 
-FL_INLINE REAL FL_(fl_absolute)(REAL x) { return sizeof(REAL) == sizeof(float) ? (REAL)fabsf((float)x) : (REAL)fabs((double)x); }
+FL_INLINE REAL FL_(fl_absolute)(REAL x)
+{
+    return sizeof(REAL) == sizeof(float) ? (REAL)fabsf((float)x) : (REAL)fabs((double)x);
+}
 FL_INLINE REAL FL_(fl_sign)(REAL x) { return x > 0 ? (REAL)1 : (x < 0 ? (REAL)-1 : (REAL)0); }
 /* max(x, 0) and max(x, bound), NaN where x is. */
 FL_INLINE REAL FL_(fl_positive)(REAL x) { return x < 0 ? (REAL)0 : x; }
@@ -56,7 +60,8 @@ struct FL_(block) {
     ptrdiff_t n;
 };
 
-/* The loop; `writes` says which of value, first and second are wanted, and the compiler drops what makes the others. */
+/* The loop; `writes` says which of value, first and second are wanted, and the compiler drops what makes the others.
+ */
 #define FL_EACH(terms, result, derivative, derivative_of_that, writes)                                               \
     _Pragma("omp simd") for (ptrdiff_t i = 0; i < n; i++)                                                            \
     {                                                                                                                \
@@ -181,8 +186,7 @@ static REAL *FL_(room_for)(const struct fl_element_job *job, const struct fl_arr
                            REAL *buffer)
 {
     if (array->data == NULL) return NULL;
-    if (FL_(lies_ready)(array) && !job->accumulate && !job->stream)
-        return (REAL *)(void *)array->data + first;
+    if (FL_(lies_ready)(array) && !job->accumulate && !job->stream) return (REAL *)(void *)array->data + first;
     return buffer;
 }
 

@@ -87,8 +87,8 @@ struct fl_softmax_kernels {
 enum { FL_ANY, FL_UNIT, FL_SIGN, FL_NONNEGATIVE, FL_STRICTLY_POSITIVE, FL_ABOVE_MINUS_ONE };
 
 /* One call of an elementwise loss. Arrays without data are absent: a target or a third array is then the same number
- * everywhere. All are seen as rows of `inner` elements (their classes), with as many dimensions of rows as each needs;
- * an array without gaps has none. */
+ * everywhere. All are seen as rows of `inner` elements (their classes), with as many dimensions of rows as each
+ * needs; an array without gaps has none. */
 struct fl_element_job {
     int loss; /* a line of losses.def */
     int accumulate, stream;
@@ -129,6 +129,7 @@ struct fl_kernels {
     void (*expm1_f32)(const float *x, float *out, ptrdiff_t n);
     void (*log_f32)(const float *x, float *out, ptrdiff_t n);
     void (*log1p_f32)(const float *x, float *out, ptrdiff_t n);
+    void (*log1p_unit_f32)(const float *x, float *out, ptrdiff_t n);
     void (*exp_any_f64)(const double *x, double *out, ptrdiff_t n);
     void (*log_f64)(const double *x, double *out, ptrdiff_t n);
     void (*log1p_any_f64)(const double *x, double *out, ptrdiff_t n);

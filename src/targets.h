@@ -88,8 +88,8 @@ static double nll_rows(const struct fl_softmax_job *job, ptrdiff_t begin, ptrdif
  *   loss = w_y / C sum_{j != y} max(0, h_j)^p,   dloss/dx_j = w_y / C p h_j^(p - 1) (h_j > 0),
  *   dloss/dx_y = minus the sum of the others
  *
- * in double from any type; p is 1 or 2. A row with a NaN is NaN throughout. One block of a row: values max(0, h)^p and
- * slopes, 0 at the target. */
+ * in double from any type; p is 1 or 2. A row with a NaN is NaN throughout. One block of a row: values max(0, h)^p
+ * and slopes, 0 at the target. */
 static void multi_margin_block(const struct fl_softmax_job *job, const char *row, ptrdiff_t first, ptrdiff_t n,
                                ptrdiff_t y, double at_target, double *value, double *slope)
 {

@@ -239,6 +239,56 @@ def test_vector_and_tail_give_the_same_bits(name):
             assert_array_equal(apply(name, x[start:stop]), whole[start:stop])
 
 
+# Those of the elementwise losses: name, the function, a range, and the largest error in units in the last place.
+GENERAL = [
+    ("exp_any_f32", np.exp, (-87.3, 88.7), 1.6),
+    ("exp_any_f32", np.exp, (-87.32, -86.0), 1.6),
+    ("expm1_f32", np.expm1, (-87.3, 0.0), 2.5),
+    ("expm1_f32", np.expm1, (-1e-3, 0.0), 2.5),
+    ("log_f32", np.log, (1e-6, 4.0), 1.5),
+    ("log_f32", np.log, (0.7, 1.5), 1.5),
+    ("log_f32", np.log, (1.0, 3e38), 1.5),
+    ("log_f32", np.log, (1e-45, 1e-37), 1.5),
+    ("log1p_f32", np.log1p, (-0.999, 4.0), 2.5),
+    ("log1p_f32", np.log1p, (-1e-3, 1e-3), 2.0),
+    ("log1p_f32", np.log1p, (1.0, 3e38), 2.0),
+    ("log1p_unit_f32", np.log1p, (0.0, 1.0), 2.0),
+    ("log1p_unit_f32", np.log1p, (0.0, 1e-3), 2.0),
+    ("exp_any_f64", np.exp, (-708.38, 709.7), 2.0),
+    ("exp_any_f64", np.exp, (-708.38, -707.0), 2.0),
+    ("log_f64", np.log, (1e-6, 4.0), 1.5),
+    ("log_f64", np.log, (1.0, 1e308), 1.5),
+    ("log_f64", np.log, (5e-324, 1e-307), 1.5),
+    ("log1p_any_f64", np.log1p, (-0.999, 4.0), 2.2),
+    ("log1p_any_f64", np.log1p, (-1e-3, 1e-3), 2.0),
+]
+
+
+@pytest.mark.skipif(np.finfo(np.longdouble).nmant < 63, reason="needs an 80-bit long double")
+@pytest.mark.parametrize(("name", "function", "interval", "bound"), GENERAL)
+def test_functions_of_any_argument(name, function, interval, bound):
+    kind = np.float32 if name.endswith("f32") else np.float64
+    x = np.random.default_rng(6).uniform(*interval, 1_000_000).astype(kind)
+    expected = function(x.astype(np.longdouble))
+    unit = np.spacing(np.abs(expected.astype(kind))).astype(np.longdouble)
+    error = np.abs(apply(name, x) - expected) / unit - 0.002
+    assert error.max() <= bound, (x[error.argmax()], error.max())
+
+
+@pytest.mark.parametrize("kind", ["f32", "f64"])
+def test_special_values_of_functions_of_any_argument(kind):
+    inf, nan = math.inf, math.nan
+    log1p = "log1p_f32" if kind == "f32" else "log1p_any_f64"
+    x = [0.0, 1.0, inf, -inf, nan, 1000.0, -1000.0, -0.0]
+    assert_array_equal(
+        apply(f"exp_any_{kind}", x), [1.0, apply(f"exp_any_{kind}", [1.0])[0], inf, 0, nan, inf, 0, 1]
+    )
+    assert_array_equal(
+        apply(f"log_{kind}", [0.0, -0.0, 1.0, inf, -1.0, -inf, nan]), [-inf, -inf, 0, inf, nan, nan, nan]
+    )
+    assert_array_equal(apply(log1p, [0.0, -1.0, inf, -2.0, nan]), [0, -inf, inf, nan, nan])
+
+
 def test_unknown_name():
     with pytest.raises(ValueError, match="sinh_f64"):
         apply("sinh_f64", np.zeros(3))
