@@ -163,6 +163,7 @@ def elementwise(
     weight: npt.ArrayLike | None = None,
     mean_over_weights: bool = True,
     check_domain: bool = False,
+    inputs: tuple[Any, ...] = (),
     reduction: str,
     return_grad: Any,
     return_hessian: Any = False,
@@ -171,7 +172,10 @@ def elementwise(
     accumulate: Any,
     num_threads: int | None,
 ) -> Any:
-    """Check, run and reduce a loss whose gradient is that of its first argument."""
+    """Check, run and reduce a loss whose gradient is that of its first argument.
+
+    `inputs` are further arrays from which `out` must be apart.
+    """
     _arguments.reduction(reduction)
     return_hessian = _arguments.flag("return_hessian", return_hessian)
     x = _arguments.floating(name, values)
@@ -186,7 +190,7 @@ def elementwise(
     domains = (_kernels.UNIT if kernel == "binary" else _kernels.ANY, domain, _kernels.ANY)
     if not _arguments.flag("check_domain", check_domain):
         domains = (_kernels.ANY,) * 3
-    others = (target, weight, grad_output, third[1])
+    others = (target, weight, grad_output, third[1], *inputs)
     (first,) = _buffers((out,), x, (True,), others, return_grad, accumulate, out is not None)
     if return_hessian and first is None:
         raise ValueError("return_hessian needs return_grad=True")

@@ -692,7 +692,7 @@ cdef ptrdiff_t describe_together(fl_array **out, tuple arrays) noexcept:
 
 cdef double element_piece(const fl_element_job *job, const fl_element_kernels *table, const fl_array *array,
                           int domain, ptrdiff_t piece) noexcept nogil:
-    """One piece: of the loss, or (with an array) of a sum, or (with a domain) 1 where something lies outside of it."""
+    """One piece: of the loss, or (with an array) of a sum, or (with a domain) 1 where something is outside of it."""
     cdef ptrdiff_t begin = piece * ELEMENTS
     cdef ptrdiff_t end = begin + ELEMENTS if begin + ELEMENTS < job.size else job.size
     if domain != FL_ANY:

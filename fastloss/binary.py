@@ -151,12 +151,13 @@ def binary_cross_entropy_with_logits(
     True
     """
     x = _arguments.floating("logits", logits)
+    smoothing = _arguments.number("label_smoothing", label_smoothing, low=0.0, high=1.0)
     return elementwise(
         "binary_logits",
         "logits",
         x,
         target,
-        parameters=(_arguments.number("label_smoothing", label_smoothing, low=0.0, high=1.0),),
+        parameters=(1.0 - smoothing, 0.5 * smoothing),
         weight=weight,
         extra=None if pos_weight is None else _positive_weight(pos_weight, x),
         extra_name="pos_weight",
@@ -690,6 +691,7 @@ def multilabel_soft_margin_loss(
     """
     x = _arguments.floating("logits", logits)
     rows, classes = _arguments.rows_and_classes(x, _arguments.class_axis(-1, x, "logits"))
+    given = (weight, grad_output)
     if weight is not None:
         weight = np.broadcast_to(_arguments.class_weight(weight, classes), x.shape)
     # The mean over rows of means over classes is the mean over elements. The other two are sums over
@@ -705,9 +707,10 @@ def multilabel_soft_margin_loss(
         "logits",
         x,
         target,
-        parameters=(0.0,),
+        parameters=(1.0, 0.0),
         weight=weight,
         check_domain=check_domain,
+        inputs=given,
         mean_over_weights=False,
         reduction=reduction,
         return_grad=return_grad,

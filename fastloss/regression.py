@@ -572,7 +572,7 @@ def quantile_loss(
         "input",
         input,
         target,
-        parameters=(checked,),
+        parameters=(checked, 1.0 - checked),
         weight=weight,
         reduction=reduction,
         return_grad=return_grad,

@@ -12,6 +12,7 @@
 #define AT_LEAST(x, bound) FL_(fl_at_least)((x), (bound))
 #define TIMES(factor, term) FL_(fl_times)((factor), (term))
 #define QUOTIENT(a, b) FL_(fl_quotient)((a), (b))
+#define LESS(e, product) FL_(fl_less)((e), (product))
 #define STIRLING(t) FL_(fl_stirling)(t)
 #define EXP(x) FL_(fl_exp)(x)
 #define EXPM1(x) FL_(fl_expm1_nonpositive)(x)
@@ -42,6 +43,13 @@ FL_INLINE REAL FL_(fl_quotient)(REAL a, REAL b)
 {
     const REAL quotient = a / b;
     return a == 0 && b == 0 ? (REAL)0 : quotient;
+}
+
+/* e - product, where an exponential that has overflowed outweighs a product that has. */
+FL_INLINE REAL FL_(fl_less)(REAL e, REAL product)
+{
+    const REAL difference = e - product;
+    return e == (REAL)INFINITY && product == (REAL)INFINITY ? e : difference;
 }
 
 /* log t! by Stirling's formula, 0 up to 1, as torch. */
@@ -166,12 +174,23 @@ static void FL_(weigh)(const REAL *weight, REAL *values, ptrdiff_t n)
     for (ptrdiff_t i = 0; i < n; i++) values[i] = FL_(fl_times)(weight[i], values[i]);
 }
 
+/* Without weight there is no derivative, whatever it is; but the NaN of a loss stays. */
+static void FL_(weigh_derivative)(const REAL *weight, const REAL *value, REAL *values, ptrdiff_t n)
+{
+#pragma omp simd
+    for (ptrdiff_t i = 0; i < n; i++) {
+        const REAL product = weight[i] * values[i];
+        values[i] = weight[i] == 0 ? (value[i] == value[i] ? (REAL)0 : value[i]) : product;
+    }
+}
+
 /* Weight and upstream gradient of a block of derivatives, and what is there already; then out. */
 static void FL_(finish_derivative)(const struct fl_element_job *job, const struct fl_array *array, ptrdiff_t first,
-                                   ptrdiff_t n, const REAL *weight, const REAL *upstream, REAL *values)
+                                   ptrdiff_t n, const REAL *weight, const REAL *upstream, const REAL *value,
+                                   REAL *values)
 {
     REAL buffer[FL_BLOCK];
-    if (weight) FL_(weigh)(weight, values, n);
+    if (weight) FL_(weigh_derivative)(weight, value, values, n);
     if (upstream) FL_(weigh)(upstream, values, n);
     if (job->accumulate) {
         const REAL *before = FL_(elements_in)(job, array, first, n, buffer);
@@ -217,8 +236,8 @@ static double FL_(elements)(const struct fl_element_job *job, ptrdiff_t begin, p
         if (job->weight.data) weight = FL_(elements_in)(job, &job->weight, i, n, w);
         if (job->upstream.data) upstream = FL_(elements_in)(job, &job->upstream, i, n, g);
         if (weight) FL_(weigh)(weight, value, n);
-        if (job->first.data) FL_(finish_derivative)(job, &job->first, i, n, weight, upstream, block.first);
-        if (job->second.data) FL_(finish_derivative)(job, &job->second, i, n, weight, upstream, block.second);
+        if (job->first.data) FL_(finish_derivative)(job, &job->first, i, n, weight, upstream, value, block.first);
+        if (job->second.data) FL_(finish_derivative)(job, &job->second, i, n, weight, upstream, value, block.second);
         if (job->losses.data) FL_(elements_out)(job, &job->losses, i, n, value);
         total += FL_(sum_of_values)(value, n);
     }
@@ -284,6 +303,7 @@ static double FL_(sum_of_elements)(const struct fl_element_job *job, const struc
 #undef AT_LEAST
 #undef TIMES
 #undef QUOTIENT
+#undef LESS
 #undef STIRLING
 #undef EXP
 #undef EXPM1

@@ -239,7 +239,7 @@ def test_vector_and_tail_give_the_same_bits(name):
             assert_array_equal(apply(name, x[start:stop]), whole[start:stop])
 
 
-# Those of the elementwise losses: name, the function, a range, and the largest error in units in the last place.
+# Those of the elementwise losses: name, function, range, largest error in units in the last place.
 GENERAL = [
     ("exp_any_f32", np.exp, (-87.3, 88.7), 1.6),
     ("exp_any_f32", np.exp, (-87.32, -86.0), 1.6),
