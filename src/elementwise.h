@@ -35,21 +35,21 @@ FL_INLINE REAL FL_(fl_at_least)(REAL x, REAL bound) { return x < bound ? bound :
 FL_INLINE REAL FL_(fl_times)(REAL factor, REAL term)
 {
     const REAL product = factor * term;
-    return factor == 0 && term == term ? (REAL)0 : product;
+    return FL_(fl_select)((factor == 0) & (term == term), (REAL)0, product);
 }
 
 /* a / b with 0 / 0 = 0. */
 FL_INLINE REAL FL_(fl_quotient)(REAL a, REAL b)
 {
     const REAL quotient = a / b;
-    return a == 0 && b == 0 ? (REAL)0 : quotient;
+    return FL_(fl_select)((a == 0) & (b == 0), (REAL)0, quotient);
 }
 
 /* e - product, where an exponential that has overflowed outweighs a product that has. */
 FL_INLINE REAL FL_(fl_less)(REAL e, REAL product)
 {
     const REAL difference = e - product;
-    return e == (REAL)INFINITY && product == (REAL)INFINITY ? e : difference;
+    return FL_(fl_select)((e == (REAL)INFINITY) & (product == (REAL)INFINITY), e, difference);
 }
 
 /* log t! by Stirling's formula, 0 up to 1, as torch. */
