@@ -77,8 +77,6 @@ def _row_loss(
 ) -> Any:
     """Check what the losses over rows of classes share, run, and reduce."""
     _arguments.reduction(reduction)
-    if ignore_index is not None:
-        ignore_index = _arguments.index("ignore_index", ignore_index)
     rows, classes = _arguments.rows_and_classes(x, axis)
     given = _arguments.as_array("target", target)
     indices = probabilities = ignored = None
@@ -317,7 +315,7 @@ def cross_entropy(
         _arguments.class_axis(axis, x, "logits"),
         target,
         weight=weight,
-        ignore_index=ignore_index,
+        ignore_index=_arguments.index("ignore_index", ignore_index),
         sample_weight=sample_weight,
         reduction=reduction,
         return_grad=return_grad,
@@ -453,7 +451,7 @@ def nll_loss(
         _arguments.class_axis(axis, x, "log_probs"),
         target,
         weight=weight,
-        ignore_index=ignore_index,
+        ignore_index=_arguments.index("ignore_index", ignore_index),
         sample_weight=sample_weight,
         reduction=reduction,
         return_grad=return_grad,
