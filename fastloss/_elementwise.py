@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastloss import _arguments, _kernels
+from fastloss._settings import get_num_threads
 from fastloss._types import Array
 
 __all__ = ["GaussianNLLGradients", "elementwise", "gaussian", "penalty"]
@@ -26,6 +27,7 @@ _DOMAINS: dict[int, tuple[str, Callable[[Any], Any]]] = {
     _kernels.STRICTLY_POSITIVE: ("greater than 0", lambda x: x <= 0),
     _kernels.ABOVE_MINUS_ONE: ("greater than -1", lambda x: x <= -1),
 }
+_ANYTHING = (_kernels.ANY,) * 3
 # Computed in double from any type: an exponential magnifies what a product before it has rounded.
 _WIDE = {"tweedie", "focal"}
 
@@ -43,6 +45,20 @@ def _outside(name: str, values: Array, domain: int) -> ValueError:
     position = np.unravel_index(int(np.argmax(is_bad(values.astype(np.float64)))), values.shape)
     where = f"{name}[{', '.join(str(i) for i in position)}]" if values.ndim else name
     return ValueError(f"{where} is {values[position]}: expected a value {expected}")
+
+
+def _domains(kernel: str, target: int, parameters: tuple[float, ...]) -> tuple[int, int, int]:
+    """What input, target and third array may be."""
+    if kernel == "binary":
+        return _kernels.UNIT, target, _kernels.ANY
+    if kernel == "tweedie" and parameters[0] >= 1:
+        target = _kernels.STRICTLY_POSITIVE if parameters[0] >= 2 else _kernels.NONNEGATIVE
+    return _kernels.ANY, target, _kernels.ANY
+
+
+def _two(parameters: tuple[float, ...]) -> tuple[float, float]:
+    """The parameters a and b of a line of losses.def, 0 where it has fewer."""
+    return (*parameters, 0.0, 0.0)[:2]  # type: ignore[return-value]
 
 
 def _operand(name: str, value: npt.ArrayLike, x: Array) -> tuple[Array | None, float]:
@@ -134,7 +150,7 @@ def _run(
     if reduction == "none":
         losses = np.empty(x.shape, np.float64 if x.dtype == np.float64 else np.float32)
     wide = x.dtype == np.float64 or kernel in _WIDE
-    a, b = (*parameters, 0.0, 0.0)[:2]
+    a, b = _two(parameters)
     arrays = (x, t, extra, weights, _factors("grad_output", upstream, x.shape, x), first, second, losses)
     bad, total, denominator = _kernels.elementwise(
         line, wide, arrays, domains, target_value, extra_value, a, b, scale, reduction == "mean",
@@ -176,20 +192,28 @@ def elementwise(
 
     `inputs` are further arrays from which `out` must be apart.
     """
+    line, domain = _kernels.ELEMENTWISE[kernel]
+    domains = _domains(kernel, domain, parameters)
+    if not _arguments.flag("check_domain", check_domain):
+        domains = _ANYTHING
+    a, b = _two(parameters)
+    if (
+        weight is extra is grad_output is num_threads is None
+        and accumulate is return_hessian is False
+        and not inputs
+    ):
+        plain = _kernels.plain_elementwise(
+            line, kernel in _WIDE, domains[0], domains[1], a, b, values, target, reduction, return_grad, out,
+            get_num_threads,
+        )  # fmt: skip
+        if plain is not None:
+            return plain
     _arguments.reduction(reduction)
     return_hessian = _arguments.flag("return_hessian", return_hessian)
     x = _arguments.floating(name, values)
     third: tuple[str, Array | None, float] = (extra_name, None, 1.0)
     if extra is not None:
         third = (extra_name, *_operand(extra_name, extra, x))
-    domain = _kernels.ELEMENTWISE[kernel][1]
-    if kernel == "tweedie":
-        power = parameters[0]
-        if power >= 1:
-            domain = _kernels.STRICTLY_POSITIVE if power >= 2 else _kernels.NONNEGATIVE
-    domains = (_kernels.UNIT if kernel == "binary" else _kernels.ANY, domain, _kernels.ANY)
-    if not _arguments.flag("check_domain", check_domain):
-        domains = (_kernels.ANY,) * 3
     others = (target, weight, grad_output, third[1], *inputs)
     (first,) = _buffers((out,), x, (True,), others, return_grad, accumulate, out is not None)
     if return_hessian and first is None:

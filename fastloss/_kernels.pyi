@@ -76,4 +76,18 @@ def elementwise(
     accumulate: bool,
     threads: int,
 ) -> tuple[int, float, float]: ...
+def plain_elementwise(
+    loss: int,
+    wide: bool,
+    input_domain: int,
+    target_domain: int,
+    a: float,
+    b: float,
+    values: object,
+    target: object,
+    reduction: object,
+    return_grad: object,
+    out: object,
+    num_threads: Callable[[], int],
+) -> Any: ...
 def vecmath(name: str, x: npt.NDArray[Any], out: npt.NDArray[Any]) -> None: ...

@@ -541,6 +541,29 @@ cdef bint are_apart(cnp.ndarray a, cnp.ndarray b) noexcept:
     return start_a + cnp.PyArray_NBYTES(a) <= start_b or start_b + cnp.PyArray_NBYTES(b) <= start_a
 
 
+cdef object plain_gradient(cnp.ndarray x, cnp.ndarray target, return_grad, out):
+    """Where the gradient of a plain call goes, False for nowhere; None where the rules on arguments must decide.
+
+    `x` and `target` (None: there is no such array) are contiguous.
+    """
+    cdef int ndim = cnp.PyArray_NDIM(x)
+    if return_grad is False and out is None:
+        return False
+    if return_grad is not True:
+        return None
+    if out is None:
+        return cnp.PyArray_EMPTY(ndim, cnp.PyArray_DIMS(x), cnp.PyArray_TYPE(x), 0)
+    if not (
+        is_floating(out) and cnp.PyArray_ISCARRAY(<cnp.ndarray>out)
+        and cnp.PyArray_TYPE(<cnp.ndarray>out) == cnp.PyArray_TYPE(x)
+        and cnp.PyArray_NDIM(<cnp.ndarray>out) == ndim
+        and cnp.PyArray_CompareLists(cnp.PyArray_DIMS(x), cnp.PyArray_DIMS(<cnp.ndarray>out), ndim)
+        and (out is x or are_apart(x, out)) and (target is None or are_apart(target, out))
+    ):
+        return None
+    return out
+
+
 def plain_cross_entropy(logits, target, axis, ignore_index, reduction, return_grad, out, num_threads):
     """Cross-entropy of a plain call, or None: for a call that needs the rules on arguments, or breaks them.
 
@@ -567,21 +590,12 @@ def plain_cross_entropy(logits, target, axis, ignore_index, reduction, return_gr
         or not -2**62 < ignore_index < 2**62
     ):
         return None
-    clear(&job.output)
-    if return_grad is True:
-        if out is None:
-            out = cnp.PyArray_EMPTY(ndim, cnp.PyArray_DIMS(x), cnp.PyArray_TYPE(x), 0)
-        elif not (
-            is_floating(out) and cnp.PyArray_ISCARRAY(<cnp.ndarray>out)
-            and cnp.PyArray_TYPE(<cnp.ndarray>out) == cnp.PyArray_TYPE(x)
-            and cnp.PyArray_NDIM(<cnp.ndarray>out) == ndim
-            and cnp.PyArray_CompareLists(cnp.PyArray_DIMS(x), cnp.PyArray_DIMS(<cnp.ndarray>out), ndim)
-            and (out is logits or are_apart(x, out)) and are_apart(y, out)
-        ):
-            return None
-        describe(&job.output, out, ndim - 1)
-    elif return_grad is not False or out is not None:
+    out = plain_gradient(x, y, return_grad, out)
+    if out is None:
         return None
+    clear(&job.output)
+    if out is not False:
+        describe(&job.output, out, ndim - 1)
     job.operation = FL_CROSS_ENTROPY
     job.accumulate = False
     job.classes = cnp.PyArray_DIMS(x)[ndim - 1]
@@ -603,7 +617,7 @@ def plain_cross_entropy(logits, target, axis, ignore_index, reduction, return_gr
     loss = total
     if mean:
         loss = total / denominator if denominator else NAN
-    return (loss, out) if return_grad is True else loss
+    return loss if out is False else (loss, out)
 
 
 # The elementwise losses by name: (line of losses.def, domain of the target).
@@ -726,6 +740,50 @@ cdef double over_elements(const fl_element_job *job, const fl_element_kernels *t
     return total
 
 
+cdef double execute_elements(fl_element_job *job, bint wide, int *domains, bint mean, bint mean_over_weights,
+                             int threads, int *bad, double *denominator) except? -1.0:
+    """Run a job whose arrays are described; returns the sum of its losses.
+
+    `domains` are those of input, target and third; `bad` becomes the first of them that is left (nothing has been
+    written then), or -1. The job's scale becomes that of the derivatives.
+    """
+    cdef const fl_element_kernels *table = &kernels.elements_f64 if wide else &kernels.elements_f32
+    cdef fl_array *checked[3]
+    cdef double total
+    cdef int k
+    checked[:] = [&job.input, &job.target, &job.third]
+    bad[0] = -1
+    denominator[0] = job.size
+    if job.size < SERIAL or not may_use_threads or not has_openmp:
+        threads = 1
+    for k in range(3):
+        if domains[k] == FL_ANY or checked[k].data == NULL:
+            continue
+        if job.size < SMALL:
+            total = over_elements(job, table, checked[k], domains[k], 1)
+        else:
+            with nogil:
+                total = over_elements(job, table, checked[k], domains[k], threads)
+        if total:
+            bad[0] = k
+            return 0.0
+    if job.weight.data != NULL and mean and mean_over_weights:
+        with nogil:
+            denominator[0] = over_elements(job, table, &job.weight, FL_ANY, threads)
+    if mean:
+        # Without weight there is no gradient, whatever the mean is.
+        job.scale = job.scale / denominator[0] if denominator[0] else 0.0
+    job.stream = (
+        job.first.data != NULL and job.first.data != job.input.data and not job.accumulate
+        and job.size * job.first.itemsize >= STREAM
+    )
+    if job.size < SMALL:
+        return over_elements(job, table, NULL, FL_ANY, 1)
+    with nogil:
+        total = over_elements(job, table, NULL, FL_ANY, threads)
+    return total
+
+
 def elementwise(
     int loss, bint wide, tuple arrays, tuple domains, double target_value, double third_value,
     double a, double b, double grad_scale, bint mean, bint mean_over_weights, bint accumulate, int threads,
@@ -738,15 +796,13 @@ def elementwise(
     """
     cdef fl_element_job job
     cdef fl_array *out[ARRAYS]
-    cdef const fl_element_kernels *table = &kernels.elements_f64 if wide else &kernels.elements_f32
+    cdef int allowed[3]
+    cdef int bad
     cdef double total, denominator
-    cdef int domain, k
-    cdef cnp.ndarray x = arrays[0]
     out[:] = [&job.input, &job.target, &job.third, &job.weight, &job.upstream, &job.first, &job.second, &job.losses]
     job.loss = loss
     job.accumulate = accumulate
-    job.size = cnp.PyArray_SIZE(x)
-    denominator = job.size
+    job.size = cnp.PyArray_SIZE(<cnp.ndarray>arrays[0])
     if job.size == 0:
         return -1, 0.0, 0.0
     job.inner = describe_together(out, arrays)
@@ -754,32 +810,80 @@ def elementwise(
     job.third_value = third_value
     job.parameter[0] = a
     job.parameter[1] = b
-    if job.size < SERIAL or not may_use_threads or not has_openmp:
-        threads = 1
-    for k in range(3):
-        domain = domains[k]
-        if domain != FL_ANY and out[k].data != NULL:
-            with nogil:
-                total = over_elements(&job, table, out[k], domain, threads)
-            if total:
-                return k, 0.0, 0.0
-    if job.weight.data != NULL and mean and mean_over_weights:
-        with nogil:
-            denominator = over_elements(&job, table, &job.weight, FL_ANY, threads)
     job.scale = grad_scale
-    if mean:
-        # Without weight there is no gradient, whatever the mean is.
-        job.scale = grad_scale / denominator if denominator else 0.0
-    job.stream = (
-        job.first.data != NULL and job.first.data != job.input.data and not accumulate
-        and job.size * job.first.itemsize >= STREAM
-    )
-    if job.size < SMALL:
-        total = over_elements(&job, table, NULL, FL_ANY, 1)
+    allowed[:] = [domains[0], domains[1], domains[2]]
+    total = execute_elements(&job, wide, allowed, mean, mean_over_weights, threads, &bad, &denominator)
+    return bad, total, denominator
+
+
+cdef void describe_straight(fl_array *out, cnp.ndarray array) noexcept:
+    """An array without gaps as one row."""
+    out.data = <char *>cnp.PyArray_DATA(array)
+    out.dtype = type_code(array)
+    out.itemsize = out.class_stride = cnp.PyArray_ITEMSIZE(array)
+    out.ndim = 0
+
+
+def plain_elementwise(
+    int loss, bint wide, int input_domain, int target_domain, double a, double b, values, target,
+    reduction, return_grad, out, num_threads,
+):
+    """An elementwise loss of a plain call, or None: for a call that needs the rules on arguments, or breaks them.
+
+    As `plain_cross_entropy`: contiguous arrays of one type and shape (or a number as target), and no further option.
+    """
+    cdef fl_element_job job
+    cdef int allowed[3]
+    cdef int bad, ndim, threads = 1
+    cdef double total, denominator
+    cdef cnp.ndarray x, y = None
+    cdef bint mean = reduction == "mean"
+    if not is_floating(values) or not (mean or reduction == "sum"):
+        return None
+    x = values
+    ndim = cnp.PyArray_NDIM(x)
+    job.size = cnp.PyArray_SIZE(x)
+    if ndim == 0 or job.size == 0 or not cnp.PyArray_IS_C_CONTIGUOUS(x):
+        return None
+    job.target.data = NULL
+    job.target_value = 0.0
+    if type(target) is float and target_domain == FL_ANY:
+        job.target_value = target
+    elif is_floating(target):
+        y = target
+        if (
+            cnp.PyArray_TYPE(y) != cnp.PyArray_TYPE(x) or not cnp.PyArray_IS_C_CONTIGUOUS(y)
+            or cnp.PyArray_NDIM(y) != ndim
+            or not cnp.PyArray_CompareLists(cnp.PyArray_DIMS(x), cnp.PyArray_DIMS(y), ndim)
+        ):
+            return None
+        describe_straight(&job.target, y)
     else:
-        with nogil:
-            total = over_elements(&job, table, NULL, FL_ANY, threads)
-    return -1, total, denominator
+        return None
+    out = plain_gradient(x, y, return_grad, out)
+    if out is None:
+        return None
+    job.first.data = NULL
+    if out is not False:
+        describe_straight(&job.first, out)
+    job.loss = loss
+    job.accumulate = False
+    job.inner = job.size
+    describe_straight(&job.input, x)
+    job.third.data = job.weight.data = job.upstream.data = job.second.data = job.losses.data = NULL
+    job.third_value = job.scale = 1.0
+    job.parameter[0] = a
+    job.parameter[1] = b
+    if job.size >= SERIAL:
+        threads = num_threads()
+    allowed[:] = [input_domain, target_domain, FL_ANY]
+    total = execute_elements(&job, wide or job.input.dtype == FL_FLOAT64, allowed, mean, False, threads, &bad,
+                             &denominator)
+    if bad >= 0:
+        return None
+    if mean:
+        total /= denominator
+    return total if out is False else (total, out)
 
 
 def vecmath(str name, cnp.ndarray x not None, cnp.ndarray out not None):
