@@ -1,6 +1,8 @@
 """What fastloss costs, beside the memory limit and every peer that is installed.
 
-``cases`` is the table of rows, ``problem`` their arrays and right answers, ``contenders`` what is timed.
-``pytest benchmarks`` times every contender by itself; ``python -m benchmarks.compare`` times them in turn, in
-one process, and holds the ratios against their targets: its figures are the ones to quote.
+``cases`` is the table of rows, ``problem`` their arrays and right answers, ``contenders`` what is timed;
+those of the elementwise losses are in ``elementwise_cases`` and ``elementwise_contenders``. ``pytest
+benchmarks`` times every contender by itself; ``python -m benchmarks.compare`` and ``python -m
+benchmarks.elementwise`` time them in turn, in one process, and hold the ratios against their targets: their
+figures are the ones to quote. ``runner`` is how they do it.
 """

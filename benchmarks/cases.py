@@ -5,7 +5,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-__all__ = ["BEST_PEER", "CASES", "LIMIT", "OURS", "PEERS", "Case", "Target"]
+__all__ = [
+    "BEST_PEER",
+    "CASES",
+    "JAX",
+    "LIMIT",
+    "NUMPY",
+    "OURS",
+    "PEERS",
+    "SKLEARN",
+    "TORCH",
+    "Case",
+    "Target",
+    "at_least",
+    "at_most",
+]
 
 LIMIT = "limit"
 OURS = "fastloss"

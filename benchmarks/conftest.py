@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from benchmarks.compare import SETTLE
+from benchmarks.runner import SETTLE
 
 
 @pytest.fixture(scope="session")

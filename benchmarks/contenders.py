@@ -12,7 +12,7 @@ import os
 import queue
 import threading
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
@@ -26,13 +26,25 @@ from benchmarks.cases import LIMIT, OURS
 from benchmarks.problem import Problem
 from fastloss import _kernels
 
-__all__ = ["Contender", "UnavailableError", "build", "is_installed", "shared"]
+__all__ = [
+    "OUR_TOLERANCE",
+    "PEER_TOLERANCE",
+    "Contender",
+    "UnavailableError",
+    "build",
+    "imported",
+    "is_installed",
+    "require_equal",
+    "shared",
+    "torch_compiled",
+    "torch_tensor",
+]
 
 Array = npt.NDArray[Any]
 
 # The largest error allowed, by type: of ours (a rounding of the result), and of those that sum in float32.
-OUR_TOLERANCE = {"float32": 1e-6, "bfloat16": 2.0**-8}
-PEER_TOLERANCE = {"float32": 1e-3, "bfloat16": 2e-2}
+OUR_TOLERANCE = {"float64": 1e-13, "float32": 1e-6, "float16": 2.0**-11, "bfloat16": 2.0**-8}
+PEER_TOLERANCE = {"float64": 1e-10, "float32": 1e-3, "float16": 5e-3, "bfloat16": 2e-2}
 # Elements under which scikit-learn is called with one thread.
 SERIAL = 4096
 # Width of the layer whose product makes the logits in the row "after-matmul".
@@ -93,12 +105,12 @@ def shared(threads: int, function: Callable[..., Any], *arrays: Array) -> Callab
     """The function over equal parts of the arrays, each in a thread of its own."""
     # Half types as integers: NumPy moves them in the same way, and faster than a type it does not know.
     flat = [array.reshape(-1) for array in arrays]
-    flat = [array if array.dtype == np.float32 else array.view(np.uint16) for array in flat]
+    flat = [array.view(np.uint16) if array.itemsize == 2 else array for array in flat]
     pieces = zip(*(np.array_split(array, threads) for array in flat), strict=True)
     return partial(_team(threads).run, [partial(function, *piece) for piece in pieces])
 
 
-def _require_equal(got: object, expected: object) -> None:
+def require_equal(got: object, expected: object) -> None:
     if not np.array_equal(got, expected):  # type: ignore[arg-type]
         raise AssertionError("the memory limit did not do its work")
 
@@ -108,7 +120,7 @@ def _memcpy(problem: Problem, name: str) -> Contender:
     return Contender(
         name,
         shared(problem.threads, np.copyto, out, logits),
-        lambda _: _require_equal(problem.sampled(out), problem.sampled(logits)),
+        lambda _: require_equal(problem.sampled(out), problem.sampled(logits)),
     )
 
 
@@ -118,7 +130,7 @@ def _scale(problem: Problem, name: str) -> Contender:
     return Contender(
         name,
         shared(problem.threads, lambda part: np.multiply(part, one, out=part), work),
-        lambda _: _require_equal(problem.sampled(work), problem.sampled(logits)),
+        lambda _: require_equal(problem.sampled(work), problem.sampled(logits)),
         before=partial(np.copyto, work, logits),
     )
 
@@ -129,7 +141,7 @@ def _read(problem: Problem, name: str) -> Contender:
     return Contender(
         name,
         shared(problem.threads, np.maximum.reduce, logits),
-        lambda result: _require_equal(max(result), logits.max()),
+        lambda result: require_equal(max(result), logits.max()),
     )
 
 
@@ -139,7 +151,7 @@ def _add(problem: Problem, name: str) -> Contender:
     return Contender(
         name,
         shared(problem.threads, np.add, logits, target, out),
-        lambda _: _require_equal(problem.sampled(out), sample),
+        lambda _: require_equal(problem.sampled(out), sample),
     )
 
 
@@ -250,7 +262,7 @@ def _instruction_set(problem: Problem, name: str) -> Contender:
 # --- the peers ---
 
 
-def _import(name: str) -> Any:
+def imported(name: str) -> Any:
     """A peer's module; what it warns of at import is not our concern."""
     os.environ.setdefault("JAX_PLATFORMS", "cpu")
     try:
@@ -336,42 +348,47 @@ def _numpy(problem: Problem, name: str) -> Contender:
     return Contender(name, call, lambda result: problem.check(*result, tolerance), before)
 
 
-def _torch_tensor(torch: Any, array: Array) -> Any:
+def torch_tensor(torch: Any, array: Array) -> Any:
     """The same memory as a tensor. PyTorch takes bfloat16 from NumPy only as integers."""
-    if array.dtype in (np.float32, np.int64):
-        return torch.from_numpy(array)
-    return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)
+    if array.dtype.name == "bfloat16":
+        return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)
+    return torch.from_numpy(array)
+
+
+def torch_compiled(torch: Any, function: Callable[..., Any]) -> Any:
+    """The function compiled for the shapes of this row alone, whatever was compiled before."""
+    imported("torch._dynamo").reset()
+    return torch.compile(function, dynamic=False)
 
 
 def _torch_values(problem: Problem, torch: Any, name: str) -> Contender:
     function = getattr(torch, problem.case.function)
     options = {}
     if problem.case.function != "logsumexp":
-        options["out"] = _torch_tensor(torch, problem.out)
+        options["out"] = torch_tensor(torch, problem.out)
     return Contender(
         name,
-        partial(function, _torch_tensor(torch, problem.logits), -1, **options),
+        partial(function, torch_tensor(torch, problem.logits), -1, **options),
         lambda values: problem.check(None, values.numpy(), PEER_TOLERANCE["float32"]),
     )
 
 
 def _torch(problem: Problem, name: str, compiled: bool = False) -> Contender:
     """Forward and backward to a leaf whose gradient starts as None; or the forward alone."""
-    torch = _import("torch")
+    torch = imported("torch")
     case = problem.case
     torch.set_num_threads(problem.threads)
     if case.mode == "in place":
         raise UnavailableError("PyTorch cannot")
     if case.mode == "values":
         return _torch_values(problem, torch, name)
-    leaf = _torch_tensor(torch, problem.logits)
+    leaf = torch_tensor(torch, problem.logits)
     if case.axis not in (1, leaf.ndim - 1, -1):
         raise UnavailableError("PyTorch's class dimension is the second")
-    target = _torch_tensor(torch, problem.target)
+    target = torch_tensor(torch, problem.target)
     function = torch.nn.functional.cross_entropy
     if compiled:
-        _import("torch._dynamo").reset()
-        function = torch.compile(function, dynamic=False)
+        function = torch_compiled(torch, function)
     if case.label_smoothing:
         function = partial(function, label_smoothing=case.label_smoothing)
     leaf = leaf.detach().requires_grad_(case.mode == "gradient")
@@ -419,7 +436,7 @@ def _jax_loss(jax: Any, problem: Problem) -> Callable[..., Any]:
 
 def _jax(problem: Problem, name: str) -> Contender:
     """One compiled function, the loss and its gradient together; waits for the result."""
-    jax = _import("jax")
+    jax = imported("jax")
     case = problem.case
     if case.mode == "in place":
         raise UnavailableError("JAX has no arrays to write to")
@@ -455,7 +472,7 @@ def _sklearn(problem: Problem, name: str) -> Contender:
     if case.mode not in ("gradient", "loss") or case.axis != -1 or logits.dtype != np.float32:
         raise UnavailableError("scikit-learn has no counterpart")
     try:
-        multinomial = _import("sklearn._loss.loss").HalfMultinomialLoss(n_classes=problem.classes)
+        multinomial = imported("sklearn._loss.loss").HalfMultinomialLoss(n_classes=problem.classes)
         function = multinomial.loss if case.mode == "loss" else multinomial.loss_gradient
     except AttributeError as error:
         raise UnavailableError(f"scikit-learn has moved its loss: {error}") from error
@@ -503,8 +520,10 @@ def is_installed(name: str) -> bool:
     return name not in _PACKAGES or importlib.util.find_spec(_PACKAGES[name]) is not None
 
 
-def build(name: str, problem: Problem) -> Contender:
+def build(
+    name: str, problem: Any, builders: Mapping[str, Callable[[Any, str], Contender]] = BUILDERS
+) -> Contender:
     """The contender of that name for a row, ready to run; `UnavailableError` says why there is none."""
     if not is_installed(name):
         raise UnavailableError("not installed")
-    return BUILDERS[name](problem, name)
+    return builders[name](problem, name)

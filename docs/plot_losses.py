@@ -1,0 +1,208 @@
+"""Draw the pictures of which-loss.md: each loss and its gradient, computed by the library itself.
+
+    python docs/plot_losses.py [--out FOLDER]
+
+Every picture is a row of PICTURES: the loss on the left, its gradient on the right, a line for each choice
+of arguments. Where a gradient jumps, a dot shows what the library returns at the jump itself. Drawn again,
+a picture has the same bytes. Needs matplotlib.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+import fastloss
+
+Floats = npt.NDArray[np.float64]
+Arguments = dict[str, Any]
+
+STEP = 0.01  # between the points of a line; what is to be seen as a jump must lie on one
+# Colours that differ for the colour-blind too (Okabe and Ito), and dashes.
+STYLES = (("#0072B2", "-"), ("#D55E00", "--"), ("#009E73", "-."), ("#CC79A7", ":"))
+SETTINGS: Arguments = {
+    "svg.hashsalt": "fastloss",  # names in the file that do not change
+    "svg.fonttype": "none",  # text as text: half the bytes of outlines
+    "font.sans-serif": ["DejaVu Sans"],
+    "font.size": 9,
+    "axes.grid": True,
+    "grid.color": "#E0E0E0",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+}
+
+
+def of_elements(loss: str, x: Floats, arguments: Arguments) -> tuple[Floats, Floats]:
+    """Return value and gradient of a loss that takes x element by element."""
+    value, grad = getattr(fastloss, loss)(x, **arguments, reduction="none", return_grad=True)
+    return value, getattr(grad, "input", grad)
+
+
+def of_variances(loss: str, x: Floats, arguments: Arguments) -> tuple[Floats, Floats]:
+    """Return value and gradient of a loss that takes x as the variance of a prediction of 0."""
+    options = {"input": np.zeros_like(x), "var": x, **arguments}
+    value, grads = getattr(fastloss, loss)(**options, reduction="none", return_grad=True)
+    return value, grads.var
+
+
+def of_rows(loss: str, x: Floats, arguments: Arguments) -> tuple[Floats, Floats]:
+    """Return value and gradient of a loss of rows of three classes: x for the first, 0 for the others."""
+    rows = np.zeros((x.size, 3))
+    rows[:, 0] = x
+    target = np.asarray(arguments["target"])
+    options = {**arguments, "target": np.broadcast_to(target, x.shape + target.shape)}
+    value, grad = getattr(fastloss, loss)(rows, **options, reduction="none", return_grad=True)
+    return value, grad[:, 0]
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A loss over a range of one of its arguments."""
+
+    loss: str
+    over: str
+    limits: tuple[float, float]
+    fixed: Arguments = field(default_factory=dict)  # the arguments of all lines
+    lines: tuple[Arguments, ...] = ({},)  # those of each
+    of: Callable[[str, Floats, Arguments], tuple[Floats, Floats]] = of_elements
+    suffix: str = ""
+
+    @property
+    def file(self) -> str:
+        """The name of the file."""
+        return f"{self.loss}{self.suffix}.svg"
+
+
+def each(name: str, *values: Any, **others: Any) -> tuple[Arguments, ...]:
+    """Return the arguments of a line for each value of one of them."""
+    return tuple({name: value, **others} for value in values)
+
+
+ERROR = ("input \N{MINUS SIGN} target", (-4, 4), {"target": 0})
+SCORE = ("score", (-3, 3))
+LOGIT = ("logit", (-6, 6))
+PARAMETER = ("parameter", (-2, 2))
+COUNTS = each("target", 0, 1, 5)
+POS_WEIGHT = (*each("target", 0, 1), {"target": 1, "pos_weight": 3})
+GAMMA = (*each("gamma", 0, 2, 5, target=1), {"gamma": 2, "target": 0})
+L1_L2 = ({"l1": 1, "l2": 0}, {"l1": 0.5, "l2": 0.5}, {"l1": 0, "l2": 1})
+OTHERS = "{} of the target, the others at 0"
+PRESENT = ([1, 0, 0], [0, 0, 0])
+PICTURES = (
+    Picture("mse_loss", *ERROR),
+    Picture("l1_loss", *ERROR),
+    Picture("huber_loss", *ERROR, each("delta", 0.5, 1, 2)),
+    Picture("smooth_l1_loss", *ERROR, each("beta", 0, 1, 2)),
+    Picture("log_cosh_loss", *ERROR),
+    Picture("quantile_loss", *ERROR, each("quantile", 0.1, 0.5, 0.9)),
+    Picture("epsilon_insensitive_loss", *ERROR, each("epsilon", 0.1, 1)),
+    Picture("mean_squared_log_loss", "input", (0, 10), {}, each("target", 0, 2, 8)),
+    Picture("poisson_nll_loss", "input, log of the rate", (-3, 2.5), {}, COUNTS),
+    Picture("poisson_nll_loss", "input, the rate", (0.5, 8), {"log_input": False}, COUNTS, suffix="_rate"),
+    Picture("gamma_nll_loss", "input, log of the mean", (-1, 4), {}, each("target", 0.5, 1, 4)),
+    Picture(
+        "tweedie_nll_loss", "input, log of the mean", (-2, 3), {"target": 2}, each("power", 1.3, 1.5, 1.7)
+    ),
+    Picture("gaussian_nll_loss", *ERROR, each("var", 0.5, 1, 4)),
+    Picture(
+        "gaussian_nll_loss", "var, at input 0", (0.5, 4), {}, each("target", 0, 1, 2), of_variances, "_var"
+    ),
+    Picture("binary_cross_entropy", "probability", (0.05, 0.95), {}, each("target", 0, 0.5, 1)),
+    Picture("binary_cross_entropy_with_logits", *LOGIT, {}, POS_WEIGHT),
+    Picture("sigmoid_focal_loss", *LOGIT, {"alpha": None}, GAMMA),
+    Picture("hinge_loss", *SCORE, {"target": 1}, each("margin", 0, 1)),
+    Picture("squared_hinge_loss", *SCORE, {"target": 1}, each("margin", 0, 1)),
+    Picture("soft_margin_loss", *SCORE, {}, each("target", 1, -1)),
+    Picture("multi_margin_loss", OTHERS.format("score"), (-2, 3), {"target": 0}, each("p", 1, 2), of_rows),
+    Picture(
+        "multilabel_soft_margin_loss",
+        "logit of class 0, the others at 0",
+        (-6, 6),
+        {},
+        each("target", *PRESENT),
+        of_rows,
+    ),
+    Picture(
+        "cross_entropy",
+        OTHERS.format("logit"),
+        (-4, 8),
+        {"target": 0},
+        each("label_smoothing", 0, 0.1, 0.3),
+        of_rows,
+    ),
+    Picture("nll_loss", "log-probability of the target", (-5, 0), {"target": 0}, of=of_rows),
+    Picture("l1_penalty", *PARAMETER, {}, each("strength", 0.5, 1)),
+    Picture("l2_penalty", *PARAMETER, {}, each("strength", 0.5, 1)),
+    Picture("elastic_net_penalty", *PARAMETER, {}, L1_L2),
+)
+
+
+def losses() -> list[str]:
+    """Return the names of the losses that must have a picture."""
+    return [n for n in fastloss.__all__ if re.search("_loss$|_penalty$|^(binary_)?cross_entropy", n)]
+
+
+def undrawn() -> list[str]:
+    """Return the losses that have no row in PICTURES."""
+    return sorted(set(losses()) - {picture.loss for picture in PICTURES})
+
+
+def _text(arguments: Arguments) -> str:
+    return ", ".join(f"{name}={value}" for name, value in arguments.items())
+
+
+def draw(picture: Picture, folder: Path) -> Path:
+    """Draw a picture into a folder and return its path."""
+    from matplotlib import style
+    from matplotlib.figure import Figure
+
+    low, high = picture.limits
+    x = np.round(np.linspace(low, high, round((high - low) / STEP) + 1), 6)
+    path = folder / picture.file
+    with style.context(["default", SETTINGS]):  # whatever the user has set
+        figure = Figure(figsize=(7.2, 2.8), layout="constrained")
+        left, right = figure.subplots(1, 2)
+        for arguments, (colour, dashes) in zip(picture.lines, STYLES[: len(picture.lines)], strict=True):
+            given = {**picture.fixed, **arguments}
+            value, grad = picture.of(picture.loss, x, given)
+            before, after = (picture.of(picture.loss, x + side, given)[1] for side in (-1e-9, 1e-9))
+            jump = np.abs(after - before) > 1e-3
+            left.plot(x, value, color=colour, linestyle=dashes, label=_text(arguments))
+            right.plot(x, np.where(jump, np.nan, grad), color=colour, linestyle=dashes)
+            right.plot(x[jump], grad[jump], "o", color=colour, markersize=4, zorder=3)
+        right.axhline(0, color="black", linewidth=0.6, zorder=1)
+        for axes, title in ((left, "loss"), (right, "gradient")):
+            axes.set_title(title, fontsize=9)
+            axes.set_xlabel(picture.over)
+            axes.margins(x=0.0)
+            axes.locator_params(nbins=6, steps=[1, 2, 5, 10])
+        if picture.lines != ({},):
+            left.legend()
+        figure.suptitle(", ".join(filter(None, (picture.loss, _text(picture.fixed)))))
+        figure.savefig(path, metadata={"Date": None, "Creator": None})
+    return path
+
+
+def main() -> None:
+    """Draw all pictures."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    default = Path(__file__).parent / "images"
+    parser.add_argument("--out", type=Path, default=default, metavar="FOLDER", help="default: docs/images")
+    out: Path = parser.parse_args().out
+    if missing := undrawn():
+        raise SystemExit(f"{', '.join(missing)}: no row in PICTURES of {__file__}")
+    out.mkdir(parents=True, exist_ok=True)
+    for picture in PICTURES:
+        path = draw(picture, out)
+        print(f"{path.stat().st_size:6d}  {path}")
+
+
+if __name__ == "__main__":
+    main()

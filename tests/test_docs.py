@@ -1,0 +1,91 @@
+"""docs/which-loss.md has a section and a picture for every loss, and the pictures can be drawn."""
+
+import importlib.util
+import inspect
+import re
+import sys
+from collections import Counter
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+import fastloss
+
+DOCS = Path(__file__).parents[1] / "docs"
+PAGE = (DOCS / "which-loss.md").read_text(encoding="utf-8")
+LOSSES = sorted(n for n in fastloss.__all__ if re.search("_loss$|_penalty$|^(binary_)?cross_entropy", n))
+SECTIONS = dict(re.findall(r"^### `(\w+)`\n(.*?)(?=^##|\Z)", PAGE, re.MULTILINE | re.DOTALL))
+
+
+@pytest.fixture(scope="module")
+def plots() -> ModuleType:
+    """The script that draws the pictures; it imports matplotlib only to draw."""
+    spec = importlib.util.spec_from_file_location("plot_losses", DOCS / "plot_losses.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_every_loss_has_its_section() -> None:
+    assert set(LOSSES) <= set(SECTIONS) <= set(fastloss.__all__)
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_a_section_is_complete(loss: str) -> None:
+    section = SECTIONS[loss]
+    for part in ("$$", f"](images/{loss}", "\n- `mean` divides", "gradient", "\n- Elsewhere: "):
+        assert part in section, part
+
+
+def test_the_guide_names_every_loss() -> None:
+    guide = PAGE.partition("\n## ")[0]
+    assert set(re.findall(r"\[`(\w+)`\]\(#\1\)", guide)) == set(SECTIONS)
+
+
+def test_the_losses_with_second_derivatives_are_named() -> None:
+    paragraph = re.search(r"^\*\*Second derivatives\*\*.+?\n\n", PAGE, re.MULTILINE | re.DOTALL)
+    assert paragraph is not None
+    named = set(re.findall(r"`(\w+)`", paragraph[0]))
+    have = {n for n in SECTIONS if "return_hessian" in inspect.signature(getattr(fastloss, n)).parameters}
+    assert named == have
+
+
+def test_links_lead_somewhere() -> None:
+    for target in re.findall(r"\]\(([^)#]+)\)", PAGE):
+        assert (DOCS / target).is_file(), target
+
+
+def test_formulas_are_safe_from_markdown() -> None:
+    """GitHub reads Markdown before formulas: escapes such as that of a thin space would be lost."""
+    for formula in re.findall(r"\$\$(.+?)\$\$", PAGE, re.DOTALL):
+        assert not re.search(r"\\[^A-Za-z]|[^\w]_|<|\*|\n[-+>=] ", formula), formula
+
+
+def test_every_loss_has_its_picture(plots: ModuleType) -> None:
+    assert plots.undrawn() == []
+    files = Counter(picture.file for picture in plots.PICTURES)
+    assert max(files.values()) == 1
+    assert set(files) == {path.name for path in (DOCS / "images").iterdir()}
+    assert {f"images/{file}" for file in files} == set(re.findall(r"\]\((images/[^)]+)\)", PAGE))
+
+
+def test_a_loss_without_a_picture_is_an_error(
+    plots: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(fastloss, "__all__", [*fastloss.__all__, "new_loss"])
+    monkeypatch.setattr(sys, "argv", ["plot_losses.py", "--out", str(tmp_path / "images")])
+    with pytest.raises(SystemExit, match="new_loss: no row in PICTURES"):
+        plots.main()
+    assert not (tmp_path / "images").exists()
+
+
+@pytest.mark.parametrize("file", ["l1_loss.svg", "gaussian_nll_loss_var.svg", "multi_margin_loss.svg"])
+def test_drawing_twice_gives_the_same_bytes(plots: ModuleType, tmp_path: Path, file: str) -> None:
+    pytest.importorskip("matplotlib")
+    (picture,) = (picture for picture in plots.PICTURES if picture.file == file)
+    first = plots.draw(picture, tmp_path).read_bytes()
+    assert first.startswith(b"<?xml") and picture.loss.encode() in first
+    assert plots.draw(picture, tmp_path).read_bytes() == first
