@@ -40,6 +40,7 @@ def softmax_family(
     sample_weight: npt.NDArray[Any] | None,
     grad_output: npt.NDArray[Any] | None,
     grad_scale: float,
+    hessian: npt.NDArray[Any] | None,
     mean: bool,
     label_smoothing: float,
     z_loss: float,

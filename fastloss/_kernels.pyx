@@ -51,7 +51,7 @@ cdef extern from "kernels.h" nogil:
     struct fl_softmax_job:
         int operation, accumulate, stream
         ptrdiff_t rows, classes
-        fl_array input, output, probabilities
+        fl_array input, output, probabilities, hessian
         const int64_t *target
         int has_ignore_index
         int64_t ignore_index
@@ -491,15 +491,15 @@ cdef double execute(fl_softmax_job *job, bint mean, int threads, ptrdiff_t *firs
 
 def softmax_family(
     int operation, cnp.ndarray input not None, int axis, output, target, probabilities, ignore_index,
-    class_weight, sample_weight, grad_output, double grad_scale, bint mean,
+    class_weight, sample_weight, grad_output, double grad_scale, hessian, bint mean,
     double label_smoothing, double z_loss, double softcap, double temperature, double margin, double power,
     bint accumulate, row_loss, int threads,
 ):
     """Run one job; returns (first row with a bad target or -1, sum of the losses, the mean's denominator).
 
     Where a target is bad nothing has been written. Arrays are None where absent; `target` is int64, the weights,
-    `grad_output` and `row_loss` are float64, all contiguous; `input`, `output` and `probabilities` may have any
-    strides. `mean` divides the gradient by the denominator.
+    `grad_output` and `row_loss` are float64, all contiguous; `input`, `output`, `probabilities` and `hessian` (zeros
+    before) may have any strides. `mean` divides the gradient by the denominator.
     """
     cdef fl_softmax_job job
     cdef ptrdiff_t first_bad
@@ -512,6 +512,9 @@ def softmax_family(
     describe(&job.input, input, axis)
     clear(&job.output)
     clear(&job.probabilities)
+    clear(&job.hessian)
+    if hessian is not None:
+        describe(&job.hessian, hessian, axis)
     if output is not None:
         describe(&job.output, output, axis)
     if probabilities is not None:
@@ -602,6 +605,7 @@ def plain_cross_entropy(logits, target, axis, ignore_index, reduction, return_gr
     job.rows = cnp.PyArray_SIZE(x) // job.classes
     describe(&job.input, x, ndim - 1)
     clear(&job.probabilities)
+    clear(&job.hessian)
     job.target = <const int64_t *>cnp.PyArray_DATA(y)
     job.has_ignore_index = True
     job.ignore_index = ignore_index

@@ -130,7 +130,8 @@ def binary_cross_entropy_with_logits(
     ----------
     ``torch.nn.functional.binary_cross_entropy_with_logits``, ``sklearn._loss.HalfBinomialLoss``,
     ``optax.losses.sigmoid_binary_cross_entropy``, ``keras.losses.BinaryCrossentropy`` with
-    ``from_logits=True`` (and its label smoothing); the objective ``binary`` of LightGBM.
+    ``from_logits=True`` (and its label smoothing); the objectives ``binary`` of LightGBM and
+    ``binary:logistic`` of XGBoost.
 
     Examples
     --------
@@ -418,7 +419,7 @@ def hinge_loss(
     References
     ----------
     Cortes and Vapnik, "Support-vector networks", 1995. ``sklearn.metrics.hinge_loss``,
-    ``optax.losses.hinge_loss``, ``keras.losses.Hinge``.
+    ``optax.losses.hinge_loss``, ``keras.losses.Hinge``; the objective ``binary:hinge`` of XGBoost.
 
     Examples
     --------
@@ -587,8 +588,8 @@ def soft_margin_loss(
 
     References
     ----------
-    ``torch.nn.functional.soft_margin_loss``, ``optax.losses.sigmoid_binary_cross_entropy``;
-    ``sklearn.linear_model.SGDClassifier`` with ``loss="log_loss"``.
+    ``torch.nn.functional.soft_margin_loss``, ``sklearn.linear_model.SGDClassifier`` with
+    ``loss="log_loss"``; with classes 0 and 1 ``optax.losses.sigmoid_binary_cross_entropy``.
 
     Examples
     --------

@@ -25,7 +25,7 @@ _ZERO = 0.0
 _ONE = 1.0
 
 
-def _run(
+def run_family(
     operation: int,
     x: Array,
     axis: int,
@@ -38,6 +38,7 @@ def _run(
     sample_weight: Array | None = None,
     grad_output: Array | None = None,
     grad_scale: float = 1.0,
+    hessian: Array | None = None,
     mean: bool = False,
     label_smoothing: float = 0.0,
     z_loss: float = 0.0,
@@ -52,7 +53,7 @@ def _run(
     """Call the kernels with checked arguments, by name."""
     first_bad, total, denominator = _kernels.softmax_family(
         operation, x, axis, output, indices, probabilities, ignored, weight, sample_weight,
-        grad_output, grad_scale, mean, label_smoothing, z_loss, softcap, temperature, margin, power,
+        grad_output, grad_scale, hessian, mean, label_smoothing, z_loss, softcap, temperature, margin, power,
         accumulate, row_loss, _arguments.threads(num_threads),
     )  # fmt: skip
     return first_bad, total, denominator
@@ -73,6 +74,7 @@ def _row_loss(
     out: Array | None,
     accumulate: bool,
     num_threads: int | None,
+    return_hessian: bool = False,
     **options: float,
 ) -> Any:
     """Check what the losses over rows of classes share, run, and reduce."""
@@ -91,12 +93,15 @@ def _row_loss(
     scale, upstream = _arguments.upstream(grad_output, loss_shape, return_grad)
     others = (target, weight, sample_weight, grad_output)
     grad = _arguments.gradient_buffer(out, x, others, return_grad, accumulate)
+    if return_hessian and grad is None:
+        raise ValueError("return_hessian needs return_grad=True")
+    hessian = np.zeros_like(x) if return_hessian else None
     losses = np.empty(rows) if reduction == "none" else None
-    first_bad, total, denominator = _run(
+    first_bad, total, denominator = run_family(
         operation, x, axis, output=grad, indices=indices, probabilities=probabilities,
         ignored=ignored, weight=class_weight, sample_weight=samples, grad_output=upstream,
-        grad_scale=scale, mean=reduction == "mean", accumulate=bool(accumulate), row_loss=losses,
-        num_threads=num_threads, **options,
+        grad_scale=scale, hessian=hessian, mean=reduction == "mean", accumulate=bool(accumulate),
+        row_loss=losses, num_threads=num_threads, **options,
     )  # fmt: skip
     if first_bad >= 0:
         raise _arguments.bad_class_index(given, first_bad, classes)
@@ -107,7 +112,9 @@ def _row_loss(
         loss = total
     else:
         loss = total / denominator if denominator else math.nan
-    return (loss, grad) if return_grad else loss
+    if not return_grad:
+        return loss
+    return (loss, grad) if hessian is None else (loss, grad, hessian)
 
 
 def row_losses(
@@ -120,7 +127,7 @@ def row_losses(
     given = _arguments.as_array("target", target)
     indices, ignored = _arguments.class_indices(given, rows, ignore_index)
     losses = np.empty(rows)
-    first_bad, _, count = _run(
+    first_bad, _, count = run_family(
         _kernels.CROSS_ENTROPY, x, axis, indices=indices, ignored=ignored, row_loss=losses,
         num_threads=num_threads,
     )  # fmt: skip
@@ -188,6 +195,7 @@ def cross_entropy(
     temperature: float = _ONE,
     reduction: Reduction = "mean",
     return_grad: bool = False,
+    return_hessian: bool = False,
     grad_output: npt.ArrayLike | None = None,
     out: Array | None = None,
     accumulate: bool = False,
@@ -241,8 +249,11 @@ def cross_entropy(
         sample weights.
     return_grad : bool, default False
         Also return the gradient with respect to `logits`, computed in the same pass.
+    return_hessian : bool, default False
+        Also return the diagonal of the second derivative by the logits, which boosting wants; needs
+        `return_grad`.
     grad_output : scalar, or array_like of the loss's shape, optional
-        The upstream gradient: multiplies the gradient, not the loss.
+        The upstream gradient: multiplies the derivatives, not the loss.
     out : ndarray, shape and dtype of `logits`, optional
         Where the gradient is written; may be `logits` itself (in place). Nothing is allocated then.
     accumulate : bool, default False
@@ -257,6 +268,8 @@ def cross_entropy(
         `logits`, float32 for half types. The mean over no row at all is NaN.
     grad : ndarray, shape of `logits`
         Only with `return_grad`; `out` where it was given.
+    hessian : ndarray, shape and dtype of `logits`
+        Only with `return_hessian`; always a new array. Of what is returned: ``"mean"`` divides it too.
 
     Raises
     ------
@@ -275,7 +288,10 @@ def cross_entropy(
 
     References
     ----------
-    ``torch.nn.functional.cross_entropy``, for the meaning of weights, smoothing and reductions.
+    ``torch.nn.functional.cross_entropy``, for the meaning of weights, smoothing and reductions;
+    ``sklearn.metrics.log_loss``, ``optax.losses.softmax_cross_entropy_with_integer_labels``,
+    ``keras.losses.SparseCategoricalCrossentropy``; the objectives ``multiclass`` of LightGBM and
+    ``multi:softprob`` of XGBoost.
     Szegedy et al., "Rethinking the Inception architecture", 2016, for label smoothing. Chowdhery et
     al., "PaLM", 2022, for the z-loss. Gemma Team, "Gemma 2", 2024, for the softcap.
 
@@ -300,7 +316,7 @@ def cross_entropy(
         weight is sample_weight is softcap is grad_output is num_threads is None
         and label_smoothing is z_loss is _ZERO
         and temperature is _ONE
-        and accumulate is False
+        and accumulate is return_hessian is False
     ):
         plain = _kernels.plain_cross_entropy(
             logits, target, axis, ignore_index, reduction, return_grad, out, get_num_threads
@@ -323,6 +339,7 @@ def cross_entropy(
         out=out,
         accumulate=accumulate,
         num_threads=num_threads,
+        return_hessian=_arguments.flag("return_hessian", return_hessian),
         label_smoothing=_arguments.number("label_smoothing", label_smoothing, low=0.0, high=1.0),
         z_loss=_arguments.number("z_loss", z_loss, low=0.0),
         softcap=cap,
@@ -557,7 +574,7 @@ def _normalised(
     x = _arguments.floating("x", values)
     axis = _arguments.class_axis(axis, x, "x")
     output = np.empty_like(x) if out is None else _arguments.buffer(out, x)
-    _run(operation, x, axis, output=output, num_threads=num_threads)
+    run_family(operation, x, axis, output=output, num_threads=num_threads)
     return output
 
 
@@ -694,5 +711,5 @@ def logsumexp(x: npt.ArrayLike, *, axis: int = -1, num_threads: int | None = Non
     values = _arguments.floating("x", x)
     axis = _arguments.class_axis(axis, values, "x")
     result = np.full(values.shape[:axis] + values.shape[axis + 1 :], -math.inf)
-    _run(_kernels.LOGSUMEXP, values, axis, row_loss=result, num_threads=num_threads)
+    run_family(_kernels.LOGSUMEXP, values, axis, row_loss=result, num_threads=num_threads)
     return _arguments.as_loss(result, values)

@@ -28,6 +28,8 @@ __all__ = [
     "l1_loss",
     "l1_penalty",
     "l2_penalty",
+    "linear_cross_entropy",
+    "linear_token_log_probs",
     "log_cosh_loss",
     "log_softmax",
     "logsumexp",
@@ -49,6 +51,8 @@ __all__ = [
 
 Array = npt.NDArray[np.float64]
 Loss = float | Array
+# What a call returns: the loss, the gradient where asked for, the second derivative where asked for.
+Result = Loss | tuple[Loss, Array] | tuple[Loss, Array, Array]
 
 # Everywhere below the classes are the last axis, and the reductions over them keep that axis.
 
@@ -213,8 +217,9 @@ def cross_entropy(
     temperature: float = 1.0,
     reduction: str = "mean",
     return_grad: bool = False,
+    return_hessian: bool = False,
     grad_output: npt.ArrayLike | None = None,
-) -> Loss | tuple[Loss, Array]:
+) -> Result:
     """Cross entropy between the softmax of the logits and the target, a row of logits at a time.
 
     The target holds class indices (integers, shaped like the logits without the class axis) or
@@ -230,8 +235,11 @@ def cross_entropy(
     the sum of v * s. A row whose class index is `ignore_index` is left out altogether: its loss and
     gradient are 0, and its values are never looked at. A logit of -inf masks its class: it stays
     -inf through the softcap, has probability and gradient 0, and adds nothing where w_c * q'_c is
-    0. With return_grad the gradient with respect to the logits, times grad_output, comes second.
+    0. With return_grad the gradient with respect to the logits, times grad_output, comes second; with
+    return_hessian the diagonal of the second derivative, which is scaled in the same way, comes third.
     """
+    if return_hessian and not return_grad:
+        raise ValueError("return_hessian needs return_grad=True")
     moved = _classes_last("logits", logits, axis)
     rows, classes = moved.shape[:-1], moved.shape[-1]
     class_weight = _per_class(weight, classes)
@@ -308,16 +316,37 @@ def cross_entropy(
     # the formula is left to speak). A row whose loss is NaN is NaN throughout.
     exps = np.exp(below)
     total = exps.sum(axis=-1, keepdims=True)
-    p = exps / total
-    grad = p * _sum_of_others(a) - a * (_sum_of_others(exps) / total) + _times(2.0 * b, lse) * p
-    grad = np.where(masked & ~is_target & ~np.isnan(loss), 0.0, grad)
-    if softcap is not None:
-        grad = grad / np.cosh(raw / softcap) ** 2
-    grad = grad / temperature * (upstream[counted, np.newaxis] / denominator)
+    p, others = exps / total, _sum_of_others(exps) / total
+    pull = _times(2.0 * b, lse)
+    slope = 1.0 if softcap is None else 1.0 / np.cosh(raw / softcap) ** 2
+    counts = ~masked | is_target | np.isnan(loss)
+    scale = upstream[counted, np.newaxis] / denominator
+    grad = np.where(counts, p * _sum_of_others(a) - a * others + pull * p, 0.0)
 
-    grads = np.zeros((samples.size, classes))
-    grads[counted] = grad
-    return result, np.moveaxis(grads.reshape(moved.shape), -1, axis)
+    def to_logits(of_counted: Array) -> Array:
+        """Return rows in the shape of the logits, with 0 for those that are ignored."""
+        full = np.zeros((samples.size, classes))
+        full[counted] = of_counted
+        return np.moveaxis(full.reshape(moved.shape), -1, axis)
+
+    grads = to_logits(grad * slope / temperature * scale)
+    if not return_hessian:
+        return result, grads
+
+    # Once more, with K = sum_c a_c and d p_k / d z_k = p_k * (1 - p_k):
+    #
+    #     d2 loss / d z_k**2 = (K + 2 * b * lse) * p_k * (1 - p_k) + 2 * b * p_k**2,
+    #
+    # where 1 - p_k = sum_{c != k} p_c, to full precision. Then, as z_k is a function of x_k alone,
+    #
+    #     d2 loss / d x_k**2 = d2 loss / d z_k**2 * (d z_k / d x_k)**2 + d loss / d z_k * d2 z_k / d x_k**2,
+    #     d2 z_k / d x_k**2 = -2 / softcap * tanh(x_k / softcap) * d z_k / d x_k, and 0 without a softcap.
+    hessian = (a.sum(axis=-1, keepdims=True) + pull) * p * others + 2.0 * b * p * p
+    hessian = np.where(counts, hessian, 0.0) * (slope / temperature) ** 2
+    if softcap is not None:
+        bend = -2.0 / softcap * np.tanh(raw / softcap) * slope / temperature
+        hessian = hessian + grad * bend
+    return result, grads, to_logits(hessian * scale)
 
 
 @np.errstate(divide="ignore", invalid="ignore", over="ignore")
@@ -374,11 +403,147 @@ def perplexity(logits: npt.ArrayLike, target: npt.ArrayLike, *, ignore_index: in
     return float(np.exp(mean))
 
 
+# The softmax losses of a linear layer, whose logits are made here in full.
+
+
+class LinearGradients(NamedTuple):
+    """The gradients of a loss of a linear layer; the bias has none where there is no bias."""
+
+    input: Array
+    linear_weight: Array
+    linear_bias: Array | None
+
+
+def _linear(
+    input: npt.ArrayLike,
+    linear_weight: npt.ArrayLike,
+    linear_bias: npt.ArrayLike | None,
+    target: npt.ArrayLike,
+    ignore_index: int,
+) -> tuple[Array, Callable[[Array], LinearGradients]]:
+    """Return the logits of a linear layer, and what makes its gradients of theirs.
+
+    With G the gradient of the loss with respect to the logits, by the chain rule,
+
+        logits = input @ linear_weight.T + linear_bias
+        d loss / d input = G @ linear_weight
+        d loss / d linear_weight = G.T @ input, and d loss / d linear_bias = sum of the rows of G
+
+    An ignored row is left out of all products: its values are never looked at, and its gradient is 0.
+    """
+    x, w = np.asarray(input, dtype=np.float64), np.asarray(linear_weight, dtype=np.float64)
+    if w.ndim != 2:
+        raise ValueError(f"linear_weight must have shape (V, D), got {w.shape}")
+    if x.ndim == 0 or x.shape[-1] != w.shape[1]:
+        raise ValueError(f"input must have shape (..., {w.shape[1]}) like linear_weight, got {x.shape}")
+    bias = np.asarray(0.0 if linear_bias is None else linear_bias, dtype=np.float64)
+    if linear_bias is not None and bias.shape != w.shape[:1]:
+        raise ValueError(f"linear_bias must have shape {w.shape[:1]}, got {bias.shape}")
+    labels, counted = np.asarray(target), np.ones(x.shape[:-1], dtype=np.bool_)
+    if labels.dtype.kind in "iu" and labels.shape == counted.shape:
+        counted = np.asarray(labels != ignore_index)
+    logits = np.zeros((*counted.shape, w.shape[0]))
+    logits[counted] = x[counted] @ w.T + bias
+
+    def gradients(of_logits: Array) -> LinearGradients:
+        g = of_logits[counted]
+        of_input = np.zeros(x.shape)
+        of_input[counted] = g @ w
+        return LinearGradients(of_input, g.T @ x[counted], None if linear_bias is None else g.sum(axis=0))
+
+    return logits, gradients
+
+
+@np.errstate(invalid="ignore", over="ignore")
+def linear_cross_entropy(
+    input: npt.ArrayLike,
+    linear_weight: npt.ArrayLike,
+    target: npt.ArrayLike,
+    *,
+    linear_bias: npt.ArrayLike | None = None,
+    weight: npt.ArrayLike | None = None,
+    ignore_index: int = -100,
+    label_smoothing: float = 0.0,
+    sample_weight: npt.ArrayLike | None = None,
+    z_loss: float = 0.0,
+    softcap: float | None = None,
+    temperature: float = 1.0,
+    reduction: str = "mean",
+    return_grad: bool = False,
+    grad_output: npt.ArrayLike | None = None,
+) -> Loss | tuple[Loss, LinearGradients]:
+    """Cross entropy of the logits that a linear layer makes of the input.
+
+    The input has shape (..., D), the weight (V, D) and the bias (V,). The target holds class indices
+    of shape (...), or probabilities of shape (..., V). All options are those of cross_entropy. An
+    ignored row of the input is never looked at, and adds nothing to any gradient.
+
+        loss = cross_entropy(input @ linear_weight.T + linear_bias, target)
+    """
+    logits, gradients = _linear(input, linear_weight, linear_bias, target, ignore_index)
+    result = cross_entropy(
+        logits,
+        target,
+        weight=weight,
+        ignore_index=ignore_index,
+        label_smoothing=label_smoothing,
+        sample_weight=sample_weight,
+        z_loss=z_loss,
+        softcap=softcap,
+        temperature=temperature,
+        reduction=reduction,
+        return_grad=return_grad,
+        grad_output=grad_output,
+    )
+    if not isinstance(result, tuple):
+        return result
+    return result[0], gradients(result[1])
+
+
+@np.errstate(invalid="ignore", over="ignore")
+def linear_token_log_probs(
+    input: npt.ArrayLike,
+    linear_weight: npt.ArrayLike,
+    target: npt.ArrayLike,
+    *,
+    linear_bias: npt.ArrayLike | None = None,
+    ignore_index: int = -100,
+    temperature: float = 1.0,
+    softcap: float | None = None,
+    reduction: str = "none",
+    return_grad: bool = False,
+    grad_output: npt.ArrayLike | None = None,
+) -> Loss | tuple[Loss, LinearGradients]:
+    """Logarithm of the probability that a linear layer gives each target, which is a class index.
+
+    An ignored token has 0. "mean" divides by the number of tokens that are not ignored.
+
+        x = input @ linear_weight.T + linear_bias
+        log_prob = log_softmax(softcap * tanh(x / softcap) / temperature)_target = -cross_entropy(x, target)
+    """
+    logits, gradients = _linear(input, linear_weight, linear_bias, target, ignore_index)
+    if np.asarray(target).dtype.kind not in "iu":
+        raise TypeError(f"target must hold integer class indices, got {np.asarray(target).dtype}")
+    result = cross_entropy(
+        logits,
+        target,
+        ignore_index=ignore_index,
+        softcap=softcap,
+        temperature=temperature,
+        reduction=reduction,
+        return_grad=return_grad,
+        grad_output=grad_output,
+    )
+    loss = result[0] if isinstance(result, tuple) else result
+    # 0 - loss, so that an ignored token has 0 and not -0.
+    log_probs: Loss = 0.0 - loss if isinstance(loss, float) else np.asarray(0.0 - loss)
+    return (log_probs, gradients(0.0 - result[1])) if isinstance(result, tuple) else log_probs
+
+
 # Elementwise losses. Each element of the input has a loss of its own, so that each function below
 # is its formula, the derivatives of it, and one call of _elementwise, where the rest is done:
 # weight, reduction, upstream gradient. x is the input, t the target, and r = x - t.
 
-Result = Loss | tuple[Loss, Array] | tuple[Loss, Array, Array]
 Mask = npt.NDArray[np.bool_]
 
 
@@ -765,7 +930,12 @@ def poisson_nll_loss(
     x, t = _input_and_target(input, target)
     _in_domain("target", t, t >= 0.0, "at least 0")
     rate = x + eps
-    value = np.exp(x) - _times(t, x) if log_input else x - _times(t, np.log(rate))
+    if log_input:
+        # Above 720 the exponential is the larger one, however large a finite t is: where both terms
+        # overflow, and at infinity, the loss is infinite.
+        value = np.where((x > 720.0) & np.isfinite(t), np.inf, np.exp(x) - _times(t, x))
+    else:
+        value = x - _times(t, np.log(rate))
     if full:
         value = value + np.where(t > 1.0, t * np.log(t) - t + 0.5 * np.log(2.0 * math.pi * t), 0.0)
     if log_input:
@@ -819,9 +989,9 @@ def tweedie_nll_loss(
 ) -> Result:
     """Half the Tweedie deviance (variance = mean**power), from the logarithm of the mean.
 
-    Terms without the input are left out. The target must be finite for p <= 0, at least 0 for
-    1 <= p < 2, and positive for p >= 2; no such distribution has 0 < p < 1. "mean" divides by the
-    sum of the weights. Powers 1 and 2 are poisson_nll_loss and gamma_nll_loss, and otherwise
+    Terms without the input are left out. The target must be at least 0 for 1 <= p < 2, and positive
+    for p >= 2; for p <= 0 it may be anything, and no such distribution has 0 < p < 1. "mean" divides
+    by the sum of the weights. Powers 1 and 2 are poisson_nll_loss and gamma_nll_loss, and otherwise
 
         loss = w * (exp((2 - p) * x) / (2 - p) - t * exp((1 - p) * x) / (1 - p))
         d loss / dx = w * (exp((2 - p) * x) - t * exp((1 - p) * x))
@@ -840,11 +1010,9 @@ def tweedie_nll_loss(
             grad_output=grad_output,
         )
     x, t = _input_and_target(input, target)
-    if p <= 0.0:
-        _in_domain("target", t, np.isfinite(t), f"finite for power {p}")
-    elif p < 2.0:
+    if 1.0 < p < 2.0:
         _in_domain("target", t, t >= 0.0, f"at least 0 for power {p}")
-    else:
+    elif p > 2.0:
         _in_domain("target", t, t > 0.0, f"positive for power {p}")
 
     # Value and derivatives are all a * exp((2 - p) * x) - b * t * exp((1 - p) * x). Where both terms
@@ -1028,8 +1196,15 @@ def sigmoid_focal_loss(
         share = 1.0 / (1.0 + _times(t, np.exp(-x)) + _times(1.0 - t, np.exp(x)))
         return factor * (_logistic_gradient(x, t, 1.0 - t) + gamma * (1.0 - 2.0 * t) * _times(share, ce))
 
+    # A class that alpha leaves out adds nothing, however wrong its logit is.
     return _elementwise(
-        factor * ce, (gradient,), weight, reduction, return_grad, grad_output, mean_over_weights=False
+        _times(factor, ce),
+        (gradient,),
+        weight,
+        reduction,
+        return_grad,
+        grad_output,
+        mean_over_weights=False,
     )
 
 

@@ -105,8 +105,9 @@ def mse_loss(
     References
     ----------
     ``torch.nn.functional.mse_loss``, ``sklearn.metrics.mean_squared_error``,
-    ``optax.losses.squared_error``, ``keras.losses.MeanSquaredError``; the objective ``regression`` of
-    LightGBM. Some peers halve it: ``optax.losses.l2_loss``, ``sklearn._loss.HalfSquaredError``.
+    ``optax.losses.squared_error``, ``keras.losses.MeanSquaredError``; the objectives ``regression`` of
+    LightGBM and ``reg:squarederror`` of XGBoost. Some peers halve it: ``optax.losses.l2_loss``,
+    ``sklearn._loss.HalfSquaredError``.
 
     Examples
     --------
@@ -194,8 +195,8 @@ def l1_loss(
     References
     ----------
     ``torch.nn.functional.l1_loss``, ``sklearn.metrics.mean_absolute_error``,
-    ``sklearn._loss.AbsoluteError``, ``keras.losses.MeanAbsoluteError``; the objective ``regression_l1``
-    of LightGBM.
+    ``sklearn._loss.AbsoluteError``, ``keras.losses.MeanAbsoluteError``; the objectives
+    ``regression_l1`` of LightGBM and ``reg:absoluteerror`` of XGBoost.
 
     Examples
     --------
@@ -552,7 +553,8 @@ def quantile_loss(
     References
     ----------
     Koenker and Bassett, "Regression quantiles", 1978. ``sklearn.metrics.mean_pinball_loss``,
-    ``sklearn._loss.PinballLoss``; the objective ``quantile`` of LightGBM.
+    ``sklearn._loss.PinballLoss``; the objectives ``quantile`` of LightGBM and ``reg:quantileerror``
+    of XGBoost.
 
     Examples
     --------
@@ -725,8 +727,8 @@ def mean_squared_log_loss(
 
     References
     ----------
-    ``sklearn.metrics.mean_squared_log_error``, ``keras.losses.MeanSquaredLogarithmicError``; the objective
-    ``reg:squaredlogerror`` of XGBoost.
+    ``sklearn.metrics.mean_squared_log_error``, ``keras.losses.MeanSquaredLogarithmicError`` (values
+    up to 1e-7 are raised to that); half of it is the objective ``reg:squaredlogerror`` of XGBoost.
 
     Examples
     --------
@@ -832,7 +834,8 @@ def poisson_nll_loss(
     References
     ----------
     ``torch.nn.functional.poisson_nll_loss``, ``sklearn._loss.HalfPoissonLoss``,
-    ``optax.poisson_nll_loss``, ``keras.losses.Poisson``; the objective ``poisson`` of LightGBM.
+    ``keras.losses.Poisson`` (with ``log_input=False``); the objectives ``poisson`` of LightGBM and
+    ``count:poisson`` of XGBoost.
 
     Examples
     --------

@@ -254,11 +254,16 @@ static inline int FL_(is_outside)(int domain, REAL x)
     return (domain == FL_ABOVE_MINUS_ONE) & (x <= -1);
 }
 
+/* Lanes that do not depend on each other, as the loop is as fast as memory is. */
 static inline int FL_(any_outside)(int domain, const REAL *x, ptrdiff_t n)
 {
-    int bad = 0;
-#pragma omp simd reduction(| : bad)
-    for (ptrdiff_t i = 0; i < n; i++) bad |= FL_(is_outside)(domain, x[i]);
+    int lane[64] = {0}, bad = 0;
+    ptrdiff_t i = 0;
+    for (; i + 64 <= n; i += 64)
+#pragma omp simd
+        for (int l = 0; l < 64; l++) lane[l] |= FL_(is_outside)(domain, x[i + l]);
+    for (int l = 0; i < n; i++, l++) lane[l] |= FL_(is_outside)(domain, x[i]);
+    for (int l = 0; l < 64; l++) bad |= lane[l];
     return bad;
 }
 

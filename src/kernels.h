@@ -47,7 +47,8 @@ struct fl_softmax_job {
     int stream;     /* write the output past the caches */
     ptrdiff_t rows, classes;
     struct fl_array input, output, probabilities;
-    const int64_t *target; /* a class for each row, or NULL: then probabilities are the target */
+    struct fl_array hessian; /* its diagonal; rows that are ignored are left as they are */
+    const int64_t *target;   /* a class for each row, or NULL: then probabilities are the target */
     int has_ignore_index;
     int64_t ignore_index;
     const double *class_weight, *sample_weight, *grad_output;
@@ -67,6 +68,7 @@ struct fl_softmax_row {
     double weight;      /* of the target's class */
     double max, capped_max, at_skip;
     double share, least, scale, skipped, logsum, loss;
+    double curve, bend, over_total, skipped_curve; /* of the hessian */
 };
 
 /* A row in steps, so that several threads can share one: start, then for every block `max`; choose; for every

@@ -30,6 +30,11 @@
  *
  * (as on the right where p > 1/2, as on the left elsewhere).
  *
+ * The diagonal of the hessian. With dp_j / dz_j = p_j (1 - p_j), where at skip 1 - p = rest / S,
+ *
+ *   d2loss/dz_j^2 = s [(k + A + 2 w_y l lse) p_j (1 - p_j) + 2 w_y l p_j^2]
+ *   d2loss/dx_j^2 = d2loss/dz_j^2 (u'/T)^2 + dloss/dz_j u''/T,   u' = 1 - tanh(x/c)^2, u'' = -2/c tanh(x/c) u'
+ *
  * Precision: exponentials are REAL, sums of four are REAL and from there on double; all that belongs to a whole
  * row (losses, logarithms, scales) is double.
  */
@@ -186,6 +191,13 @@ static inline double FL_(slope)(const struct fl_softmax_job *job, double x)
     return job->softcap > 0.0 ? fl_sech_squared_f64(x / job->softcap) : 1.0;
 }
 
+/* d2u/dx2. */
+static inline double FL_(second_slope)(const struct fl_softmax_job *job, double x)
+{
+    const double cap = job->softcap;
+    return cap > 0.0 ? -2.0 / cap * fl_tanh_f64(x / cap) * fl_sech_squared_f64(x / cap) : 0.0;
+}
+
 static inline double FL_(sample)(const struct fl_softmax_job *job, ptrdiff_t row)
 {
     return job->sample_weight ? job->sample_weight[row] : 1.0;
@@ -264,18 +276,42 @@ static void FL_(gradients)(const struct fl_softmax_job *job, const struct fl_sof
     }
 }
 
+/* Second derivatives of n classes: from their exponentials e, and under a softcap from the input x and (with mass)
+ * the coefficients a. */
+static void FL_(hessians)(const struct fl_softmax_job *job, const struct fl_softmax_row *row, const REAL *e,
+                          const REAL *a, const REAL *x, REAL *h, ptrdiff_t n)
+{
+    const REAL curve = (REAL)row->curve, bend = (REAL)row->bend, over_total = (REAL)row->over_total;
+#pragma omp simd
+    for (ptrdiff_t i = 0; i < n; i++) {
+        const REAL p = e[i] * over_total;
+        h[i] = curve * p * (1 - p) + bend * p * p;
+    }
+    if (job->softcap == 0.0) return;
+    for (ptrdiff_t i = 0; i < n; i++) {
+        const double slope = FL_(slope)(job, (double)x[i]);
+        const double gradient = row->share * (double)e[i] - (a ? row->scale * (double)a[i] : 0.0);
+        if (x[i] == (REAL)-INFINITY) continue;
+        h[i] = (REAL)((double)h[i] * slope * slope + gradient * FL_(second_slope)(job, (double)x[i]));
+    }
+}
+
 /* What a row brings to its settlement. Sums are without skip; dot, where skip adds nothing for the maximum and its
  * term for a class target, is with it. */
 struct FL_(sums) {
     double rest, dot, mass_rest;
-    double difference, coefficient, slope; /* d, a and dz/dx at skip */
+    double difference, coefficient, slope; /* d, a and du/dx at skip */
     double max, logsum;                    /* max of u */
     double weight, sample, upstream;
+    double second_slope; /* d2u/dx2 at skip */
 };
 
-/* The gradient of class j is exp(d_j) * share - scale * a_j, times the slope of the softcap; at skip, `skipped`. */
+/* The gradient of class j is exp(d_j) * share - scale * a_j, times the slope of the softcap; at skip, `skipped`.
+ * Its second derivative by u, with p = exp(d_j) * over_total, is curve p (1 - p) + bend p^2; by x at skip,
+ * skipped_curve. */
 struct FL_(settled) {
     double loss, share, scale, skipped;
+    double curve, bend, over_total, skipped_curve;
 };
 
 static inline double FL_(rest_over_one)(double rest, double difference)
@@ -318,6 +354,11 @@ static inline struct FL_(settled) FL_(settle)(struct FL_(terms) terms, struct FL
     out.scale = in.upstream * in.sample * terms.over_temperature;
     out.share = out.scale * (own + mass + spread) * over_total;
     out.skipped = out.scale * in.slope * (likely ? mostly : seldom);
+    out.over_total = over_total;
+    out.curve = out.scale * terms.over_temperature * (own + mass + spread);
+    out.bend = out.scale * terms.over_temperature * 2.0 * z_weight;
+    out.skipped_curve = (out.curve * p * (in.rest * over_total) + out.bend * p * p) * in.slope * in.slope +
+                        out.scale * (likely ? mostly : seldom) * in.second_slope;
     return out;
 }
 
@@ -514,6 +555,7 @@ static void FL_(row_settle)(const struct fl_softmax_job *job, struct fl_softmax_
     }
     sums.difference = (FL_(capped)(job, row->at_skip) - row->capped_max) * (1.0 / job->temperature);
     sums.slope = FL_(slope)(job, row->at_skip);
+    sums.second_slope = FL_(second_slope)(job, row->at_skip);
     sums.max = row->capped_max;
     if (FL_(has_mass)(job)) {
         REAL a;
@@ -532,6 +574,10 @@ static void FL_(row_settle)(const struct fl_softmax_job *job, struct fl_softmax_
         row->share = settled.share;
         row->scale = settled.scale;
         row->skipped = settled.skipped;
+        row->curve = settled.curve;
+        row->bend = settled.bend;
+        row->over_total = settled.over_total;
+        row->skipped_curve = settled.skipped_curve;
     } else {
         row->share = row->skipped = 1.0 / (1.0 + sums.rest); /* skip is the maximum: its exponential is 1 */
         row->loss = sums.max + row->logsum;
@@ -543,6 +589,19 @@ static void FL_(row_settle)(const struct fl_softmax_job *job, struct fl_softmax_
     row->least = (double)FL_(least_for)((REAL)row->share, (REAL)row->skipped);
 }
 
+static void FL_(row_hessian)(const struct fl_softmax_job *job, const struct fl_softmax_row *row, ptrdiff_t block)
+{
+    const ptrdiff_t first = block * FL_BLOCK, n = FL_(block_length)(job, block), skip = row->skip - first;
+    const struct fl_array *out = &job->hessian;
+    const int mass = FL_(has_mass)(job) && job->softcap > 0.0;
+    REAL input[FL_BLOCK], a[FL_BLOCK], h[FL_BLOCK];
+    const REAL *x = job->softcap > 0.0 ? FL_(block_of)(&job->input, row->input, first, input, n) : NULL;
+    if (mass) FL_(row_coefficients)(job, row, first, a, n);
+    FL_(hessians)(job, row, (const REAL *)(const void *)row->exponentials + first, mass ? a : NULL, x, h, n);
+    if (skip >= 0 && skip < n) h[skip] = (REAL)row->skipped_curve;
+    FL_(fl_store)(h, fl_row_address(out, row->index) + first * out->class_stride, out->class_stride, out->dtype, n);
+}
+
 static void FL_(row_finish)(const struct fl_softmax_job *job, struct fl_softmax_row *row, ptrdiff_t block)
 {
     const ptrdiff_t first = block * FL_BLOCK, n = FL_(block_length)(job, block), skip = row->skip - first;
@@ -552,6 +611,8 @@ static void FL_(row_finish)(const struct fl_softmax_job *job, struct fl_softmax_
     const REAL skipped = (REAL)row->skipped;
     REAL input[FL_BLOCK], a[FL_BLOCK], gradient[FL_BLOCK], *g = gradient;
     const int mass = FL_(has_mass)(job);
+    /* While the exponentials are there. */
+    if (job->hessian.data) FL_(row_hessian)(job, row, block);
     if (FL_(is_packed_bfloat16)(out) && job->operation != FL_LOG_SOFTMAX && !mass && job->softcap == 0.0 &&
         !job->accumulate) {
         uint16_t buffer[FL_BLOCK], *h = job->stream ? buffer : (uint16_t *)(void *)destination;
@@ -630,9 +691,9 @@ static void FL_(tile_load)(const struct fl_softmax_job *job, const struct fl_arr
         for (ptrdiff_t c = 0; c < job->classes; c++) tile[c][l] = 0;
 }
 
-static void FL_(tile_store)(const struct fl_softmax_job *job, ptrdiff_t row, ptrdiff_t count, REAL (*tile)[FL_LANES])
+static void FL_(tile_store)(const struct fl_softmax_job *job, const struct fl_array *out, ptrdiff_t row,
+                            ptrdiff_t count, REAL (*tile)[FL_LANES])
 {
-    const struct fl_array *out = &job->output;
     if (FL_(lanes_are_adjacent)(out, row, count)) {
         char *p = fl_row_address(out, row);
         for (ptrdiff_t c = 0; c < job->classes; c++)
@@ -781,6 +842,15 @@ static void FL_(tile_mass)(const struct fl_softmax_job *job, struct FL_(tile) * 
     }
 }
 
+static inline struct FL_(sums) FL_(lane_sums)(const struct FL_(tile) * t, int l, double second_slope)
+{
+    const struct FL_(sums) sums = {
+        t->rest[l],       t->dot[l],    t->mass_rest[l], t->difference[l], t->coefficient[l], t->slope[l],
+        t->capped_max[l], t->logsum[l], t->weight[l],    t->sample[l],     t->upstream[l],    second_slope,
+    };
+    return sums;
+}
+
 static void FL_(tile_settle)(const struct fl_softmax_job *job, struct FL_(tile) * t, ptrdiff_t first, ptrdiff_t count)
 {
     const struct FL_(terms) terms = FL_(terms_of)(job);
@@ -814,16 +884,36 @@ static void FL_(tile_settle)(const struct fl_softmax_job *job, struct FL_(tile) 
         for (int l = 0; l < FL_LANES; l++) t->coefficient[l] = (double)t->a[t->skip[l]][l];
 #pragma omp simd
     for (int l = 0; l < FL_LANES; l++) {
-        const struct FL_(sums) sums = {
-            t->rest[l],       t->dot[l],    t->mass_rest[l], t->difference[l], t->coefficient[l], t->slope[l],
-            t->capped_max[l], t->logsum[l], t->weight[l],    t->sample[l],     t->upstream[l],
-        };
-        const struct FL_(settled) settled = FL_(settle)(terms, sums);
+        const struct FL_(settled) settled = FL_(settle)(terms, FL_(lane_sums)(t, l, 0.0));
         t->loss[l] = t->ignored[l] ? 0.0 : settled.loss;
         t->share[l] = (REAL)settled.share;
         t->scale[l] = (REAL)settled.scale;
         t->skipped[l] = (REAL)settled.skipped;
     }
+}
+
+/* The hessian of count rows, while their exponentials are there: a lane is a row. */
+static void FL_(tile_hessian)(const struct fl_softmax_job *job, const struct FL_(tile) * t, ptrdiff_t first,
+                              ptrdiff_t count)
+{
+    const struct FL_(terms) terms = FL_(terms_of)(job);
+    REAL h[FL_SHORT_ROW][FL_LANES];
+    const int mass = FL_(has_mass)(job);
+    for (int l = 0; l < (int)count; l++) {
+        const double second_slope = FL_(second_slope)(job, (double)t->at_skip[l]);
+        const struct FL_(settled) settled = FL_(settle)(terms, FL_(lane_sums)(t, l, second_slope));
+        struct fl_softmax_row row;
+        row.share = settled.share;
+        row.scale = settled.scale;
+        row.curve = settled.curve;
+        row.bend = settled.bend;
+        row.over_total = settled.over_total;
+        for (int c = 0; c < (int)job->classes; c++)
+            FL_(hessians)(job, &row, &t->e[c][l], mass ? &t->a[c][l] : NULL, &t->x[c][l], &h[c][l], 1);
+        h[t->skip[l]][l] = (REAL)settled.skipped_curve;
+        for (int c = 0; t->ignored[l] && c < (int)job->classes; c++) h[c][l] = 0;
+    }
+    FL_(tile_store)(job, &job->hessian, first, count, h);
 }
 
 static void FL_(tile_finish)(const struct fl_softmax_job *job, struct FL_(tile) * t)
@@ -872,13 +962,14 @@ static double FL_(tile_rows)(const struct fl_softmax_job *job, ptrdiff_t first, 
     for (int width = FL_LANES / 2; width; width >>= 1)
         for (int l = 0; l < width; l++) t.loss[l] += t.loss[l + width];
     if (job->output.data == NULL) return t.loss[0];
+    if (job->hessian.data) FL_(tile_hessian)(job, &t, first, count);
     FL_(tile_finish)(job, &t);
     if (job->accumulate) {
         FL_(tile_load)(job, &job->output, first, count, t.x);
         for (int c = 0; c < (int)job->classes; c++)
             for (int l = 0; l < FL_LANES; l++) t.e[c][l] += t.x[c][l];
     }
-    FL_(tile_store)(job, first, count, t.e);
+    FL_(tile_store)(job, &job->output, first, count, t.e);
     return t.loss[0];
 }
 

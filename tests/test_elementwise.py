@@ -1,6 +1,7 @@
 """The elementwise losses, over the table of elementwise_cases.py: values, buffers, errors, bits, peers."""
 
 import inspect
+import itertools
 import math
 import re
 import sys
@@ -461,6 +462,20 @@ def test_buffers(row: Row) -> None:
 
 @on_every_isa
 @over_rows
+def test_plain_calls(row: Row) -> None:
+    """A call without further options takes a shorter way, on which num_threads does not, to the same bits."""
+    for dtype in DTYPES:
+        for reduction, shape in itertools.product(("mean", "sum"), ((1,), (41, 61), (3, 20_000))):
+            c = call(row, shape, dtype, reduction)
+            buffer = np.empty(shape, dtype_named(dtype))
+            expected = c.run(num_threads=2)
+            assert same_bits(c.run(), expected), c.title
+            assert same_bits(c.run(out=c.out(buffer, np.empty_like(buffer))), expected), c.title
+            assert c.value() == expected[0] or expected[0] != expected[0], c.title
+
+
+@on_every_isa
+@over_rows
 def test_accumulate(row: Row) -> None:
     for dtype in DTYPES:
         rng = np.random.default_rng(4)
@@ -829,7 +844,7 @@ FAR_INPUTS = {
     "binary_cross_entropy": [0.0, 1e-38, 1e-30, 1e-12, 0.5, 1.0 - 2.0**-24, 1.0],
     "mean_squared_log_loss": [*FAR, -1e-30, -0.5, -1.0 + 2.0**-24, -1.0, -1.5, -INF],
     # exp(100) overflows in float32, and its product with a small target need not.
-    "poisson_nll_loss": [v for v in (*FAR, *(-v for v in FAR)) if abs(v) != 100.0 and v != INF],
+    "poisson_nll_loss": [v for v in (*FAR, *(-v for v in FAR)) if abs(v) != 100.0],
     "gamma_nll_loss": [v for v in (*FAR, *(-v for v in FAR)) if abs(v) != 100.0],
     "tweedie_nll_loss": [v for v in (*FAR, *(-v for v in FAR)) if abs(v) != 100.0 and v != INF],
 }
@@ -863,9 +878,8 @@ def test_far_ends(row: Row, dtype: str) -> None:
     for options in row.options:
         if any(callable(value) for value in options.values()):
             continue
-        # A share of 0 of an infinite loss is 0, whatever it is called in the formula. And where both terms of
-        # Tweedie's loss overflow (outside of powers 1 to 2), so does their difference.
-        if options.get("alpha") in (0.0, 1.0) or not 1.0 <= options.get("power", 1.5) <= 2.0:
+        # Where both terms of Tweedie's loss overflow (outside of powers 1 to 2), so does their difference.
+        if not 1.0 <= options.get("power", 1.5) <= 2.0:
             continue
         inputs = FAR_INPUTS.get(row.name, [*FAR, *(-v for v in FAR)])
         if not options.get("log_input", True):
@@ -906,6 +920,62 @@ def assert_far(c: Call, value: Any, expected: Array, tolerance: Array, dtype: st
         where = int(re.search(r"first at \((\d+), ?", str(error)).group(1))  # type: ignore[union-attr]
         values = [float(a.reshape(-1)[where]) for a in c.arrays]
         raise AssertionError(f"{error} for {values}") from None
+
+
+# By hand, for kernels and reference: input, target, options, and loss, gradient (and second derivative).
+INFINITIES: list[tuple[str, float, float, dict[str, Any], tuple[float, ...]]] = [
+    # A class that alpha leaves out adds nothing, however wrong its logit is.
+    ("sigmoid_focal_loss", -INF, 1.0, {"alpha": 0.0}, (0.0, 0.0)),
+    ("sigmoid_focal_loss", INF, 0.0, {"alpha": 1.0}, (0.0, 0.0)),
+    ("sigmoid_focal_loss", -INF, 1.0, {"alpha": 0.0, "gamma": 0.0}, (0.0, 0.0)),
+    ("sigmoid_focal_loss", -INF, 1.0, {"alpha": 0.5}, (INF, -0.5)),
+    ("sigmoid_focal_loss", INF, 1.0, {}, (0.0, 0.0)),
+    # exp(x) is larger than t * x.
+    ("poisson_nll_loss", INF, 0.0, {}, (INF, INF, INF)),
+    ("poisson_nll_loss", INF, 2.0, {}, (INF, INF, INF)),
+    ("poisson_nll_loss", INF, 1e4, {"full": True}, (INF, INF, INF)),
+    ("poisson_nll_loss", -INF, 2.0, {}, (INF, -2.0, 0.0)),
+    ("tweedie_nll_loss", INF, 2.0, {"power": 1}, (INF, INF, INF)),
+    # -t * exp(x) for power 0, -t * exp(2.5 * x) / 2.5 for -1.5.
+    ("tweedie_nll_loss", 0.5, INF, {"power": 0}, (-INF, -INF, -INF)),
+    ("tweedie_nll_loss", 0.5, -INF, {"power": 0}, (INF, INF, INF)),
+    ("tweedie_nll_loss", -2.0, INF, {"power": -1.5}, (-INF, -INF, -INF)),
+    ("tweedie_nll_loss", -2.0, -INF, {"power": -1.5}, (INF, INF, INF)),
+]
+
+
+@on_every_isa
+@pytest.mark.parametrize(("name", "x", "t", "options", "expected"), INFINITIES)
+def test_infinities(
+    name: str, x: float, t: float, options: dict[str, Any], expected: tuple[float, ...]
+) -> None:
+    for dtype in DTYPES:
+        # A full vector, and a rest.
+        c = Call(
+            ROW[name],
+            dtype,
+            "none",
+            *(np.full(37, v).astype(dtype_named(dtype)) for v in (x, t)),
+            options=options,
+        )
+        for loss, derivatives in (c.run(), c.expected):
+            for array, exact in zip((loss, *derivatives), expected, strict=True):
+                assert np.asarray(array, np.float64).tolist() == [exact] * 37, c.title
+
+
+def test_tweedie_where_both_terms_overflow() -> None:
+    """The reference has the limit, whose sign is that of the larger term; the kernels have NaN there."""
+    given: dict[str, Any] = {"reduction": "none", "return_grad": True, "return_hessian": True}
+    for x, t, power, signs in (
+        (INF, 2.0, 0, (1, 1, 1)),
+        (1e4, 1e30, -1.5, (1, 1, 1)),
+        (1e4, -1e30, -1.5, (1, 1, 1)),
+        # For p > 2 both terms of the loss are positive near -inf: t * exp((1 - p) * x) / (p - 1) wins.
+        (-INF, 2.0, 3, (1, -1, 1)),
+        (-1e4, 1e-30, 2.2, (1, -1, 1)),
+    ):
+        found = reference.tweedie_nll_loss([x], [t], power=power, **given)
+        assert [float(a[0]) for a in found] == [INF * sign for sign in signs], (x, t, power)  # type: ignore[index, union-attr]
 
 
 @on_every_isa

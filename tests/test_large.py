@@ -134,3 +134,14 @@ def test_large_outputs_have_the_same_bits(dtype, offset, options, isa):
         assert_array_equal(out[part].view(np.uint8), alone.view(np.uint8))
     assert np.all(out[[0, 7]] == 0)
     assert np.all(memory[:offset] == 7.0) and np.all(memory[offset + x.size :] == 7.0)
+
+
+def test_a_hundred_million_terms():
+    """Sums of float32 terms are those of float64."""
+    part = np.random.default_rng(7).standard_normal(1_000_003).astype(np.float32)
+    x = np.resize(part, 100_000_000)
+    target = np.float32(0.25)
+    exact = float(np.sum((x - target) ** 2, dtype=np.float64))
+    assert_allclose(fastloss.mse_loss(x, 0.25, reduction="sum", num_threads=THREADS), exact, rtol=1e-7)
+    exact = float(np.sum(np.abs(x - target), dtype=np.float64))
+    assert_allclose(fastloss.l1_loss(x, 0.25, reduction="sum", num_threads=THREADS), exact, rtol=1e-7)
