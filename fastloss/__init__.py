@@ -28,6 +28,7 @@ from fastloss.classification import (
     nll_loss,
     softmax,
 )
+from fastloss.linear import linear_cross_entropy, linear_token_log_probs
 from fastloss.penalty import elastic_net_penalty, l1_penalty, l2_penalty
 from fastloss.perplexity import Perplexity, perplexity
 from fastloss.regression import (
@@ -62,6 +63,8 @@ __all__ = [
     "l1_loss",
     "l1_penalty",
     "l2_penalty",
+    "linear_cross_entropy",
+    "linear_token_log_probs",
     "log_cosh_loss",
     "log_softmax",
     "logsumexp",

@@ -270,6 +270,13 @@ def _share_memory(a: Array, b: Array) -> bool:
         return True
 
 
+def apart(out: Array, others: tuple[Any, ...], message: str) -> None:
+    """Check that a buffer shares no memory with any of the others that are arrays."""
+    for other in others:
+        if isinstance(other, np.ndarray) and _share_memory(out, other):
+            raise ValueError(message)
+
+
 def buffer(out: Any, x: Array, others: tuple[Any, ...] = (), name: str = "out") -> Array:
     """Check a buffer for something shaped like `x`: `x` itself, or apart from all inputs."""
     if not isinstance(out, np.ndarray):
@@ -286,9 +293,7 @@ def buffer(out: Any, x: Array, others: tuple[Any, ...] = (), name: str = "out") 
         raise ValueError(f"{name} overlaps the input: it must be exactly the input or apart from it")
     if _overlaps_itself(out):
         raise ValueError(f"{name} must not overlap itself (strides {out.strides})")
-    for other in others:
-        if isinstance(other, np.ndarray) and _share_memory(out, other):
-            raise ValueError(f"{name} must not overlap an input other than the first")
+    apart(out, others, f"{name} must not overlap an input other than the first")
     return out
 
 

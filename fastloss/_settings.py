@@ -10,11 +10,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from fastloss import _kernels
+from fastloss._blas import blas_function
 
 __all__ = ["get_num_threads", "num_threads", "set_num_threads", "share_threads_with_blas", "show_config"]
 
@@ -137,25 +137,7 @@ def num_threads(num_threads: int) -> Iterator[None]:
         _context_threads.reset(token)
 
 
-# NumPy's wheels carry an OpenBLAS whose names have a prefix and a suffix; other builds may have neither.
-_SET_CALLBACK = [
-    f"{prefix}openblas_set_threads_callback_function{suffix}"
-    for prefix in ("scipy_", "")
-    for suffix in ("64_", "")
-]
 _threads_are_shared = False
-
-
-def _set_callback_function() -> Any:
-    """The function of NumPy's own OpenBLAS that takes a threading backend, or None."""
-    umath = sys.modules.get("numpy._core._multiarray_umath") or sys.modules["numpy.core._multiarray_umath"]
-    try:
-        # Names are looked up in the libraries that this one needs, too.
-        library = ctypes.CDLL(umath.__file__)
-    except OSError:
-        return None
-    found = (getattr(library, name, None) for name in _SET_CALLBACK)
-    return next((function for function in found if function is not None), None)
 
 
 def share_threads_with_blas(share: bool = True) -> bool:
@@ -192,9 +174,10 @@ def share_threads_with_blas(share: bool = True) -> bool:
     global _threads_are_shared
     if not isinstance(share, (bool, np.bool_)):
         raise TypeError(f"share must be True or False, got {share!r}")
-    set_callback = _set_callback_function()
+    found = blas_function("openblas_set_threads_callback_function")
     address = _kernels.blas_callback() if share else 0
-    if set_callback is not None and (address or _threads_are_shared):
+    if found is not None and (address or _threads_are_shared):
+        set_callback, _ = found
         set_callback(ctypes.c_void_p(address or None))
         _threads_are_shared = bool(address)
     return _threads_are_shared
