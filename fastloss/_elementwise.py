@@ -129,6 +129,7 @@ def _run(
     grad_output: npt.ArrayLike | None,
     first: Array | None,
     second: Array | None,
+    is_fresh: bool,
     accumulate: Any,
     num_threads: int | None,
     domains: tuple[int, int, int],
@@ -153,7 +154,7 @@ def _run(
     a, b = _two(parameters)
     arrays = (x, t, extra, weights, _factors("grad_output", upstream, x.shape, x), first, second, losses)
     bad, total, denominator = _kernels.elementwise(
-        line, wide, arrays, domains, target_value, extra_value, a, b, scale, reduction == "mean",
+        line, wide, arrays, domains, target_value, extra_value, a, b, scale, is_fresh, reduction == "mean",
         mean_over_weights, bool(accumulate), _arguments.threads(num_threads),
     )  # fmt: skip
     if bad >= 0:
@@ -223,7 +224,7 @@ def elementwise(
     loss = _run(
         kernel, name, x, target, parameters=parameters, third=third, weight=weight,
         mean_over_weights=mean_over_weights, reduction=reduction, return_grad=return_grad,
-        grad_output=grad_output, first=first, second=second, accumulate=accumulate,
+        grad_output=grad_output, first=first, second=second, is_fresh=out is None, accumulate=accumulate,
         num_threads=num_threads, domains=domains,
     )  # fmt: skip
     if not return_grad:
@@ -261,7 +262,7 @@ def gaussian(
     loss = _run(
         "gaussian", "input", x, target, parameters=(eps, constant), third=third, weight=weight,
         mean_over_weights=True, reduction=reduction, return_grad=return_grad, grad_output=grad_output,
-        first=first, second=second, accumulate=accumulate, num_threads=num_threads,
+        first=first, second=second, is_fresh=out is None, accumulate=accumulate, num_threads=num_threads,
         domains=(_kernels.ANY, _kernels.ANY, _kernels.NONNEGATIVE if is_checked else _kernels.ANY),
     )  # fmt: skip
     return (loss, GaussianNLLGradients(first, second)) if return_grad else loss

@@ -72,6 +72,7 @@ def elementwise(
     a: float,
     b: float,
     grad_scale: float,
+    is_fresh: bool,
     mean: bool,
     mean_over_weights: bool,
     accumulate: bool,

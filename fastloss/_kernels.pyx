@@ -83,7 +83,7 @@ cdef extern from "kernels.h" nogil:
         double scale
 
     struct fl_element_kernels:
-        double (*elements)(const fl_element_job *, ptrdiff_t, ptrdiff_t) noexcept nogil
+        double (*elements)(const fl_element_job *, ptrdiff_t, ptrdiff_t, int *) noexcept nogil
         double (*sum)(const fl_element_job *, const fl_array *, ptrdiff_t, ptrdiff_t) noexcept nogil
         ptrdiff_t (*first_outside)(const fl_element_job *, const fl_array *, int, ptrdiff_t, ptrdiff_t) noexcept nogil
 
@@ -708,95 +708,131 @@ cdef ptrdiff_t describe_together(fl_array **out, tuple arrays) noexcept:
     return inner
 
 
-cdef double element_piece(const fl_element_job *job, const fl_element_kernels *table, const fl_array *array,
-                          int domain, ptrdiff_t piece) noexcept nogil:
-    """One piece: of the loss, or (with an array) of a sum, or (with a domain) 1 where something is outside of it."""
+# What is done with each piece: domains are checked, losses are computed, both, or weights are added up.
+cdef enum:
+    CHECK = 1
+    COMPUTE = 2
+    ADD_WEIGHTS = 4
+
+cdef struct piece_result:
+    double total
+    int outside
+
+
+cdef piece_result element_piece(const fl_element_job *job, const fl_element_kernels *table, int work,
+                                const int *domains, ptrdiff_t piece) noexcept nogil:
+    """A sum, and which of input, target and third are outside of their domains (as bits)."""
     cdef ptrdiff_t begin = piece * ELEMENTS
     cdef ptrdiff_t end = begin + ELEMENTS if begin + ELEMENTS < job.size else job.size
-    if domain != FL_ANY:
-        return table.first_outside(job, array, domain, begin, end) >= 0
-    if array != NULL:
-        return table.sum(job, array, begin, end)
-    return table.elements(job, begin, end)
+    cdef const fl_array *arrays[3]
+    cdef piece_result result
+    cdef int k, target_outside = 0
+    result.total = 0.0
+    result.outside = 0
+    if work & COMPUTE:
+        result.total = table.elements(job, begin, end, &target_outside)
+    if work & CHECK:
+        arrays[0] = &job.input
+        arrays[1] = &job.target
+        arrays[2] = &job.third
+        for k in range(3):
+            if domains[k] == FL_ANY or arrays[k].data == NULL:
+                continue
+            if k == 1 and work & COMPUTE and domains[k] == fl_losses[job.loss].domain:
+                result.outside |= target_outside << k
+            else:
+                result.outside |= (table.first_outside(job, arrays[k], domains[k], begin, end) >= 0) << k
+    if work & ADD_WEIGHTS:
+        result.total = table.sum(job, &job.weight, begin, end)
+    return result
 
 
-cdef double over_elements(const fl_element_job *job, const fl_element_kernels *table, const fl_array *array,
-                          int domain, int threads) except? -1.0 nogil:
-    """The sum over all pieces, in order."""
+cdef piece_result over_elements(const fl_element_job *job, const fl_element_kernels *table, int work,
+                                const int *domains, int threads) except * nogil:
+    """All pieces; sums are added in order."""
     cdef ptrdiff_t pieces = (job.size + ELEMENTS - 1) // ELEMENTS, piece
-    cdef double total = 0.0
-    cdef double *partial
+    cdef piece_result result
+    cdef piece_result *results
     if pieces == 1:
-        return element_piece(job, table, array, domain, 0)
-    partial = <double *>malloc(pieces * sizeof(double))
-    if partial == NULL:
+        return element_piece(job, table, work, domains, 0)
+    results = <piece_result *>malloc(pieces * sizeof(piece_result))
+    if results == NULL:
         with gil:
             raise MemoryError("partial sums")
     if threads > 1:
         for piece in prange(pieces, schedule="dynamic", chunksize=1, num_threads=threads):
-            partial[piece] = element_piece(job, table, array, domain, piece)
+            results[piece] = element_piece(job, table, work, domains, piece)
     else:
         for piece in range(pieces):
-            partial[piece] = element_piece(job, table, array, domain, piece)
+            results[piece] = element_piece(job, table, work, domains, piece)
+    result.total = 0.0
+    result.outside = 0
     for piece in range(pieces):
-        total += partial[piece]
-    free(partial)
-    return total
+        result.total += results[piece].total
+        result.outside |= results[piece].outside
+    free(results)
+    return result
 
 
-cdef double execute_elements(fl_element_job *job, bint wide, int *domains, bint mean, bint mean_over_weights,
-                             int threads, int *bad, double *denominator) except? -1.0:
+cdef piece_result do_elements(const fl_element_job *job, const fl_element_kernels *table, int work,
+                              const int *domains, int threads) except *:
+    # Letting go of the interpreter lock pays only where there is work to do without it.
+    cdef piece_result result
+    if job.size < SMALL:
+        return over_elements(job, table, work, domains, 1)
+    with nogil:
+        result = over_elements(job, table, work, domains, threads)
+    return result
+
+
+cdef double execute_elements(fl_element_job *job, bint wide, const int *domains, bint is_fresh, bint mean,
+                             bint mean_over_weights, int threads, int *bad, double *denominator) except? -1.0:
     """Run a job whose arrays are described; returns the sum of its losses.
 
-    `domains` are those of input, target and third; `bad` becomes the first of them that is left (nothing has been
-    written then), or -1. The job's scale becomes that of the derivatives.
+    `domains` are those of input, target and third; `bad` becomes the first of them that is left, or -1. Then nothing
+    has been written, unless `is_fresh`: the caller will throw away what the job writes to. The job's scale becomes
+    that of the derivatives.
     """
     cdef const fl_element_kernels *table = &kernels.elements_f64 if wide else &kernels.elements_f32
-    cdef fl_array *checked[3]
-    cdef double total
-    cdef int k
-    checked[:] = [&job.input, &job.target, &job.third]
-    bad[0] = -1
+    cdef piece_result result
+    cdef bint is_checked = domains[0] != FL_ANY or domains[1] != FL_ANY or domains[2] != FL_ANY
+    cdef int work = COMPUTE
+    result.outside = 0
     denominator[0] = job.size
     if job.size < SERIAL or not may_use_threads or not has_openmp:
         threads = 1
-    for k in range(3):
-        if domains[k] == FL_ANY or checked[k].data == NULL:
-            continue
-        if job.size < SMALL:
-            total = over_elements(job, table, checked[k], domains[k], 1)
-        else:
-            with nogil:
-                total = over_elements(job, table, checked[k], domains[k], threads)
-        if total:
-            bad[0] = k
-            return 0.0
-    if job.weight.data != NULL and mean and mean_over_weights:
-        with nogil:
-            denominator[0] = over_elements(job, table, &job.weight, FL_ANY, threads)
-    if mean:
-        # Without weight there is no gradient, whatever the mean is.
-        job.scale = job.scale / denominator[0] if denominator[0] else 0.0
-    job.stream = (
-        job.first.data != NULL and job.first.data != job.input.data and not job.accumulate
-        and job.size * job.first.itemsize >= STREAM
-    )
-    if job.size < SMALL:
-        return over_elements(job, table, NULL, FL_ANY, 1)
-    with nogil:
-        total = over_elements(job, table, NULL, FL_ANY, threads)
-    return total
+    if is_checked and is_fresh:
+        work |= CHECK
+    elif is_checked:
+        result = do_elements(job, table, CHECK, domains, threads)
+    if not result.outside:
+        if job.weight.data != NULL and mean and mean_over_weights:
+            denominator[0] = do_elements(job, table, ADD_WEIGHTS, domains, threads).total
+        if mean:
+            # Without weight there is no gradient, whatever the mean is.
+            job.scale = job.scale / denominator[0] if denominator[0] else 0.0
+        job.stream = (
+            job.first.data != NULL and job.first.data != job.input.data and not job.accumulate
+            and job.size * job.first.itemsize >= STREAM
+        )
+        result = do_elements(job, table, work, domains, threads)
+    bad[0] = -1
+    while result.outside:
+        bad[0] += 1
+        result.outside = 0 if result.outside & 1 else result.outside >> 1
+    return result.total
 
 
 def elementwise(
     int loss, bint wide, tuple arrays, tuple domains, double target_value, double third_value,
-    double a, double b, double grad_scale, bint mean, bint mean_over_weights, bint accumulate, int threads,
+    double a, double b, double grad_scale, bint is_fresh, bint mean, bint mean_over_weights, bint accumulate,
+    int threads,
 ):
     """Run one job; returns (what lies outside of its domain or -1, sum of the losses, the mean's denominator).
 
     `arrays` are input, target, third, weight, upstream, first, second, losses: of one shape (broadcast, if need be),
-    or None. `domains` are those of the first three; where one is left nothing has been written. `wide` computes in
-    double from any type.
+    or None. `domains` are those of the first three; where one is left nothing has been written, unless `is_fresh`.
+    `wide` computes in double from any type.
     """
     cdef fl_element_job job
     cdef fl_array *out[ARRAYS]
@@ -816,7 +852,9 @@ def elementwise(
     job.parameter[1] = b
     job.scale = grad_scale
     allowed[:] = [domains[0], domains[1], domains[2]]
-    total = execute_elements(&job, wide, allowed, mean, mean_over_weights, threads, &bad, &denominator)
+    total = execute_elements(
+        &job, wide, allowed, is_fresh, mean, mean_over_weights, threads, &bad, &denominator
+    )
     return bad, total, denominator
 
 
@@ -841,7 +879,7 @@ def plain_elementwise(
     cdef int bad, ndim, threads = 1
     cdef double total, denominator
     cdef cnp.ndarray x, y = None
-    cdef bint mean = reduction == "mean"
+    cdef bint mean = reduction == "mean", is_fresh
     if not is_floating(values) or not (mean or reduction == "sum"):
         return None
     x = values
@@ -864,6 +902,7 @@ def plain_elementwise(
         describe_straight(&job.target, y)
     else:
         return None
+    is_fresh = out is None
     out = plain_gradient(x, y, return_grad, out)
     if out is None:
         return None
@@ -881,8 +920,9 @@ def plain_elementwise(
     if job.size >= SERIAL:
         threads = num_threads()
     allowed[:] = [input_domain, target_domain, FL_ANY]
-    total = execute_elements(&job, wide or job.input.dtype == FL_FLOAT64, allowed, mean, False, threads, &bad,
-                             &denominator)
+    total = execute_elements(
+        &job, wide or job.input.dtype == FL_FLOAT64, allowed, is_fresh, mean, False, threads, &bad, &denominator
+    )
     if bad >= 0:
         return None
     if mean:

@@ -60,20 +60,32 @@ FL_INLINE REAL FL_(fl_stirling)(REAL t)
     return t > 1 ? value : (t == t ? (REAL)0 : t);
 }
 
+/* Whether a value lies outside of a domain. NaN does not. */
+FL_INLINE int FL_(is_outside)(int domain, REAL x)
+{
+    if (domain == FL_UNIT) return (x < 0) | (x > 1);
+    if (domain == FL_SIGN) return (x != 1) & (x != -1) & (x == x);
+    if (domain == FL_NONNEGATIVE) return x < 0;
+    if (domain == FL_STRICTLY_POSITIVE) return x <= 0;
+    return (domain == FL_ABOVE_MINUS_ONE) & (x <= -1);
+}
+
 /* A block: inputs and where results go, contiguous; first and second may be NULL. */
 struct FL_(block) {
     const REAL *x, *t, *u;
     REAL *value, *first, *second;
     REAL a, b, scale;
     ptrdiff_t n;
+    int outside; /* becomes whether a target lies outside of the loss's domain */
 };
 
 /* The loop; `writes` says which of value, first and second are wanted, and the compiler drops what makes the others.
- */
-#define FL_EACH(terms, result, derivative, derivative_of_that, writes)                                               \
-    _Pragma("omp simd") for (ptrdiff_t i = 0; i < n; i++)                                                            \
+ * Looking at the domain here costs 4 % of the time of binary_logits; a pass of its own before costs 14 %. */
+#define FL_EACH(domain, terms, result, derivative, derivative_of_that, writes)                                       \
+    _Pragma("omp simd reduction(| : outside)") for (ptrdiff_t i = 0; i < n; i++)                                     \
     {                                                                                                                \
         const REAL x = xs[i], t = ts[i], u = us[i];                                                                  \
+        outside |= FL_(is_outside)(domain, t);                                                                       \
         terms;                                                                                                       \
         const REAL value = (result), first = (derivative), second = (derivative_of_that);                            \
         (void)t, (void)u, (void)first, (void)second;                                                                 \
@@ -82,25 +94,27 @@ struct FL_(block) {
     }
 #define FL_SCALED(derivative) (value == value ? TIMES(scale, derivative) : value)
 #define FL_LOSS(name, domain, terms, result, derivative, derivative_of_that)                                         \
-    static void FL_(name##_block)(const struct FL_(block) * in)                                                      \
+    static void FL_(name##_block)(struct FL_(block) * in)                                                            \
     {                                                                                                                \
         const REAL *xs = in->x, *ts = in->t, *us = in->u, a = in->a, b = in->b, scale = in->scale;                   \
         REAL *values = in->value, *firsts = in->first, *seconds = in->second;                                        \
         const ptrdiff_t n = in->n;                                                                                   \
+        int outside = 0;                                                                                             \
         (void)a, (void)b;                                                                                            \
         if (seconds)                                                                                                 \
-            FL_EACH(terms, result, derivative, derivative_of_that, firsts[i] = FL_SCALED(first);                     \
+            FL_EACH(FL_##domain, terms, result, derivative, derivative_of_that, firsts[i] = FL_SCALED(first);        \
                     seconds[i] = FL_SCALED(second))                                                                  \
         else if (firsts)                                                                                             \
-            FL_EACH(terms, result, derivative, derivative_of_that, firsts[i] = FL_SCALED(first))                     \
+            FL_EACH(FL_##domain, terms, result, derivative, derivative_of_that, firsts[i] = FL_SCALED(first))        \
         else                                                                                                         \
-            FL_EACH(terms, result, derivative, derivative_of_that, (void)scale)                                      \
+            FL_EACH(FL_##domain, terms, result, derivative, derivative_of_that, (void)scale)                         \
+        in->outside = outside;                                                                                       \
     }
 #include "losses.def"
 #undef FL_LOSS
 
 #define FL_LOSS(name, domain, terms, result, derivative, derivative_of_that) FL_(name##_block),
-static void (*const FL_(block_of_loss)[])(const struct FL_(block) *) = {
+static void (*const FL_(block_of_loss)[])(struct FL_(block) *) = {
 #include "losses.def"
 };
 #undef FL_LOSS
@@ -210,11 +224,12 @@ static REAL *FL_(room_for)(const struct fl_element_job *job, const struct fl_arr
 }
 
 /* Elements begin .. end - 1; returns the sum of their losses. */
-static double FL_(elements)(const struct fl_element_job *job, ptrdiff_t begin, ptrdiff_t end)
+static double FL_(elements)(const struct fl_element_job *job, ptrdiff_t begin, ptrdiff_t end, int *outside)
 {
     REAL x[FL_BLOCK], t[FL_BLOCK], u[FL_BLOCK], w[FL_BLOCK], g[FL_BLOCK];
     REAL value[FL_BLOCK], first[FL_BLOCK], second[FL_BLOCK];
     double total = 0.0;
+    *outside = 0;
     if (!job->target.data) FL_(fill)(t, (REAL)job->target_value);
     if (!job->third.data) FL_(fill)(u, (REAL)job->third_value);
     for (ptrdiff_t i = begin; i < end; i += FL_BLOCK) {
@@ -233,6 +248,7 @@ static double FL_(elements)(const struct fl_element_job *job, ptrdiff_t begin, p
         block.second = FL_(room_for)(job, &job->second, i, second);
         if (block.second && !block.first) block.first = first;
         FL_(block_of_loss)[job->loss](&block);
+        *outside |= block.outside;
         if (job->weight.data) weight = FL_(elements_in)(job, &job->weight, i, n, w);
         if (job->upstream.data) upstream = FL_(elements_in)(job, &job->upstream, i, n, g);
         if (weight) FL_(weigh)(weight, value, n);
@@ -243,15 +259,6 @@ static double FL_(elements)(const struct fl_element_job *job, ptrdiff_t begin, p
     }
     if (job->stream) fl_stream_end();
     return total;
-}
-
-static inline int FL_(is_outside)(int domain, REAL x)
-{
-    if (domain == FL_UNIT) return (x < 0) | (x > 1);
-    if (domain == FL_SIGN) return (x != 1) & (x != -1) & (x == x);
-    if (domain == FL_NONNEGATIVE) return x < 0;
-    if (domain == FL_STRICTLY_POSITIVE) return x <= 0;
-    return (domain == FL_ABOVE_MINUS_ONE) & (x <= -1);
 }
 
 /* Lanes that do not depend on each other, as the loop is as fast as memory is. */

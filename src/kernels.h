@@ -102,8 +102,9 @@ struct fl_element_job {
 };
 
 struct fl_element_kernels {
-    /* Elements begin .. end - 1; returns the sum of their losses. */
-    double (*elements)(const struct fl_element_job *, ptrdiff_t begin, ptrdiff_t end);
+    /* Elements begin .. end - 1; returns the sum of their losses. *outside becomes whether a target lies outside of
+     * the domain that losses.def gives it. */
+    double (*elements)(const struct fl_element_job *, ptrdiff_t begin, ptrdiff_t end, int *outside);
     double (*sum)(const struct fl_element_job *, const struct fl_array *, ptrdiff_t begin, ptrdiff_t end);
     ptrdiff_t (*first_outside)(const struct fl_element_job *, const struct fl_array *, int domain, ptrdiff_t begin,
                                ptrdiff_t end);
