@@ -93,6 +93,10 @@ cdef extern from "kernels.h" nogil:
 
     const fl_loss *fl_losses
 
+    struct fl_function:
+        const char *name
+        void (*apply)(const void *, void *, ptrdiff_t) noexcept nogil
+
     struct fl_kernels:
         const char *name
         fl_softmax_kernels softmax_f32, softmax_f64
@@ -100,19 +104,7 @@ cdef extern from "kernels.h" nogil:
         double (*nll_rows)(const fl_softmax_job *, ptrdiff_t, ptrdiff_t) noexcept nogil
         double (*multi_margin_rows)(const fl_softmax_job *, ptrdiff_t, ptrdiff_t) noexcept nogil
         double (*survey)(const fl_softmax_job *, ptrdiff_t, ptrdiff_t, ptrdiff_t *) noexcept nogil
-        void (*exp_f32)(const float *, float *, ptrdiff_t) noexcept nogil
-        void (*exp_any_f32)(const float *, float *, ptrdiff_t) noexcept nogil
-        void (*expm1_f32)(const float *, float *, ptrdiff_t) noexcept nogil
-        void (*log_f32)(const float *, float *, ptrdiff_t) noexcept nogil
-        void (*log1p_f32)(const float *, float *, ptrdiff_t) noexcept nogil
-        void (*log1p_unit_f32)(const float *, float *, ptrdiff_t) noexcept nogil
-        void (*exp_any_f64)(const double *, double *, ptrdiff_t) noexcept nogil
-        void (*log_f64)(const double *, double *, ptrdiff_t) noexcept nogil
-        void (*log1p_any_f64)(const double *, double *, ptrdiff_t) noexcept nogil
-        void (*exp_f64)(const double *, double *, ptrdiff_t) noexcept nogil
-        void (*log1p_f64)(const double *, double *, ptrdiff_t) noexcept nogil
-        void (*tanh_f64)(const double *, double *, ptrdiff_t) noexcept nogil
-        void (*sech_squared_f64)(const double *, double *, ptrdiff_t) noexcept nogil
+        const fl_function *functions
 
     int fl_machine_level()
     const fl_kernels *fl_kernels_of_level(int)
@@ -932,34 +924,10 @@ def plain_elementwise(
 
 def vecmath(str name, cnp.ndarray x not None, cnp.ndarray out not None):
     """An elementary function of the kernels in use over contiguous arrays, for the tests of its error."""
-    cdef ptrdiff_t n = cnp.PyArray_SIZE(x)
-    cdef void *source = cnp.PyArray_DATA(x)
-    cdef void *result = cnp.PyArray_DATA(out)
-    if name == "exp_f32":
-        kernels.exp_f32(<const float *>source, <float *>result, n)
-    elif name == "exp_any_f32":
-        kernels.exp_any_f32(<const float *>source, <float *>result, n)
-    elif name == "expm1_f32":
-        kernels.expm1_f32(<const float *>source, <float *>result, n)
-    elif name == "log_f32":
-        kernels.log_f32(<const float *>source, <float *>result, n)
-    elif name == "log1p_f32":
-        kernels.log1p_f32(<const float *>source, <float *>result, n)
-    elif name == "log1p_unit_f32":
-        kernels.log1p_unit_f32(<const float *>source, <float *>result, n)
-    elif name == "exp_any_f64":
-        kernels.exp_any_f64(<const double *>source, <double *>result, n)
-    elif name == "log_f64":
-        kernels.log_f64(<const double *>source, <double *>result, n)
-    elif name == "log1p_any_f64":
-        kernels.log1p_any_f64(<const double *>source, <double *>result, n)
-    elif name == "exp_f64":
-        kernels.exp_f64(<const double *>source, <double *>result, n)
-    elif name == "log1p_f64":
-        kernels.log1p_f64(<const double *>source, <double *>result, n)
-    elif name == "tanh_f64":
-        kernels.tanh_f64(<const double *>source, <double *>result, n)
-    elif name == "sech_squared_f64":
-        kernels.sech_squared_f64(<const double *>source, <double *>result, n)
-    else:
+    cdef const fl_function *function = kernels.functions
+    cdef bytes wanted = name.encode()
+    while function.name != NULL and function.name != wanted:
+        function += 1
+    if function.name == NULL:
         raise ValueError(f"no function named {name!r}")
+    function.apply(cnp.PyArray_DATA(x), cnp.PyArray_DATA(out), cnp.PyArray_SIZE(x))

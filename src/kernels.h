@@ -117,6 +117,13 @@ struct fl_loss {
 };
 extern const struct fl_loss fl_losses[];
 
+/* An elementary function over n numbers of the type that its name ends with, for the tests that measure its error;
+ * name NULL after the last. */
+struct fl_function {
+    const char *name;
+    void (*apply)(const void *x, void *out, ptrdiff_t n);
+};
+
 struct fl_kernels {
     const char *name;
     struct fl_softmax_kernels softmax_f32, softmax_f64;
@@ -126,20 +133,7 @@ struct fl_kernels {
     /* What the rows begin .. end - 1 add to a mean's denominator; *first_bad is the first row whose target is no
      * class, or -1. */
     double (*survey)(const struct fl_softmax_job *, ptrdiff_t begin, ptrdiff_t end, ptrdiff_t *first_bad);
-    /* The elementary functions, for the tests that measure their errors. */
-    void (*exp_f32)(const float *x, float *out, ptrdiff_t n);
-    void (*exp_any_f32)(const float *x, float *out, ptrdiff_t n);
-    void (*expm1_f32)(const float *x, float *out, ptrdiff_t n);
-    void (*log_f32)(const float *x, float *out, ptrdiff_t n);
-    void (*log1p_f32)(const float *x, float *out, ptrdiff_t n);
-    void (*log1p_unit_f32)(const float *x, float *out, ptrdiff_t n);
-    void (*exp_any_f64)(const double *x, double *out, ptrdiff_t n);
-    void (*log_f64)(const double *x, double *out, ptrdiff_t n);
-    void (*log1p_any_f64)(const double *x, double *out, ptrdiff_t n);
-    void (*exp_f64)(const double *x, double *out, ptrdiff_t n);
-    void (*log1p_f64)(const double *x, double *out, ptrdiff_t n);
-    void (*tanh_f64)(const double *x, double *out, ptrdiff_t n);
-    void (*sech_squared_f64)(const double *x, double *out, ptrdiff_t n);
+    const struct fl_function *functions;
 };
 
 extern const struct fl_kernels fl_kernels_baseline;

@@ -275,6 +275,19 @@ FL_INLINE float fl_exp_f32(float x)
     return x < -87.33f ? 0.0f : capped;
 }
 
+/* The same for x <= 0, where 2^n needs no halves. Largest error: 1.6 ulp (float), 1.7 ulp (double, 2.0 without a
+ * fused multiply-add). */
+FL_INLINE float fl_exp_down_f32(float x)
+{
+    const float shifted = FL_FMA_F32(x, FL_LOG2_E, FL_ROUNDER_F32);
+    const float rest = fl_log2_rest_f32(x, shifted - FL_ROUNDER_F32);
+    const float m = fl_exp2_minus_one_f32(FL_FMA_F32(x, FL_LOG2_E_LOW, rest));
+    const float scale = fl_float_from_bits((fl_bits_from_float(shifted) << 23) + 0x3f800000u);
+    return x < -87.33f ? 0.0f : FL_FMA_F32(m, scale, scale);
+}
+
+FL_INLINE double fl_exp_down_f64(double x) { return fl_exp_nonpositive_f64(x); }
+
 /* exp(x) - 1, float, x <= 0. Largest error: 2.5 ulp; a tiny x keeps its digits. */
 FL_INLINE float fl_expm1_nonpositive_f32(float x)
 {
@@ -368,7 +381,32 @@ FL_INLINE float fl_log1p_unit_f32(float x)
     return p * x;
 }
 
-FL_INLINE double fl_log1p_unit_f64(double x) { return fl_log1p_f64(x); }
+/* As above (3.9e-17): half of the time of fl_log1p_f64, whose division alone takes as long as eleven of these. */
+FL_INLINE double fl_log1p_unit_f64(double x)
+{
+    double p = 2.4437973948580947e-05;
+    p = FL_FMA_F64(p, x, -0.0002827421139374107);
+    p = FL_FMA_F64(p, x, 0.0015535244034334333);
+    p = FL_FMA_F64(p, x, -0.0054217339910016095);
+    p = FL_FMA_F64(p, x, 0.013598778090617254);
+    p = FL_FMA_F64(p, x, -0.026398779480743217);
+    p = FL_FMA_F64(p, x, 0.041925709853904154);
+    p = FL_FMA_F64(p, x, -0.05718978534193906);
+    p = FL_FMA_F64(p, x, 0.07015296236526472);
+    p = FL_FMA_F64(p, x, -0.08070954578430206);
+    p = FL_FMA_F64(p, x, 0.09009095815198633);
+    p = FL_FMA_F64(p, x, -0.09979768096586568);
+    p = FL_FMA_F64(p, x, 0.11107211585299538);
+    p = FL_FMA_F64(p, x, -0.12499427063514382);
+    p = FL_FMA_F64(p, x, 0.14285651975275926);
+    p = FL_FMA_F64(p, x, -0.16666661848248537);
+    p = FL_FMA_F64(p, x, 0.19999999749856523);
+    p = FL_FMA_F64(p, x, -0.24999999992009522);
+    p = FL_FMA_F64(p, x, 0.33333333333197523);
+    p = FL_FMA_F64(p, x, -0.4999999999999908);
+    p = FL_FMA_F64(p, x, 1.0);
+    return p * x;
+}
 
 /* exp(x), double. Any x; 0 below -708.39, inf where it overflows. Largest error: 2.0 ulp. As fl_exp_f32. */
 FL_INLINE double fl_exp_f64(double x)
