@@ -36,6 +36,7 @@ __all__ = [
     "is_installed",
     "require_equal",
     "shared",
+    "sharing_threads",
     "torch_compiled",
     "torch_tensor",
 ]
@@ -229,12 +230,16 @@ def _shared_threads() -> Iterator[None]:
         fastloss.share_threads_with_blas(False)
 
 
-def _after_matmul_shared(problem: Problem, name: str) -> Contender:
-    """The same, with the product on our threads."""
+def sharing_threads(contender: Contender) -> Contender:
+    """The same, with NumPy's products on our threads."""
     if not fastloss.share_threads_with_blas():
         raise UnavailableError("NumPy's BLAS library does not take a threading backend")
     fastloss.share_threads_with_blas(False)
-    return replace(_after_matmul(problem, name), setting=_shared_threads)
+    return replace(contender, setting=_shared_threads)
+
+
+def _after_matmul_shared(problem: Problem, name: str) -> Contender:
+    return sharing_threads(_after_matmul(problem, name))
 
 
 def _one_thread(problem: Problem, name: str) -> Contender:

@@ -1,8 +1,9 @@
-"""The peak memory of a call in place, above the array itself, in a process that does nothing else.
+"""The peak memory of a call above its arrays, in a process that does nothing else.
 
-    python -m benchmarks.memory [rows classes]
+    python -m benchmarks.memory [rows classes]            cross_entropy, in place
+    python -m benchmarks.memory tokens features classes   linear_cross_entropy
 
-prints the share of the array's size by which the process grew beyond that array.
+prints by how much the process grew beyond the arrays, as a share of the logits' size.
 """
 
 from __future__ import annotations
@@ -11,16 +12,19 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 import fastloss
 from fastloss import reference
 
-__all__ = ["ALLOWED", "SHAPE", "SMALL", "share_in_a_process_of_its_own"]
+__all__ = ["ALLOWED", "LINEAR", "SHAPE", "SMALL", "SMALL_LINEAR", "share_in_a_process_of_its_own"]
 
 SHAPE = (4096, 64000)
 SMALL = (64, 1000)
+LINEAR = (8192, 256, 50000)
+SMALL_LINEAR = (64, 16, 1000)
 ALLOWED = 0.05
 # Rows that are compared with the reference.
 SAMPLE = slice(None, None, 512)
@@ -60,8 +64,36 @@ def share_above_the_array(shape: tuple[int, int]) -> float:
     return float(share)
 
 
-def share_in_a_process_of_its_own(shape: tuple[int, int]) -> float:
-    """The same, in a fresh interpreter with the same import path."""
+def share_above_inputs_and_gradients(shape: tuple[int, int, int]) -> float:
+    """All gradients of a linear layer; the growth of this process, as a share of logits that never exist.
+
+    Beyond inputs, gradients and the buffers of BLAS: np.matmul alone takes those for the weight's gradient.
+    """
+    tokens, features, classes = shape
+    rng = np.random.default_rng(0)
+    x = np.empty((tokens, features), dtype=np.float32)
+    weight = np.empty((classes, features), dtype=np.float32)
+    for array in (x, weight):
+        rng.standard_normal(out=array, dtype=np.float32)
+    weight *= np.float32(0.05)
+    target = rng.integers(0, classes, size=tokens)
+    out = (np.ones_like(x), np.ones_like(weight), None)
+    # BLAS keeps what it copies an operand to, tens of megabytes, from the first product that needs it.
+    np.matmul(weight, x[:4].T)
+    before = peak_bytes()
+    loss, grad = fastloss.linear_cross_entropy(x, weight, target, return_grad=True, out=out)
+    share = (peak_bytes() - before) / (tokens * classes * x.itemsize)
+
+    function: Any = reference.linear_cross_entropy
+    _, expected = function(x[SAMPLE], weight, target[SAMPLE], reduction="sum", return_grad=True)
+    assert np.isfinite(loss)
+    error = np.abs(grad.input[SAMPLE] * float(tokens) - expected.input).max()
+    assert error <= 1e-5 * np.abs(expected.input).max()
+    return float(share)
+
+
+def share_in_a_process_of_its_own(shape: tuple[int, ...]) -> float:
+    """The same of a shape of two or three numbers, in a fresh interpreter with the same import path."""
     command = [sys.executable, "-m", "benchmarks.memory", *map(str, shape)]
     root = str(Path(__file__).resolve().parent.parent)
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([*filter(None, sys.path), root])}
@@ -70,5 +102,9 @@ def share_in_a_process_of_its_own(shape: tuple[int, int]) -> float:
 
 
 if __name__ == "__main__":
-    rows, classes = (int(n) for n in sys.argv[1:]) if len(sys.argv) > 1 else SHAPE
-    print(share_above_the_array((rows, classes)))
+    given = tuple(int(n) for n in sys.argv[1:]) or SHAPE
+    if len(given) == 3:
+        print(share_above_inputs_and_gradients(given))
+    else:
+        rows, classes = given
+        print(share_above_the_array((rows, classes)))
