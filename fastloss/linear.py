@@ -18,6 +18,7 @@ import numpy.typing as npt
 from fastloss import _arguments, _kernels
 from fastloss._blas import add_product, is_straight
 from fastloss._types import Array, Reduction
+from fastloss._workspace import workspace
 from fastloss.classification import run_family
 
 __all__ = ["LinearGradients", "linear_cross_entropy", "linear_token_log_probs"]
@@ -133,19 +134,20 @@ class _Call:
     def run(self, losses: Array | None) -> float:
         """Run all chunks; return the sum of the losses, which go to `losses` one by one, too."""
         sums = _Sums(self)
-        buffer = None
+        chunks = list(self.chunks())
+        first = chunks[0] if chunks else slice(0, 0)
+        longest = first.stop if isinstance(first, slice) else first.size
         total = 0.0
-        for rows in self.chunks():
-            x = self.x[rows]
-            if x.dtype != self.layer.compute or not is_straight(x):
-                x = np.ascontiguousarray(x, self.layer.compute)
-            if buffer is None:  # the first chunk is the longest
-                buffer = np.empty((x.shape[0], self.layer.weight.shape[0]), self.layer.compute)
-            z = buffer[: x.shape[0]]
-            self.layer.logits(x, z)
-            total += self.softmax(rows, z, losses)
-            if self.has_gradients():
-                sums.add(rows, x, z)
+        with workspace((longest, self.layer.weight.shape[0]), self.layer.compute) as buffer:
+            for rows in chunks:
+                x = self.x[rows]
+                if x.dtype != self.layer.compute or not is_straight(x):
+                    x = np.ascontiguousarray(x, self.layer.compute)
+                z = buffer[: len(x)]
+                self.layer.logits(x, z)
+                total += self.softmax(rows, z, losses)
+                if self.has_gradients():
+                    sums.add(rows, x, z)
         sums.end()
         return total
 
@@ -465,7 +467,8 @@ def linear_cross_entropy(
     memory_budget : int, optional
         Bytes of logits at a time; at least one token's are computed whatever it is. By default all, up to
         128 MiB; of more, the largest of 64 MiB, 256 tokens, and a twenty-fifth. Products with fewer tokens
-        take longer for each.
+        take longer for each. Between calls the system may take the memory back, but need not: fresh
+        memory would cost more.
     reduction : {"mean", "sum", "none"}, default "mean"
         As in `cross_entropy`: ``"mean"`` divides by the sum, over the tokens that are not ignored, of class
         weight times sample weight; for probabilities by the number of tokens, or the sum of their sample

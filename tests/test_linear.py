@@ -1,6 +1,7 @@
 """linear_cross_entropy and linear_token_log_probs, against the reference and without it."""
 
 import math
+import tracemalloc
 from collections.abc import Callable
 from typing import Any
 
@@ -22,7 +23,7 @@ from linear_cases import (
 )
 
 import fastloss
-from fastloss import reference
+from fastloss import _workspace, reference
 
 on_every_isa = pytest.mark.usefixtures("isa")
 over_dtypes = pytest.mark.parametrize("dtype", DTYPES)
@@ -213,6 +214,22 @@ def test_memory_budget(
     for reduction, options in (("mean", ()), ("none", all_options(*kind, "none"))):
         p = linear(kind, rows, width, vocabulary, dtype, reduction, options, seed=1)
         p.check(memory_budget=memory_budget)
+
+
+def test_memory_is_that_of_a_chunk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beside inputs and gradients, the logits of a chunk and little more."""
+    monkeypatch.setattr(_workspace, "_can_keep", False)  # what is kept is not traced
+    p = linear(KINDS[0], (2000,), 4, 20_000)
+    buffers = empty_buffers(p)
+    p.run(out=buffers, memory_budget=2**20)
+    tracemalloc.start()
+    try:
+        for budget, most in ((2**22, 2**22), (None, 2**26)):
+            tracemalloc.reset_peak()
+            p.run(out=buffers, memory_budget=budget)
+            assert 0.7 * most < tracemalloc.get_traced_memory()[1] < 1.1 * most + 2**20
+    finally:
+        tracemalloc.stop()
 
 
 @over_dtypes
