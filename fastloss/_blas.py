@@ -1,10 +1,10 @@
 """Matrix products that add to what is there: NumPy's own BLAS, where it can be called, else `numpy.matmul`.
 
-NumPy offers ``out = a @ b`` alone. A sum of products then needs a temporary of the size of the result and
-two more passes over it: half of the time of a product with few rows (measured: 190 ms for 170 with 512
-rows, 370 for 170 with 256). The BLAS below has it for nothing (beta = 1), so its function is looked up in
-the library that NumPy loaded. SciPy's BLAS would do as well, but is another copy of the library, with
-threads of its own beside NumPy's.
+NumPy offers ``out = a @ b`` alone; a sum of products then needs a temporary of the size of the result and
+two more passes over it. BLAS has the sum for nothing (beta = 1), so its function is looked up in the
+library that NumPy loaded. (Measured: linear_cross_entropy in four chunks of 512 tokens takes 1.01 to 1.05
+times as long as the bare products so, 1.09 to 1.12 with a temporary, 1.2 to 1.5 with SciPy's BLAS, which is
+another copy of the library with threads of its own.)
 """
 
 from __future__ import annotations

@@ -132,7 +132,11 @@ class _Call:
         return any(gradient is not None for gradient in self.gradients)
 
     def run(self, losses: Array | None) -> float:
-        """Run all chunks; return the sum of the losses, which go to `losses` one by one, too."""
+        """Run all chunks; return the sum of the losses, which go to `losses` one by one, too.
+
+        Product and softmax take turns: the softmax of one chunk beside the product of the next, in another
+        thread, brought nothing (1.05 of the bare products for 1.05; on shared threads 1.03 for 1.01).
+        """
         sums = _Sums(self)
         chunks = list(self.chunks())
         first = chunks[0] if chunks else slice(0, 0)
@@ -504,6 +508,15 @@ def linear_cross_entropy(
     IndexError
         If a class index is neither in ``[0, V)`` nor `ignore_index`; it names the first. Nothing has been
         written to `out` then, as with any other error.
+
+    Notes
+    -----
+    What `filter_eps` brings depends on how few classes matter in a chunk. Of 32,000 classes and 1,024
+    tokens (float32, value and gradients): where a twentieth of the classes are in use at all, 1e-6 takes
+    0.5 of the time and costs no digit; with classes as frequent as words (Zipf), 2**-12 leaves 46 % of
+    them, takes 0.9 of the time, and gradients are off by 5e-3 of their largest entry. In a small trained
+    model of 4,704 words it leaves 94 %, and gains nothing; there 1e-2 leaves 18 %, takes 0.66 of the time,
+    and is off by 7e-2. Looking costs 6 %.
 
     See Also
     --------
