@@ -218,6 +218,19 @@ def per_row(name: str, value: npt.ArrayLike | None, shape: tuple[int, ...]) -> A
     return array
 
 
+def mask(name: str, value: npt.ArrayLike, shape: tuple[int, ...]) -> npt.NDArray[np.bool_]:
+    """Return a mask, booleans or numbers that are 0 or 1, of exactly `shape`, as booleans."""
+    array = as_array(name, value)
+    if array.dtype != np.bool_ and array.dtype.kind not in "iuf" and not _is_bfloat16(array.dtype):
+        raise TypeError(f"{name} must hold booleans, or 0 and 1; got {array.dtype}")
+    if array.shape != shape:
+        raise ValueError(f"{name} must have shape {shape}, got {array.shape}")
+    found: npt.NDArray[np.bool_] = array != 0
+    if array.dtype != np.bool_ and not (array[found] == 1).all():
+        raise ValueError(f"{name} must hold nothing but 0 and 1")
+    return found
+
+
 def upstream(value: Any, loss_shape: tuple[int, ...], return_grad: bool) -> tuple[float, Array | None]:
     """Return grad_output as a scalar factor and an array, one of them neutral (1.0 or None)."""
     if value is None:
@@ -271,9 +284,10 @@ def _share_memory(a: Array, b: Array) -> bool:
 
 
 def apart(out: Array, others: tuple[Any, ...], message: str) -> None:
-    """Check that a buffer shares no memory with any of the others that are arrays."""
+    """Check that a buffer shares no memory with any of the others: arrays, or what becomes one as it lies."""
     for other in others:
-        if isinstance(other, np.ndarray) and _share_memory(out, other):
+        is_array = isinstance(other, memoryview) or hasattr(other, "__array__")
+        if is_array and _share_memory(out, np.asarray(other)):
             raise ValueError(message)
 
 

@@ -174,10 +174,9 @@ def share_threads_with_blas(share: bool = True) -> bool:
     global _threads_are_shared
     if not isinstance(share, (bool, np.bool_)):
         raise TypeError(f"share must be True or False, got {share!r}")
-    found = blas_function("openblas_set_threads_callback_function")
+    set_callback = blas_function("openblas_set_threads_callback_function")
     address = _kernels.blas_callback() if share else 0
-    if found is not None and (address or _threads_are_shared):
-        set_callback, _ = found
+    if set_callback is not None and (address or _threads_are_shared):
         set_callback(ctypes.c_void_p(address or None))
         _threads_are_shared = bool(address)
     return _threads_are_shared

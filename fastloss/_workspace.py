@@ -11,9 +11,10 @@ from __future__ import annotations
 
 import math
 import mmap
+import os
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import numpy as np
 import numpy.typing as npt
@@ -29,15 +30,39 @@ _lock = threading.Lock()
 _kept: mmap.mmap | None = None
 
 
-def _room(size: int) -> mmap.mmap:
-    """The memory that is kept, made anew where it is too small."""
+def _after_fork_in_child() -> None:
+    """Another thread of the parent may have held the lock, and worked in the memory."""
+    global _lock, _kept
+    _lock, _kept = threading.Lock(), None
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)
+
+
+def _room(size: int) -> mmap.mmap | None:
+    """The memory that is kept, made anew where it is too small; None where there is none."""
     global _kept
     if _kept is None or len(_kept) < size:
         _kept = None
-        _kept = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        try:
+            _kept = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        except OSError:
+            return None
         if hasattr(mmap, "MADV_HUGEPAGE"):
-            _kept.madvise(mmap.MADV_HUGEPAGE)
+            with suppress(OSError):  # a kernel may not have them
+                _kept.madvise(mmap.MADV_HUGEPAGE)
     return _kept
+
+
+def _offer() -> None:
+    """Let the system have what is kept, if it needs it; where it knows no such offer, give it back."""
+    global _kept, _can_keep
+    if _kept is not None:
+        try:
+            _kept.madvise(mmap.MADV_FREE)
+        except OSError:
+            _kept, _can_keep = None, False
 
 
 @contextmanager
@@ -46,13 +71,14 @@ def workspace(shape: tuple[int, ...], dtype: npt.DTypeLike) -> Iterator[Array]:
 
     What is kept is one: who finds it taken, by another thread, gets fresh memory.
     """
-    size = math.prod(shape) * np.dtype(dtype).itemsize
-    if not _can_keep or not LEAST <= size <= MOST or not _lock.acquire(blocking=False):
+    count, lock = math.prod(shape), _lock
+    size = count * np.dtype(dtype).itemsize
+    if not _can_keep or not LEAST <= size <= MOST or not lock.acquire(blocking=False):
         yield np.empty(shape, dtype)
         return
     try:
-        yield np.frombuffer(_room(size), dtype, math.prod(shape)).reshape(shape)
+        room = _room(size)
+        yield np.empty(shape, dtype) if room is None else np.frombuffer(room, dtype, count).reshape(shape)
     finally:
-        if _kept is not None:
-            _kept.madvise(mmap.MADV_FREE)
-        _lock.release()
+        _offer()
+        lock.release()

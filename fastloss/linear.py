@@ -1,4 +1,4 @@
-"""Linear layers and their loss together: the logits of all tokens never exist at once.
+"""Linear layers and their loss together: large logits never exist all at once.
 
 Tokens are worked on in chunks. Of each chunk the logits are a matrix product, the softmax family turns them
 in place into their gradient, and two more products turn that into the gradients of input and weight. The
@@ -137,12 +137,12 @@ class _Call:
         Product and softmax take turns: the softmax of one chunk beside the product of the next, in another
         thread, brought nothing (1.05 of the bare products for 1.05; on shared threads 1.03 for 1.01).
         """
-        sums = _Sums(self)
         chunks = list(self.chunks())
         first = chunks[0] if chunks else slice(0, 0)
         longest = first.stop if isinstance(first, slice) else first.size
         total = 0.0
         with workspace((longest, self.layer.weight.shape[0]), self.layer.compute) as buffer:
+            sums = _Sums(self)  # writes: all that may fail comes before
             for rows in chunks:
                 x = self.x[rows]
                 if x.dtype != self.layer.compute or not is_straight(x):
@@ -152,7 +152,7 @@ class _Call:
                 total += self.softmax(rows, z, losses)
                 if self.has_gradients():
                     sums.add(rows, x, z)
-        sums.end()
+            sums.end()
         return total
 
     def softmax(self, rows: Any, z: Array, losses: Array | None) -> float:
@@ -205,7 +205,8 @@ class _Sums:
         if given.input is not None:
             # Each of its rows is written once, rounded once: it may be of any type.
             is_ready = given.input.flags.c_contiguous
-            self.input = (given.input if is_ready else np.zeros_like(given.input)).reshape(call.x.shape)
+            self.input = given.input if is_ready else np.zeros(given.input.shape, compute)
+            self.input = self.input.reshape(call.x.shape)
             self.input_is_begun = accumulate and is_ready
             if call.counted is not None and not self.input_is_begun:
                 self.input[~call.counted] = 0
@@ -218,7 +219,8 @@ class _Sums:
 
     def add(self, rows: Any, x: Array, z: Array) -> None:
         """Add what the gradients `z` of the logits of some rows come to."""
-        kept = self.call.kept_classes(rows, z)
+        has_products = self.input is not None or self.weight is not None
+        kept = self.call.kept_classes(rows, z) if has_products else None
         if self.bias is not None:
             for start in range(0, z.shape[0], FEW):
                 self.bias += z[start : start + FEW].sum(axis=0)
@@ -287,8 +289,9 @@ def _buffers(
         if one is not None:
             if array is None:
                 raise ValueError(f"{name} must be None: there is no {field}")
+            if isinstance(one, np.ndarray):
+                _arguments.apart(one, (*arrays, *others), f"{name} must not overlap an input")
             _arguments.buffer(one, array, (), name)
-            _arguments.apart(one, (*arrays, *others), f"{name} must not overlap an input")
             _arguments.apart(one, tuple(found), f"{name} must not overlap another buffer")
         found.append(one)
     return LinearGradients(*found)
@@ -340,8 +343,10 @@ def _linear_loss(
     options["softcap"] = 0.0 if softcap is None else _arguments.number("softcap", softcap, above=0.0)
     options["temperature"] = _arguments.number("temperature", temperature, above=0.0)
     ignore_index = _arguments.index("ignore_index", ignore_index)
-    if memory_budget is not None and _arguments.index("memory_budget", memory_budget) < 1:
-        raise ValueError(f"memory_budget must be at least 1, got {memory_budget}")
+    if memory_budget is not None:
+        memory_budget = _arguments.index("memory_budget", memory_budget)
+        if memory_budget < 1:
+            raise ValueError(f"memory_budget must be at least 1, got {memory_budget}")
     threads = _arguments.threads(num_threads)
     return_grad = _arguments.flag("return_grad", return_grad)
     accumulate = _arguments.flag("accumulate", accumulate)
@@ -424,7 +429,7 @@ def linear_cross_entropy(
     accumulate: bool = False,
     num_threads: int | None = None,
 ) -> Any:
-    r"""Cross-entropy of a linear layer's logits, which never exist all at once.
+    r"""Cross-entropy of a linear layer's logits, which are made in chunks.
 
     With :math:`z_i = W x_i + b` the logits of token `i`,
 
@@ -465,14 +470,15 @@ def linear_cross_entropy(
     filter_eps : float, default 0.0
         Where greater than 0: in each chunk, classes whose logits all have a gradient under this number (in
         units of the smallest weight of a token there; without weights, a probability) are left out of the
-        products for the gradients of `input` and `linear_weight`. An approximation: what is left out of a
-        token's gradient is under ``filter_eps`` times the sum of the rows of `linear_weight` that are left
-        out. The loss and the bias's gradient are exact.
+        products for the gradients of `input` and `linear_weight`. An approximation: of a token's gradient
+        less is left out than ``filter_eps``, in those units, times the sum of the absolute rows of
+        `linear_weight` that are. The loss and the bias's gradient are exact. It takes memory of its own: up
+        to half of a chunk's logits and of `linear_weight`.
     memory_budget : int, optional
         Bytes of logits at a time; at least one token's are computed whatever it is. By default all, up to
         128 MiB; of more, the largest of 64 MiB, 256 tokens, and a twenty-fifth. Products with fewer tokens
-        take longer for each. Between calls the system may take the memory back, but need not: fresh
-        memory would cost more.
+        take longer for each. Up to 256 MiB are kept for the next call, as fresh memory would cost more; the
+        system may take them in between.
     reduction : {"mean", "sum", "none"}, default "mean"
         As in `cross_entropy`: ``"mean"`` divides by the sum, over the tokens that are not ignored, of class
         weight times sample weight; for probabilities by the number of tokens, or the sum of their sample
@@ -488,7 +494,8 @@ def linear_cross_entropy(
     accumulate : bool, default False
         Add the gradients to `out`.
     num_threads : int, optional
-        For the softmax of this call; the package setting otherwise. Results do not depend on it.
+        For the softmax of this call; the package setting otherwise. Results do not depend on it. (In their
+        last digits they do on how BLAS multiplies: its threads, and the number of tokens in a chunk.)
 
     Returns
     -------
@@ -586,7 +593,7 @@ def linear_token_log_probs(
     accumulate: bool = False,
     num_threads: int | None = None,
 ) -> Any:
-    r"""Log-probability of each target under a linear layer's logits, which never exist all at once.
+    r"""Log-probability of each target under a linear layer's logits, which are made in chunks.
 
     .. math:: z_{i y_i} - \log \sum_j e^{z_{ij}}, \qquad z_i = \mathrm{softcap}(W x_i + b) / T
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from cases import DTYPES, REDUCTIONS, Array, Shape, assert_within
+from cases import DTYPES, REDUCTIONS, Array, Shape, assert_within, dtype_named
 from linear_cases import (
     FIELDS,
     KIND_IDS,
@@ -292,6 +292,61 @@ def test_options_of_another_float_type() -> None:
     p = linear(KINDS[0], (6,), 4, 8, "float32", "none", ("weight", "sample_weight", "array grad_output"))
     options = {k: v.astype(np.float32) for k, v in p.options.items()}
     p.with_(options=options).check()
+
+
+# Of an array, others with the same values and with strides that mean nothing where an axis has length 1.
+def of_length_1(a: Array) -> list[Array]:
+    room = np.full((3, *a.shape, 3), 55.0).astype(a.dtype)
+    found = [room[1, ..., 1]]
+    for axis, length in enumerate(a.shape):
+        if length == 1:
+            found.append(np.expand_dims(np.squeeze(a.copy(), axis), axis))
+            strides = [*a.strides[:axis], 7 * a.itemsize, *a.strides[axis + 1 :]]
+            wide = np.empty(a.size, a.dtype)
+            found.append(np.lib.stride_tricks.as_strided(wide, a.shape, strides))
+    for view in found:
+        view[...] = a
+    return found
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "float16"])
+@pytest.mark.parametrize(
+    "shape", [(1, 1, 1), (1, 1, 4), (1, 4, 1), (4, 1, 1), (1, 3, 5), (4, 1, 5), (4, 3, 1), (2, 1, 8)]
+)
+@pytest.mark.parametrize("budget", [1, None])
+def test_axes_of_length_1(shape: Shape, dtype: str, budget: int | None) -> None:
+    """Products with strides that mean nothing; buffers stand in guarded memory."""
+    rows, width, vocabulary = shape
+    p = linear(KINDS[0], (rows,), width, vocabulary, dtype, "sum", ("z_loss",), seed=5)
+    for x in of_length_1(p.input):
+        for w in of_length_1(p.linear_weight):
+            p.with_(input=x, linear_weight=w).check(memory_budget=budget)
+    for layout in range(3):
+        rooms = [np.full((5, *a.shape, 5), 77.0).astype(a.dtype) for a in empty_buffers(p)]
+        some = [room[2, ..., 2] for room in rooms]
+        if layout == 1:
+            some = [np.full(a.shape, 77.0).astype(a.dtype)[None][0] for a in some]
+        if layout == 2:
+            some = [np.full(a.shape[::-1], 77.0).astype(a.dtype).T for a in some]
+        for accumulate in (False, True):
+            for a in some:
+                a[...] = 0.0
+            p.check_gradients(p.run(out=tuple(some), memory_budget=budget, accumulate=accumulate)[1])
+        if layout == 0:
+            for room, a in zip(rooms, some, strict=True):
+                a[...] = 77.0
+                assert (room == 77.0).all()
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_half_types_are_rounded_once(dtype: str) -> None:
+    """Wherever the gradient of the input is added to, by rows or not."""
+    p = linear(KINDS[0], (40,), 6, 12, dtype, "sum")
+    start = np.random.default_rng(0).standard_normal((40, 6)).astype(dtype_named(dtype))
+    straight, wide = start.copy(), np.repeat(start, 2, axis=1)
+    p.run(out=(straight, None, None), accumulate=True)
+    p.run(out=(wide[:, ::2], None, None), accumulate=True)
+    assert wide[:, ::2].tobytes() == straight.tobytes()
 
 
 @over_dtypes

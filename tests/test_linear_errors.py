@@ -86,6 +86,19 @@ def test_bad_option(name: str, argument: str, error: Any, values: tuple[Any, ...
         refused_and_unwritten(good(name), error, argument, **{argument: value})
 
 
+def test_budget_of_another_integer_type() -> None:
+    p = linear((LOSS, "indices"), (40,), 3, 1000)
+    assert p.loss(memory_budget=np.int8(100)) == p.loss(memory_budget=100)
+
+
+def test_what_becomes_an_array_overlaps_too() -> None:
+    p = linear((LOSS, "indices"), (4,), 3, 6, "float64", "none")
+    room = np.ones((4, 3))
+    upstream = memoryview(room.reshape(-1)[:4])
+    with pytest.raises(ValueError, match="must not overlap"):
+        p.run(out=(room, None, None), grad_output=upstream)
+
+
 def test_names_of_arguments() -> None:
     common = ["memory_budget", "reduction", "return_grad", "grad_output", "out", "accumulate", "num_threads"]
     options = [

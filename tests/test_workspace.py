@@ -1,5 +1,7 @@
 """Memory that one call leaves to the next, and that the system may take."""
 
+import mmap
+import os
 import threading
 
 import numpy as np
@@ -86,3 +88,44 @@ def test_systems_that_cannot_keep_memory(monkeypatch: pytest.MonkeyPatch) -> Non
     with workspace((2, LEAST), np.float32) as array:
         array[...] = 1.0
     assert _workspace._kept is None
+
+
+class Refusing(mmap.mmap):
+    """Memory whose system knows no advice."""
+
+    def madvise(self, *_: int) -> None:
+        raise OSError(22, "Invalid argument")
+
+
+@keeps
+def test_systems_that_refuse_advice(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A hint that is not taken is no error, and memory that cannot be offered is given back."""
+    for name, value in (("_kept", None), ("_can_keep", True)):
+        monkeypatch.setattr(_workspace, name, value)
+    monkeypatch.setattr(_workspace.mmap, "mmap", Refusing)
+    with workspace((LEAST,), np.float32) as array:
+        array[...] = 1.0
+        assert _workspace._kept is not None
+    assert _workspace._kept is None and not _workspace._can_keep and not _workspace._lock.locked()
+
+
+@keeps
+def test_systems_without_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(12, "Cannot allocate memory")
+
+    monkeypatch.setattr(_workspace, "_kept", None)
+    monkeypatch.setattr(_workspace.mmap, "mmap", refuse)
+    with workspace((LEAST,), np.float32) as array:
+        array[...] = 1.0
+    assert not _workspace._lock.locked()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+def test_a_child_has_its_own() -> None:
+    with workspace((LEAST,), np.float32) as array:
+        array[...] = 1.0
+        child = os.fork()
+        if child == 0:
+            os._exit(int(_workspace._lock.locked() or _workspace._kept is not None))
+        assert os.waitpid(child, 0)[1] == 0
