@@ -13,6 +13,7 @@ CROSS_ENTROPY: int
 SOFTMAX: int
 LOG_SOFTMAX: int
 LOGSUMEXP: int
+ENTROPY: int
 NLL: int
 MULTI_MARGIN: int
 ELEMENTWISE: dict[str, tuple[int, int]]

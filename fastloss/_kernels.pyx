@@ -28,6 +28,7 @@ cdef extern from "kernels.h" nogil:
         FL_SOFTMAX
         FL_LOG_SOFTMAX
         FL_LOGSUMEXP
+        FL_ENTROPY
         FL_NLL
         FL_MULTI_MARGIN
         FL_ANY
@@ -158,6 +159,7 @@ CROSS_ENTROPY = FL_CROSS_ENTROPY
 SOFTMAX = FL_SOFTMAX
 LOG_SOFTMAX = FL_LOG_SOFTMAX
 LOGSUMEXP = FL_LOGSUMEXP
+ENTROPY = FL_ENTROPY
 NLL = FL_NLL
 MULTI_MARGIN = FL_MULTI_MARGIN
 
@@ -490,8 +492,8 @@ def softmax_family(
     """Run one job; returns (first row with a bad target or -1, sum of the losses, the mean's denominator).
 
     Where a target is bad nothing has been written. Arrays are None where absent; `target` is int64, the weights,
-    `grad_output` and `row_loss` are float64, all contiguous; `input`, `output`, `probabilities` and `hessian` (zeros
-    before) may have any strides. `mean` divides the gradient by the denominator.
+    `grad_output` and `row_loss` are float64, all contiguous; `input`, `output`, `probabilities` and `hessian` may
+    have any strides. `mean` divides the gradient by the denominator.
     """
     cdef fl_softmax_job job
     cdef ptrdiff_t first_bad
@@ -571,9 +573,12 @@ def plain_cross_entropy(logits, target, axis, ignore_index, reduction, return_gr
     cdef double total, denominator, loss
     cdef cnp.ndarray x, y
     cdef int ndim, threads = 1
-    cdef bint mean = reduction == "mean"
+    cdef bint mean
     if not is_floating(logits) or not is_index(target) or type(axis) is not int or type(ignore_index) is not int:
         return None
+    if type(reduction) is not str:
+        return None
+    mean = reduction == "mean"
     x = logits
     y = target
     ndim = cnp.PyArray_NDIM(x)
@@ -871,8 +876,8 @@ def plain_elementwise(
     cdef int bad, ndim, threads = 1
     cdef double total, denominator
     cdef cnp.ndarray x, y = None
-    cdef bint mean = reduction == "mean", is_fresh
-    if not is_floating(values) or not (mean or reduction == "sum"):
+    cdef bint mean = type(reduction) is str and reduction == "mean", is_fresh
+    if not is_floating(values) or type(reduction) is not str or not (mean or reduction == "sum"):
         return None
     x = values
     ndim = cnp.PyArray_NDIM(x)

@@ -59,7 +59,7 @@ def run_family(
     return first_bad, total, denominator
 
 
-def _row_loss(
+def row_loss(
     operation: int,
     x: Array,
     axis: int,
@@ -75,14 +75,18 @@ def _row_loss(
     accumulate: bool,
     num_threads: int | None,
     return_hessian: bool = False,
+    sign: float = 1.0,
     **options: float,
 ) -> Any:
-    """Check what the losses over rows of classes share, run, and reduce."""
+    """Check what the losses over rows of classes share, run, and reduce.
+
+    With a `sign` of -1 loss and gradient are negated, and the target is class indices: log-probabilities.
+    """
     _arguments.reduction(reduction)
     rows, classes = _arguments.rows_and_classes(x, axis)
     given = _arguments.as_array("target", target)
     indices = probabilities = ignored = None
-    if operation == _kernels.CROSS_ENTROPY and _arguments.is_probabilities(given):
+    if operation == _kernels.CROSS_ENTROPY and sign > 0 and _arguments.is_probabilities(given):
         assert ignore_index is not None
         probabilities = _arguments.probabilities(given, x, ignore_index)
     else:
@@ -95,12 +99,12 @@ def _row_loss(
     grad = _arguments.gradient_buffer(out, x, others, return_grad, accumulate)
     if return_hessian and grad is None:
         raise ValueError("return_hessian needs return_grad=True")
-    hessian = np.zeros_like(x) if return_hessian else None
+    hessian = np.empty_like(x) if return_hessian else None
     losses = np.empty(rows) if reduction == "none" else None
     first_bad, total, denominator = run_family(
         operation, x, axis, output=grad, indices=indices, probabilities=probabilities,
         ignored=ignored, weight=class_weight, sample_weight=samples, grad_output=upstream,
-        grad_scale=scale, hessian=hessian, mean=reduction == "mean", accumulate=bool(accumulate),
+        grad_scale=sign * scale, hessian=hessian, mean=reduction == "mean", accumulate=bool(accumulate),
         row_loss=losses, num_threads=num_threads, **options,
     )  # fmt: skip
     if first_bad >= 0:
@@ -112,6 +116,8 @@ def _row_loss(
         loss = total
     else:
         loss = total / denominator if denominator else math.nan
+    if sign < 0:
+        loss = np.asarray(0.0 - loss, loss.dtype) if isinstance(loss, np.ndarray) else 0.0 - loss
     if not return_grad:
         return loss
     return (loss, grad) if hessian is None else (loss, grad, hessian)
@@ -177,8 +183,29 @@ def cross_entropy(
     logits: npt.ArrayLike,
     target: npt.ArrayLike,
     *,
+    reduction: Scalar = ...,
+    return_grad: Literal[True],
+    return_hessian: Literal[True],
+    **options: Unpack[CrossEntropyOptions],
+) -> tuple[float, Array, Array]: ...
+@overload
+def cross_entropy(
+    logits: npt.ArrayLike,
+    target: npt.ArrayLike,
+    *,
+    reduction: Literal["none"],
+    return_grad: Literal[True],
+    return_hessian: Literal[True],
+    **options: Unpack[CrossEntropyOptions],
+) -> tuple[Array, Array, Array]: ...
+@overload
+def cross_entropy(
+    logits: npt.ArrayLike,
+    target: npt.ArrayLike,
+    *,
     reduction: Reduction = ...,
     return_grad: bool = ...,
+    return_hessian: bool = ...,
     **options: Unpack[CrossEntropyOptions],
 ) -> Any: ...
 def cross_entropy(
@@ -325,7 +352,7 @@ def cross_entropy(
             return plain
     x = _arguments.floating("logits", logits)
     cap = 0.0 if softcap is None else _arguments.number("softcap", softcap, above=0.0)
-    return _row_loss(
+    return row_loss(
         _kernels.CROSS_ENTROPY,
         x,
         _arguments.class_axis(axis, x, "logits"),
@@ -462,7 +489,7 @@ def nll_loss(
     array([0.6931, 0.2231])
     """
     x = _arguments.floating("log_probs", log_probs)
-    return _row_loss(
+    return row_loss(
         _kernels.NLL,
         x,
         _arguments.class_axis(axis, x, "log_probs"),
@@ -549,7 +576,7 @@ def multi_margin_loss(
     power = _arguments.number("p", p)
     if power not in (1.0, 2.0):
         raise ValueError(f"p must be 1 or 2, got {p!r}")
-    return _row_loss(
+    return row_loss(
         _kernels.MULTI_MARGIN,
         x,
         _arguments.class_axis(-1, x, "scores"),

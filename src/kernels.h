@@ -9,15 +9,15 @@
 #include <stdint.h>
 
 enum { FL_FLOAT32, FL_FLOAT64, FL_FLOAT16, FL_BFLOAT16 };
-enum { FL_CROSS_ENTROPY, FL_SOFTMAX, FL_LOG_SOFTMAX, FL_LOGSUMEXP, FL_NLL, FL_MULTI_MARGIN };
+enum { FL_CROSS_ENTROPY, FL_SOFTMAX, FL_LOG_SOFTMAX, FL_LOGSUMEXP, FL_ENTROPY, FL_NLL, FL_MULTI_MARGIN };
 
 /* Rows are summed in blocks of this many elements, whoever computes them: so a row gives the same bits whether
  * one thread or all of them work on it. Also what fits the first-level cache beside its exponentials. */
 enum { FL_BLOCK = 2048 };
 /* Rows of at most this many classes are worked on FL_LANES at a time, a row to a vector lane. */
 enum { FL_SHORT_ROW = 64, FL_LANES = 16 };
-/* What a block leaves for the row: maximum, sum, dot product, mass. */
-enum { FL_PARTIALS = 4 };
+/* What a block leaves for the row: maximum, sum, dot product, mass, sum without the maximum. */
+enum { FL_PARTIALS = 5 };
 enum { FL_MAX_DIMS = 64 };
 
 /* An array seen as rows of classes. `shape` and `stride` (in bytes) are those of the rows, row 0 first;
@@ -47,7 +47,7 @@ struct fl_softmax_job {
     int stream;     /* write the output past the caches */
     ptrdiff_t rows, classes;
     struct fl_array input, output, probabilities;
-    struct fl_array hessian; /* its diagonal; rows that are ignored are left as they are */
+    struct fl_array hessian; /* its diagonal */
     const int64_t *target;   /* a class for each row, or NULL: then probabilities are the target */
     int has_ignore_index;
     int64_t ignore_index;
@@ -60,7 +60,7 @@ struct fl_softmax_job {
 
 /* A row under work. The binding only allocates it and hands it on. */
 struct fl_softmax_row {
-    ptrdiff_t index, target, skip;
+    ptrdiff_t index, target, skip, top; /* top: where the maximum is; known only where it is needed */
     const char *input, *probabilities, *next;
     char *output;
     char *exponentials; /* in the type computed in: in the output, or in the scratch row */
@@ -68,7 +68,7 @@ struct fl_softmax_row {
     double weight;      /* of the target's class */
     double max, capped_max, at_skip;
     double share, least, scale, skipped, logsum, loss;
-    double curve, bend, over_total, skipped_curve; /* of the hessian */
+    double curve, bend, over_total, skipped_curve, top_curve; /* of the hessian */
 };
 
 /* A row in steps, so that several threads can share one: start, then for every block `max`; choose; for every

@@ -30,10 +30,16 @@
  *
  * (as on the right where p > 1/2, as on the left elsewhere).
  *
- * The diagonal of the hessian. With dp_j / dz_j = p_j (1 - p_j), where at skip 1 - p = rest / S,
+ * The diagonal of the hessian. With dp_j / dz_j = p_j (1 - p_j), where at skip 1 - p = rest / S (and at the maximum,
+ * the one other place where p may be nearly 1, it is the sum of the others over S, added up without it),
  *
  *   d2loss/dz_j^2 = s [(k + A + 2 w_y l lse) p_j (1 - p_j) + 2 w_y l p_j^2]
  *   d2loss/dx_j^2 = d2loss/dz_j^2 (u'/T)^2 + dloss/dz_j u''/T,   u' = 1 - tanh(x/c)^2, u'' = -2/c tanh(x/c) u'
+ *
+ * The entropy H = -sum_j p_j log p_j = logsum - D with D = sum_j p_j d_j <= 0 (two terms of one sign, and neither
+ * rounded away in a confident row), and, as log p_j = d_j - logsum,
+ *
+ *   dH/dz_j = -p_j (log p_j + H) = p_j (D - d_j)
  *
  * Precision: exponentials are REAL, sums of four are REAL and from there on double; all that belongs to a whole
  * row (losses, logarithms, scales) is double.
@@ -166,7 +172,7 @@ static inline int FL_(is_packed_bfloat16)(const struct fl_array *array)
 static inline int FL_(is_straight)(const struct fl_softmax_job *job)
 {
     return FL_(is_direct)(&job->output) && !FL_(has_mass)(job) && job->softcap == 0.0 && !job->accumulate &&
-           !job->stream;
+           !job->stream && job->operation != FL_ENTROPY;
 }
 
 static inline int FL_(keeps_exponentials)(const struct fl_softmax_job *job)
@@ -277,9 +283,9 @@ static void FL_(gradients)(const struct fl_softmax_job *job, const struct fl_sof
 }
 
 /* Second derivatives of n classes: from their exponentials e, and under a softcap from the input x and (with mass)
- * the coefficients a. */
+ * the coefficients a. `top` is which of them is the maximum. */
 static void FL_(hessians)(const struct fl_softmax_job *job, const struct fl_softmax_row *row, const REAL *e,
-                          const REAL *a, const REAL *x, REAL *h, ptrdiff_t n)
+                          const REAL *a, const REAL *x, REAL *h, ptrdiff_t top, ptrdiff_t n)
 {
     const REAL curve = (REAL)row->curve, bend = (REAL)row->bend, over_total = (REAL)row->over_total;
 #pragma omp simd
@@ -287,12 +293,35 @@ static void FL_(hessians)(const struct fl_softmax_job *job, const struct fl_soft
         const REAL p = e[i] * over_total;
         h[i] = curve * p * (1 - p) + bend * p * p;
     }
+    if (top >= 0 && top < n) h[top] = (REAL)row->top_curve;
     if (job->softcap == 0.0) return;
     for (ptrdiff_t i = 0; i < n; i++) {
         const double slope = FL_(slope)(job, (double)x[i]);
         const double gradient = row->share * (double)e[i] - (a ? row->scale * (double)a[i] : 0.0);
         if (x[i] == (REAL)-INFINITY) continue;
         h[i] = (REAL)((double)h[i] * slope * slope + gradient * FL_(second_slope)(job, (double)x[i]));
+    }
+}
+
+/* d of n classes of a row whose maximum is max (capped: capped_max). */
+static void FL_(differences)(const struct fl_softmax_job *job, double max, double capped_max, const REAL *x, REAL *d,
+                             ptrdiff_t n)
+{
+    if (FL_(has_map)(job)) {
+        FL_(mapped)(job, capped_max, x, d, n);
+        return;
+    }
+#pragma omp simd
+    for (ptrdiff_t i = 0; i < n; i++) d[i] = x[i] - (REAL)max;
+}
+
+/* p_j (D - d_j) times the upstream gradient; `share` is that over the sum, `mean` D. g may be d. */
+static void FL_(entropy_gradients)(const REAL *e, const REAL *d, REAL share, REAL mean, REAL *g, ptrdiff_t n)
+{
+#pragma omp simd
+    for (ptrdiff_t i = 0; i < n; i++) {
+        const REAL product = e[i] * (mean - d[i]);
+        g[i] = (e[i] == 0 ? (REAL)0 : product) * share;
     }
 }
 
@@ -313,6 +342,13 @@ struct FL_(settled) {
     double loss, share, scale, skipped;
     double curve, bend, over_total, skipped_curve;
 };
+
+/* The second derivative by u of a class, from its exponential and the sum of the others. */
+static inline double FL_(curvature)(struct FL_(settled) row, double e, double others)
+{
+    const double p = e * row.over_total;
+    return row.curve * p * (others * row.over_total) + row.bend * p * p;
+}
 
 static inline double FL_(rest_over_one)(double rest, double difference)
 {
@@ -357,7 +393,7 @@ static inline struct FL_(settled) FL_(settle)(struct FL_(terms) terms, struct FL
     out.over_total = over_total;
     out.curve = out.scale * terms.over_temperature * (own + mass + spread);
     out.bend = out.scale * terms.over_temperature * 2.0 * z_weight;
-    out.skipped_curve = (out.curve * p * (in.rest * over_total) + out.bend * p * p) * in.slope * in.slope +
+    out.skipped_curve = FL_(curvature)(out, at_skip, in.rest) * in.slope * in.slope +
                         out.scale * (likely ? mostly : seldom) * in.second_slope;
     return out;
 }
@@ -387,14 +423,16 @@ static inline double FL_(load_scalar)(const struct fl_softmax_job *job, const ch
     return (double)FL_(fl_load_scalar)(row + c * job->input.class_stride, job->input.dtype);
 }
 
-static void FL_(clear_output)(const struct fl_softmax_job *job, char *row)
+/* Zeros in a row of an array, if there is one. */
+static void FL_(clear_row)(const struct fl_array *out, ptrdiff_t index, ptrdiff_t classes)
 {
-    const struct fl_array *out = &job->output;
-    if (out->data == NULL || job->accumulate) return;
+    char *row;
+    if (out->data == NULL) return;
+    row = fl_row_address(out, index);
     if (out->class_stride == out->itemsize) {
-        memset(row, 0, (size_t)(job->classes * out->itemsize));
+        memset(row, 0, (size_t)(classes * out->itemsize));
     } else {
-        for (ptrdiff_t c = 0; c < job->classes; c++) memset(row + c * out->class_stride, 0, (size_t)out->itemsize);
+        for (ptrdiff_t c = 0; c < classes; c++) memset(row + c * out->class_stride, 0, (size_t)out->itemsize);
     }
 }
 
@@ -417,7 +455,8 @@ static int FL_(row_start)(const struct fl_softmax_job *job, struct fl_softmax_ro
     row->next = NULL;
     row->loss = 0.0;
     if (FL_(is_ignored)(job, index)) {
-        FL_(clear_output)(job, row->output);
+        if (!job->accumulate) FL_(clear_row)(&job->output, index, job->classes);
+        FL_(clear_row)(&job->hessian, index, job->classes);
         if (job->row_loss) job->row_loss[index] = 0.0;
         return 0;
     }
@@ -464,13 +503,15 @@ static void FL_(row_choose)(const struct fl_softmax_job *job, struct fl_softmax_
     }
     row->capped_max = FL_(capped)(job, row->max);
     row->skip = row->target;
-    if (job->target == NULL) {
+    row->top = -1;
+    if (job->target == NULL || job->hessian.data) {
         const ptrdiff_t n = FL_(block_length)(job, best);
         REAL buffer[FL_BLOCK];
         const REAL *x = FL_(block_of)(&job->input, row->input, best * FL_BLOCK, buffer, n);
         ptrdiff_t i = 0;
         while (i < n - 1 && !((double)x[i] == row->max)) i++;
-        row->skip = best * FL_BLOCK + i;
+        row->top = best * FL_BLOCK + i;
+        if (job->target == NULL) row->skip = row->top;
     }
     /* Read now: in place, an exponential will stand there. */
     row->at_skip = FL_(load_scalar)(job, row->input, row->skip);
@@ -493,7 +534,16 @@ static void FL_(row_sum)(const struct fl_softmax_job *job, struct fl_softmax_row
     const struct fl_array *in = &job->input, *out = &job->output;
     REAL buffer[FL_BLOCK], *e = buffer;
     if (FL_(keeps_exponentials)(job)) e = (REAL *)(void *)row->exponentials + first;
-    if (FL_(has_map)(job) || FL_(has_mass)(job)) {
+    if (job->operation == FL_ENTROPY) {
+        REAL values[FL_BLOCK], d[FL_BLOCK];
+        const REAL *x = FL_(block_of)(in, row->input, first, values, n);
+        FL_(differences)(job, row->max, row->capped_max, x, d, n);
+        if (FL_(has_map)(job))
+            FL_(block_exp)(d, 0, e, n);
+        else
+            FL_(block_exp)(x, (REAL)row->max, e, n);
+        partial[2] = FL_(block_dot)(e, d, 0.0, n);
+    } else if (FL_(has_map)(job) || FL_(has_mass)(job)) {
         const REAL *x = FL_(block_of)(in, row->input, first, buffer, n);
         double max = row->max;
         if (FL_(has_map)(job)) {
@@ -519,6 +569,13 @@ static void FL_(row_sum)(const struct fl_softmax_job *job, struct fl_softmax_row
     }
     if (skip_is_here) e[skip] = 0;
     partial[1] = FL_(block_sum)(e, n);
+    if (job->hessian.data) {
+        const ptrdiff_t top = row->top - first;
+        const REAL at_top = top >= 0 && top < n ? e[top] : 0;
+        if (at_top != 0) e[top] = 0;
+        partial[4] = FL_(block_sum)(e, n);
+        if (at_top != 0) e[top] = at_top;
+    }
 }
 
 /* What a row without a finite maximum comes to: log-sum-exp is the maximum, the others are NaN. */
@@ -578,9 +635,19 @@ static void FL_(row_settle)(const struct fl_softmax_job *job, struct fl_softmax_
         row->bend = settled.bend;
         row->over_total = settled.over_total;
         row->skipped_curve = settled.skipped_curve;
+        if (job->hessian.data) {
+            const double others = FL_(sum_of_blocks)(row, blocks, 4) + fl_exp_nonpositive_f64(sums.difference);
+            row->top_curve = FL_(curvature)(settled, 1.0, others);
+        }
     } else {
         row->share = row->skipped = 1.0 / (1.0 + sums.rest); /* skip is the maximum: its exponential is 1 */
         row->loss = sums.max + row->logsum;
+        if (job->operation == FL_ENTROPY) {
+            row->scale = FL_(sum_of_blocks)(row, blocks, 2) * row->share;
+            row->loss = row->logsum - row->scale;
+            row->share *= sums.upstream / job->temperature;
+            row->skipped = row->share * row->scale;
+        }
         if (isinf(row->max)) {
             row->loss = FL_(infinite_row)(job, row->input, row->max);
             row->share = row->skipped = (double)NAN;
@@ -597,7 +664,8 @@ static void FL_(row_hessian)(const struct fl_softmax_job *job, const struct fl_s
     REAL input[FL_BLOCK], a[FL_BLOCK], h[FL_BLOCK];
     const REAL *x = job->softcap > 0.0 ? FL_(block_of)(&job->input, row->input, first, input, n) : NULL;
     if (mass) FL_(row_coefficients)(job, row, first, a, n);
-    FL_(hessians)(job, row, (const REAL *)(const void *)row->exponentials + first, mass ? a : NULL, x, h, n);
+    FL_(hessians)(job, row, (const REAL *)(const void *)row->exponentials + first, mass ? a : NULL, x, h,
+                  row->top - first, n);
     if (skip >= 0 && skip < n) h[skip] = (REAL)row->skipped_curve;
     FL_(fl_store)(h, fl_row_address(out, row->index) + first * out->class_stride, out->class_stride, out->dtype, n);
 }
@@ -613,8 +681,8 @@ static void FL_(row_finish)(const struct fl_softmax_job *job, struct fl_softmax_
     const int mass = FL_(has_mass)(job);
     /* While the exponentials are there. */
     if (job->hessian.data) FL_(row_hessian)(job, row, block);
-    if (FL_(is_packed_bfloat16)(out) && job->operation != FL_LOG_SOFTMAX && !mass && job->softcap == 0.0 &&
-        !job->accumulate) {
+    if (FL_(is_packed_bfloat16)(out) && job->operation != FL_LOG_SOFTMAX && job->operation != FL_ENTROPY && !mass &&
+        job->softcap == 0.0 && !job->accumulate) {
         uint16_t buffer[FL_BLOCK], *h = job->stream ? buffer : (uint16_t *)(void *)destination;
         FL_(block_scale_bfloat16)(e, (REAL)row->share, (REAL)row->least, h, n);
         if (skip >= 0 && skip < n) h[skip] = fl_bfloat16_from_float((float)skipped);
@@ -624,11 +692,15 @@ static void FL_(row_finish)(const struct fl_softmax_job *job, struct fl_softmax_
     /* A softcap reads the input once more after the gradient has been written: not into the input itself. */
     if (FL_(is_direct)(out) && !job->accumulate && job->softcap == 0.0 && !job->stream)
         g = (REAL *)(void *)destination;
-    if (mass || job->softcap > 0.0 || job->operation == FL_LOG_SOFTMAX)
+    if (mass || job->softcap > 0.0 || job->operation == FL_LOG_SOFTMAX || job->operation == FL_ENTROPY)
         x = FL_(block_of)(&job->input, row->input, first, input, n);
     if (job->operation == FL_LOG_SOFTMAX) {
         const REAL max = (REAL)row->max, logsum = (REAL)row->logsum;
         for (ptrdiff_t i = 0; i < n; i++) g[i] = (x[i] - max) - logsum;
+    } else if (job->operation == FL_ENTROPY) {
+        FL_(differences)(job, row->max, row->capped_max, x, a, n);
+        FL_(entropy_gradients)(e, a, (REAL)row->share, (REAL)row->scale, g, n);
+        if (skip >= 0 && skip < n) g[skip] = skipped;
     } else {
         if (mass) FL_(row_coefficients)(job, row, first, a, n);
         FL_(gradients)(job, row, e, mass ? a : NULL, x, g, n);
@@ -816,6 +888,18 @@ static void FL_(tile_exp)(const struct fl_softmax_job *job, struct FL_(tile) * t
         }
 }
 
+/* d of each class in the place of a, and their sum weighed by the exponentials. */
+static void FL_(tile_entropy)(const struct fl_softmax_job *job, struct FL_(tile) * t)
+{
+    for (int c = 0; c < (int)job->classes; c++) {
+        for (int l = 0; l < FL_LANES; l++)
+            FL_(differences)(job, (double)t->max[l], t->capped_max[l], &t->x[c][l], &t->a[c][l], 1);
+#pragma omp simd
+        for (int l = 0; l < FL_LANES; l++)
+            t->dot[l] += t->e[c][l] == 0 ? 0.0 : (double)t->e[c][l] * (double)t->a[c][l];
+    }
+}
+
 static void FL_(tile_mass)(const struct fl_softmax_job *job, struct FL_(tile) * t, ptrdiff_t first, ptrdiff_t count)
 {
     const int given = job->probabilities.data != NULL;
@@ -864,6 +948,14 @@ static void FL_(tile_settle)(const struct fl_softmax_job *job, struct FL_(tile) 
             const int infinite = isinf(t->max[l]);
             t->loss[l] = t->capped_max[l] + t->logsum[l];
             t->share[l] = t->skipped[l] = infinite ? (REAL)NAN : (REAL)(1.0 / (1.0 + t->rest[l]));
+            if (job->operation == FL_ENTROPY) {
+                const double share = 1.0 / (1.0 + t->rest[l]), mean = t->dot[l] * share;
+                const double factor = FL_(upstream)(job, first + l) / job->temperature * share;
+                t->loss[l] = t->logsum[l] - mean;
+                t->scale[l] = (REAL)mean;
+                t->share[l] = infinite ? (REAL)NAN : (REAL)factor;
+                t->skipped[l] = infinite ? (REAL)NAN : (REAL)(factor * mean);
+            }
             if (infinite)
                 t->loss[l] = FL_(infinite_row)(job, fl_row_address(&job->input, first + l), (double)t->max[l]);
         }
@@ -892,6 +984,18 @@ static void FL_(tile_settle)(const struct fl_softmax_job *job, struct FL_(tile) 
     }
 }
 
+/* The sum of a row's exponentials without its maximum. */
+static double FL_(lane_others)(const struct FL_(tile) * t, int classes, int l)
+{
+    double sum = 0.0;
+    for (int c = 0, is_past = 0; c < classes; c++) {
+        const int is_top = !is_past && t->x[c][l] == t->max[l];
+        sum += is_top ? 0.0 : (double)t->e[c][l];
+        is_past |= is_top;
+    }
+    return sum;
+}
+
 /* The hessian of count rows, while their exponentials are there: a lane is a row. */
 static void FL_(tile_hessian)(const struct fl_softmax_job *job, const struct FL_(tile) * t, ptrdiff_t first,
                               ptrdiff_t count)
@@ -908,8 +1012,12 @@ static void FL_(tile_hessian)(const struct fl_softmax_job *job, const struct FL_
         row.curve = settled.curve;
         row.bend = settled.bend;
         row.over_total = settled.over_total;
-        for (int c = 0; c < (int)job->classes; c++)
-            FL_(hessians)(job, &row, &t->e[c][l], mass ? &t->a[c][l] : NULL, &t->x[c][l], &h[c][l], 1);
+        row.top_curve = FL_(curvature)(settled, 1.0, FL_(lane_others)(t, (int)job->classes, l));
+        for (int c = 0; c < (int)job->classes; c++) {
+            const int is_top = t->x[c][l] == t->max[l];
+            const REAL *a = mass ? &t->a[c][l] : NULL;
+            FL_(hessians)(job, &row, &t->e[c][l], a, &t->x[c][l], &h[c][l], is_top ? 0 : -1, 1);
+        }
         h[t->skip[l]][l] = (REAL)settled.skipped_curve;
         for (int c = 0; t->ignored[l] && c < (int)job->classes; c++) h[c][l] = 0;
     }
@@ -927,6 +1035,12 @@ static void FL_(tile_finish)(const struct fl_softmax_job *job, struct FL_(tile) 
         const REAL *x = t->x[c], *a = t->a[c];
         if (job->operation == FL_LOG_SOFTMAX) {
             for (int l = 0; l < FL_LANES; l++) e[l] = (x[l] - t->max[l]) - (REAL)t->logsum[l];
+            continue;
+        }
+        if (job->operation == FL_ENTROPY) {
+            for (int l = 0; l < FL_LANES; l++)
+                FL_(entropy_gradients)(&e[l], &a[l], t->share[l], t->scale[l], &e[l], 1);
+            for (int l = 0; l < FL_LANES; l++) e[l] = c == t->skip[l] ? t->skipped[l] : e[l];
             continue;
         }
 #pragma omp simd
@@ -955,6 +1069,7 @@ static double FL_(tile_rows)(const struct fl_softmax_job *job, ptrdiff_t first, 
     for (int l = 0; l < FL_LANES; l++) t.rest[l] = t.dot[l] = t.mass_rest[l] = 0.0;
     if (FL_(has_mass)(job)) FL_(tile_mass)(job, &t, first, count);
     FL_(tile_exp)(job, &t);
+    if (job->operation == FL_ENTROPY) FL_(tile_entropy)(job, &t);
     FL_(tile_settle)(job, &t, first, count);
     if (job->row_loss)
         for (int l = 0; l < count; l++) job->row_loss[first + l] = t.loss[l];

@@ -73,7 +73,7 @@ static double nll_rows(const struct fl_softmax_job *job, ptrdiff_t begin, ptrdif
         if (job->output.data) {
             char *out = fl_row_address(&job->output, row);
             const double upstream = job->grad_output ? job->grad_output[row] : 1.0;
-            clear_output_f32(job, out);
+            if (!job->accumulate) clear_row_f32(&job->output, row, job->classes);
             if (!ignored)
                 nll_store(job, out + target * job->output.class_stride, -weight * upstream * job->grad_scale);
         }

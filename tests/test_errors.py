@@ -602,3 +602,13 @@ def test_good_environment() -> None:
         process = import_with(show, OMP_NUM_THREADS=omp, FASTLOSS_ISA="", FASTLOSS_NUM_THREADS="")
         assert process.stdout.endswith(f"number {expected}\n"), process.stderr
     assert import_with(OMP_NUM_THREADS="nonsense").returncode == 0
+
+
+def test_reductions_that_are_no_strings():
+    """The short way of plain calls refuses them, too."""
+    x = np.zeros((2, 3))
+    for reduction in (np.array(["mean"]), np.array(["mean", "sum"]), ["mean"], None, 1):
+        with pytest.raises(ValueError, match="reduction must be"):
+            fastloss.cross_entropy(x, np.array([0, 1]), reduction=reduction)
+        with pytest.raises(ValueError, match="reduction must be"):
+            fastloss.mse_loss(x, x, reduction=reduction)

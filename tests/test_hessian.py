@@ -166,6 +166,24 @@ def test_confident_rows_keep_their_digits(dtype: str) -> None:
 
 
 @on_every_isa
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_confident_rows_that_are_wrong(dtype: str) -> None:
+    """The winning class keeps its digits where it is not the target, too."""
+    for classes in (2, 10, 64, 65, 5000):
+        for margin in (1.0, 10.0, 18.0, 30.0):
+            x = np.random.default_rng(3).uniform(-60.0, -50.0, (3, classes)).astype(dtype)
+            target = np.array([0, 1, classes - 1])
+            x[np.arange(3), target] = 0.0
+            x[np.arange(3), (target + 1) % classes] = margin
+            for options in ({}, {"softcap": 50.0}, {"temperature": 2.0}):
+                p = Problem(CASE, dtype, "sum", x, target, options)
+                exact = expected(p)
+                largest = np.abs(exact).max(axis=-1, keepdims=True)
+                bound = 1e-12 if dtype == "float64" else 1e-6
+                assert_within(run(p)[2], exact, bound * largest, p.title)
+
+
+@on_every_isa
 @over_dtypes
 @over_targets
 def test_masked_classes_and_nan(target: str, dtype: str) -> None:
