@@ -45,6 +45,7 @@ from fastloss.regression import (
     smooth_l1_loss,
     tweedie_nll_loss,
 )
+from fastloss.sequence import entropy, sequence_log_probs, token_log_probs
 
 __version__ = "0.1.0"
 
@@ -54,6 +55,7 @@ __all__ = [
     "binary_cross_entropy_with_logits",
     "cross_entropy",
     "elastic_net_penalty",
+    "entropy",
     "epsilon_insensitive_loss",
     "gamma_nll_loss",
     "gaussian_nll_loss",
@@ -77,6 +79,7 @@ __all__ = [
     "perplexity",
     "poisson_nll_loss",
     "quantile_loss",
+    "sequence_log_probs",
     "set_num_threads",
     "share_threads_with_blas",
     "show_config",
@@ -85,5 +88,6 @@ __all__ = [
     "soft_margin_loss",
     "softmax",
     "squared_hinge_loss",
+    "token_log_probs",
     "tweedie_nll_loss",
 ]

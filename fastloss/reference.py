@@ -20,6 +20,7 @@ __all__ = [
     "binary_cross_entropy_with_logits",
     "cross_entropy",
     "elastic_net_penalty",
+    "entropy",
     "epsilon_insensitive_loss",
     "gamma_nll_loss",
     "gaussian_nll_loss",
@@ -41,11 +42,13 @@ __all__ = [
     "perplexity",
     "poisson_nll_loss",
     "quantile_loss",
+    "sequence_log_probs",
     "sigmoid_focal_loss",
     "smooth_l1_loss",
     "soft_margin_loss",
     "softmax",
     "squared_hinge_loss",
+    "token_log_probs",
     "tweedie_nll_loss",
 ]
 
@@ -401,6 +404,203 @@ def perplexity(logits: npt.ArrayLike, target: npt.ArrayLike, *, ignore_index: in
     mean = cross_entropy(logits, target, ignore_index=ignore_index)
     assert isinstance(mean, float)
     return float(np.exp(mean))
+
+
+# What a policy, or a language model, makes of its logits: log-probabilities of tokens and of whole
+# sequences, and entropies. These are values to be used in a loss, so none of them is negated.
+
+
+@np.errstate(invalid="ignore", over="ignore")
+def token_log_probs(
+    logits: npt.ArrayLike,
+    target: npt.ArrayLike,
+    *,
+    axis: int = -1,
+    ignore_index: int = -100,
+    temperature: float = 1.0,
+    reduction: str = "none",
+    return_grad: bool = False,
+    grad_output: npt.ArrayLike | None = None,
+) -> Loss | tuple[Loss, Array]:
+    """Logarithm of the probability that each row of logits gives its target, which is a class index.
+
+    An ignored token has value and gradient 0, and its logits are never looked at. "mean" divides by
+    the number of tokens that are not ignored.
+
+        p        = softmax(logits / temperature)
+        log_prob = log(p_target)
+        d log_prob / d logits_k = -p_k / temperature, and (1 - p_k) / temperature at the target
+    """
+    _option("temperature", temperature, temperature > 0.0, "positive and finite")
+    moved = _classes_last("logits", logits, axis)
+    rows, classes = moved.shape[:-1], moved.shape[-1]
+    upstream = _upstream(grad_output, reduction, rows, return_grad)
+    counted, y = _class_indices(target, rows, classes, ignore_index)
+    is_target = np.arange(classes) == y[:, np.newaxis]
+
+    # Both terms of log(p_target) are at most 0, and a confident token has the first 0: nothing cancels.
+    _, below = _below_top(moved.reshape(-1, classes)[counted])
+    below = below / temperature
+    log_p = below - _log_sum(below)
+
+    values = np.zeros(counted.size)
+    values[counted] = log_p[is_target]
+    denominator = np.float64(counted.sum() if reduction == "mean" else 1.0)
+    result: Loss = values.reshape(rows) if reduction == "none" else float(values.sum() / denominator)
+    if not return_grad:
+        return result
+
+    # With z = logits / temperature, log(p_y) = z_y - log(sum_c exp(z_c)), and so
+    #
+    #     d log(p_y) / d z_k = [k = y] - p_k,
+    #
+    # where at the target 1 - p_y = sum_{c != y} p_c, to full precision.
+    exps = np.exp(below)
+    total = exps.sum(axis=-1, keepdims=True)
+    slope = np.where(is_target, _sum_of_others(exps), -exps) / total
+    grads = np.zeros((counted.size, classes))
+    grads[counted] = slope / temperature * (upstream[counted, np.newaxis] / denominator)
+    return result, np.moveaxis(grads.reshape(moved.shape), -1, axis)
+
+
+def _tokens_that_count(
+    mask: npt.ArrayLike | None, lengths: npt.ArrayLike | None, tokens: tuple[int, ...]
+) -> npt.NDArray[np.bool_]:
+    """Return which tokens of the sequences count: those of a mask of 0 and 1, or the first so many."""
+    if mask is not None and lengths is not None:
+        raise ValueError("mask and lengths cannot be given together")
+    if mask is not None:
+        values = np.asarray(mask, dtype=np.float64)
+        if values.shape != tokens:
+            raise ValueError(f"mask must have the shape of target, {tokens}, got {values.shape}")
+        if not np.isin(values, (0.0, 1.0)).all():
+            raise ValueError("mask must hold 0 and 1")
+        return np.asarray(values == 1.0)
+    if lengths is None:
+        return np.ones(tokens, dtype=np.bool_)
+    first = np.asarray(lengths)
+    if not np.issubdtype(first.dtype, np.integer):
+        raise TypeError(f"lengths must hold integers, got {first.dtype}")
+    if first.shape != tokens[:-1]:
+        raise ValueError(f"lengths must have shape {tokens[:-1]}, got {first.shape}")
+    if not ((first >= 0) & (first <= tokens[-1])).all():
+        raise ValueError(f"lengths must be between 0 and {tokens[-1]}")
+    return np.asarray(np.arange(tokens[-1]) < first[..., np.newaxis])
+
+
+@np.errstate(invalid="ignore", over="ignore")
+def sequence_log_probs(
+    logits: npt.ArrayLike,
+    target: npt.ArrayLike,
+    *,
+    mask: npt.ArrayLike | None = None,
+    lengths: npt.ArrayLike | None = None,
+    average: bool = False,
+    temperature: float = 1.0,
+    reduction: str = "none",
+    return_grad: bool = False,
+    grad_output: npt.ArrayLike | None = None,
+) -> Loss | tuple[Loss, Array]:
+    """Logarithm of the probability of each sequence: the sum over its tokens of theirs.
+
+    The logits have shape (..., T, V) and the target, of class indices, (..., T). A token counts where
+    `mask` is 1, or where it is among the first `lengths` of its sequence; without either all do. What
+    does not count is never looked at, neither logits nor target, and has gradient 0. With `average`
+    the sum is divided by the number of tokens that count; a sequence without any has value 0. "mean"
+    divides by the number of sequences.
+
+        n     = 1, or with average the number of tokens t that count
+        value = sum over the t that count of token_log_prob_t / n
+        d value / d logits_t = (d token_log_prob_t / d logits_t) / n
+    """
+    x = _classes_last("logits", logits, -1)
+    if x.ndim < 2:
+        raise ValueError(f"logits must have shape (..., T, V), got {x.shape}")
+    tokens, sequences, classes = x.shape[:-1], x.shape[:-2], x.shape[-1]
+    labels = np.asarray(target)
+    if not np.issubdtype(labels.dtype, np.integer):
+        raise TypeError(f"target must hold integer class indices, got {labels.dtype}")
+    if labels.shape != tokens:
+        raise ValueError(f"target must have shape {tokens}, got {labels.shape}")
+    counts = _tokens_that_count(mask, lengths, tokens)
+    bad = np.argwhere(counts & ((labels < 0) | (labels >= classes)))
+    if bad.size > 0:
+        position = tuple(int(i) for i in bad[0])
+        raise IndexError(f"target {labels[position]} at {position} is not a class index below {classes}")
+    upstream = _upstream(grad_output, reduction, sequences, return_grad).reshape(sequences)
+
+    n = np.maximum(counts.sum(axis=-1), 1) if average else np.ones(sequences)
+    denominator = np.float64(n.size if reduction == "mean" else 1.0)
+    scale = np.broadcast_to((upstream / denominator / n)[..., np.newaxis], tokens)
+
+    # The tokens that count, as one batch. The value is linear in their log-probabilities, so that the
+    # gradient of each is its own, times what its log-probability is multiplied with.
+    log_probs, of_tokens = token_log_probs(  # type: ignore[misc]
+        x[counts], labels[counts], temperature=temperature, return_grad=True, grad_output=scale[counts]
+    )
+    values = np.zeros(tokens)
+    values[counts] = log_probs
+    value = np.asarray(values.sum(axis=-1) / n)
+    result: Loss = value if reduction == "none" else float(value.sum() / denominator)
+    if not return_grad:
+        return result
+    grads = np.zeros(x.shape)
+    grads[counts] = of_tokens
+    return result, grads
+
+
+@np.errstate(invalid="ignore", over="ignore")
+def entropy(
+    logits: npt.ArrayLike,
+    *,
+    axis: int = -1,
+    temperature: float = 1.0,
+    reduction: str = "none",
+    return_grad: bool = False,
+    grad_output: npt.ArrayLike | None = None,
+) -> Loss | tuple[Loss, Array]:
+    """Entropy of the softmax of each row of logits, in nats.
+
+    A logit of -inf masks its class, which adds nothing and has gradient 0. A row with NaN or +inf, or
+    of nothing but -inf, is NaN altogether. "mean" divides by the number of rows.
+
+        p = softmax(logits / temperature)
+        H = -sum_c p_c * log(p_c)  (0 where p_c is 0)
+        d H / d logits_k = -p_k * (log(p_k) + H) / temperature
+    """
+    _option("temperature", temperature, temperature > 0.0, "positive and finite")
+    moved = _classes_last("logits", logits, axis)
+    rows = moved.shape[:-1]
+    upstream = _upstream(grad_output, reduction, rows, return_grad).reshape((*rows, 1))
+
+    # With z the logits over the temperature, less the largest, and L = log(sum_c exp(z_c)), a
+    # log-probability is log(p_c) = z_c - L. As the p_c sum to 1,
+    #
+    #     H = -sum_c p_c * (z_c - L) = L + sum_c p_c * -z_c,
+    #
+    # whose terms are all at least 0: nothing cancels, and a confident row, whose entropy is nearly 0,
+    # keeps its digits.
+    _, below = _below_top(moved)
+    below = below / temperature
+    exps = np.exp(below)
+    p = exps / exps.sum(axis=-1, keepdims=True)
+    mean_below = _times(p, below).sum(axis=-1, keepdims=True)
+    values = (_log_sum(below) - mean_below).squeeze(axis=-1)
+    denominator = np.float64(values.size if reduction == "mean" else 1.0)
+    result: Loss = values if reduction == "none" else float(values.sum() / denominator)
+    if not return_grad:
+        return result
+
+    # With d p_c / d z_k = p_c * ([c = k] - p_k), and as the p_c always sum to 1,
+    #
+    #     d H / d z_k = -sum_c (d p_c / d z_k) * (log(p_c) + 1)
+    #                 = -p_k * log(p_k) + p_k * sum_c p_c * log(p_c)
+    #                 = -p_k * (log(p_k) + H).
+    #
+    # In log(p_k) + H = (z_k - L) + (L - sum_c p_c * z_c) the L goes away: what is left is how far a
+    # logit lies from the mean of the logits, and of a confident row no digits are lost here either.
+    slope = _times(p, mean_below - below)
+    return result, np.moveaxis(slope / temperature * (upstream / denominator), -1, axis)
 
 
 # The softmax losses of a linear layer, whose logits are made here in full.
