@@ -68,6 +68,17 @@ def as_loss(values: Array, x: Array) -> Array:
         return values.astype(np.float32)
 
 
+def reduced(
+    reduction: str, losses: Array | None, total: float, denominator: float, x: Array
+) -> float | Array:
+    """What a loss returns: its losses (there for "none"), their sum, or their mean (NaN of nothing)."""
+    if losses is not None and reduction == "none":
+        return as_loss(losses, x)
+    if reduction == "sum":
+        return total
+    return total / denominator if denominator else math.nan
+
+
 def class_axis(axis: Any, x: Array, name: str) -> int:
     """Return `axis` counted from the front."""
     if type(axis) is not int:
@@ -196,6 +207,13 @@ def bad_class_index(target: Array, position: int, classes: int) -> IndexError:
     name = f"target[{', '.join(str(i) for i in where)}]" if where else "target"
     value = target[where]
     return IndexError(f"{name} is {value}, which is not a class: expected 0 <= index < {classes}")
+
+
+def require_classes(target: Array, indices: Array, classes: int, counted: npt.NDArray[np.bool_]) -> None:
+    """Check the class indices of a target that count, where it is not left to the kernels."""
+    is_bad = counted & ((indices < 0) | (indices >= classes))
+    if is_bad.any():
+        raise bad_class_index(target, int(is_bad.argmax()), classes)
 
 
 def class_weight(value: npt.ArrayLike, classes: int) -> Array:

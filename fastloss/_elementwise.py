@@ -120,7 +120,7 @@ def _run(
     x: Array,
     target: npt.ArrayLike,
     *,
-    parameters: tuple[float, ...],
+    parameters: tuple[float, float],
     third: tuple[str, Array | None, float],
     weight: npt.ArrayLike | None,
     mean_over_weights: bool,
@@ -151,7 +151,7 @@ def _run(
     if reduction == "none":
         losses = np.empty(x.shape, np.float64 if x.dtype == np.float64 else np.float32)
     wide = x.dtype == np.float64 or kernel in _WIDE
-    a, b = _two(parameters)
+    a, b = parameters
     arrays = (x, t, extra, weights, _factors("grad_output", upstream, x.shape, x), first, second, losses)
     bad, total, denominator = _kernels.elementwise(
         line, wide, arrays, domains, target_value, extra_value, a, b, scale, is_fresh, reduction == "mean",
@@ -222,7 +222,7 @@ def elementwise(
     # A hessian is always new; with accumulate it starts from nothing.
     second = (np.zeros if accumulate else np.empty)(x.shape, x.dtype) if return_hessian else None
     loss = _run(
-        kernel, name, x, target, parameters=parameters, third=third, weight=weight,
+        kernel, name, x, target, parameters=(a, b), third=third, weight=weight,
         mean_over_weights=mean_over_weights, reduction=reduction, return_grad=return_grad,
         grad_output=grad_output, first=first, second=second, is_fresh=out is None, accumulate=accumulate,
         num_threads=num_threads, domains=domains,

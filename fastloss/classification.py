@@ -109,13 +109,7 @@ def row_loss(
     )  # fmt: skip
     if first_bad >= 0:
         raise _arguments.bad_class_index(given, first_bad, classes)
-    loss: float | Array
-    if losses is not None:
-        loss = _arguments.as_loss(losses, x)
-    elif reduction == "sum":
-        loss = total
-    else:
-        loss = total / denominator if denominator else math.nan
+    loss = _arguments.reduced(reduction, losses, total, denominator, x)
     if sign < 0:
         loss = np.asarray(0.0 - loss, loss.dtype) if isinstance(loss, np.ndarray) else 0.0 - loss
     if not return_grad:

@@ -367,9 +367,7 @@ def _linear_loss(
         target_indices, ignored = _arguments.class_indices(given, rows, ignore_index)
         indices = target_indices.reshape(-1)
         counted = np.ones(count, np.bool_) if ignored is None else indices != ignored
-        is_bad = counted & ((indices < 0) | (indices >= classes))
-        if is_bad.any():
-            raise _arguments.bad_class_index(given, int(is_bad.argmax()), classes)
+        _arguments.require_classes(given, indices, classes, counted)
         shares = shares[counted]
         if class_weight is not None:
             shares = shares * class_weight[indices[counted]]
@@ -399,11 +397,8 @@ def _linear_loss(
             memory_budget=memory_budget,
             num_threads=threads,
         ).run(losses)
-    loss: float | Array = total
-    if losses is not None:
-        loss = _arguments.as_loss(losses.reshape(rows), x)
-    elif reduction == "mean":
-        loss = total / denominator if denominator else math.nan
+    unreduced = None if losses is None else losses.reshape(rows)
+    loss = _arguments.reduced(reduction, unreduced, total, denominator, x)
     return (loss, gradients) if return_grad else loss
 
 

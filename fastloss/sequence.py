@@ -211,9 +211,7 @@ def sequence_log_probs(
     counted = _counted(mask, lengths, tokens)
     # What no class index is, once bad ones have been refused, marks the tokens that do not count.
     indices, _ = _arguments.class_indices(given, tokens, None)
-    is_bad = counted & ((indices < 0) | (indices >= classes))
-    if is_bad.any():
-        raise _arguments.bad_class_index(given, int(is_bad.argmax()), classes)
+    _arguments.require_classes(given, indices, classes, counted)
     indices = np.where(counted, indices, -1)
     share = np.ones(rows)
     if average:
@@ -236,13 +234,7 @@ def sequence_log_probs(
 
 def _reduced(values: Array, x: Array, reduction: str, grad: Array | None) -> Any:
     """Values in float64 as the caller wants them, with the gradient if there is one."""
-    result: float | Array
-    if reduction == "none":
-        result = np.asarray(_arguments.as_loss(np.asarray(values), x))
-    elif reduction == "sum":
-        result = float(values.sum())
-    else:
-        result = float(values.sum() / values.size) if values.size else math.nan
+    result = _arguments.reduced(reduction, np.asarray(values), float(values.sum()), values.size, x)
     return result if grad is None else (result, grad)
 
 
