@@ -51,6 +51,7 @@ def softmax_family(
     power: float,
     accumulate: bool,
     row_loss: npt.NDArray[Any] | None,
+    elsewhere: tuple[npt.NDArray[Any], npt.NDArray[Any], int] | None,
     threads: int,
 ) -> tuple[int, float, float]: ...
 def plain_cross_entropy(

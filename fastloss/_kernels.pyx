@@ -59,6 +59,9 @@ cdef extern from "kernels.h" nogil:
         const double *class_weight
         const double *sample_weight
         const double *grad_output
+        const double *elsewhere_lse
+        const double *elsewhere_mass
+        ptrdiff_t all_classes
         double grad_scale, label_smoothing, z_loss, softcap, temperature, margin, power
         double *row_loss
 
@@ -456,7 +459,7 @@ cdef double execute(fl_softmax_job *job, bint mean, int threads, ptrdiff_t *firs
         return 0.0
     if size < SERIAL or not may_use_threads or not has_openmp:
         threads = 1
-    if job.operation in (FL_CROSS_ENTROPY, FL_NLL, FL_MULTI_MARGIN):
+    if job.operation in (FL_CROSS_ENTROPY, FL_NLL, FL_MULTI_MARGIN) and job.elsewhere_lse == NULL:
         if size < SMALL:
             denominator[0] = kernels.survey(job, 0, job.rows, first_bad)
         else:
@@ -487,13 +490,14 @@ def softmax_family(
     int operation, cnp.ndarray input not None, int axis, output, target, probabilities, ignore_index,
     class_weight, sample_weight, grad_output, double grad_scale, hessian, bint mean,
     double label_smoothing, double z_loss, double softcap, double temperature, double margin, double power,
-    bint accumulate, row_loss, int threads,
+    bint accumulate, row_loss, elsewhere, int threads,
 ):
     """Run one job; returns (first row with a bad target or -1, sum of the losses, the mean's denominator).
 
     Where a target is bad nothing has been written. Arrays are None where absent; `target` is int64, the weights,
     `grad_output` and `row_loss` are float64, all contiguous; `input`, `output`, `probabilities` and `hessian` may
-    have any strides. `mean` divides the gradient by the denominator.
+    have any strides. `mean` divides the gradient by the denominator. For bands of longer rows `elsewhere` is a tuple
+    (log-sum-exp, mass, the classes of all bands): see kernels.h. Then the targets have been surveyed.
     """
     cdef fl_softmax_job job
     cdef ptrdiff_t first_bad
@@ -527,6 +531,12 @@ def softmax_family(
     job.margin = margin
     job.power = power
     job.row_loss = <double *>pointer(row_loss)
+    job.elsewhere_lse = job.elsewhere_mass = NULL
+    job.all_classes = job.classes
+    if elsewhere is not None:
+        job.elsewhere_lse = <const double *>pointer(elsewhere[0])
+        job.elsewhere_mass = <const double *>pointer(elsewhere[1])
+        job.all_classes = elsewhere[2]
     total = execute(&job, mean, threads, &first_bad, &denominator)
     return first_bad, total, denominator
 
@@ -606,7 +616,8 @@ def plain_cross_entropy(logits, target, axis, ignore_index, reduction, return_gr
     job.target = <const int64_t *>cnp.PyArray_DATA(y)
     job.has_ignore_index = True
     job.ignore_index = ignore_index
-    job.class_weight = job.sample_weight = job.grad_output = NULL
+    job.class_weight = job.sample_weight = job.grad_output = job.elsewhere_lse = job.elsewhere_mass = NULL
+    job.all_classes = job.classes
     job.grad_scale = job.temperature = 1.0
     job.label_smoothing = job.z_loss = job.softcap = 0.0
     job.row_loss = NULL

@@ -182,6 +182,11 @@ def share_threads_with_blas(share: bool = True) -> bool:
     return _threads_are_shared
 
 
+def threads_are_shared() -> bool:
+    """Whether OpenBLAS works on our threads."""
+    return _threads_are_shared
+
+
 def _unshare_after_fork() -> None:
     if _threads_are_shared:
         share_threads_with_blas(False)

@@ -48,13 +48,14 @@ def run_family(
     power: float = 1.0,
     accumulate: bool = False,
     row_loss: Array | None = None,
+    elsewhere: tuple[Array, Array, int] | None = None,
     num_threads: int | None = None,
 ) -> tuple[int, float, float]:
     """Call the kernels with checked arguments, by name."""
     first_bad, total, denominator = _kernels.softmax_family(
         operation, x, axis, output, indices, probabilities, ignored, weight, sample_weight,
         grad_output, grad_scale, hessian, mean, label_smoothing, z_loss, softcap, temperature, margin, power,
-        accumulate, row_loss, _arguments.threads(num_threads),
+        accumulate, row_loss, elsewhere, _arguments.threads(num_threads),
     )  # fmt: skip
     return first_bad, total, denominator
 
@@ -76,7 +77,7 @@ def row_loss(
     num_threads: int | None,
     return_hessian: bool = False,
     sign: float = 1.0,
-    **options: float,
+    **options: Any,
 ) -> Any:
     """Check what the losses over rows of classes share, run, and reduce.
 

@@ -1,266 +1,18 @@
-"""Linear layers and their loss together: large logits never exist all at once.
-
-Tokens are worked on in chunks. Of each chunk the logits are a matrix product, the softmax family turns them
-in place into their gradient, and two more products turn that into the gradients of input and weight. The
-products are BLAS's.
-"""
+"""Linear layers and their loss together: large logits never exist all at once."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from fastloss import _arguments, _kernels
-from fastloss._blas import add_product, is_straight
+from fastloss import _arguments
+from fastloss._linear import Call, Layer, LinearGradients
 from fastloss._types import Array, Reduction
-from fastloss._workspace import workspace
-from fastloss.classification import run_family
 
 __all__ = ["LinearGradients", "linear_cross_entropy", "linear_token_log_probs"]
-
-# Logits of up to WHOLE bytes are computed at once. Of more, the largest of CHUNK bytes, ROWS rows and a
-# SHARE of all is. A product packs the weight anew for every chunk: with 128 rows it takes 1.5 times as long
-# for each row as with 1024, with 256 1.2, with 512 1.1.
-WHOLE, CHUNK, ROWS, SHARE = 2**27, 2**26, 256, 25
-# Bytes of the weight that are converted, or brought into order, at a time.
-BAND = 2**24
-# Rows whose bias gradients are added in the type computed in, before they are added in float64.
-FEW = 64
-
-
-class LinearGradients(NamedTuple):
-    """The gradients of the linear losses; None where one was not wanted or there is no bias."""
-
-    input: Array | None
-    linear_weight: Array | None
-    linear_bias: Array | None
-
-
-def _rows_at_once(rows: int, classes: int, itemsize: int, memory_budget: int | None) -> int:
-    """How many rows make a chunk; all chunks but the last have as many."""
-    row = classes * itemsize
-    if memory_budget is not None:
-        most = max(1, memory_budget // row)
-    elif rows * row <= WHOLE:
-        most = rows
-    else:
-        most = max(ROWS, CHUNK // row, rows // SHARE)
-    chunks = -(-rows // most)
-    return -(-rows // chunks)
-
-
-def _product(a: Array, b: Array, out: Array, *, add: bool) -> None:
-    """``out = a @ b``, or ``out += a @ b``."""
-    if add:
-        add_product(a, b, out)
-    else:
-        np.matmul(a, b, out=out)
-
-
-@dataclass
-class _Layer:
-    """The weight and bias, in the type computed in, as BLAS takes them."""
-
-    weight: Array
-    bias: Array | None
-    compute: np.dtype[Any]
-
-    def bands(self) -> Iterator[tuple[slice, Array]]:
-        """The whole weight as it lies, or its rows band by band, converted."""
-        weight, classes = self.weight, self.weight.shape[0]
-        if weight.dtype == self.compute and is_straight(weight):
-            yield slice(0, classes), weight
-            return
-        step = max(1, BAND // max(1, weight.shape[1] * self.compute.itemsize))
-        for start in range(0, classes, step):
-            band = slice(start, min(start + step, classes))
-            yield band, np.ascontiguousarray(weight[band], self.compute)
-
-    def logits(self, x: Array, out: Array) -> None:
-        """``x @ weight.T + bias``."""
-        if self.bias is not None:
-            out[...] = self.bias
-        for band, weight in self.bands():
-            _product(x, weight.T, out[:, band], add=self.bias is not None)
-
-    def back(self, z: Array, out: Array, *, add: bool) -> None:
-        """``z @ weight``."""
-        for band, weight in self.bands():
-            _product(z[:, band], weight, out, add=add or band.start > 0)
-
-
-@dataclass
-class _Call:
-    """A checked call; rows are flat. What is None was not given, or is not wanted."""
-
-    layer: _Layer
-    x: Array
-    indices: Array | None
-    probabilities: Array | None
-    counted: npt.NDArray[np.bool_] | None  # which rows are not ignored, None for all
-    weight: Array | None
-    sample_weight: Array | None
-    grad_output: Array | None
-    grad_scale: float
-    sign: float
-    options: dict[str, Any]
-    filter_eps: float
-    gradients: LinearGradients
-    accumulate: bool
-    memory_budget: int | None
-    num_threads: int | None
-
-    def chunks(self) -> Iterator[slice | npt.NDArray[np.intp]]:
-        """The rows that count, chunk by chunk: as slices where these are neighbours."""
-        kept = None if self.counted is None else np.flatnonzero(self.counted)
-        rows = self.x.shape[0] if kept is None else kept.size
-        if rows == 0:
-            return
-        itemsize = self.layer.compute.itemsize
-        step = _rows_at_once(rows, self.layer.weight.shape[0], itemsize, self.memory_budget)
-        for start in range(0, rows, step):
-            chunk = slice(start, min(start + step, rows))
-            yield chunk if kept is None else kept[chunk]
-
-    def has_gradients(self) -> bool:
-        """Whether any is wanted."""
-        return any(gradient is not None for gradient in self.gradients)
-
-    def run(self, losses: Array | None) -> float:
-        """Run all chunks; return the sum of the losses, which go to `losses` one by one, too.
-
-        Product and softmax take turns: the softmax of one chunk beside the product of the next, in another
-        thread, brought nothing (1.05 of the bare products for 1.05; on shared threads 1.03 for 1.01).
-        """
-        chunks = list(self.chunks())
-        first = chunks[0] if chunks else slice(0, 0)
-        longest = first.stop if isinstance(first, slice) else first.size
-        total = 0.0
-        with workspace((longest, self.layer.weight.shape[0]), self.layer.compute) as buffer:
-            sums = _Sums(self)  # writes: all that may fail comes before
-            for rows in chunks:
-                x = self.x[rows]
-                if x.dtype != self.layer.compute or not is_straight(x):
-                    x = np.ascontiguousarray(x, self.layer.compute)
-                z = buffer[: len(x)]
-                self.layer.logits(x, z)
-                total += self.softmax(rows, z, losses)
-                if self.has_gradients():
-                    sums.add(rows, x, z)
-            sums.end()
-        return total
-
-    def softmax(self, rows: Any, z: Array, losses: Array | None) -> float:
-        """Turn logits into their gradients, in place, if one is wanted; return the sum of the losses."""
-
-        def of(array: Array | None) -> Array | None:
-            return None if array is None else array[rows]
-
-        some = np.empty(z.shape[0])
-        _, total, _ = run_family(
-            _kernels.CROSS_ENTROPY, z, 1, output=z if self.has_gradients() else None,
-            indices=of(self.indices), probabilities=of(self.probabilities), weight=self.weight,
-            sample_weight=of(self.sample_weight), grad_output=of(self.grad_output),
-            grad_scale=self.sign * self.grad_scale, row_loss=None if losses is None else some,
-            num_threads=self.num_threads, **self.options,
-        )  # fmt: skip
-        if losses is not None:
-            losses[rows] = some if self.sign > 0 else 0.0 - some
-        return self.sign * total
-
-    def kept_classes(self, rows: Any, z: Array) -> npt.NDArray[np.intp] | None:
-        """The classes that `filter_eps` keeps; None for all, also where leaving some out would not pay."""
-        if self.filter_eps == 0.0:
-            return None
-        factors = np.full(z.shape[0], abs(self.grad_scale))
-        for array in (self.sample_weight, self.grad_output):
-            if array is not None:
-                factors *= np.abs(array[rows])
-        if self.weight is not None and self.indices is not None:
-            factors *= np.abs(self.weight[self.indices[rows]])
-        factors = factors[factors > 0.0]
-        bound = self.filter_eps * factors.min() if factors.size else 0.0
-        # The other way round, a NaN would be left out.
-        kept = np.flatnonzero(~((z.max(axis=0) < bound) & (z.min(axis=0) > -bound)))
-        return kept if kept.size <= z.shape[1] // 2 else None
-
-
-class _Sums:
-    """The gradients of a call as they grow, chunk after chunk.
-
-    Where the caller's buffer can hold a sum it is kept there; where it cannot (another type than that
-    computed in, gaps), beside it until the end.
-    """
-
-    def __init__(self, call: _Call) -> None:
-        self.call = call
-        given, compute, accumulate = call.gradients, call.layer.compute, call.accumulate
-        self.input = self.weight = self.bias = None
-        self.input_is_begun = self.weight_is_begun = False
-        if given.input is not None:
-            # Each of its rows is written once, rounded once: it may be of any type.
-            is_ready = given.input.flags.c_contiguous
-            self.input = given.input if is_ready else np.zeros(given.input.shape, compute)
-            self.input = self.input.reshape(call.x.shape)
-            self.input_is_begun = accumulate and is_ready
-            if call.counted is not None and not self.input_is_begun:
-                self.input[~call.counted] = 0
-        if given.linear_weight is not None:
-            is_ready = given.linear_weight.dtype == compute and given.linear_weight.flags.c_contiguous
-            self.weight = given.linear_weight if is_ready else np.empty(given.linear_weight.shape, compute)
-            self.weight_is_begun = accumulate and is_ready
-        if given.linear_bias is not None:
-            self.bias = np.zeros(given.linear_bias.shape)
-
-    def add(self, rows: Any, x: Array, z: Array) -> None:
-        """Add what the gradients `z` of the logits of some rows come to."""
-        has_products = self.input is not None or self.weight is not None
-        kept = self.call.kept_classes(rows, z) if has_products else None
-        if self.bias is not None:
-            for start in range(0, z.shape[0], FEW):
-                self.bias += z[start : start + FEW].sum(axis=0)
-        if kept is not None:
-            z = z.take(kept, axis=1)
-        if self.input is not None:
-            self.add_input(self.input, rows, z, kept)
-        if self.weight is not None:
-            self.add_weight(self.weight, x, z, kept)
-
-    def add_input(self, total: Array, rows: Any, z: Array, kept: npt.NDArray[np.intp] | None) -> None:
-        layer = self.call.layer
-        is_direct = total.dtype == layer.compute and isinstance(rows, slice)
-        out = total[rows] if is_direct else np.empty((z.shape[0], total.shape[1]), layer.compute)
-        add = is_direct and self.input_is_begun
-        if kept is None:
-            layer.back(z, out, add=add)
-        else:
-            _product(z, np.ascontiguousarray(layer.weight[kept], layer.compute), out, add=add)
-        if not is_direct:
-            total[rows] = total[rows] + out if self.input_is_begun else out
-
-    def add_weight(self, total: Array, x: Array, z: Array, kept: npt.NDArray[np.intp] | None) -> None:
-        if kept is None:
-            _product(z.T, x, total, add=self.weight_is_begun)
-        else:
-            if not self.weight_is_begun:
-                total[...] = 0
-            total[kept] += z.T @ x
-        self.weight_is_begun = True
-
-    def end(self) -> None:
-        """Bring home what was kept elsewhere."""
-        if self.weight is not None and not self.weight_is_begun:
-            self.weight[...] = 0
-        for gradient, total in zip(self.call.gradients, (self.input, self.weight, self.bias), strict=True):
-            if gradient is None or total is None or np.may_share_memory(gradient, total):
-                continue
-            total = total.reshape(gradient.shape)
-            gradient[...] = gradient + total if self.call.accumulate else total
 
 
 def _buffers(
@@ -347,7 +99,7 @@ def _linear_loss(
         memory_budget = _arguments.index("memory_budget", memory_budget)
         if memory_budget < 1:
             raise ValueError(f"memory_budget must be at least 1, got {memory_budget}")
-    threads = _arguments.threads(num_threads)
+    _arguments.threads(num_threads)
     return_grad = _arguments.flag("return_grad", return_grad)
     accumulate = _arguments.flag("accumulate", accumulate)
     x = _arguments.floating("input", input)
@@ -379,8 +131,8 @@ def _linear_loss(
     compute = np.dtype(np.float64 if x.dtype == np.float64 else np.float32)
     losses = np.zeros(count) if reduction == "none" else None
     with np.errstate(all="ignore"):
-        total = _Call(
-            layer=_Layer(layer_weight, bias if bias is None else bias.astype(compute), compute),
+        total = Call(
+            layer=Layer(layer_weight, bias if bias is None else bias.astype(compute, copy=False), compute),
             x=x.reshape(count, x.shape[-1]),
             indices=indices,
             probabilities=probabilities,
@@ -395,7 +147,7 @@ def _linear_loss(
             gradients=gradients,
             accumulate=accumulate,
             memory_budget=memory_budget,
-            num_threads=threads,
+            num_threads=num_threads,
         ).run(losses)
     unreduced = None if losses is None else losses.reshape(rows)
     loss = _arguments.reduced(reduction, unreduced, total, denominator, x)
@@ -470,10 +222,11 @@ def linear_cross_entropy(
         `linear_weight` that are. The loss and the bias's gradient are exact. It takes memory of its own: up
         to half of a chunk's logits and of `linear_weight`.
     memory_budget : int, optional
-        Bytes of logits at a time; at least one token's are computed whatever it is. By default all, up to
-        128 MiB; of more, the largest of 64 MiB, 256 tokens, and a twenty-fifth. Products with fewer tokens
-        take longer for each. Up to 256 MiB are kept for the next call, as fresh memory would cost more; the
-        system may take them in between.
+        Bytes of logits at a time; at least some 128 classes of one token. By default all, up to 128 MiB; of
+        more, the largest of 64 MiB, 256 tokens, and a twenty-fifth, but no more than 512 MiB for the 256
+        tokens. Where it holds fewer than 192 tokens (512 for the value alone) the classes are cut into
+        bands; for gradients the logits are then made twice, four products instead of three. Up to 256 MiB
+        are kept for the next call, as fresh memory would cost more; the system may take them in between.
     reduction : {"mean", "sum", "none"}, default "mean"
         As in `cross_entropy`: ``"mean"`` divides by the sum, over the tokens that are not ignored, of class
         weight times sample weight; for probabilities by the number of tokens, or the sum of their sample
@@ -489,8 +242,9 @@ def linear_cross_entropy(
     accumulate : bool, default False
         Add the gradients to `out`.
     num_threads : int, optional
-        For the softmax of this call; the package setting otherwise. Results do not depend on it. (In their
-        last digits they do on how BLAS multiplies: its threads, and the number of tokens in a chunk.)
+        For the softmax of this call; otherwise the package setting, or one where there are few logits at a
+        time and BLAS has threads of its own. Results do not depend on it. (In their last digits they do on
+        how BLAS multiplies: its threads, and the size of a chunk.)
 
     Returns
     -------

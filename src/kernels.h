@@ -52,6 +52,11 @@ struct fl_softmax_job {
     int has_ignore_index;
     int64_t ignore_index;
     const double *class_weight, *sample_weight, *grad_output;
+    /* Where the rows are a band of longer ones (FL_CROSS_ENTROPY, more than FL_SHORT_ROW classes): the log-sum-exp of
+     * the classes elsewhere, and what their targets and the z-loss add to the factor of the probabilities, for each
+     * row. A target of -1 is elsewhere. */
+    const double *elsewhere_lse, *elsewhere_mass;
+    ptrdiff_t all_classes;                                /* over which smoothing spreads */
     double grad_scale;                                    /* scalar grad_output over the mean's denominator */
     double label_smoothing, z_loss, softcap, temperature; /* softcap 0: none */
     double margin, power;                                 /* of FL_MULTI_MARGIN */

@@ -36,6 +36,9 @@
  *   d2loss/dz_j^2 = s [(k + A + 2 w_y l lse) p_j (1 - p_j) + 2 w_y l p_j^2]
  *   d2loss/dx_j^2 = d2loss/dz_j^2 (u'/T)^2 + dloss/dz_j u''/T,   u' = 1 - tanh(x/c)^2, u'' = -2/c tanh(x/c) u'
  *
+ * A band of a longer row. With lse of the classes elsewhere their exponentials join the sum of the others (rest), and
+ * what stands before p_j in the gradient but does not belong to a class here, k, a and 2 w_y l lse, joins A.
+ *
  * The entropy H = -sum_j p_j log p_j = logsum - D with D = sum_j p_j d_j <= 0 (two terms of one sign, and neither
  * rounded away in a confident row), and, as log p_j = d_j - logsum,
  *
@@ -251,7 +254,7 @@ static inline REAL FL_(coefficient)(REAL kept_q, REAL uniform, REAL weight)
 static void FL_(coefficients)(const struct fl_softmax_job *job, const REAL *q, ptrdiff_t first, REAL *a, ptrdiff_t n)
 {
     const double *w = job->class_weight ? job->class_weight + first : NULL;
-    const REAL uniform = (REAL)(job->label_smoothing / (double)job->classes);
+    const REAL uniform = (REAL)(job->label_smoothing / (double)job->all_classes);
     const REAL kept = (REAL)(1.0 - job->label_smoothing);
     if (q == NULL) {
         for (ptrdiff_t i = 0; i < n; i++) a[i] = FL_(coefficient)(0, uniform, w ? (REAL)w[i] : (REAL)1);
@@ -461,7 +464,8 @@ static int FL_(row_start)(const struct fl_softmax_job *job, struct fl_softmax_ro
         return 0;
     }
     row->target = job->target ? (ptrdiff_t)job->target[index] : -1;
-    row->weight = job->target ? FL_(class_weight)(job, row->target) : 1.0;
+    row->weight = row->target >= 0 ? FL_(class_weight)(job, row->target) : 1.0;
+    if (job->target && row->target < 0) row->weight = 0.0;
     return 1;
 }
 
@@ -504,14 +508,14 @@ static void FL_(row_choose)(const struct fl_softmax_job *job, struct fl_softmax_
     row->capped_max = FL_(capped)(job, row->max);
     row->skip = row->target;
     row->top = -1;
-    if (job->target == NULL || job->hessian.data) {
+    if (row->target < 0 || job->hessian.data) {
         const ptrdiff_t n = FL_(block_length)(job, best);
         REAL buffer[FL_BLOCK];
         const REAL *x = FL_(block_of)(&job->input, row->input, best * FL_BLOCK, buffer, n);
         ptrdiff_t i = 0;
         while (i < n - 1 && !((double)x[i] == row->max)) i++;
         row->top = best * FL_BLOCK + i;
-        if (job->target == NULL) row->skip = row->top;
+        if (row->target < 0) row->skip = row->top;
     }
     /* Read now: in place, an exponential will stand there. */
     row->at_skip = FL_(load_scalar)(job, row->input, row->skip);
@@ -587,6 +591,13 @@ static double FL_(infinite_row)(const struct fl_softmax_job *job, const char *ro
     return max;
 }
 
+/* What the classes elsewhere add to the sum of a row's exponentials. Beyond e^700 nothing here is left beside it. */
+static double FL_(sum_elsewhere)(const struct fl_softmax_job *job, const struct fl_softmax_row *row)
+{
+    const double above = job->elsewhere_lse[row->index] - row->capped_max / job->temperature;
+    return fl_exp_f64(above > 700.0 ? 700.0 : above);
+}
+
 /* One of the sums over all blocks, in order, with what each addition loses added at the end (Knuth's TwoSum): a
  * million equal terms would lose a digit otherwise. */
 static double FL_(sum_of_blocks)(const struct fl_softmax_row *row, ptrdiff_t blocks, int which)
@@ -619,6 +630,10 @@ static void FL_(row_settle)(const struct fl_softmax_job *job, struct fl_softmax_
         FL_(row_coefficients)(job, row, skip, &a, 1);
         sums.coefficient = (double)a;
     }
+    if (job->elsewhere_lse) {
+        sums.rest += FL_(sum_elsewhere)(job, row);
+        sums.mass_rest += job->elsewhere_mass[row->index];
+    }
     sums.logsum = fl_log1p_nonnegative_f64(FL_(rest_over_one)(sums.rest, sums.difference));
     if (isinf(row->capped_max)) sums.logsum = (double)NAN;
     sums.weight = row->weight;
@@ -641,7 +656,7 @@ static void FL_(row_settle)(const struct fl_softmax_job *job, struct fl_softmax_
         }
     } else {
         row->share = row->skipped = 1.0 / (1.0 + sums.rest); /* skip is the maximum: its exponential is 1 */
-        row->loss = sums.max + row->logsum;
+        row->loss = sums.max / job->temperature + row->logsum;
         if (job->operation == FL_ENTROPY) {
             row->scale = FL_(sum_of_blocks)(row, blocks, 2) * row->share;
             row->loss = row->logsum - row->scale;
@@ -903,7 +918,7 @@ static void FL_(tile_entropy)(const struct fl_softmax_job *job, struct FL_(tile)
 static void FL_(tile_mass)(const struct fl_softmax_job *job, struct FL_(tile) * t, ptrdiff_t first, ptrdiff_t count)
 {
     const int given = job->probabilities.data != NULL;
-    const REAL uniform = (REAL)(job->label_smoothing / (double)job->classes);
+    const REAL uniform = (REAL)(job->label_smoothing / (double)job->all_classes);
     const REAL kept = given ? (REAL)(1.0 - job->label_smoothing) : (REAL)0;
     if (given)
         FL_(tile_load)(job, &job->probabilities, first, count, t->a);
@@ -946,7 +961,7 @@ static void FL_(tile_settle)(const struct fl_softmax_job *job, struct FL_(tile) 
     if (job->operation != FL_CROSS_ENTROPY) {
         for (int l = 0; l < count; l++) {
             const int infinite = isinf(t->max[l]);
-            t->loss[l] = t->capped_max[l] + t->logsum[l];
+            t->loss[l] = t->capped_max[l] / job->temperature + t->logsum[l];
             t->share[l] = t->skipped[l] = infinite ? (REAL)NAN : (REAL)(1.0 / (1.0 + t->rest[l]));
             if (job->operation == FL_ENTROPY) {
                 const double share = 1.0 / (1.0 + t->rest[l]), mean = t->dot[l] * share;

@@ -3,6 +3,7 @@
 import math
 import tracemalloc
 from collections.abc import Callable
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,7 @@ from linear_cases import (
 )
 
 import fastloss
-from fastloss import _workspace, reference
+from fastloss import _linear, _workspace, reference
 
 on_every_isa = pytest.mark.usefixtures("isa")
 over_dtypes = pytest.mark.parametrize("dtype", DTYPES)
@@ -199,6 +200,9 @@ BUDGETS: list[tuple[int, Shape, int, int]] = [
     (1, (7,), 5, 40),
     (1000, (40,), 8, 65),
     (5000, (4, 5), 3, 3000),
+    (1, (3,), 5, 500),
+    (3000, (), 5, 1500),
+    (200_000, (250,), 8, 700),
     (50_000, (300,), 8, 65),
     (50_000, (40,), 64, 700),
     (2**40, (7,), 5, 40),
@@ -232,12 +236,112 @@ def test_memory_is_that_of_a_chunk(monkeypatch: pytest.MonkeyPatch) -> None:
         tracemalloc.stop()
 
 
+@pytest.mark.parametrize("has_gradients", [True, False])
+def test_shape_of_chunks(has_gradients: bool) -> None:
+    """Within the budget, and no more chunks or bands than that takes."""
+    for rows, classes, budget in product(
+        (1, 7, 300, 5000), (100, 129, 1000, 50_000), (1, 4000, 10**5, 10**7)
+    ):
+        at_once, bands = _linear._shape_of_chunk(rows, classes, 4, budget, has_gradients)
+        widest = -(-classes // bands)
+        assert 1 <= at_once <= rows and (bands == 1 or classes // bands > 64)
+        assert at_once * widest * 4 <= max(budget, 2 * 128 * 4)
+        assert bands == 1 or classes * 4 * min(rows, 192 if has_gradients else 512) > budget
+
+
+def test_default_budget() -> None:
+    assert _linear._shape_of_chunk(1000, 2**15, 4, None, True) == (1000, 1)
+    assert _linear._shape_of_chunk(8192, 50_000, 4, None, True) == (328, 1)
+    rows, bands = _linear._shape_of_chunk(1024, 10**6, 4, None, True)
+    assert rows * -(-(10**6) // bands) * 4 <= 2**29 and rows == 512
+
+
+def in_bands(p: Linear, **more: Any) -> tuple[Any, Any]:
+    """A call whose classes are cut into bands of at most 128."""
+    return p.run(memory_budget=1, **more)
+
+
+@on_every_isa
+@over_dtypes
+@over_kinds
+def test_every_option_in_bands(kind: Kind, dtype: str) -> None:
+    for name in (None, *dict.fromkeys(o.name for o in legal_options(*kind, "none"))):
+        labels = [o.label for o in legal_options(*kind, "none") if o.name == name]
+        for label in labels or [None]:
+            p = linear(kind, (2, 4), 6, 400, dtype, "none", () if label is None else (label,), seed=11)
+            p.check(memory_budget=1)
+
+
+@on_every_isa
+def test_masked_classes_in_bands() -> None:
+    """A bias of -inf, over whole bands and over all classes of a row's chunk; targets there."""
+    for options in ((), ("z_loss", "softcap"), ("label_smoothing",)):
+        p = linear(KINDS[0], (6,), 4, 520, "float32", "none", options)
+        b = p.linear_bias.copy()
+        b[130:400] = b[[1, 519]] = -INF
+        target = np.array([0, 129, 400, 518, 5, 6])
+        masked = p.with_(linear_bias=b, target=target)
+        if not options or options[0] != "label_smoothing":
+            masked.check(memory_budget=1)
+            for grad in in_bands(masked)[1][1:]:
+                assert not grad[130:400].any() and not grad[[1, 519]].any()
+        loss, _ = in_bands(masked.with_(target=np.array([0, 130, 200, 399, 519, 6])))
+        whole, _ = masked.with_(target=np.array([0, 130, 200, 399, 519, 6])).run()
+        assert (np.isinf(loss) == np.isinf(whole)).all() and np.isinf(loss[1:5]).all()
+        loss, gradients = in_bands(p.with_(linear_bias=np.full_like(b, -INF)))
+        assert np.isnan(loss).all() and np.isnan(gradients.linear_bias).all()
+
+
+def test_nan_in_bands() -> None:
+    p = linear(KINDS[0], (5,), 4, 300, "float32", "none", seed=3)
+    for bad in (NAN, INF):
+        x = p.input.copy()
+        x[2, 1] = bad
+        loss, gradients = in_bands(p.with_(input=x))
+        assert np.isnan(loss).tolist() == [False, False, True, False, False]
+        assert np.isnan(gradients.input).all(axis=1).tolist() == np.isnan(loss).tolist()
+    w = p.linear_weight.copy()
+    w[200, 0] = NAN
+    loss, gradients = in_bands(p.with_(linear_weight=w))
+    assert np.isnan(loss).all() and np.isnan(gradients.linear_bias).all()
+
+
+@pytest.mark.parametrize("at", [0, 150, 299])
+def test_confident_rows_keep_their_digits_in_bands(at: int) -> None:
+    for margin in (30.0, 80.0):
+        bias = np.zeros(300)
+        bias[at] = margin
+        for dtype in ("float32", "float64"):
+            x, w = np.zeros((1, 2), dtype), np.zeros((300, 2), dtype)
+            loss, grad = fastloss.linear_cross_entropy(
+                x, w, [at], linear_bias=bias.astype(dtype), memory_budget=1, return_grad=True
+            )
+            rel = 1e-12 if dtype == "float64" else 1e-6
+            assert loss == pytest.approx(299 * math.exp(-margin), rel=rel)
+            assert grad.linear_bias[at] == pytest.approx(-299 * math.exp(-margin), rel=rel)
+
+
+def test_bands_take_the_memory_of_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A budget under a row of logits is kept."""
+    monkeypatch.setattr(_workspace, "_can_keep", False)
+    p = linear(KINDS[0], (3,), 2, 500_000)
+    buffers = empty_buffers(p)
+    p.run(out=buffers, memory_budget=2**18)
+    tracemalloc.start()
+    try:
+        p.run(out=buffers, memory_budget=2**18)
+        # The sum of the bias's gradient is kept in float64.
+        assert tracemalloc.get_traced_memory()[1] < 2**18 + 8 * 500_000 + 2**18
+    finally:
+        tracemalloc.stop()
+
+
 @over_dtypes
 @over_kinds
 def test_any_number_of_threads(kind: Kind, dtype: str) -> None:
     for rows, vocabulary in (((150,), 1000), ((2, 40), 70)):
         p = linear(kind, rows, 64, vocabulary, dtype, "none", all_options(*kind, "none"), seed=2)
-        for budget in (50_000, 2**26):
+        for budget in (1000, 50_000, 2**26):
             one = bits(p.run(num_threads=1, memory_budget=budget))
             for threads in (2, 5):
                 assert bits(p.run(num_threads=threads, memory_budget=budget)) == one, p.title
@@ -389,7 +493,7 @@ def test_out(kind: Kind, dtype: str) -> None:
 @over_kinds
 def test_accumulate(kind: Kind, dtype: str, memory_budget: int) -> None:
     rng = np.random.default_rng(5)
-    for rows, vocabulary in (((2, 5), 12), ((40,), 70)):
+    for rows, vocabulary in (((2, 5), 12), ((40,), 70), ((9,), 300)):
         p = linear(kind, rows, 6, vocabulary, dtype, "none", all_options(*kind, "none"), seed=5)
         before = [rng.standard_normal(a.shape).astype(a.dtype) for a in empty_buffers(p)]
         for wanted in ((True, True, True), (False, True, True), (True, False, False)):
@@ -501,7 +605,7 @@ def test_filter_eps(kind: Kind, dtype: str, options: tuple[str, ...]) -> None:
     p = base.with_(linear_bias=bias, target=target)
     loss, gradients = p.run()
     assert bits(p.run(filter_eps=0.0)) == bits((loss, gradients)), p.title
-    for eps, budget in ((1e-6, 30_000), (1e-6, 2**26), (1e-3, 2**26)):
+    for eps, budget in ((1e-6, 5000), (1e-6, 30_000), (1e-6, 2**26), (1e-3, 2**26)):
         found, filtered = p.run(filter_eps=eps, memory_budget=budget)
         assert found == p.run(memory_budget=budget)[0], p.title
         assert p.loss(filter_eps=eps) == p.loss(), p.title
