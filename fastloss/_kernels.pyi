@@ -94,4 +94,16 @@ def plain_elementwise(
     out: object,
     num_threads: Callable[[], int],
 ) -> Any: ...
+def total(values: npt.NDArray[Any], threads: int) -> float: ...
+def plain_pairs(
+    loss: int,
+    a: float,
+    b: float,
+    target: float,
+    scale: float,
+    offset: float,
+    arrays: tuple[object, ...],
+    reduction: object,
+    return_grad: object,
+) -> Any: ...
 def vecmath(name: str, x: npt.NDArray[Any], out: npt.NDArray[Any]) -> None: ...

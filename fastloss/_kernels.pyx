@@ -90,6 +90,8 @@ cdef extern from "kernels.h" nogil:
         double (*elements)(const fl_element_job *, ptrdiff_t, ptrdiff_t, int *) noexcept nogil
         double (*sum)(const fl_element_job *, const fl_array *, ptrdiff_t, ptrdiff_t) noexcept nogil
         ptrdiff_t (*first_outside)(const fl_element_job *, const fl_array *, int, ptrdiff_t, ptrdiff_t) noexcept nogil
+        void (*pair_differences)(const void **, double, double, double *, ptrdiff_t) noexcept nogil
+        void (*pair_gradients)(const double *, double, double, void *, void *, ptrdiff_t) noexcept nogil
 
     struct fl_loss:
         const char *name
@@ -936,6 +938,94 @@ def plain_elementwise(
     if mean:
         total /= denominator
     return total if out is False else (total, out)
+
+
+def total(cnp.ndarray values not None, int threads):
+    """The sum of float64 values, added up as those of a loss are."""
+    cdef fl_element_job job
+    cdef int domains[3]
+    job.size = cnp.PyArray_SIZE(values)
+    job.inner = job.size
+    if job.size == 0:
+        return 0.0
+    describe_straight(&job.weight, values)
+    return do_elements(&job, &kernels.elements_f64, ADD_WEIGHTS, domains, threads).total
+
+
+# Pairs from which on a plain call is left to NumPy and the threads.
+cdef enum:
+    PAIRS = 4096
+
+
+def plain_pairs(
+    int loss, double a, double b, double target, double scale, double offset, tuple arrays, reduction, return_grad
+):
+    """A loss of scale * D - offset, where D is the difference of four log-probabilities or of two, of a plain call.
+
+    Returns the loss, or (loss, gradient of the first, of the second); None for a call that needs the rules on
+    arguments: as `plain_cross_entropy`. The target is a number.
+    """
+    cdef fl_element_job job
+    cdef double z[PAIRS]
+    cdef double slope[PAIRS]
+    cdef const void *data[4]
+    cdef int anywhere[3]
+    cdef int bad, k = 0, number
+    cdef double denominator, loss_sum, factor = 1.0
+    cdef cnp.ndarray x = None, chosen, rejected
+    cdef const fl_element_kernels *table
+    if type(reduction) is not str or not (reduction == "mean" or reduction == "sum"):
+        return None
+    if return_grad is not True and return_grad is not False:
+        return None
+    for array in arrays:
+        if not is_floating(array) or not cnp.PyArray_IS_C_CONTIGUOUS(<cnp.ndarray>array):
+            return None
+        if x is None:
+            x = array
+        elif (
+            cnp.PyArray_TYPE(<cnp.ndarray>array) != cnp.PyArray_TYPE(x) or cnp.PyArray_NDIM(<cnp.ndarray>array) != 1
+            or cnp.PyArray_DIMS(<cnp.ndarray>array)[0] != cnp.PyArray_DIMS(x)[0]
+        ):
+            return None
+        data[k] = cnp.PyArray_DATA(<cnp.ndarray>array)
+        k += 1
+    if k == 2:
+        data[2] = data[3] = NULL
+    number = cnp.PyArray_TYPE(x)
+    job.size = cnp.PyArray_SIZE(x)
+    if cnp.PyArray_NDIM(x) != 1 or not 0 < job.size <= PAIRS or number not in (cnp.NPY_FLOAT32, cnp.NPY_FLOAT64):
+        return None
+    table = &kernels.elements_f32 if number == cnp.NPY_FLOAT32 else &kernels.elements_f64
+    table.pair_differences(data, scale, offset, z, job.size)
+    job.loss = loss
+    job.accumulate = False
+    job.inner = job.size
+    job.input.data = <char *>z
+    job.input.dtype = FL_FLOAT64
+    job.input.itemsize = job.input.class_stride = sizeof(double)
+    job.input.ndim = 0
+    job.first = job.input
+    job.first.data = <char *>slope if return_grad else NULL
+    job.target.data = job.third.data = job.weight.data = job.upstream.data = NULL
+    job.second.data = job.losses.data = NULL
+    job.target_value = target
+    job.third_value = job.scale = 1.0
+    job.parameter[0] = a
+    job.parameter[1] = b
+    anywhere[:] = [FL_ANY, FL_ANY, FL_ANY]
+    loss_sum = execute_elements(
+        &job, True, anywhere, True, False, False, 1, &bad, &denominator
+    )
+    if reduction == "mean":
+        factor = 1.0 / job.size
+        loss_sum *= factor
+    if not return_grad:
+        return loss_sum
+    chosen = cnp.PyArray_EMPTY(1, cnp.PyArray_DIMS(x), number, 0)
+    rejected = cnp.PyArray_EMPTY(1, cnp.PyArray_DIMS(x), number, 0)
+    table.pair_gradients(slope, scale, factor, cnp.PyArray_DATA(chosen), cnp.PyArray_DATA(rejected), job.size)
+    return loss_sum, chosen, rejected
 
 
 def vecmath(str name, cnp.ndarray x not None, cnp.ndarray out not None):

@@ -18,14 +18,22 @@ import numpy.typing as npt
 __all__ = [
     "binary_cross_entropy",
     "binary_cross_entropy_with_logits",
+    "cpo_loss",
     "cross_entropy",
+    "dpo_loss",
     "elastic_net_penalty",
     "entropy",
     "epsilon_insensitive_loss",
     "gamma_nll_loss",
     "gaussian_nll_loss",
+    "grpo_loss",
     "hinge_loss",
     "huber_loss",
+    "js_div_with_logits",
+    "kl_div",
+    "kl_div_with_logits",
+    "kl_penalty",
+    "kto_loss",
     "l1_loss",
     "l1_penalty",
     "l2_penalty",
@@ -39,17 +47,24 @@ __all__ = [
     "multi_margin_loss",
     "multilabel_soft_margin_loss",
     "nll_loss",
+    "orpo_loss",
     "perplexity",
     "poisson_nll_loss",
+    "ppo_loss",
+    "preference_rewards",
     "quantile_loss",
+    "reward_model_loss",
     "sequence_log_probs",
     "sigmoid_focal_loss",
+    "simpo_loss",
     "smooth_l1_loss",
     "soft_margin_loss",
     "softmax",
     "squared_hinge_loss",
     "token_log_probs",
+    "tv_distance_with_logits",
     "tweedie_nll_loss",
+    "value_loss",
 ]
 
 Array = npt.NDArray[np.float64]
@@ -601,6 +616,308 @@ def entropy(
     # logit lies from the mean of the logits, and of a confident row no digits are lost here either.
     slope = _times(p, mean_below - below)
     return result, np.moveaxis(slope / temperature * (upstream / denominator), -1, axis)
+
+
+# How far the distribution of a student is from that of a teacher: p the teacher's, q the student's.
+
+
+@np.errstate(divide="ignore", invalid="ignore", over="ignore")
+def kl_div(
+    input: npt.ArrayLike,
+    target: npt.ArrayLike,
+    *,
+    log_target: bool = False,
+    reduction: str = "mean",
+    return_grad: bool = False,
+    grad_output: npt.ArrayLike | None = None,
+) -> Result:
+    """Kullback-Leibler divergence of given log-probabilities, an element at a time.
+
+    The input x holds log-probabilities, the target t probabilities, or with `log_target` their
+    logarithms. "mean" divides by the number of elements, "batchmean" by the length of the first axis.
+
+        loss = t * (log(t) - x),  0 where t = 0,            d loss / dx = -t
+        loss = exp(t) * (t - x),  0 where exp(t) = 0,  and  d loss / dx = -exp(t)  with log_target
+
+    A negative probability gives NaN. An element that is NaN has a gradient of NaN.
+    """
+    x, t = np.asarray(input, dtype=np.float64), np.asarray(target, dtype=np.float64)
+    if t.shape != x.shape:
+        raise ValueError(f"target must have the shape of input, {x.shape}, got {t.shape}")
+    if reduction == "batchmean" and x.ndim == 0:
+        raise ValueError('reduction "batchmean" needs a batch axis, got a scalar input')
+    p, log_p = (np.exp(t), t) if log_target else (t, np.log(t))
+    value = np.where((p == 0.0) & ~np.isnan(x), 0.0, p * (log_p - x))
+    if reduction != "batchmean":
+        return _elementwise(value, (lambda: -p,), None, reduction, return_grad, grad_output)
+    result = _elementwise(value, (lambda: -p,), None, "sum", return_grad, grad_output)
+    batch = np.float64(x.shape[0])
+    if not isinstance(result, tuple):
+        return float(result / batch)
+    return float(result[0] / batch), result[1] / batch
+
+
+class DivergenceGradients(NamedTuple):
+    """The gradients of a divergence by both of its distributions."""
+
+    student_logits: Array
+    teacher_logits: Array
+
+
+# Of rows of log(p) and log(q): the divergence, and its derivatives by the logits (over the temperature)
+# of the student and of the teacher.
+Divergence = Callable[[Array, Array], tuple[Array, Array, Array]]
+
+
+def _log_ratio(log_a: Array, log_b: Array) -> Array:
+    """Return log(a / b), 0 where both are 0."""
+    return np.where(log_a == log_b, 0.0, log_a - log_b)
+
+
+def _less(a: Array, b: Array, log_ratio: Array) -> Array:
+    """Return a - b, from log(a / b): as b * (a / b - 1) where they are near, to full precision."""
+    return np.where(np.abs(log_ratio) < 1.0, b * np.expm1(log_ratio), a - b)
+
+
+def _relative_entropy(a: Array, b: Array, log_ratio: Array) -> Array:
+    """Return KL(a || b) of each row, from log(a / b) = r.
+
+    As a and b both sum to 1, nothing changes with b - a added to each class:
+
+        KL(a || b) = sum_c a_c * r_c = sum_c (a_c * r_c + b_c - a_c) = sum_c a_c * (exp(-r_c) - 1 + r_c)
+
+    Now no term is negative, so that distributions that are nearly equal keep their digits. Each is
+    taken in its last form where a and b are near, and in the one before elsewhere; where a is 0, b is
+    what is left of it.
+    """
+    near = a * (np.expm1(-log_ratio) + log_ratio)
+    far = _times(a, log_ratio) + (b - a)
+    terms = np.where(np.abs(log_ratio) < 1.0, near, far)
+    total: Array = np.maximum(terms.sum(axis=-1, keepdims=True), 0.0)
+    return total
+
+
+def _divergence(
+    formula: Divergence,
+    student_logits: npt.ArrayLike,
+    teacher_logits: npt.ArrayLike,
+    axis: int,
+    temperature: float,
+    mask: npt.ArrayLike | None,
+    teacher_grad: bool,
+    reduction: str,
+    return_grad: bool,
+    grad_output: npt.ArrayLike | None,
+) -> Loss | tuple[Loss, Array] | tuple[Loss, DivergenceGradients]:
+    """Return a divergence of the rows under the mask, reduced, and its gradients where asked for."""
+    if teacher_grad and not return_grad:
+        raise ValueError("teacher_grad needs return_grad=True")
+    _option("temperature", temperature, temperature > 0.0, "positive and finite")
+    student = _classes_last("student_logits", student_logits, axis)
+    teacher = _classes_last("teacher_logits", teacher_logits, axis)
+    if teacher.shape != student.shape:
+        raise ValueError(
+            f"teacher_logits must have the shape of student_logits, {np.shape(student_logits)}, "
+            f"got {np.shape(teacher_logits)}"
+        )
+    rows, classes = student.shape[:-1], student.shape[-1]
+    of_rows = np.asarray(1.0 if mask is None else mask, dtype=np.float64)
+    if mask is not None and of_rows.shape != rows:
+        raise ValueError(f"mask must have the shape of the rows, {rows}, got {of_rows.shape}")
+    if not np.isin(of_rows, (0.0, 1.0)).all():
+        raise ValueError("mask must hold 0 and 1")
+    counted = np.broadcast_to(of_rows == 1.0, rows).reshape(-1)
+    upstream = _upstream(grad_output, reduction, rows, return_grad)
+
+    def log_probs(logits: Array) -> Array:
+        # The largest logit is taken off first: a large shift common to all of them costs no digits.
+        _, below = _below_top(logits.reshape(-1, classes)[counted])
+        below = below / temperature
+        return below - _log_sum(below)
+
+    value, *slopes = formula(log_probs(teacher), log_probs(student))
+
+    # The mean of no rows is NaN, that of none under a mask 0.
+    values = np.zeros(counted.size)
+    values[counted] = value[:, 0]
+    number = counted.sum() if mask is None else max(counted.sum(), 1)
+    denominator = np.float64(number if reduction == "mean" else 1.0)
+    result: Loss = values.reshape(rows) if reduction == "none" else float(values.sum() / denominator)
+    if not return_grad:
+        return result
+
+    # A row whose divergence is NaN is NaN throughout. 0 is added, so that no zero is negative.
+    scale = upstream[counted, np.newaxis] / denominator / temperature
+    grads = []
+    for slope in slopes:
+        full = np.zeros((counted.size, classes))
+        full[counted] = np.where(np.isnan(value), np.nan, slope * scale) + 0.0
+        grads.append(np.moveaxis(full.reshape(student.shape), -1, axis))
+    if teacher_grad:
+        return result, DivergenceGradients(*grads)
+    return result, grads[0]
+
+
+def _kl(log_p: Array, log_q: Array) -> tuple[Array, Array, Array]:
+    """KL(p || q), and its derivatives by the logits of q and of p.
+
+    With d q_k / d z_j = q_k * ([k = j] - q_j),
+
+        d / d z_j of -sum_k p_k * log(q_k) = q_j - p_j,
+
+    and 0 for a class that is masked (with q_j = 0 the divergence is no function of its logit); in the
+    same way, as the sum of the p_k * (log(p_k) - log(q_k)) is the divergence itself,
+
+        d / d y_j of sum_k p_k * (log(p_k) - log(q_k)) = p_j * (log(p_j) - log(q_j) - KL).
+    """
+    p, q, r = np.exp(log_p), np.exp(log_q), _log_ratio(log_p, log_q)
+    value = _relative_entropy(p, q, r)
+    by_q = np.where(log_q == -np.inf, 0.0, _less(q, p, -r))
+    return value, by_q, np.where(p == 0.0, 0.0, p * (r - value))
+
+
+@np.errstate(divide="ignore", invalid="ignore", over="ignore")
+def kl_div_with_logits(
+    student_logits: npt.ArrayLike,
+    teacher_logits: npt.ArrayLike,
+    *,
+    axis: int = -1,
+    temperature: float = 1.0,
+    mask: npt.ArrayLike | None = None,
+    teacher_grad: bool = False,
+    reduction: str = "mean",
+    return_grad: bool = False,
+    grad_output: npt.ArrayLike | None = None,
+) -> Loss | tuple[Loss, Array] | tuple[Loss, DivergenceGradients]:
+    """Kullback-Leibler divergence of the student's distribution from the teacher's, for each row.
+
+        p, q = softmax(teacher_logits / temperature), softmax(student_logits / temperature)
+        KL = sum_j p_j * (log(p_j) - log(q_j)),  0 where p_j is 0
+        d KL / d student_logits_j = (q_j - p_j) / temperature
+        d KL / d teacher_logits_j = p_j * (log(p_j) - log(q_j) - KL) / temperature
+
+    The value is infinite where the student rules out (-inf) what the teacher does not. A row with NaN
+    or +inf, or of nothing but -inf, in either, is NaN altogether. A row under a mask of 0 has value and
+    gradient 0, and is never looked at. "mean" divides by the number of rows under the mask, and is 0
+    if there are none. With `teacher_grad` both gradients are returned, otherwise the student's alone.
+    """
+    return _divergence(
+        _kl,
+        student_logits,
+        teacher_logits,
+        axis,
+        temperature,
+        mask,
+        teacher_grad,
+        reduction,
+        return_grad,
+        grad_output,
+    )
+
+
+@np.errstate(divide="ignore", invalid="ignore", over="ignore")
+def js_div_with_logits(
+    student_logits: npt.ArrayLike,
+    teacher_logits: npt.ArrayLike,
+    *,
+    axis: int = -1,
+    beta: float = 0.5,
+    temperature: float = 1.0,
+    mask: npt.ArrayLike | None = None,
+    teacher_grad: bool = False,
+    reduction: str = "mean",
+    return_grad: bool = False,
+    grad_output: npt.ArrayLike | None = None,
+) -> Loss | tuple[Loss, Array] | tuple[Loss, DivergenceGradients]:
+    """Generalised Jensen-Shannon divergence of the distributions of student and teacher, for each row.
+
+    All but the formula is as in kl_div_with_logits. With beta = 0 it is KL(p || q), with 1 KL(q || p).
+
+        m  = beta * p + (1 - beta) * q
+        JS = beta * KL(p || m) + (1 - beta) * KL(q || m)
+        d JS / d student_logits_j = (1 - beta) * q_j * (log(q_j / m_j) - KL(q || m)) / temperature
+        d JS / d teacher_logits_j = beta * p_j * (log(p_j / m_j) - KL(p || m)) / temperature
+    """
+    _option("beta", beta, 0.0 <= beta <= 1.0, "in [0, 1]")
+
+    def formula(log_p: Array, log_q: Array) -> tuple[Array, Array, Array]:
+        if beta == 0.0:
+            return _kl(log_p, log_q)
+        if beta == 1.0:
+            value, by_p, by_q = _kl(log_q, log_p)
+            return value, by_q, by_p
+        p, q, r = np.exp(log_p), np.exp(log_q), _log_ratio(log_p, log_q)
+        m = beta * p + (1.0 - beta) * q
+        log_m = np.logaddexp(math.log(beta) + log_p, math.log1p(-beta) + log_q)
+        # Where p and q are near, both logarithms are small: of m / p = 1 + (1 - beta) * (q / p - 1), and
+        # of m / q = 1 + beta * (p / q - 1).
+        near = np.abs(r) < 1.0
+        p_to_m = np.where(near, -np.log1p((1.0 - beta) * np.expm1(-r)), _log_ratio(log_p, log_m))
+        q_to_m = np.where(near, -np.log1p(beta * np.expm1(r)), _log_ratio(log_q, log_m))
+        of_p, of_q = _relative_entropy(p, m, p_to_m), _relative_entropy(q, m, q_to_m)
+        by_q = np.where(q == 0.0, 0.0, (1.0 - beta) * q * (q_to_m - of_q))
+        by_p = np.where(p == 0.0, 0.0, beta * p * (p_to_m - of_p))
+        return beta * of_p + (1.0 - beta) * of_q, by_q, by_p
+
+    return _divergence(
+        formula,
+        student_logits,
+        teacher_logits,
+        axis,
+        temperature,
+        mask,
+        teacher_grad,
+        reduction,
+        return_grad,
+        grad_output,
+    )
+
+
+@np.errstate(divide="ignore", invalid="ignore", over="ignore")
+def tv_distance_with_logits(
+    student_logits: npt.ArrayLike,
+    teacher_logits: npt.ArrayLike,
+    *,
+    axis: int = -1,
+    temperature: float = 1.0,
+    mask: npt.ArrayLike | None = None,
+    teacher_grad: bool = False,
+    reduction: str = "mean",
+    return_grad: bool = False,
+    grad_output: npt.ArrayLike | None = None,
+) -> Loss | tuple[Loss, Array] | tuple[Loss, DivergenceGradients]:
+    """Total variation distance of the distributions of student and teacher, for each row.
+
+    All but the formula is as in kl_div_with_logits.
+
+        TV = sum_j |p_j - q_j| / 2,  s_j = sign(q_j - p_j)
+        d TV / d student_logits_j = q_j * (s_j - sum_k q_k * s_k) / (2 * temperature)
+        d TV / d teacher_logits_j = -p_j * (s_j - sum_k p_k * s_k) / (2 * temperature)
+    """
+
+    def formula(log_p: Array, log_q: Array) -> tuple[Array, Array, Array]:
+        p, q, r = np.exp(log_p), np.exp(log_q), _log_ratio(log_p, log_q)
+        difference = _less(q, p, -r)
+        value = 0.5 * np.abs(difference).sum(axis=-1, keepdims=True)
+
+        def slope(a: Array) -> Array:
+            sign = np.sign(difference)
+            return np.asarray(0.5 * a * (sign - (a * sign).sum(axis=-1, keepdims=True)))
+
+        return value, slope(q), -slope(p)
+
+    return _divergence(
+        formula,
+        student_logits,
+        teacher_logits,
+        axis,
+        temperature,
+        mask,
+        teacher_grad,
+        reduction,
+        return_grad,
+        grad_output,
+    )
 
 
 # The softmax losses of a linear layer, whose logits are made here in full.
@@ -1641,3 +1958,739 @@ def elastic_net_penalty(
     value = _times(first, np.abs(w)) + _times(second, 0.5 * w * w)
     derivatives = (lambda: l1 * np.sign(w) + _times(second, w),)
     return _elementwise(value, derivatives, None, reduction, return_grad, grad_output)
+
+
+# Losses of preferences: the log-probabilities of a chosen and of a rejected answer, under the policy and
+# under the model that it started from. Below, s(x) = sigmoid(x) and ls(x) = log(s(x)) = -softplus(-x).
+
+
+class PairGradients(NamedTuple):
+    """The gradients of a loss of pairs of answers."""
+
+    policy_chosen_logps: Array
+    policy_rejected_logps: Array
+
+
+class RewardGradients(NamedTuple):
+    """The gradients of reward_model_loss."""
+
+    chosen_rewards: Array
+    rejected_rewards: Array
+
+
+class PreferenceRewards(NamedTuple):
+    """What preference_rewards returns."""
+
+    chosen: Array
+    rejected: Array
+    margins: Array
+    accuracy: float
+
+
+def _of_shape(name: str, values: npt.ArrayLike, shape: tuple[int, ...]) -> Array:
+    """Return an array of exactly this shape as float64."""
+    array = np.asarray(values, dtype=np.float64)
+    if array.shape != shape:
+        raise ValueError(f"{name} must have shape {shape}, got {array.shape}")
+    return array
+
+
+def _references(
+    chosen: npt.ArrayLike | None, rejected: npt.ArrayLike | None, shape: tuple[int, ...]
+) -> tuple[Array, Array]:
+    """Return the log-probabilities under the reference model, zeros where there is none."""
+    if chosen is None and rejected is None:
+        return np.zeros(shape), np.zeros(shape)
+    if chosen is None or rejected is None:
+        missing = "ref_chosen_logps" if chosen is None else "ref_rejected_logps"
+        raise ValueError(f"{missing} is missing: give both references or neither")
+    return _of_shape("ref_chosen_logps", chosen, shape), _of_shape("ref_rejected_logps", rejected, shape)
+
+
+def _smoothed(x: Array, smoothing: float) -> tuple[Array, Array]:
+    """Return -(1 - e) * ls(x) - e * ls(-x), and its derivative."""
+    right, wrong = np.asarray(1.0 - smoothing), np.asarray(smoothing, dtype=np.float64)
+    return _logistic(x, right, wrong), _logistic_gradient(x, right, wrong)
+
+
+def _discopop(x: Array, tau: float) -> tuple[Array, Array]:
+    """Return -(1 - m) * ls(x) + m * exp(-x) with m = s(x / tau), and its derivative.
+
+    The last term is written as exp(ls(x / tau) - x): far below 0 that is exp(x / tau - x), which is finite
+    for tau < 1 though exp(-x) is not. With m' = m * (1 - m) / tau the derivative is
+
+        m' * ls(x) - (1 - m) * s(-x) + (m' - m) * exp(-x).
+    """
+    m, rest = _sigmoid(x / tau), _sigmoid(-x / tau)
+    last = np.exp(-_softplus(-x / tau) - x)
+    value = _times(rest, _softplus(-x)) + last
+    slope = -_times(m * rest / tau, _softplus(-x)) - rest * _sigmoid(-x) + _times(rest / tau - 1.0, last)
+    return value, slope
+
+
+def _of_difference(
+    loss_type: str, d: Array, beta: float, smoothing: float, tau: float = 1.0
+) -> tuple[Array, Array]:
+    """Return a loss of the difference of two scores, and its derivative by that difference."""
+    x = beta * d
+    if loss_type == "hinge":
+        return np.maximum(0.0, 1.0 - x), np.where(x < 1.0, -beta, 0.0)
+    if loss_type == "ipo":
+        r = d - 1.0 / (2.0 * beta)
+        return r * r, 2.0 * r
+    if loss_type == "exo_pair":
+        # p * (log(p) - log(1 - e)) + q * (log(q) - log(e)) with p = s(x), q = s(-x): as dp/dx = p * q and
+        # log(p) - log(q) = x, its derivative is p * q * (x - log(1 - e) + log(e)).
+        p, q = _sigmoid(x), _sigmoid(-x)
+        right, wrong = math.log1p(-smoothing), math.log(smoothing)
+        value = _times(p, -_softplus(-x) - right) + _times(q, -_softplus(x) - wrong)
+        return value, beta * _times(p * q, x - right + wrong)
+    if loss_type == "robust":
+        wrong_side = _times(np.asarray(smoothing, dtype=np.float64), _softplus(x))
+        value = (1.0 - smoothing) * _softplus(-x) - wrong_side
+        slope = -(1.0 - smoothing) * _sigmoid(-x) - smoothing * _sigmoid(x)
+        return value / (1.0 - 2.0 * smoothing), beta * slope / (1.0 - 2.0 * smoothing)
+    value, slope = _discopop(x, tau) if loss_type == "discopop" else _smoothed(x, smoothing)
+    return value, beta * slope
+
+
+def _of_log_ratios(loss_type: str, rc: Array, rr: Array, b: float) -> tuple[Array, Array, Array]:
+    """Return a loss of the two log-ratios, and its derivatives by them."""
+    if loss_type == "nca_pair":
+        value = _softplus(-b * rc) + 0.5 * _softplus(b * rc) + 0.5 * _softplus(b * rr)
+        by_rc = 0.5 * _sigmoid(b * rc) - _sigmoid(-b * rc)
+        return value, b * by_rc, b * 0.5 * _sigmoid(b * rr)
+    if loss_type == "bco_pair":
+        return _softplus(-b * rc) + _softplus(b * rr), -b * _sigmoid(-b * rc), b * _sigmoid(b * rr)
+    if loss_type == "sppo_hard":
+        c, r = rc - 0.5 / b, rr + 0.5 / b
+        return c * c + r * r, 2.0 * c, 2.0 * r
+    # 1 - s(x) = s(-x) keeps its digits where it is small, and d s(x) / dx = s(x) * s(-x).
+    of_c, of_r = (b * _sigmoid(b * r) * _sigmoid(-b * r) for r in (rc, rr))
+    if loss_type == "apo_zero":
+        return _sigmoid(-b * rc) + _sigmoid(b * rr), -of_c, of_r
+    d = rc - rr  # apo_down
+    of_d = b * _sigmoid(b * d) * _sigmoid(-b * d)
+    return _sigmoid(b * rc) + _sigmoid(-b * d), of_c - of_d, of_d
+
+
+def _score(r: Array, f_divergence_type: str, alpha: float) -> tuple[Array, Array]:
+    """Return the score of a log-ratio under an f-divergence, and its derivative."""
+    if f_divergence_type == "reverse_kl":
+        return r, np.ones(r.shape)
+    if f_divergence_type == "js_divergence":
+        return -_softplus(-r), _sigmoid(-r)
+    # exp(u * r) / u, where the exponent is held at 80; forward_kl is that of u = -1.
+    u = -1.0 if f_divergence_type == "forward_kl" else alpha - 1.0
+    if abs(u) < 1e-6:
+        return r, np.ones(r.shape)
+    value = np.exp(np.minimum(u * r, 80.0))
+    # A difference of scores loses its digits for a small u, so they are counted from the one of r = 0.
+    return np.expm1(np.minimum(u * r, 80.0)) / u, np.where(u * r > 80.0, 0.0, value)
+
+
+_OF_SMOOTHING = ("sigmoid", "exo_pair", "robust", "aot", "aot_unpaired")
+_OF_DIFFERENCE = ("sigmoid", "hinge", "ipo", "exo_pair", "robust", "discopop")
+_OF_LOG_RATIOS = ("nca_pair", "bco_pair", "sppo_hard", "apo_zero", "apo_down")
+_F_DIVERGENCES = ("reverse_kl", "forward_kl", "js_divergence", "alpha_divergence")
+
+
+@np.errstate(divide="ignore", invalid="ignore", over="ignore")
+def dpo_loss(
+    policy_chosen_logps: npt.ArrayLike,
+    policy_rejected_logps: npt.ArrayLike,
+    ref_chosen_logps: npt.ArrayLike | None = None,
+    ref_rejected_logps: npt.ArrayLike | None = None,
+    *,
+    beta: float = 0.1,
+    label_smoothing: float = 0.0,
+    loss_type: str = "sigmoid",
+    reference_free: bool = False,
+    f_divergence_type: str = "reverse_kl",
+    f_alpha_divergence_coef: float = 0.5,
+    discopop_tau: float = 0.05,
+    reduction: str = "mean",
+    return_grad: bool = False,
+    grad_output: npt.ArrayLike | None = None,
+) -> Loss | tuple[Loss, PairGradients]:
+    """Direct preference optimisation, and its relatives.
+
+    With rc = policy_chosen - ref_chosen, rr = policy_rejected - ref_rejected (without the references where
+    `reference_free`), D = score(rc) - score(rr), b = beta and e = label_smoothing:
+
+        sigmoid       -(1 - e) * ls(b * D) - e * ls(-b * D)
+        hinge         max(0, 1 - b * D)
+        ipo           (D - 1 / (2 * b))**2
+        exo_pair      s(b * D) * (ls(b * D) - log(1 - e)) + s(-b * D) * (ls(-b * D) - log(e))
+        nca_pair      -ls(b * rc) - ls(-b * rc) / 2 - ls(-b * rr) / 2
+        robust        (-(1 - e) * ls(b * D) + e * ls(-b * D)) / (1 - 2 * e)
+        bco_pair      -ls(b * rc) - ls(-b * rr)
+        sppo_hard     (rc - 1 / (2 * b))**2 + (rr + 1 / (2 * b))**2
+        aot           as sigmoid, D = sort(policy_chosen - policy_rejected) - sort(ref_chosen - ref_rejected)
+        aot_unpaired  as sigmoid, D = sort(rc) - sort(rr)
+        apo_zero      1 - s(b * rc) + s(b * rr)
+        apo_down      s(b * rc) + 1 - s(b * (rc - rr))
+        discopop      -(1 - m) * ls(b * D) + m * exp(-b * D),  m = s(b * D / discopop_tau)
+
+    The score of a log-ratio r is r for reverse_kl, -exp(-r) for forward_kl, ls(r) for js_divergence and
+    exp((a - 1) * r) / (a - 1) for alpha_divergence, a = f_alpha_divergence_coef (r where |a - 1| < 1e-6).
+    Exponents are held at 80. aot sorts all elements at once, equal ones in the order in which they stand:
+    losses are those of the sorted rows, gradients stand where the log-probabilities do.
+    """
+    _option("beta", beta, beta > 0.0, "positive and finite")
+    _option("discopop_tau", discopop_tau, discopop_tau > 0.0, "positive and finite")
+    _option("f_alpha_divergence_coef", f_alpha_divergence_coef, True, "finite")
+    _option("label_smoothing", label_smoothing, 0.0 <= label_smoothing <= 1.0, "in [0, 1]")
+    if loss_type not in (*_OF_SMOOTHING, *_OF_DIFFERENCE, *_OF_LOG_RATIOS):
+        raise ValueError(f"unknown loss_type {loss_type!r}")
+    if label_smoothing != 0.0 and loss_type not in _OF_SMOOTHING:
+        raise ValueError(f"label_smoothing is not for loss_type {loss_type!r}")
+    if loss_type == "exo_pair" and not 0.0 < label_smoothing < 1.0:
+        raise ValueError(f"label_smoothing must be in (0, 1) for exo_pair, got {label_smoothing}")
+    if loss_type == "robust" and label_smoothing >= 0.5:
+        raise ValueError(f"label_smoothing must be below 0.5 for robust, got {label_smoothing}")
+    if f_divergence_type not in _F_DIVERGENCES:
+        raise ValueError(f"unknown f_divergence_type {f_divergence_type!r}")
+    if f_divergence_type != "reverse_kl" and loss_type not in _OF_DIFFERENCE:
+        raise ValueError(f"f_divergence_type is not for loss_type {loss_type!r}")
+    chosen = np.asarray(policy_chosen_logps, dtype=np.float64)
+    rejected = _of_shape("policy_rejected_logps", policy_rejected_logps, chosen.shape)
+    if reference_free:
+        ref_chosen_logps = ref_rejected_logps = None
+    elif ref_chosen_logps is None and ref_rejected_logps is None:
+        raise ValueError("ref_chosen_logps and ref_rejected_logps are missing")
+    ref_chosen, ref_rejected = _references(ref_chosen_logps, ref_rejected_logps, chosen.shape)
+    rc, rr = chosen - ref_chosen, rejected - ref_rejected
+
+    if loss_type in ("aot", "aot_unpaired"):
+        if loss_type == "aot":
+            up, down = (chosen - rejected).reshape(-1), (ref_chosen - ref_rejected).reshape(-1)
+        else:
+            up, down = rc.reshape(-1), rr.reshape(-1)
+        rank_up, rank_down = np.argsort(up, kind="stable"), np.argsort(down, kind="stable")
+        d = (up[rank_up] - down[rank_down]).reshape(chosen.shape)
+        value, slope = _of_difference(loss_type, d, beta, label_smoothing)
+        loss, grads = _weighed(value, (lambda: slope,), None, reduction, return_grad, grad_output)
+        if not return_grad:
+            return loss
+        of_chosen, of_rejected = np.zeros(up.size), np.zeros(up.size)
+        of_chosen[rank_up] = grads[0].reshape(-1)
+        # Each pair has one place in the sorted rows for aot, and each of its answers has its own otherwise.
+        of_rejected[rank_up if loss_type == "aot" else rank_down] = -grads[0].reshape(-1)
+        return loss, PairGradients(of_chosen.reshape(chosen.shape), of_rejected.reshape(chosen.shape))
+
+    if loss_type in _OF_LOG_RATIOS:
+        value, by_rc, by_rr = _of_log_ratios(loss_type, rc, rr, beta)
+    else:
+        of_c, slope_c = _score(rc, f_divergence_type, f_alpha_divergence_coef)
+        of_r, slope_r = _score(rr, f_divergence_type, f_alpha_divergence_coef)
+        value, slope = _of_difference(loss_type, of_c - of_r, beta, label_smoothing, discopop_tau)
+        by_rc, by_rr = _times(slope_c, slope), -_times(slope_r, slope)
+    return _of_pairs(value, by_rc, by_rr, reduction, return_grad, grad_output)
+
+
+def _of_pairs(
+    value: Array,
+    by_chosen: Array,
+    by_rejected: Array,
+    reduction: str,
+    return_grad: bool,
+    grad_output: npt.ArrayLike | None,
+) -> Loss | tuple[Loss, PairGradients]:
+    """Reduce the losses of pairs, and scale their derivatives to match."""
+    derivatives = (lambda: by_chosen, lambda: by_rejected)
+    loss, grads = _weighed(value, derivatives, None, reduction, return_grad, grad_output)
+    return (loss, PairGradients(*grads)) if return_grad else loss
+
+
+def preference_rewards(
+    policy_chosen_logps: npt.ArrayLike,
+    policy_rejected_logps: npt.ArrayLike,
+    ref_chosen_logps: npt.ArrayLike | None = None,
+    ref_rejected_logps: npt.ArrayLike | None = None,
+    *,
+    beta: float = 0.1,
+) -> PreferenceRewards:
+    """Rewards that a policy gives implicitly, their margins, and how often the chosen answer wins.
+
+    Without references they count as 0.
+
+        rewards  = beta * (policy - ref)
+        margins  = chosen reward - rejected reward
+        accuracy = share of the pairs with chosen reward > rejected reward (NaN of none)
+    """
+    _option("beta", beta, beta > 0.0, "positive and finite")
+    chosen = np.asarray(policy_chosen_logps, dtype=np.float64)
+    rejected = _of_shape("policy_rejected_logps", policy_rejected_logps, chosen.shape)
+    ref_chosen, ref_rejected = _references(ref_chosen_logps, ref_rejected_logps, chosen.shape)
+    of_chosen, of_rejected = (np.asarray(beta * r) for r in (chosen - ref_chosen, rejected - ref_rejected))
+    wins = np.asarray(of_chosen > of_rejected)
+    accuracy = float(wins.sum() / wins.size) if wins.size else math.nan
+    return PreferenceRewards(of_chosen, of_rejected, np.asarray(of_chosen - of_rejected), accuracy)
+
+
+@np.errstate(divide="ignore", invalid="ignore", over="ignore")
+def reward_model_loss(
+    chosen_rewards: npt.ArrayLike,
+    rejected_rewards: npt.ArrayLike,
+    *,
+    margin: npt.ArrayLike | None = None,
+    center_coefficient: float = 0.0,
+    reduction: str = "mean",
+    return_grad: bool = False,
+    grad_output: npt.ArrayLike | None = None,
+) -> Loss | tuple[Loss, RewardGradients]:
+    """Bradley-Terry loss of a reward model, with rewards drawn to 0.
+
+    With chosen reward c, rejected reward r, and the margin a scalar, 0 or one for each pair:
+
+        loss = -ls(c - r - margin) + center_coefficient * (c + r)**2
+        d loss / dc = -s(-(c - r - margin)) + 2 * center_coefficient * (c + r)
+        d loss / dr =  s(-(c - r - margin)) + 2 * center_coefficient * (c + r)
+    """
+    _option("center_coefficient", center_coefficient, center_coefficient >= 0.0, "finite and at least 0")
+    c = np.asarray(chosen_rewards, dtype=np.float64)
+    r = _of_shape("rejected_rewards", rejected_rewards, c.shape)
+    z = c - r - (0.0 if margin is None else _per_row("margin", margin, c.shape))
+    center = np.asarray(center_coefficient, dtype=np.float64)
+    value = _softplus(-z) + _times(center, (c + r) ** 2)
+    slope, pull = _sigmoid(-z), _times(center, 2.0 * (c + r))
+    derivatives = (lambda: pull - slope, lambda: pull + slope)
+    loss, grads = _weighed(value, derivatives, None, reduction, return_grad, grad_output)
+    return (loss, RewardGradients(*grads)) if return_grad else loss
+
+
+@np.errstate(divide="ignore", invalid="ignore", over="ignore")
+def kto_loss(
+    policy_logps: npt.ArrayLike,
+    ref_logps: npt.ArrayLike,
+    labels: npt.ArrayLike,
+    *,
+    kl: float = 0.0,
+    beta: float = 0.1,
+    desirable_weight: float = 1.0,
+    undesirable_weight: float = 1.0,
+    loss_type: str = "kto",
+    reduction: str = "mean",
+    return_grad: bool = False,
+    grad_output: npt.ArrayLike | None = None,
+) -> Result:
+    """Kahneman-Tversky optimisation: of answers that are desirable (label 1) or not (label 0).
+
+    With r = policy_logps - ref_logps, k = max(kl, 0) (0 for apo_zero_unpaired) and b = beta, "mean" dividing
+    by the number of answers:
+
+        desirable:    loss = desirable_weight   * (1 - s(b * (r - k)))
+        undesirable:  loss = undesirable_weight * (1 - s(b * (k - r)))
+        d loss / d policy_logps = -/+ weight * b * s(b * (r - k)) * s(b * (k - r))
+    """
+    _option("beta", beta, beta > 0.0, "positive and finite")
+    _option("kl", kl, True, "finite")
+    _option("desirable_weight", desirable_weight, desirable_weight >= 0.0, "finite and at least 0")
+    _option("undesirable_weight", undesirable_weight, undesirable_weight >= 0.0, "finite and at least 0")
+    if loss_type not in ("kto", "apo_zero_unpaired"):
+        raise ValueError(f"unknown loss_type {loss_type!r}")
+    if loss_type == "apo_zero_unpaired" and kl != 0.0:
+        raise ValueError("kl is not for loss_type 'apo_zero_unpaired'")
+    policy = np.asarray(policy_logps, dtype=np.float64)
+    r = policy - _of_shape("ref_logps", ref_logps, policy.shape)
+    of_labels = _of_shape("labels", labels, policy.shape)
+    if not np.isin(of_labels, (0.0, 1.0)).all():
+        raise ValueError("labels must hold 0 and 1")
+    desirable = of_labels == 1.0
+    x = beta * (r - max(kl, 0.0))
+    sign, weight = np.where(desirable, 1.0, -1.0), np.where(desirable, desirable_weight, undesirable_weight)
+    value = weight * _sigmoid(-sign * x)
+    derivatives = (lambda: -sign * weight * beta * _sigmoid(x) * _sigmoid(-x),)
+    return _elementwise(value, derivatives, None, reduction, return_grad, grad_output)
+
+
+def _log1mexp(x: Array) -> Array:
+    """Return log(1 - exp(x)) of x <= 0, to full precision on both sides."""
+    return np.where(x > -math.log(2.0), np.log(-np.expm1(x)), np.log1p(-np.exp(x)))
+
+
+@np.errstate(divide="ignore", invalid="ignore", over="ignore")
+def orpo_loss(
+    policy_chosen_logps: npt.ArrayLike,
+    policy_rejected_logps: npt.ArrayLike,
+    *,
+    beta: float = 0.1,
+    reduction: str = "mean",
+    return_grad: bool = False,
+    grad_output: npt.ArrayLike | None = None,
+) -> Loss | tuple[Loss, PairGradients]:
+    """Odds-ratio preference optimisation, the term of the odds, of averaged log-probabilities <= 0.
+
+    With lc and lr the log-probabilities of the chosen and of the rejected answer:
+
+        lo   = (lc - lr) - (log(1 - exp(lc)) - log(1 - exp(lr)))
+        loss = -beta * ls(lo)
+        d loss / d lc = -beta * s(-lo) / (1 - exp(lc))
+        d loss / d lr =  beta * s(-lo) / (1 - exp(lr))
+
+    A certain chosen answer (lc = 0) has loss 0, and a certain rejected one (lr = 0 > lc) is infinite.
+    """
+    _option("beta", beta, beta > 0.0, "positive and finite")
+    lc = np.asarray(policy_chosen_logps, dtype=np.float64)
+    lr = _of_shape("policy_rejected_logps", policy_rejected_logps, lc.shape)
+    _in_domain("policy_chosen_logps", lc, lc <= 0.0, "at most 0")
+    _in_domain("policy_rejected_logps", lr, lr <= 0.0, "at most 0")
+    lo = (lc - lr) - (_log1mexp(lc) - _log1mexp(lr))
+    value = np.where(lc == 0.0, np.where(np.isnan(lr), np.nan, 0.0), beta * _softplus(-lo))
+    # With p = exp(l) and u = 1 - p, s(-lo) is (p_r / u_r) / (p_c / u_c + p_r / u_r). Multiplied out, and
+    # divided by the larger p, nothing is left that vanishes at lc = 0 or for very small p:
+    #
+    #     s(-lo) / u_c = p_r / (p_c * u_r + p_r * u_c),  s(-lo) / u_r = (s(-lo) / u_c) * u_c / u_r.
+    larger = np.maximum(lc, lr)
+    pc, pr, uc, ur = np.exp(lc - larger), np.exp(lr - larger), 0.0 - np.expm1(lc), 0.0 - np.expm1(lr)
+    both_certain = (lc == 0.0) & (lr == 0.0)
+    shared = pr / (pc * ur + pr * uc)
+    by_lc = np.where(both_certain, 0.0, -beta * shared)
+    by_lr = np.where(both_certain, 0.0, beta * shared * uc / ur)
+    return _of_pairs(value, by_lc, by_lr, reduction, return_grad, grad_output)
+
+
+@np.errstate(divide="ignore", invalid="ignore", over="ignore")
+def simpo_loss(
+    policy_chosen_logps: npt.ArrayLike,
+    policy_rejected_logps: npt.ArrayLike,
+    *,
+    beta: float = 2.0,
+    gamma: float = 1.0,
+    label_smoothing: float = 0.0,
+    reduction: str = "mean",
+    return_grad: bool = False,
+    grad_output: npt.ArrayLike | None = None,
+) -> Loss | tuple[Loss, PairGradients]:
+    """Simple preference optimisation: without a reference model, with a margin.
+
+    The log-probabilities are averages over the tokens of an answer.
+
+        z    = beta * (policy_chosen_logps - policy_rejected_logps) - gamma
+        loss = -(1 - e) * ls(z) - e * ls(-z),  e = label_smoothing
+        d loss / dz = -(1 - e) * s(-z) + e * s(z)
+    """
+    _option("beta", beta, beta > 0.0, "positive and finite")
+    _option("gamma", gamma, True, "finite")
+    _option("label_smoothing", label_smoothing, 0.0 <= label_smoothing <= 1.0, "in [0, 1]")
+    chosen = np.asarray(policy_chosen_logps, dtype=np.float64)
+    rejected = _of_shape("policy_rejected_logps", policy_rejected_logps, chosen.shape)
+    value, slope = _smoothed(beta * (chosen - rejected) - gamma, label_smoothing)
+    return _of_pairs(value, beta * slope, -beta * slope, reduction, return_grad, grad_output)
+
+
+@np.errstate(divide="ignore", invalid="ignore", over="ignore")
+def cpo_loss(
+    policy_chosen_logps: npt.ArrayLike,
+    policy_rejected_logps: npt.ArrayLike,
+    *,
+    beta: float = 0.1,
+    label_smoothing: float = 0.0,
+    loss_type: str = "sigmoid",
+    reduction: str = "mean",
+    return_grad: bool = False,
+    grad_output: npt.ArrayLike | None = None,
+) -> Loss | tuple[Loss, PairGradients]:
+    """Contrastive preference optimisation, the term of the preference.
+
+    sigmoid (with label_smoothing), hinge and ipo of dpo_loss, where D is
+    policy_chosen_logps - policy_rejected_logps.
+    """
+    _option("beta", beta, beta > 0.0, "positive and finite")
+    _option("label_smoothing", label_smoothing, 0.0 <= label_smoothing <= 1.0, "in [0, 1]")
+    if loss_type not in ("sigmoid", "hinge", "ipo"):
+        raise ValueError(f"unknown loss_type {loss_type!r}")
+    if label_smoothing != 0.0 and loss_type != "sigmoid":
+        raise ValueError(f"label_smoothing is not for loss_type {loss_type!r}")
+    chosen = np.asarray(policy_chosen_logps, dtype=np.float64)
+    rejected = _of_shape("policy_rejected_logps", policy_rejected_logps, chosen.shape)
+    value, slope = _of_difference(loss_type, chosen - rejected, beta, label_smoothing)
+    return _of_pairs(value, slope, -slope, reduction, return_grad, grad_output)
+
+
+# Losses of policies, an element for each token. What a mask leaves out is replaced before anything is
+# computed, so that it cannot matter, and has loss and gradient 0.
+
+
+def _counted(values: Array, counts: Mask) -> Array:
+    """Return the values that count, and 0 for the others."""
+    return np.where(counts, values, 0.0)
+
+
+def _averaged(
+    value: Array,
+    derivative: Array,
+    counts: Mask,
+    is_masked: bool,
+    reduction: str,
+    return_grad: bool,
+    grad_output: npt.ArrayLike | None,
+) -> Result:
+    """Reduce losses; "mean" is over the elements that count, and 0 where a mask leaves none."""
+    upstream = _upstream(grad_output, reduction, value.shape, return_grad).reshape(value.shape)
+    losses = _counted(value, counts)
+    n = counts.sum()
+    denominator = np.float64(max(n, 1) if reduction == "mean" else 1)
+    result: Loss = losses if reduction == "none" else float(losses.sum() / denominator)
+    if reduction == "mean" and n == 0 and not is_masked:
+        result = math.nan
+    if not return_grad:
+        return result
+    grad = np.where(np.isnan(value), np.nan, _times(upstream / denominator, derivative))
+    return result, _counted(grad, counts)
+
+
+@np.errstate(divide="ignore", invalid="ignore", over="ignore")
+def ppo_loss(
+    logps: npt.ArrayLike,
+    old_logps: npt.ArrayLike,
+    advantages: npt.ArrayLike,
+    *,
+    clip: float = 0.2,
+    mask: npt.ArrayLike | None = None,
+    reduction: str = "mean",
+    return_grad: bool = False,
+    grad_output: npt.ArrayLike | None = None,
+) -> Result:
+    """Clipped surrogate of proximal policy optimisation.
+
+    "mean" is over the elements under the mask.
+
+        r    = exp(logps - old_logps),  A = advantages
+        loss = max(-A * r, -A * min(max(r, 1 - clip), 1 + clip))
+        d loss / d logps = -A * r where the first is the larger or equal, 0 elsewhere and where A = 0
+    """
+    _option("clip", clip, clip >= 0.0, "finite and at least 0")
+    x = np.asarray(logps, dtype=np.float64)
+    counts = _tokens_that_count(mask, None, x.shape)
+    old = _counted(_of_shape("old_logps", old_logps, x.shape), counts)
+    a = _counted(_of_shape("advantages", advantages, x.shape), counts)
+    r = np.exp(_counted(x, counts) - old)
+    plain, clipped = _times(-a, r), _times(-a, np.clip(r, 1.0 - clip, 1.0 + clip))
+    value = np.maximum(plain, clipped)
+    derivative = np.where(plain >= clipped, plain, 0.0)
+    return _averaged(value, derivative, counts, mask is not None, reduction, return_grad, grad_output)
+
+
+@np.errstate(divide="ignore", invalid="ignore", over="ignore")
+def value_loss(
+    values: npt.ArrayLike,
+    old_values: npt.ArrayLike | None,
+    returns: npt.ArrayLike,
+    *,
+    clip: float | None = 0.2,
+    mask: npt.ArrayLike | None = None,
+    reduction: str = "mean",
+    return_grad: bool = False,
+    grad_output: npt.ArrayLike | None = None,
+) -> Result:
+    """Half the squared error of a value function, held near its old values.
+
+    "mean" is over the elements under the mask.
+
+        near = v  where |v - old| <= clip,  old - clip or old + clip elsewhere,  v = values
+        loss = max((v - returns)**2, (near - returns)**2) / 2,  without clip: (v - returns)**2 / 2
+        d loss / dv = v - returns where the first square is the larger or equal, 0 elsewhere
+    """
+    x = np.asarray(values, dtype=np.float64)
+    counts = _tokens_that_count(mask, None, x.shape)
+    x, target = _counted(x, counts), _counted(_of_shape("returns", returns, x.shape), counts)
+    r = x - target
+    if clip is None:
+        value, derivative = 0.5 * r * r, r
+    else:
+        _option("clip", clip, clip >= 0.0, "finite and at least 0")
+        if old_values is None:
+            raise ValueError("old_values is missing: clip needs it")
+        old = _counted(_of_shape("old_values", old_values, x.shape), counts)
+        # Inside, v itself: old + (v - old) would be another number.
+        near = np.where(np.abs(x - old) <= clip, x, old + np.clip(x - old, -clip, clip))
+        first, second = r * r, (near - target) ** 2
+        value, derivative = 0.5 * np.maximum(first, second), np.where(first >= second, r, 0.0)
+    return _averaged(value, derivative, counts, mask is not None, reduction, return_grad, grad_output)
+
+
+def _k3(log_ratio: Array) -> tuple[Array, Array]:
+    """Return exp(-l) - 1 + l, where -l is held at 80, and its derivative 1 - exp(-l), 0 beyond.
+
+    Where |l| < 1 it is its series u**2 / 2! + u**3 / 3! + ... with u = -l, from the last term on, as the
+    three terms of the formula cancel.
+    """
+    u = np.minimum(-log_ratio, 80.0)
+    series = np.ones(u.shape)
+    for k in range(25, 2, -1):
+        series = 1.0 + series * u / k
+    value = np.where(np.abs(u) < 1.0, 0.5 * u * u * series, np.expm1(u) - u)
+    return value, np.where(-log_ratio > 80.0, 0.0, -np.expm1(u))
+
+
+@np.errstate(divide="ignore", invalid="ignore", over="ignore")
+def kl_penalty(
+    logps: npt.ArrayLike,
+    ref_logps: npt.ArrayLike,
+    *,
+    estimator: str = "k3",
+    mask: npt.ArrayLike | None = None,
+    reduction: str = "mean",
+    return_grad: bool = False,
+    grad_output: npt.ArrayLike | None = None,
+) -> Result:
+    """Estimate of the divergence of a policy from a reference model, from the tokens it has chosen.
+
+        l  = logps - ref_logps
+        k1 = l,  k2 = l**2 / 2,  k3 = exp(-l) - 1 + l
+        and d loss / d logps = 1,  l,  1 - exp(-l)
+
+    In k3 -l is held at 80, and the derivative is 0 beyond. "mean" is over the elements under the mask.
+    """
+    if estimator not in ("k1", "k2", "k3"):
+        raise ValueError(f"unknown estimator {estimator!r}")
+    x = np.asarray(logps, dtype=np.float64)
+    counts = _tokens_that_count(mask, None, x.shape)
+    log_ratio = _counted(x, counts) - _counted(_of_shape("ref_logps", ref_logps, x.shape), counts)
+    if estimator == "k1":
+        value, derivative = log_ratio, np.ones(x.shape)
+    elif estimator == "k2":
+        value, derivative = 0.5 * log_ratio * log_ratio, log_ratio
+    else:
+        value, derivative = _k3(log_ratio)
+    return _averaged(value, derivative, counts, mask is not None, reduction, return_grad, grad_output)
+
+
+_CLIPPED = ("grpo", "bnpo", "dr_grpo", "dapo", "luspo")
+
+
+@np.errstate(divide="ignore", invalid="ignore", over="ignore")
+def grpo_loss(
+    logps: npt.ArrayLike,
+    old_logps: npt.ArrayLike,
+    advantages: npt.ArrayLike,
+    *,
+    mask: npt.ArrayLike | None = None,
+    ref_logps: npt.ArrayLike | None = None,
+    loss_type: str = "grpo",
+    epsilon_low: float = 0.2,
+    epsilon_high: float | None = None,
+    delta: float | None = None,
+    beta: float = 0.0,
+    importance_sampling_level: str = "token",
+    max_completion_length: int | None = None,
+    num_items: float | None = None,
+    sapo_temperature_pos: float = 1.0,
+    sapo_temperature_neg: float = 1.05,
+    reduction: str = "mean",
+    return_grad: bool = False,
+    grad_output: npt.ArrayLike | None = None,
+) -> Result:
+    """Group relative policy optimisation, and its relatives, of B sequences of T tokens.
+
+    The advantages A have shape (B,) or (B, T). The log-ratio l is logps - old_logps, of each token or, for
+    all tokens of a sequence, the mean of those under the mask; r = exp(l). A token's loss is
+
+        grpo, bnpo, dr_grpo, dapo, luspo
+               -min(min(r, delta) * A, min(max(r, 1 - epsilon_low), 1 + epsilon_high) * A)
+        cispo  -min(r, epsilon_high) * A * logps, in which r is a constant
+        sapo   -A * 4 / t * s(t * (r - 1)),  t = sapo_temperature_pos where A > 0, else sapo_temperature_neg
+
+    plus beta times k3 of kl_penalty. epsilon_high is epsilon_low where it is None. "sum" adds all tokens
+    under the mask up, "mean" is, with n the number of those in a sequence,
+
+        grpo, sapo   mean over sequences of (sum / max(n, 1))
+        luspo        mean over sequences of their sums
+        bnpo         sum / sum of n
+        dapo, cispo  sum / num_items (None: the sum of n)
+        dr_grpo      sum / (B * max_completion_length)
+
+    d loss / d logps goes through the mean of a sequence, too.
+    """
+    high = epsilon_low if epsilon_high is None else epsilon_high
+    _option("epsilon_low", epsilon_low, epsilon_low >= 0.0, "finite and at least 0")
+    _option("epsilon_high", high, high >= 0.0, "finite and at least 0")
+    _option("beta", beta, True, "finite")
+    _option("sapo_temperature_pos", sapo_temperature_pos, sapo_temperature_pos > 0.0, "positive and finite")
+    _option("sapo_temperature_neg", sapo_temperature_neg, sapo_temperature_neg > 0.0, "positive and finite")
+    if loss_type not in (*_CLIPPED, "cispo", "sapo"):
+        raise ValueError(f"unknown loss_type {loss_type!r}")
+    if importance_sampling_level not in ("token", "sequence"):
+        raise ValueError(f"unknown importance_sampling_level {importance_sampling_level!r}")
+    if delta is not None:
+        _option("delta", delta, delta > 0.0, "positive and finite")
+        if loss_type not in _CLIPPED:
+            raise ValueError(f"delta is not for loss_type {loss_type!r}")
+    if (loss_type == "dr_grpo") != (max_completion_length is not None):
+        raise ValueError("max_completion_length is for loss_type 'dr_grpo', which needs it")
+    if max_completion_length is not None:
+        _option("max_completion_length", max_completion_length, max_completion_length > 0, "positive")
+    if num_items is not None:
+        _option("num_items", num_items, num_items > 0, "positive")
+        if loss_type not in ("dapo", "cispo"):
+            raise ValueError(f"num_items is not for loss_type {loss_type!r}")
+    if beta != 0.0 and ref_logps is None:
+        raise ValueError("ref_logps is missing: beta needs it")
+
+    x = np.asarray(logps, dtype=np.float64)
+    if x.ndim != 2:
+        raise ValueError(f"logps must have shape (B, T), got {x.shape}")
+    counts = _tokens_that_count(mask, None, x.shape)
+    n = np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    given = np.asarray(advantages, dtype=np.float64)
+    if given.shape not in (x.shape, x.shape[:1]):
+        raise ValueError(f"advantages must have shape {x.shape[:1]} or {x.shape}, got {given.shape}")
+    a = _counted(np.broadcast_to(given.reshape((len(x), -1) if x.size else x.shape), x.shape), counts)
+    x, old = _counted(x, counts), _counted(_of_shape("old_logps", old_logps, x.shape), counts)
+    is_sequence = importance_sampling_level == "sequence"
+    log_ratio = x - old
+    if is_sequence:
+        log_ratio = np.broadcast_to(log_ratio.sum(axis=1, keepdims=True) / n, x.shape)
+    r = np.exp(log_ratio)
+
+    # The loss of each token, and its derivatives by the log-ratio and by the log-probability itself.
+    by_own = np.zeros(x.shape)
+    if loss_type == "cispo":
+        weight = np.minimum(r, high)
+        value, by_ratio, by_own = -weight * a * x, np.zeros(x.shape), -weight * a
+    elif loss_type == "sapo":
+        t = np.where(a > 0.0, sapo_temperature_pos, sapo_temperature_neg)
+        z = t * (r - 1.0)
+        value = -a * 4.0 / t * _sigmoid(z)
+        by_ratio = -4.0 * a * _sigmoid(z) * _times(_sigmoid(-z), r)
+    else:
+        cap = math.inf if delta is None else delta
+        first = _times(a, np.minimum(r, cap))
+        second = _times(a, np.clip(r, 1.0 - epsilon_low, 1.0 + high))
+        is_first = first <= second
+        value = -np.where(is_first, first, second)
+        moves = np.where(is_first, r <= cap, (r >= 1.0 - epsilon_low) & (r <= 1.0 + high))
+        by_ratio = np.where(moves, -_times(a, r), 0.0)
+    by_ratio = np.where(np.isnan(value), np.nan, by_ratio)
+    if beta != 0.0 and ref_logps is not None:
+        ref = _counted(_of_shape("ref_logps", ref_logps, x.shape), counts)
+        penalty, slope = _k3(x - ref)
+        value, by_own = value + beta * penalty, by_own + beta * slope
+    by_own = np.where(np.isnan(value), np.nan, by_own)
+
+    # What each token is multiplied with in the reduced loss.
+    batch, tokens = np.float64(len(x)), np.float64(max(counts.sum(), 1))
+    share = np.ones(x.shape)
+    if reduction == "mean":
+        if loss_type in ("grpo", "sapo"):
+            share = share / (batch * n)
+        elif loss_type == "luspo":
+            share = share / batch
+        elif max_completion_length is not None:
+            share = share / (batch * max_completion_length)
+        else:
+            share = share / (tokens if num_items is None else num_items)
+    upstream = _upstream(grad_output, reduction, x.shape, return_grad).reshape(x.shape)
+    losses = _counted(value * share, counts)
+    result: Loss = losses if reduction == "none" else float(losses.sum())
+    if reduction == "mean" and x.size == 0 and mask is None:
+        result = math.nan
+    if not return_grad:
+        return result
+    scale = _counted(upstream * share, counts)
+    through = _counted(_times(scale, by_ratio), counts)
+    if is_sequence:
+        through = np.broadcast_to(through.sum(axis=1, keepdims=True) / n, x.shape)
+    return result, _counted(through + _times(scale, by_own), counts)

@@ -61,6 +61,14 @@ FL_INLINE REAL FL_(fl_stirling)(REAL t)
     return t > 1 ? value : (t == t ? (REAL)0 : t);
 }
 
+/* (e^y - 1 - y) / y^2 for |y| < 1. */
+FL_INLINE REAL FL_(fl_k3_series)(REAL y)
+{
+    REAL sum = 1;
+    for (int k = 19; k > 2; k--) sum = 1 + sum * y * (1 / (REAL)k);
+    return HALF * sum;
+}
+
 /* Whether a value lies outside of a domain. NaN does not. */
 FL_INLINE int FL_(is_outside)(int domain, REAL x)
 {
@@ -306,6 +314,30 @@ static double FL_(sum_of_elements)(const struct fl_element_job *job, const struc
         total += FL_(sum_of_values)(FL_(elements_in)(job, array, i, n, buffer), n);
     }
     return total;
+}
+
+/* z = scale ((pc - fc) - (pr - fr)) - offset, in double; fc and fr may be NULL. */
+static void FL_(pair_differences)(const void *const *arrays, double scale, double offset, double *z, ptrdiff_t n)
+{
+    const REAL *pc = (const REAL *)arrays[0], *pr = (const REAL *)arrays[1];
+    const REAL *fc = (const REAL *)arrays[2], *fr = (const REAL *)arrays[3];
+    if (fc == NULL || fr == NULL)
+        for (ptrdiff_t i = 0; i < n; i++) z[i] = scale * ((double)pc[i] - (double)pr[i]) - offset;
+    else
+        for (ptrdiff_t i = 0; i < n; i++)
+            z[i] = scale * (((double)pc[i] - (double)fc[i]) - ((double)pr[i] - (double)fr[i])) - offset;
+}
+
+/* The derivatives by both sides of such a difference, from those by z. */
+static void FL_(pair_gradients)(const double *slope, double scale, double factor, void *chosen, void *rejected,
+                                ptrdiff_t n)
+{
+    REAL *c = (REAL *)chosen, *r = (REAL *)rejected;
+    for (ptrdiff_t i = 0; i < n; i++) {
+        const REAL gradient = (REAL)(scale * slope[i] * factor);
+        c[i] = gradient;
+        r[i] = -gradient;
+    }
 }
 
 #undef FL_EACH

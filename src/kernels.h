@@ -113,6 +113,10 @@ struct fl_element_kernels {
     double (*sum)(const struct fl_element_job *, const struct fl_array *, ptrdiff_t begin, ptrdiff_t end);
     ptrdiff_t (*first_outside)(const struct fl_element_job *, const struct fl_array *, int domain, ptrdiff_t begin,
                                ptrdiff_t end);
+    /* Of n pairs, in the type of the arrays: see elementwise.h. */
+    void (*pair_differences)(const void *const *arrays, double scale, double offset, double *z, ptrdiff_t n);
+    void (*pair_gradients)(const double *slope, double scale, double factor, void *chosen, void *rejected,
+                           ptrdiff_t n);
 };
 
 /* The name and the domain of a line of losses.def; name NULL after the last. */

@@ -74,8 +74,10 @@ def test_a_loss_takes_the_common_arguments(name: str) -> None:
     parameters = inspect.signature(getattr(fastloss, name)).parameters
     common = ["reduction", "return_grad", "grad_output", "out", "accumulate", "num_threads"]
     assert [p for p in parameters if p != "return_hessian"][-len(common) :] == common
-    three = ("gaussian_nll_loss", "elastic_net_penalty", "linear_cross_entropy")
-    positional = 3 if name in three else 2
+    arrays = {"dpo_loss": 4}
+    three = ("gaussian_nll_loss", "elastic_net_penalty", "linear_cross_entropy", "kto_loss")
+    arrays |= dict.fromkeys((*three, "ppo_loss", "value_loss", "grpo_loss"), 3)
+    positional = arrays.get(name, 2)
     assert all(p.kind is p.KEYWORD_ONLY for p in list(parameters.values())[positional:])
 
 

@@ -1,0 +1,185 @@
+"""What the losses of post-training share: float64 inside, parts that are lines of losses.def, masks, buffers.
+
+Their arrays are small beside the logits that they come from, and what is put together from their parts would
+lose digits in anything narrower.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from fastloss import _arguments, _kernels
+from fastloss._types import Array
+
+__all__ = ["Common", "Part", "choice", "common", "given", "part", "run"]
+
+_ANYTHING = (_kernels.ANY,) * 3
+
+
+class Part(NamedTuple):
+    """The values of a line of losses.def and its derivatives, None where not wanted."""
+
+    value: Array
+    first: Any
+    second: Any
+
+
+def part(
+    kernel: str,
+    x: Array,
+    target: float | Array = 0.0,
+    third: float | Array = 1.0,
+    *,
+    parameters: tuple[float, float] = (0.0, 0.0),
+    derivatives: int,
+    num_threads: int,
+) -> Part:
+    """Run a line of losses.def over float64 arrays of one shape."""
+    x = np.asarray(x)
+    room = [np.empty(x.shape) if k <= derivatives else None for k in range(3)]
+    value = room[0]
+    assert value is not None
+    t, t_value = (None, target) if isinstance(target, float) else (target, 0.0)
+    u, u_value = (None, third) if isinstance(third, float) else (third, 0.0)
+    _kernels.elementwise(
+        _kernels.ELEMENTWISE[kernel][0], True, (x, t, u, None, None, room[1], room[2], value), _ANYTHING,
+        t_value, u_value, *parameters, 1.0, True, False, False, False, num_threads,
+    )  # fmt: skip
+    return Part(value, room[1], room[2])
+
+
+def choice(name: str, value: Any, allowed: Sequence[str]) -> str:
+    """Return an option that is one of some words."""
+    if not isinstance(value, str) or value not in allowed:
+        raise ValueError(f"{name} must be one of {', '.join(map(repr, allowed))}; got {value!r}")
+    return value
+
+
+def given(names: Sequence[str], values: Sequence[Any]) -> tuple[list[Array], list[Array]]:
+    """Arrays of the shape and type of the first, and the same in float64."""
+    x = _arguments.floating(names[0], values[0])
+    arrays = [x]
+    for name, value in zip(names[1:], values[1:], strict=True):
+        array = _arguments.floating(name, value)
+        if array.shape != x.shape:
+            raise ValueError(f"{name} must have the shape of {names[0]}, {x.shape}; got {array.shape}")
+        arrays.append(array.astype(x.dtype, copy=False))
+    return arrays, [np.ascontiguousarray(array, np.float64).reshape(x.shape) for array in arrays]
+
+
+class Common(NamedTuple):
+    """The arguments that all losses have, checked."""
+
+    reduction: str
+    return_grad: bool
+    scale: float
+    upstream: Array | None
+    buffers: list[Array | None]
+    accumulate: bool
+    num_threads: int
+
+    def factor(self, mean_weight: float | Array) -> float | Array | None:
+        """What multiplies the derivatives of each term; None where none are wanted."""
+        if not self.return_grad:
+            return None
+        if self.reduction == "mean":
+            return self.scale * mean_weight
+        return self.scale if self.upstream is None else self.upstream
+
+
+def _buffer(
+    out: Any, like: Array, others: tuple[Any, ...], earlier: tuple[Array | None, ...], name: str
+) -> Array | None:
+    if out is None:
+        return None
+    _arguments.buffer(out, like, others, name)
+    _arguments.apart(
+        out, tuple(b for b in earlier if b is not None), f"{name} must not overlap another buffer"
+    )
+    return out  # type: ignore[no-any-return]
+
+
+def common(
+    arrays: Sequence[Array],
+    fields: Sequence[str],
+    values: Sequence[Any],
+    *,
+    others: tuple[Any, ...] = (),
+    reduction: Any,
+    return_grad: Any,
+    grad_output: npt.ArrayLike | None,
+    out: Any,
+    accumulate: Any,
+    num_threads: Any,
+) -> Common:
+    """Check what all losses have. `fields` are the names of the first arrays, for which there are gradients.
+
+    `values` are what the caller gave for all arrays, `others` what else a buffer must be apart from.
+    """
+    _arguments.reduction(reduction)
+    return_grad = _arguments.flag("return_grad", return_grad)
+    accumulate = _arguments.flag("accumulate", accumulate)
+    x = arrays[0]
+    scale, upstream = _arguments.upstream(grad_output, x.shape if reduction == "none" else (), return_grad)
+    if out is None and accumulate:
+        raise ValueError("accumulate=True needs out")
+    if out is not None and not return_grad:
+        raise ValueError("out needs return_grad=True")
+    single = len(fields) == 1
+    if out is None:
+        buffers = [np.empty(x.shape, x.dtype) if return_grad else None for _ in fields]
+    else:
+        if single:
+            out = (out,)
+        elif not isinstance(out, tuple) or len(out) != len(fields):
+            raise TypeError(
+                f"out must be a tuple of {len(fields)} buffers ({', '.join(fields)}), None for one not "
+                f"wanted; got {type(out).__name__}"
+            )
+        buffers = []
+        for k, (one, array) in enumerate(zip(out, arrays, strict=False)):
+            apart = (*(v for j, v in enumerate(values) if j != k), *others, grad_output)
+            # A converted argument is not what a buffer could be.
+            like = array if array is values[k] else np.empty_like(array)
+            rest = apart if like is array else (*apart, values[k])
+            name = "out" if single else f"out.{fields[k]}"
+            buffers.append(_buffer(one, like, rest, tuple(buffers), name))
+    return Common(
+        reduction, return_grad, scale, upstream, buffers, accumulate, _arguments.threads(num_threads)
+    )
+
+
+def run(
+    x: Array,
+    call: Common,
+    formula: Callable[[float | Array | None], tuple[Array, tuple[Any, ...]]],
+    mean_weight: float | Array | None = None,
+    gradients: Callable[..., Any] | None = None,
+) -> Any:
+    """Compute and reduce.
+
+    The formula takes what multiplies the derivatives (None: there are none) and returns the terms and their
+    derivatives by each argument. A mean is their sum times `mean_weight`, by default over their number.
+    """
+    if mean_weight is None:
+        mean_weight = 1.0 / x.size if x.size else math.nan
+    with np.errstate(all="ignore"):
+        found, derivatives = formula(call.factor(mean_weight))
+        rows = np.asarray(found)  # arithmetic makes numbers of arrays without axes
+        if call.reduction == "mean" and isinstance(mean_weight, np.ndarray):
+            rows, mean_weight = rows * mean_weight, 1.0
+        total = _kernels.total(np.ascontiguousarray(rows), call.num_threads)
+        if call.reduction == "mean":
+            total *= float(mean_weight)
+        loss = _arguments.reduced("none" if call.reduction == "none" else "sum", rows, total, 1.0, x)
+        if not call.return_grad:
+            return loss
+        for buffer, derivative in zip(call.buffers, derivatives, strict=True):
+            if buffer is not None:
+                buffer[...] = buffer + derivative if call.accumulate else derivative
+    return loss, (call.buffers[0] if gradients is None else gradients(*call.buffers))
