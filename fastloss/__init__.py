@@ -28,6 +28,12 @@ from fastloss.classification import (
     nll_loss,
     softmax,
 )
+from fastloss.divergence import (
+    js_div_with_logits,
+    kl_div,
+    kl_div_with_logits,
+    tv_distance_with_logits,
+)
 from fastloss.linear import linear_cross_entropy, linear_token_log_probs
 from fastloss.penalty import elastic_net_penalty, l1_penalty, l2_penalty
 from fastloss.perplexity import Perplexity, perplexity
@@ -75,6 +81,9 @@ __all__ = [
     "grpo_loss",
     "hinge_loss",
     "huber_loss",
+    "js_div_with_logits",
+    "kl_div",
+    "kl_div_with_logits",
     "kl_penalty",
     "kto_loss",
     "l1_loss",
@@ -109,6 +118,7 @@ __all__ = [
     "softmax",
     "squared_hinge_loss",
     "token_log_probs",
+    "tv_distance_with_logits",
     "tweedie_nll_loss",
     "value_loss",
 ]

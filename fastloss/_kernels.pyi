@@ -54,6 +54,27 @@ def softmax_family(
     elsewhere: tuple[npt.NDArray[Any], npt.NDArray[Any], int] | None,
     threads: int,
 ) -> tuple[int, float, float]: ...
+
+KL: int
+JS: int
+TV: int
+
+def divergence(
+    operation: int,
+    x: npt.NDArray[Any],
+    t: npt.NDArray[Any],
+    axis: int,
+    x_gradient: npt.NDArray[Any] | None,
+    t_gradient: npt.NDArray[Any] | None,
+    counted: npt.NDArray[Any] | None,
+    grad_output: npt.NDArray[Any] | None,
+    grad_scale: float,
+    beta: float,
+    temperature: float,
+    accumulate: bool,
+    row_loss: npt.NDArray[Any] | None,
+    threads: int,
+) -> float: ...
 def plain_cross_entropy(
     logits: object,
     target: object,

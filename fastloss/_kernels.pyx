@@ -78,6 +78,33 @@ cdef extern from "kernels.h" nogil:
         void (*row_settle)(const fl_softmax_job *, fl_softmax_row *) noexcept nogil
         void (*row_finish)(const fl_softmax_job *, fl_softmax_row *, ptrdiff_t) noexcept nogil
 
+    enum:
+        FL_KL
+        FL_JS
+        FL_TV
+        FL_MAXIMA
+        FL_TERMS
+        FL_GRADIENTS
+
+    struct fl_divergence_job:
+        int operation, accumulate, stream
+        ptrdiff_t rows, classes
+        fl_array x, t, x_gradient, t_gradient
+        const unsigned char *counted
+        const double *grad_output
+        double grad_scale, beta, temperature
+        double *row_loss
+
+    struct fl_divergence_row:
+        double loss
+
+    struct fl_divergence_kernels:
+        ptrdiff_t (*scratch_bytes)(const fl_divergence_job *) noexcept nogil
+        double (*rows)(const fl_divergence_job *, ptrdiff_t, ptrdiff_t, void *) noexcept nogil
+        void (*start)(const fl_divergence_job *, fl_divergence_row *, ptrdiff_t, void *) noexcept nogil
+        void (*block)(const fl_divergence_job *, fl_divergence_row *, int, ptrdiff_t) noexcept nogil
+        void (*settle)(const fl_divergence_job *, fl_divergence_row *, int) noexcept nogil
+
     struct fl_element_job:
         int loss, accumulate, stream
         ptrdiff_t size, inner
@@ -106,6 +133,7 @@ cdef extern from "kernels.h" nogil:
     struct fl_kernels:
         const char *name
         fl_softmax_kernels softmax_f32, softmax_f64
+        fl_divergence_kernels divergence_f32, divergence_f64
         fl_element_kernels elements_f32, elements_f64
         double (*nll_rows)(const fl_softmax_job *, ptrdiff_t, ptrdiff_t) noexcept nogil
         double (*multi_margin_rows)(const fl_softmax_job *, ptrdiff_t, ptrdiff_t) noexcept nogil
@@ -541,6 +569,124 @@ def softmax_family(
         job.all_classes = elsewhere[2]
     total = execute(&job, mean, threads, &first_bad, &denominator)
     return first_bad, total, denominator
+
+
+KL = FL_KL
+JS = FL_JS
+TV = FL_TV
+
+
+cdef double piece_of_divergence(const fl_divergence_job *job, const fl_divergence_kernels *table, ptrdiff_t piece,
+                                ptrdiff_t step, char *scratch, ptrdiff_t size) noexcept nogil:
+    cdef ptrdiff_t end = (piece + 1) * step
+    return table.rows(job, piece * step, end if end < job.rows else job.rows, scratch + threadid() * size)
+
+
+cdef double shared_divergence(const fl_divergence_job *job, const fl_divergence_kernels *table, int threads,
+                              char *scratch) noexcept nogil:
+    """Few long rows, all threads on each of them: see run_shared_rows."""
+    cdef fl_divergence_row row
+    cdef ptrdiff_t index, block, blocks = (job.classes + FL_BLOCK - 1) // FL_BLOCK
+    cdef int k
+    cdef double total = 0.0
+    for index in range(job.rows):
+        if job.counted != NULL and not job.counted[index]:
+            total += table.rows(job, index, index + 1, scratch)
+            continue
+        table.start(job, &row, index, scratch)
+        for k in range(FL_MAXIMA, FL_GRADIENTS + 1):
+            if k == FL_TERMS and job.operation == FL_KL:
+                continue
+            if k == FL_GRADIENTS and job.x_gradient.data == NULL and job.t_gradient.data == NULL:
+                continue
+            for block in prange(blocks, schedule="static", num_threads=threads):
+                table.block(job, &row, k, block)
+            table.settle(job, &row, k)
+        if job.row_loss != NULL:
+            job.row_loss[index] = row.loss
+        total += row.loss
+    return total
+
+
+cdef double run_divergence(const fl_divergence_job *job, int threads) except? -1.0 nogil:
+    cdef const fl_divergence_kernels *table
+    cdef ptrdiff_t step = max(min(PIECE // job.classes, job.rows // PIECES), 1), size, piece
+    cdef ptrdiff_t pieces = (job.rows + step - 1) // step
+    cdef bint shared = threads > 1 and step == 1 and job.rows < 4 * threads and job.classes >= SERIAL
+    cdef char *memory
+    cdef char *scratch
+    cdef double *partial
+    cdef double total = 0.0
+    table = &kernels.divergence_f64 if job.x.dtype == FL_FLOAT64 else &kernels.divergence_f32
+    size = up_to_line(table.scratch_bytes(job))
+    if threads > pieces and not shared:
+        threads = <int>pieces
+    memory = <char *>malloc(64 + size * (1 if shared else threads) + pieces * sizeof(double))
+    if memory == NULL:
+        with gil:
+            raise MemoryError("scratch rows")
+    scratch = memory + (64 - <uintptr_t>memory % 64)
+    if shared:
+        total = shared_divergence(job, table, threads, scratch)
+        free(memory)
+        return total
+    partial = <double *>(scratch + size * threads)
+    if threads > 1:
+        for piece in prange(pieces, schedule="dynamic", chunksize=1, num_threads=threads):
+            partial[piece] = piece_of_divergence(job, table, piece, step, scratch, size)
+    else:
+        for piece in range(pieces):
+            partial[piece] = piece_of_divergence(job, table, piece, step, scratch, 0)
+    for piece in range(pieces):
+        total += partial[piece]
+    free(memory)
+    return total
+
+
+def divergence(
+    int operation, cnp.ndarray x not None, cnp.ndarray t not None, int axis, x_gradient, t_gradient, counted,
+    grad_output, double grad_scale, double beta, double temperature, bint accumulate, row_loss, int threads,
+):
+    """Run one job; returns the sum of the losses. Arrays are None where absent.
+
+    `x` and `t` are of one shape and type, the gradients like them, with any strides; `counted` is bool,
+    `grad_output` and `row_loss` are float64, all contiguous.
+    """
+    cdef fl_divergence_job job
+    cdef ptrdiff_t size = cnp.PyArray_SIZE(x)
+    cdef double total
+    job.operation = operation
+    job.accumulate = accumulate
+    job.classes = cnp.PyArray_DIMS(x)[axis]
+    if size == 0:
+        return 0.0
+    job.rows = size // job.classes
+    describe(&job.x, x, axis)
+    describe(&job.t, t, axis)
+    clear(&job.x_gradient)
+    clear(&job.t_gradient)
+    if x_gradient is not None:
+        describe(&job.x_gradient, x_gradient, axis)
+    if t_gradient is not None:
+        describe(&job.t_gradient, t_gradient, axis)
+    job.counted = <const unsigned char *>pointer(counted)
+    job.grad_output = <const double *>pointer(grad_output)
+    job.grad_scale = grad_scale
+    job.beta = beta
+    job.temperature = temperature
+    job.row_loss = <double *>pointer(row_loss)
+    job.stream = (
+        not accumulate and size * job.x.itemsize >= STREAM and job.x.itemsize > 2
+        and job.x_gradient.data != job.x.data and job.t_gradient.data != job.t.data
+        and job.x_gradient.data != job.t.data
+    )
+    if size < SERIAL or not may_use_threads or not has_openmp:
+        threads = 1
+    if size < SMALL:
+        return run_divergence(&job, 1)
+    with nogil:
+        total = run_divergence(&job, threads)
+    return total
 
 
 cdef bint are_apart(cnp.ndarray a, cnp.ndarray b) noexcept:

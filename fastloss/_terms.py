@@ -110,6 +110,7 @@ def common(
     values: Sequence[Any],
     *,
     others: tuple[Any, ...] = (),
+    loss_shape: tuple[int, ...] | None = None,
     reduction: Any,
     return_grad: Any,
     grad_output: npt.ArrayLike | None,
@@ -119,20 +120,22 @@ def common(
 ) -> Common:
     """Check what all losses have. `fields` are the names of the first arrays, for which there are gradients.
 
-    `values` are what the caller gave for all arrays, `others` what else a buffer must be apart from.
+    `values` are what the caller gave for all arrays, `others` what else a buffer must be apart from. The loss
+    has the shape of the arrays or another.
     """
     _arguments.reduction(reduction)
     return_grad = _arguments.flag("return_grad", return_grad)
     accumulate = _arguments.flag("accumulate", accumulate)
     x = arrays[0]
-    scale, upstream = _arguments.upstream(grad_output, x.shape if reduction == "none" else (), return_grad)
+    shape = (x.shape if loss_shape is None else loss_shape) if reduction == "none" else ()
+    scale, upstream = _arguments.upstream(grad_output, shape, return_grad)
     if out is None and accumulate:
         raise ValueError("accumulate=True needs out")
     if out is not None and not return_grad:
         raise ValueError("out needs return_grad=True")
     single = len(fields) == 1
     if out is None:
-        buffers = [np.empty(x.shape, x.dtype) if return_grad else None for _ in fields]
+        buffers = [np.empty_like(x) if return_grad else None for _ in fields]
     else:
         if single:
             out = (out,)

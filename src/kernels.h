@@ -90,6 +90,40 @@ struct fl_softmax_kernels {
     void (*row_finish)(const struct fl_softmax_job *, struct fl_softmax_row *, ptrdiff_t block);
 };
 
+enum { FL_KL, FL_JS, FL_TV };
+/* The passes over a row, each block by block and settled before the next. */
+enum { FL_MAXIMA, FL_EXPONENTIALS, FL_TERMS, FL_GRADIENTS };
+
+/* One call of a divergence of two arrays of logits: student x, teacher t. */
+struct fl_divergence_job {
+    int operation;
+    int accumulate, stream;
+    ptrdiff_t rows, classes;
+    struct fl_array x, t, x_gradient, t_gradient;
+    const unsigned char *counted; /* which rows count; NULL: all */
+    const double *grad_output;
+    double grad_scale, beta, temperature;
+    double *row_loss;
+};
+
+/* A row under work: see divergence.h. */
+struct fl_divergence_row {
+    ptrdiff_t index;
+    const char *x, *t;
+    char *scratch;
+    double *partial; /* FL_PARTIALS for each block */
+    double x_max, t_max, x_sum, t_sum, c, x_mean, t_mean, loss;
+};
+
+/* Whole rows, or one in steps, so that several threads can share it. */
+struct fl_divergence_kernels {
+    ptrdiff_t (*scratch_bytes)(const struct fl_divergence_job *);
+    double (*rows)(const struct fl_divergence_job *, ptrdiff_t begin, ptrdiff_t end, void *scratch);
+    void (*start)(const struct fl_divergence_job *, struct fl_divergence_row *, ptrdiff_t index, void *scratch);
+    void (*block)(const struct fl_divergence_job *, struct fl_divergence_row *, int pass, ptrdiff_t block);
+    void (*settle)(const struct fl_divergence_job *, struct fl_divergence_row *, int pass);
+};
+
 /* What a target may be. NaN may stand anywhere. */
 enum { FL_ANY, FL_UNIT, FL_SIGN, FL_NONNEGATIVE, FL_STRICTLY_POSITIVE, FL_ABOVE_MINUS_ONE };
 
@@ -136,6 +170,7 @@ struct fl_function {
 struct fl_kernels {
     const char *name;
     struct fl_softmax_kernels softmax_f32, softmax_f64;
+    struct fl_divergence_kernels divergence_f32, divergence_f64;
     struct fl_element_kernels elements_f32, elements_f64;
     double (*nll_rows)(const struct fl_softmax_job *, ptrdiff_t begin, ptrdiff_t end);
     double (*multi_margin_rows)(const struct fl_softmax_job *, ptrdiff_t begin, ptrdiff_t end);

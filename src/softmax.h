@@ -600,11 +600,11 @@ static double FL_(sum_elsewhere)(const struct fl_softmax_job *job, const struct 
 
 /* One of the sums over all blocks, in order, with what each addition loses added at the end (Knuth's TwoSum): a
  * million equal terms would lose a digit otherwise. */
-static double FL_(sum_of_blocks)(const struct fl_softmax_row *row, ptrdiff_t blocks, int which)
+static double FL_(sum_of_blocks)(const double *partial, ptrdiff_t blocks, int which)
 {
     double sum = 0.0, lost = 0.0;
     for (ptrdiff_t block = 0; block < blocks; block++) {
-        const double term = row->partial[block * FL_PARTIALS + which], next = sum + term, back = next - sum;
+        const double term = partial[block * FL_PARTIALS + which], next = sum + term, back = next - sum;
         lost += (sum - (next - back)) + (term - back);
         sum = next;
     }
@@ -616,10 +616,10 @@ static void FL_(row_settle)(const struct fl_softmax_job *job, struct fl_softmax_
     const ptrdiff_t blocks = FL_(blocks)(job), skip = row->skip;
     struct FL_(sums) sums = {0};
     struct FL_(settled) settled;
-    sums.rest = FL_(sum_of_blocks)(row, blocks, 1);
+    sums.rest = FL_(sum_of_blocks)(row->partial, blocks, 1);
     if (FL_(has_mass)(job)) {
-        sums.dot = FL_(sum_of_blocks)(row, blocks, 2);
-        sums.mass_rest = FL_(sum_of_blocks)(row, blocks, 3);
+        sums.dot = FL_(sum_of_blocks)(row->partial, blocks, 2);
+        sums.mass_rest = FL_(sum_of_blocks)(row->partial, blocks, 3);
     }
     sums.difference = (FL_(capped)(job, row->at_skip) - row->capped_max) * (1.0 / job->temperature);
     sums.slope = FL_(slope)(job, row->at_skip);
@@ -651,14 +651,15 @@ static void FL_(row_settle)(const struct fl_softmax_job *job, struct fl_softmax_
         row->over_total = settled.over_total;
         row->skipped_curve = settled.skipped_curve;
         if (job->hessian.data) {
-            const double others = FL_(sum_of_blocks)(row, blocks, 4) + fl_exp_nonpositive_f64(sums.difference);
+            const double others =
+                FL_(sum_of_blocks)(row->partial, blocks, 4) + fl_exp_nonpositive_f64(sums.difference);
             row->top_curve = FL_(curvature)(settled, 1.0, others);
         }
     } else {
         row->share = row->skipped = 1.0 / (1.0 + sums.rest); /* skip is the maximum: its exponential is 1 */
         row->loss = sums.max / job->temperature + row->logsum;
         if (job->operation == FL_ENTROPY) {
-            row->scale = FL_(sum_of_blocks)(row, blocks, 2) * row->share;
+            row->scale = FL_(sum_of_blocks)(row->partial, blocks, 2) * row->share;
             row->loss = row->logsum - row->scale;
             row->share *= sums.upstream / job->temperature;
             row->skipped = row->share * row->scale;

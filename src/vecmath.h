@@ -345,6 +345,28 @@ FL_INLINE double fl_log_of_f64(double w, double x)
     return w > 0.0 ? (w < (double)INFINITY ? value : w) : (w == 0.0 ? -(double)INFINITY : (double)NAN);
 }
 
+/* log(m / h) for 0 < m <= h, where d is m - h with digits of its own. One division: with the power of two 2^j that
+ * brings m near h (by their bits, to within a factor of 1.5), f = 2^j m / h - 1 and s = f / (2 + f) as above is
+ * (2^j m - h) / (2^j m + h), and 2^j m - h is d where j is 0. |s| < 0.21.
+ * Largest error (h = 1, every seventh float): 1.8 ulp. In double it is a quotient and its logarithm: 2.5 ulp. */
+FL_INLINE float fl_log_quotient_f32(float h, float m, float d)
+{
+    const float ln2_high = 0.693359375f, ln2_low = -2.12194440e-4f;
+    const int32_t bits = (int32_t)(fl_bits_from_float(h) - fl_bits_from_float(m)) + 0x00400000;
+    const int32_t j = bits >> 23;
+    const float near = fl_float_from_bits(fl_bits_from_float(m) + ((uint32_t)j << 23)), k = (float)j;
+    const float difference = j == 0 ? d : near - h;
+    const float s = difference / (near + h), t = s * s;
+    float r = 2.0f / 11.0f;
+    r = FL_FMA_F32(r, t, 2.0f / 9.0f);
+    r = FL_FMA_F32(r, t, 2.0f / 7.0f);
+    r = FL_FMA_F32(r, t, 2.0f / 5.0f);
+    r = FL_FMA_F32(r, t, 2.0f / 3.0f);
+    return FL_FMA_F32(s * t, r, 2.0f * s) - FL_FMA_F32(k, ln2_high, k * ln2_low);
+}
+
+FL_INLINE double fl_log_quotient_f64(double h, double m, double d) { return fl_log_of_f64(m / h, d / h); }
+
 /* log(x). Largest error: 1.5 ulp (float), 1.5 ulp (double). A subnormal x is brought into the normal range first. */
 FL_INLINE float fl_log_f32(float x)
 {

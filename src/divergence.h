@@ -1,0 +1,329 @@
+/* Divergences of softmax(x / T), the student q, from softmax(t / T), the teacher p, row by row, with their gradients.
+ *
+ * Included twice by kernels.inc, as softmax.h, whose blocks and sums it uses.
+ *
+ * With dx = (x - max x) / T, Sx = sum e^dx, q = e^dx / Sx, likewise dt, St, p, and the logarithm of the ratio
+ *
+ *   r_j = log p_j - log q_j = dt_j - dx_j - c,   c = log St - log Sx
+ *
+ * in which nothing but the maxima has been taken from the inputs, so that it is small where the rows are near:
+ *
+ *   KL(p || q) = sum_j p_j r_j = sum_j e^dt_j (dt_j - dx_j) / St - c
+ *   by x_j: (q_j - p_j) / T      by t_j: p_j (r_j - KL) / T
+ *
+ * The generalised Jensen-Shannon divergence, m = (1 - beta) q + beta p, with a_j = log(q_j / m_j), b_j = log(p_j /
+ * m_j) and their means A = sum q a, B = sum p b:
+ *
+ *   JS = beta B + (1 - beta) A
+ *   by x_j: (1 - beta) q_j (a_j - A) / T      by t_j: beta p_j (b_j - B) / T
+ *
+ * (the derivatives of log m cancel, as m is the mean.) Of the two logarithms that of the larger, hi of hi and lo, is
+ * taken: log(m / hi) = log(1 + k (lo - hi) / hi), exactly 0 where they are equal; the other is r away. And with
+ * s_j = sign(q_j - p_j), total variation is
+ *
+ *   TV = 1/2 sum_j |q_j - p_j|,   by x_j: q_j (s_j - sum q s) / 2T,   by t_j: -p_j (s_j - sum p s) / 2T
+ *
+ * A class without probability adds nothing, whatever its logarithm is. No divergence is less than 0: what rounding
+ * makes of one is.
+ *
+ * A row takes four passes over its blocks (FL_MAXIMA .. FL_GRADIENTS), of which KL leaves out the third, and a call
+ * without gradients the last. Between them it stays in the second-level cache. */
+
+enum { FL_(rows_of_scratch) = 4 };
+
+static inline int FL_(has_gradients)(const struct fl_divergence_job *job)
+{
+    return job->x_gradient.data != NULL || job->t_gradient.data != NULL;
+}
+
+static inline ptrdiff_t FL_(row_bytes)(const struct fl_divergence_job *job)
+{
+    return (job->classes * (ptrdiff_t)sizeof(REAL) + 63) / 64 * 64;
+}
+
+static inline ptrdiff_t FL_(divergence_blocks)(const struct fl_divergence_job *job)
+{
+    return (job->classes + FL_BLOCK - 1) / FL_BLOCK;
+}
+
+static ptrdiff_t FL_(divergence_scratch)(const struct fl_divergence_job *job)
+{
+    const ptrdiff_t partials = FL_(divergence_blocks)(job) * FL_PARTIALS * (ptrdiff_t)sizeof(double);
+    return FL_(rows_of_scratch) * FL_(row_bytes)(job) + (partials + 63) / 64 * 64;
+}
+
+static void FL_(divergence_start)(const struct fl_divergence_job *job, struct fl_divergence_row *row, ptrdiff_t index,
+                                  void *scratch)
+{
+    row->index = index;
+    row->x = fl_row_address(&job->x, index);
+    row->t = fl_row_address(&job->t, index);
+    row->scratch = (char *)scratch;
+    row->partial = (double *)(void *)((char *)scratch + FL_(rows_of_scratch) * FL_(row_bytes)(job));
+}
+
+/* Exponentials of student and teacher; and q a and p b. */
+static inline REAL *FL_(scratch_row)(const struct fl_divergence_job *job, const struct fl_divergence_row *row,
+                                     int which, ptrdiff_t first)
+{
+    return (REAL *)(void *)(row->scratch + which * FL_(row_bytes)(job)) + first;
+}
+
+static void FL_(scaled_differences)(const REAL *x, double max, double temperature, REAL *d, ptrdiff_t n)
+{
+    const REAL shift = (REAL)max, rate = (REAL)(1.0 / temperature);
+#pragma omp simd
+    for (ptrdiff_t i = 0; i < n; i++) d[i] = (x[i] - shift) * rate;
+}
+
+/* dx and dt of a block. */
+static void FL_(both_differences)(const struct fl_divergence_job *job, const struct fl_divergence_row *row,
+                                  ptrdiff_t first, REAL *dx, REAL *dt, ptrdiff_t n)
+{
+    FL_(scaled_differences)(FL_(block_of)(&job->x, row->x, first, dx, n), row->x_max, job->temperature, dx, n);
+    FL_(scaled_differences)(FL_(block_of)(&job->t, row->t, first, dt, n), row->t_max, job->temperature, dt, n);
+}
+
+static void FL_(exponentials)(const struct fl_divergence_job *job, const struct fl_divergence_row *row,
+                              ptrdiff_t first, ptrdiff_t n, double *partial)
+{
+    REAL dx[FL_BLOCK], dt[FL_BLOCK], *ex = FL_(scratch_row)(job, row, 0, first),
+                                     *et = FL_(scratch_row)(job, row, 1, first);
+    FL_(both_differences)(job, row, first, dx, dt, n);
+    if (job->operation == FL_KL) {
+#pragma omp simd
+        for (ptrdiff_t i = 0; i < n; i++) {
+            const REAL e = FL_(fl_exp_nonpositive)(dt[i]), product = e * (dt[i] - dx[i]);
+            ex[i] = FL_(fl_exp_nonpositive)(dx[i]);
+            et[i] = e;
+            dt[i] = FL_(fl_select)(e == 0, (REAL)0, product);
+        }
+        partial[2] = FL_(block_sum)(dt, n);
+    } else {
+#pragma omp simd
+        for (ptrdiff_t i = 0; i < n; i++) {
+            ex[i] = FL_(fl_exp_nonpositive)(dx[i]);
+            et[i] = FL_(fl_exp_nonpositive)(dt[i]);
+        }
+    }
+    partial[0] = FL_(block_sum)(ex, n);
+    partial[1] = FL_(block_sum)(et, n);
+}
+
+static void FL_(mixture_terms)(const struct fl_divergence_job *job, const struct fl_divergence_row *row,
+                               ptrdiff_t first, ptrdiff_t n, double *partial)
+{
+    const REAL over_x = (REAL)(1.0 / row->x_sum), over_t = (REAL)(1.0 / row->t_sum), c = (REAL)row->c;
+    const REAL of_t = (REAL)job->beta, of_x = (REAL)(1.0 - job->beta);
+    const REAL least = sizeof(REAL) == sizeof(float) ? (REAL)FLT_MIN : (REAL)DBL_MIN;
+    REAL dx[FL_BLOCK], dt[FL_BLOCK];
+    const REAL *ex = FL_(scratch_row)(job, row, 0, first), *et = FL_(scratch_row)(job, row, 1, first);
+    REAL *qa = FL_(scratch_row)(job, row, 2, first), *pb = FL_(scratch_row)(job, row, 3, first);
+    FL_(both_differences)(job, row, first, dx, dt, n);
+#pragma omp simd
+    for (ptrdiff_t i = 0; i < n; i++) {
+        const REAL q = ex[i] * over_x, p = et[i] * over_t, r = (dt[i] - dx[i]) - c;
+        const int teacher = p >= q;
+        const REAL high = teacher ? p : q, low = teacher ? q : p;
+        const REAL share = teacher ? of_x : of_t, rest = teacher ? of_t : of_x;
+        const REAL l =
+            FL_(fl_log_quotient)(high > least ? high : least, rest * high + share * low, share * (low - high));
+        const REAL of_high = (REAL)0 - l, a = teacher ? of_high - r : of_high, b = teacher ? of_high : r - l;
+        const REAL by_q = q * a, by_p = p * b;
+        qa[i] = FL_(fl_select)(q < least, (REAL)0, by_q);
+        pb[i] = FL_(fl_select)(p < least, (REAL)0, by_p);
+    }
+    partial[0] = FL_(block_sum)(qa, n);
+    partial[1] = FL_(block_sum)(pb, n);
+}
+
+static inline REAL FL_(sign_of)(REAL x) { return x > 0 ? (REAL)1 : (x < 0 ? (REAL)-1 : (REAL)0); }
+
+static void FL_(variation_terms)(const struct fl_divergence_job *job, const struct fl_divergence_row *row,
+                                 ptrdiff_t first, ptrdiff_t n, double *partial)
+{
+    const REAL over_x = (REAL)(1.0 / row->x_sum), over_t = (REAL)(1.0 / row->t_sum);
+    const REAL *ex = FL_(scratch_row)(job, row, 0, first), *et = FL_(scratch_row)(job, row, 1, first);
+    REAL qs[FL_BLOCK], ps[FL_BLOCK], distance[FL_BLOCK];
+#pragma omp simd
+    for (ptrdiff_t i = 0; i < n; i++) {
+        const REAL q = ex[i] * over_x, p = et[i] * over_t, sign = FL_(sign_of)(q - p);
+        qs[i] = q * sign;
+        ps[i] = p * sign;
+        distance[i] = (q - p) * sign;
+    }
+    partial[0] = FL_(block_sum)(qs, n);
+    partial[1] = FL_(block_sum)(ps, n);
+    partial[2] = FL_(block_sum)(distance, n);
+}
+
+/* The gradients of a block, of the student at gx and of the teacher at gt (NULL: not wanted). gx may be the input. */
+static void FL_(divergence_gradients)(const struct fl_divergence_job *job, const struct fl_divergence_row *row,
+                                      ptrdiff_t first, ptrdiff_t n, REAL *gx, REAL *gt)
+{
+    const double upstream = job->grad_output ? job->grad_output[row->index] * job->grad_scale : job->grad_scale;
+    const double rate = upstream / job->temperature, x_rate = rate / row->x_sum, t_rate = rate / row->t_sum;
+    const REAL *ex = FL_(scratch_row)(job, row, 0, first), *et = FL_(scratch_row)(job, row, 1, first);
+    const REAL *qa = FL_(scratch_row)(job, row, 2, first), *pb = FL_(scratch_row)(job, row, 3, first);
+    const REAL x_mean = (REAL)row->x_mean, t_mean = (REAL)row->t_mean;
+    REAL buffer[FL_BLOCK];
+    const REAL *x = FL_(block_of)(&job->x, row->x, first, buffer, n);
+    if (job->operation == FL_KL && gt) {
+        const REAL factor = (REAL)t_rate, level = (REAL)(row->c + row->loss);
+        REAL dx[FL_BLOCK], dt[FL_BLOCK];
+        FL_(both_differences)(job, row, first, dx, dt, n);
+#pragma omp simd
+        for (ptrdiff_t i = 0; i < n; i++) {
+            const REAL product = et[i] * factor * ((dt[i] - dx[i]) - level);
+            gt[i] = FL_(fl_select)(et[i] == 0, (REAL)0, product);
+        }
+    }
+    if (job->operation == FL_KL && gx) {
+        const REAL of_x = (REAL)x_rate, of_t = (REAL)t_rate;
+#pragma omp simd
+        for (ptrdiff_t i = 0; i < n; i++) {
+            const REAL gradient = ex[i] * of_x - et[i] * of_t;
+            gx[i] = FL_(fl_select)(x[i] == (REAL)-INFINITY, (REAL)0, gradient);
+        }
+    }
+    if (job->operation == FL_JS) {
+        const REAL x_factor = (REAL)((1.0 - job->beta) * rate), t_factor = (REAL)(job->beta * rate);
+        const REAL over_x = (REAL)(1.0 / row->x_sum), over_t = (REAL)(1.0 / row->t_sum);
+        if (gx)
+#pragma omp simd
+            for (ptrdiff_t i = 0; i < n; i++) gx[i] = (qa[i] - ex[i] * over_x * x_mean) * x_factor;
+        if (gt)
+#pragma omp simd
+            for (ptrdiff_t i = 0; i < n; i++) gt[i] = (pb[i] - et[i] * over_t * t_mean) * t_factor;
+    }
+    if (job->operation == FL_TV) {
+        const REAL over_x = (REAL)(1.0 / row->x_sum), over_t = (REAL)(1.0 / row->t_sum), half = (REAL)(0.5 * rate);
+#pragma omp simd
+        for (ptrdiff_t i = 0; i < n; i++) {
+            const REAL q = ex[i] * over_x, p = et[i] * over_t, sign = FL_(sign_of)(q - p);
+            if (gx) gx[i] = q * (sign - x_mean) * half;
+            if (gt) gt[i] = p * (t_mean - sign) * half;
+        }
+    }
+}
+
+static void FL_(put_gradients)(const struct fl_divergence_job *job, const struct fl_array *out, char *row,
+                               ptrdiff_t first, ptrdiff_t n, REAL *g)
+{
+    char *destination = row + first * out->class_stride;
+    REAL buffer[FL_BLOCK];
+    if (job->accumulate) {
+        const REAL *before = FL_(block_of)(out, row, first, buffer, n);
+        for (ptrdiff_t i = 0; i < n; i++) g[i] += before[i];
+    }
+    if (FL_(is_direct)(out) && job->stream)
+        fl_stream(destination, (const char *)g, n * out->itemsize);
+    else if ((char *)g != destination)
+        FL_(fl_store)(g, destination, out->class_stride, out->dtype, n);
+}
+
+static void FL_(divergence_finish)(const struct fl_divergence_job *job, const struct fl_divergence_row *row,
+                                   ptrdiff_t first, ptrdiff_t n)
+{
+    const struct fl_array *ox = &job->x_gradient, *ot = &job->t_gradient;
+    REAL x_buffer[FL_BLOCK], t_buffer[FL_BLOCK];
+    REAL *gx = ox->data ? x_buffer : NULL, *gt = ot->data ? t_buffer : NULL;
+    char *x_row = gx ? fl_row_address(ox, row->index) : NULL, *t_row = gt ? fl_row_address(ot, row->index) : NULL;
+    /* Both before either is written: in place, they are made from what they may overwrite. */
+    if (gx && !gt && FL_(is_direct)(ox) && !job->accumulate && !job->stream) gx = (REAL *)(void *)x_row + first;
+    if (row->loss == row->loss)
+        FL_(divergence_gradients)(job, row, first, n, gx, gt);
+    else
+        for (ptrdiff_t i = 0; i < n; i++) {
+            if (gx) gx[i] = (REAL)NAN;
+            if (gt) gt[i] = (REAL)NAN;
+        }
+    if (gx) FL_(put_gradients)(job, ox, x_row, first, n, gx);
+    if (gt) FL_(put_gradients)(job, ot, t_row, first, n, gt);
+}
+
+/* One block of a pass. */
+static void FL_(divergence_block)(const struct fl_divergence_job *job, struct fl_divergence_row *row, int pass,
+                                  ptrdiff_t block)
+{
+    const ptrdiff_t first = block * FL_BLOCK, left = job->classes - first, n = left < FL_BLOCK ? left : FL_BLOCK;
+    double *partial = row->partial + block * FL_PARTIALS;
+    if (pass == FL_MAXIMA) {
+        REAL buffer[FL_BLOCK];
+        partial[0] = (double)FL_(block_max)(FL_(block_of)(&job->x, row->x, first, buffer, n), n);
+        partial[1] = (double)FL_(block_max)(FL_(block_of)(&job->t, row->t, first, buffer, n), n);
+    } else if (pass == FL_EXPONENTIALS) {
+        FL_(exponentials)(job, row, first, n, partial);
+    } else if (pass == FL_TERMS) {
+        if (job->operation == FL_JS) FL_(mixture_terms)(job, row, first, n, partial);
+        if (job->operation == FL_TV) FL_(variation_terms)(job, row, first, n, partial);
+    } else {
+        FL_(divergence_finish)(job, row, first, n);
+    }
+}
+
+/* What follows from all blocks of a pass. */
+static void FL_(divergence_settle)(const struct fl_divergence_job *job, struct fl_divergence_row *row, int pass)
+{
+    const ptrdiff_t blocks = FL_(divergence_blocks)(job);
+    double sum[3] = {0};
+    if (pass == FL_MAXIMA) {
+        row->x_max = row->t_max = -INFINITY;
+        for (ptrdiff_t block = 0; block < blocks; block++) {
+            const double *partial = row->partial + block * FL_PARTIALS;
+            row->x_max = partial[0] > row->x_max ? partial[0] : row->x_max;
+            row->t_max = partial[1] > row->t_max ? partial[1] : row->t_max;
+        }
+        return;
+    }
+    if (pass == FL_GRADIENTS || (pass == FL_TERMS && job->operation == FL_KL)) return;
+    for (int k = 0; k < 3; k++)
+        if (k < 2 || (job->operation == FL_KL) == (pass == FL_EXPONENTIALS))
+            sum[k] = FL_(sum_of_blocks)(row->partial, blocks, k);
+    if (pass == FL_EXPONENTIALS) {
+        row->x_sum = sum[0];
+        row->t_sum = sum[1];
+        row->c = fl_log_f64(row->t_sum) - fl_log_f64(row->x_sum);
+        row->loss = sum[2] / row->t_sum - row->c;
+    } else {
+        row->x_mean = sum[0];
+        row->t_mean = sum[1];
+        row->loss = job->operation == FL_TV ? 0.5 * sum[2] : job->beta * sum[1] + (1.0 - job->beta) * sum[0];
+    }
+    if (row->loss <= 0.0) row->loss = 0.0;
+    /* A sum that is no number says so for the row, whatever the divergence makes of it. */
+    if (row->x_sum != row->x_sum || row->t_sum != row->t_sum) row->loss = (double)NAN;
+}
+
+static void FL_(clear_gradients)(const struct fl_divergence_job *job, ptrdiff_t index)
+{
+    if (job->accumulate) return;
+    FL_(clear_row)(&job->x_gradient, index, job->classes);
+    FL_(clear_row)(&job->t_gradient, index, job->classes);
+}
+
+/* Rows begin .. end - 1, in order; returns the sum of their losses. */
+static double FL_(divergence_rows)(const struct fl_divergence_job *job, ptrdiff_t begin, ptrdiff_t end, void *scratch)
+{
+    const ptrdiff_t blocks = FL_(divergence_blocks)(job);
+    double total = 0.0;
+    for (ptrdiff_t index = begin; index < end; index++) {
+        struct fl_divergence_row row;
+        if (job->counted && !job->counted[index]) {
+            FL_(clear_gradients)(job, index);
+            if (job->row_loss) job->row_loss[index] = 0.0;
+            continue;
+        }
+        FL_(divergence_start)(job, &row, index, scratch);
+        for (int pass = FL_MAXIMA; pass <= FL_GRADIENTS; pass++) {
+            if (pass == FL_TERMS && job->operation == FL_KL) continue;
+            if (pass == FL_GRADIENTS && !FL_(has_gradients)(job)) continue;
+            for (ptrdiff_t block = 0; block < blocks; block++) FL_(divergence_block)(job, &row, pass, block);
+            FL_(divergence_settle)(job, &row, pass);
+        }
+        if (job->row_loss) job->row_loss[index] = row.loss;
+        total += row.loss;
+    }
+    if (job->stream) fl_stream_end();
+    return total;
+}
