@@ -1537,3 +1537,39 @@ def test_bad_tuples_of_buffers(loss: Loss) -> None:
     f = partial(getattr(fastloss, loss.name), *arrays.values(), return_grad=True)
     errors.refused(partial(f, out=swapped), ValueError, "out")
     assert bits(list(arrays.values())) == before
+
+
+# Plain calls, which take a way of their own
+
+
+@over_isa
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@over(
+    *(DPO.with_(loss_type=t) for t in ("sigmoid", "hinge", "ipo", "robust", "discopop")),
+    DPO.with_(loss_type="exo_pair", label_smoothing=0.2),
+    DPO.with_(label_smoothing=0.3, reference_free=True),
+    SIMPO.with_(gamma=0.7),
+    CPO.with_(loss_type="ipo"),
+)
+def test_plain_calls_give_the_bits_of_others(loss: Loss, dtype: str) -> None:
+    function = getattr(fastloss, loss.name)
+    for size in (1, 15, 1000, 4096, 4097):
+        arrays = call(loss, (size,), dtype).arrays
+        for reduction in ("mean", "sum"):
+            options: dict[str, Any] = {**dict(loss.options), "reduction": reduction}
+            plain, gradients = function(*arrays, **options, return_grad=True)
+            other, others = function(*arrays, **options, return_grad=True, grad_output=1.0, num_threads=1)
+            assert type(plain) is float and plain == other == function(*arrays, **options)
+            assert bits(gradients) == bits(others)
+            assert gradients[0].dtype == dtype_named(dtype) and gradients[0].shape == (size,)
+
+
+def test_options_are_checked_in_every_call() -> None:
+    """Also where those of the same value, but of another kind, have been seen before."""
+    arrays = call(DPO, (5,), "float32").arrays
+    fastloss.dpo_loss(*arrays, beta=1.0, label_smoothing=0.0)
+    for bad in ({"beta": True}, {"beta": [0.1]}, {"label_smoothing": False}, {"beta": np.ones(2)}):
+        with pytest.raises(TypeError, match=next(iter(bad))):
+            fastloss.dpo_loss(*arrays, **bad)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="loss_type"):
+        fastloss.dpo_loss(*arrays, loss_type=["sigmoid"])  # type: ignore[arg-type]
