@@ -58,6 +58,7 @@ static void FL_(divergence_start)(const struct fl_divergence_job *job, struct fl
     row->index = index;
     row->x = fl_row_address(&job->x, index);
     row->t = fl_row_address(&job->t, index);
+    row->next_x = row->next_t = NULL;
     row->scratch = (char *)scratch;
     row->partial = (double *)(void *)((char *)scratch + FL_(rows_of_scratch) * FL_(row_bytes)(job));
 }
@@ -84,13 +85,22 @@ static void FL_(both_differences)(const struct fl_divergence_job *job, const str
     FL_(scaled_differences)(FL_(block_of)(&job->t, row->t, first, dt, n), row->t_max, job->temperature, dt, n);
 }
 
-static void FL_(exponentials)(const struct fl_divergence_job *job, const struct fl_divergence_row *row,
-                              ptrdiff_t first, ptrdiff_t n, double *partial)
+/* Brings the same elements of the next row (NULL: there is none) near, while the exponentials leave the memory idle.
+ */
+static inline void FL_(fetch)(const char *next, ptrdiff_t first, ptrdiff_t n, ptrdiff_t itemsize)
 {
-    REAL dx[FL_BLOCK], dt[FL_BLOCK], *ex = FL_(scratch_row)(job, row, 0, first),
-                                     *et = FL_(scratch_row)(job, row, 1, first);
-    FL_(both_differences)(job, row, first, dx, dt, n);
-    if (job->operation == FL_KL) {
+#if defined(__GNUC__)
+    for (ptrdiff_t i = first * itemsize; next && i < (first + n) * itemsize; i += 64)
+        __builtin_prefetch(next + i, 0, 2);
+#else
+    (void)next, (void)first, (void)n, (void)itemsize;
+#endif
+}
+
+/* For KL, dt becomes e^dt (dt - dx). */
+static void FL_(exponentials_of_strip)(int is_kl, const REAL *dx, REAL *dt, REAL *ex, REAL *et, ptrdiff_t n)
+{
+    if (is_kl) {
 #pragma omp simd
         for (ptrdiff_t i = 0; i < n; i++) {
             const REAL e = FL_(fl_exp_nonpositive)(dt[i]), product = e * (dt[i] - dx[i]);
@@ -98,7 +108,6 @@ static void FL_(exponentials)(const struct fl_divergence_job *job, const struct 
             et[i] = e;
             dt[i] = FL_(fl_select)(e == 0, (REAL)0, product);
         }
-        partial[2] = FL_(block_sum)(dt, n);
     } else {
 #pragma omp simd
         for (ptrdiff_t i = 0; i < n; i++) {
@@ -106,6 +115,22 @@ static void FL_(exponentials)(const struct fl_divergence_job *job, const struct 
             et[i] = FL_(fl_exp_nonpositive)(dt[i]);
         }
     }
+}
+
+static void FL_(exponentials)(const struct fl_divergence_job *job, const struct fl_divergence_row *row,
+                              ptrdiff_t first, ptrdiff_t n, double *partial)
+{
+    REAL dx[FL_BLOCK], dt[FL_BLOCK];
+    REAL *ex = FL_(scratch_row)(job, row, 0, first), *et = FL_(scratch_row)(job, row, 1, first);
+    const int is_kl = job->operation == FL_KL;
+    FL_(both_differences)(job, row, first, dx, dt, n);
+    for (ptrdiff_t strip = 0; strip < n; strip += 256) {
+        const ptrdiff_t length = n - strip < 256 ? n - strip : 256;
+        FL_(fetch)(row->next_x, first + strip, length, job->x.itemsize);
+        FL_(fetch)(row->next_t, first + strip, length, job->t.itemsize);
+        FL_(exponentials_of_strip)(is_kl, dx + strip, dt + strip, ex + strip, et + strip, length);
+    }
+    if (is_kl) partial[2] = FL_(block_sum)(dt, n);
     partial[0] = FL_(block_sum)(ex, n);
     partial[1] = FL_(block_sum)(et, n);
 }
@@ -315,6 +340,10 @@ static double FL_(divergence_rows)(const struct fl_divergence_job *job, ptrdiff_
             continue;
         }
         FL_(divergence_start)(job, &row, index, scratch);
+        if (index + 1 < end && job->x.class_stride == job->x.itemsize)
+            row.next_x = fl_row_address(&job->x, index + 1);
+        if (index + 1 < end && job->t.class_stride == job->t.itemsize)
+            row.next_t = fl_row_address(&job->t, index + 1);
         for (int pass = FL_MAXIMA; pass <= FL_GRADIENTS; pass++) {
             if (pass == FL_TERMS && job->operation == FL_KL) continue;
             if (pass == FL_GRADIENTS && !FL_(has_gradients)(job)) continue;

@@ -109,7 +109,7 @@ struct fl_divergence_job {
 /* A row under work: see divergence.h. */
 struct fl_divergence_row {
     ptrdiff_t index;
-    const char *x, *t;
+    const char *x, *t, *next_x, *next_t;
     char *scratch;
     double *partial; /* FL_PARTIALS for each block */
     double x_max, t_max, x_sum, t_sum, c, x_mean, t_mean, loss;
