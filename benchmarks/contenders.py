@@ -34,6 +34,7 @@ __all__ = [
     "build",
     "imported",
     "is_installed",
+    "reading",
     "require_equal",
     "shared",
     "sharing_threads",
@@ -136,14 +137,17 @@ def _scale(problem: Problem, name: str) -> Contender:
     )
 
 
-def _read(problem: Problem, name: str) -> Contender:
-    # The largest element: NumPy's fastest way to look at every one.
-    logits = problem.logits
+def reading(name: str, threads: int, array: Array) -> Contender:
+    """The largest element: NumPy's fastest way to look at every one."""
     return Contender(
         name,
-        shared(problem.threads, np.maximum.reduce, logits),
-        lambda result: require_equal(max(result), logits.max()),
+        shared(threads, np.maximum.reduce, array),
+        lambda result: require_equal(max(result), array.max()),
     )
+
+
+def _read(problem: Problem, name: str) -> Contender:
+    return reading(name, problem.threads, problem.logits)
 
 
 def _add(problem: Problem, name: str) -> Contender:

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 import fastloss
 from benchmarks.cases import JAX, LIMIT, OURS, SKLEARN, TORCH, Target, at_least, at_most
-from benchmarks.problem import WrongResultError, dtype_of
+from benchmarks.problem import dtype_of, require
 from fastloss import reference
 
 __all__ = ["COMPILED", "DTYPES", "ROWS", "SERIAL", "SIZE", "UNCHECKED", "Case", "Problem", "Row"]
@@ -167,14 +167,8 @@ class Problem:
         Errors are relative: to the loss (or 1, where it is less), and to the largest slope.
         """
         error = abs(loss - self.loss) / max(1.0, abs(self.loss))
-        _require(error, loss_tolerance, "the loss")
+        require(error, loss_tolerance, "the loss")
         if not self.case.is_value:
             assert grad is not None
             error = np.abs(grad.astype(np.float64) * scale - self.grad).max() / np.abs(self.grad).max()
-            _require(error, tolerance, "a slope")
-
-
-def _require(error: float, tolerance: float, what: str) -> None:
-    # NaN fails too.
-    if not error <= tolerance:
-        raise WrongResultError(f"{what} is off by {error:.2g} of {tolerance:.2g}")
+            require(error, tolerance, "a slope")

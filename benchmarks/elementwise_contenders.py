@@ -31,7 +31,7 @@ from benchmarks.contenders import (
 )
 from benchmarks.elementwise_cases import COMPILED, SERIAL, UNCHECKED, Problem
 
-__all__ = ["build"]
+__all__ = ["build", "subtraction"]
 
 Array = npt.NDArray[Any]
 
@@ -51,15 +51,19 @@ def _threads(problem: Problem) -> int:
 # --- the memory limit ---
 
 
-def _subtraction(problem: Problem, name: str) -> Contender:
-    call = shared(_threads(problem), np.subtract, problem.input, problem.target, problem.out)
+def subtraction(name: str, threads: int, *arrays: Array) -> Contender:
+    """Of the first two arrays, into the third."""
 
     def check(_: Any) -> None:
-        arrays = [array[SAMPLE] for array in (problem.input, problem.target, problem.out)]
-        x, t, difference = (array.view(np.uint16) if array.itemsize == 2 else array for array in arrays)
+        samples = [array.reshape(-1)[SAMPLE] for array in arrays]
+        x, t, difference = (part.view(np.uint16) if part.itemsize == 2 else part for part in samples)
         require_equal(difference, x - t)
 
-    return Contender(name, call, check)
+    return Contender(name, shared(threads, np.subtract, *arrays), check)
+
+
+def _subtraction(problem: Problem, name: str) -> Contender:
+    return subtraction(name, _threads(problem), problem.input, problem.target, problem.out)
 
 
 def _dot(problem: Problem, name: str) -> Contender:

@@ -13,7 +13,16 @@ import fastloss
 from benchmarks.cases import Case
 from fastloss import reference
 
-__all__ = ["Problem", "WrongResultError"]
+__all__ = [
+    "BLOCK",
+    "Problem",
+    "WrongResultError",
+    "class_indices",
+    "dtype_of",
+    "logits_of",
+    "require",
+    "sample_of",
+]
 
 Array = npt.NDArray[Any]
 
@@ -35,6 +44,18 @@ def dtype_of(name: str) -> np.dtype[Any]:
     return np.dtype(name)
 
 
+def require(error: float | Array, tolerance: float, what: str) -> None:
+    """Raise where an error is over the tolerance."""
+    # NaN fails too.
+    if not np.all(error <= tolerance):
+        raise WrongResultError(f"{what} is off by {np.max(error):.2g} of {tolerance:.2g}")
+
+
+def sample_of(rows: int) -> npt.NDArray[np.intp]:
+    """The rows whose gradients are compared, of so many."""
+    return np.unique(np.linspace(0, rows - 1, SAMPLED_ROWS).astype(np.intp))
+
+
 def _without(shape: tuple[int, ...], axis: int) -> tuple[int, ...]:
     """The shape of the rows along an axis."""
     axis %= len(shape)
@@ -43,7 +64,7 @@ def _without(shape: tuple[int, ...], axis: int) -> tuple[int, ...]:
 
 # Two, for the row in bfloat16, which is timed beside its like in float32.
 @lru_cache(maxsize=2)
-def _logits(shape: tuple[int, ...], dtype: str) -> Array:
+def logits_of(shape: tuple[int, ...], dtype: str) -> Array:
     values = np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
     np.multiply(values, 2.0, out=values)
     return values.astype(dtype_of(dtype), copy=False)
@@ -53,7 +74,7 @@ def _logits(shape: tuple[int, ...], dtype: str) -> Array:
 @lru_cache(maxsize=8)
 def _mean_loss(shape: tuple[int, ...], dtype: str, axis: int, smoothing: float, probabilities: bool) -> float:
     """The reference's mean over all rows, a block along the first axis at a time."""
-    logits, target = _logits(shape, dtype), _target(shape, axis, probabilities)
+    logits, target = logits_of(shape, dtype), _target(shape, axis, probabilities)
     step = max(1, BLOCK * shape[0] // logits.size)
     total = 0.0
     for begin in range(0, shape[0], step):
@@ -66,13 +87,17 @@ def _mean_loss(shape: tuple[int, ...], dtype: str, axis: int, smoothing: float, 
     return total / (logits.size // shape[axis])
 
 
+def class_indices(shape: tuple[int, ...], axis: int = -1) -> Array:
+    """A target for each row of logits of that shape."""
+    return np.random.default_rng(1).integers(0, shape[axis], size=_without(shape, axis))
+
+
 @lru_cache(maxsize=1)
 def _target(shape: tuple[int, ...], axis: int, probabilities: bool) -> Array:
-    generator = np.random.default_rng(1)
     if probabilities:
-        target = generator.random(shape, dtype=np.float32)
+        target = np.random.default_rng(1).random(shape, dtype=np.float32)
         return np.divide(target, target.sum(axis=axis, keepdims=True), out=target)
-    return generator.integers(0, shape[axis], size=_without(shape, axis))
+    return class_indices(shape, axis)
 
 
 @dataclass(frozen=True)
@@ -104,7 +129,7 @@ class Problem:
 
     @cached_property
     def logits(self) -> Array:
-        return _logits(self.shape, self.case.dtype)
+        return logits_of(self.shape, self.case.dtype)
 
     @cached_property
     def target(self) -> Array:
@@ -118,9 +143,8 @@ class Problem:
     def sampled(self, values: Array) -> Array:
         """The sample of rows of an array, the classes (where it has them) last."""
         has_classes = values.ndim == len(self.shape)
-        sample = np.unique(np.linspace(0, self.rows - 1, SAMPLED_ROWS).astype(np.intp))
         moved = np.moveaxis(values, self.case.axis, -1) if has_classes else values
-        return np.asarray(moved[np.unravel_index(sample, _without(self.shape, self.case.axis))])
+        return np.asarray(moved[np.unravel_index(sample_of(self.rows), _without(self.shape, self.case.axis))])
 
     @cached_property
     def expected_loss(self) -> float | None:
@@ -164,15 +188,10 @@ class Problem:
             assert loss is not None
             largest = max(1.0, abs(self.expected_loss))
             error = abs(loss - self.expected_loss) / largest
-            self._require(error, loss_tolerance or tolerance, "the loss")
+            require(error, loss_tolerance or tolerance, "the loss")
         if self.expected_values is not None:
             assert values is not None
             expected = self.expected_values
             got = self.sampled(values).astype(np.float64) * scale
             largest = np.abs(expected).max(axis=-1, keepdims=True)
-            self._require(np.abs(got - expected) / largest, tolerance, "an element")
-
-    def _require(self, error: float | Array, tolerance: float, what: str) -> None:
-        # NaN fails too.
-        if not np.all(error <= tolerance):
-            raise WrongResultError(f"{what} is off by {np.max(error):.2g} of {tolerance:.2g}")
+            require(np.abs(got - expected) / largest, tolerance, "an element")
