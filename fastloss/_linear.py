@@ -31,10 +31,11 @@ __all__ = ["Call", "Layer", "LinearGradients"]
 WHOLE, CHUNK, ROWS, SHARE = 2**27, 2**26, 256, 25
 # ROWS rows of more than MOST bytes are taken for a budget of MOST.
 MOST = 2**29
-# A budget of fewer rows than this (for the value alone, which takes no product more) is kept by bands of
-# classes: four products instead of three are less than what fewer rows cost. (Measured, 1024 tokens of width
-# 768, 32000 classes, 16 MiB: 1.3 times the default's time where rows of 128 take 1.5; 4 MiB: 1.4 for 2.2.)
-FEW, FEW_FOR_VALUE = 192, 512
+# A budget of fewer rows than this (FEW_FOR_VALUE for the value alone, which takes no product more) is kept by
+# bands of classes: four products instead of three are less than what fewer rows cost. (Measured, 1024 tokens
+# of width 768, 32000 classes, over the time of one chunk: gradients in rows of 128, 64 and 32 1.27, 1.52 and
+# 2.3, in bands of as many bytes 1.42, 1.45 and 1.48; the value 1.36, 1.73 and 2.6, and 1.10, 1.15 and 1.27.)
+FEW, FEW_FOR_VALUE = 80, 512
 # Bands have BAND_ROWS rows where the budget has room for BAND_CLASSES classes of each, and NARROW classes at
 # least (more than FL_SHORT_ROW of the kernels).
 BAND_ROWS, BAND_CLASSES, NARROW = 512, 1024, 128

@@ -224,7 +224,7 @@ def linear_cross_entropy(
     memory_budget : int, optional
         Bytes of logits at a time; at least some 128 classes of one token. By default all, up to 128 MiB; of
         more, the largest of 64 MiB, 256 tokens, and a twenty-fifth, but no more than 512 MiB for the 256
-        tokens. Where it holds fewer than 192 tokens (512 for the value alone) the classes are cut into
+        tokens. Where it holds fewer than 80 tokens (512 for the value alone) the classes are cut into
         bands; for gradients the logits are then made twice, four products instead of three. Up to 256 MiB
         are kept for the next call, as fresh memory would cost more; the system may take them in between.
     reduction : {"mean", "sum", "none"}, default "mean"

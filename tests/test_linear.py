@@ -246,7 +246,7 @@ def test_shape_of_chunks(has_gradients: bool) -> None:
         widest = -(-classes // bands)
         assert 1 <= at_once <= rows and (bands == 1 or classes // bands > 64)
         assert at_once * widest * 4 <= max(budget, 2 * 128 * 4)
-        assert bands == 1 or classes * 4 * min(rows, 192 if has_gradients else 512) > budget
+        assert bands == 1 or classes * 4 * min(rows, 80 if has_gradients else 512) > budget
 
 
 def test_default_budget() -> None:
