@@ -252,8 +252,9 @@ def test_shape_of_chunks(has_gradients: bool) -> None:
 def test_default_budget() -> None:
     assert _linear._shape_of_chunk(1000, 2**15, 4, None, True) == (1000, 1)
     assert _linear._shape_of_chunk(8192, 50_000, 4, None, True) == (328, 1)
-    rows, bands = _linear._shape_of_chunk(1024, 10**6, 4, None, True)
-    assert rows * -(-(10**6) // bands) * 4 <= 2**29 and rows == 512
+    assert _linear._shape_of_chunk(1024, 10**6, 4, None, True) == (128, 1)
+    rows, bands = _linear._shape_of_chunk(1024, 2 * 10**6, 4, None, True)
+    assert rows == 512 and rows * -(-2 * 10**6 // bands) * 4 <= 2**29
 
 
 def in_bands(p: Linear, **more: Any) -> tuple[Any, Any]:
