@@ -10,6 +10,7 @@ a picture has the same bytes. Needs matplotlib.
 from __future__ import annotations
 
 import argparse
+import inspect
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -62,6 +63,21 @@ def of_rows(loss: str, x: Floats, arguments: Arguments) -> tuple[Floats, Floats]
     return value, grad[:, 0]
 
 
+def of_answers(loss: str, x: Floats, arguments: Arguments) -> tuple[Floats, Floats]:
+    """Return value and gradient of a loss of log-probabilities, rewards or values: x is its first argument.
+
+    The other arrays are the same number everywhere, 0 where none is given.
+    """
+    parameters = list(inspect.signature(getattr(fastloss, loss)).parameters.values())[1:]
+    names = [p.name for p in parameters if p.kind is not p.KEYWORD_ONLY]
+    arrays = [np.full_like(x, arguments.get(name, 0.0)) for name in names]
+    options = {name: value for name, value in arguments.items() if name not in names}
+    if loss == "grpo_loss":  # sequences of one token
+        x, arrays[0] = x[:, np.newaxis], arrays[0][:, np.newaxis]
+    value, grad = getattr(fastloss, loss)(x, *arrays, **options, reduction="none", return_grad=True)
+    return value.reshape(-1), (grad[0] if isinstance(grad, tuple) else grad).reshape(-1)
+
+
 @dataclass(frozen=True)
 class Picture:
     """A loss over a range of one of its arguments."""
@@ -95,6 +111,12 @@ GAMMA = (*each("gamma", 0, 2, 5, target=1), {"gamma": 2, "target": 0})
 L1_L2 = ({"l1": 1, "l2": 0}, {"l1": 0.5, "l2": 0.5}, {"l1": 0, "l2": 1})
 OTHERS = "{} of the target, the others at 0"
 PRESENT = ([1, 0, 0], [0, 0, 0])
+MARGIN = ("chosen less rejected", (-6, 6))
+NEAR = ("chosen less rejected", (-2, 3))
+LOG_RATIO = ("log-ratio", (-1, 1))
+DPO_TYPES = ("sigmoid", "hinge", "ipo", "apo_zero")
+RIVALS = each("policy_rejected_logps", -0.5, -2)
+REWARDS = ({}, {"margin": 1}, {"center_coefficient": 0.1})
 PICTURES = (
     Picture("mse_loss", *ERROR),
     Picture("l1_loss", *ERROR),
@@ -138,6 +160,23 @@ PICTURES = (
         of_rows,
     ),
     Picture("nll_loss", "log-probability of the target", (-5, 0), {"target": 0}, of=of_rows),
+    Picture("dpo_loss", *NEAR, {"beta": 1}, each("loss_type", *DPO_TYPES), of_answers),
+    Picture("cpo_loss", *NEAR, {"beta": 1}, each("loss_type", "sigmoid", "hinge", "ipo"), of_answers),
+    Picture("simpo_loss", *MARGIN, {"beta": 1}, each("gamma", 0, 1, 2), of_answers),
+    Picture("orpo_loss", "log-probability of the chosen", (-4, -0.05), {"beta": 1}, RIVALS, of_answers),
+    Picture("kto_loss", "log-ratio", (-6, 6), {"beta": 1}, each("labels", 1, 0), of_answers),
+    Picture("reward_model_loss", "chosen reward, the other at 0", (-4, 4), {}, REWARDS, of_answers),
+    Picture("ppo_loss", *LOG_RATIO, {}, each("advantages", 1, -1), of_answers),
+    Picture("grpo_loss", *LOG_RATIO, {"advantages": 1}, each("loss_type", "grpo", "sapo"), of_answers),
+    Picture(
+        "value_loss",
+        "value, the old one at 0",
+        (-1.5, 2.5),
+        {"returns": 1},
+        each("clip", 0.5, None),
+        of_answers,
+    ),
+    Picture("kl_penalty", "log-ratio", (-2, 3), {}, each("estimator", "k1", "k2", "k3"), of_answers),
     Picture("l1_penalty", *PARAMETER, {}, each("strength", 0.5, 1)),
     Picture("l2_penalty", *PARAMETER, {}, each("strength", 0.5, 1)),
     Picture("elastic_net_penalty", *PARAMETER, {}, L1_L2),
