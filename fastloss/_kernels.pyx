@@ -1100,7 +1100,7 @@ def total(cnp.ndarray values not None, int threads):
 
 # Pairs from which on a plain call is left to NumPy and the threads.
 cdef enum:
-    PAIRS = 4096
+    PAIRS = 2048
 
 
 def plain_pairs(

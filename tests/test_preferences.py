@@ -1553,7 +1553,7 @@ def test_bad_tuples_of_buffers(loss: Loss) -> None:
 )
 def test_plain_calls_give_the_bits_of_others(loss: Loss, dtype: str) -> None:
     function = getattr(fastloss, loss.name)
-    for size in (1, 15, 1000, 4096, 4097):
+    for size in (1, 15, 1000, 2048, 2049):
         arrays = call(loss, (size,), dtype).arrays
         for reduction in ("mean", "sum"):
             options: dict[str, Any] = {**dict(loss.options), "reduction": reduction}
