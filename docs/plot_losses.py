@@ -78,6 +78,26 @@ def of_answers(loss: str, x: Floats, arguments: Arguments) -> tuple[Floats, Floa
     return value.reshape(-1), (grad[0] if isinstance(grad, tuple) else grad).reshape(-1)
 
 
+def of_ratios(loss: str, x: Floats, arguments: Arguments) -> tuple[Floats, Floats]:
+    """Return value and gradient of a loss of log-probabilities, by the ratio x of new and old probability."""
+    value, grad = of_answers(loss, np.log(x), arguments)
+    return value, grad / x
+
+
+def of_students(loss: str, x: Floats, arguments: Arguments) -> tuple[Floats, Floats]:
+    """Return value and gradient of a divergence, or of the one that is named, for three classes.
+
+    The student has x for the first and 0 for the others; the teacher has the same logits in each row.
+    """
+    rows = np.zeros((x.size, 3))
+    rows[:, 0] = x
+    options = {name: value for name, value in arguments.items() if name not in ("loss", "teacher")}
+    teacher = np.broadcast_to(np.asarray(arguments["teacher"], dtype=np.float64), rows.shape)
+    divergence = getattr(fastloss, arguments.get("loss", loss))
+    value, grad = divergence(rows, teacher, **options, reduction="none", return_grad=True)
+    return value, grad[:, 0]
+
+
 @dataclass(frozen=True)
 class Picture:
     """A loss over a range of one of its arguments."""
@@ -113,10 +133,17 @@ OTHERS = "{} of the target, the others at 0"
 PRESENT = ([1, 0, 0], [0, 0, 0])
 MARGIN = ("chosen less rejected", (-6, 6))
 NEAR = ("chosen less rejected", (-2, 3))
-LOG_RATIO = ("log-ratio", (-1, 1))
+RATIO = ("ratio", (0.3, 2))
 DPO_TYPES = ("sigmoid", "hinge", "ipo", "apo_zero")
 RIVALS = each("policy_rejected_logps", -0.5, -2)
-REWARDS = ({}, {"margin": 1}, {"center_coefficient": 0.1})
+REWARDS = (*each("margin", 0, 1), {"center_coefficient": 0.1})
+BOUNDS = (*each("delta", None, 1.5), {"loss_type": "sapo"})
+DIVERGENCES = (
+    {"loss": "kl_div_with_logits"},
+    {"loss": "js_div_with_logits", "beta": 1},
+    {"loss": "js_div_with_logits", "beta": 0.5},
+    {"loss": "tv_distance_with_logits"},
+)
 PICTURES = (
     Picture("mse_loss", *ERROR),
     Picture("l1_loss", *ERROR),
@@ -160,14 +187,22 @@ PICTURES = (
         of_rows,
     ),
     Picture("nll_loss", "log-probability of the target", (-5, 0), {"target": 0}, of=of_rows),
+    Picture(
+        "kl_div_with_logits",
+        "student's logits: this, 0, 0",
+        (-2, 11),
+        {"teacher": [1, 0, 0]},
+        DIVERGENCES,
+        of_students,
+    ),
     Picture("dpo_loss", *NEAR, {"beta": 1}, each("loss_type", *DPO_TYPES), of_answers),
     Picture("cpo_loss", *NEAR, {"beta": 1}, each("loss_type", "sigmoid", "hinge", "ipo"), of_answers),
     Picture("simpo_loss", *MARGIN, {"beta": 1}, each("gamma", 0, 1, 2), of_answers),
     Picture("orpo_loss", "log-probability of the chosen", (-4, -0.05), {"beta": 1}, RIVALS, of_answers),
     Picture("kto_loss", "log-ratio", (-6, 6), {"beta": 1}, each("labels", 1, 0), of_answers),
     Picture("reward_model_loss", "chosen reward, the other at 0", (-4, 4), {}, REWARDS, of_answers),
-    Picture("ppo_loss", *LOG_RATIO, {}, each("advantages", 1, -1), of_answers),
-    Picture("grpo_loss", *LOG_RATIO, {"advantages": 1}, each("loss_type", "grpo", "sapo"), of_answers),
+    Picture("ppo_loss", *RATIO, {}, each("advantages", 1, -1), of_ratios),
+    Picture("grpo_loss", *RATIO, {"advantages": -1}, BOUNDS, of_ratios),
     Picture(
         "value_loss",
         "value, the old one at 0",

@@ -54,6 +54,11 @@ static REAL FL_(block_max)(const REAL *x, ptrdiff_t n)
 {
     REAL lane[64];
     ptrdiff_t i = 0;
+    if (n < 32) { /* of so few the lanes would take longer (measured: a fifth of the divergence of ten classes) */
+        REAL max = (REAL)-INFINITY;
+        for (; i < n; i++) max = x[i] > max ? x[i] : max;
+        return max;
+    }
     for (int l = 0; l < 64; l++) lane[l] = (REAL)-INFINITY;
     for (; i + 64 <= n; i += 64)
 #pragma omp simd

@@ -1,5 +1,6 @@
 """docs/which-loss.md has a section and a picture for every loss, and the pictures can be drawn."""
 
+import doctest
 import importlib.util
 import inspect
 import re
@@ -80,6 +81,10 @@ def test_a_loss_without_a_picture_is_an_error(
     with pytest.raises(SystemExit, match="new_loss: no row in PICTURES"):
         plots.main()
     assert not (tmp_path / "images").exists()
+
+
+def test_the_code_of_the_page_runs() -> None:
+    assert doctest.testfile(str(DOCS / "which-loss.md"), module_relative=False).failed == 0
 
 
 @pytest.mark.parametrize("file", ["l1_loss.svg", "gaussian_nll_loss_var.svg", "multi_margin_loss.svg"])
