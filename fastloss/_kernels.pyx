@@ -675,8 +675,9 @@ def divergence(
     job.beta = beta
     job.temperature = temperature
     job.row_loss = <double *>pointer(row_loss)
+    # Not in rows that threads share: each would have to wait for its stores.
     job.stream = (
-        not accumulate and size * job.x.itemsize >= STREAM and job.x.itemsize > 2
+        not accumulate and size * job.x.itemsize >= STREAM and job.x.itemsize > 2 and job.rows >= 4 * threads
         and job.x_gradient.data != job.x.data and job.t_gradient.data != job.t.data
         and job.x_gradient.data != job.t.data
     )
