@@ -935,6 +935,8 @@ cdef piece_result do_elements(const fl_element_job *job, const fl_element_kernel
                               const int *domains, int threads) except *:
     # Letting go of the interpreter lock pays only where there is work to do without it.
     cdef piece_result result
+    if job.size < SERIAL or not may_use_threads or not has_openmp:
+        threads = 1
     if job.size < SMALL:
         return over_elements(job, table, work, domains, 1)
     with nogil:
@@ -956,8 +958,6 @@ cdef double execute_elements(fl_element_job *job, bint wide, const int *domains,
     cdef int work = COMPUTE
     result.outside = 0
     denominator[0] = job.size
-    if job.size < SERIAL or not may_use_threads or not has_openmp:
-        threads = 1
     if is_checked and is_fresh:
         work |= CHECK
     elif is_checked:
@@ -1096,10 +1096,11 @@ def total(cnp.ndarray values not None, int threads):
     if job.size == 0:
         return 0.0
     describe_straight(&job.weight, values)
+    domains[:] = [FL_ANY, FL_ANY, FL_ANY]
     return do_elements(&job, &kernels.elements_f64, ADD_WEIGHTS, domains, threads).total
 
 
-# Pairs from which on a plain call is left to NumPy and the threads.
+# Pairs up to which a plain call takes one block and one thread.
 cdef enum:
     PAIRS = 2048
 
@@ -1113,8 +1114,8 @@ def plain_pairs(
     arguments: as `plain_cross_entropy`. The target is a number.
     """
     cdef fl_element_job job
-    cdef double z[PAIRS]
-    cdef double slope[PAIRS]
+    cdef double *z
+    cdef double *slope
     cdef const void *data[4]
     cdef int anywhere[3]
     cdef int bad, k = 0, number
@@ -1130,6 +1131,8 @@ def plain_pairs(
             return None
         if x is None:
             x = array
+            if cnp.PyArray_NDIM(x) != 1:
+                return None
         elif (
             cnp.PyArray_TYPE(<cnp.ndarray>array) != cnp.PyArray_TYPE(x) or cnp.PyArray_NDIM(<cnp.ndarray>array) != 1
             or cnp.PyArray_DIMS(<cnp.ndarray>array)[0] != cnp.PyArray_DIMS(x)[0]
@@ -1141,9 +1144,14 @@ def plain_pairs(
         data[2] = data[3] = NULL
     number = cnp.PyArray_TYPE(x)
     job.size = cnp.PyArray_SIZE(x)
-    if cnp.PyArray_NDIM(x) != 1 or not 0 < job.size <= PAIRS or number not in (cnp.NPY_FLOAT32, cnp.NPY_FLOAT64):
+    if not 0 < job.size <= PAIRS or number not in (cnp.NPY_FLOAT32, cnp.NPY_FLOAT64):
         return None
     table = &kernels.elements_f32 if number == cnp.NPY_FLOAT32 else &kernels.elements_f64
+    # Not on the stack, of which threads may have little.
+    z = <double *>malloc(2 * job.size * sizeof(double))
+    if z == NULL:
+        raise MemoryError("differences")
+    slope = z + job.size
     table.pair_differences(data, scale, offset, z, job.size)
     job.loss = loss
     job.accumulate = False
@@ -1161,17 +1169,17 @@ def plain_pairs(
     job.parameter[0] = a
     job.parameter[1] = b
     anywhere[:] = [FL_ANY, FL_ANY, FL_ANY]
-    loss_sum = execute_elements(
-        &job, True, anywhere, True, False, False, 1, &bad, &denominator
-    )
+    loss_sum = execute_elements(&job, True, anywhere, True, False, False, 1, &bad, &denominator)
     if reduction == "mean":
         factor = 1.0 / job.size
         loss_sum *= factor
     if not return_grad:
+        free(z)
         return loss_sum
     chosen = cnp.PyArray_EMPTY(1, cnp.PyArray_DIMS(x), number, 0)
     rejected = cnp.PyArray_EMPTY(1, cnp.PyArray_DIMS(x), number, 0)
     table.pair_gradients(slope, scale, factor, cnp.PyArray_DATA(chosen), cnp.PyArray_DATA(rejected), job.size)
+    free(z)
     return loss_sum, chosen, rejected
 
 

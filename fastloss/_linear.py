@@ -205,9 +205,32 @@ class Call:
             for k, band in enumerate(bands if self.has_gradients() else ()):
                 z = logits(band)
                 self.softmax(rows, band, z, output=z, elsewhere=seen.elsewhere(k), z_loss=0.0)
-                z[seen.is_masked(k)] = 0.0
+                self.clear_masked(rows, band, z, seen.is_masked(k))
                 sums.add(rows, band, x, z)
         return losses if self.sign > 0 else 0.0 - losses
+
+    def clear_masked(self, rows: Any, band: slice, z: Array, is_masked: Array) -> None:
+        """Where a band of a row holds masked classes alone: no gradient but that of a target among them.
+
+        The loss is infinite there; the gradient by the target is that of a probability of 0. Under a softcap
+        its slope is 0.
+        """
+        if not is_masked.any():
+            return
+        z[is_masked] = 0.0
+        if self.indices is None or self.options["softcap"]:
+            return
+        indices = self.indices[rows] - band.start
+        here = np.flatnonzero(is_masked & (indices >= 0) & (indices < z.shape[1]))
+        smoothing = self.options.get("label_smoothing", 0.0)
+        share = 1.0 - smoothing + smoothing / self.layer.weight.shape[0]
+        slope = np.full(len(z), -self.sign * self.grad_scale * share / self.options["temperature"])
+        for factor in (self.sample_weight, self.grad_output):
+            if factor is not None:
+                slope *= factor[rows]
+        if self.weight is not None:
+            slope *= self.weight[self.indices[rows]]
+        z[here, indices[here]] = slope[here]
 
     def target_in(self, rows: Any, band: slice) -> dict[str, Any]:
         """Target and class weights of some rows as a band sees them; an index elsewhere is -1."""

@@ -233,7 +233,8 @@ def kl_div_with_logits(
     loss : float, or ndarray of shape (...)
         A Python float for ``"mean"`` and ``"sum"``; for ``"none"`` an array of the dtype of the student,
         float32 for half types. 0 where nothing is under the mask; never negative; infinite where the student
-        excludes (with ``-inf``) a class that the teacher does not.
+        excludes (with ``-inf``) a class that the teacher does not: then the teacher's gradient is not finite.
+        In float32 within 1e-6, or 2e-6 of itself: of rows that are nearer than that it says only so.
     grad : ndarray, or DivergenceGradients
         Only with `return_grad`; with `teacher_grad` a named tuple ``(student_logits, teacher_logits)``.
 

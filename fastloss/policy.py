@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastloss import _arguments
-from fastloss._terms import choice, common, given, part, run
+from fastloss._terms import Part, choice, common, given, part, run
 from fastloss._types import Array, Reduction
 
 __all__ = ["grpo_loss", "kl_penalty", "ppo_loss", "value_loss"]
@@ -52,12 +52,17 @@ class _Mask:
 
 
 def _over_tokens(
-    line: Any, names: tuple[str, ...], values: tuple[Any, ...], mask: npt.ArrayLike | None, **arguments: Any
+    line: Any,
+    names: tuple[str, ...],
+    values: tuple[Any, ...],
+    mask: npt.ArrayLike | None,
+    others: tuple[Any, ...] = (),
+    **arguments: Any,
 ) -> Any:
     """A loss of each element of some arrays: `line` gives its values and derivatives by the first."""
     arrays, numbers = given(names, values)
     where = _Mask(mask, arrays[0].shape)
-    call = common(arrays, names[:1], values, others=(mask,), **arguments)
+    call = common(arrays, names[:1], values, others=(mask, *others), **arguments)
 
     def formula(factor: Any) -> tuple[Array, tuple[Any, ...]]:
         found = line(
@@ -203,7 +208,7 @@ def value_loss(
     values : array_like, any shape, usually (B, T)
         What the model predicts. Its type decides; all are computed in float64.
     old_values : array_like, the same shape
-        What it predicted when the tokens were drawn; may be None where `clip` is.
+        What it predicted when the tokens were drawn; not read, and may be None, where `clip` is None.
     returns : array_like, the same shape
         What came.
     clip : float or None, default 0.2
@@ -253,7 +258,9 @@ def value_loss(
                 value=0.5 * line.value, first=None if line.first is None else 0.5 * line.first
             )
 
-        return _over_tokens(plain, ("values", "returns"), (values, returns), mask, **arguments)
+        return _over_tokens(
+            plain, ("values", "returns"), (values, returns), mask, others=(old_values,), **arguments
+        )
     clip = _arguments.number("clip", clip, low=0.0)
     if old_values is None:
         raise TypeError("old_values is needed, unless clip is None")
@@ -267,13 +274,12 @@ def value_loss(
 
 def _penalty(logps: Array, ref_logps: Array, *, estimator: str, **more: Any) -> Any:
     """An estimate of the divergence from the reference."""
-    x = logps - ref_logps
+    x = np.asarray(logps - ref_logps)
     if estimator == "k3":
         return part("k3", x, **more)
-    line = part("mse", x, **more)
     if estimator == "k1":
-        return line._replace(value=x, first=np.where(np.isnan(x), x, 1.0))
-    return line._replace(value=0.5 * line.value, first=x)
+        return Part(x, np.where(np.isnan(x), x, 1.0), None)
+    return Part(0.5 * x * x, x, None)
 
 
 def kl_penalty(
@@ -344,9 +350,9 @@ def _normaliser(
     loss_type: str, counts: Array, is_masked: bool, max_length: float | None, items: float | None
 ) -> float | Array:
     """What multiplies each token's loss in the "mean" of a type; `counts` are the tokens of the sequences."""
-    sequences = len(counts)
-    if sequences == 0:
-        return 1.0 if is_masked else math.nan
+    sequences = max(len(counts), 1)
+    if not is_masked and not counts.any():
+        return math.nan
     if loss_type in ("grpo", "sapo"):
         return (1.0 / (sequences * np.maximum(counts, 1.0)))[:, np.newaxis]
     if loss_type == "luspo":
@@ -381,7 +387,7 @@ def grpo_loss(
     delta: float | None = None,
     beta: float = 0.0,
     importance_sampling_level: Literal["token", "sequence"] = "token",
-    max_completion_length: int | None = None,
+    max_completion_length: float | None = None,
     num_items: float | None = None,
     sapo_temperature_pos: float = 1.0,
     sapo_temperature_neg: float = 1.05,
@@ -425,7 +431,8 @@ def grpo_loss(
     loss_type : str, default "grpo"
         One of those above.
     epsilon_low, epsilon_high : float, default 0.2 and the same
-        How far the ratio may move down and up; for cispo, `epsilon_high` itself is its bound. At least 0.
+        How far the ratio may move down and up. For cispo `epsilon_high` itself is its bound, with none
+        below; sapo has none. At least 0.
     delta : float, optional
         A bound of the ratio for negative advantages, too; it has no meaning for cispo and sapo. Greater
         than 0.
@@ -433,8 +440,8 @@ def grpo_loss(
         The weight of the divergence from the reference, `kl_penalty` with ``estimator="k3"``. At least 0.
     importance_sampling_level : {"token", "sequence"}, default "token"
         Whether :math:`\log r` is each token's or, for all of a sequence's tokens, their mean (GSPO).
-    max_completion_length : int, optional
-        For dr_grpo, which needs it.
+    max_completion_length : float, optional
+        For dr_grpo, which needs it: what it divides by beside the sequences.
     num_items : float, optional
         For dapo and cispo: the tokens of the whole batch, where this is a part of it. By default those that
         count here, or 1.
@@ -528,8 +535,9 @@ def grpo_loss(
                 x, zero, advantage, low=_log(1.0 - low), high=math.log1p(high), delta=bound, **more
             )
         slope = -np.minimum(np.exp(x), high) * advantage
-        line = part("mse", x, **more)
-        return line._replace(value=slope * kept[0], first=slope)
+        # Without a slope an impossible token has no loss.
+        has_none = (slope == 0.0) & ~np.isnan(kept[0])
+        return Part(np.where(has_none, 0.0, slope * kept[0]), slope, None)
 
     def formula(factor: Any) -> tuple[Array, tuple[Any, ...]]:
         kept = [where.kept(array) for array in numbers]

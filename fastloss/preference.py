@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from contextlib import suppress
 from functools import lru_cache, partial
 from typing import Any, Literal, NamedTuple
 
@@ -329,10 +330,10 @@ def dpo_loss(
     given_options = (
         loss_type, beta, label_smoothing, f_divergence_type, f_alpha_divergence_coef, discopop_tau
     )  # fmt: skip
-    try:
+    options = None
+    with suppress(TypeError):  # of an option, or because one cannot be kept
         options = _dpo_options(*given_options)
-    except TypeError:  # of an option, which may also be one that cannot be kept
-        options = _dpo_options.__wrapped__(*given_options)
+    options = options or _dpo_options.__wrapped__(*given_options)
     line = options.line
     is_free = _arguments.flag("reference_free", reference_free)
     values = (policy_chosen_logps, policy_rejected_logps, ref_chosen_logps, ref_rejected_logps)
@@ -652,7 +653,8 @@ def orpo_loss(
     Returns
     -------
     loss : float, or ndarray of the arguments' shape
-        As that of `dpo_loss`. 0 where the chosen answer is certain.
+        As that of `dpo_loss`. 0 where the chosen answer is certain (without a gradient where both are), else
+        infinite where the rejected one is.
     grad : PairGradients
         Only with `return_grad`.
 

@@ -1,10 +1,13 @@
 /* The one loop that every line of losses.def is poured into, and what surrounds it: reading, weighing, summing,
  * writing.
  *
- * Included twice by kernels.inc, as softmax.h. Elements are worked on in blocks of FL_BLOCK, in the order of the
- * indices, whatever the strides: a block that does not lie in memory as it is needed is gathered into a buffer, never
- * the whole array. Values are REAL, their sums double, element by element.
+ * Included twice by kernels.inc, as softmax.h. Elements are worked on in blocks, in the order of the indices,
+ * whatever the strides: a block that does not lie in memory as it is needed is gathered into a buffer, never the
+ * whole array. Values are REAL, their sums double, element by element.
  */
+
+/* Ten buffers of this many fit a stack of 128 KiB, which is what threads have under musl. */
+enum { FL_(element_block) = FL_BLOCK * sizeof(float) / sizeof(REAL) };
 
 #define ABSOLUTE(x) FL_(fl_absolute)(x)
 #define SIGN(x) FL_(fl_sign)(x)
@@ -188,7 +191,7 @@ static double FL_(sum_of_values)(const REAL *x, ptrdiff_t n)
 
 static void FL_(fill)(REAL *buffer, REAL value)
 {
-    for (ptrdiff_t i = 0; i < FL_BLOCK; i++) buffer[i] = value;
+    for (ptrdiff_t i = 0; i < FL_(element_block); i++) buffer[i] = value;
 }
 
 static void FL_(weigh)(const REAL *weight, REAL *values, ptrdiff_t n)
@@ -212,7 +215,7 @@ static void FL_(finish_derivative)(const struct fl_element_job *job, const struc
                                    ptrdiff_t n, const REAL *weight, const REAL *upstream, const REAL *value,
                                    REAL *values)
 {
-    REAL buffer[FL_BLOCK];
+    REAL buffer[FL_(element_block)];
     if (weight) FL_(weigh_derivative)(weight, value, values, n);
     if (upstream) FL_(weigh)(upstream, values, n);
     if (job->accumulate) {
@@ -235,15 +238,16 @@ static REAL *FL_(room_for)(const struct fl_element_job *job, const struct fl_arr
 /* Elements begin .. end - 1; returns the sum of their losses. */
 static double FL_(elements)(const struct fl_element_job *job, ptrdiff_t begin, ptrdiff_t end, int *outside)
 {
-    REAL x[FL_BLOCK], t[FL_BLOCK], u[FL_BLOCK], w[FL_BLOCK], g[FL_BLOCK];
-    REAL value[FL_BLOCK], first[FL_BLOCK], second[FL_BLOCK];
+    REAL x[FL_(element_block)], t[FL_(element_block)], u[FL_(element_block)], w[FL_(element_block)],
+        g[FL_(element_block)];
+    REAL value[FL_(element_block)], first[FL_(element_block)], second[FL_(element_block)];
     double total = 0.0;
     *outside = 0;
     if (!job->target.data) FL_(fill)(t, (REAL)job->target_value);
     if (!job->third.data) FL_(fill)(u, (REAL)job->third_value);
-    for (ptrdiff_t i = begin; i < end; i += FL_BLOCK) {
+    for (ptrdiff_t i = begin; i < end; i += FL_(element_block)) {
         struct FL_(block) block;
-        const ptrdiff_t n = end - i < FL_BLOCK ? end - i : FL_BLOCK;
+        const ptrdiff_t n = end - i < FL_(element_block) ? end - i : FL_(element_block);
         const REAL *weight = NULL, *upstream = NULL;
         block.n = n;
         block.a = (REAL)job->parameter[0];
@@ -287,9 +291,9 @@ static inline int FL_(any_outside)(int domain, const REAL *x, ptrdiff_t n)
 static ptrdiff_t FL_(first_outside)(const struct fl_element_job *job, const struct fl_array *array, int domain,
                                     ptrdiff_t begin, ptrdiff_t end)
 {
-    REAL buffer[FL_BLOCK];
-    for (ptrdiff_t i = begin; i < end; i += FL_BLOCK) {
-        const ptrdiff_t n = end - i < FL_BLOCK ? end - i : FL_BLOCK;
+    REAL buffer[FL_(element_block)];
+    for (ptrdiff_t i = begin; i < end; i += FL_(element_block)) {
+        const ptrdiff_t n = end - i < FL_(element_block) ? end - i : FL_(element_block);
         const REAL *x = FL_(elements_in)(job, array, i, n, buffer);
         int bad = 0;
         /* A loop of its own for each, in which the domain is known. */
@@ -307,10 +311,10 @@ static ptrdiff_t FL_(first_outside)(const struct fl_element_job *job, const stru
 static double FL_(sum_of_elements)(const struct fl_element_job *job, const struct fl_array *array, ptrdiff_t begin,
                                    ptrdiff_t end)
 {
-    REAL buffer[FL_BLOCK];
+    REAL buffer[FL_(element_block)];
     double total = 0.0;
-    for (ptrdiff_t i = begin; i < end; i += FL_BLOCK) {
-        const ptrdiff_t n = end - i < FL_BLOCK ? end - i : FL_BLOCK;
+    for (ptrdiff_t i = begin; i < end; i += FL_(element_block)) {
+        const ptrdiff_t n = end - i < FL_(element_block) ? end - i : FL_(element_block);
         total += FL_(sum_of_values)(FL_(elements_in)(job, array, i, n, buffer), n);
     }
     return total;

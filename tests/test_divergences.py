@@ -1431,3 +1431,17 @@ def test_kl_div_out_that_overlaps() -> None:
     given = {"return_grad": True, "out": upstream, "grad_output": upstream, "reduction": "none"}
     errors.refused(partial(f, -t, t, **given), ValueError, "out")
     assert np.array_equal(t, errors.probabilities()) and (upstream == 1.0).all() and (room == -1.0).all()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_temperatures_that_are_nearly_nothing(dtype: str) -> None:
+    """What is left is which class is the largest."""
+    x, t = np.array([[3.0, 1.0], [1.0, 3.0]], dtype), np.array([[5.0, 1.0], [1.0, 2.0]], dtype)
+    for function in (
+        fastloss.kl_div_with_logits,
+        fastloss.js_div_with_logits,
+        fastloss.tv_distance_with_logits,
+    ):
+        for temperature in (1e-50, 1e-320):
+            assert (function(x, t, temperature=temperature, reduction="none") == 0.0).all()
+    assert fastloss.tv_distance_with_logits(x, t[::-1].copy(), temperature=1e-320) == 1.0

@@ -293,6 +293,21 @@ def test_masked_classes_in_bands() -> None:
         assert np.isnan(loss).all() and np.isnan(gradients.linear_bias).all()
 
 
+@pytest.mark.parametrize("options", [(), ("weight", "sample_weight"), ("label_smoothing",), ("temperature",)])
+@pytest.mark.parametrize("name", [LOSS, LOG_PROBS])
+def test_targets_in_masked_bands(name: str, options: tuple[str, ...]) -> None:
+    """Their gradients are those of rows that are not cut up."""
+    options = tuple(o for o in options if name == LOSS or o == "temperature")
+    p = linear((name, "indices"), (6,), 4, 900, "float64", "none", options)
+    b = p.linear_bias.copy()
+    b[:300] = -INF
+    p = p.with_(linear_bias=b, target=np.array([5, 150, 299, 300, 600, 899]))
+    whole, banded = p.run(), in_bands(p)
+    np.testing.assert_array_equal(np.isinf(whole[0]), np.isinf(banded[0]))
+    for one, other in zip(whole[1], banded[1], strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-11, atol=1e-13)
+
+
 def test_nan_in_bands() -> None:
     p = linear(KINDS[0], (5,), 4, 300, "float32", "none", seed=3)
     for bad in (NAN, INF):

@@ -1096,3 +1096,24 @@ def test_types_of_losses() -> None:
         p = call(loss, (3, 4), dtype, "none")
         assert p.value().dtype == loss_dtype(dtype)
         assert type(p.value(reduction="mean")) is type(p.value(reduction="sum")) is float
+
+
+@pytest.mark.parametrize("loss_type", TYPES)
+def test_grpo_of_sequences_without_places(loss_type: str) -> None:
+    x, a = np.zeros((3, 0)), np.zeros(3)
+    options: Any = {"loss_type": loss_type, **LENGTH.get(loss_type, {})}
+    assert math.isnan(fastloss.grpo_loss(x, x, a, **options))
+    assert fastloss.grpo_loss(x, x, a, mask=x, **options) == 0.0
+
+
+def test_cispo_of_an_impossible_token_is_nothing() -> None:
+    x, old = np.array([[-INF, NAN, -1.0]]), np.zeros((1, 3))
+    loss, grad = fastloss.grpo_loss(x, old, [1.0], loss_type="cispo", reduction="none", return_grad=True)
+    assert loss[0, 0] == 0.0 and math.isnan(loss[0, 1]) and grad[0, 0] == 0.0
+
+
+def test_old_values_are_not_read_without_a_clip_nor_written_to() -> None:
+    v, old = np.ones(3), np.full(3, 5.0)
+    assert fastloss.value_loss(v, np.full(3, NAN), np.zeros(3), clip=None) == 0.5
+    with pytest.raises(ValueError, match="overlap"):
+        fastloss.value_loss(v, old, np.zeros(3), clip=None, return_grad=True, out=old)

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache, partial
@@ -1573,3 +1574,33 @@ def test_options_are_checked_in_every_call() -> None:
             fastloss.dpo_loss(*arrays, **bad)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="loss_type"):
         fastloss.dpo_loss(*arrays, loss_type=["sigmoid"])  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("shapes", [((), (2,)), ((2,), ()), ((2, 1), (2,)), ((2,), (2, 1)), ((2,), (3,))])
+def test_plain_calls_refuse_other_shapes(shapes: tuple[Shape, Shape]) -> None:
+    first, second = (np.full(shape, -1.0) for shape in shapes)
+    for function in (fastloss.simpo_loss, fastloss.cpo_loss):
+        with pytest.raises(ValueError, match="policy_rejected_logps must have the shape"):
+            function(first, second)
+    for place in range(1, 4):
+        arrays = [first] * 4
+        arrays[place] = second
+        with pytest.raises(ValueError, match="must have the shape"):
+            fastloss.dpo_loss(*arrays)
+
+
+def test_plain_calls_need_a_small_stack_only() -> None:
+    """Threads may have 128 KiB, as those of musl do."""
+    arrays = call(DPO, (2000,), "float32").arrays
+    before = threading.stack_size(128 * 1024)
+    try:
+        thread = threading.Thread(target=fastloss.dpo_loss, args=arrays, kwargs={"return_grad": True})
+        thread.start()
+        thread.join()
+    finally:
+        threading.stack_size(before)
+
+
+def test_orpo_of_two_certain_answers_has_no_gradient() -> None:
+    loss, grad = fastloss.orpo_loss([0.0], [0.0], reduction="none", return_grad=True)
+    assert loss[0] == 0.0 and grad.policy_chosen_logps[0] == 0.0 and grad.policy_rejected_logps[0] == 0.0

@@ -284,7 +284,10 @@ target = np.arange(300)
 
 def compute(threads=2):
     loss, grad = fastloss.cross_entropy(x, target, return_grad=True, num_threads=threads)
-    return loss, grad.tobytes(), float(fastloss.logsumexp(x[:2], num_threads=threads).sum())
+    kl, by_student = fastloss.kl_div_with_logits(x, x[::-1].copy(), return_grad=True, num_threads=threads)
+    ppo = fastloss.ppo_loss(x, x - 0.1, x, num_threads=threads)
+    others = kl, ppo, float(fastloss.logsumexp(x[:2], num_threads=threads).sum())
+    return loss, grad.tobytes(), by_student.tobytes(), others
 
 def child_of(function):
     pid = os.fork()
