@@ -97,11 +97,9 @@ def _buffer(
 ) -> Array | None:
     if out is None:
         return None
-    _arguments.buffer(out, like, others, name)
-    _arguments.apart(
-        out, tuple(b for b in earlier if b is not None), f"{name} must not overlap another buffer"
-    )
-    return out  # type: ignore[no-any-return]
+    found = _arguments.buffer(out, like, others, name)
+    _arguments.apart(found, earlier, f"{name} must not overlap another buffer")
+    return found
 
 
 def common(

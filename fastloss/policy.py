@@ -83,15 +83,8 @@ def _clipped_ratio(
 
     For A > 0 that holds r under the less of high and delta, for A < 0 between low and the greater of them.
     """
-    upper = delta if math.isfinite(delta) else math.inf
-    return part(
-        "policy_clip",
-        logps - old_logps,
-        advantages,
-        max(high, upper),
-        parameters=(low, min(high, upper)),
-        **more,
-    )
+    bounds = low, min(high, delta)
+    return part("policy_clip", logps - old_logps, advantages, max(high, delta), parameters=bounds, **more)
 
 
 def ppo_loss(

@@ -1,6 +1,6 @@
 /* Divergences of softmax(x / T), the student q, from softmax(t / T), the teacher p, row by row, with their gradients.
  *
- * Included twice by kernels.inc, as softmax.h, whose blocks and sums it uses.
+ * Included twice by kernels.inc, after softmax.h, whose blocks and sums it uses, and elementwise.h.
  *
  * With dx = (x - max x) / T, Sx = sum e^dx, q = e^dx / Sx, likewise dt, St, p, and the logarithm of the ratio
  *
@@ -171,8 +171,6 @@ static void FL_(mixture_terms)(const struct fl_divergence_job *job, const struct
     partial[1] = FL_(block_sum)(pb, n);
 }
 
-static inline REAL FL_(sign_of)(REAL x) { return x > 0 ? (REAL)1 : (x < 0 ? (REAL)-1 : (REAL)0); }
-
 static void FL_(variation_terms)(const struct fl_divergence_job *job, const struct fl_divergence_row *row,
                                  ptrdiff_t first, ptrdiff_t n, double *partial)
 {
@@ -181,7 +179,7 @@ static void FL_(variation_terms)(const struct fl_divergence_job *job, const stru
     REAL qs[FL_BLOCK], ps[FL_BLOCK], distance[FL_BLOCK];
 #pragma omp simd
     for (ptrdiff_t i = 0; i < n; i++) {
-        const REAL q = ex[i] * over_x, p = et[i] * over_t, sign = FL_(sign_of)(q - p);
+        const REAL q = ex[i] * over_x, p = et[i] * over_t, sign = FL_(fl_sign)(q - p);
         qs[i] = q * sign;
         ps[i] = p * sign;
         distance[i] = (q - p) * sign;
@@ -235,7 +233,7 @@ static void FL_(divergence_gradients)(const struct fl_divergence_job *job, const
                    half = FL_(finite)(0.5 * rate);
 #pragma omp simd
         for (ptrdiff_t i = 0; i < n; i++) {
-            const REAL q = ex[i] * over_x, p = et[i] * over_t, sign = FL_(sign_of)(q - p);
+            const REAL q = ex[i] * over_x, p = et[i] * over_t, sign = FL_(fl_sign)(q - p);
             if (gx) gx[i] = q * (sign - x_mean) * half;
             if (gt) gt[i] = p * (t_mean - sign) * half;
         }
