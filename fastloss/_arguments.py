@@ -20,7 +20,9 @@ from fastloss._types import Array
 
 
 def _is_bfloat16(dtype: np.dtype[Any]) -> bool:
-    """Whether this is the bfloat16 of ml_dtypes, which then is made known to the kernels."""
+    """Whether this is bfloat16: its bits, or the type of ml_dtypes (made known to the kernels then)."""
+    if dtype == _kernels.BFLOAT16_BITS:
+        return True
     if dtype.name != "bfloat16" or dtype.itemsize != 2:
         return False
     _kernels.register_bfloat16(dtype)

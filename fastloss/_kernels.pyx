@@ -15,8 +15,12 @@ from libc.stdint cimport int64_t, uintptr_t
 from libc.stdlib cimport free, malloc
 
 cimport numpy as cnp
+import numpy as np
 
 cnp.import_array()
+
+cdef extern from "numpy/arrayobject.h":
+    object PyArray_NewLikeArray(cnp.ndarray, cnp.NPY_ORDER, void *, int)
 
 cdef extern from "kernels.h" nogil:
     enum:
@@ -257,6 +261,8 @@ def use_level(int level):
 
 # The type number that NumPy gave the bfloat16 of ml_dtypes when that was imported.
 cdef int bfloat16_number = -1
+# The bits of bfloat16 where there is no such type: what the adapters pass. NumPy itself cannot compute with it.
+BFLOAT16_BITS = np.dtype([("bfloat16", np.uint16)])
 
 
 def register_bfloat16(cnp.dtype dtype not None):
@@ -271,7 +277,10 @@ cpdef bint is_floating(array) noexcept:
     if type(array) is not cnp.ndarray or not cnp.PyArray_ISBEHAVED_RO(<cnp.ndarray>array):
         return False
     number = cnp.PyArray_TYPE(<cnp.ndarray>array)
-    return number in (cnp.NPY_FLOAT32, cnp.NPY_FLOAT64, cnp.NPY_FLOAT16) or number == bfloat16_number
+    return (
+        number in (cnp.NPY_FLOAT32, cnp.NPY_FLOAT64, cnp.NPY_FLOAT16) or number == bfloat16_number
+        or (number == cnp.NPY_VOID and (<cnp.ndarray>array).dtype is BFLOAT16_BITS)
+    )
 
 
 cpdef bint is_index(array) noexcept:
@@ -708,7 +717,7 @@ cdef object plain_gradient(cnp.ndarray x, cnp.ndarray target, return_grad, out):
     if return_grad is not True:
         return None
     if out is None:
-        return cnp.PyArray_EMPTY(ndim, cnp.PyArray_DIMS(x), cnp.PyArray_TYPE(x), 0)
+        return PyArray_NewLikeArray(x, cnp.NPY_KEEPORDER, NULL, 0)
     if not (
         is_floating(out) and cnp.PyArray_ISCARRAY(<cnp.ndarray>out)
         and cnp.PyArray_TYPE(<cnp.ndarray>out) == cnp.PyArray_TYPE(x)

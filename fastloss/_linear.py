@@ -8,22 +8,24 @@ and for gradients the logits of each band are made a second time.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from fastloss import _kernels
+from fastloss._bands import Merged, clear_masked, look, stored, target_slope, widened
 from fastloss._blas import add_product, is_straight
 from fastloss._settings import threads_are_shared
 from fastloss._types import Array
 from fastloss._workspace import workspace
 from fastloss.classification import run_family
 
-__all__ = ["Call", "Layer", "LinearGradients"]
+__all__ = ["Call", "Layer", "LinearGradients", "Share", "multiplier"]
 
 # Logits of up to WHOLE bytes are computed at once. Of more, the largest of CHUNK bytes, ROWS rows and a
 # SHARE of all is. A product packs the weight anew for every chunk: with 128 rows it takes 1.5 times as long
@@ -45,7 +47,7 @@ BAND_ROWS, BAND_CLASSES, NARROW = 512, 1024, 128
 ALONE = 2**22
 # Bytes of the weight that are converted, or brought into order, at a time.
 BAND = 2**24
-# Rows that are added in the type computed in, or converted to float64, at a time.
+# Rows that are added in the type computed in at a time.
 ADDED = 64
 
 
@@ -85,9 +87,18 @@ def _shape_of_chunk(
     return _cut(rows, at_once), bands
 
 
+# Who multiplies instead of NumPy's BLAS: a program with threads of its own for that.
+multiplier: ContextVar[Callable[[Array, Array, Array, bool], None] | None] = ContextVar(
+    "fastloss_multiplier", default=None
+)
+
+
 def _product(a: Array, b: Array, out: Array, *, add: bool) -> None:
     """``out = a @ b``, or ``out += a @ b``."""
-    if add:
+    other = multiplier.get()
+    if other is not None:
+        other(a, b, out, add)
+    elif add:
         add_product(a, b, out)
     else:
         np.matmul(a, b, out=out)
@@ -111,7 +122,7 @@ class Layer:
         step = max(1, BAND // max(1, weight.shape[1] * self.compute.itemsize))
         for start in range(0, count, step):
             piece = slice(start, min(start + step, count))
-            yield piece, np.ascontiguousarray(weight[piece], self.compute)
+            yield piece, widened(weight[piece], self.compute)
 
     def logits(self, x: Array, classes: slice, out: Array) -> None:
         """``x @ weight.T + bias``, of some classes."""
@@ -124,6 +135,18 @@ class Layer:
         """``z @ weight``, of some classes."""
         for piece, weight in self.pieces(classes):
             _product(z[:, piece], weight, out, add=add or piece.start > 0)
+
+
+class Share(Protocol):
+    """A layer whose classes are shared out over processes, as one of them sees it."""
+
+    rank: int
+    first: int  # class here
+    classes: int  # of all
+    most: int  # that one of them has
+
+    def gather(self, values: Array) -> Array:
+        """The values of all processes, stacked in order."""
 
 
 @dataclass
@@ -146,6 +169,7 @@ class Call:
     accumulate: bool
     memory_budget: int | None
     num_threads: int | None  # None: the package's, or one
+    share: Share | None  # the indices count from the first class here, then
 
     def has_gradients(self) -> bool:
         """Whether any is wanted."""
@@ -159,8 +183,10 @@ class Call:
         """
         kept = None if self.counted is None else np.flatnonzero(self.counted)
         count, classes = self.x.shape[0] if kept is None else kept.size, self.layer.weight.shape[0]
+        # Who shares a layer goes in step.
+        longest = classes if self.share is None else self.share.most
         step, parts = _shape_of_chunk(
-            max(count, 1), classes, self.layer.compute.itemsize, self.memory_budget, self.has_gradients()
+            max(count, 1), longest, self.layer.compute.itemsize, self.memory_budget, self.has_gradients()
         )
         edges = [k * classes // parts for k in range(parts + 1)]
         bands = [slice(*edge) for edge in pairwise(edges)]
@@ -184,7 +210,7 @@ class Call:
         """Run some rows; return their losses. Their logits, of all classes or of a band, stand in `room`."""
         x = self.x[rows]
         if x.dtype != self.layer.compute or not is_straight(x):
-            x = np.ascontiguousarray(x, self.layer.compute)
+            x = widened(x, self.layer.compute)
 
         def logits(band: slice) -> Array:
             z = room[: len(x) * (band.stop - band.start)].reshape(len(x), -1)
@@ -192,45 +218,56 @@ class Call:
             return z
 
         losses = np.zeros(len(x))
-        if len(bands) == 1:
+        if len(bands) == 1 and self.share is None:
             z = logits(bands[0])
             self.softmax(rows, bands[0], z, row_loss=losses, output=z if self.has_gradients() else None)
             if self.has_gradients():
                 sums.add(rows, bands[0], x, z)
-        else:
-            seen = _Seen(self, rows, bands)
-            for k, band in enumerate(bands):
-                seen.look(k, logits(band))
-            losses = seen.losses()
-            for k, band in enumerate(bands if self.has_gradients() else ()):
+            return losses if self.sign > 0 else 0.0 - losses
+        seen = []
+        for band in bands:
+            z = logits(band)
+            seen.append(self.look(rows, band, z))
+        merged, first = self.merged(seen)
+        losses = merged.losses
+        if self.sample_weight is not None:
+            losses = np.asarray(losses * self.sample_weight[rows])
+        for k, band in enumerate(bands if self.has_gradients() else ()):
+            if len(bands) > 1:
                 z = logits(band)
-                self.softmax(rows, band, z, output=z, elsewhere=seen.elsewhere(k), z_loss=0.0)
-                self.clear_masked(rows, band, z, seen.is_masked(k))
-                sums.add(rows, band, x, z)
+            elsewhere = (*merged.elsewhere(first + k), self.all_classes())
+            self.softmax(rows, band, z, output=z, elsewhere=elsewhere, z_loss=0.0)
+            self.clear_masked(rows, band, z, merged.is_masked(first + k))
+            sums.add(rows, band, x, z)
         return losses if self.sign > 0 else 0.0 - losses
 
-    def clear_masked(self, rows: Any, band: slice, z: Array, is_masked: Array) -> None:
-        """Where a band of a row holds masked classes alone: no gradient but that of a target among them.
+    def all_classes(self) -> int:
+        """The number of classes, those of other processes included."""
+        return self.layer.weight.shape[0] if self.share is None else self.share.classes
 
-        The loss is infinite there; the gradient by the target is that of a probability of 0. Under a softcap
-        its slope is 0.
-        """
+    def look(self, rows: Any, band: slice, z: Array) -> Array:
+        """What has to be known of the logits of some rows in a band."""
+        return look(z, self.target_in(rows, band), self.options, self.all_classes(), self.num_threads)
+
+    def merged(self, seen: list[Array]) -> tuple[Merged, int]:
+        """All bands of some rows, those of other processes too, and which is the first of ours."""
+        stacked, first = np.stack(seen), 0
+        if self.share is not None:
+            stacked = np.concatenate(list(self.share.gather(stacked)))
+            first = self.share.rank * len(seen)
+        z_loss = self.options.get("z_loss", 0.0)
+        return Merged(stacked, has_indices=self.indices is not None, z_loss=z_loss), first
+
+    def clear_masked(self, rows: Any, band: slice, z: Array, is_masked: Array) -> None:
+        """Mend the gradient where a band of a row holds masked classes alone."""
         if not is_masked.any():
             return
-        z[is_masked] = 0.0
-        if self.indices is None or self.options["softcap"]:
-            return
-        indices = self.indices[rows] - band.start
-        here = np.flatnonzero(is_masked & (indices >= 0) & (indices < z.shape[1]))
-        smoothing = self.options.get("label_smoothing", 0.0)
-        share = 1.0 - smoothing + smoothing / self.layer.weight.shape[0]
-        slope = np.full(len(z), -self.sign * self.grad_scale * share / self.options["temperature"])
-        for factor in (self.sample_weight, self.grad_output):
-            if factor is not None:
-                slope *= factor[rows]
-        if self.weight is not None:
-            slope *= self.weight[self.indices[rows]]
-        z[here, indices[here]] = slope[here]
+        factor = np.full(len(z), self.sign * self.grad_scale)
+        for array in (self.sample_weight, self.grad_output):
+            if array is not None:
+                factor *= array[rows]
+        target = self.target_in(rows, band)
+        clear_masked(z, is_masked, target, factor * target_slope(self.options, self.all_classes()))
 
     def target_in(self, rows: Any, band: slice) -> dict[str, Any]:
         """Target and class weights of some rows as a band sees them; an index elsewhere is -1."""
@@ -269,86 +306,6 @@ class Call:
         # The other way round, a NaN would be left out.
         kept = np.flatnonzero(~((z.max(axis=0) < bound) & (z.min(axis=0) > -bound)))
         return kept if kept.size <= z.shape[1] // 2 else None
-
-
-class _Seen:
-    """What has been seen of the logits of some rows, band by band: enough for their losses and gradients.
-
-    With lse_b and loss_b those of a band b alone, and A_b the mass of the targets there,
-
-        loss = sample weight * (sum_b (loss_b + A_b (lse - lse_b)) + class weight * z_loss * lse^2)
-
-    where lse - lse_b = log(1 + e^(lse of the others - lse_b)): no difference of two large numbers.
-    """
-
-    def __init__(self, call: Call, rows: Any, bands: list[slice]) -> None:
-        self.call, self.rows, self.bands = call, rows, bands
-        count = len(call.x[rows])
-        self.lse, self.terms, self.masses = np.empty((3, len(bands), count))
-        self.weight = np.ones(count)
-        if call.indices is not None and call.weight is not None:
-            self.weight = call.weight[call.indices[rows]]
-
-    def look(self, k: int, z: Array) -> None:
-        """See the logits of band `k`."""
-        call, band, count = self.call, self.bands[k], len(z)
-        target = call.target_in(self.rows, band)
-        map_options = {name: call.options[name] for name in ("softcap", "temperature")}
-        run_family(
-            _kernels.LOGSUMEXP, z, 1, row_loss=self.lse[k], num_threads=call.num_threads, **map_options
-        )
-        nothing = (np.full(count, -np.inf), np.zeros(count), call.layer.weight.shape[0])
-        run_family(
-            _kernels.CROSS_ENTROPY, z, 1, row_loss=self.terms[k], elsewhere=nothing,
-            num_threads=call.num_threads, **target, **{**call.options, "z_loss": 0.0},
-        )  # fmt: skip
-        self.masses[k] = self.mass(target, band)
-        is_masked = self.lse[k] == -np.inf
-        self.terms[k, is_masked] = np.where(self.masses[k, is_masked] > 0.0, np.inf, 0.0)
-
-    def mass(self, target: dict[str, Any], band: slice) -> Array:
-        """What the targets of a band come to."""
-        smoothing = self.call.options.get("label_smoothing", 0.0)
-        weight = target["weight"]
-        w = np.ones(band.stop - band.start) if weight is None else weight
-        if "indices" in target:
-            own: Array = np.where(target["indices"] >= 0, self.weight, 0.0)
-        else:
-            q = target["probabilities"]
-            some = [q[i : i + ADDED].astype(np.float64) @ w for i in range(0, len(q), ADDED)]
-            own = np.concatenate(some)
-        spread = smoothing / self.call.layer.weight.shape[0] * float(w.sum())
-        return np.asarray((1.0 - smoothing) * own + spread)
-
-    def others(self) -> Array:
-        """For each band the log-sum-exp of all others."""
-        before = np.logaddexp.accumulate(self.lse, axis=0)[:-1]
-        after = np.logaddexp.accumulate(self.lse[::-1], axis=0)[-2::-1]
-        return np.concatenate((after[:1], np.logaddexp(before[:-1], after[1:]), before[-1:]))
-
-    def losses(self) -> Array:
-        """The losses; now everything has been seen."""
-        call = self.call
-        self.elsewhere_lse = self.others()
-        self.whole = np.logaddexp(self.elsewhere_lse[0], self.lse[0])
-        self.whole[np.isinf(self.whole)] = np.nan  # without a finite maximum there is no softmax
-        ahead = np.logaddexp(0.0, self.elsewhere_lse - self.lse)
-        rows = (self.terms + np.where(self.masses == 0.0, 0.0, self.masses * ahead)).sum(axis=0)
-        rows[np.isnan(self.whole)] = np.nan
-        z_loss = call.options.get("z_loss", 0.0)
-        self.z_mass = 2.0 * z_loss * self.weight * self.whole if z_loss else np.zeros(len(rows))
-        rows += 0.5 * self.z_mass * self.whole if z_loss else 0.0
-        return rows if call.sample_weight is None else np.asarray(rows * call.sample_weight[self.rows])
-
-    def is_masked(self, k: int) -> Array:
-        """The rows of which band `k` holds masked classes alone, but not the others."""
-        return np.asarray((self.lse[k] == -np.inf) & ~np.isnan(self.whole))
-
-    def elsewhere(self, k: int) -> tuple[Array, Array, int]:
-        """What band `k` has to know of the others."""
-        mass = self.masses.sum(axis=0) - self.masses[k] + self.z_mass
-        lse = np.where(np.isnan(self.whole), np.nan, self.elsewhere_lse[k])
-        return lse, mass, self.call.layer.weight.shape[0]
 
 
 class _Sums:
@@ -407,10 +364,11 @@ class _Sums:
         if kept is None:
             layer.back(z, band, out, add=add)
         else:
-            weight = np.ascontiguousarray(layer.weight[band][kept], layer.compute)
+            weight = widened(layer.weight[band][kept], layer.compute)
             _product(z, weight, out, add=add)
         if not is_direct and band.stop == classes:
-            total[rows] = total[rows] + out if self.input_is_begun else out
+            done = widened(total[rows], layer.compute) + out if self.input_is_begun else out
+            total[rows] = stored(done, total.dtype)
 
     def add_weight(self, total: Array, x: Array, z: Array, kept: npt.NDArray[np.intp] | None) -> None:
         if kept is None:
@@ -428,4 +386,6 @@ class _Sums:
             if gradient is None or total is None or np.may_share_memory(gradient, total):
                 continue
             total = total.reshape(gradient.shape)
-            gradient[...] = gradient + total if self.call.accumulate else total
+            if self.call.accumulate:
+                total = widened(gradient, self.call.layer.compute) + total
+            gradient[...] = stored(total, gradient.dtype)

@@ -58,7 +58,7 @@ def _initial_threads() -> int:
 
 
 _default_threads = _initial_threads()
-_context_threads: ContextVar[int | None] = ContextVar("fastloss_num_threads", default=None)
+context_threads: ContextVar[int | None] = ContextVar("fastloss_num_threads", default=None)
 
 
 def set_num_threads(num_threads: int) -> None:
@@ -106,7 +106,7 @@ def get_num_threads() -> int:
     >>> fastloss.get_num_threads() >= 1
     True
     """
-    return _context_threads.get() or _default_threads
+    return context_threads.get() or _default_threads
 
 
 @contextmanager
@@ -130,11 +130,11 @@ def num_threads(num_threads: int) -> Iterator[None]:
     ...     fastloss.get_num_threads()
     1
     """
-    token = _context_threads.set(checked_threads(num_threads, "num_threads"))
+    token = context_threads.set(checked_threads(num_threads, "num_threads"))
     try:
         yield
     finally:
-        _context_threads.reset(token)
+        context_threads.reset(token)
 
 
 _threads_are_shared = False

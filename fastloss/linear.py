@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from fastloss import _arguments
-from fastloss._linear import Call, Layer, LinearGradients
+from fastloss._bands import widened
+from fastloss._linear import Call, Layer, LinearGradients, Share
 from fastloss._types import Array, Reduction
 
 __all__ = ["LinearGradients", "linear_cross_entropy", "linear_token_log_probs"]
@@ -68,7 +69,17 @@ def _layer(linear_weight: Any, linear_bias: Any, x: Array) -> tuple[Array, Array
     return weight, bias
 
 
-def _linear_loss(
+def _weights_of(indices: Array, weight: Array, share: Share | None) -> Array:
+    """The class weights of class indices, which count from the first class here."""
+    if share is None:
+        return weight[indices]
+    is_here = (indices >= 0) & (indices < len(weight))
+    own = np.zeros(len(indices))
+    own[is_here] = weight[indices[is_here]]
+    return np.asarray(share.gather(own).sum(axis=0))
+
+
+def linear_loss(
     input: npt.ArrayLike,
     linear_weight: npt.ArrayLike,
     target: npt.ArrayLike,
@@ -88,9 +99,13 @@ def _linear_loss(
     out: tuple[Array | None, Array | None, Array | None] | None,
     accumulate: bool,
     num_threads: int | None,
+    share: Share | None = None,
     **options: Any,
 ) -> Any:
-    """Check, run in chunks, and reduce."""
+    """Check, run in chunks, and reduce.
+
+    With a `share` the layer, the class weights, and a target of probabilities are a part of all.
+    """
     _arguments.reduction(reduction)
     options["softcap"] = 0.0 if softcap is None else _arguments.number("softcap", softcap, above=0.0)
     options["temperature"] = _arguments.number("temperature", temperature, above=0.0)
@@ -105,6 +120,7 @@ def _linear_loss(
     x = _arguments.floating("input", input)
     layer_weight, bias = _layer(linear_weight, linear_bias, x)
     rows, classes = x.shape[:-1], layer_weight.shape[0]
+    all_classes, first = (classes, 0) if share is None else (share.classes, share.first)
     count = math.prod(rows)
 
     given = _arguments.as_array("target", target)
@@ -113,16 +129,16 @@ def _linear_loss(
     samples = _arguments.per_row("sample_weight", sample_weight, rows)
     shares = np.ones(count) if samples is None else samples.reshape(-1)
     if sign > 0 and _arguments.is_probabilities(given):
-        logits = np.broadcast_to(x.dtype.type(0), (*rows, classes))
+        logits = np.broadcast_to(np.zeros((), x.dtype), (*rows, classes))
         probabilities = _arguments.probabilities(given, logits, ignore_index).reshape(count, classes)
     else:
         target_indices, ignored = _arguments.class_indices(given, rows, ignore_index)
         indices = target_indices.reshape(-1)
         counted = np.ones(count, np.bool_) if ignored is None else indices != ignored
-        _arguments.require_classes(given, indices, classes, counted)
-        shares = shares[counted]
+        _arguments.require_classes(given, indices, all_classes, counted)
+        indices, shares = indices - first, shares[counted]
         if class_weight is not None:
-            shares = shares * class_weight[indices[counted]]
+            shares = shares * _weights_of(indices[counted], class_weight, share)
     scale, upstream = _arguments.upstream(grad_output, rows if reduction == "none" else (), return_grad)
     others = (target, weight, sample_weight, grad_output)
     gradients = _buffers(out, (x, layer_weight, bias), others, return_grad, accumulate)
@@ -132,7 +148,7 @@ def _linear_loss(
     losses = np.zeros(count) if reduction == "none" else None
     with np.errstate(all="ignore"):
         total = Call(
-            layer=Layer(layer_weight, bias if bias is None else bias.astype(compute, copy=False), compute),
+            layer=Layer(layer_weight, bias if bias is None else widened(bias, compute), compute),
             x=x.reshape(count, x.shape[-1]),
             indices=indices,
             probabilities=probabilities,
@@ -148,6 +164,7 @@ def _linear_loss(
             accumulate=accumulate,
             memory_budget=memory_budget,
             num_threads=num_threads,
+            share=share,
         ).run(losses)
     unreduced = None if losses is None else losses.reshape(rows)
     loss = _arguments.reduced(reduction, unreduced, total, denominator, x)
@@ -302,7 +319,7 @@ def linear_cross_entropy(
     ...     out=(None, grad.linear_weight, None),
     ... )
     """
-    return _linear_loss(
+    return linear_loss(
         input,
         linear_weight,
         target,
@@ -399,7 +416,7 @@ def linear_token_log_probs(
     >>> fastloss.linear_token_log_probs(hidden, weight, [0]).round(4)
     array([-0.1269])
     """
-    return _linear_loss(
+    return linear_loss(
         input,
         linear_weight,
         target,

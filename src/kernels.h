@@ -52,7 +52,7 @@ struct fl_softmax_job {
     int has_ignore_index;
     int64_t ignore_index;
     const double *class_weight, *sample_weight, *grad_output;
-    /* Where the rows are a band of longer ones (FL_CROSS_ENTROPY, more than FL_SHORT_ROW classes): the log-sum-exp of
+    /* Where the rows are a band of longer ones (FL_CROSS_ENTROPY): the log-sum-exp of
      * the classes elsewhere, and what their targets and the z-loss add to the factor of the probabilities, for each
      * row. A target of -1 is elsewhere. */
     const double *elsewhere_lse, *elsewhere_mass;

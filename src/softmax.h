@@ -1127,7 +1127,7 @@ static double FL_(rows)(const struct fl_softmax_job *job, ptrdiff_t begin, ptrdi
     struct fl_softmax_row room[3], *finishing = NULL, *summing = NULL, *entering;
     ptrdiff_t index = begin;
     double total = 0.0;
-    if (job->classes <= FL_SHORT_ROW) {
+    if (job->classes <= FL_SHORT_ROW && !job->elsewhere_lse) {
         for (ptrdiff_t row = begin; row < end; row += FL_LANES)
             total += FL_(tile_rows)(job, row, end - row < FL_LANES ? end - row : FL_LANES);
         return total;

@@ -1,0 +1,141 @@
+"""Rows of classes seen in pieces: bands of a vocabulary that are made one after the other, or held by others.
+
+With lse_b and loss_b those of a band b alone, and A_b the mass of the targets there,
+
+    loss = sum_b (loss_b + A_b (lse - lse_b)) + class weight * z_loss * lse^2
+
+where lse - lse_b = log(1 + e^(lse of the others - lse_b)): no difference of two large numbers. A gradient
+needs nothing of the other bands but their log-sum-exp and the mass of their targets.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fastloss import _kernels
+from fastloss._types import Array
+from fastloss.classification import run_family
+
+__all__ = ["Merged", "clear_masked", "look", "stored", "target_slope", "widened"]
+
+# Rows that are converted to float64 at a time.
+CONVERTED = 64
+
+
+def widened(array: Array, compute: npt.DTypeLike) -> Array:
+    """Return a contiguous copy in the type computed in, or the array itself where it is that."""
+    if array.dtype == _kernels.BFLOAT16_BITS:
+        array = (array["bfloat16"].astype(np.uint32) << 16).view(np.float32)
+    return np.ascontiguousarray(array, compute)
+
+
+def stored(values: Array, dtype: np.dtype[Any]) -> Array:
+    """Return values of the type computed in as another type, rounded to nearest, ties to even."""
+    if dtype != _kernels.BFLOAT16_BITS:
+        return values
+    bits = np.ascontiguousarray(values, np.float32).view(np.uint32)
+    rounded = (bits + (((bits >> 16) & 1) + 0x7FFF)) >> 16
+    rounded[np.isnan(values)] = 0x7FC0
+    return rounded.astype(np.uint16).view(dtype)
+
+
+def target_slope(options: dict[str, Any], all_classes: int) -> float:
+    """The gradient of a row by a target of probability 0; none under a softcap, whose slope is 0 there."""
+    if options["softcap"]:
+        return 0.0
+    smoothing = options.get("label_smoothing", 0.0)
+    return float(-(1.0 - smoothing + smoothing / all_classes) / options["temperature"])
+
+
+def clear_masked(gradient: Array, is_masked: Array, target: dict[str, Any], slope: Array) -> None:
+    """Where a band of a row holds masked classes alone: no gradient but that of a target among them.
+
+    The loss is infinite there. `slope` is the target's in each row, without its class weight.
+    """
+    gradient[is_masked] = 0
+    if "indices" not in target:
+        return
+    here = np.nonzero(is_masked & (target["indices"] >= 0))
+    classes = target["indices"][here]
+    weight = 1.0 if target["weight"] is None else target["weight"][classes]
+    gradient[(*here, classes)] = stored(np.asarray(slope[here] * weight), gradient.dtype)
+
+
+def _mass(z: Array, target: dict[str, Any], own: Array, label_smoothing: float, all_classes: int) -> Array:
+    """What the targets of a band come to, for each row."""
+    weight = target["weight"]
+    w = np.ones(z.shape[-1]) if weight is None else weight
+    if "indices" not in target:
+        q = target["probabilities"].reshape(own.size, -1)
+        some = [widened(q[i : i + CONVERTED], np.float64) @ w for i in range(0, len(q), CONVERTED)]
+        own = np.concatenate(some).reshape(own.shape) if some else own
+    return np.asarray((1.0 - label_smoothing) * own + label_smoothing / all_classes * float(w.sum()))
+
+
+def look(
+    z: Array, target: dict[str, Any], options: dict[str, Any], all_classes: int, num_threads: int | None
+) -> Array:
+    """What has to be known of a band of logits, classes on the last axis; shape (4, ...rows).
+
+    Log-sum-exp, loss by itself, mass of the targets, and the class weight of those targets that are here (an
+    index elsewhere is negative).
+    """
+    seen = np.zeros((4, *z.shape[:-1]))
+    lse, terms, mass, own = seen
+    if "indices" in target:
+        is_here = target["indices"] >= 0
+        own[is_here] = 1.0 if target["weight"] is None else target["weight"][target["indices"][is_here]]
+    lse[...] = -np.inf
+    if z.shape[-1] == 0:
+        return seen
+    axis = z.ndim - 1
+    map_options = {name: options[name] for name in ("softcap", "temperature")}
+    run_family(_kernels.LOGSUMEXP, z, axis, row_loss=lse, num_threads=num_threads, **map_options)
+    nothing = (np.full(lse.size, -np.inf), np.zeros(lse.size), all_classes)
+    run_family(
+        _kernels.CROSS_ENTROPY, z, axis, row_loss=terms, elsewhere=nothing, num_threads=num_threads,
+        **target, **{**options, "z_loss": 0.0},
+    )  # fmt: skip
+    mass[...] = _mass(z, target, own, options.get("label_smoothing", 0.0), all_classes)
+    is_masked = lse == -np.inf
+    terms[is_masked] = np.where(mass[is_masked] > 0.0, np.inf, 0.0)
+    return seen
+
+
+class Merged:
+    """All bands of some rows: their losses, and what each has to know of the others."""
+
+    def __init__(self, seen: Array, *, has_indices: bool, z_loss: float) -> None:
+        """`seen` stacks what was seen of the bands, shape (bands, 4, rows)."""
+        self.lse, terms, self.masses, own = np.moveaxis(seen, 1, 0)
+        self.weight = own.sum(axis=0) if has_indices else np.ones(own.shape[1:])
+        self.others = _others(self.lse)
+        self.whole = np.logaddexp(self.others[0], self.lse[0])
+        self.whole[np.isinf(self.whole)] = np.nan  # without a finite maximum there is no softmax
+        ahead = np.logaddexp(0.0, self.others - self.lse)
+        rows = (terms + np.where(self.masses == 0.0, 0.0, self.masses * ahead)).sum(axis=0)
+        rows[np.isnan(self.whole)] = np.nan
+        self.z_mass = 2.0 * z_loss * self.weight * self.whole if z_loss else np.zeros(rows.shape)
+        self.losses = rows + 0.5 * self.z_mass * self.whole if z_loss else rows
+
+    def is_masked(self, k: int) -> Array:
+        """The rows of which band `k` holds masked classes alone, but not the others."""
+        return np.asarray((self.lse[k] == -np.inf) & ~np.isnan(self.whole))
+
+    def elsewhere(self, k: int) -> tuple[Array, Array]:
+        """The log-sum-exp of the bands but `k`, and the mass of their targets, as the kernels take them."""
+        mass = self.masses.sum(axis=0) - self.masses[k] + self.z_mass
+        lse = np.where(np.isnan(self.whole), np.nan, self.others[k])
+        return np.ascontiguousarray(lse), np.ascontiguousarray(mass)
+
+
+def _others(lse: Array) -> Array:
+    """For each band the log-sum-exp of all others."""
+    if len(lse) == 1:
+        return np.full(lse.shape, -np.inf)
+    before = np.logaddexp.accumulate(lse, axis=0)[:-1]
+    after = np.logaddexp.accumulate(lse[::-1], axis=0)[-2::-1]
+    return np.concatenate((after[:1], np.logaddexp(before[:-1], after[1:]), before[-1:]))

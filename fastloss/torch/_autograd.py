@@ -1,0 +1,329 @@
+"""How a loss of tensors is run and differentiated in eager mode.
+
+For a mean or a sum the gradient comes with the value, in one pass, and backward has nothing left to do where
+the incoming gradient is 1. Where that one is needed first (unreduced losses; float16, whose range a scaled
+loss is there to save) backward computes the gradient.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fastloss.torch._bridge import as_array, as_tensor, loss_dtype, on_torchs_threads, with_torchs_products
+
+__all__ = [
+    "LOSSES",
+    "Call",
+    "Loss",
+    "Tensors",
+    "TorchLoss",
+    "comes_late",
+    "differentiable",
+    "gradients_of",
+    "run",
+    "value_of",
+]
+
+Tensors = Sequence[Tensor | None]
+TorchLoss = Callable[..., Tensor]
+
+
+class Loss(NamedTuple):
+    """What has to be known of a function of the package to call it with tensors."""
+
+    name: str
+    function: Callable[..., Any]
+    tensors: tuple[str, ...]  # the arguments that may be tensors
+    shape: Callable[[Tensor, dict[str, Any]], Sequence[int]]  # of unreduced losses
+    gradients: tuple[int, ...] = (0,)  # which of them have one, in the order in which they are returned
+    is_small: bool = (
+        False  # whether its arrays are computed in float64, which NumPy makes of all but bfloat16
+    )
+    is_linear: bool = False  # whether it is products, of which those that are not wanted are left out
+    second_wanted: str = ""  # the option that asks for the second gradient, if it needs to be asked for
+
+
+# Arguments that NumPy converts, and which therefore cannot be bfloat16.
+_CONVERTED = frozenset(("weight", "sample_weight", "mask"))
+LOSSES: dict[str, Loss] = {}
+
+
+class Call:
+    """One call of a loss."""
+
+    __slots__ = ("dtype", "inplace", "loss", "options", "reduction", "tensors", "torch_loss", "wanted")
+
+    def __init__(
+        self,
+        loss: Loss,
+        tensors: Tensors,
+        options: dict[str, Any],
+        reduction: str,
+        torch_loss: TorchLoss | None,
+        inplace: bool,
+    ) -> None:
+        input = tensors[0]
+        assert input is not None
+        self.loss, self.options, self.reduction, self.torch_loss = loss, options, reduction, torch_loss
+        self.dtype, self.inplace = loss_dtype(input), inplace
+        self.tensors: Tensors | None = tensors
+        self.wanted = [tensor is not None and tensor.requires_grad for tensor in tensors]
+
+    def take(self) -> Tensors:
+        """The tensors, which a graph must not keep but as saved tensors."""
+        tensors, self.tensors = self.tensors, None
+        assert tensors is not None
+        return tensors
+
+    def differentiable(self) -> list[Tensor | None]:
+        """Those that may have a gradient, in the order of the loss."""
+        assert self.tensors is not None
+        return [self.tensors[k] for k in self.loss.gradients]
+
+    def in_order(self, gradients: Sequence[Tensor]) -> Any:
+        """What a backward returns: nothing for the call, and a gradient for each tensor that wants one."""
+        found = iter(gradients)
+        return None, *[next(found) if self.wanted[k] else None for k in self.loss.gradients]
+
+
+def comes_late(input: Tensor, reduction: str) -> bool:
+    """Whether the gradient must wait for the incoming one."""
+    return reduction == "none" or input.dtype is torch.float16
+
+
+def run(
+    loss: Loss,
+    tensors: Tensors,
+    options: dict[str, Any],
+    reduction: str,
+    wanted: Sequence[bool] = (),
+    *,
+    grad_output: Any = None,
+    inplace: bool = False,
+) -> tuple[Any, list[Tensor]]:
+    """Return value and wanted gradients (in order), computed by the function of the package.
+
+    `wanted` says it for each of the tensors.
+    """
+    arrays = {}
+    for name, tensor in zip(loss.tensors, tensors, strict=True):
+        if tensor is not None:
+            is_widened = tensor.dtype is torch.bfloat16 and (loss.is_small or name in _CONVERTED)
+            arrays[name] = as_array(tensor.float() if is_widened else tensor)
+    call = with_torchs_products if loss.is_linear else on_torchs_threads
+    places = [k for k in loss.gradients if k < len(wanted) and wanted[k]]
+    if not places:
+        return call(loss.function, **arrays, **options, reduction=reduction), []
+    more: dict[str, Any] = {"reduction": reduction, "return_grad": True}
+    if grad_output is not None:
+        more["grad_output"] = grad_output
+    if loss.second_wanted and loss.gradients[1] in places:
+        more[loss.second_wanted] = True
+    if inplace:
+        more["out"] = arrays[loss.tensors[0]]
+    elif loss.is_linear:
+        names = [loss.tensors[k] if k in places else None for k in loss.gradients]
+        more["out"] = tuple(None if name is None else np.empty_like(arrays[name]) for name in names)
+    value, found = call(loss.function, **arrays, **options, **more)
+    if isinstance(found, np.ndarray):
+        found = (found,)
+    results = []
+    for k, gradient in zip(loss.gradients, found, strict=False):
+        tensor = tensors[k]
+        if k in places and tensor is not None:
+            results.append(as_tensor(gradient).to(tensor.dtype))
+    return value, results
+
+
+def value_of(value: Any, dtype: torch.dtype) -> Tensor:
+    """A loss as a tensor."""
+    if type(value) is float:
+        return torch.scalar_tensor(value, dtype=dtype)
+    return as_tensor(value).to(dtype)
+
+
+def gradients_of(
+    loss: Loss,
+    tensors: Tensors,
+    options: dict[str, Any],
+    reduction: str,
+    wanted: Sequence[bool],
+    upstream: Tensor,
+    *,
+    inplace: bool = False,
+) -> list[Tensor]:
+    """The gradients that had to wait for the incoming one."""
+    grad_output = upstream.item() if upstream.dim() == 0 else as_array(upstream.to(torch.float64))
+    return run(loss, tensors, options, reduction, wanted, grad_output=grad_output, inplace=inplace)[1]
+
+
+def _differentiated_again(call: Call, tensors: Tensors, upstream: Tensor) -> Any:
+    """The gradients as torch's own function makes them, with a graph behind them."""
+    if call.torch_loss is None:
+        raise RuntimeError(
+            f"the gradient of fastloss.torch.{call.loss.name} cannot be differentiated: use it without "
+            "create_graph=True"
+        )
+    with torch.enable_grad():
+        loss = call.torch_loss(*tensors).to(upstream.dtype)
+    pairs = zip(tensors, call.wanted, strict=True)
+    inputs = [tensor for tensor, is_wanted in pairs if is_wanted and tensor is not None]
+    return call.in_order(torch.autograd.grad(loss, inputs, upstream, create_graph=True))
+
+
+def _graph_is_kept() -> bool:
+    """Whether this backward pass may be followed by another through the same graph (retain_graph)."""
+    return bool(torch._C._autograd._get_current_graph_task_keep_graph())
+
+
+def _scaled(gradient: Tensor, factor: float, is_kept: bool) -> Tensor:
+    return gradient * factor if is_kept else gradient.mul_(factor)
+
+
+class _Early(torch.autograd.Function):
+    """Gradients in the forward pass."""
+
+    @staticmethod
+    def forward(ctx: Any, call: Call, *_: Tensor | None) -> Tensor:
+        tensors = call.take()
+        value, gradients = run(call.loss, tensors, call.options, call.reduction, call.wanted)
+        ctx.call, ctx.count = call, len(gradients)
+        # The tensors are there for a second derivative.
+        ctx.save_for_backward(*gradients, *(tensors if call.torch_loss else ()))
+        return value_of(value, call.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, *upstreams: Tensor) -> Any:
+        (upstream,), call = upstreams, ctx.call
+        if torch.is_grad_enabled():
+            return _differentiated_again(call, ctx.saved_tensors[ctx.count :], upstream)
+        # One by one: the tensors, which are not needed, may have been written to since.
+        saved = [one.unpack() for one in ctx._raw_saved_tensors[: ctx.count]]
+        factor = upstream.item()
+        if factor != 1.0:
+            is_kept = _graph_is_kept()
+            saved = [_scaled(gradient, factor, is_kept) for gradient in saved]
+        return call.in_order(saved)
+
+
+class _Late(torch.autograd.Function):
+    """Gradients in the backward pass."""
+
+    @staticmethod
+    def forward(ctx: Any, call: Call, *_: Tensor | None) -> Tensor:
+        ctx.call, tensors = call, call.take()
+        ctx.save_for_backward(*tensors)
+        return value_of(run(call.loss, tensors, call.options, call.reduction)[0], call.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, *upstreams: Tensor) -> Any:
+        (upstream,), call, tensors = upstreams, ctx.call, ctx.saved_tensors
+        if torch.is_grad_enabled():
+            return _differentiated_again(call, tensors, upstream)
+        inplace = call.inplace and not _graph_is_kept()
+        gradients = gradients_of(
+            call.loss, tensors, call.options, call.reduction, call.wanted, upstream, inplace=inplace
+        )
+        if inplace:
+            torch.autograd.graph.increment_version(tensors[0])
+        return call.in_order(gradients)
+
+
+_TWICE = (
+    "Trying to backward through the graph a second time: the gradient, which took the place of the logits, "
+    "is gone"
+)
+_WRITTEN = (
+    "one of the variables needed for gradient computation has been modified by an inplace operation: the "
+    "logits, which hold their gradient since fastloss.torch.cross_entropy(..., inplace=True)"
+)
+_USED = (
+    "the logits were overwritten with their gradient by fastloss.torch.cross_entropy(..., inplace=True) "
+    "and have been used again since"
+)
+
+
+class _InPlace(torch.autograd.Function):
+    """The gradient in the forward pass, in the place of the logits."""
+
+    @staticmethod
+    def forward(ctx: Any, call: Call, logits: Tensor) -> Tensor:
+        tensors = call.take()
+        value, _ = run(call.loss, tensors, call.options, call.reduction, call.wanted, inplace=True)
+        ctx.gradient, ctx.version = logits.detach(), -1
+        return value_of(value, call.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, *upstreams: Tensor) -> Any:
+        (upstream,), gradient = upstreams, ctx.gradient
+        if torch.is_grad_enabled():
+            raise RuntimeError("a loss with inplace=True cannot be differentiated with create_graph=True")
+        if gradient is None:
+            raise RuntimeError(_TWICE)
+        if gradient._version != ctx.version:
+            raise RuntimeError(_WRITTEN)
+        is_kept, factor = _graph_is_kept(), upstream.item()
+        if not is_kept:
+            ctx.gradient = None
+        return None, gradient if factor == 1.0 else _scaled(gradient, factor, is_kept)
+
+
+class _Overwritten(torch.autograd.Function):
+    """What the logits have become: nothing that may be differentiated."""
+
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor) -> Tensor:
+        ctx.mark_dirty(logits)
+        return logits
+
+    @staticmethod
+    def backward(ctx: Any, *upstreams: Tensor) -> Any:
+        raise RuntimeError(_USED)
+
+
+def _require_overwritable(logits: Tensor) -> None:
+    """Raise the errors that torch has for operations in place, before anything is written."""
+    base = logits._base if logits._is_view() else logits
+    if base is not None and base.is_leaf and base.requires_grad:
+        what = "a leaf" if base is logits else "a view of a leaf"
+        raise RuntimeError(f"{what} Variable that requires grad is being used in an in-place operation.")
+    if logits._is_view():
+        meta = torch._C._autograd._get_creation_meta(logits)
+        if meta != torch._C._autograd.CreationMeta.DEFAULT:
+            raise RuntimeError(f"logits cannot be overwritten: they are a view of kind {meta}")
+
+
+def _applied(function: type[torch.autograd.Function], *args: Any) -> Any:
+    """``function.apply(*args)`` without its search for functional transforms, 2 of 8 us: there are none."""
+    return super(torch.autograd.Function, function).apply(*args)  # type: ignore[misc]
+
+
+def _in_place(call: Call) -> Tensor:
+    (logits,) = call.differentiable()
+    assert logits is not None
+    loss: Tensor = _applied(_InPlace, call, logits)
+    node: Any = loss.grad_fn
+    _applied(_Overwritten, logits)
+    node.version = logits._version
+    return loss
+
+
+def differentiable(call: Call) -> Tensor:
+    """The value with a graph behind it."""
+    differentiable = call.differentiable()
+    input = differentiable[0]
+    assert input is not None
+    if call.inplace:
+        _require_overwritable(input)
+    if comes_late(input, call.reduction):
+        loss: Tensor = _applied(_Late, call, *differentiable)
+    elif call.inplace:
+        loss = _in_place(call)
+    else:
+        loss = _applied(_Early, call, *differentiable)
+    return loss

@@ -1,0 +1,101 @@
+"""Between tensors and arrays: without copies, bfloat16 too, and only on the ground that is ours."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.autograd import forward_ad
+
+from fastloss import _kernels, _linear, _settings
+from fastloss._types import Array
+
+__all__ = [
+    "FLOATING",
+    "as_array",
+    "as_tensor",
+    "is_plain",
+    "is_undisturbed",
+    "loss_dtype",
+    "on_torchs_threads",
+]
+
+FLOATING = frozenset((torch.float16, torch.bfloat16, torch.float32, torch.float64))
+_HALF = frozenset((torch.float16, torch.bfloat16))
+
+
+def as_array(tensor: Tensor) -> Array:
+    """Return the memory of a tensor as an array; bfloat16, which NumPy lacks, as its bits."""
+    tensor = tensor.detach()
+    if tensor.dtype is torch.bfloat16:
+        return tensor.view(torch.int16).numpy().view(_kernels.BFLOAT16_BITS)
+    array: Array = tensor.numpy()
+    return array
+
+
+def as_tensor(values: Any) -> Tensor:
+    """Return the memory of an array as a tensor, or a number as one of float64."""
+    if type(values) is float:
+        return torch.tensor(values, dtype=torch.float64)
+    array = np.asarray(values)
+    if array.dtype == _kernels.BFLOAT16_BITS:
+        return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)
+    return torch.from_numpy(array)
+
+
+def is_plain(tensor: Any) -> bool:
+    """Whether this is a strided tensor in the memory of the processor, and of no type of its own."""
+    return (
+        (type(tensor) is Tensor or type(tensor) is torch.nn.Parameter)
+        and tensor.is_cpu
+        and tensor.layout is torch.strided
+        and not tensor.is_neg()
+    )
+
+
+def is_undisturbed() -> bool:
+    """Whether operations simply run: under no transform, mode, tracing or forward differentiation."""
+    return not (
+        torch._C._are_functorch_transforms_active()
+        or torch._C._len_torch_dispatch_stack()
+        or forward_ad._current_level >= 0
+        or torch._C._get_tracing_state() is not None
+    )
+
+
+def loss_dtype(input: Tensor) -> torch.dtype:
+    """The type of a loss: that of its input; under autocast float32 for half types, as torch's losses."""
+    if input.dtype in _HALF and torch.is_autocast_enabled("cpu"):
+        return torch.float32
+    return input.dtype
+
+
+def on_torchs_threads(function: Callable[..., Any], *args: Any, **options: Any) -> Any:
+    """Call a function of the package with as many threads as torch uses."""
+    token = _settings.context_threads.set(torch.get_num_threads())
+    try:
+        return function(*args, **options)
+    finally:
+        _settings.context_threads.reset(token)
+
+
+def _multiply(a: Array, b: Array, out: Array, add: bool) -> None:
+    """``out = a @ b``, or ``out += a @ b``, by torch and on its threads."""
+    x, y, into = torch.from_numpy(a), torch.from_numpy(b), torch.from_numpy(out)
+    with torch.no_grad(), torch.autocast("cpu", enabled=False):
+        if add:
+            into.addmm_(x, y)
+        else:
+            torch.mm(x, y, out=into)
+
+
+def with_torchs_products(function: Callable[..., Any], *args: Any, **options: Any) -> Any:
+    """Call a function of the package whose matrix products torch makes."""
+    token = _linear.multiplier.set(_multiply)
+    try:
+        return on_torchs_threads(function, *args, **options)
+    finally:
+        _linear.multiplier.reset(token)

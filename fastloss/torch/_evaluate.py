@@ -1,0 +1,59 @@
+"""The one way from a loss of tensors to its value: eagerly, as an operator, or by torch's own function."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fastloss.torch import _operators
+from fastloss.torch._autograd import Call, Loss, Tensors, TorchLoss, differentiable, run, value_of
+from fastloss.torch._bridge import is_plain, is_undisturbed, loss_dtype
+
+__all__ = ["evaluate"]
+
+
+def _strange(loss: Loss, tensors: Tensors) -> str:
+    """The name of a tensor that requires a gradient and has none, or nothing."""
+    for k, tensor in enumerate(tensors):
+        if tensor is not None and tensor.requires_grad and k not in loss.gradients:
+            return loss.tensors[k]
+    return ""
+
+
+def evaluate(
+    loss: Loss,
+    tensors: Tensors,
+    options: dict[str, Any],
+    reduction: str,
+    torch_loss: TorchLoss | None = None,
+    *,
+    inplace: bool = False,
+) -> Tensor:
+    """Return a loss of tensors.
+
+    `torch_loss` is torch's own function of the same tensors, where it has one: it is called instead for
+    whatever is not ours, and where our function refuses its arguments, for the result or the error it has.
+    """
+    is_graded = torch.is_grad_enabled()
+    if is_graded and (name := _strange(loss, tensors)):
+        if torch_loss is not None:
+            return torch_loss(*tensors)
+        raise ValueError(f"{name} must not require a gradient: fastloss.torch.{loss.name} has none for it")
+    if torch.compiler.is_compiling():
+        return _operators.evaluate(loss, tensors, options, reduction)
+    if not is_undisturbed() or not all(tensor is None or is_plain(tensor) for tensor in tensors):
+        if torch_loss is not None:
+            return torch_loss(*tensors)
+        return _operators.evaluate(loss, tensors, options, reduction)
+    try:
+        if is_graded and any(tensor is not None and tensor.requires_grad for tensor in tensors):
+            return differentiable(Call(loss, tensors, options, reduction, torch_loss, inplace))
+        input = tensors[0]
+        assert input is not None
+        return value_of(run(loss, tensors, options, reduction)[0], loss_dtype(input))
+    except (TypeError, ValueError):
+        if torch_loss is None:
+            raise
+    return torch_loss(*tensors)

@@ -1,0 +1,662 @@
+"""The functions that torch has, with its signatures and its meaning, on the kernels of this package.
+
+What is not ours (another device, dtypes that differ, shapes that broadcast, a target with a gradient ...) is
+torch's: each function hands `evaluate` a call of torch's own for that.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import _reduction as _legacy
+from torch.nn import functional as _current
+
+import fastloss
+from fastloss.torch._autograd import LOSSES, Loss
+from fastloss.torch._bridge import FLOATING
+from fastloss.torch._evaluate import evaluate
+
+__all__ = [
+    "binary_cross_entropy",
+    "binary_cross_entropy_with_logits",
+    "cross_entropy",
+    "gaussian_nll_loss",
+    "huber_loss",
+    "kl_div",
+    "l1_loss",
+    "linear_cross_entropy",
+    "mse_loss",
+    "multi_margin_loss",
+    "multilabel_soft_margin_loss",
+    "nll_loss",
+    "poisson_nll_loss",
+    "smooth_l1_loss",
+    "soft_margin_loss",
+]
+
+
+class _Torchs:
+    """Torch's own functions, as they were before any of ours took their places."""
+
+    def __init__(self) -> None:
+        for name in __all__:
+            if hasattr(_current, name):
+                setattr(self, name, getattr(_current, name))
+
+    def __getattr__(self, name: str) -> Any:
+        raise NotImplementedError(f"torch.nn.functional has no {name} before a later version of torch")
+
+
+torchs: Any = _Torchs()
+
+
+def same_shape(input: Tensor, options: dict[str, Any]) -> Any:
+    """The shape of elementwise losses."""
+    return input.shape
+
+
+def row_shape(input: Tensor, options: dict[str, Any]) -> Any:
+    """The shape of losses over classes: their axis, by default the last, is gone."""
+    axis = options.get("axis", -1) % input.dim()
+    return (*input.shape[:axis], *input.shape[axis + 1 :])
+
+
+def declare(name: str, *tensors: str, shape: Any = same_shape, **fields: Any) -> Loss:
+    """Make a function of the package known under its name."""
+    loss = Loss(name, getattr(fastloss, name), tensors, shape, **fields)
+    LOSSES[name] = loss
+    return loss
+
+
+_CROSS_ENTROPY = declare("cross_entropy", "logits", "target", "weight", "sample_weight", shape=row_shape)
+_NLL = declare("nll_loss", "log_probs", "target", "weight", "sample_weight", shape=row_shape)
+_LINEAR = declare(
+    "linear_cross_entropy",
+    "input",
+    "linear_weight",
+    "target",
+    "linear_bias",
+    "weight",
+    "sample_weight",
+    shape=row_shape,
+    gradients=(0, 1, 3),
+    is_linear=True,
+)
+_BINARY = declare("binary_cross_entropy", "probs", "target", "weight")
+_LOGISTIC = declare("binary_cross_entropy_with_logits", "logits", "target", "weight", "pos_weight")
+_SQUARED = declare("mse_loss", "input", "target", "weight")
+_ABSOLUTE = declare("l1_loss", "input", "target", "weight")
+_SMOOTH = declare("smooth_l1_loss", "input", "target")
+_HUBER = declare("huber_loss", "input", "target", "weight")
+_KL = declare("kl_div", "input", "target")
+_POISSON = declare("poisson_nll_loss", "input", "target")
+_GAUSSIAN = declare("gaussian_nll_loss", "input", "target", "var", gradients=(0, 2))
+_SOFT_MARGIN = declare("soft_margin_loss", "scores", "target")
+_MULTI_MARGIN = declare("multi_margin_loss", "scores", "target", "weight", shape=row_shape)
+_MULTILABEL = declare("multilabel_soft_margin_loss", "logits", "target", "weight", shape=row_shape)
+
+
+def _reduction(reduction: str, size_average: bool | None, reduce: bool | None) -> str:
+    """The reduction, also where it is said in the way of old."""
+    if size_average is None and reduce is None:
+        return reduction
+    return _legacy.legacy_get_string(size_average, reduce)
+
+
+def _are_alike(input: Any, *others: Any) -> bool:
+    """Whether these are tensors of one type that is ours, and of one shape."""
+    return (
+        isinstance(input, Tensor)
+        and input.dtype in FLOATING
+        and all(
+            other is None
+            or (isinstance(other, Tensor) and other.dtype is input.dtype and other.shape == input.shape)
+            for other in others
+        )
+    )
+
+
+def _spread(weight: Any, input: Any) -> Any:
+    """A weight that broadcasts to the shape of the input, spread out to it; anything else as it is."""
+    if isinstance(weight, Tensor) and isinstance(input, Tensor) and weight.shape != input.shape:
+        lengths = zip(reversed(weight.shape), reversed(input.shape), strict=False)
+        if weight.dim() <= input.dim() and all(one in (1, all_) for one, all_ in lengths):
+            return weight.expand(input.shape)
+    return weight
+
+
+def _extras(*, z_loss: float, softcap: float | None, temperature: float) -> dict[str, Any]:
+    """The options beyond torch's that were given."""
+    extras: dict[str, Any] = {}
+    if z_loss:
+        extras["z_loss"] = z_loss
+    if softcap is not None:
+        extras["softcap"] = softcap
+    if temperature != 1.0:
+        extras["temperature"] = temperature
+    return extras
+
+
+def _class_axis(input: Any) -> int:
+    return 1 if isinstance(input, Tensor) and input.dim() > 1 else 0
+
+
+def _is_index(target: Any) -> bool:
+    return isinstance(target, Tensor) and not (target.is_floating_point() or target.dtype is torch.bool)
+
+
+def _has_classes(input: Any, target: Any, *weights: Any) -> bool:
+    """Whether there are scores, class indices for their rows, and weights that torch takes beside them."""
+    if not (isinstance(input, Tensor) and input.dtype in FLOATING and input.dim() > 0 and _is_index(target)):
+        return False
+    axis = _class_axis(input)
+    if torch.compiler.is_compiling() and target.shape != (*input.shape[:axis], *input.shape[axis + 1 :]):
+        return False  # elsewhere our function finds out
+    return all(weight is None or _is_weight(weight, input, axis) for weight in weights)
+
+
+def _is_weight(weight: Any, input: Tensor, axis: int) -> bool:
+    # Autocast brings both to float32.
+    return (
+        isinstance(weight, Tensor)
+        and weight.shape == input.shape[axis : axis + 1]
+        and weight.dtype in FLOATING
+        and (weight.dtype is input.dtype or torch.is_autocast_enabled("cpu"))
+    )
+
+
+def cross_entropy(
+    input: Tensor,
+    target: Tensor,
+    weight: Tensor | None = None,
+    size_average: bool | None = None,
+    ignore_index: int = -100,
+    reduce: bool | None = None,
+    reduction: str = "mean",
+    label_smoothing: float = 0.0,
+    *,
+    sample_weight: Tensor | None = None,
+    z_loss: float = 0.0,
+    softcap: float | None = None,
+    temperature: float = 1.0,
+    inplace: bool = False,
+) -> Tensor:
+    r"""Cross-entropy of logits, as ``torch.nn.functional.cross_entropy``.
+
+    .. math:: -s\, w_y \log \frac{e^{x_y}}{\sum_j e^{x_j}}
+
+    for a row `x` with class `y`; the options beyond torch's mean what they do in `fastloss.cross_entropy`.
+
+    Parameters
+    ----------
+    input : Tensor, shape (C,), (N, C) or (N, C, d1, ...)
+        Logits of any strides; float16, bfloat16, float32 or float64.
+    target : Tensor, shape of `input` without the classes, or shape of `input`
+        Class indices of any integer type, or probabilities of the dtype of `input`.
+    weight : Tensor, shape (C,), optional
+        A weight for each class.
+    size_average, reduce : bool, optional
+        As in torch, which has deprecated them.
+    ignore_index : int, default -100
+        Rows with this target have loss and gradient 0.
+    reduction : {"mean", "sum", "none"}, default "mean"
+        ``"mean"`` divides by the sum of the weights of the rows that are not ignored, class weight times
+        sample weight; for probabilities by the number of rows.
+    label_smoothing : float, default 0.0
+        The share of the target that is spread over all classes.
+    sample_weight : Tensor, shape of the unreduced loss, optional
+        A weight for each row.
+    z_loss, softcap, temperature
+        As in `fastloss.cross_entropy`.
+    inplace : bool, default False
+        Let the gradient take the place of the logits, so that nothing is allocated. They must not be used
+        afterwards: what of that autograd sees is a `RuntimeError`, in backward. Nothing happens to them where
+        no gradient is wanted. A compiled call allocates all the same.
+
+    Returns
+    -------
+    Tensor, shape () or that of a target of class indices
+        Of the dtype of `input`; under autocast float32 for half types.
+
+    Raises
+    ------
+    IndexError
+        If a class index is out of range. Nothing has been written then.
+    RuntimeError
+        With `inplace`, if `input` is a leaf that requires a gradient, or a view of one.
+    TypeError, ValueError
+        If an option beyond torch's is wrong, or used where only torch's function could serve.
+
+    See Also
+    --------
+    fastloss.cross_entropy : the same of arrays.
+
+    References
+    ----------
+    ``torch.nn.functional.cross_entropy``.
+
+    Examples
+    --------
+    >>> import torch
+    >>> import fastloss.torch as ft
+    >>> logits = torch.tensor([[2.0, 0.0, 0.0], [0.0, 1.0, 0.0]], requires_grad=True)
+    >>> loss = ft.cross_entropy(logits, torch.tensor([0, 2]))
+    >>> loss.backward()
+    >>> logits.grad[0]
+    tensor([-0.1065,  0.0533,  0.0533])
+    """
+    reduction = _reduction(reduction, size_average, reduce)
+    axis = _class_axis(input)
+    options: dict[str, Any] = {"axis": axis}
+    # Only what was said: a call without options has a shorter way.
+    if ignore_index != -100:
+        options["ignore_index"] = ignore_index
+    if label_smoothing:
+        options["label_smoothing"] = label_smoothing
+    extras = _extras(z_loss=z_loss, softcap=softcap, temperature=temperature)
+
+    def own(input: Tensor, target: Tensor, weight: Tensor | None, _: Tensor | None) -> Tensor:
+        if _is_index(target) and target.dtype is not torch.uint8:
+            target = target.long()
+        loss: Tensor = torchs.cross_entropy(
+            input, target, weight, ignore_index=ignore_index, reduction=reduction,
+            label_smoothing=label_smoothing,
+        )  # fmt: skip
+        return loss
+
+    is_torchs = sample_weight is None and not extras
+    is_ours = _has_classes(input, target, weight) or (
+        _are_alike(input, target) and (weight is None or _is_weight(weight, input, axis))
+    )
+    if is_torchs and not is_ours:
+        return own(input, target, weight, None)
+    return evaluate(
+        _CROSS_ENTROPY, (input, target, weight, sample_weight), {**options, **extras}, reduction,
+        own if is_torchs else None, inplace=inplace,
+    )  # fmt: skip
+
+
+def nll_loss(
+    input: Tensor,
+    target: Tensor,
+    weight: Tensor | None = None,
+    size_average: bool | None = None,
+    ignore_index: int = -100,
+    reduce: bool | None = None,
+    reduction: str = "mean",
+    *,
+    sample_weight: Tensor | None = None,
+) -> Tensor:
+    """Negative log-likelihood of class indices; see ``torch.nn.functional`` and `fastloss.nll_loss`."""
+    reduction = _reduction(reduction, size_average, reduce)
+
+    def own(input: Tensor, target: Tensor, weight: Tensor | None, _: Tensor | None) -> Tensor:
+        if _is_index(target) and target.dtype is not torch.uint8:
+            target = target.long()
+        loss: Tensor = torchs.nll_loss(input, target, weight, ignore_index=ignore_index, reduction=reduction)
+        return loss
+
+    if sample_weight is None and not _has_classes(input, target, weight):
+        return own(input, target, weight, None)
+    options = {"axis": _class_axis(input), "ignore_index": ignore_index}
+    return evaluate(
+        _NLL,
+        (input, target, weight, sample_weight),
+        options,
+        reduction,
+        own if sample_weight is None else None,
+    )
+
+
+def linear_cross_entropy(
+    input: Tensor,
+    linear_weight: Tensor,
+    target: Tensor,
+    *,
+    linear_bias: Tensor | None = None,
+    weight: Tensor | None = None,
+    reduction: str = "mean",
+    ignore_index: int | None = None,
+    label_smoothing: float = 0.0,
+    options: Any = None,
+    sample_weight: Tensor | None = None,
+    z_loss: float = 0.0,
+    softcap: float | None = None,
+    temperature: float = 1.0,
+    memory_budget: int | None = None,
+) -> Tensor:
+    """Cross-entropy of a linear layer's logits, which never exist all at once.
+
+    As ``torch.nn.functional.linear_cross_entropy``, for `input` of shape (D,) or (N, D), and
+    `fastloss.linear_cross_entropy`, which documents the options beyond torch's. The products are torch's.
+    With torch's own `options` torch's function is called.
+    """
+    extras = _extras(z_loss=z_loss, softcap=softcap, temperature=temperature)
+    if memory_budget is not None:
+        extras["memory_budget"] = memory_budget
+    is_torchs = sample_weight is None and not extras
+
+    def own(
+        input: Tensor,
+        linear_weight: Tensor,
+        target: Tensor,
+        linear_bias: Tensor | None,
+        weight: Tensor | None,
+        _: Tensor | None,
+    ) -> Tensor:
+        loss: Tensor = torchs.linear_cross_entropy(
+            input, linear_weight, target, linear_bias=linear_bias, weight=weight, reduction=reduction,
+            ignore_index=ignore_index, label_smoothing=label_smoothing, options=options,
+        )  # fmt: skip
+        return loss
+
+    is_ours = (
+        options is None
+        and _is_layer(input, linear_weight, linear_bias)
+        and isinstance(target, Tensor)
+        and (weight is None or _is_weight(weight, linear_weight, 0))
+        and (
+            (_is_index(target) and target.shape == input.shape[:-1])
+            or (target.dtype is input.dtype and target.shape == (*input.shape[:-1], linear_weight.shape[0]))
+        )
+    )
+    tensors = (input, linear_weight, target, linear_bias, weight, sample_weight)
+    if is_torchs and not is_ours:
+        return own(*tensors)
+    said = {
+        "ignore_index": -100 if ignore_index is None else ignore_index,
+        "label_smoothing": label_smoothing,
+    }
+    return evaluate(_LINEAR, tensors, {**said, **extras}, reduction, own if is_torchs else None)
+
+
+def _is_layer(input: Any, linear_weight: Any, linear_bias: Any) -> bool:
+    return (
+        isinstance(input, Tensor)
+        and isinstance(linear_weight, Tensor)
+        and input.dtype in FLOATING
+        and input.dim() in (1, 2)
+        and linear_weight.dim() == 2
+        and linear_weight.dtype is input.dtype
+        and linear_weight.shape[1] == input.shape[-1]
+        and (
+            linear_bias is None
+            or (linear_bias.dtype is input.dtype and linear_bias.shape == linear_weight.shape[:1])
+        )
+        # Autocast multiplies in its own type.
+        and not torch.is_autocast_enabled("cpu")
+    )
+
+
+def binary_cross_entropy(
+    input: Tensor,
+    target: Tensor,
+    weight: Tensor | None = None,
+    size_average: bool | None = None,
+    reduce: bool | None = None,
+    reduction: str = "mean",
+) -> Tensor:
+    """Binary cross-entropy of probabilities; see ``torch.nn.functional`` and `fastloss`."""
+    reduction = _reduction(reduction, size_average, reduce)
+
+    def own(input: Tensor, target: Tensor, weight: Tensor | None) -> Tensor:
+        loss: Tensor = torchs.binary_cross_entropy(input, target, weight, reduction=reduction)
+        return loss
+
+    spread = _spread(weight, input)
+    # Torch refuses this loss under autocast.
+    if not _are_alike(input, target, spread) or torch.is_autocast_enabled("cpu"):
+        return own(input, target, weight)
+    return evaluate(_BINARY, (input, target, spread), {}, reduction, own)
+
+
+def binary_cross_entropy_with_logits(
+    input: Tensor,
+    target: Tensor,
+    weight: Tensor | None = None,
+    size_average: bool | None = None,
+    reduce: bool | None = None,
+    reduction: str = "mean",
+    pos_weight: Tensor | None = None,
+) -> Tensor:
+    """Binary cross-entropy of logits; see ``torch.nn.functional`` and `fastloss`."""
+    reduction = _reduction(reduction, size_average, reduce)
+
+    def own(input: Tensor, target: Tensor, weight: Tensor | None, pos_weight: Tensor | None) -> Tensor:
+        loss: Tensor = torchs.binary_cross_entropy_with_logits(
+            input, target, weight, reduction=reduction, pos_weight=pos_weight
+        )
+        return loss
+
+    spread, pos_spread = _spread(weight, input), _spread(pos_weight, input)
+    if not _are_alike(input, target, spread, pos_spread):
+        return own(input, target, weight, pos_weight)
+    tensors = (input, target, spread, pos_spread)
+    return evaluate(_LOGISTIC, tensors, {"check_domain": False}, reduction, own)
+
+
+def mse_loss(
+    input: Tensor,
+    target: Tensor,
+    size_average: bool | None = None,
+    reduce: bool | None = None,
+    reduction: str = "mean",
+    weight: Tensor | None = None,
+) -> Tensor:
+    """Mean squared error; see ``torch.nn.functional`` and `fastloss`. A mean divides by the weights."""
+    reduction = _reduction(reduction, size_average, reduce)
+
+    def own(input: Tensor, target: Tensor, weight: Tensor | None) -> Tensor:
+        loss: Tensor = torchs.mse_loss(input, target, reduction=reduction, weight=weight)
+        return loss
+
+    if not _are_alike(input, target, weight):
+        return own(input, target, weight)
+    return evaluate(_SQUARED, (input, target, weight), {}, reduction, own)
+
+
+def l1_loss(
+    input: Tensor,
+    target: Tensor,
+    size_average: bool | None = None,
+    reduce: bool | None = None,
+    reduction: str = "mean",
+    weight: Tensor | None = None,
+) -> Tensor:
+    """Mean absolute error; see ``torch.nn.functional`` and `fastloss`. A mean divides by the weights."""
+    reduction = _reduction(reduction, size_average, reduce)
+
+    def own(input: Tensor, target: Tensor, weight: Tensor | None) -> Tensor:
+        loss: Tensor = torchs.l1_loss(input, target, reduction=reduction, weight=weight)
+        return loss
+
+    if not _are_alike(input, target, weight):
+        return own(input, target, weight)
+    return evaluate(_ABSOLUTE, (input, target, weight), {}, reduction, own)
+
+
+def smooth_l1_loss(
+    input: Tensor,
+    target: Tensor,
+    size_average: bool | None = None,
+    reduce: bool | None = None,
+    reduction: str = "mean",
+    beta: float = 1.0,
+) -> Tensor:
+    """Smooth L1 loss; see ``torch.nn.functional`` and `fastloss`."""
+    reduction = _reduction(reduction, size_average, reduce)
+
+    def own(input: Tensor, target: Tensor) -> Tensor:
+        loss: Tensor = torchs.smooth_l1_loss(input, target, reduction=reduction, beta=beta)
+        return loss
+
+    if not _are_alike(input, target) or not beta > 0.0:
+        return own(input, target)
+    return evaluate(_SMOOTH, (input, target), {"beta": beta}, reduction, own)
+
+
+def huber_loss(
+    input: Tensor,
+    target: Tensor,
+    reduction: str = "mean",
+    delta: float = 1.0,
+    weight: Tensor | None = None,
+) -> Tensor:
+    """Huber loss; see ``torch.nn.functional`` and `fastloss`. The mean divides by the number of elements."""
+
+    def own(input: Tensor, target: Tensor, weight: Tensor | None) -> Tensor:
+        loss: Tensor = torchs.huber_loss(input, target, reduction=reduction, delta=delta, weight=weight)
+        return loss
+
+    if not _are_alike(input, target, weight) or not delta > 0.0:
+        return own(input, target, weight)
+    tensors, options = (input, target, weight), {"delta": delta}
+    if weight is None or reduction != "mean":
+        return evaluate(_HUBER, tensors, options, reduction, own)
+
+    def total(input: Tensor, target: Tensor, weight: Tensor | None) -> Tensor:
+        loss: Tensor = torchs.huber_loss(input, target, reduction="sum", delta=delta, weight=weight)
+        return loss
+
+    return evaluate(_HUBER, tensors, options, "sum", total) / input.numel()
+
+
+def kl_div(
+    input: Tensor,
+    target: Tensor,
+    size_average: bool | None = None,
+    reduce: bool | None = None,
+    reduction: str = "mean",
+    log_target: bool = False,
+) -> Tensor:
+    """Kullback-Leibler divergence of log-probabilities; see ``torch.nn.functional`` and `fastloss`.
+
+    Unlike torch's it does not warn that ``"mean"`` divides by the number of elements.
+    """
+    reduction = _reduction(reduction, size_average, reduce)
+
+    def own(input: Tensor, target: Tensor) -> Tensor:
+        loss: Tensor = torchs.kl_div(input, target, reduction=reduction, log_target=log_target)
+        return loss
+
+    if not _are_alike(input, target) or (reduction == "batchmean" and input.dim() == 0):
+        return own(input, target)
+    return evaluate(_KL, (input, target), {"log_target": log_target}, reduction, own)
+
+
+def poisson_nll_loss(
+    input: Tensor,
+    target: Tensor,
+    log_input: bool = True,
+    full: bool = False,
+    size_average: bool | None = None,
+    eps: float = 1e-8,
+    reduce: bool | None = None,
+    reduction: str = "mean",
+) -> Tensor:
+    """Poisson negative log-likelihood; see ``torch.nn.functional`` and `fastloss`."""
+    reduction = _reduction(reduction, size_average, reduce)
+
+    def own(input: Tensor, target: Tensor) -> Tensor:
+        loss: Tensor = torchs.poisson_nll_loss(
+            input, target, log_input=log_input, full=full, eps=eps, reduction=reduction
+        )
+        return loss
+
+    if not _are_alike(input, target):
+        return own(input, target)
+    options = {"log_input": log_input, "full": full, "eps": eps, "check_domain": False}
+    return evaluate(_POISSON, (input, target), options, reduction, own)
+
+
+def gaussian_nll_loss(
+    input: Tensor,
+    target: Tensor,
+    var: Tensor | float,
+    full: bool = False,
+    eps: float = 1e-6,
+    reduction: str = "mean",
+) -> Tensor:
+    """Gaussian negative log-likelihood; see ``torch.nn.functional`` and `fastloss`."""
+
+    def own(input: Tensor, target: Tensor, var: Tensor | None) -> Tensor:
+        loss: Tensor = torchs.gaussian_nll_loss(
+            input, target, given if var is None else var, full=full, eps=eps, reduction=reduction
+        )
+        return loss
+
+    given = var
+    options: dict[str, Any] = {"full": full, "eps": eps}
+    if isinstance(var, float):
+        options["var"] = var
+    if not _are_alike(input, target) or not ("var" in options or _are_alike(input, var)):
+        return own(input, target, var)  # type: ignore[arg-type]
+    tensors = (input, target, var if isinstance(var, Tensor) else None)
+    return evaluate(_GAUSSIAN, tensors, options, reduction, own)
+
+
+def soft_margin_loss(
+    input: Tensor,
+    target: Tensor,
+    size_average: bool | None = None,
+    reduce: bool | None = None,
+    reduction: str = "mean",
+) -> Tensor:
+    """Two-class logistic loss of labels -1 and 1; see ``torch.nn.functional`` and `fastloss`."""
+    reduction = _reduction(reduction, size_average, reduce)
+
+    def own(input: Tensor, target: Tensor) -> Tensor:
+        loss: Tensor = torchs.soft_margin_loss(input, target, reduction=reduction)
+        return loss
+
+    if not _are_alike(input, target):
+        return own(input, target)
+    return evaluate(_SOFT_MARGIN, (input, target), {"check_domain": False}, reduction, own)
+
+
+def multi_margin_loss(
+    input: Tensor,
+    target: Tensor,
+    p: int = 1,
+    margin: float = 1.0,
+    weight: Tensor | None = None,
+    size_average: bool | None = None,
+    reduce: bool | None = None,
+    reduction: str = "mean",
+) -> Tensor:
+    """Multi-class margin loss; see ``torch.nn.functional`` and `fastloss`."""
+    reduction = _reduction(reduction, size_average, reduce)
+
+    def own(input: Tensor, target: Tensor, weight: Tensor | None) -> Tensor:
+        loss: Tensor = torchs.multi_margin_loss(
+            input, target.long() if _is_index(target) else target, p=p, margin=margin, weight=weight,
+            reduction=reduction,
+        )  # fmt: skip
+        return loss
+
+    if not _has_classes(input, target, weight) or input.dim() > 2:
+        return own(input, target, weight)
+    return evaluate(_MULTI_MARGIN, (input, target, weight), {"p": p, "margin": margin}, reduction, own)
+
+
+def multilabel_soft_margin_loss(
+    input: Tensor,
+    target: Tensor,
+    weight: Tensor | None = None,
+    size_average: bool | None = None,
+    reduce: bool | None = None,
+    reduction: str = "mean",
+) -> Tensor:
+    """Binary cross-entropy of the labels of each row; see ``torch.nn.functional`` and `fastloss`."""
+    reduction = _reduction(reduction, size_average, reduce)
+
+    def own(input: Tensor, target: Tensor, weight: Tensor | None) -> Tensor:
+        loss: Tensor = torchs.multilabel_soft_margin_loss(input, target, weight, reduction=reduction)
+        return loss
+
+    is_ours = _are_alike(input, target) and input.dim() > 0
+    if not is_ours or not (weight is None or _is_weight(weight, input, input.dim() - 1)):
+        return own(input, target, weight)
+    return evaluate(_MULTILABEL, (input, target, weight), {"check_domain": False}, reduction, own)

@@ -1,0 +1,153 @@
+"""Our functions in the place of torch's, for a whole program, and back."""
+
+from __future__ import annotations
+
+import sys
+import types
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fastloss.torch import _beyond, _functional
+
+__all__ = ["Installed", "install", "uninstall"]
+
+_installations = 0
+# What stands in a place, and what stood there.
+_replaced: list[tuple[Callable[..., Any], Callable[..., Any]]] = []
+
+
+class Installed(tuple[str, ...]):
+    """The names that were replaced; as a context manager, until the end of the block."""
+
+    __slots__ = ()
+
+    def __enter__(self) -> Installed:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        uninstall()
+
+
+def _twin(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A function that does the same and is another object.
+
+    So that `uninstall` can tell what it has put somewhere from what a program imported from here itself.
+    """
+    assert isinstance(function, types.FunctionType)
+    twin = types.FunctionType(
+        function.__code__,
+        function.__globals__,
+        function.__name__,
+        function.__defaults__,
+        function.__closure__,
+    )
+    twin.__kwdefaults__, twin.__doc__ = function.__kwdefaults__, function.__doc__
+    twin.__module__, twin.__annotations__ = function.__module__, function.__annotations__
+    return twin
+
+
+def _selective_log_softmax(own: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """TRL's function of that name, by ours where it is a log-probability for each row."""
+
+    def selective_log_softmax(
+        logits: Tensor, index: Tensor, temperature: float = 1.0, row_mask: Tensor | None = None, **more: Any
+    ) -> Tensor:
+        if more or index.shape != logits.shape[:-1] or not logits.is_cpu:
+            options = {} if row_mask is None else {"row_mask": row_mask}
+            if temperature != 1.0:
+                options["temperature"] = temperature  # type: ignore[assignment]
+            return own(logits, index, **options, **more)
+        if row_mask is not None:
+            index = index.masked_fill(row_mask == 0, -100)
+        return _beyond.token_log_probs(logits, index, temperature=float(temperature))
+
+    return selective_log_softmax
+
+
+def _pairs() -> Iterator[tuple[Callable[..., Any], Callable[..., Any]]]:
+    """Functions, and what is to replace them."""
+    for name in _functional.__all__:
+        own = getattr(torch.nn.functional, name, None)
+        if isinstance(own, types.FunctionType):
+            yield own, _twin(getattr(_functional, name))
+    trl = sys.modules.get("trl.trainer.utils")
+    own = getattr(trl, "selective_log_softmax", None)
+    if own is not None:
+        yield own, _selective_log_softmax(own)
+
+
+def _replace(replacements: dict[int, Callable[..., Any]]) -> list[str]:
+    """Replace functions (by their identities) in every module that has been imported; return the names."""
+    names = []
+    for module in list(sys.modules.values()):
+        if not isinstance(module, types.ModuleType) or module.__name__.startswith("fastloss."):
+            continue
+        for name, value in list(vars(module).items()):
+            if id(value) in replacements:
+                setattr(module, name, replacements[id(value)])
+                names.append(f"{module.__name__}.{name}")
+    return sorted(names)
+
+
+def install() -> Installed:
+    """Put our functions in the place of torch's, in every module that has been imported.
+
+    In ``torch.nn.functional``, from where the modules of ``torch.nn`` call them, and wherever else a function
+    of it has been imported by name. With TRL imported, its ``selective_log_softmax``, from which its trainers
+    have their log-probabilities, becomes `token_log_probs`. Programs, trainers and compiled models then use
+    them unchanged. Functions that TorchScript has to compile must be scripted before.
+
+    Returns
+    -------
+    Installed
+        A tuple of the names that were replaced (all that stand replaced, if it was installed before), and a
+        context manager: at the end of the block it is uninstalled.
+
+    See Also
+    --------
+    uninstall : the way back. Calls are counted.
+
+    Examples
+    --------
+    >>> import torch
+    >>> import fastloss.torch as ft
+    >>> with ft.install() as names:
+    ...     torch.nn.functional.mse_loss.__module__
+    'fastloss.torch._functional'
+    >>> "torch.nn.functional.mse_loss" in names
+    True
+    >>> torch.nn.functional.mse_loss.__module__
+    'torch.nn.functional'
+    """
+    global _installations, _names
+    if _installations == 0:
+        _replaced.extend((twin, own) for own, twin in _pairs())
+        _names = Installed(_replace({id(own): twin for twin, own in _replaced}))
+    _installations += 1
+    return _names
+
+
+_names = Installed()
+
+
+def uninstall() -> None:
+    """Undo one `install`; the last restores torch's functions wherever ours stand for them.
+
+    Also in modules that were imported meanwhile. Does nothing where nothing is installed.
+
+    Examples
+    --------
+    >>> import fastloss.torch as ft
+    >>> ft.uninstall()
+    """
+    global _installations, _names
+    if _installations == 0:
+        return
+    _installations -= 1
+    if _installations == 0:
+        _replace({id(twin): own for twin, own in _replaced})
+        _replaced.clear()
+        _names = Installed()

@@ -1,0 +1,253 @@
+"""Modules: those of torch.nn with our functions, and the functions that torch lacks as modules."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+from torch import Tensor, nn
+
+from fastloss.torch import _beyond, _functional
+
+__all__ = [
+    "BCELoss",
+    "BCEWithLogitsLoss",
+    "CPOLoss",
+    "CrossEntropyLoss",
+    "DPOLoss",
+    "EpsilonInsensitiveLoss",
+    "GammaNLLLoss",
+    "GaussianNLLLoss",
+    "HingeLoss",
+    "HuberLoss",
+    "JSDivWithLogitsLoss",
+    "KLDivLoss",
+    "KLDivWithLogitsLoss",
+    "KTOLoss",
+    "L1Loss",
+    "LogCoshLoss",
+    "MSELoss",
+    "MeanSquaredLogLoss",
+    "MultiLabelSoftMarginLoss",
+    "MultiMarginLoss",
+    "NLLLoss",
+    "ORPOLoss",
+    "PoissonNLLLoss",
+    "QuantileLoss",
+    "RewardModelLoss",
+    "SigmoidFocalLoss",
+    "SimPOLoss",
+    "SmoothL1Loss",
+    "SoftMarginLoss",
+    "SquaredHingeLoss",
+    "TVDistanceWithLogitsLoss",
+    "TweedieNLLLoss",
+]
+
+
+class CrossEntropyLoss(nn.CrossEntropyLoss):
+    """``torch.nn.CrossEntropyLoss`` by `fastloss.torch.cross_entropy`, with its further options."""
+
+    def __init__(
+        self,
+        weight: Tensor | None = None,
+        size_average: bool | None = None,
+        ignore_index: int = -100,
+        reduce: bool | None = None,
+        reduction: str = "mean",
+        label_smoothing: float = 0.0,
+        *,
+        z_loss: float = 0.0,
+        softcap: float | None = None,
+        temperature: float = 1.0,
+        inplace: bool = False,
+    ) -> None:
+        super().__init__(weight, size_average, ignore_index, reduce, reduction, label_smoothing)
+        self.z_loss, self.softcap, self.temperature, self.inplace = z_loss, softcap, temperature, inplace
+
+    def forward(self, input: Tensor, target: Tensor) -> Tensor:
+        return _functional.cross_entropy(
+            input, target, weight=self.weight, ignore_index=self.ignore_index, reduction=self.reduction,
+            label_smoothing=self.label_smoothing, z_loss=self.z_loss, softcap=self.softcap,
+            temperature=self.temperature, inplace=self.inplace,
+        )  # fmt: skip
+
+
+class NLLLoss(nn.NLLLoss):
+    """``torch.nn.NLLLoss`` by `fastloss.torch.nll_loss`."""
+
+    def forward(self, input: Tensor, target: Tensor) -> Tensor:
+        return _functional.nll_loss(
+            input, target, weight=self.weight, ignore_index=self.ignore_index, reduction=self.reduction
+        )
+
+
+class BCELoss(nn.BCELoss):
+    """``torch.nn.BCELoss`` by `fastloss.torch.binary_cross_entropy`."""
+
+    def forward(self, input: Tensor, target: Tensor) -> Tensor:
+        return _functional.binary_cross_entropy(input, target, weight=self.weight, reduction=self.reduction)
+
+
+class BCEWithLogitsLoss(nn.BCEWithLogitsLoss):
+    """``torch.nn.BCEWithLogitsLoss`` by `fastloss.torch.binary_cross_entropy_with_logits`."""
+
+    def forward(self, input: Tensor, target: Tensor) -> Tensor:
+        return _functional.binary_cross_entropy_with_logits(
+            input, target, self.weight, pos_weight=self.pos_weight, reduction=self.reduction
+        )
+
+
+class MSELoss(nn.MSELoss):
+    """``torch.nn.MSELoss`` by `fastloss.torch.mse_loss`."""
+
+    def forward(self, input: Tensor, target: Tensor) -> Tensor:
+        return _functional.mse_loss(input, target, reduction=self.reduction)
+
+
+class L1Loss(nn.L1Loss):
+    """``torch.nn.L1Loss`` by `fastloss.torch.l1_loss`."""
+
+    def forward(self, input: Tensor, target: Tensor) -> Tensor:
+        return _functional.l1_loss(input, target, reduction=self.reduction)
+
+
+class SmoothL1Loss(nn.SmoothL1Loss):
+    """``torch.nn.SmoothL1Loss`` by `fastloss.torch.smooth_l1_loss`."""
+
+    def forward(self, input: Tensor, target: Tensor) -> Tensor:
+        return _functional.smooth_l1_loss(input, target, reduction=self.reduction, beta=self.beta)
+
+
+class HuberLoss(nn.HuberLoss):
+    """``torch.nn.HuberLoss`` by `fastloss.torch.huber_loss`."""
+
+    def forward(self, input: Tensor, target: Tensor) -> Tensor:
+        return _functional.huber_loss(input, target, reduction=self.reduction, delta=self.delta)
+
+
+class KLDivLoss(nn.KLDivLoss):
+    """``torch.nn.KLDivLoss`` by `fastloss.torch.kl_div`."""
+
+    def forward(self, input: Tensor, target: Tensor) -> Tensor:
+        return _functional.kl_div(input, target, reduction=self.reduction, log_target=self.log_target)
+
+
+class PoissonNLLLoss(nn.PoissonNLLLoss):
+    """``torch.nn.PoissonNLLLoss`` by `fastloss.torch.poisson_nll_loss`."""
+
+    def forward(self, log_input: Tensor, target: Tensor) -> Tensor:
+        return _functional.poisson_nll_loss(
+            log_input, target, log_input=self.log_input, full=self.full, eps=self.eps,
+            reduction=self.reduction,
+        )  # fmt: skip
+
+
+class GaussianNLLLoss(nn.GaussianNLLLoss):
+    """``torch.nn.GaussianNLLLoss`` by `fastloss.torch.gaussian_nll_loss`."""
+
+    def forward(self, input: Tensor, target: Tensor, var: Tensor | float) -> Tensor:
+        return _functional.gaussian_nll_loss(
+            input, target, var, full=self.full, eps=self.eps, reduction=self.reduction
+        )
+
+
+class SoftMarginLoss(nn.SoftMarginLoss):
+    """``torch.nn.SoftMarginLoss`` by `fastloss.torch.soft_margin_loss`."""
+
+    def forward(self, input: Tensor, target: Tensor) -> Tensor:
+        return _functional.soft_margin_loss(input, target, reduction=self.reduction)
+
+
+class MultiMarginLoss(nn.MultiMarginLoss):
+    """``torch.nn.MultiMarginLoss`` by `fastloss.torch.multi_margin_loss`."""
+
+    def forward(self, input: Tensor, target: Tensor) -> Tensor:
+        return _functional.multi_margin_loss(
+            input, target, p=self.p, margin=self.margin, weight=self.weight, reduction=self.reduction
+        )
+
+
+class MultiLabelSoftMarginLoss(nn.MultiLabelSoftMarginLoss):
+    """``torch.nn.MultiLabelSoftMarginLoss`` by `fastloss.torch.multilabel_soft_margin_loss`."""
+
+    def forward(self, input: Tensor, target: Tensor) -> Tensor:
+        return _functional.multilabel_soft_margin_loss(
+            input, target, weight=self.weight, reduction=self.reduction
+        )
+
+
+if hasattr(nn, "LinearCrossEntropyLoss"):
+
+    class LinearCrossEntropyLoss(nn.LinearCrossEntropyLoss):  # since torch 2.13
+        """``torch.nn.LinearCrossEntropyLoss`` by `fastloss.torch.linear_cross_entropy`."""
+
+        def forward(self, input: Tensor, target: Tensor) -> Tensor:
+            weight, bias = self.linear.weight, self.linear.bias
+            classes = (self.num_classes, *self.out_features)
+            return _functional.linear_cross_entropy(
+                input, weight.reshape(*classes, weight.shape[1]), target,
+                linear_bias=None if bias is None else bias.reshape(classes), weight=self.weight,
+                reduction=self.reduction, ignore_index=self.ignore_index,
+                label_smoothing=self.label_smoothing, options=self.options,
+            )  # fmt: skip
+
+    __all__ += ["LinearCrossEntropyLoss"]
+
+
+class _Of(nn.Module):
+    """A function that torch lacks as a module: its options are given once, tensors with each call."""
+
+    function: Callable[..., Tensor]
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__()
+        parameters = inspect.signature(self.function).parameters
+        for name in options:
+            if name not in parameters or parameters[name].kind is not inspect.Parameter.KEYWORD_ONLY:
+                raise TypeError(f"{type(self).__name__}() got an unexpected keyword argument {name!r}")
+        self.options = {}
+        for name, value in options.items():
+            if isinstance(value, Tensor):
+                self.register_buffer(name, value)
+            else:
+                self.options[name] = value
+
+    def forward(self, *tensors: Tensor | None, **more: Any) -> Tensor:
+        buffers = dict(self.named_buffers(recurse=False))
+        loss: Tensor = type(self).function(*tensors, **{**self.options, **buffers, **more})
+        return loss
+
+    def extra_repr(self) -> str:
+        return ", ".join(f"{name}={value!r}" for name, value in self.options.items())
+
+
+def _module(name: str, function: Callable[..., Tensor]) -> type[_Of]:
+    documentation = (
+        f"`fastloss.torch.{function.__name__}` as a module.\n\n"
+        "The options of the function are keyword arguments of the constructor, tensors among them become\n"
+        "buffers; a call takes its tensors, and further options."
+    )
+    contents = {"function": staticmethod(function), "__doc__": documentation, "__module__": __name__}
+    return type(name, (_Of,), contents)
+
+
+SigmoidFocalLoss = _module("SigmoidFocalLoss", _beyond.sigmoid_focal_loss)
+HingeLoss = _module("HingeLoss", _beyond.hinge_loss)
+SquaredHingeLoss = _module("SquaredHingeLoss", _beyond.squared_hinge_loss)
+LogCoshLoss = _module("LogCoshLoss", _beyond.log_cosh_loss)
+QuantileLoss = _module("QuantileLoss", _beyond.quantile_loss)
+GammaNLLLoss = _module("GammaNLLLoss", _beyond.gamma_nll_loss)
+TweedieNLLLoss = _module("TweedieNLLLoss", _beyond.tweedie_nll_loss)
+EpsilonInsensitiveLoss = _module("EpsilonInsensitiveLoss", _beyond.epsilon_insensitive_loss)
+MeanSquaredLogLoss = _module("MeanSquaredLogLoss", _beyond.mean_squared_log_loss)
+KLDivWithLogitsLoss = _module("KLDivWithLogitsLoss", _beyond.kl_div_with_logits)
+JSDivWithLogitsLoss = _module("JSDivWithLogitsLoss", _beyond.js_div_with_logits)
+TVDistanceWithLogitsLoss = _module("TVDistanceWithLogitsLoss", _beyond.tv_distance_with_logits)
+DPOLoss = _module("DPOLoss", _beyond.dpo_loss)
+SimPOLoss = _module("SimPOLoss", _beyond.simpo_loss)
+CPOLoss = _module("CPOLoss", _beyond.cpo_loss)
+ORPOLoss = _module("ORPOLoss", _beyond.orpo_loss)
+KTOLoss = _module("KTOLoss", _beyond.kto_loss)
+RewardModelLoss = _module("RewardModelLoss", _beyond.reward_model_loss)

@@ -1,0 +1,304 @@
+"""Cross-entropy over a vocabulary that is shared out over processes.
+
+Each process holds a slice of the classes and sees of the others only what `fastloss._bands` needs: for each
+row a log-sum-exp, a loss, and what the target comes to there.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed
+from torch import Tensor
+
+from fastloss import _arguments, _kernels
+from fastloss._bands import Merged, clear_masked, look, stored, target_slope, widened
+from fastloss._linear import LinearGradients
+from fastloss._types import Array
+from fastloss.classification import run_family
+from fastloss.linear import linear_loss
+from fastloss.torch._autograd import Loss
+from fastloss.torch._evaluate import evaluate
+from fastloss.torch._functional import row_shape
+
+__all__ = ["vocab_parallel_cross_entropy", "vocab_parallel_linear_cross_entropy"]
+
+# Indices of the kernels for a target on another process, and for one that is ignored.
+_ELSEWHERE, _IGNORED = -1, -2
+
+
+class _Ranks:
+    """The processes of a group, and what each holds of a vocabulary."""
+
+    def __init__(self, classes_here: int, group: Any) -> None:
+        self.group = group
+        self.rank = torch.distributed.get_rank(group)
+        sizes = self.gather(np.array([classes_here]))[:, 0]
+        self.first, self.classes = int(sizes[: self.rank].sum()), int(sizes.sum())
+        self.most = int(sizes.max())
+
+    def gather(self, values: Array) -> Array:
+        """The values of all processes, stacked in order of rank."""
+        own = torch.from_numpy(np.ascontiguousarray(values))
+        all_ = [torch.empty_like(own) for _ in range(torch.distributed.get_world_size(self.group))]
+        torch.distributed.all_gather(all_, own, group=self.group)
+        return np.stack([one.numpy() for one in all_])
+
+    def add(self, values: Array) -> Array:
+        """The sum of the values of all processes, in the type of the values."""
+        total = torch.from_numpy(widened(values, np.float64 if values.dtype == np.float64 else np.float32))
+        torch.distributed.all_reduce(total, group=self.group)
+        return stored(total.numpy(), values.dtype).astype(values.dtype, copy=False)
+
+
+def _options(
+    label_smoothing: float, z_loss: float, softcap: float | None, temperature: float
+) -> dict[str, float]:
+    return {
+        "label_smoothing": _arguments.number("label_smoothing", label_smoothing, low=0.0, high=1.0),
+        "z_loss": _arguments.number("z_loss", z_loss, low=0.0),
+        "softcap": 0.0 if softcap is None else _arguments.number("softcap", softcap, above=0.0),
+        "temperature": _arguments.number("temperature", temperature, above=0.0),
+    }
+
+
+def _target_here(
+    target: Array, x: Array, weight: Array | None, ignore_index: int, ranks: _Ranks
+) -> tuple[dict[str, Any], Array]:
+    """The target as the kernels take it, and which rows count."""
+    rows = x.shape[:-1]
+    if _arguments.is_probabilities(target):
+        probabilities = _arguments.probabilities(target, x, ignore_index)
+        return {"probabilities": probabilities, "weight": weight}, np.ones(rows, np.bool_)
+    indices, ignored = _arguments.class_indices(target, rows, ignore_index)
+    counted = np.ones(rows, np.bool_) if ignored is None else indices != ignored
+    _arguments.require_classes(target, indices, ranks.classes, counted)
+    local = indices - ranks.first
+    local[(local < 0) | (local >= x.shape[-1])] = _ELSEWHERE
+    local[~counted] = _IGNORED
+    return {"indices": local, "weight": weight, "ignored": _IGNORED}, counted
+
+
+@np.errstate(all="ignore")
+def _sliced_cross_entropy(
+    logits: Array,
+    target: Array,
+    weight: Array | None = None,
+    *,
+    group: Any,
+    ignore_index: int,
+    reduction: str,
+    return_grad: bool = False,
+    grad_output: Any = None,
+    **options: Any,
+) -> Any:
+    """The function of arrays behind `vocab_parallel_cross_entropy`."""
+    _arguments.reduction(reduction)
+    options = _options(**options)
+    class_weight = None if weight is None else _arguments.class_weight(weight, logits.shape[-1])
+    ranks = _Ranks(logits.shape[-1], group)
+    here, counted = _target_here(target, logits, class_weight, ignore_index, ranks)
+    seen = ranks.gather(look(logits, here, options, ranks.classes, None))
+    merged = Merged(seen, has_indices="indices" in here, z_loss=options["z_loss"])
+    losses = np.where(counted, merged.losses, 0.0)
+    denominator = float(merged.weight[counted].sum()) if reduction == "mean" else 1.0
+    loss = _arguments.reduced(reduction, losses, math.fsum(losses.flat), denominator, logits)
+    if not return_grad:
+        return loss
+    scale, upstream = _arguments.upstream(grad_output, losses.shape if reduction == "none" else (), True)
+    scale = scale / denominator if denominator else 0.0
+    gradient = np.empty_like(logits)
+    run_family(
+        _kernels.CROSS_ENTROPY, logits, logits.ndim - 1, output=gradient, grad_output=upstream,
+        grad_scale=scale, elsewhere=(*merged.elsewhere(ranks.rank), ranks.classes), **here,
+        label_smoothing=options["label_smoothing"], softcap=options["softcap"],
+        temperature=options["temperature"],
+    )  # fmt: skip
+    is_masked = merged.is_masked(ranks.rank) & counted
+    if is_masked.any():
+        factor = np.full(losses.shape, scale) if upstream is None else upstream * scale
+        clear_masked(gradient, is_masked, here, factor * target_slope(options, ranks.classes))
+    return loss, gradient
+
+
+def _sliced_linear(
+    input: Array,
+    linear_weight: Array,
+    target: Array,
+    *,
+    group: Any,
+    return_grad: bool = False,
+    **options: Any,
+) -> Any:
+    """The function of arrays behind `vocab_parallel_linear_cross_entropy`."""
+    for name in ("label_smoothing", "z_loss"):
+        options[name] = _arguments.number(name, options[name], low=0.0)
+    ranks = _Ranks(linear_weight.shape[0], group)
+    given = {"linear_bias": None, "grad_output": None, "out": None, **options}
+    result = linear_loss(
+        input, linear_weight, target, share=ranks, return_grad=return_grad, accumulate=False,
+        num_threads=None, **given,
+    )  # fmt: skip
+    if not return_grad:
+        return result
+    loss, gradients = result
+    whole = None if gradients.input is None else ranks.add(gradients.input)
+    return loss, LinearGradients(whole, gradients.linear_weight, gradients.linear_bias)
+
+
+_SLICED = Loss(
+    "vocab_parallel_cross_entropy", _sliced_cross_entropy, ("logits", "target", "weight"), row_shape
+)
+_SLICED_LINEAR = Loss(
+    "vocab_parallel_linear_cross_entropy",
+    _sliced_linear,
+    ("input", "linear_weight", "target", "linear_bias", "weight"),
+    row_shape,
+    gradients=(0, 1, 3),
+    is_linear=True,
+)
+
+
+@torch.compiler.disable  # type: ignore[untyped-decorator]
+def vocab_parallel_cross_entropy(
+    input: Tensor,
+    target: Tensor,
+    weight: Tensor | None = None,
+    ignore_index: int = -100,
+    reduction: str = "mean",
+    label_smoothing: float = 0.0,
+    *,
+    group: Any = None,
+    z_loss: float = 0.0,
+    softcap: float | None = None,
+    temperature: float = 1.0,
+) -> Tensor:
+    r"""Cross-entropy of logits whose classes are shared out over the processes of a group.
+
+    .. math:: \log \sum_r \sum_{j \in V_r} e^{x_j} - x_y
+
+    for a row `x` with class `y`, rank `r` holding the classes :math:`V_r`: consecutive slices, in order of
+    rank, of any sizes. Four numbers for each row go over the network; logits and gradient stay where they
+    are.
+
+    Parameters
+    ----------
+    input : Tensor, shape (..., V_r)
+        The logits of this rank's slice of the classes.
+    target : Tensor, shape (...) or (..., V_r)
+        Indices among all classes, the same on each rank; or this rank's slice of probabilities.
+    weight : Tensor, shape (V_r,), optional
+        This rank's slice of the class weights.
+    ignore_index, reduction, label_smoothing, z_loss, softcap, temperature
+        As in `cross_entropy`.
+    group : ProcessGroup, optional
+        The default group otherwise. All its ranks make the call, and of an unreduced or float16 loss the
+        backward pass, too.
+
+    Returns
+    -------
+    Tensor, shape () or (...)
+        The same on each rank, and as one process has it from all logits. With gradient for `input`.
+
+    Raises
+    ------
+    IndexError
+        If a class index is out of range; on each rank.
+    TypeError, ValueError
+        As `cross_entropy`.
+
+    References
+    ----------
+    ``megatron.core.tensor_parallel.vocab_parallel_cross_entropy``.
+
+    Examples
+    --------
+    In each process, with `head` its rows of the output layer's weight::
+
+        logits = hidden @ head.T
+        loss = fastloss.torch.vocab_parallel_cross_entropy(logits, target)
+    """
+    is_one = input.dim() == 1
+    if is_one:
+        input, target = input.unsqueeze(0), target.unsqueeze(0)
+    options = {
+        "group": group, "ignore_index": ignore_index, "label_smoothing": label_smoothing, "z_loss": z_loss,
+        "softcap": softcap, "temperature": temperature,
+    }  # fmt: skip
+    loss = evaluate(_SLICED, (input, target, weight), options, reduction)
+    return loss.squeeze(0) if is_one and reduction == "none" else loss
+
+
+@torch.compiler.disable  # type: ignore[untyped-decorator]
+def vocab_parallel_linear_cross_entropy(
+    input: Tensor,
+    linear_weight: Tensor,
+    target: Tensor,
+    *,
+    linear_bias: Tensor | None = None,
+    weight: Tensor | None = None,
+    ignore_index: int = -100,
+    reduction: str = "mean",
+    label_smoothing: float = 0.0,
+    group: Any = None,
+    z_loss: float = 0.0,
+    softcap: float | None = None,
+    temperature: float = 1.0,
+    memory_budget: int | None = None,
+) -> Tensor:
+    r"""Cross-entropy of a linear layer whose classes are shared out over the processes of a group.
+
+    .. math:: \log \sum_r \sum_{j \in V_r} e^{W_j x + b_j} - (W_y x + b_y)
+
+    As `vocab_parallel_cross_entropy`, of logits that never exist all at once: see
+    `fastloss.linear_cross_entropy`.
+
+    Parameters
+    ----------
+    input : Tensor, shape (..., D)
+        The vectors of the tokens, the same on each rank.
+    linear_weight : Tensor, shape (V_r, D)
+        This rank's slice of the layer.
+    target : Tensor, shape (...) or (..., V_r)
+        Indices among all classes, the same on each rank; or this rank's slice of probabilities.
+    linear_bias, weight : Tensor, shape (V_r,), optional
+        This rank's slices of bias and class weights.
+    ignore_index, reduction, label_smoothing, z_loss, softcap, temperature
+        As in `cross_entropy`.
+    group : ProcessGroup, optional
+        The default group otherwise.
+    memory_budget : int, optional
+        Bytes of logits at a time on each rank; the same on each.
+
+    Returns
+    -------
+    Tensor, shape () or (...)
+        The same on each rank. The gradient for `input` is summed over the ranks, and the same on each; those
+        for `linear_weight` and `linear_bias` are this rank's own.
+
+    Raises
+    ------
+    IndexError
+        If a class index is out of range; on each rank.
+    TypeError, ValueError
+        As `fastloss.linear_cross_entropy`.
+
+    References
+    ----------
+    Wijmans et al., "Cut your losses in large-vocabulary language models", 2025.
+
+    Examples
+    --------
+    In each process, with `head` its rows of the output layer's weight::
+
+        loss = fastloss.torch.vocab_parallel_linear_cross_entropy(hidden, head, target)
+    """
+    options = {
+        "group": group, "ignore_index": ignore_index, "label_smoothing": label_smoothing, "z_loss": z_loss,
+        "softcap": softcap, "temperature": temperature, "memory_budget": memory_budget,
+    }  # fmt: skip
+    tensors = (input, linear_weight, target, linear_bias, weight)
+    return evaluate(_SLICED_LINEAR, tensors, options, reduction)
