@@ -17,6 +17,7 @@ import numpy.typing as npt
 from fastloss import _kernels
 from fastloss._settings import checked_threads, get_num_threads
 from fastloss._types import Array
+from fastloss._workspace import empty_like
 
 
 def _is_bfloat16(dtype: np.dtype[Any]) -> bool:
@@ -340,7 +341,7 @@ def gradient_buffer(
     if out is None:
         if accumulate:
             raise ValueError("accumulate=True needs out")
-        return np.empty_like(x) if return_grad else None
+        return empty_like(x) if return_grad else None
     if not return_grad:
         raise ValueError("out needs return_grad=True")
     return buffer(out, x, others)

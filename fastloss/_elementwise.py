@@ -16,6 +16,7 @@ import numpy.typing as npt
 from fastloss import _arguments, _kernels
 from fastloss._settings import get_num_threads
 from fastloss._types import Array
+from fastloss._workspace import empty_like
 
 __all__ = ["GaussianNLLGradients", "elementwise", "gaussian", "penalty"]
 
@@ -103,7 +104,7 @@ def _buffers(
             raise ValueError("out needs return_grad=True")
         return [None] * len(wanted)
     if not is_given:
-        return [np.empty_like(x) if want else None for want in wanted]
+        return [empty_like(x) if want else None for want in wanted]
     found: list[Array | None] = []
     for i, (one, want) in enumerate(zip(out, wanted, strict=True)):
         name = "out" if len(out) == 1 else f"out[{i}]"

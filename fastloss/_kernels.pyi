@@ -23,6 +23,7 @@ SIGN: int
 NONNEGATIVE: int
 STRICTLY_POSITIVE: int
 ABOVE_MINUS_ONE: int
+KEPT: int
 BFLOAT16_BITS: np.dtype[Any]
 
 def blas_callback() -> int: ...

@@ -212,6 +212,9 @@ cdef ptrdiff_t STREAM = 33554432
 cdef ptrdiff_t SERIAL = 32768
 # Elements under which giving up the interpreter lock, and checking arguments in Python, cost more than the work.
 cdef ptrdiff_t SMALL = 4096
+# Bytes of an array from which its memory is kept for the next call (see _workspace).
+cdef ptrdiff_t KEPT_BYTES = 4194304
+KEPT = KEPT_BYTES
 
 cdef const fl_kernels *kernels = fl_kernels_of_level(0)
 # After a fork the OpenMP runtime of the child believes in threads that do not exist, and waits for them for ever
@@ -717,6 +720,8 @@ cdef object plain_gradient(cnp.ndarray x, cnp.ndarray target, return_grad, out):
     if return_grad is not True:
         return None
     if out is None:
+        if cnp.PyArray_NBYTES(x) >= KEPT_BYTES:
+            return None
         return PyArray_NewLikeArray(x, cnp.NPY_KEEPORDER, NULL, 0)
     if not (
         is_floating(out) and cnp.PyArray_ISCARRAY(<cnp.ndarray>out)

@@ -22,7 +22,7 @@ from fastloss._bands import Merged, clear_masked, look, stored, target_slope, wi
 from fastloss._blas import add_product, is_straight
 from fastloss._settings import threads_are_shared
 from fastloss._types import Array
-from fastloss._workspace import workspace
+from fastloss._workspace import empty
 from fastloss.classification import run_family
 
 __all__ = ["Call", "Layer", "LinearGradients", "Share", "multiplier"]
@@ -194,16 +194,16 @@ class Call:
         if self.num_threads is None and at_once <= ALONE and not threads_are_shared():
             self.num_threads = 1
         total = 0.0
-        with workspace((at_once,), self.layer.compute) as room:
-            sums = _Sums(self)  # writes: all that may fail comes before
-            for start in range(0, count, step):
-                chunk = slice(start, min(start + step, count))
-                rows = chunk if kept is None else kept[chunk]
-                some = self.chunk(rows, bands, room, sums)
-                total += float(some.sum())
-                if losses is not None:
-                    losses[rows] = some
-            sums.end()
+        room = empty((at_once,), self.layer.compute)
+        sums = _Sums(self)  # writes: all that may fail comes before
+        for start in range(0, count, step):
+            chunk = slice(start, min(start + step, count))
+            rows = chunk if kept is None else kept[chunk]
+            some = self.chunk(rows, bands, room, sums)
+            total += float(some.sum())
+            if losses is not None:
+                losses[rows] = some
+        sums.end()
         return total
 
     def chunk(self, rows: Any, bands: list[slice], room: Array, sums: _Sums) -> Array:

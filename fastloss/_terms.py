@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from fastloss import _arguments, _kernels
 from fastloss._types import Array
+from fastloss._workspace import empty_like
 
 __all__ = ["Common", "Part", "choice", "common", "given", "part", "run"]
 
@@ -133,7 +134,7 @@ def common(
         raise ValueError("out needs return_grad=True")
     single = len(fields) == 1
     if out is None:
-        buffers = [np.empty_like(x) if return_grad else None for _ in fields]
+        buffers = [empty_like(x) if return_grad else None for _ in fields]
     else:
         if single:
             out = (out,)

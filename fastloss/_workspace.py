@@ -1,84 +1,100 @@
 """Memory for a call that is there for the next one too, unless the system has needed it in between.
 
-Fresh memory costs page faults: 131 MB of logits 22 ms where the kernel has the pages at hand, 340 where a
-virtual machine has to ask its host for them, beside 510 for the matrix products that fill and use them.
-Keeping it would cost others that memory. The system call for both is ``madvise(MADV_FREE)``: the pages stay,
-and the kernel takes those that it needs for something else. (Measured: 15.3 ms to fill them again, as without
-the call.)
+Fresh memory costs page faults: 131 MB 22 ms where the kernel has the pages at hand, 340 where a virtual
+machine has to ask its host for them; the gradient of as many logits takes 10. Keeping it would cost others
+that memory. The system call for both is ``madvise(MADV_FREE)``: the pages stay, and the kernel takes those that
+it needs for something else. (Measured: 15.3 ms to fill them again, as without the call.)
 """
 
 from __future__ import annotations
 
+import ctypes
 import math
 import mmap
-import os
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+import weakref
+from collections import deque
+from contextlib import suppress
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from fastloss import _kernels
 from fastloss._types import Array
 
-__all__ = ["workspace"]
+__all__ = ["empty", "empty_like"]
 
-# Bytes from which memory is kept (malloc keeps less by itself), and up to which.
-LEAST, MOST = 2**20, 2**28
+# Bytes from which memory is kept (malloc keeps less by itself), and up to which; and how many pieces.
+LEAST, MOST, PIECES = _kernels.KEPT, 2**28, 2
+# A piece may be this many times as large as what it serves for.
+SLACK = 8
 _can_keep = hasattr(mmap, "MADV_FREE")
-_lock = threading.Lock()
-_kept: mmap.mmap | None = None
+# Threads take and give here without a lock: at worst one finds nothing, and gets fresh memory.
+_kept: deque[mmap.mmap] = deque()
 
 
-def _after_fork_in_child() -> None:
-    """Another thread of the parent may have held the lock, and worked in the memory."""
-    global _lock, _kept
-    _lock, _kept = threading.Lock(), None
+def _taken(size: int) -> mmap.mmap | None:
+    """The smallest piece that fits, taken out of those that are kept."""
+    pieces = []
+    with suppress(IndexError):
+        while True:
+            pieces.append(_kept.popleft())
+    fitting = [piece for piece in pieces if size <= len(piece) <= SLACK * size]
+    found = min(fitting, key=len, default=None)
+    _kept.extend(piece for piece in pieces if piece is not found)
+    return found
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork_in_child)
-
-
-def _room(size: int) -> mmap.mmap | None:
-    """The memory that is kept, made anew where it is too small; None where there is none."""
-    global _kept
-    if _kept is None or len(_kept) < size:
-        _kept = None
-        try:
-            _kept = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-        except OSError:
-            return None
-        if hasattr(mmap, "MADV_HUGEPAGE"):
-            with suppress(OSError):  # a kernel may not have them
-                _kept.madvise(mmap.MADV_HUGEPAGE)
-    return _kept
-
-
-def _offer() -> None:
-    """Let the system have what is kept, if it needs it; where it knows no such offer, give it back."""
-    global _kept, _can_keep
-    if _kept is not None:
-        try:
-            _kept.madvise(mmap.MADV_FREE)
-        except OSError:
-            _kept, _can_keep = None, False
-
-
-@contextmanager
-def workspace(shape: tuple[int, ...], dtype: npt.DTypeLike) -> Iterator[Array]:
-    """An array with anything in it, until the end of the block.
-
-    What is kept is one: who finds it taken, by another thread, gets fresh memory.
-    """
-    count, lock = math.prod(shape), _lock
-    size = count * np.dtype(dtype).itemsize
-    if not _can_keep or not LEAST <= size <= MOST or not lock.acquire(blocking=False):
-        yield np.empty(shape, dtype)
-        return
+def _new(size: int) -> mmap.mmap | None:
     try:
-        room = _room(size)
-        yield np.empty(shape, dtype) if room is None else np.frombuffer(room, dtype, count).reshape(shape)
-    finally:
-        _offer()
-        lock.release()
+        piece = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    except OSError:
+        return None
+    if hasattr(mmap, "MADV_HUGEPAGE"):
+        with suppress(OSError):  # a kernel may not have them
+            piece.madvise(mmap.MADV_HUGEPAGE)
+    return piece
+
+
+def _give_back(piece: mmap.mmap) -> None:
+    """Let the system have a piece if it needs it; where it knows no such offer, give it back."""
+    global _can_keep
+    try:
+        piece.madvise(mmap.MADV_FREE)
+    except OSError:
+        _can_keep = False
+        return
+    _kept.append(piece)
+    with suppress(IndexError):
+        while len(_kept) > PIECES:
+            _kept.popleft()
+
+
+def _lent(size: int) -> Any:
+    """A buffer whose memory is kept when the last array in it is gone; None for memory that is not."""
+    if not _can_keep or not LEAST <= size <= MOST:
+        return None
+    piece = _taken(size) or _new(size)
+    if piece is None:
+        return None
+    # Arrays refer to the object that they have their memory from, and views of them to the same.
+    lent = (ctypes.c_char * size).from_buffer(piece)
+    weakref.finalize(lent, _give_back, piece).atexit = False
+    return lent
+
+
+def empty(shape: tuple[int, ...], dtype: npt.DTypeLike) -> Array:
+    """As ``numpy.empty``."""
+    lent = _lent(math.prod(shape) * np.dtype(dtype).itemsize)
+    if lent is None:
+        return np.empty(shape, dtype)
+    return np.ndarray(shape, dtype, buffer=lent)
+
+
+def empty_like(array: Array) -> Array:
+    """As ``numpy.empty_like``."""
+    like = np.empty_like(array)  # of strides that are NumPy's business
+    lent = _lent(array.nbytes)
+    if lent is None:
+        return like
+    return np.ndarray(like.shape, like.dtype, buffer=lent, strides=like.strides)

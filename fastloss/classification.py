@@ -14,6 +14,7 @@ import numpy.typing as npt
 from fastloss import _arguments, _kernels
 from fastloss._settings import get_num_threads
 from fastloss._types import Array, CrossEntropyOptions, Reduction, RowOptions, Scalar
+from fastloss._workspace import empty_like
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -100,7 +101,7 @@ def row_loss(
     grad = _arguments.gradient_buffer(out, x, others, return_grad, accumulate)
     if return_hessian and grad is None:
         raise ValueError("return_hessian needs return_grad=True")
-    hessian = np.empty_like(x) if return_hessian else None
+    hessian = empty_like(x) if return_hessian else None
     losses = np.empty(rows) if reduction == "none" else None
     first_bad, total, denominator = run_family(
         operation, x, axis, output=grad, indices=indices, probabilities=probabilities,
@@ -595,7 +596,7 @@ def _normalised(
 ) -> Array:
     x = _arguments.floating("x", values)
     axis = _arguments.class_axis(axis, x, "x")
-    output = np.empty_like(x) if out is None else _arguments.buffer(out, x)
+    output = empty_like(x) if out is None else _arguments.buffer(out, x)
     run_family(operation, x, axis, output=output, num_threads=num_threads)
     return output
 

@@ -12,6 +12,7 @@ from fastloss import _arguments
 from fastloss._bands import widened
 from fastloss._linear import Call, Layer, LinearGradients, Share
 from fastloss._types import Array, Reduction
+from fastloss._workspace import empty
 
 __all__ = ["LinearGradients", "linear_cross_entropy", "linear_token_log_probs"]
 
@@ -27,7 +28,7 @@ def _buffers(
     if out is None:
         if accumulate:
             raise ValueError("accumulate=True needs out")
-        made = [None if not return_grad or a is None else np.empty(a.shape, a.dtype) for a in arrays]
+        made = [None if not return_grad or a is None else empty(a.shape, a.dtype) for a in arrays]
         return LinearGradients(*made)
     if not return_grad:
         raise ValueError("out needs return_grad=True")

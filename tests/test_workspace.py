@@ -1,5 +1,6 @@
 """Memory that one call leaves to the next, and that the system may take."""
 
+import gc
 import mmap
 import os
 import threading
@@ -7,87 +8,138 @@ import threading
 import numpy as np
 import pytest
 
-from fastloss import _workspace
-from fastloss._workspace import LEAST, MOST, workspace
+import fastloss
+from fastloss import _kernels, _workspace
+from fastloss._workspace import LEAST, MOST, PIECES, SLACK, empty, empty_like
 
 keeps = pytest.mark.skipif(not _workspace._can_keep, reason="this system has no MADV_FREE")
+
+
+@pytest.fixture(autouse=True)
+def nothing_kept() -> None:
+    gc.collect()
+    _workspace._kept.clear()
 
 
 def address(array: np.ndarray) -> int:
     return int(array.ctypes.data)
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.float16, _kernels.BFLOAT16_BITS])
 @pytest.mark.parametrize("rows", [0, 1, 300, 3000])
 def test_is_an_array_to_write_to(rows: int, dtype: type) -> None:
-    with workspace((rows, 1000), dtype) as array:
-        assert array.shape == (rows, 1000) and array.dtype == dtype
-        assert array.flags.carray and array.flags.aligned
-        array[...] = 3.0
-        assert (array == 3.0).all()
+    array = empty((rows, 1000), dtype)
+    assert array.shape == (rows, 1000) and array.dtype == dtype
+    assert array.flags.carray and array.flags.aligned
+    array[...] = 3
+    assert (array == np.full((), 3, dtype)).all()
+
+
+@pytest.mark.parametrize("axes", [(0, 1, 2), (2, 0, 1), (1, 2, 0)])
+def test_is_like_another(axes: tuple[int, ...]) -> None:
+    for size in (4, 160):
+        other = np.ones((size, size, size), np.float32).transpose(axes)
+        for given in (other, other[::2], other[..., ::-1], np.broadcast_to(other[:1], other.shape)):
+            array = empty_like(given)
+            assert (array.shape, array.dtype) == (given.shape, given.dtype)
+            assert array.strides == np.empty_like(given).strides
+            array[...] = 2.0
+            assert (array == 2.0).all()
 
 
 @keeps
 def test_is_there_again() -> None:
-    with workspace((LEAST,), np.float32) as array:
-        first = address(array)
-    with workspace((10, LEAST // 20), np.float32) as array:
-        assert address(array) == first
-    # Where it is too small there is a larger one, and from then on that.
-    with workspace((3 * LEAST,), np.float32) as array:
-        array[...] = 1.0
-        second = address(array)
-    with workspace((LEAST,), np.float32) as array:
-        assert address(array) == second
+    array = empty((LEAST,), np.float32)
+    first = address(array)
+    del array
+    array = empty((10, LEAST // 20), np.float32)
+    assert address(array) == first
+    del array
+    # Where it is too small there is a larger one; both are kept, and each serves what it fits.
+    array = empty((3 * LEAST,), np.float32)
+    second = address(array)
+    assert second != first
+    del array
+    assert address(empty((LEAST,), np.float32)) == first
+    assert address(empty((2 * LEAST,), np.float32)) == second
 
 
 @keeps
-def test_is_not_shared() -> None:
-    """Not within a block, nor with another thread."""
-    found = []
+def test_what_is_much_too_large_does_not_serve() -> None:
+    large = empty((2 * SLACK * LEAST,), np.uint8)
+    first = address(large)
+    del large
+    assert address(empty((LEAST,), np.uint8)) != first
+    assert address(empty((2 * LEAST,), np.uint8)) == first
 
-    def other() -> None:
-        with workspace((LEAST,), np.float32) as array:
-            array[...] = 2.0
-            found.append(address(array))
 
-    with workspace((LEAST,), np.float32) as mine:
-        mine[...] = 1.0
-        thread = threading.Thread(target=other)
+@keeps
+def test_few_pieces_are_kept() -> None:
+    arrays = [empty((LEAST,), np.uint8) for _ in range(PIECES + 3)]
+    assert len({address(array) for array in arrays}) == PIECES + 3
+    del arrays
+    assert len(_workspace._kept) == PIECES
+
+
+@keeps
+def test_is_not_given_away_while_any_view_of_it_lives() -> None:
+    array = empty((2, LEAST), np.float32)
+    array[...] = 1.0
+    view = array[1:].T[::2]
+    del array
+    other = empty((2, LEAST), np.float32)
+    other[...] = 2.0
+    assert (view == 1.0).all() and not _workspace._kept
+    del view
+    assert len(_workspace._kept) == 1
+
+
+@keeps
+def test_gradients_come_from_it() -> None:
+    x, y = np.ones((2, LEAST // 4), np.float32)
+    target = np.zeros(1, np.int64)
+    for loss in (
+        lambda: fastloss.mse_loss(x, y, return_grad=True)[1],
+        lambda: fastloss.cross_entropy(x[None], target, return_grad=True)[1],
+        lambda: fastloss.kl_div_with_logits(x[None], y[None], return_grad=True)[1],
+        lambda: fastloss.softmax(x),
+    ):
+        first = address(loss())
+        assert address(loss()) == first
+        _workspace._kept.clear()
+
+
+@keeps
+def test_threads_do_not_share() -> None:
+    """Each finds what it has written, whoever takes and gives meanwhile."""
+    wrong = []
+
+    def work(value: int) -> None:
+        for _ in range(200):
+            array = empty((LEAST,), np.uint8)
+            array[:: LEAST // 8] = value
+            if (array[:: LEAST // 8] != value).any():
+                wrong.append(value)
+
+    threads = [threading.Thread(target=work, args=(value,)) for value in range(4)]
+    for thread in threads:
         thread.start()
+    for thread in threads:
         thread.join()
-        with workspace((LEAST,), np.float32) as inner:
-            inner[...] = 3.0
-            found.append(address(inner))
-        assert address(mine) not in found
-        assert (mine == 1.0).all()
+    assert not wrong
 
 
 @keeps
-def test_is_given_back_after_an_error() -> None:
-    with workspace((LEAST,), np.float32) as array:
-        first = address(array)
-    with pytest.raises(ZeroDivisionError), workspace((LEAST,), np.float32):
-        raise ZeroDivisionError
-    with workspace((LEAST,), np.float32) as array:
-        assert address(array) == first
-
-
-@keeps
-def test_small_and_very_large_arrays_are_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_workspace, "_kept", None)
+def test_small_and_very_large_arrays_are_not_kept() -> None:
     for size in (LEAST - 1, MOST + 1):
-        with workspace((size,), np.uint8):
-            pass
-    assert _workspace._kept is None
+        empty((size,), np.uint8)
+    assert not _workspace._kept
 
 
 def test_systems_that_cannot_keep_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_workspace, "_can_keep", False)
-    monkeypatch.setattr(_workspace, "_kept", None)
-    with workspace((2, LEAST), np.float32) as array:
-        array[...] = 1.0
-    assert _workspace._kept is None
+    empty((2, LEAST), np.float32)[...] = 1.0
+    assert not _workspace._kept
 
 
 class Refusing(mmap.mmap):
@@ -100,13 +152,10 @@ class Refusing(mmap.mmap):
 @keeps
 def test_systems_that_refuse_advice(monkeypatch: pytest.MonkeyPatch) -> None:
     """A hint that is not taken is no error, and memory that cannot be offered is given back."""
-    for name, value in (("_kept", None), ("_can_keep", True)):
-        monkeypatch.setattr(_workspace, name, value)
+    monkeypatch.setattr(_workspace, "_can_keep", True)
     monkeypatch.setattr(_workspace.mmap, "mmap", Refusing)
-    with workspace((LEAST,), np.float32) as array:
-        array[...] = 1.0
-        assert _workspace._kept is not None
-    assert _workspace._kept is None and not _workspace._can_keep and not _workspace._lock.locked()
+    empty((LEAST,), np.float32)[...] = 1.0
+    assert not _workspace._kept and not _workspace._can_keep
 
 
 @keeps
@@ -114,18 +163,18 @@ def test_systems_without_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object, **__: object) -> None:
         raise OSError(12, "Cannot allocate memory")
 
-    monkeypatch.setattr(_workspace, "_kept", None)
     monkeypatch.setattr(_workspace.mmap, "mmap", refuse)
-    with workspace((LEAST,), np.float32) as array:
-        array[...] = 1.0
-    assert not _workspace._lock.locked()
+    empty((LEAST,), np.float32)[...] = 1.0
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
 def test_a_child_has_its_own() -> None:
-    with workspace((LEAST,), np.float32) as array:
-        array[...] = 1.0
-        child = os.fork()
-        if child == 0:
-            os._exit(int(_workspace._lock.locked() or _workspace._kept is not None))
-        assert os.waitpid(child, 0)[1] == 0
+    """What parent and child write into memory that was kept before is their own."""
+    empty((LEAST,), np.float32)[...] = 1.0
+    child = os.fork()
+    array = empty((LEAST,), np.float32)
+    array[...] = float(child == 0)
+    if child == 0:
+        os._exit(int(array.min() != 1.0))
+    assert os.waitpid(child, 0)[1] == 0
+    assert array.max() == 0.0

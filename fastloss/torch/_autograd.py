@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fastloss._workspace import empty_like
 from fastloss.torch._bridge import as_array, as_tensor, loss_dtype, on_torchs_threads, with_torchs_products
 
 __all__ = [
@@ -128,7 +129,7 @@ def run(
         more["out"] = arrays[loss.tensors[0]]
     elif loss.is_linear:
         names = [loss.tensors[k] if k in places else None for k in loss.gradients]
-        more["out"] = tuple(None if name is None else np.empty_like(arrays[name]) for name in names)
+        more["out"] = tuple(None if name is None else empty_like(arrays[name]) for name in names)
     value, found = call(loss.function, **arrays, **options, **more)
     if isinstance(found, np.ndarray):
         found = (found,)
