@@ -2,8 +2,8 @@
 
 Fresh memory costs page faults: 131 MB 22 ms where the kernel has the pages at hand, 340 where a virtual
 machine has to ask its host for them; the gradient of as many logits takes 10. Keeping it would cost others
-that memory. The system call for both is ``madvise(MADV_FREE)``: the pages stay, and the kernel takes those that
-it needs for something else. (Measured: 15.3 ms to fill them again, as without the call.)
+that memory. The system call for both is ``madvise(MADV_FREE)``: the pages stay, and the kernel takes those
+that it needs for something else. (Measured: 15.3 ms to fill them again, as without the call.)
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ import pkgutil
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from cases import CASES
@@ -19,7 +20,10 @@ SETTINGS = {"get_num_threads", "num_threads", "set_num_threads", "share_threads_
 ROW_LOSSES = {"cross_entropy", "nll_loss"}
 LOSSES = {name for name in fastloss.__all__ if re.search("(loss|entropy|penalty)", name)}
 MODULES = sorted(
-    info.name for info in pkgutil.iter_modules(fastloss.__path__) if info.name not in ("_kernels", "__main__")
+    f"{folder}{info.name}"
+    for folder in ("", "torch.")
+    for info in pkgutil.iter_modules([str(Path(fastloss.__path__[0], folder.rstrip(".")))])
+    if info.name not in ("_kernels", "__main__")
 )
 
 
@@ -83,13 +87,15 @@ def test_a_loss_takes_the_common_arguments(name: str) -> None:
 
 @pytest.mark.parametrize("module", MODULES)
 def test_examples_run(module: str) -> None:
+    if module.startswith("torch"):
+        pytest.importorskip("torch")
     loaded = importlib.import_module(f"fastloss.{module}")
     assert doctest.testmod(loaded).failed == 0
 
 
 def test_import_is_light() -> None:
     """Importing loads no framework and not even the optional bfloat16."""
-    heavy = ("torch", "jax", "sklearn", "ml_dtypes")
+    heavy = ("torch", "jax", "sklearn", "ml_dtypes", "lightgbm", "xgboost")
     code = f"import sys, fastloss; print([name for name in {heavy} if name in sys.modules])"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout.strip() == "[]"

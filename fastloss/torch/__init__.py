@@ -12,8 +12,6 @@ gradient, functional transforms, forward differentiation) is given to torch's ow
 The kernels use as many threads as ``torch.get_num_threads()`` says.
 """
 
-from contextlib import suppress
-
 from fastloss.torch._beyond import (
     cpo_loss,
     dpo_loss,
@@ -79,6 +77,7 @@ from fastloss.torch._modules import (
     KLDivWithLogitsLoss,
     KTOLoss,
     L1Loss,
+    LinearCrossEntropyLoss,
     LogCoshLoss,
     MeanSquaredLogLoss,
     MSELoss,
@@ -116,6 +115,7 @@ __all__ = [
     "KLDivWithLogitsLoss",
     "KTOLoss",
     "L1Loss",
+    "LinearCrossEntropyLoss",
     "LogCoshLoss",
     "MSELoss",
     "MeanSquaredLogLoss",
@@ -182,8 +182,3 @@ __all__ = [
     "vocab_parallel_cross_entropy",
     "vocab_parallel_linear_cross_entropy",
 ]
-
-with suppress(ImportError):  # torch has it since 2.13
-    from fastloss.torch._modules import LinearCrossEntropyLoss
-
-    __all__ += ["LinearCrossEntropyLoss"]

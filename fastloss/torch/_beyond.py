@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from fastloss.torch._autograd import Loss
+from fastloss.torch._documentation import formula, summary
 from fastloss.torch._evaluate import evaluate
 from fastloss.torch._functional import declare, row_shape
 
@@ -60,6 +61,8 @@ _OTHERWISE = frozenset(
 
 _DOCUMENTATION = """{summary}
 
+{formula}
+
 As `fastloss.{name}`, which documents formula, arguments and options; of tensors, with autograd.
 
 Parameters
@@ -80,6 +83,10 @@ TypeError, ValueError, IndexError
     As `fastloss.{name}`; a `ValueError` also for a tensor that requires a gradient and has none.
 RuntimeError
     In backward with ``create_graph=True``.
+
+See Also
+--------
+fastloss.{name} : the same of arrays, with an example.
 """
 
 
@@ -121,10 +128,10 @@ def _of_tensors(name: str, *tensors: str, **fields: Any) -> Callable[..., Tensor
 
 def _documented(loss: Loss, kept: Sequence[inspect.Parameter], reduction: str) -> str:
     own = [p.name for p in kept if p.name not in loss.tensors and p.name != "reduction"]
-    summary = (loss.function.__doc__ or "").partition("\n")[0]
     return _DOCUMENTATION.format(
         name=loss.name,
-        summary=summary,
+        summary=summary(loss.name),
+        formula=formula(loss.name),
         tensors=", ".join(loss.tensors),
         options=f"{', '.join(own)}\n    Options, with the same defaults.\n" if own else "",
         reduction=reduction,

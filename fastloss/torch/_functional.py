@@ -6,6 +6,7 @@ torch's: each function hands `evaluate` a call of torch's own for that.
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -16,6 +17,7 @@ from torch.nn import functional as _current
 import fastloss
 from fastloss.torch._autograd import LOSSES, Loss
 from fastloss.torch._bridge import FLOATING
+from fastloss.torch._documentation import as_torchs
 from fastloss.torch._evaluate import evaluate
 
 __all__ = [
@@ -37,19 +39,8 @@ __all__ = [
 ]
 
 
-class _Torchs:
-    """Torch's own functions, as they were before any of ours took their places."""
-
-    def __init__(self) -> None:
-        for name in __all__:
-            if hasattr(_current, name):
-                setattr(self, name, getattr(_current, name))
-
-    def __getattr__(self, name: str) -> Any:
-        raise NotImplementedError(f"torch.nn.functional has no {name} before a later version of torch")
-
-
-torchs: Any = _Torchs()
+# Torch's own functions, as they were before any of ours took their places.
+torchs: Any = SimpleNamespace(**{name: getattr(_current, name) for name in __all__})
 
 
 def same_shape(input: Tensor, options: dict[str, Any]) -> Any:
@@ -278,6 +269,7 @@ def cross_entropy(
     )  # fmt: skip
 
 
+@as_torchs("`sample_weight`")
 def nll_loss(
     input: Tensor,
     target: Tensor,
@@ -289,7 +281,7 @@ def nll_loss(
     *,
     sample_weight: Tensor | None = None,
 ) -> Tensor:
-    """Negative log-likelihood of class indices; see ``torch.nn.functional`` and `fastloss.nll_loss`."""
+    """A `sample_weight` multiplies the loss of a row and counts in the mean."""
     reduction = _reduction(reduction, size_average, reduce)
 
     def own(input: Tensor, target: Tensor, weight: Tensor | None, _: Tensor | None) -> Tensor:
@@ -310,6 +302,7 @@ def nll_loss(
     )
 
 
+@as_torchs("`sample_weight`, `z_loss`, `softcap`, `temperature`, `memory_budget` as in `fastloss`")
 def linear_cross_entropy(
     input: Tensor,
     linear_weight: Tensor,
@@ -327,11 +320,8 @@ def linear_cross_entropy(
     temperature: float = 1.0,
     memory_budget: int | None = None,
 ) -> Tensor:
-    """Cross-entropy of a linear layer's logits, which never exist all at once.
-
-    As ``torch.nn.functional.linear_cross_entropy``, for `input` of shape (D,) or (N, D), and
-    `fastloss.linear_cross_entropy`, which documents the options beyond torch's. The products are torch's.
-    With torch's own `options` torch's function is called.
+    """The logits never exist all at once. For `input` of shape (D,) or (N, D); the products are torch's,
+    on its threads. With torch's own `options` torch's function is called.
     """
     extras = _extras(z_loss=z_loss, softcap=softcap, temperature=temperature)
     if memory_budget is not None:
@@ -390,6 +380,7 @@ def _is_layer(input: Any, linear_weight: Any, linear_bias: Any) -> bool:
     )
 
 
+@as_torchs()
 def binary_cross_entropy(
     input: Tensor,
     target: Tensor,
@@ -398,7 +389,6 @@ def binary_cross_entropy(
     reduce: bool | None = None,
     reduction: str = "mean",
 ) -> Tensor:
-    """Binary cross-entropy of probabilities; see ``torch.nn.functional`` and `fastloss`."""
     reduction = _reduction(reduction, size_average, reduce)
 
     def own(input: Tensor, target: Tensor, weight: Tensor | None) -> Tensor:
@@ -412,6 +402,7 @@ def binary_cross_entropy(
     return evaluate(_BINARY, (input, target, spread), {}, reduction, own)
 
 
+@as_torchs()
 def binary_cross_entropy_with_logits(
     input: Tensor,
     target: Tensor,
@@ -421,7 +412,6 @@ def binary_cross_entropy_with_logits(
     reduction: str = "mean",
     pos_weight: Tensor | None = None,
 ) -> Tensor:
-    """Binary cross-entropy of logits; see ``torch.nn.functional`` and `fastloss`."""
     reduction = _reduction(reduction, size_average, reduce)
 
     def own(input: Tensor, target: Tensor, weight: Tensor | None, pos_weight: Tensor | None) -> Tensor:
@@ -437,6 +427,7 @@ def binary_cross_entropy_with_logits(
     return evaluate(_LOGISTIC, tensors, {"check_domain": False}, reduction, own)
 
 
+@as_torchs()
 def mse_loss(
     input: Tensor,
     target: Tensor,
@@ -445,7 +436,7 @@ def mse_loss(
     reduction: str = "mean",
     weight: Tensor | None = None,
 ) -> Tensor:
-    """Mean squared error; see ``torch.nn.functional`` and `fastloss`. A mean divides by the weights."""
+    """A weighted mean divides by the sum of the weights."""
     reduction = _reduction(reduction, size_average, reduce)
 
     def own(input: Tensor, target: Tensor, weight: Tensor | None) -> Tensor:
@@ -457,6 +448,7 @@ def mse_loss(
     return evaluate(_SQUARED, (input, target, weight), {}, reduction, own)
 
 
+@as_torchs()
 def l1_loss(
     input: Tensor,
     target: Tensor,
@@ -465,7 +457,7 @@ def l1_loss(
     reduction: str = "mean",
     weight: Tensor | None = None,
 ) -> Tensor:
-    """Mean absolute error; see ``torch.nn.functional`` and `fastloss`. A mean divides by the weights."""
+    """A weighted mean divides by the sum of the weights."""
     reduction = _reduction(reduction, size_average, reduce)
 
     def own(input: Tensor, target: Tensor, weight: Tensor | None) -> Tensor:
@@ -477,6 +469,7 @@ def l1_loss(
     return evaluate(_ABSOLUTE, (input, target, weight), {}, reduction, own)
 
 
+@as_torchs()
 def smooth_l1_loss(
     input: Tensor,
     target: Tensor,
@@ -485,7 +478,6 @@ def smooth_l1_loss(
     reduction: str = "mean",
     beta: float = 1.0,
 ) -> Tensor:
-    """Smooth L1 loss; see ``torch.nn.functional`` and `fastloss`."""
     reduction = _reduction(reduction, size_average, reduce)
 
     def own(input: Tensor, target: Tensor) -> Tensor:
@@ -497,6 +489,7 @@ def smooth_l1_loss(
     return evaluate(_SMOOTH, (input, target), {"beta": beta}, reduction, own)
 
 
+@as_torchs()
 def huber_loss(
     input: Tensor,
     target: Tensor,
@@ -504,7 +497,7 @@ def huber_loss(
     delta: float = 1.0,
     weight: Tensor | None = None,
 ) -> Tensor:
-    """Huber loss; see ``torch.nn.functional`` and `fastloss`. The mean divides by the number of elements."""
+    """The mean divides by the number of elements, weighted or not."""
 
     def own(input: Tensor, target: Tensor, weight: Tensor | None) -> Tensor:
         loss: Tensor = torchs.huber_loss(input, target, reduction=reduction, delta=delta, weight=weight)
@@ -523,6 +516,7 @@ def huber_loss(
     return evaluate(_HUBER, tensors, options, "sum", total) / input.numel()
 
 
+@as_torchs()
 def kl_div(
     input: Tensor,
     target: Tensor,
@@ -531,10 +525,7 @@ def kl_div(
     reduction: str = "mean",
     log_target: bool = False,
 ) -> Tensor:
-    """Kullback-Leibler divergence of log-probabilities; see ``torch.nn.functional`` and `fastloss`.
-
-    Unlike torch's it does not warn that ``"mean"`` divides by the number of elements.
-    """
+    """There is no warning that ``"mean"`` divides by the number of elements."""
     reduction = _reduction(reduction, size_average, reduce)
 
     def own(input: Tensor, target: Tensor) -> Tensor:
@@ -546,6 +537,7 @@ def kl_div(
     return evaluate(_KL, (input, target), {"log_target": log_target}, reduction, own)
 
 
+@as_torchs()
 def poisson_nll_loss(
     input: Tensor,
     target: Tensor,
@@ -556,7 +548,6 @@ def poisson_nll_loss(
     reduce: bool | None = None,
     reduction: str = "mean",
 ) -> Tensor:
-    """Poisson negative log-likelihood; see ``torch.nn.functional`` and `fastloss`."""
     reduction = _reduction(reduction, size_average, reduce)
 
     def own(input: Tensor, target: Tensor) -> Tensor:
@@ -571,6 +562,7 @@ def poisson_nll_loss(
     return evaluate(_POISSON, (input, target), options, reduction, own)
 
 
+@as_torchs()
 def gaussian_nll_loss(
     input: Tensor,
     target: Tensor,
@@ -579,7 +571,7 @@ def gaussian_nll_loss(
     eps: float = 1e-6,
     reduction: str = "mean",
 ) -> Tensor:
-    """Gaussian negative log-likelihood; see ``torch.nn.functional`` and `fastloss`."""
+    """With gradients for `input` and `var`."""
 
     def own(input: Tensor, target: Tensor, var: Tensor | None) -> Tensor:
         loss: Tensor = torchs.gaussian_nll_loss(
@@ -597,6 +589,7 @@ def gaussian_nll_loss(
     return evaluate(_GAUSSIAN, tensors, options, reduction, own)
 
 
+@as_torchs()
 def soft_margin_loss(
     input: Tensor,
     target: Tensor,
@@ -604,7 +597,6 @@ def soft_margin_loss(
     reduce: bool | None = None,
     reduction: str = "mean",
 ) -> Tensor:
-    """Two-class logistic loss of labels -1 and 1; see ``torch.nn.functional`` and `fastloss`."""
     reduction = _reduction(reduction, size_average, reduce)
 
     def own(input: Tensor, target: Tensor) -> Tensor:
@@ -616,6 +608,7 @@ def soft_margin_loss(
     return evaluate(_SOFT_MARGIN, (input, target), {"check_domain": False}, reduction, own)
 
 
+@as_torchs()
 def multi_margin_loss(
     input: Tensor,
     target: Tensor,
@@ -626,7 +619,6 @@ def multi_margin_loss(
     reduce: bool | None = None,
     reduction: str = "mean",
 ) -> Tensor:
-    """Multi-class margin loss; see ``torch.nn.functional`` and `fastloss`."""
     reduction = _reduction(reduction, size_average, reduce)
 
     def own(input: Tensor, target: Tensor, weight: Tensor | None) -> Tensor:
@@ -641,6 +633,7 @@ def multi_margin_loss(
     return evaluate(_MULTI_MARGIN, (input, target, weight), {"p": p, "margin": margin}, reduction, own)
 
 
+@as_torchs()
 def multilabel_soft_margin_loss(
     input: Tensor,
     target: Tensor,
@@ -649,7 +642,6 @@ def multilabel_soft_margin_loss(
     reduce: bool | None = None,
     reduction: str = "mean",
 ) -> Tensor:
-    """Binary cross-entropy of the labels of each row; see ``torch.nn.functional`` and `fastloss`."""
     reduction = _reduction(reduction, size_average, reduce)
 
     def own(input: Tensor, target: Tensor, weight: Tensor | None) -> Tensor:

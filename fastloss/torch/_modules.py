@@ -26,6 +26,7 @@ __all__ = [
     "KLDivWithLogitsLoss",
     "KTOLoss",
     "L1Loss",
+    "LinearCrossEntropyLoss",
     "LogCoshLoss",
     "MSELoss",
     "MeanSquaredLogLoss",
@@ -178,22 +179,18 @@ class MultiLabelSoftMarginLoss(nn.MultiLabelSoftMarginLoss):
         )
 
 
-if hasattr(nn, "LinearCrossEntropyLoss"):
+class LinearCrossEntropyLoss(nn.LinearCrossEntropyLoss):
+    """``torch.nn.LinearCrossEntropyLoss`` by `fastloss.torch.linear_cross_entropy`."""
 
-    class LinearCrossEntropyLoss(nn.LinearCrossEntropyLoss):  # since torch 2.13
-        """``torch.nn.LinearCrossEntropyLoss`` by `fastloss.torch.linear_cross_entropy`."""
-
-        def forward(self, input: Tensor, target: Tensor) -> Tensor:
-            weight, bias = self.linear.weight, self.linear.bias
-            classes = (self.num_classes, *self.out_features)
-            return _functional.linear_cross_entropy(
-                input, weight.reshape(*classes, weight.shape[1]), target,
-                linear_bias=None if bias is None else bias.reshape(classes), weight=self.weight,
-                reduction=self.reduction, ignore_index=self.ignore_index,
-                label_smoothing=self.label_smoothing, options=self.options,
-            )  # fmt: skip
-
-    __all__ += ["LinearCrossEntropyLoss"]
+    def forward(self, input: Tensor, target: Tensor) -> Tensor:
+        weight, bias = self.linear.weight, self.linear.bias
+        classes = (self.num_classes, *self.out_features)
+        return _functional.linear_cross_entropy(
+            input, weight.reshape(*classes, weight.shape[1]), target,
+            linear_bias=None if bias is None else bias.reshape(classes), weight=self.weight,
+            reduction=self.reduction, ignore_index=self.ignore_index,
+            label_smoothing=self.label_smoothing, options=self.options,
+        )  # fmt: skip
 
 
 class _Of(nn.Module):
