@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from fastloss._workspace import empty_like
-from fastloss.torch._bridge import as_array, as_tensor, loss_dtype, on_torchs_threads, with_torchs_products
+from fastloss.torch._bridge import HALF, as_array, as_tensor, on_torchs_threads, with_torchs_products
 
 __all__ = [
     "LOSSES",
@@ -25,6 +25,7 @@ __all__ = [
     "TorchLoss",
     "comes_late",
     "differentiable",
+    "dtype_of",
     "gradients_of",
     "run",
     "value_of",
@@ -46,6 +47,8 @@ class Loss(NamedTuple):
         False  # whether its arrays are computed in float64, which NumPy makes of all but bfloat16
     )
     is_linear: bool = False  # whether it is products, of which those that are not wanted are left out
+    is_autocast: bool = True  # whether it is of float32 under autocast, for inputs of half types
+    nullable: frozenset[str] = frozenset()  # the arguments of which None says something
     second_wanted: str = ""  # the option that asks for the second gradient, if it needs to be asked for
 
 
@@ -71,7 +74,7 @@ class Call:
         input = tensors[0]
         assert input is not None
         self.loss, self.options, self.reduction, self.torch_loss = loss, options, reduction, torch_loss
-        self.dtype, self.inplace = loss_dtype(input), inplace
+        self.dtype, self.inplace = dtype_of(loss, input), inplace
         self.tensors: Tensors | None = tensors
         self.wanted = [tensor is not None and tensor.requires_grad for tensor in tensors]
 
@@ -90,6 +93,12 @@ class Call:
         """What a backward returns: nothing for the call, and a gradient for each tensor that wants one."""
         found = iter(gradients)
         return None, *[next(found) if self.wanted[k] else None for k in self.loss.gradients]
+
+
+def dtype_of(loss: Loss, input: Tensor) -> torch.dtype:
+    """The type of a loss: that of its input, or float32 under autocast."""
+    is_cast = loss.is_autocast and input.dtype in HALF and torch.is_autocast_enabled("cpu")
+    return torch.float32 if is_cast else input.dtype
 
 
 def comes_late(input: Tensor, reduction: str) -> bool:
@@ -144,7 +153,7 @@ def run(
 def value_of(value: Any, dtype: torch.dtype) -> Tensor:
     """A loss as a tensor."""
     if type(value) is float:
-        return torch.scalar_tensor(value, dtype=dtype)
+        return torch.scalar_tensor(value, dtype=dtype, device="cpu")
     return as_tensor(value).to(dtype)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
+import fastloss
 from fastloss.torch._autograd import Loss
 from fastloss.torch._documentation import formula, summary
 from fastloss.torch._evaluate import evaluate
@@ -92,8 +93,9 @@ fastloss.{name} : the same of arrays, with an example.
 
 def _of_tensors(name: str, *tensors: str, **fields: Any) -> Callable[..., Tensor]:
     """Make the function of tensors from that of arrays."""
-    loss = declare(name, *tensors, **fields)
-    signature = inspect.signature(loss.function)
+    signature = inspect.signature(getattr(fastloss, name))
+    nullable = frozenset(p.name for p in signature.parameters.values() if p.default is not None)
+    loss = declare(name, *tensors, nullable=nullable, **fields)
     kept = [p for p in signature.parameters.values() if p.name not in _OTHERWISE]
     positions = tuple(p.name for p in kept if p.kind is p.POSITIONAL_OR_KEYWORD)
     required = frozenset(p.name for p in kept if p.default is p.empty)
@@ -146,7 +148,7 @@ def _evaluate(loss: Loss, arguments: dict[str, Any], reduction: str) -> Tensor:
     for name, value in arguments.items():
         if isinstance(value, Tensor) and name in loss.tensors:
             tensors[loss.tensors.index(name)] = value
-        elif value is not None:
+        elif value is not None or name in loss.nullable:
             options[name] = value
     for k in loss.gradients[:1]:
         if tensors[k] is None:

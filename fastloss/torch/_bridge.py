@@ -15,16 +15,16 @@ from fastloss._types import Array
 
 __all__ = [
     "FLOATING",
+    "HALF",
     "as_array",
     "as_tensor",
     "is_plain",
     "is_undisturbed",
-    "loss_dtype",
     "on_torchs_threads",
 ]
 
 FLOATING = frozenset((torch.float16, torch.bfloat16, torch.float32, torch.float64))
-_HALF = frozenset((torch.float16, torch.bfloat16))
+HALF = frozenset((torch.float16, torch.bfloat16))
 
 
 def as_array(tensor: Tensor) -> Array:
@@ -64,13 +64,6 @@ def is_undisturbed() -> bool:
         or forward_ad._current_level >= 0
         or torch._C._get_tracing_state() is not None
     )
-
-
-def loss_dtype(input: Tensor) -> torch.dtype:
-    """The type of a loss: that of its input; under autocast float32 for half types, as torch's losses."""
-    if input.dtype in _HALF and torch.is_autocast_enabled("cpu"):
-        return torch.float32
-    return input.dtype
 
 
 def on_torchs_threads(function: Callable[..., Any], *args: Any, **options: Any) -> Any:

@@ -6,10 +6,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from fastloss.torch import _operators
-from fastloss.torch._autograd import Call, Loss, Tensors, TorchLoss, differentiable, run, value_of
-from fastloss.torch._bridge import is_plain, is_undisturbed, loss_dtype
+from fastloss.torch._autograd import Call, Loss, Tensors, TorchLoss, differentiable, dtype_of, run, value_of
+from fastloss.torch._bridge import is_plain, is_undisturbed
 
 __all__ = ["evaluate"]
 
@@ -20,6 +21,15 @@ def _strange(loss: Loss, tensors: Tensors) -> str:
         if tensor is not None and tensor.requires_grad and k not in loss.gradients:
             return loss.tensors[k]
     return ""
+
+
+def _has_tangent(tensors: Tensors) -> bool:
+    """Whether one of them carries a derivative forward."""
+    if forward_ad._current_level < 0:
+        return False
+    return any(
+        tensor is not None and forward_ad.unpack_dual(tensor).tangent is not None for tensor in tensors
+    )
 
 
 def evaluate(
@@ -46,13 +56,15 @@ def evaluate(
     if not is_undisturbed() or not all(tensor is None or is_plain(tensor) for tensor in tensors):
         if torch_loss is not None:
             return torch_loss(*tensors)
+        if _has_tangent(tensors):
+            raise NotImplementedError(f"fastloss.torch.{loss.name} has no forward derivative")
         return _operators.evaluate(loss, tensors, options, reduction)
     try:
         if is_graded and any(tensor is not None and tensor.requires_grad for tensor in tensors):
             return differentiable(Call(loss, tensors, options, reduction, torch_loss, inplace))
         input = tensors[0]
         assert input is not None
-        return value_of(run(loss, tensors, options, reduction)[0], loss_dtype(input))
+        return value_of(run(loss, tensors, options, reduction)[0], dtype_of(loss, input))
     except (TypeError, ValueError):
         if torch_loss is None:
             raise

@@ -6,6 +6,7 @@ torch's: each function hands `evaluate` a call of torch's own for that.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,6 +16,7 @@ from torch.nn import _reduction as _legacy
 from torch.nn import functional as _current
 
 import fastloss
+from fastloss._types import Array
 from fastloss.torch._autograd import LOSSES, Loss
 from fastloss.torch._bridge import FLOATING
 from fastloss.torch._documentation import as_torchs
@@ -54,11 +56,28 @@ def row_shape(input: Tensor, options: dict[str, Any]) -> Any:
     return (*input.shape[:axis], *input.shape[axis + 1 :])
 
 
-def declare(name: str, *tensors: str, shape: Any = same_shape, **fields: Any) -> Loss:
-    """Make a function of the package known under its name."""
-    loss = Loss(name, getattr(fastloss, name), tensors, shape, **fields)
+def declare(
+    name: str,
+    *tensors: str,
+    shape: Any = same_shape,
+    function: Callable[..., Any] | None = None,
+    **fields: Any,
+) -> Loss:
+    """Make a function of arrays known, by default that of the package of this name."""
+    loss = Loss(name, function or getattr(fastloss, name), tensors, shape, **fields)
     LOSSES[name] = loss
     return loss
+
+
+def _huber_loss(input: Array, target: Array, weight: Array | None = None, **options: Any) -> Any:
+    """`fastloss.huber_loss`, whose weighted mean is over elements, as torch's."""
+    if weight is None or options["reduction"] != "mean" or not input.size:
+        return fastloss.huber_loss(input, target, weight=weight, **options)
+    count = input.size
+    if options.get("return_grad"):
+        options["grad_output"] = options.get("grad_output", 1.0) / count
+    result = fastloss.huber_loss(input, target, weight=weight, **{**options, "reduction": "sum"})
+    return (result[0] / count, result[1]) if options.get("return_grad") else result / count
 
 
 _CROSS_ENTROPY = declare("cross_entropy", "logits", "target", "weight", "sample_weight", shape=row_shape)
@@ -80,13 +99,15 @@ _LOGISTIC = declare("binary_cross_entropy_with_logits", "logits", "target", "wei
 _SQUARED = declare("mse_loss", "input", "target", "weight")
 _ABSOLUTE = declare("l1_loss", "input", "target", "weight")
 _SMOOTH = declare("smooth_l1_loss", "input", "target")
-_HUBER = declare("huber_loss", "input", "target", "weight")
+_HUBER = declare("huber_loss", "input", "target", "weight", function=_huber_loss)
 _KL = declare("kl_div", "input", "target")
 _POISSON = declare("poisson_nll_loss", "input", "target")
-_GAUSSIAN = declare("gaussian_nll_loss", "input", "target", "var", gradients=(0, 2))
+_GAUSSIAN = declare("gaussian_nll_loss", "input", "target", "var", gradients=(0, 2), is_autocast=False)
 _SOFT_MARGIN = declare("soft_margin_loss", "scores", "target")
 _MULTI_MARGIN = declare("multi_margin_loss", "scores", "target", "weight", shape=row_shape)
-_MULTILABEL = declare("multilabel_soft_margin_loss", "logits", "target", "weight", shape=row_shape)
+_MULTILABEL = declare(
+    "multilabel_soft_margin_loss", "logits", "target", "weight", shape=row_shape, is_autocast=False
+)
 
 
 def _reduction(reduction: str, size_average: bool | None, reduce: bool | None) -> str:
@@ -505,15 +526,7 @@ def huber_loss(
 
     if not _are_alike(input, target, weight) or not delta > 0.0:
         return own(input, target, weight)
-    tensors, options = (input, target, weight), {"delta": delta}
-    if weight is None or reduction != "mean":
-        return evaluate(_HUBER, tensors, options, reduction, own)
-
-    def total(input: Tensor, target: Tensor, weight: Tensor | None) -> Tensor:
-        loss: Tensor = torchs.huber_loss(input, target, reduction="sum", delta=delta, weight=weight)
-        return loss
-
-    return evaluate(_HUBER, tensors, options, "sum", total) / input.numel()
+    return evaluate(_HUBER, (input, target, weight), {"delta": delta}, reduction, own)
 
 
 @as_torchs()
@@ -579,7 +592,8 @@ def gaussian_nll_loss(
         )
         return loss
 
-    given = var
+    # Of a tensor the function above, which a graph keeps, must not know.
+    given = None if isinstance(var, Tensor) else var
     options: dict[str, Any] = {"full": full, "eps": eps}
     if isinstance(var, float):
         options["var"] = var

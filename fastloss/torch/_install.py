@@ -125,7 +125,7 @@ def install() -> Installed:
     global _installations, _names
     if _installations == 0:
         _replaced.extend((twin, own) for own, twin in _pairs())
-        _names = Installed(_replace({id(own): twin for twin, own in _replaced}))
+    _names = Installed(sorted({*_names, *_replace({id(own): twin for twin, own in _replaced})}))
     _installations += 1
     return _names
 

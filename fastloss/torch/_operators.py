@@ -10,8 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fastloss.torch._autograd import LOSSES, Loss, comes_late, gradients_of, run, value_of
-from fastloss.torch._bridge import loss_dtype
+from fastloss.torch._autograd import LOSSES, Loss, comes_late, dtype_of, gradients_of, run, value_of
 
 __all__ = ["evaluate"]
 
@@ -21,9 +20,15 @@ Numbers = Sequence[int | float | bool]
 
 
 def _encoded(options: dict[str, Any]) -> tuple[str, list[int | float | bool]]:
-    """Options as names (``name`` or ``name=word``) and the numbers of those without a word."""
-    names = [f"{name}={value}" if isinstance(value, str) else name for name, value in options.items()]
-    return " ".join(names), [value for value in options.values() if not isinstance(value, str)]
+    """Options as names (``name``, ``name=word``, or ``name=`` for None) and the numbers of the first sort."""
+    names, numbers = [], []
+    for name, value in options.items():
+        if value is None or isinstance(value, str):
+            names.append(f"{name}={value or ''}")
+        else:
+            names.append(name)
+            numbers.append(value)
+    return " ".join(names), numbers
 
 
 def _decoded(names: str, numbers: Numbers) -> dict[str, Any]:
@@ -31,7 +36,7 @@ def _decoded(names: str, numbers: Numbers) -> dict[str, Any]:
     options: dict[str, Any] = {}
     for name in names.split():
         name, has_word, word = name.partition("=")
-        options[name] = word if has_word else next(left)
+        options[name] = (word or None) if has_word else next(left)
     return options
 
 
@@ -137,6 +142,6 @@ def evaluate(loss: Loss, tensors: Sequence[Tensor | None], options: dict[str, An
         wanted = [tensor is not None and tensor.requires_grad for tensor in tensors]
     given = (*tensors, *[None] * (MOST - len(tensors)))
     names, numbers = _encoded(options)
-    results = loss_operator(loss.name, *given, wanted, reduction, loss_dtype(input), names, numbers)
+    results = loss_operator(loss.name, *given, wanted, reduction, dtype_of(loss, input), names, numbers)
     value: Tensor = results[0]
     return value

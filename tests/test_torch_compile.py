@@ -1,0 +1,314 @@
+"""fastloss.torch under torch.compile: no graph breaks, and the answers of eager mode."""
+
+import shutil
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+import torch_cases as cases  # noqa: E402
+from functorch.compile import make_boxed_func  # noqa: E402
+from torch import nn  # noqa: E402
+from torch._dynamo.backends.common import aot_autograd  # noqa: E402
+from torch.nn import functional  # noqa: E402
+from torch_cases import Call  # noqa: E402
+
+import fastloss.torch as ft  # noqa: E402
+
+Tensor = torch.Tensor
+# What torch says of itself and of its parts while it compiles.
+pytestmark = [
+    pytest.mark.filterwarnings(cases.ignore_kl_mean),
+    pytest.mark.filterwarnings("ignore::DeprecationWarning:torch.*"),
+    pytest.mark.filterwarnings("ignore::FutureWarning:torch.*"),
+    pytest.mark.filterwarnings("ignore:.*lru_cache.*:UserWarning"),
+    pytest.mark.skipif(not torch._dynamo.is_dynamo_supported(), reason="no torch.compile here"),
+]
+# Only the inductor needs a compiler; this one goes as far as it does, and runs the graphs as they are.
+GRAPHS = "aot_eager"
+needs_compiler = pytest.mark.skipif(
+    not any(map(shutil.which, ("g++", "clang++", "c++"))), reason="no C++ compiler for the inductor"
+)
+
+
+@pytest.fixture(autouse=True)
+def forget() -> Iterator[None]:
+    """Nothing that another test has compiled."""
+    torch._dynamo.reset()
+    yield
+    torch._dynamo.reset()
+
+
+def compiled(f: Callable[..., Any], backend: str = GRAPHS, **options: Any) -> Callable[..., Any]:
+    return torch.compile(f, fullgraph=True, backend=backend, **options)
+
+
+def run(f: Callable[..., Tensor], leaves: list[Tensor], scale: float = 1.0) -> list[Tensor]:
+    """The losses, and the gradients."""
+    fresh = [x.detach().clone().requires_grad_() for x in leaves]
+    losses = f(*fresh)
+    losses = losses if isinstance(losses, tuple) else (losses,)
+    sum(scale * loss.sum() for loss in losses).backward()
+    return [*(loss.detach() for loss in losses), *(x.grad for x in fresh)]
+
+
+def function_of(
+    call: Call, reductions: tuple[str, ...] = cases.REDUCTIONS
+) -> Callable[..., tuple[Tensor, ...]]:
+    """All reductions in one function of the tensors that have gradients: one graph."""
+    # Plain things alone, as all that is in here is compiled.
+    function, wants = getattr(ft, call.name), call.wants
+    positional = [(n, v) for n, v in call.arguments.items() if n not in call.loss.by_name]
+    named = {n: call.arguments[n] for n in call.loss.by_name}
+    options = dict(call.options)
+
+    def f(*tensors: Tensor) -> tuple[Tensor, ...]:
+        leaves = dict(zip(wants, tensors, strict=True))
+        arguments = [leaves.get(n, v) for n, v in positional]
+        by_name = {n: leaves.get(n, v) for n, v in named.items()}
+        return tuple([function(*arguments, **by_name, **options, reduction=r) for r in reductions])
+
+    return f
+
+
+SOME = (
+    "cross_entropy", "nll_loss", "linear_cross_entropy", "binary_cross_entropy_with_logits", "mse_loss",
+    "huber_loss", "kl_div", "gaussian_nll_loss", "multi_margin_loss", "multilabel_soft_margin_loss",
+    "log_cosh_loss", "kl_div_with_logits", "token_log_probs", "sequence_log_probs", "entropy",
+    "linear_token_log_probs", "dpo_loss", "grpo_loss", "elastic_net_penalty",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SOME)
+def test_whole_graph(name: str) -> None:
+    """Every reduction, gradients that are scaled, and a second call that compiles nothing."""
+    call = cases.FIRST[name]
+    f = function_of(call)
+    leaves = list(call.leaves().values())
+    graph = compiled(f)
+    for scale in (1.0, -2.5):
+        torch.testing.assert_close(run(graph, leaves, scale), run(f, leaves, scale), rtol=1e-11, atol=1e-12)
+    with torch.no_grad():
+        torch.testing.assert_close(graph(*leaves), f(*leaves), rtol=1e-12, atol=0.0)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+def test_half_types(dtype: torch.dtype) -> None:
+    for name in ("cross_entropy", "mse_loss", "kl_div_with_logits"):
+        call = cases.FIRST[name].cast(dtype)
+        f = function_of(call)
+        leaves = list(call.leaves().values())
+        actual, expected = run(compiled(f), leaves), run(f, leaves)
+        assert {x.dtype for x in actual} == {dtype}
+        assert all(torch.equal(a, b) for a, b in zip(actual, expected, strict=True)), name
+
+
+def test_autocast() -> None:
+    x, target = torch.randn(8, 6).bfloat16(), torch.arange(8) % 6
+
+    def f(x: Tensor) -> tuple[Tensor, ...]:
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            return ft.cross_entropy(x, target), ft.log_cosh_loss(x, x.detach() + 1.0)
+
+    actual, expected = run(compiled(f), [x]), run(f, [x])
+    assert [a.dtype for a in actual] == [torch.float32, torch.float32, torch.bfloat16]
+    torch.testing.assert_close(actual, expected)
+
+
+@pytest.mark.parametrize("name", ["cross_entropy", "mse_loss", "log_cosh_loss", "token_log_probs"])
+def test_dynamic_shapes(name: str) -> None:
+    """One graph for all numbers of rows."""
+    compilations = 0
+
+    def count(graph: Any, inputs: Any) -> Any:
+        nonlocal compilations
+        compilations += 1
+        return graph.forward
+
+    of_indices = name in ("cross_entropy", "token_log_probs")
+
+    def f(x: Tensor, target: Tensor) -> Tensor:
+        return getattr(ft, name)(2.0 * x, target, reduction="none")
+
+    counting = compiled(f, count, dynamic=True)
+    checked = compiled(f, dynamic=True)
+    for rows in (3, 5, 8):
+        x = torch.randn(rows, 7, dtype=torch.float64)
+        target = torch.arange(rows) % 7 if of_indices else torch.randn(rows, 7, dtype=torch.float64)
+        torch.testing.assert_close(
+            run(lambda x, t=target: checked(x, t), [x]), run(lambda x, t=target: f(x, t), [x])
+        )
+        torch.testing.assert_close(counting(x, target), f(x, target))
+    assert compilations == 1
+
+
+def test_options_that_are_tensors() -> None:
+    x, target = torch.randn(8, 6, dtype=torch.float64), torch.arange(8) % 6
+    weight, of_samples = torch.rand(6, dtype=torch.float64) + 0.5, torch.rand(8, dtype=torch.float64)
+
+    def f(x: Tensor) -> Tensor:
+        return ft.cross_entropy(x, target, weight, sample_weight=of_samples, z_loss=0.1, softcap=4.0)
+
+    torch.testing.assert_close(run(compiled(f), [x]), run(f, [x]))
+
+
+@pytest.mark.parametrize("reduction", cases.REDUCTIONS)
+def test_inplace_has_no_effect(reduction: str) -> None:
+    x, target = torch.randn(8, 6, dtype=torch.float64), torch.arange(8) % 6
+
+    def f(x: Tensor) -> tuple[Tensor, Tensor]:
+        logits = 2.0 * x
+        return ft.cross_entropy(logits, target, reduction=reduction, inplace=True), logits.sum()
+
+    def plain(x: Tensor) -> tuple[Tensor, Tensor]:
+        logits = 2.0 * x
+        return ft.cross_entropy(logits, target, reduction=reduction), logits.sum()
+
+    torch.testing.assert_close(run(compiled(f), [x]), run(plain, [x]))
+
+
+def test_inplace_of_a_leaf_has_no_effect() -> None:
+    target = torch.arange(8) % 6
+    f = compiled(lambda x: ft.cross_entropy(x, target, inplace=True))
+    x = torch.randn(8, 6, requires_grad=True)
+    before = x.detach().clone()
+    f(x).backward()
+    assert torch.equal(x.detach(), before)
+    torch.testing.assert_close(x.grad, run(lambda x: functional.cross_entropy(x, target), [before])[1])
+
+
+def test_installed_functions() -> None:
+    x, target = torch.randn(8, 6), (torch.arange(8) % 6).to(torch.int32)  # torch takes no such indices
+
+    def f(x: Tensor) -> Tensor:
+        return functional.cross_entropy(x, target) + nn.HuberLoss()(x, x.detach() + 2.0)
+
+    def ours(x: Tensor) -> Tensor:
+        return ft.cross_entropy(x, target) + ft.huber_loss(x, x.detach() + 2.0)
+
+    with ft.install():
+        torch.testing.assert_close(run(compiled(f), [x]), run(ours, [x]))
+    # What was compiled with ours is compiled anew.
+    torch.testing.assert_close(
+        run(compiled(lambda x: functional.cross_entropy(x, target.long())), [x]),
+        run(lambda x: functional.cross_entropy(x, target.long()), [x]),
+    )
+
+
+def test_modules() -> None:
+    x, target = torch.randn(8, 6), torch.arange(8) % 6
+    for module in (ft.CrossEntropyLoss(weight=torch.rand(6) + 0.5, z_loss=0.1), ft.MultiMarginLoss(p=2)):
+        f = compiled(module)
+        torch.testing.assert_close(
+            run(lambda x, f=f: f(x, target), [x]), run(lambda x, m=module: m(x, target), [x])
+        )
+
+
+def test_bad_class_index() -> None:
+    f = compiled(lambda x, target: ft.cross_entropy(x, target))
+    x = torch.randn(4, 5)
+    f(x, torch.tensor([0, 1, 2, 3]))
+    with pytest.raises(IndexError):
+        f(x, torch.tensor([0, 1, 2, 5]))
+
+
+def test_outside_of_our_ground() -> None:
+    """torch's own functions are compiled as they are."""
+
+    def f(x: Tensor) -> tuple[Tensor, ...]:
+        soft = (0.5 * x).softmax(1)
+        return (
+            ft.cross_entropy(x, soft),
+            ft.mse_loss(x, soft, reduction="sum"),
+            ft.kl_div(x, soft.log(), log_target=True),
+        )
+
+    x = torch.randn(8, 6, dtype=torch.float64)
+    torch.testing.assert_close(run(compiled(f), [x]), run(f, [x]))
+
+
+@pytest.mark.parametrize("name", ["cross_entropy", "mse_loss", "log_cosh_loss", "kl_div_with_logits"])
+def test_operators(name: str) -> None:
+    """There are operators `fastloss::...`: a graph holds them, and nothing that they are made of."""
+    call = cases.FIRST[name]
+    seen: list[str] = []
+
+    def look(graph: Any, inputs: Any) -> Any:
+        seen.extend(str(node.target) for node in graph.graph.nodes if node.op == "call_function")
+        return make_boxed_func(graph.forward)
+
+    f = function_of(call, ("mean",))
+    run(
+        torch.compile(f, fullgraph=True, backend=aot_autograd(fw_compiler=look)), list(call.leaves().values())
+    )
+    assert any(target.startswith("fastloss") for target in seen), seen
+    assert not any("softmax" in target or "exp" in target for target in seen)
+
+
+# With the inductor, which takes some seconds for each graph
+
+
+@needs_compiler
+def test_inductor_has_the_answers_of_eager_mode() -> None:
+    """Several functions in one graph, between operations that the inductor fuses."""
+    calls = [cases.FIRST[n].cast(torch.float32) for n in ("cross_entropy", "mse_loss", "js_div_with_logits")]
+    calls.append(cases.FIRST["linear_cross_entropy"].cast(torch.float32))
+    counts = [len(call.wants) for call in calls]
+    functions = [function_of(call, ("mean", "none")) for call in calls]
+    leaves = [x for call in calls for x in call.leaves().values()]
+
+    def f(*tensors: Tensor) -> tuple[Tensor, ...]:
+        scaled, losses = [1.5 * torch.tanh(x) for x in tensors], []
+        for function, count in zip(functions, counts, strict=True):
+            losses += [torch.sin(loss) for loss in function(*scaled[:count])]
+            scaled = scaled[count:]
+        return tuple(losses)
+
+    torch.testing.assert_close(run(compiled(f, "inductor"), leaves), run(f, leaves), rtol=1e-5, atol=1e-6)
+
+
+@needs_compiler
+def test_inductor_with_half_types() -> None:
+    x, target = torch.randn(16, 40).bfloat16(), torch.arange(16)
+
+    def f(x: Tensor) -> tuple[Tensor, ...]:
+        logits = x * 2
+        return ft.cross_entropy(logits, target), ft.mse_loss(logits, x.detach(), reduction="none")
+
+    actual, expected = run(compiled(f, "inductor"), [x]), run(f, [x])
+    assert {a.dtype for a in actual} == {torch.bfloat16}
+    torch.testing.assert_close(actual, expected, rtol=0.02, atol=0.01)
+
+
+@needs_compiler
+def test_inductor_trains_a_model() -> None:
+    """The model and its loss, compiled as one, step by step as without."""
+
+    def losses(compile_it: bool, installed: bool) -> list[float]:
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Linear(8, 16), nn.GELU(), nn.Linear(16, 5))
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.2)
+
+        def loss_of(x: Tensor, target: Tensor) -> Tensor:
+            if installed:
+                return functional.cross_entropy(model(x), target)
+            return ft.cross_entropy(model(x), target, label_smoothing=0.05, inplace=True)
+
+        step = compiled(loss_of, "inductor") if compile_it else loss_of
+        x, found = torch.randn(32, 8), []
+        for _ in range(6):
+            optimizer.zero_grad()
+            loss = step(x, x[:, :5].argmax(1))
+            loss.backward()
+            optimizer.step()
+            found.append(loss.item())
+        return found
+
+    eager = losses(False, False)
+    assert eager[-1] < eager[0]
+    torch.testing.assert_close(losses(True, False), eager, rtol=1e-4, atol=1e-6)
+    torch._dynamo.reset()
+    with ft.install():
+        torch.testing.assert_close(losses(True, True), losses(False, True), rtol=1e-4, atol=1e-6)
