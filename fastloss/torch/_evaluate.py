@@ -27,9 +27,8 @@ def _has_tangent(tensors: Tensors) -> bool:
     """Whether one of them carries a derivative forward."""
     if forward_ad._current_level < 0:
         return False
-    return any(
-        tensor is not None and forward_ad.unpack_dual(tensor).tangent is not None for tensor in tensors
-    )
+    unpack: Any = forward_ad.unpack_dual
+    return any(tensor is not None and unpack(tensor).tangent is not None for tensor in tensors)
 
 
 def evaluate(

@@ -28,7 +28,7 @@ def _encoded(options: dict[str, Any]) -> tuple[str, list[int | float | bool]]:
         else:
             names.append(name)
             numbers.append(value)
-    return " ".join(names), numbers
+    return " ".join(names), [*numbers, 0]  # torch takes an empty list for one of tensors
 
 
 def _decoded(names: str, numbers: Numbers) -> dict[str, Any]:
