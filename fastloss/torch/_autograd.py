@@ -69,6 +69,7 @@ class Call:
         options: dict[str, Any],
         reduction: str,
         torch_loss: TorchLoss | None,
+        wanted: Sequence[bool],
         inplace: bool,
     ) -> None:
         input = tensors[0]
@@ -76,7 +77,7 @@ class Call:
         self.loss, self.options, self.reduction, self.torch_loss = loss, options, reduction, torch_loss
         self.dtype, self.inplace = dtype_of(loss, input), inplace
         self.tensors: Tensors | None = tensors
-        self.wanted = [tensor is not None and tensor.requires_grad for tensor in tensors]
+        self.wanted = wanted
 
     def take(self) -> Tensors:
         """The tensors, which a graph must not keep but as saved tensors."""
@@ -120,33 +121,32 @@ def run(
 
     `wanted` says it for each of the tensors.
     """
-    arrays = {}
+    arguments: dict[str, Any] = {"reduction": reduction, **options}
     for name, tensor in zip(loss.tensors, tensors, strict=True):
         if tensor is not None:
-            is_widened = tensor.dtype is torch.bfloat16 and (loss.is_small or name in _CONVERTED)
-            arrays[name] = as_array(tensor.float() if is_widened else tensor)
+            if tensor.dtype is torch.bfloat16 and (loss.is_small or name in _CONVERTED):
+                tensor = tensor.float()
+            arguments[name] = as_array(tensor)
     call = with_torchs_products if loss.is_linear else on_torchs_threads
-    places = [k for k in loss.gradients if k < len(wanted) and wanted[k]]
-    if not places:
-        return call(loss.function, **arrays, **options, reduction=reduction), []
-    more: dict[str, Any] = {"reduction": reduction, "return_grad": True}
+    if True not in wanted:
+        return call(loss.function, arguments), []
+    arguments["return_grad"] = True
     if grad_output is not None:
-        more["grad_output"] = grad_output
-    if loss.second_wanted and loss.gradients[1] in places:
-        more[loss.second_wanted] = True
+        arguments["grad_output"] = grad_output
+    if loss.second_wanted and wanted[loss.gradients[1]]:
+        arguments[loss.second_wanted] = True
     if inplace:
-        more["out"] = arrays[loss.tensors[0]]
+        arguments["out"] = arguments[loss.tensors[0]]
     elif loss.is_linear:
-        names = [loss.tensors[k] if k in places else None for k in loss.gradients]
-        more["out"] = tuple(None if name is None else empty_like(arrays[name]) for name in names)
-    value, found = call(loss.function, **arrays, **options, **more)
-    if isinstance(found, np.ndarray):
-        found = (found,)
+        names = [loss.tensors[k] if wanted[k] else None for k in loss.gradients]
+        arguments["out"] = tuple(None if name is None else empty_like(arguments[name]) for name in names)
+    value, found = call(loss.function, arguments)
+    gradients = [found] if isinstance(found, np.ndarray) else found
     results = []
-    for k, gradient in zip(loss.gradients, found, strict=False):
+    for k, gradient in zip(loss.gradients, gradients, strict=False):
         tensor = tensors[k]
-        if k in places and tensor is not None:
-            results.append(as_tensor(gradient).to(tensor.dtype))
+        if tensor is not None and wanted[k]:
+            results.append(as_tensor(gradient, tensor.dtype))
     return value, results
 
 
@@ -154,7 +154,7 @@ def value_of(value: Any, dtype: torch.dtype) -> Tensor:
     """A loss as a tensor."""
     if type(value) is float:
         return torch.scalar_tensor(value, dtype=dtype, device="cpu")
-    return as_tensor(value).to(dtype)
+    return as_tensor(np.asarray(value), dtype)
 
 
 def gradients_of(

@@ -29,21 +29,20 @@ HALF = frozenset((torch.float16, torch.bfloat16))
 
 def as_array(tensor: Tensor) -> Array:
     """Return the memory of a tensor as an array; bfloat16, which NumPy lacks, as its bits."""
-    tensor = tensor.detach()
+    if tensor.requires_grad:
+        tensor = tensor.detach()
     if tensor.dtype is torch.bfloat16:
         return tensor.view(torch.int16).numpy().view(_kernels.BFLOAT16_BITS)
     array: Array = tensor.numpy()
     return array
 
 
-def as_tensor(values: Any) -> Tensor:
-    """Return the memory of an array as a tensor, or a number as one of float64."""
-    if type(values) is float:
-        return torch.tensor(values, dtype=torch.float64)
-    array = np.asarray(values)
-    if array.dtype == _kernels.BFLOAT16_BITS:
-        return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)
-    return torch.from_numpy(array)
+def as_tensor(array: Array, dtype: torch.dtype) -> Tensor:
+    """Return the memory of an array as a tensor; converted where it is not of this type."""
+    if dtype is torch.bfloat16 and array.dtype == _kernels.BFLOAT16_BITS:
+        return torch.from_numpy(array.view(np.int16)).view(dtype)
+    tensor = torch.from_numpy(array)
+    return tensor if tensor.dtype is dtype else tensor.to(dtype)
 
 
 def is_plain(tensor: Any) -> bool:
@@ -66,11 +65,11 @@ def is_undisturbed() -> bool:
     )
 
 
-def on_torchs_threads(function: Callable[..., Any], *args: Any, **options: Any) -> Any:
+def on_torchs_threads(function: Callable[..., Any], arguments: dict[str, Any]) -> Any:
     """Call a function of the package with as many threads as torch uses."""
     token = _settings.context_threads.set(torch.get_num_threads())
     try:
-        return function(*args, **options)
+        return function(**arguments)
     finally:
         _settings.context_threads.reset(token)
 
@@ -85,10 +84,10 @@ def _multiply(a: Array, b: Array, out: Array, add: bool) -> None:
             torch.mm(x, y, out=into)
 
 
-def with_torchs_products(function: Callable[..., Any], *args: Any, **options: Any) -> Any:
+def with_torchs_products(function: Callable[..., Any], arguments: dict[str, Any]) -> Any:
     """Call a function of the package whose matrix products torch makes."""
     token = _linear.multiplier.set(_multiply)
     try:
-        return on_torchs_threads(function, *args, **options)
+        return on_torchs_threads(function, arguments)
     finally:
         _linear.multiplier.reset(token)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -15,10 +16,10 @@ from fastloss.torch._bridge import is_plain, is_undisturbed
 __all__ = ["evaluate"]
 
 
-def _strange(loss: Loss, tensors: Tensors) -> str:
+def _strange(loss: Loss, requiring: Sequence[bool]) -> str:
     """The name of a tensor that requires a gradient and has none, or nothing."""
-    for k, tensor in enumerate(tensors):
-        if tensor is not None and tensor.requires_grad and k not in loss.gradients:
+    for k, requires in enumerate(requiring):
+        if requires and k not in loss.gradients:
             return loss.tensors[k]
     return ""
 
@@ -45,11 +46,15 @@ def evaluate(
     `torch_loss` is torch's own function of the same tensors, where it has one: it is called instead for
     whatever is not ours, and where our function refuses its arguments, for the result or the error it has.
     """
-    is_graded = torch.is_grad_enabled()
-    if is_graded and (name := _strange(loss, tensors)):
-        if torch_loss is not None:
-            return torch_loss(*tensors)
-        raise ValueError(f"{name} must not require a gradient: fastloss.torch.{loss.name} has none for it")
+    wanted: Sequence[bool] = ()
+    if torch.is_grad_enabled():
+        wanted = [tensor is not None and tensor.requires_grad for tensor in tensors]
+        if name := _strange(loss, wanted):
+            if torch_loss is not None:
+                return torch_loss(*tensors)
+            raise ValueError(
+                f"{name} must not require a gradient: fastloss.torch.{loss.name} has none for it"
+            )
     if torch.compiler.is_compiling():
         return _operators.evaluate(loss, tensors, options, reduction)
     if not is_undisturbed() or not all(tensor is None or is_plain(tensor) for tensor in tensors):
@@ -59,8 +64,8 @@ def evaluate(
             raise NotImplementedError(f"fastloss.torch.{loss.name} has no forward derivative")
         return _operators.evaluate(loss, tensors, options, reduction)
     try:
-        if is_graded and any(tensor is not None and tensor.requires_grad for tensor in tensors):
-            return differentiable(Call(loss, tensors, options, reduction, torch_loss, inplace))
+        if True in wanted:
+            return differentiable(Call(loss, tensors, options, reduction, torch_loss, wanted, inplace))
         input = tensors[0]
         assert input is not None
         return value_of(run(loss, tensors, options, reduction)[0], dtype_of(loss, input))
