@@ -75,7 +75,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from fastloss import _arguments, _kernels, _workspace
+from fastloss import _arguments, _kernels
 from fastloss._settings import get_num_threads
 from fastloss._types import Array
 from fastloss.classification import run_family
@@ -87,8 +87,8 @@ LIGHTGBM, XGBOOST = "lightgbm", "xgboost"
 LARGEST = np.finfo(np.float32).max
 # The least second derivative of a classifier in XGBoost.
 LEAST = np.float32(1e-16)
-# Elements of a softmax that are worked on at a time: in float64 as much as is kept for the next call.
-BLOCK = _workspace.LEAST // 8
+# Elements of a softmax that are worked on at a time: in float64 a megabyte, which stays in the cache.
+BLOCK = 2**17
 
 _Pair = tuple[Array, Array]
 
@@ -144,15 +144,6 @@ def _empty(given: _Given) -> Array:
     return np.empty_like(given.scores, np.float32)
 
 
-def _pair(x: Array) -> _Pair:
-    """Two arrays of the shape of `x`, in its order in memory: one piece, large enough to be kept sooner."""
-    if x.flags.f_contiguous:
-        pair = _workspace.empty((2, *x.shape[::-1]), np.float32)
-        return pair[0].T, pair[1].T
-    pair = _workspace.empty((2, *x.shape), np.float32)
-    return pair[0], pair[1]
-
-
 def _ones(given: _Given) -> Array:
     """One for each element, times its weight."""
     ones = np.ones_like(given.scores, np.float32)
@@ -173,13 +164,13 @@ def _both(
     kernel: str, given: _Given, *parameters: float, third: float = 1.0, is_checked: bool = True
 ) -> _Pair:
     """The gradient and the second derivative of a loss."""
-    pair = _pair(given.scores)
-    outputs = (*pair, None)
+    gradient, hessian = _empty(given), _empty(given)
+    outputs = (gradient, hessian, None)
     _run(
         kernel, given.scores, given.labels, given.weight, outputs, *parameters, third=third,
         is_checked=is_checked,
     )  # fmt: skip
-    return pair
+    return gradient, hessian
 
 
 def _mse(given: _Given) -> _Pair:
@@ -277,9 +268,9 @@ def _softmax(given: _Given) -> _Pair:
     rows, classes = x.shape
     indices = _class_indices(given.labels, classes)
     factor = classes / (classes - 1) if given.library == LIGHTGBM else 2.0
-    gradient, hessian = _pair(x)
+    gradient, hessian = _empty(given), _empty(given)
     step = max(BLOCK // classes, 1)
-    scratch = _workspace.empty_like(np.empty_like(x[:step], np.float64))
+    scratch = np.empty_like(x[:step], np.float64)
     for start in range(0, rows, step):
         part = slice(start, start + step)
         logits, g = x[part], scratch[: rows - start]
@@ -336,11 +327,12 @@ def _require_classes(labels: Array) -> None:
 
 def _class_indices(labels: Array, classes: int) -> Array:
     """Return labels, of any type, as int64. That there are so many classes is for the kernel to check."""
-    with np.errstate(invalid="ignore"):  # NaN, which does not compare
-        indices = labels.astype(np.int64, copy=False)
-    if indices is not labels and (indices != labels).any():
+    if labels.dtype.kind not in "fiub":
+        raise TypeError(f"labels must be numbers, got {labels.dtype}")
+    if labels.dtype.kind == "f" and (np.trunc(labels) != labels).any():
         raise _no_class(labels, classes)
-    return indices
+    with np.errstate(invalid="ignore"):  # infinity, which becomes no class
+        return np.ascontiguousarray(labels, np.int64)
 
 
 def _no_class(labels: Array, classes: int) -> ValueError:
@@ -363,7 +355,7 @@ def _quantile_level(value: Any) -> float:
 
 
 def _max_delta_step(value: Any) -> float:
-    return _arguments.number("max_delta_step", value, low=0.0)
+    return _arguments.number("max_delta_step", value, low=0.0, high=80.0)  # e^80 is within float32
 
 
 def _power(value: Any) -> float:
@@ -529,7 +521,7 @@ def lightgbm_objective(name: str, **options: Any) -> Objective:
         - `delta` (1.0) of `huber_loss`: LightGBM's ``alpha``; greater than 0.
         - `quantile` (0.5) of `quantile_loss`: LightGBM's ``alpha``; between 0 and 1.
         - `max_delta_step` (0.7) of `poisson_nll_loss`, whose second derivative is :math:`e^{s + m}`:
-          LightGBM's ``poisson_max_delta_step``; at least 0.
+          LightGBM's ``poisson_max_delta_step``; from 0 to 80.
         - `power` (1.5) of `tweedie_nll_loss`: LightGBM's ``tweedie_variance_power``; from 1 to 2.
         - `pos_weight` (1.0) of `binary_cross_entropy_with_logits`: LightGBM's ``scale_pos_weight``; greater
           than 0.

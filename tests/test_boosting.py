@@ -1,0 +1,836 @@
+"""The objectives for LightGBM and XGBoost: their formulas, and models equal to those of the built-in ones."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import pickle
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+import fastloss
+from fastloss import boosting
+from fastloss.boosting import Objective, lightgbm_objective, xgboost_objective
+
+Array = npt.NDArray[Any]
+Pair = tuple[Array, Array]
+
+LIBRARIES: dict[str, Callable[..., Objective]] = {
+    "lightgbm": lightgbm_objective,
+    "xgboost": xgboost_objective,
+}
+over_libraries = pytest.mark.parametrize("library", LIBRARIES)
+on_every_isa = pytest.mark.usefixtures("isa")
+
+
+class Data(NamedTuple):
+    """What the objectives use of a Dataset or a DMatrix."""
+
+    label: Array
+    weight: Array | None = None
+
+    def get_label(self) -> Array:
+        return self.label
+
+    def get_weight(self) -> Array | None:
+        return self.weight
+
+
+# The formulas of the libraries' documentation and sources, in float64 and without a thought for speed.
+
+
+def sigmoid(s: Array) -> Array:
+    return 1.0 / (1.0 + np.exp(-s))
+
+
+def softmax(s: Array) -> Array:
+    e = np.exp(s - s.max(axis=1, keepdims=True))
+    return e / e.sum(axis=1, keepdims=True)
+
+
+def focal(s: Array, y: Array, alpha: float | None = 0.25, gamma: float = 2.0) -> Pair:
+    share = 1.0 if alpha is None else np.where(y == 1, alpha, 1.0 - alpha)
+    sign = 2.0 * y - 1.0
+    p, q = sigmoid(sign * s), sigmoid(-sign * s)
+    slope = share * q**gamma * (gamma * p * np.log(p) - q)
+    bend = share * p * q**gamma * (q * (1 + 2 * gamma + gamma * np.log(p)) - gamma**2 * p * np.log(p))
+    return sign * slope, np.maximum(bend, p * np.abs(slope))
+
+
+def one(s: Array) -> Array:
+    return np.ones_like(s)
+
+
+def log_cosh(s: Array, y: Array) -> Pair:
+    r = s - y
+    return np.tanh(r), np.divide(np.tanh(r), r, out=one(r), where=r != 0)
+
+
+def quantile(s: Array, y: Array, quantile: float = 0.5) -> Pair:
+    level = np.float32(quantile)  # as they have it
+    return np.where(s >= y, np.float32(1) - level, -level).astype(np.float64), one(s)
+
+
+def tweedie(s: Array, y: Array, power: float = 1.5) -> Pair:
+    above, below = np.exp((2 - power) * s), y * np.exp((1 - power) * s)
+    return above - below, (2 - power) * above - (1 - power) * below
+
+
+def binary(s: Array, y: Array, pos_weight: float = 1.0) -> Pair:
+    w, p = np.where(y == 1, pos_weight, 1.0), sigmoid(s)
+    return w * (p - y), w * p * sigmoid(-s)
+
+
+def multiclass(s: Array, y: Array) -> Pair:
+    p = softmax(s)
+    return p - (np.arange(s.shape[1]) == y[:, None]), p * (1.0 - p)
+
+
+FORMULAS: dict[str, Callable[..., Pair]] = {
+    "mse_loss": lambda s, y: (s - y, one(s)),
+    "l1_loss": lambda s, y: (np.sign(s - y), one(s)),
+    "huber_loss": lambda s, y, delta=1.0: (np.clip(s - y, -delta, delta), one(s)),
+    "quantile_loss": quantile,
+    "log_cosh_loss": log_cosh,
+    "poisson_nll_loss": lambda s, y, max_delta_step=0.7: (np.exp(s) - y, np.exp(s + max_delta_step)),
+    "gamma_nll_loss": lambda s, y: (1 - y * np.exp(-s), y * np.exp(-s)),
+    "tweedie_nll_loss": tweedie,
+    "binary_cross_entropy_with_logits": binary,
+    "sigmoid_focal_loss": focal,
+    "cross_entropy": multiclass,
+}
+CASES: list[tuple[str, dict[str, Any]]] = [
+    *((name, {}) for name in FORMULAS),
+    ("huber_loss", {"delta": 0.3}),
+    ("quantile_loss", {"quantile": 0.9}),
+    ("poisson_nll_loss", {"max_delta_step": 0.0}),
+    ("tweedie_nll_loss", {"power": 1.2}),
+    ("tweedie_nll_loss", {"power": 1}),
+    ("tweedie_nll_loss", {"power": 2.0}),
+    ("binary_cross_entropy_with_logits", {"pos_weight": 3.0}),
+    ("sigmoid_focal_loss", {"alpha": None, "gamma": 0.0}),
+    ("sigmoid_focal_loss", {"alpha": 0.75, "gamma": 0.5}),
+    ("sigmoid_focal_loss", {"gamma": 5}),
+]
+over_cases = pytest.mark.parametrize(("name", "options"), CASES, ids=str)
+over_names = pytest.mark.parametrize("name", FORMULAS)
+CLASSES = 5
+
+
+def expected(
+    library: str, name: str, s: Array, y: Array, weight: Array | None = None, **options: Any
+) -> Pair:
+    """What the library has for these scores."""
+    s, y = s.astype(np.float64), y.astype(np.float64)
+    gradient, hessian = FORMULAS[name](s, y, **options)
+    w = np.ones(len(s)) if weight is None else weight.astype(np.float64)
+    w = w.reshape((-1,) + (1,) * (s.ndim - 1))
+    if name == "cross_entropy":
+        factor = s.shape[1] / (s.shape[1] - 1) if library == "lightgbm" else 2.0
+        hessian = factor * hessian * w
+        return gradient * w, np.maximum(hessian, 1e-16) if library == "xgboost" else hessian
+    if library == "xgboost" and name in ("binary_cross_entropy_with_logits", "sigmoid_focal_loss"):
+        hessian = np.maximum(hessian, 1e-16)
+    return gradient * w, hessian * w
+
+
+def labels(name: str, n: int, rng: np.random.Generator, classes: int = CLASSES) -> Array:
+    if name == "cross_entropy":
+        found: Array = rng.integers(classes, size=n)
+    elif name in ("binary_cross_entropy_with_logits", "sigmoid_focal_loss"):
+        found = rng.integers(2, size=n)
+    elif name == "poisson_nll_loss":
+        found = rng.poisson(2.0, n)
+    elif name == "gamma_nll_loss":
+        found = rng.gamma(2.0, size=n)
+    elif name == "tweedie_nll_loss":
+        found = rng.gamma(2.0, size=n) + 0.01
+    else:
+        found = rng.normal(size=n)
+    return found.astype(np.float32)
+
+
+def scores(name: str, n: int, rng: np.random.Generator, library: str, classes: int = CLASSES) -> Array:
+    found = 2.0 * rng.normal(size=(n, classes) if name == "cross_entropy" else n)
+    return found.astype(np.float32 if library == "xgboost" else np.float64)
+
+
+def check(library: str, found: Pair, want: Pair, bound: float | None = None) -> None:
+    """LightGBM's scores are float64, and only the result is rounded; XGBoost computes in float32, too."""
+    bound = bound or (2.5e-7 if library == "lightgbm" else 2e-6)
+    for got, exact in zip(found, want, strict=True):
+        assert got.dtype == np.float32
+        assert got.shape == exact.shape
+        scale = np.abs(exact) if library == "lightgbm" else np.maximum(np.abs(exact), 1.0)
+        np.testing.assert_array_less(np.abs(got - exact), bound * scale + 1e-30)
+
+
+# Without the libraries
+
+
+@on_every_isa
+@over_libraries
+@over_cases
+def test_formulas(library: str, name: str, options: dict[str, Any]) -> None:
+    objective = LIBRARIES[library](name, **options)
+    for n, seed in ((1, 0), (257, 1), (3000, 2)):
+        rng = np.random.default_rng(seed)
+        s, y = scores(name, n, rng, library), labels(name, n, rng)
+        weight = rng.uniform(0.0, 3.0, n).astype(np.float32) * (rng.random(n) < 0.9)
+        for w in (None, weight, weight.astype(np.float64)):
+            bound = 2e-6 if name == "sigmoid_focal_loss" else None  # out of parts that are float32
+            check(library, objective(y, s, w), expected(library, name, s, y, w, **options), bound)
+
+
+@over_libraries
+def test_by_hand(library: str) -> None:
+    make = LIBRARIES[library]
+    y, s, w = np.array([1.0, 2.0, 9.0]), np.array([1.0, 4.0, 4.0]), np.array([1.0, 1.0, 3.0])
+    for name, options, gradient, hessian in (
+        ("mse_loss", {}, [0, 2, -15], [1, 1, 3]),
+        ("l1_loss", {}, [0, 1, -3], [1, 1, 3]),
+        ("huber_loss", {"delta": 1.5}, [0, 1.5, -4.5], [1, 1, 3]),
+        # At the kink both libraries take the slope above.
+        ("quantile_loss", {"quantile": 0.75}, [0.25, 0.25, -2.25], [1, 1, 3]),
+        (
+            "poisson_nll_loss",
+            {"max_delta_step": 0},
+            [np.e - 1, np.e**4 - 2, 3 * (np.e**4 - 9)],
+            np.exp(s) * w,
+        ),
+        ("log_cosh_loss", {}, np.tanh(s - y) * w, [1, np.tanh(2) / 2, 3 * np.tanh(5) / 5]),
+    ):
+        found = make(name, **options)(y, s, w)
+        np.testing.assert_allclose(found[0], gradient, rtol=3e-7)
+        np.testing.assert_allclose(found[1], hessian, rtol=3e-7)
+    # Probabilities 1/8, 2/8, 5/8.
+    gradient, hessian = make("cross_entropy")(np.array([2]), np.log([[1.0, 2.0, 5.0]]))
+    np.testing.assert_allclose(gradient, [[1 / 8, 2 / 8, -3 / 8]], rtol=1e-6)
+    factor = 3 / 2 if library == "lightgbm" else 2
+    np.testing.assert_allclose(hessian, factor / 64 * np.array([[7, 12, 15]]), rtol=1e-6)
+
+
+LOSSES: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
+    name: (getattr(fastloss, name), {"delta": 0.6} if name == "huber_loss" else {}) for name in FORMULAS
+}
+
+
+@over_names
+def test_central_differences(name: str) -> None:
+    """The gradient is that of our loss (squared error: half of it), the second derivative the gradient's."""
+    rng = np.random.default_rng(3)
+    loss, options = LOSSES[name]
+    s, y = scores(name, 200, rng, "lightgbm"), labels(name, 200, rng)
+    objective = lightgbm_objective(name, **options)
+    gradient, hessian = (a.astype(np.float64) for a in objective(y, s))
+    target = y.astype(np.int64) if name == "cross_entropy" else y
+    half = 0.5 if name == "mse_loss" else 1.0
+    step = 1e-5
+
+    def values(moved: Array) -> Array:
+        return half * np.asarray(loss(moved, target, reduction="none", **options))
+
+    def gradients(moved: Array) -> Array:
+        # Not those of the objective, which are float32.
+        return half * np.asarray(loss(moved, target, reduction="sum", return_grad=True, **options)[1])
+
+    shifts = np.eye(CLASSES) if name == "cross_entropy" else np.ones((1, 1))
+    for k, shift in enumerate(step * shifts):
+        moved = shift if name == "cross_entropy" else step
+        slope = (values(s + moved) - values(s - moved)) / (2 * step)
+        bend = (gradients(s + moved) - gradients(s - moved)) / (2 * step)
+        g, h = (gradient[:, k], hessian[:, k]) if name == "cross_entropy" else (gradient, hessian)
+        bend = bend[:, k] if name == "cross_entropy" else bend
+        is_smooth = np.abs(s - y) > 1e-3 if g.shape == s.shape else np.ones(len(g), bool)
+        np.testing.assert_allclose(g[is_smooth], slope[is_smooth], rtol=1e-5, atol=1e-6)
+        if name == "poisson_nll_loss":
+            bend = bend * np.exp(0.7)
+        if name == "cross_entropy":
+            bend = bend * CLASSES / (CLASSES - 1)
+        if name in ("l1_loss", "quantile_loss", "huber_loss", "log_cosh_loss"):
+            assert (h[is_smooth] >= bend[is_smooth] - 1e-6).all()  # a bound
+        elif name == "sigmoid_focal_loss":
+            p = sigmoid((2 * y - 1) * s)
+            np.testing.assert_allclose(h, np.maximum(bend, p * np.abs(g)), rtol=1e-4, atol=1e-7)
+        else:
+            np.testing.assert_allclose(h, bend, rtol=1e-5, atol=1e-6)
+
+
+@on_every_isa
+@over_libraries
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@over_names
+def test_extreme_scores(name: str, dtype: str, library: str) -> None:
+    s = np.array([-1e4, -800.0, -100.0, -50.0, -1.0, 0.0, 1.0, 50.0, 88.0, 100.0, 800.0, 1e4], dtype)
+    objective = LIBRARIES[library](name)
+    for y in (np.ones(len(s)), np.zeros(len(s))) if name != "gamma_nll_loss" else (np.ones(len(s)),):
+        x = np.stack([s, -s, 0 * s], axis=1) if name == "cross_entropy" else s
+        for weight in (None, np.full(len(s), 2.0)):
+            gradient, hessian = objective(y, x, weight)
+            assert np.isfinite(gradient).all() and np.isfinite(hessian).all()
+            assert (hessian >= 0).all()
+            if library == "xgboost" and name in ("cross_entropy", "binary_cross_entropy_with_logits"):
+                assert (hessian >= 1e-16 * 0.999).all()
+            inner = np.abs(s) <= 50.0
+            want = expected(library, name, x[inner], y[inner], None if weight is None else weight[inner])
+            check("xgboost", (gradient[inner], hessian[inner]), want) if name not in EXPONENTIAL else None
+
+
+EXPONENTIAL = {"poisson_nll_loss", "gamma_nll_loss", "tweedie_nll_loss"}
+
+
+def test_where_an_exponential_exceeds_float32() -> None:
+    largest = np.finfo(np.float32).max
+    for make in LIBRARIES.values():
+        gradient, hessian = make("poisson_nll_loss")([1.0, 1.0, 1.0], np.array([88.0, 88.5, 800.0]))
+        np.testing.assert_allclose(gradient, [np.exp(88.0), np.exp(88.5), largest], rtol=1e-6)
+        np.testing.assert_allclose(hessian, [np.exp(88.7), largest, largest], rtol=1e-6)
+        gradient, hessian = make("gamma_nll_loss")([1.0, 1.0], np.array([-88.0, -800.0]))
+        np.testing.assert_allclose(gradient, [-np.exp(88.0), -largest], rtol=1e-6)
+        np.testing.assert_allclose(hessian, [np.exp(88.0), largest], rtol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@over_libraries
+def test_sure_classes_keep_their_digits(library: str, dtype: str) -> None:
+    """Where the model is right and where it is wrong."""
+    y, s = np.zeros(2, int), np.array([[20.0, 0.0, 0.0], [0.0, 20.0, 0.0]], dtype)
+    gradient, hessian = LIBRARIES[library]("cross_entropy")(y, s)
+    small, factor = np.exp(-20.0), 1.5 if library == "lightgbm" else 2.0
+    np.testing.assert_allclose(gradient, [[-2 * small, small, small], [-1, 1, small]], rtol=3e-7)
+    want = factor * small * np.array([[2, 1, 1], [1, 2, 1]])
+    np.testing.assert_allclose(hessian, want, rtol=3e-7)
+
+
+# (n, k) in any order, and the interfaces
+
+
+ORDERS: dict[str, Callable[[Array], Array]] = {
+    "C": np.ascontiguousarray,
+    "Fortran": np.asfortranarray,
+    "every second row": lambda x: x.repeat(2, axis=0)[::2],
+    "reversed": lambda x: x[::-1, ::-1].copy()[::-1, ::-1],
+    "read-only": lambda x: np.broadcast_to(x[:1], x.shape),
+}
+
+
+@over_libraries
+@pytest.mark.parametrize("order", ORDERS)
+def test_orders(order: str, library: str) -> None:
+    rng = np.random.default_rng(4)
+    for classes in (2, CLASSES, 40):
+        x = ORDERS[order](scores("cross_entropy", 70, rng, library, classes))
+        before, y = x.copy(), labels("cross_entropy", 70, rng, classes)
+        weight = rng.uniform(size=70)
+        for w in (None, weight):
+            found = LIBRARIES[library]("cross_entropy")(y, x, w)
+            check(library, found, expected(library, "cross_entropy", x, y, w))
+            # What comes out needs no copy where what went in needed none.
+            for array in found:
+                assert array.flags.forc
+                assert order not in ("C", "Fortran") or array.flags.f_contiguous == (order == "Fortran")
+        assert (x == before).all()
+
+
+@over_libraries
+def test_blocks_of_rows(library: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(5)
+    x, y = scores("cross_entropy", 1000, rng, library), labels("cross_entropy", 1000, rng)
+    weight = rng.uniform(size=1000)
+    objective = LIBRARIES[library]("cross_entropy")
+    for order in (np.ascontiguousarray, np.asfortranarray):
+        for w in (None, weight):
+            monkeypatch.undo()
+            whole = objective(y, order(x), w)
+            monkeypatch.setattr(boosting, "BLOCK", 37 * CLASSES)
+            parts = objective(y, order(x), w)
+            assert all(a.tobytes() == b.tobytes() for a, b in zip(whole, parts, strict=True))
+
+
+@over_libraries
+@over_names
+def test_interfaces(name: str, library: str) -> None:
+    rng = np.random.default_rng(6)
+    s, y, w = scores(name, 50, rng, library), labels(name, 50, rng), rng.uniform(size=50).astype(np.float32)
+    objective = LIBRARIES[library](name)
+    plain, weighted = objective(y, s), objective(y, s, w)
+    assert not np.array_equal(plain[0], weighted[0])
+    none = np.empty(0, np.float32)  # XGBoost
+    for found, want in (
+        (objective(s, Data(y)), plain),
+        (objective(s, Data(y, none)), plain),
+        (objective(s, Data(y, w)), weighted),
+        (objective(y, s, None), plain),
+        (objective(y, s, sample_weight=w), weighted),
+        (objective(y.tolist(), s, w.tolist()), weighted),
+        (objective(y.astype(np.float64), s), plain),
+    ):
+        assert [a.tobytes() for a in found] == [a.tobytes() for a in want]
+    # LightGBM counts the parameters, XGBoost looks for the name.
+    assert list(inspect.signature(objective).parameters) == ["y_true", "y_pred", "sample_weight"]
+
+
+@over_libraries
+@over_names
+def test_kinds_of_labels(name: str, library: str) -> None:
+    rng = np.random.default_rng(10)
+    s, y, w = scores(name, 40, rng, library), labels(name, 40, rng), rng.uniform(size=40)
+    y = np.ceil(np.abs(y))
+    if name not in ("cross_entropy", "poisson_nll_loss"):
+        y = np.minimum(y, 1.0)
+    if name == "gamma_nll_loss":
+        y = np.maximum(y, 1.0)
+    objective = LIBRARIES[library](name)
+    want = objective(y, s, w)
+    kinds: list[Any] = [y.astype(kind) for kind in ("f8", ">f4", "i8", "u8", "i1", "f2")]
+    kinds += [y.astype(kind).repeat(3)[::3] for kind in ("f4", "f8", "i8", "i4")]
+    for label in kinds:
+        for weight in (w, w.astype(">f8"), w.repeat(2)[::2]):
+            found = objective(label, s, weight)
+            assert [a.tobytes() for a in found] == [a.tobytes() for a in want]
+    for label in (y.astype(str), y.astype(object)):
+        with pytest.raises(TypeError, match="labels"):
+            objective(label, s)
+
+
+@over_names
+def test_several_targets(name: str) -> None:
+    """As XGBoost has them: (n, k) scores, and the labels in one row."""
+    if name == "cross_entropy":
+        return
+    rng = np.random.default_rng(7)
+    s, y, w = scores(name, 60, rng, "xgboost"), labels(name, 60, rng), rng.uniform(size=20)
+    objective = xgboost_objective(name)
+    want = objective(y, s, np.repeat(w, 3))
+    for label in (y, y.reshape(20, 3)):
+        found = objective(s.reshape(20, 3), Data(label, w))
+        np.testing.assert_array_equal(found[0].reshape(-1), want[0])
+        np.testing.assert_array_equal(found[1].reshape(-1), want[1])
+
+
+@over_libraries
+@over_names
+def test_results_stay(name: str, library: str) -> None:
+    """A later call, or one of another thread, does not touch what an earlier one has returned."""
+    n = 120_000 if name == "cross_entropy" else 3000  # large enough for memory that is kept
+    rng = np.random.default_rng(8)
+    y = labels(name, n, rng)
+    inputs = [np.asfortranarray(scores(name, n, rng, library)) for _ in range(3)]
+    objective = LIBRARIES[library](name)
+    first = [objective(y, s) for s in inputs]
+    kept = [tuple(a.copy() for a in pair) for pair in first]
+    with ThreadPoolExecutor(3) as pool:
+        second = list(pool.map(lambda s: objective(y, s), inputs * 2))
+    for pair, want in zip(first + second, kept * 3, strict=True):
+        assert all(a.tobytes() == b.tobytes() for a, b in zip(pair, want, strict=True))
+
+
+@over_libraries
+@over_cases
+def test_an_object_of_its_own(name: str, options: dict[str, Any], library: str) -> None:
+    objective = LIBRARIES[library](name, **options)
+    for twin in (pickle.loads(pickle.dumps(objective)), copy.deepcopy(objective), eval(repr(objective))):
+        assert type(twin) is Objective
+        assert twin == objective and hash(twin) == hash(objective) and twin is not objective
+        assert repr(twin) == repr(objective)
+    others = [make(n, **o) for make in LIBRARIES.values() for n, o in CASES]
+    assert sum(other == objective for other in others) == 1 or options == {"power": 1}
+    assert objective != name
+    assert objective.__name__ == objective.name == name
+    assert (objective.library, objective.options | options) == (library, objective.options)
+
+
+def test_imports_neither() -> None:
+    code = "import sys, fastloss.boosting; print({'lightgbm', 'xgboost', 'sklearn'} & set(sys.modules))"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "set()"
+
+
+@over_libraries
+@over_names
+def test_no_rows(name: str, library: str) -> None:
+    s = np.empty((0, 3) if name == "cross_entropy" else 0)
+    for w in (None, np.empty(0)):
+        for array in LIBRARIES[library](name)(np.empty(0), s, w):
+            assert array.shape == s.shape and array.dtype == np.float32
+
+
+# Errors
+
+BAD: list[tuple[str, dict[str, Any], str]] = [
+    ("huber", {}, "'huber_loss'"),
+    ("", {}, "'cross_entropy'"),
+    ("huber_loss", {"beta": 1.0}, "beta .* takes delta"),
+    ("mse_loss", {"delta": 1.0}, "delta .* takes no options"),
+    ("poisson_nll_loss", {"full": True}, "full .* takes max_delta_step"),
+    ("sigmoid_focal_loss", {"power": 1.5}, "power .* takes alpha, gamma"),
+    ("huber_loss", {"delta": 0.0}, "delta"),
+    ("huber_loss", {"delta": np.nan}, "delta"),
+    ("quantile_loss", {"quantile": 0.0}, "quantile"),
+    ("quantile_loss", {"quantile": 1}, "quantile"),
+    ("quantile_loss", {"quantile": -0.1}, "quantile"),
+    ("poisson_nll_loss", {"max_delta_step": -0.1}, "max_delta_step"),
+    ("poisson_nll_loss", {"max_delta_step": 81.0}, "max_delta_step"),
+    ("tweedie_nll_loss", {"power": 0.9}, "power"),
+    ("tweedie_nll_loss", {"power": 2.1}, "power"),
+    ("binary_cross_entropy_with_logits", {"pos_weight": 0.0}, "pos_weight"),
+    ("sigmoid_focal_loss", {"alpha": 1.5}, "alpha"),
+    ("sigmoid_focal_loss", {"gamma": -1.0}, "gamma"),
+]
+
+
+@over_libraries
+@pytest.mark.parametrize(("name", "options", "match"), BAD, ids=str)
+def test_bad_options(library: str, name: str, options: dict[str, Any], match: str) -> None:
+    with pytest.raises(ValueError, match=match):
+        LIBRARIES[library](name, **options)
+
+
+@over_libraries
+def test_options_of_bad_types(library: str) -> None:
+    for name in (None, 3, ["mse_loss"]):
+        with pytest.raises(ValueError, match="name must be one of"):
+            LIBRARIES[library](name)
+    for value in ("1", None, True, [1.0]):
+        with pytest.raises(TypeError, match="delta must be a number"):
+            LIBRARIES[library]("huber_loss", delta=value)
+
+
+BAD_LABELS: list[tuple[str, list[float], str]] = [
+    ("poisson_nll_loss", [0.0, 3.0, -1.0, -2.0], r"label\[2\] is -1.0"),
+    ("gamma_nll_loss", [1.0, -0.5], r"label\[1\] is -0.5"),
+    ("tweedie_nll_loss", [0.0, -0.5], r"label\[1\] is -0.5"),
+    ("binary_cross_entropy_with_logits", [0.0, 1.0, 2.0, -1.0], r"label\[2\] is 2.0"),
+    ("binary_cross_entropy_with_logits", [-1.0, 1.0], r"label\[0\] is -1.0"),
+    ("sigmoid_focal_loss", [0.0, 0.5], r"label\[1\] is 0.5"),
+    ("cross_entropy", [0.0, 3.0], r"label\[1\] is 3.0.* from 0 to 2"),
+    ("cross_entropy", [0.0, 1.0, -1.0], r"label\[2\] is -1.0"),
+    ("cross_entropy", [0.0, 0.5], r"label\[1\] is 0.5"),
+    ("cross_entropy", [0.0, np.nan], r"label\[1\] is nan"),
+    ("cross_entropy", [np.inf, 0.0], r"label\[0\] is inf"),
+]
+
+
+@over_libraries
+@pytest.mark.parametrize(("name", "values", "match"), BAD_LABELS, ids=str)
+def test_bad_labels(library: str, name: str, values: list[float], match: str) -> None:
+    objective = LIBRARIES[library](name)
+    for dtype in ("float32", "float64"):
+        s = np.zeros((len(values), 3) if name == "cross_entropy" else len(values), dtype)
+        with pytest.raises(ValueError, match=match):
+            objective(np.array(values, dtype), s)
+        with pytest.raises(ValueError, match=match):
+            objective(s, Data(np.array(values, dtype)))
+
+
+def test_labels_that_one_library_takes() -> None:
+    gamma, soft = [0.0, 1.0], [0.5, 0.25]
+    gradient, hessian = lightgbm_objective("gamma_nll_loss")(gamma, np.zeros(2))
+    assert (gradient.tolist(), hessian.tolist()) == ([1.0, 0.0], [0.0, 1.0])
+    with pytest.raises(ValueError, match=r"label\[0\] is 0.0"):
+        xgboost_objective("gamma_nll_loss")(gamma, np.zeros(2))
+    gradient, hessian = xgboost_objective("binary_cross_entropy_with_logits")(soft, np.zeros(2))
+    assert (gradient.tolist(), hessian.tolist()) == ([0.0, 0.25], [0.25, 0.25])
+    with pytest.raises(ValueError, match=r"label\[0\] is 0.5"):
+        lightgbm_objective("binary_cross_entropy_with_logits")(soft, np.zeros(2))
+
+
+@over_libraries
+def test_bad_shapes(library: str) -> None:
+    regression, softmax_objective = LIBRARIES[library]("mse_loss"), LIBRARIES[library]("cross_entropy")
+    y = np.zeros(6)
+    for s, label in ((np.zeros(5), y), (np.zeros((6, 1)), y[:5]), (np.zeros(6), y.reshape(6, 1))):
+        with pytest.raises(ValueError, match="labels must have shape"):
+            regression(label, s)
+    for s in (np.zeros(6), np.zeros(18), np.zeros((6, 1)), np.zeros((6, 2, 3))):
+        with pytest.raises(ValueError, match="num_class"):
+            softmax_objective(y, s)
+    with pytest.raises(ValueError, match="labels must have shape"):
+        softmax_objective(np.zeros((6, 3)), np.zeros((6, 3)))
+    for weight in (np.ones(5), np.ones((6, 1)), 2.0):
+        for objective, s in ((regression, np.zeros(6)), (softmax_objective, np.zeros((6, 3)))):
+            with pytest.raises(ValueError, match="weight must have shape"):
+                objective(y, s, weight)
+
+
+# With the libraries
+
+N, ROUNDS = 600, 20
+
+
+class Problem(NamedTuple):
+    """Features, labels of a loss that depend on them, and weights."""
+
+    features: Array
+    labels: Array
+    weight: Array
+
+
+def problem(name: str) -> Problem:
+    rng = np.random.default_rng(9)
+    x = rng.normal(size=(N, 5))
+    signal = x[:, 0] + 0.5 * x[:, 1] * x[:, 2]
+    if name == "cross_entropy":
+        y = np.digitize(signal + 0.3 * rng.normal(size=N), [-1.0, -0.3, 0.3, 1.0])
+    elif name in ("binary_cross_entropy_with_logits", "sigmoid_focal_loss"):
+        y = signal + 0.5 * rng.normal(size=N) > 0
+    elif name == "poisson_nll_loss":
+        y = rng.poisson(np.exp(0.5 * signal))
+    elif name in ("gamma_nll_loss", "tweedie_nll_loss"):
+        y = rng.gamma(2.0, np.exp(0.5 * signal))
+    else:
+        y = signal + 0.3 * rng.standard_t(2, size=N)
+    return Problem(x, y.astype(np.float32), rng.uniform(0.2, 2.0, N).astype(np.float32))
+
+
+LIGHTGBM_SAME: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
+    ("mse_loss", {}, {"objective": "regression"}),
+    ("huber_loss", {"delta": 0.6}, {"objective": "huber", "alpha": 0.6}),
+    ("poisson_nll_loss", {}, {"objective": "poisson"}),
+    ("poisson_nll_loss", {"max_delta_step": 0.2}, {"objective": "poisson", "poisson_max_delta_step": 0.2}),
+    ("gamma_nll_loss", {}, {"objective": "gamma"}),
+    ("tweedie_nll_loss", {}, {"objective": "tweedie"}),
+    ("tweedie_nll_loss", {"power": 1.2}, {"objective": "tweedie", "tweedie_variance_power": 1.2}),
+    ("binary_cross_entropy_with_logits", {}, {"objective": "binary"}),
+    ("binary_cross_entropy_with_logits", {"pos_weight": 3.0}, {"objective": "binary", "scale_pos_weight": 3}),
+    ("sigmoid_focal_loss", {"alpha": None, "gamma": 0.0}, {"objective": "binary"}),
+    ("cross_entropy", {}, {"objective": "multiclass", "num_class": CLASSES}),
+]
+# Built in, their leaves are computed again; only where the first tree splits can be the same.
+LIGHTGBM_RENEWED: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
+    ("l1_loss", {}, {"objective": "regression_l1"}),
+    ("quantile_loss", {"quantile": 0.8}, {"objective": "quantile", "alpha": 0.8}),
+]
+LIGHTGBM: dict[str, Any] = {
+    "learning_rate": 0.2, "num_leaves": 12, "min_data_in_leaf": 10, "boost_from_average": False,
+    "num_threads": 1, "deterministic": True, "force_row_wise": True, "verbose": -1,
+}  # fmt: skip
+
+
+def lightgbm_model(params: dict[str, Any], p: Problem, weight: Array | None, rounds: int = ROUNDS) -> Any:
+    lightgbm = pytest.importorskip("lightgbm")
+    params = {**LIGHTGBM, **params}
+    data = lightgbm.Dataset(p.features, p.labels, weight=weight, params={"verbose": -1})
+    return lightgbm.train(params, data, rounds)
+
+
+@pytest.mark.parametrize("is_weighted", [False, True])
+@pytest.mark.parametrize(("name", "options", "params"), LIGHTGBM_SAME, ids=str)
+def test_lightgbm_models_are_equal(
+    name: str, options: dict[str, Any], params: dict[str, Any], is_weighted: bool
+) -> None:
+    p = problem(name)
+    weight = p.weight if is_weighted else None
+    built_in = lightgbm_model(params, p, weight)
+    ours = {k: v for k, v in params.items() if k == "num_class"}
+    model = lightgbm_model({**ours, "objective": lightgbm_objective(name, **options)}, p, weight)
+    want = built_in.predict(p.features, raw_score=True)
+    assert np.std(want) > 0.1
+    np.testing.assert_allclose(model.predict(p.features), want, rtol=1e-5, atol=1e-5)
+
+
+def splits(model: Any) -> list[tuple[Any, ...]]:
+    """Feature and threshold of each split of the first tree of a LightGBM model."""
+    found: list[tuple[Any, ...]] = []
+
+    def walk(node: dict[str, Any]) -> None:
+        if "split_feature" in node:
+            found.append((node["split_feature"], node["threshold"], node["internal_count"]))
+            walk(node["left_child"])
+            walk(node["right_child"])
+
+    walk(model.dump_model()["tree_info"][0]["tree_structure"])
+    return found
+
+
+@pytest.mark.parametrize("is_weighted", [False, True])
+@pytest.mark.parametrize(("name", "options", "params"), LIGHTGBM_RENEWED, ids=str)
+def test_lightgbm_trees_before_their_leaves_are_renewed(
+    name: str, options: dict[str, Any], params: dict[str, Any], is_weighted: bool
+) -> None:
+    p = problem(name)
+    weight = p.weight if is_weighted else None
+    built_in = lightgbm_model(params, p, weight, 1)
+    model = lightgbm_model({"objective": lightgbm_objective(name, **options)}, p, weight, 1)
+    assert len(splits(built_in)) > 3
+    assert splits(model) == splits(built_in)
+
+
+XGBOOST_SAME: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
+    ("mse_loss", {}, {"objective": "reg:squarederror"}),
+    ("poisson_nll_loss", {}, {"objective": "count:poisson"}),
+    ("poisson_nll_loss", {"max_delta_step": 0.2}, {"objective": "count:poisson", "max_delta_step": 0.2}),
+    ("gamma_nll_loss", {}, {"objective": "reg:gamma"}),
+    ("tweedie_nll_loss", {}, {"objective": "reg:tweedie"}),
+    ("tweedie_nll_loss", {"power": 1.2}, {"objective": "reg:tweedie", "tweedie_variance_power": 1.2}),
+    ("binary_cross_entropy_with_logits", {}, {"objective": "binary:logistic"}),
+    (
+        "binary_cross_entropy_with_logits",
+        {"pos_weight": 3},
+        {"objective": "binary:logistic", "scale_pos_weight": 3},
+    ),
+    ("sigmoid_focal_loss", {"alpha": None, "gamma": 0.0}, {"objective": "binary:logistic"}),
+    ("cross_entropy", {}, {"objective": "multi:softprob", "num_class": CLASSES}),
+    # XGBoost computes the leaves of these again, as `objective` says, whoever has computed the derivatives.
+    ("l1_loss", {}, {"objective": "reg:absoluteerror"}),
+    ("quantile_loss", {"quantile": 0.8}, {"objective": "reg:quantileerror", "quantile_alpha": 0.8}),
+]  # fmt: skip
+XGBOOST: dict[str, Any] = {"eta": 0.2, "max_depth": 4, "base_score": 0.5, "nthread": 1}
+
+
+def xgboost_model(
+    params: dict[str, Any], p: Problem, weight: Array | None, obj: Objective | None, rounds: int = ROUNDS
+) -> tuple[Any, Any]:
+    xgboost = pytest.importorskip("xgboost")
+    data = xgboost.DMatrix(p.features, p.labels, weight=weight)
+    return xgboost.train({**XGBOOST, **params}, data, rounds, obj=obj), data
+
+
+@pytest.mark.parametrize("is_weighted", [False, True])
+@pytest.mark.parametrize(("name", "options", "params"), XGBOOST_SAME, ids=str)
+def test_xgboost_models_are_equal(
+    name: str, options: dict[str, Any], params: dict[str, Any], is_weighted: bool
+) -> None:
+    p = problem(name)
+    weight = p.weight if is_weighted else None
+    built_in, data = xgboost_model(params, p, weight, None)
+    model, _ = xgboost_model(params, p, weight, xgboost_objective(name, **options))
+    want = built_in.predict(data, output_margin=True)
+    assert np.std(want) > 0.1
+    np.testing.assert_allclose(model.predict(data, output_margin=True), want, rtol=1e-5, atol=1e-5)
+    # Through the link that `objective` names.
+    np.testing.assert_allclose(model.predict(data), built_in.predict(data), rtol=2e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "name", ["log_cosh_loss", "sigmoid_focal_loss", "huber_loss", "quantile_loss", "l1_loss"]
+)
+@over_libraries
+def test_what_has_no_equal_learns(library: str, name: str) -> None:
+    p = problem(name)
+    far = p._replace(labels=p.labels + 20.0) if name == "log_cosh_loss" else p  # far from the start
+    objective = LIBRARIES[library](name)
+    if library == "lightgbm":
+        s = lightgbm_model({"objective": objective}, far, None, 60).predict(p.features)
+    else:
+        model, data = xgboost_model({"objective": "reg:squarederror"}, far, None, objective, 60)
+        s = model.predict(data)
+    loss = getattr(fastloss, name)
+    s = s.astype(np.float64)
+    best_constant = min(loss(np.full(N, c), far.labels) for c in np.linspace(-3.0, 25.0, 200))
+    assert loss(s, far.labels) < 0.8 * best_constant
+
+
+@pytest.mark.parametrize("is_weighted", [False, True])
+def test_lightgbm_estimators(is_weighted: bool) -> None:
+    lightgbm = pytest.importorskip("lightgbm")
+    pytest.importorskip("sklearn")
+    params = {k: v for k, v in LIGHTGBM.items() if k not in ("min_data_in_leaf", "num_threads")}
+    params |= {"n_estimators": 10, "n_jobs": 1}
+    for estimator, name, built_in in (
+        (lightgbm.LGBMRegressor, "mse_loss", "regression"),
+        (lightgbm.LGBMClassifier, "binary_cross_entropy_with_logits", "binary"),
+        (lightgbm.LGBMClassifier, "cross_entropy", "multiclass"),
+    ):
+        p = problem(name)
+        found = []
+        for objective in (built_in, lightgbm_objective(name)):
+            model = estimator(objective=objective, **params)
+            model.fit(p.features, p.labels, sample_weight=p.weight if is_weighted else None)
+            found.append(model.predict(p.features, raw_score=True))
+        np.testing.assert_allclose(found[1], found[0], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("is_weighted", [False, True])
+def test_xgboost_estimators(is_weighted: bool) -> None:
+    xgboost = pytest.importorskip("xgboost")
+    pytest.importorskip("sklearn")
+    for estimator, name, built_in in (
+        (xgboost.XGBRegressor, "mse_loss", "reg:squarederror"),
+        (xgboost.XGBClassifier, "binary_cross_entropy_with_logits", "binary:logistic"),
+        (xgboost.XGBClassifier, "cross_entropy", "multi:softprob"),
+    ):
+        p = problem(name)
+        found = []
+        for objective in (built_in, xgboost_objective(name)):
+            model = estimator(objective=objective, n_estimators=10, max_depth=3, base_score=0.5, n_jobs=1)
+            model.fit(p.features, p.labels, sample_weight=p.weight if is_weighted else None)
+            found.append(model.predict(p.features, output_margin=True))
+        np.testing.assert_allclose(found[1], found[0], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["huber_loss", "poisson_nll_loss"])
+def test_several_targets_in_xgboost(name: str) -> None:
+    xgboost = pytest.importorskip("xgboost")
+    p = problem(name)
+    both = np.stack([p.labels, p.labels[::-1]], axis=1)
+    data = xgboost.DMatrix(p.features, both, weight=p.weight)
+    params = {**XGBOOST, "objective": "reg:squarederror", "base_score": 0.0}
+    joint = xgboost.train(params, data, 5, obj=xgboost_objective(name)).predict(data)
+    for k in range(2):
+        alone = xgboost.DMatrix(p.features, both[:, k], weight=p.weight)
+        found = xgboost.train(params, alone, 5, obj=xgboost_objective(name)).predict(alone)
+        np.testing.assert_allclose(joint[:, k], found, rtol=1e-5, atol=1e-5)
+
+
+@over_libraries
+def test_inside_scikit_learn(library: str) -> None:
+    """Cloned, pickled and sent to other processes."""
+    pytest.importorskip("sklearn")
+    from sklearn.model_selection import cross_val_score
+
+    p = problem("huber_loss")
+    objective = LIBRARIES[library]("huber_loss", delta=0.5)
+    if library == "lightgbm":
+        estimator = pytest.importorskip("lightgbm").LGBMRegressor
+        model = estimator(objective=objective, n_estimators=10, verbose=-1, n_jobs=1)
+    else:
+        estimator = pytest.importorskip("xgboost").XGBRegressor
+        model = estimator(objective=objective, n_estimators=10, max_depth=3, n_jobs=1)
+    features = p.features.astype(np.float32)
+    runs = [cross_val_score(model, features, p.labels, cv=3, n_jobs=n, error_score="raise") for n in (1, 2)]
+    np.testing.assert_array_equal(runs[0], runs[1])
+    fitted = model.fit(features, p.labels)
+    again = pickle.loads(pickle.dumps(fitted))
+    assert again.objective == objective
+    np.testing.assert_array_equal(again.predict(features), fitted.predict(features))
+
+
+# The example
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+def test_example(library: str, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip(library)
+    pytest.importorskip("sklearn")
+    from fastloss._examples import boosting as example
+
+    few = ["--rounds", "3", "--leaves", "5", "--threads", "1"]
+    assert example.main([*few, "--libraries", library]) == 0
+    output = capsys.readouterr().out
+    rows = re.findall(r"^(\w.*?)  +(\w+) +([-\d.]+) +([\d.]+) +[-\d.]+ +[\d.]+$", output, re.M)
+    assert [(row[0], row[1]) for row in rows] == [(task.data, task.loss) for task in example.TASKS]
+    for _, loss, built_in, ours in rows:
+        assert built_in in ("-", ours) or (library, loss) == ("lightgbm", "quantile_loss")
+
+
+def test_example_says_what_is_missing(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("sklearn")
+    from fastloss._examples import boosting as example
+
+    monkeypatch.setitem(sys.modules, "lightgbm", None)
+    monkeypatch.setitem(sys.modules, "xgboost", None)
+    with pytest.raises(SystemExit, match="2"):
+        example.main([])
+    output = capsys.readouterr()
+    assert "LightGBM is left out" in output.out and "needs LightGBM or XGBoost" in output.err
