@@ -26,7 +26,7 @@ import multiprocessing
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
@@ -82,8 +82,7 @@ class Transformer(nn.Module):
         super().__init__()
         self.words = nn.Embedding(vocabulary, width)
         self.places = nn.Embedding(length, width)
-        # Heads of 64 numbers, as GPT-2's, where the width allows.
-        heads = max(1, width // 64) if width % 64 == 0 else 1
+        heads = width // 64 if width % 64 == 0 else 1  # heads of 64 numbers, as GPT-2's
         self.blocks = nn.Sequential(*(Block(width, heads) for _ in range(layers)))
         self.norm = nn.LayerNorm(width)
         for module in self.modules():
@@ -197,8 +196,7 @@ def work(pipe: Connection, name: str, options: argparse.Namespace) -> None:
     way = WAYS[name]
     training = Training(load(options), options, way)
     with way.setting():
-        for _ in range(options.steps):
-            pipe.recv()
+        while pipe.recv():  # until there is nothing to ask for, so that nobody's end is in another's time
             begin = time.perf_counter()
             loss = training.step()
             pipe.send((loss, time.perf_counter() - begin, peak_bytes()))
@@ -216,15 +214,15 @@ class Run:
 
     def step(self) -> None:
         """Have the process take a step, and wait for it."""
-        self.pipe.send(None)
+        self.pipe.send(True)
         loss, seconds, self.peak = self.pipe.recv()
         self.losses.append(loss)
         self.times.append(seconds)
 
-    @property
-    def seconds(self) -> float:
-        """The median over the steps: some of them have to wait for a core."""
-        return statistics.median(self.times)
+    def end(self) -> None:
+        """Let the process go."""
+        self.pipe.send(False)
+        self.process.join()
 
 
 def start(name: str, options: argparse.Namespace) -> Run:
@@ -248,39 +246,46 @@ def train(options: argparse.Namespace) -> dict[str, Run]:
         if step == 1 or step % every == 0 or step == options.steps:
             print(row(f"{step:12}", (f"{run.losses[-1]:.6f}" for run in runs.values())), flush=True)
     for run in runs.values():
-        run.process.join()
+        run.end()
     return runs
 
 
 # ----------------------------------------------------------------------------------- the figures
 
 
-def row(title: str, cells: Iterator[str] | dict[str, Run]) -> str:
+def row(title: str, cells: Iterable[str]) -> str:
     """Return a line of the table."""
-    return f"{title:28}" + "".join(f"{cell:>14}" for cell in cells)
+    return f"{title:26}" + "".join(f"{cell:>12}" for cell in cells)
 
 
-def distance(run: Run, other: Run) -> float:
+def apart(run: Run, other: Run) -> float:
     """Return the largest difference between two curves."""
     return max(abs(a - b) for a, b in zip(run.losses, other.losses, strict=True))
 
 
+def times_as_fast(run: Run, other: Run) -> float:
+    """Return the median of the ratios within a step, in which the machine was the same for both."""
+    return statistics.median(b / a for a, b in zip(run.times, other.times, strict=True))
+
+
 def report(runs: dict[str, Run]) -> bool:
     """Print what training took in each way, and tell whether the curves are one."""
-    torchs, others = runs[TORCH], [run for name, run in runs.items() if name != TORCH]
-    apart = [distance(run, torchs) for run in others]
+    torchs, others = runs[TORCH], {name: run for name, run in runs.items() if name != TORCH}
+    differences = [apart(run, torchs) for run in others.values()]
+    faster = {name: times_as_fast(run, torchs) for name, run in others.items()}
     print("\n" + row("", runs))
-    print(row("largest difference", iter(["", *(f"{value:.1e}" for value in apart)])))
-    print(row("seconds a step (median)", (f"{run.seconds:.4f}" for run in runs.values())))
-    print(row("times as fast", (f"{torchs.seconds / run.seconds:.2f}" for run in runs.values())))
+    print(row("largest difference", ["", *(f"{difference:.1e}" for difference in differences)]))
+    seconds = (statistics.median(run.times) for run in runs.values())
+    print(row("seconds a step, median", (f"{median:.4f}" for median in seconds)))
+    print(row("times as fast", ["", *(f"{factor:.2f}" for factor in faster.values())]))
     print(row("peak memory, MB", (f"{run.peak / 1e6:.0f}" for run in runs.values())))
-    is_same = max(apart, default=0.0) <= TOLERANCE  # False for a NaN, too
-    print(f"\n{'The same curve' if is_same else 'THE CURVES DISAGREE'} (within {TOLERANCE:g}).", end="")
-    for name in runs:
-        if name != TORCH:
-            faster, less = torchs.seconds / runs[name].seconds, (torchs.peak - runs[name].peak) / 1e6
-            print(f" {name}: {faster:.2f} times as fast, {less:.0f} MB less.", end="")
-    print()
+
+    largest = max(differences)
+    is_same = largest <= TOLERANCE  # False for a NaN, too
+    print(f"\n{'The same curve' if is_same else 'THE CURVES DISAGREE'} (to {largest:.0e}); ", end="")
+    saved = {name: (torchs.peak - run.peak) / 1e6 for name, run in others.items()}
+    gains = (f"{name}: {faster[name]:.2f} times as fast, {saved[name]:.0f} MB less" for name in others)
+    print("; ".join(gains))
     return is_same
 
 
@@ -294,13 +299,13 @@ def make_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     add = parser.add_argument
-    add("--quick", action="store_true", help="a few seconds: a tiny model, where the loss costs next to nothing")
+    add("--quick", action="store_true", help="a few seconds: a tiny model, in which no loss takes long")
     add("--text", type=Path, metavar="FILE", help="text to learn; without it, Python's own docs")
     add("--seed", type=int, default=0, help="seed of the random numbers")
     add("--ways", nargs="+", choices=[name for name in WAYS if name != TORCH], metavar="WAY",
         default=[INSTALLED, "no logits"],
         help="to train in beside torch's own: install(), inplace, 'no logits'")  # fmt: skip
-    add("--vocabulary", type=lm.positive, default=50257, help="rows of the table of words: by default GPT-2's")
+    add("--vocabulary", type=lm.positive, default=50257, help="rows of the table of words, as GPT-2 has")
     add("--width", type=lm.positive, default=128, help="numbers per word vector")
     add("--layers", type=lm.positive, default=2, help="blocks of the model")
     add("--batch", type=lm.positive, default=8, help="sequences in a batch")

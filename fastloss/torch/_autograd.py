@@ -92,6 +92,8 @@ class Call:
 
     def in_order(self, gradients: Sequence[Tensor]) -> Any:
         """What a backward returns: nothing for the call, and a gradient for each tensor that wants one."""
+        if len(self.loss.gradients) == 1:
+            return None, gradients[0]
         found = iter(gradients)
         return None, *[next(found) if self.wanted[k] else None for k in self.loss.gradients]
 

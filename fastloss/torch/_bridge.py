@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,15 +13,7 @@ from torch.autograd import forward_ad
 from fastloss import _kernels, _linear, _settings
 from fastloss._types import Array
 
-__all__ = [
-    "FLOATING",
-    "HALF",
-    "as_array",
-    "as_tensor",
-    "is_plain",
-    "is_undisturbed",
-    "on_torchs_threads",
-]
+__all__ = ["FLOATING", "HALF", "are_plain", "as_array", "as_tensor", "is_undisturbed", "on_torchs_threads"]
 
 FLOATING = frozenset((torch.float16, torch.bfloat16, torch.float32, torch.float64))
 HALF = frozenset((torch.float16, torch.bfloat16))
@@ -45,14 +37,16 @@ def as_tensor(array: Array, dtype: torch.dtype) -> Tensor:
     return tensor if tensor.dtype is dtype else tensor.to(dtype)
 
 
-def is_plain(tensor: Any) -> bool:
-    """Whether this is a strided tensor in the memory of the processor, and of no type of its own."""
-    return (
-        (type(tensor) is Tensor or type(tensor) is torch.nn.Parameter)
-        and tensor.is_cpu
-        and tensor.layout is torch.strided
-        and not tensor.is_neg()
-    )
+def are_plain(tensors: Sequence[Tensor | None]) -> bool:
+    """Whether these are strided tensors in the memory of the processor, and of no type of their own."""
+    for tensor in tensors:
+        if tensor is None:
+            continue
+        if type(tensor) is not Tensor and type(tensor) is not torch.nn.Parameter:
+            return False
+        if not tensor.is_cpu or tensor.layout is not torch.strided or tensor.is_neg():
+            return False
+    return True
 
 
 def is_undisturbed() -> bool:

@@ -11,7 +11,7 @@ from torch.autograd import forward_ad
 
 from fastloss.torch import _operators
 from fastloss.torch._autograd import Call, Loss, Tensors, TorchLoss, differentiable, dtype_of, run, value_of
-from fastloss.torch._bridge import is_plain, is_undisturbed
+from fastloss.torch._bridge import are_plain, is_undisturbed
 
 __all__ = ["evaluate"]
 
@@ -49,7 +49,7 @@ def evaluate(
     wanted: Sequence[bool] = ()
     if torch.is_grad_enabled():
         wanted = [tensor is not None and tensor.requires_grad for tensor in tensors]
-        if name := _strange(loss, wanted):
+        if True in wanted and (name := _strange(loss, wanted)):
             if torch_loss is not None:
                 return torch_loss(*tensors)
             raise ValueError(
@@ -57,7 +57,7 @@ def evaluate(
             )
     if torch.compiler.is_compiling():
         return _operators.evaluate(loss, tensors, options, reduction)
-    if not is_undisturbed() or not all(tensor is None or is_plain(tensor) for tensor in tensors):
+    if not (is_undisturbed() and are_plain(tensors)):
         if torch_loss is not None:
             return torch_loss(*tensors)
         if _has_tangent(tensors):
