@@ -33,6 +33,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -72,7 +73,8 @@ class Block(nn.Module):
         query, key, value = parts.permute(2, 0, 3, 1, 4)  # (B, H, L, D / H) each
         seen = functional.scaled_dot_product_attention(query, key, value, is_causal=True)
         x = x + self.mix(seen.transpose(1, 2).flatten(2))
-        return x + self.down(functional.gelu(self.up(self.norm_2(x))))
+        x = x + self.down(functional.gelu(self.up(self.norm_2(x))))
+        return x
 
 
 class Transformer(nn.Module):
@@ -91,8 +93,9 @@ class Transformer(nn.Module):
 
     def hidden(self, context: Tensor) -> Tensor:
         """Return what the last layer gets (B * L, D) after each word of context (B, L)."""
-        x = self.words(context) + self.places.weight[: context.shape[1]]
-        return self.norm(self.blocks(x)).flatten(0, 1)
+        x: Tensor = self.words(context) + self.places.weight[: context.shape[1]]
+        x = self.norm(self.blocks(x))
+        return x.flatten(0, 1)
 
     def forward(self, context: Tensor) -> Tensor:
         """Return the logits (B * L, V) of the word that follows each word of context (B, L)."""
@@ -260,7 +263,7 @@ def row(title: str, cells: Iterable[str]) -> str:
 
 def apart(run: Run, other: Run) -> float:
     """Return the largest difference between two curves."""
-    return max(abs(a - b) for a, b in zip(run.losses, other.losses, strict=True))
+    return float(np.abs(np.subtract(run.losses, other.losses)).max())
 
 
 def times_as_fast(run: Run, other: Run) -> float:
@@ -280,8 +283,8 @@ def report(runs: dict[str, Run]) -> bool:
     print(row("times as fast", ["", *(f"{factor:.2f}" for factor in faster.values())]))
     print(row("peak memory, MB", (f"{run.peak / 1e6:.0f}" for run in runs.values())))
 
-    largest = max(differences)
-    is_same = largest <= TOLERANCE  # False for a NaN, too
+    largest = np.max(differences)
+    is_same = bool(largest <= TOLERANCE)  # False for a NaN, too
     print(f"\n{'The same curve' if is_same else 'THE CURVES DISAGREE'} (to {largest:.0e}); ", end="")
     saved = {name: (torchs.peak - run.peak) / 1e6 for name, run in others.items()}
     gains = (f"{name}: {faster[name]:.2f} times as fast, {saved[name]:.0f} MB less" for name in others)
