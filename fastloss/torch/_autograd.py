@@ -8,6 +8,7 @@ loss is there to save) backward computes the gradient.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -148,7 +149,9 @@ def run(
     for k, gradient in zip(loss.gradients, gradients, strict=False):
         tensor = tensors[k]
         if tensor is not None and wanted[k]:
-            results.append(as_tensor(gradient, tensor.dtype))
+            result = as_tensor(gradient, tensor.dtype)
+            # Of what is expanded NumPy makes an array of other strides.
+            results.append(torch.empty_like(tensor).copy_(result) if 0 in tensor.stride() else result)
     return value, results
 
 
@@ -181,11 +184,19 @@ def _differentiated_again(call: Call, tensors: Tensors, upstream: Tensor) -> Any
             f"the gradient of fastloss.torch.{call.loss.name} cannot be differentiated: use it without "
             "create_graph=True"
         )
+    pairs = list(zip(tensors, call.wanted, strict=True))
     with torch.enable_grad():
-        loss = call.torch_loss(*tensors).to(upstream.dtype)
-    pairs = zip(tensors, call.wanted, strict=True)
-    inputs = [tensor for tensor, is_wanted in pairs if is_wanted and tensor is not None]
+        # Views: of two tensors one may be made from the other, whose gradient must not count that way twice.
+        views = [t.view_as(t) if is_wanted and t is not None else t for t, is_wanted in pairs]
+        loss = call.torch_loss(*views).to(upstream.dtype)
+    inputs = [t for t, is_wanted in zip(views, call.wanted, strict=True) if is_wanted and t is not None]
     return call.in_order(torch.autograd.grad(loss, inputs, upstream, create_graph=True))
+
+
+def _is_batched(upstream: Tensor) -> bool:
+    """Whether this stands for many incoming gradients at once, and has no memory to be read."""
+    is_legacy = torch._C._functorch.is_legacy_batchedtensor(upstream)
+    return is_legacy or torch._C._are_functorch_transforms_active()
 
 
 def _graph_is_kept() -> bool:
@@ -193,8 +204,11 @@ def _graph_is_kept() -> bool:
     return bool(torch._C._autograd._get_current_graph_task_keep_graph())
 
 
-def _scaled(gradient: Tensor, factor: float, is_kept: bool) -> Tensor:
-    return gradient * factor if is_kept else gradient.mul_(factor)
+def _handed_out(gradient: Tensor, factor: float) -> Tensor:
+    """A gradient times the incoming one; of a graph that is kept a copy, as the caller may write to it."""
+    if _graph_is_kept():
+        return gradient.clone() if factor == 1.0 else gradient * factor
+    return gradient if factor == 1.0 else gradient.mul_(factor)
 
 
 class _Early(torch.autograd.Function):
@@ -216,11 +230,10 @@ class _Early(torch.autograd.Function):
             return _differentiated_again(call, ctx.saved_tensors[ctx.count :], upstream)
         # One by one: the tensors, which are not needed, may have been written to since.
         saved = [one.unpack() for one in ctx._raw_saved_tensors[: ctx.count]]
+        if _is_batched(upstream):
+            return call.in_order([gradient * upstream for gradient in saved])
         factor = upstream.item()
-        if factor != 1.0:
-            is_kept = _graph_is_kept()
-            saved = [_scaled(gradient, factor, is_kept) for gradient in saved]
-        return call.in_order(saved)
+        return call.in_order([_handed_out(gradient, factor) for gradient in saved])
 
 
 class _Late(torch.autograd.Function):
@@ -235,15 +248,15 @@ class _Late(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *upstreams: Tensor) -> Any:
         (upstream,), call, tensors = upstreams, ctx.call, ctx.saved_tensors
-        if torch.is_grad_enabled():
+        if torch.is_grad_enabled() or _is_batched(upstream):
             return _differentiated_again(call, tensors, upstream)
-        inplace = call.inplace and not _graph_is_kept()
-        gradients = gradients_of(
-            call.loss, tensors, call.options, call.reduction, call.wanted, upstream, inplace=inplace
-        )
-        if inplace:
-            torch.autograd.graph.increment_version(tensors[0])
-        return call.in_order(gradients)
+        how = (call.loss, tensors, call.options, call.reduction, call.wanted, upstream)
+        if call.inplace and not _graph_is_kept():
+            with suppress(ValueError):  # where the logits cannot be overwritten
+                gradients = gradients_of(*how, inplace=True)
+                torch.autograd.graph.increment_version(tensors[0])
+                return call.in_order(gradients)
+        return call.in_order(gradients_of(*how))
 
 
 _TWICE = (
@@ -279,10 +292,9 @@ class _InPlace(torch.autograd.Function):
             raise RuntimeError(_TWICE)
         if gradient._version != ctx.version:
             raise RuntimeError(_WRITTEN)
-        is_kept, factor = _graph_is_kept(), upstream.item()
-        if not is_kept:
+        if not _graph_is_kept():
             ctx.gradient = None
-        return None, gradient if factor == 1.0 else _scaled(gradient, factor, is_kept)
+        return None, _handed_out(gradient, upstream.item())
 
 
 class _Overwritten(torch.autograd.Function):
@@ -304,6 +316,8 @@ def _require_overwritable(logits: Tensor) -> None:
     if base is not None and base.is_leaf and base.requires_grad:
         what = "a leaf" if base is logits else "a view of a leaf"
         raise RuntimeError(f"{what} Variable that requires grad is being used in an in-place operation.")
+    if logits.retains_grad:
+        raise RuntimeError("logits that retain their gradient cannot be overwritten")
     if logits._is_view():
         meta = torch._C._autograd._get_creation_meta(logits)
         if meta != torch._C._autograd.CreationMeta.DEFAULT:

@@ -148,6 +148,10 @@ def _evaluate(loss: Loss, arguments: dict[str, Any], reduction: str) -> Tensor:
     for name, value in arguments.items():
         if isinstance(value, Tensor) and name in loss.tensors:
             tensors[loss.tensors.index(name)] = value
+        elif isinstance(value, Tensor):
+            if value.requires_grad:
+                raise ValueError(f"{name} must not require a gradient: {loss.name} has none for it")
+            options[name] = value.item() if value.numel() == 1 else value
         elif value is not None or name in loss.nullable:
             options[name] = value
     for k in loss.gradients[:1]:
@@ -211,7 +215,7 @@ dpo_loss = _of_tensors(
 cpo_loss = _of_tensors("cpo_loss", *_PAIR, gradients=(0, 1), is_small=True)
 simpo_loss = _of_tensors("simpo_loss", *_PAIR, gradients=(0, 1), is_small=True)
 orpo_loss = _of_tensors("orpo_loss", *_PAIR, gradients=(0, 1), is_small=True)
-kto_loss = _of_tensors("kto_loss", "policy_logps", "ref_logps", "labels", "kl", is_small=True)
+kto_loss = _of_tensors("kto_loss", "policy_logps", "ref_logps", "labels", is_small=True)
 reward_model_loss = _of_tensors(
     "reward_model_loss", "chosen_rewards", "rejected_rewards", "margin", gradients=(0, 1), is_small=True
 )

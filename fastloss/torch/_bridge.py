@@ -9,11 +9,21 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.autograd import forward_ad
+from torch.utils._device import DeviceContext
 
 from fastloss import _kernels, _linear, _settings
 from fastloss._types import Array
 
-__all__ = ["FLOATING", "HALF", "are_plain", "as_array", "as_tensor", "is_undisturbed", "on_torchs_threads"]
+__all__ = [
+    "FLOATING",
+    "HALF",
+    "are_of_processor",
+    "are_plain",
+    "as_array",
+    "as_tensor",
+    "is_undisturbed",
+    "on_torchs_threads",
+]
 
 FLOATING = frozenset((torch.float16, torch.bfloat16, torch.float32, torch.float64))
 HALF = frozenset((torch.float16, torch.bfloat16))
@@ -37,14 +47,21 @@ def as_tensor(array: Array, dtype: torch.dtype) -> Tensor:
     return tensor if tensor.dtype is dtype else tensor.to(dtype)
 
 
+def are_of_processor(tensors: Sequence[Tensor | None]) -> bool:
+    """Whether these are strided tensors in the memory of the processor."""
+    return all(t is None or (t.is_cpu and t.layout is torch.strided) for t in tensors)
+
+
 def are_plain(tensors: Sequence[Tensor | None]) -> bool:
-    """Whether these are strided tensors in the memory of the processor, and of no type of their own."""
+    """Whether these are such tensors, of no type of their own, and have their memory."""
     for tensor in tensors:
         if tensor is None:
             continue
         if type(tensor) is not Tensor and type(tensor) is not torch.nn.Parameter:
             return False
         if not tensor.is_cpu or tensor.layout is not torch.strided or tensor.is_neg():
+            return False
+        if tensor.data_ptr() == 0 and tensor.numel():
             return False
     return True
 
@@ -56,7 +73,14 @@ def is_undisturbed() -> bool:
         or torch._C._len_torch_dispatch_stack()
         or forward_ad._current_level >= 0
         or torch._C._get_tracing_state() is not None
+        or (torch._C._len_torch_function_stack() and _has_function_mode())
     )
+
+
+def _has_function_mode() -> bool:
+    """Whether a mode wants to see functions of torch: any but that of a default device."""
+    modes: Any = torch.overrides._get_current_function_mode_stack
+    return any(type(mode) is not DeviceContext for mode in modes())
 
 
 def on_torchs_threads(function: Callable[..., Any], arguments: dict[str, Any]) -> Any:

@@ -11,7 +11,7 @@ from torch.autograd import forward_ad
 
 from fastloss.torch import _operators
 from fastloss.torch._autograd import Call, Loss, Tensors, TorchLoss, differentiable, dtype_of, run, value_of
-from fastloss.torch._bridge import are_plain, is_undisturbed
+from fastloss.torch._bridge import FLOATING, are_of_processor, are_plain, is_undisturbed
 
 __all__ = ["evaluate"]
 
@@ -22,6 +22,13 @@ def _strange(loss: Loss, requiring: Sequence[bool]) -> str:
         if requires and k not in loss.gradients:
             return loss.tensors[k]
     return ""
+
+
+def _elsewhere(loss: Loss, tensors: Tensors, torch_loss: TorchLoss | None) -> Tensor:
+    """A loss of tensors that are not in the memory of the processor."""
+    if torch_loss is None:
+        raise NotImplementedError(f"fastloss.torch.{loss.name} takes strided tensors of the processor")
+    return torch_loss(*tensors)
 
 
 def _has_tangent(tensors: Tensors) -> bool:
@@ -46,6 +53,10 @@ def evaluate(
     `torch_loss` is torch's own function of the same tensors, where it has one: it is called instead for
     whatever is not ours, and where our function refuses its arguments, for the result or the error it has.
     """
+    input = tensors[0]
+    assert input is not None
+    if torch_loss is None and input.dtype not in FLOATING:
+        raise TypeError(f"{loss.tensors[0]} must be float16, bfloat16, float32 or float64, got {input.dtype}")
     wanted: Sequence[bool] = ()
     if torch.is_grad_enabled():
         wanted = [tensor is not None and tensor.requires_grad for tensor in tensors]
@@ -56,18 +67,20 @@ def evaluate(
                 f"{name} must not require a gradient: fastloss.torch.{loss.name} has none for it"
             )
     if torch.compiler.is_compiling():
+        if not are_of_processor(tensors):
+            return _elsewhere(loss, tensors, torch_loss)
         return _operators.evaluate(loss, tensors, options, reduction)
     if not (is_undisturbed() and are_plain(tensors)):
         if torch_loss is not None:
             return torch_loss(*tensors)
-        if _has_tangent(tensors):
-            raise NotImplementedError(f"fastloss.torch.{loss.name} has no forward derivative")
+        if _has_tangent(tensors) or torch._C._are_functorch_transforms_active():
+            raise NotImplementedError(
+                f"fastloss.torch.{loss.name} has no forward derivative, and knows no transforms of torch.func"
+            )
         return _operators.evaluate(loss, tensors, options, reduction)
     try:
         if True in wanted:
             return differentiable(Call(loss, tensors, options, reduction, torch_loss, wanted, inplace))
-        input = tensors[0]
-        assert input is not None
         return value_of(run(loss, tensors, options, reduction)[0], dtype_of(loss, input))
     except (TypeError, ValueError):
         if torch_loss is None:

@@ -6,6 +6,7 @@ torch's: each function hands `evaluate` a call of torch's own for that.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
@@ -14,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import _reduction as _legacy
 from torch.nn import functional as _current
+from torch.overrides import handle_torch_function, has_torch_function
 
 import fastloss
 from fastloss._types import Array
@@ -41,8 +43,24 @@ __all__ = [
 ]
 
 
-# Torch's own functions, as they were before any of ours took their places.
-torchs: Any = SimpleNamespace(**{name: getattr(_current, name) for name in __all__})
+def _torchs_own(name: str) -> Callable[..., Any]:
+    """A function of torch as it was before any of ours took its place, also where one has by now.
+
+    Subclasses and modes that want to see it are shown itself, and not what it finds under its name.
+    """
+    function = getattr(_current, name)
+    function = getattr(function, "fastloss_replaces", function)
+
+    def call(*args: Any, **options: Any) -> Any:
+        tensors = [value for value in (*args, *options.values()) if isinstance(value, Tensor)]
+        if has_torch_function(tensors):
+            return handle_torch_function(function, tensors, *args, **options)
+        return function(*args, **options)
+
+    return call
+
+
+torchs: Any = SimpleNamespace(**{name: _torchs_own(name) for name in __all__})
 
 
 def same_shape(input: Tensor, options: dict[str, Any]) -> Any:
@@ -149,6 +167,11 @@ def _extras(*, z_loss: float, softcap: float | None, temperature: float) -> dict
     if temperature != 1.0:
         extras["temperature"] = temperature
     return extras
+
+
+def _is_positive(value: Any) -> bool:
+    """Whether this is a number as our functions want it."""
+    return type(value) in (int, float) and 0.0 < value < math.inf
 
 
 def _class_axis(input: Any) -> int:
@@ -270,7 +293,7 @@ def cross_entropy(
     extras = _extras(z_loss=z_loss, softcap=softcap, temperature=temperature)
 
     def own(input: Tensor, target: Tensor, weight: Tensor | None, _: Tensor | None) -> Tensor:
-        if _is_index(target) and target.dtype is not torch.uint8:
+        if _is_index(target):
             target = target.long()
         loss: Tensor = torchs.cross_entropy(
             input, target, weight, ignore_index=ignore_index, reduction=reduction,
@@ -306,7 +329,7 @@ def nll_loss(
     reduction = _reduction(reduction, size_average, reduce)
 
     def own(input: Tensor, target: Tensor, weight: Tensor | None, _: Tensor | None) -> Tensor:
-        if _is_index(target) and target.dtype is not torch.uint8:
+        if _is_index(target):
             target = target.long()
         loss: Tensor = torchs.nll_loss(input, target, weight, ignore_index=ignore_index, reduction=reduction)
         return loss
@@ -505,7 +528,7 @@ def smooth_l1_loss(
         loss: Tensor = torchs.smooth_l1_loss(input, target, reduction=reduction, beta=beta)
         return loss
 
-    if not _are_alike(input, target) or not beta > 0.0:
+    if not (_are_alike(input, target) and _is_positive(beta)):
         return own(input, target)
     return evaluate(_SMOOTH, (input, target), {"beta": beta}, reduction, own)
 
@@ -524,7 +547,7 @@ def huber_loss(
         loss: Tensor = torchs.huber_loss(input, target, reduction=reduction, delta=delta, weight=weight)
         return loss
 
-    if not _are_alike(input, target, weight) or not delta > 0.0:
+    if not (_are_alike(input, target, weight) and _is_positive(delta)):
         return own(input, target, weight)
     return evaluate(_HUBER, (input, target, weight), {"delta": delta}, reduction, own)
 

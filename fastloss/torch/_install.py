@@ -31,7 +31,7 @@ class Installed(tuple[str, ...]):
         uninstall()
 
 
-def _twin(function: Callable[..., Any]) -> Callable[..., Any]:
+def _twin(function: Callable[..., Any], own: Callable[..., Any]) -> Callable[..., Any]:
     """A function that does the same and is another object.
 
     So that `uninstall` can tell what it has put somewhere from what a program imported from here itself.
@@ -45,7 +45,9 @@ def _twin(function: Callable[..., Any]) -> Callable[..., Any]:
         function.__closure__,
     )
     twin.__kwdefaults__, twin.__doc__ = function.__kwdefaults__, function.__doc__
-    twin.__module__, twin.__annotations__ = function.__module__, function.__annotations__
+    # Pickled by name, it is found where it stands.
+    twin.__module__, twin.__annotations__ = own.__module__, function.__annotations__
+    twin.fastloss_replaces = own  # type: ignore[attr-defined]
     return twin
 
 
@@ -72,7 +74,7 @@ def _pairs() -> Iterator[tuple[Callable[..., Any], Callable[..., Any]]]:
     for name in _functional.__all__:
         own = getattr(torch.nn.functional, name, None)
         if isinstance(own, types.FunctionType):
-            yield own, _twin(getattr(_functional, name))
+            yield own, _twin(getattr(_functional, name), own)
     trl = sys.modules.get("trl.trainer.utils")
     own = getattr(trl, "selective_log_softmax", None)
     if own is not None:
@@ -80,16 +82,23 @@ def _pairs() -> Iterator[tuple[Callable[..., Any], Callable[..., Any]]]:
 
 
 def _replace(replacements: dict[int, Callable[..., Any]]) -> list[str]:
-    """Replace functions (by their identities) in every module that has been imported; return the names."""
+    """Replace functions (by their identities) in every module that has been imported; return the names.
+
+    Modules may be odd, or not loaded before they are touched: only what lies in their dictionaries is seen.
+    """
     names = []
-    for module in list(sys.modules.values()):
-        if not isinstance(module, types.ModuleType) or module.__name__.startswith("fastloss."):
+    for key, module in list(sys.modules.items()):
+        if not issubclass(type(module), types.ModuleType) or key.startswith("fastloss."):
             continue
-        for name, value in list(vars(module).items()):
+        contents = _dictionary_of(module)
+        for name, value in list(contents.items()):
             if id(value) in replacements:
-                setattr(module, name, replacements[id(value)])
-                names.append(f"{module.__name__}.{name}")
+                contents[name] = replacements[id(value)]
+                names.append(f"{key}.{name}")
     return sorted(names)
+
+
+_dictionary_of: Any = types.ModuleType.__dict__["__dict__"].__get__  # type: ignore[index]
 
 
 def install() -> Installed:
@@ -98,7 +107,8 @@ def install() -> Installed:
     In ``torch.nn.functional``, from where the modules of ``torch.nn`` call them, and wherever else a function
     of it has been imported by name. With TRL imported, its ``selective_log_softmax``, from which its trainers
     have their log-probabilities, becomes `token_log_probs`. Programs, trainers and compiled models then use
-    them unchanged. Functions that TorchScript has to compile must be scripted before.
+    them unchanged. What TorchScript has to compile must be scripted before; a program exported meanwhile has
+    our operators. A loss that is unreduced, or of float16, must find its logits unchanged in backward.
 
     Returns
     -------
@@ -114,13 +124,14 @@ def install() -> Installed:
     --------
     >>> import torch
     >>> import fastloss.torch as ft
+    >>> own = torch.nn.functional.mse_loss
     >>> with ft.install() as names:
-    ...     torch.nn.functional.mse_loss.__module__
-    'fastloss.torch._functional'
+    ...     torch.nn.functional.mse_loss is own
+    False
     >>> "torch.nn.functional.mse_loss" in names
     True
-    >>> torch.nn.functional.mse_loss.__module__
-    'torch.nn.functional'
+    >>> torch.nn.functional.mse_loss is own
+    True
     """
     global _installations, _names
     if _installations == 0:

@@ -108,12 +108,19 @@ def _(name, a, b, c, d, e, f, upstream, wanted, reduction, names, numbers):  # t
 def _setup(ctx: Any, inputs: Any, output: Any) -> None:
     name, *tensors, ctx.wanted, ctx.reduction, _, ctx.names, ctx.numbers = inputs
     ctx.name, ctx.inputs = name, len(inputs)
+    ctx.set_materialize_grads(False)
     ctx.is_late = comes_late(tensors[0], ctx.reduction)
     ctx.save_for_backward(*(tensors if ctx.is_late else output[1:]))
 
 
 def _backward(ctx: Any, upstreams: Sequence[Tensor]) -> Any:
     needs = ctx.needs_input_grad[1 : MOST + 1]
+    if any(upstream is not None for upstream in upstreams[1:]):
+        raise RuntimeError(
+            f"the gradient of fastloss.torch.{ctx.name} cannot be differentiated as an operator"
+        )
+    if upstreams[0] is None:
+        return (None,) * ctx.inputs
     if ctx.is_late:
         wanted = list(needs[: len(LOSSES[ctx.name].tensors)])
         gradients = gradients_operator(

@@ -36,6 +36,8 @@ class _Ranks:
     def __init__(self, classes_here: int, group: Any) -> None:
         self.group = group
         self.rank = torch.distributed.get_rank(group)
+        if self.rank < 0:
+            raise ValueError("group must be one that this process belongs to")
         sizes = self.gather(np.array([classes_here]))[:, 0]
         self.first, self.classes = int(sizes[: self.rank].sum()), int(sizes.sum())
         self.most = int(sizes.max())
