@@ -44,9 +44,7 @@ class Loss(NamedTuple):
     tensors: tuple[str, ...]  # the arguments that may be tensors
     shape: Callable[[Tensor, dict[str, Any]], Sequence[int]]  # of unreduced losses
     gradients: tuple[int, ...] = (0,)  # which of them have one, in the order in which they are returned
-    is_small: bool = (
-        False  # whether its arrays are computed in float64, which NumPy makes of all but bfloat16
-    )
+    is_small: bool = False  # whether NumPy converts its arrays to float64, all but bfloat16
     is_linear: bool = False  # whether it is products, of which those that are not wanted are left out
     is_autocast: bool = True  # whether it is of float32 under autocast, for inputs of half types
     nullable: frozenset[str] = frozenset()  # the arguments of which None says something
