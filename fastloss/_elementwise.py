@@ -18,10 +18,10 @@ from fastloss._settings import get_num_threads
 from fastloss._types import Array
 from fastloss._workspace import empty_like
 
-__all__ = ["GaussianNLLGradients", "elementwise", "gaussian", "penalty"]
+__all__ = ["DOMAINS", "WIDE", "GaussianNLLGradients", "elementwise", "gaussian", "penalty", "two"]
 
 # What a value must be, for the errors; and which is not.
-_DOMAINS: dict[int, tuple[str, Callable[[Any], Any]]] = {
+DOMAINS: dict[int, tuple[str, Callable[[Any], Any]]] = {
     _kernels.UNIT: ("in [0, 1]", lambda x: (x < 0) | (x > 1)),
     _kernels.SIGN: ("-1 or 1", lambda x: (x != 1) & (x != -1) & (x == x)),
     _kernels.NONNEGATIVE: ("at least 0", lambda x: x < 0),
@@ -30,7 +30,7 @@ _DOMAINS: dict[int, tuple[str, Callable[[Any], Any]]] = {
 }
 _ANYTHING = (_kernels.ANY,) * 3
 # Computed in double from any type: an exponential magnifies what a product before it has rounded.
-_WIDE = {"tweedie", "focal"}
+WIDE = {"tweedie", "focal"}
 
 
 class GaussianNLLGradients(NamedTuple):
@@ -42,7 +42,7 @@ class GaussianNLLGradients(NamedTuple):
 
 def _outside(name: str, values: Array, domain: int) -> ValueError:
     """The error for the first value that lies outside of a domain."""
-    expected, is_bad = _DOMAINS[domain]
+    expected, is_bad = DOMAINS[domain]
     position = np.unravel_index(int(np.argmax(is_bad(values.astype(np.float64)))), values.shape)
     where = f"{name}[{', '.join(str(i) for i in position)}]" if values.ndim else name
     return ValueError(f"{where} is {values[position]}: expected a value {expected}")
@@ -57,7 +57,7 @@ def _domains(kernel: str, target: int, parameters: tuple[float, ...]) -> tuple[i
     return _kernels.ANY, target, _kernels.ANY
 
 
-def _two(parameters: tuple[float, ...]) -> tuple[float, float]:
+def two(parameters: tuple[float, ...]) -> tuple[float, float]:
     """The parameters a and b of a line of losses.def, 0 where it has fewer."""
     return (*parameters, 0.0, 0.0)[:2]  # type: ignore[return-value]
 
@@ -143,7 +143,7 @@ def _run(
         ("target", target_value, t, domains[1]),
         (third_name, extra_value, extra, domains[2]),
     ):
-        if array is None and domain and _DOMAINS[domain][1](np.float64(value)):
+        if array is None and domain and DOMAINS[domain][1](np.float64(value)):
             raise _outside(value_name, np.asarray(value), domain)
     weights = _factors("weight", weight, x.shape, x)
     loss_shape = x.shape if reduction == "none" else ()
@@ -151,7 +151,7 @@ def _run(
     losses = None
     if reduction == "none":
         losses = np.empty(x.shape, np.float64 if x.dtype == np.float64 else np.float32)
-    wide = x.dtype == np.float64 or kernel in _WIDE
+    wide = x.dtype == np.float64 or kernel in WIDE
     a, b = parameters
     arrays = (x, t, extra, weights, _factors("grad_output", upstream, x.shape, x), first, second, losses)
     bad, total, denominator = _kernels.elementwise(
@@ -198,14 +198,14 @@ def elementwise(
     domains = _domains(kernel, domain, parameters)
     if not _arguments.flag("check_domain", check_domain):
         domains = _ANYTHING
-    a, b = _two(parameters)
+    a, b = two(parameters)
     if (
         weight is extra is grad_output is num_threads is None
         and accumulate is return_hessian is False
         and not inputs
     ):
         plain = _kernels.plain_elementwise(
-            line, kernel in _WIDE, domains[0], domains[1], a, b, values, target, reduction, return_grad, out,
+            line, kernel in WIDE, domains[0], domains[1], a, b, values, target, reduction, return_grad, out,
             get_num_threads,
         )  # fmt: skip
         if plain is not None:

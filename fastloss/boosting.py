@@ -76,6 +76,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastloss import _arguments, _kernels
+from fastloss._elementwise import DOMAINS, WIDE, two
 from fastloss._settings import get_num_threads
 from fastloss._types import Array
 from fastloss.classification import run_family
@@ -120,24 +121,15 @@ def _run(
     """Run a line of ``src/losses.def``; `outputs` are first and second derivative and the loss, or None."""
     line, domain = _kernels.ELEMENTWISE[kernel]
     domains = (_kernels.ANY, domain if is_checked else _kernels.ANY, _kernels.ANY)
-    a, b = (*parameters, 0.0, 0.0)[:2]
+    a, b = two(parameters)
     bad, _, _ = _kernels.elementwise(
-        line, x.dtype == np.float64 or kernel in _WIDE, (x, y, None, weight, None, *outputs), domains, 0.0,
+        line, x.dtype == np.float64 or kernel in WIDE, (x, y, None, weight, None, *outputs), domains, 0.0,
         third, a, b, scale, True, False, False, False, get_num_threads(),
     )  # fmt: skip
     if bad >= 0:
         assert y is not None
-        expected, is_good = _DOMAINS[domain]
-        _require_labels(is_good(y), y, expected)
-
-
-# As in the functions of these losses: an exponential magnifies what a product before it has rounded.
-_WIDE = {"tweedie", "focal"}
-_DOMAINS: dict[int, tuple[str, Callable[[Any], Any]]] = {
-    _kernels.UNIT: ("in [0, 1]", lambda y: ~((y < 0) | (y > 1))),
-    _kernels.NONNEGATIVE: ("at least 0", lambda y: ~(y < 0)),
-    _kernels.STRICTLY_POSITIVE: ("greater than 0", lambda y: ~(y <= 0)),
-}
+        expected, is_bad = DOMAINS[domain]
+        _require_labels(~is_bad(y), y, expected)
 
 
 def _empty(given: _Given) -> Array:

@@ -69,7 +69,7 @@ def evaluate(
     if torch.compiler.is_compiling():
         if not are_of_processor(tensors):
             return _elsewhere(loss, tensors, torch_loss)
-        return _operators.evaluate(loss, tensors, options, reduction)
+        return _operators.evaluate(loss, tensors, options, reduction, wanted)
     if not (is_undisturbed() and are_plain(tensors)):
         if torch_loss is not None:
             return torch_loss(*tensors)
@@ -77,7 +77,7 @@ def evaluate(
             raise NotImplementedError(
                 f"fastloss.torch.{loss.name} has no forward derivative, and knows no transforms of torch.func"
             )
-        return _operators.evaluate(loss, tensors, options, reduction)
+        return _operators.evaluate(loss, tensors, options, reduction, wanted)
     try:
         if True in wanted:
             return differentiable(Call(loss, tensors, options, reduction, torch_loss, wanted, inplace))

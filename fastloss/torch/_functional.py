@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from types import SimpleNamespace
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -60,7 +60,18 @@ def _torchs_own(name: str) -> Callable[..., Any]:
     return call
 
 
-torchs: Any = SimpleNamespace(**{name: _torchs_own(name) for name in __all__})
+class _Torchs:
+    """All of these, by name."""
+
+    def __init__(self) -> None:
+        vars(self).update({name: _torchs_own(name) for name in __all__})
+
+    if TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Callable[..., Tensor]: ...
+
+
+torchs = _Torchs()
 
 
 def same_shape(input: Tensor, options: dict[str, Any]) -> Any:
@@ -182,14 +193,14 @@ def _is_index(target: Any) -> bool:
     return isinstance(target, Tensor) and not (target.is_floating_point() or target.dtype is torch.bool)
 
 
-def _has_classes(input: Any, target: Any, *weights: Any) -> bool:
-    """Whether there are scores, class indices for their rows, and weights that torch takes beside them."""
+def _has_classes(input: Any, target: Any, weight: Any) -> bool:
+    """Whether there are scores, class indices for their rows, and None or a weight that torch takes."""
     if not (isinstance(input, Tensor) and input.dtype in FLOATING and input.dim() > 0 and _is_index(target)):
         return False
     axis = _class_axis(input)
     if torch.compiler.is_compiling() and target.shape != (*input.shape[:axis], *input.shape[axis + 1 :]):
         return False  # elsewhere our function finds out
-    return all(weight is None or _is_weight(weight, input, axis) for weight in weights)
+    return weight is None or _is_weight(weight, input, axis)
 
 
 def _is_weight(weight: Any, input: Tensor, axis: int) -> bool:
@@ -295,11 +306,10 @@ def cross_entropy(
     def own(input: Tensor, target: Tensor, weight: Tensor | None, _: Tensor | None) -> Tensor:
         if _is_index(target):
             target = target.long()
-        loss: Tensor = torchs.cross_entropy(
+        return torchs.cross_entropy(
             input, target, weight, ignore_index=ignore_index, reduction=reduction,
             label_smoothing=label_smoothing,
         )  # fmt: skip
-        return loss
 
     is_torchs = sample_weight is None and not extras
     is_ours = _has_classes(input, target, weight) or (
@@ -331,8 +341,7 @@ def nll_loss(
     def own(input: Tensor, target: Tensor, weight: Tensor | None, _: Tensor | None) -> Tensor:
         if _is_index(target):
             target = target.long()
-        loss: Tensor = torchs.nll_loss(input, target, weight, ignore_index=ignore_index, reduction=reduction)
-        return loss
+        return torchs.nll_loss(input, target, weight, ignore_index=ignore_index, reduction=reduction)
 
     if sample_weight is None and not _has_classes(input, target, weight):
         return own(input, target, weight, None)
@@ -380,11 +389,10 @@ def linear_cross_entropy(
         weight: Tensor | None,
         _: Tensor | None,
     ) -> Tensor:
-        loss: Tensor = torchs.linear_cross_entropy(
+        return torchs.linear_cross_entropy(
             input, linear_weight, target, linear_bias=linear_bias, weight=weight, reduction=reduction,
             ignore_index=ignore_index, label_smoothing=label_smoothing, options=options,
         )  # fmt: skip
-        return loss
 
     is_ours = (
         options is None
@@ -434,11 +442,7 @@ def binary_cross_entropy(
     reduction: str = "mean",
 ) -> Tensor:
     reduction = _reduction(reduction, size_average, reduce)
-
-    def own(input: Tensor, target: Tensor, weight: Tensor | None) -> Tensor:
-        loss: Tensor = torchs.binary_cross_entropy(input, target, weight, reduction=reduction)
-        return loss
-
+    own = partial(torchs.binary_cross_entropy, reduction=reduction)
     spread = _spread(weight, input)
     # Torch refuses this loss under autocast.
     if not _are_alike(input, target, spread) or torch.is_autocast_enabled("cpu"):
@@ -459,10 +463,9 @@ def binary_cross_entropy_with_logits(
     reduction = _reduction(reduction, size_average, reduce)
 
     def own(input: Tensor, target: Tensor, weight: Tensor | None, pos_weight: Tensor | None) -> Tensor:
-        loss: Tensor = torchs.binary_cross_entropy_with_logits(
+        return torchs.binary_cross_entropy_with_logits(
             input, target, weight, reduction=reduction, pos_weight=pos_weight
         )
-        return loss
 
     spread, pos_spread = _spread(weight, input), _spread(pos_weight, input)
     if not _are_alike(input, target, spread, pos_spread):
@@ -484,8 +487,7 @@ def mse_loss(
     reduction = _reduction(reduction, size_average, reduce)
 
     def own(input: Tensor, target: Tensor, weight: Tensor | None) -> Tensor:
-        loss: Tensor = torchs.mse_loss(input, target, reduction=reduction, weight=weight)
-        return loss
+        return torchs.mse_loss(input, target, reduction=reduction, weight=weight)
 
     if not _are_alike(input, target, weight):
         return own(input, target, weight)
@@ -505,8 +507,7 @@ def l1_loss(
     reduction = _reduction(reduction, size_average, reduce)
 
     def own(input: Tensor, target: Tensor, weight: Tensor | None) -> Tensor:
-        loss: Tensor = torchs.l1_loss(input, target, reduction=reduction, weight=weight)
-        return loss
+        return torchs.l1_loss(input, target, reduction=reduction, weight=weight)
 
     if not _are_alike(input, target, weight):
         return own(input, target, weight)
@@ -523,11 +524,7 @@ def smooth_l1_loss(
     beta: float = 1.0,
 ) -> Tensor:
     reduction = _reduction(reduction, size_average, reduce)
-
-    def own(input: Tensor, target: Tensor) -> Tensor:
-        loss: Tensor = torchs.smooth_l1_loss(input, target, reduction=reduction, beta=beta)
-        return loss
-
+    own = partial(torchs.smooth_l1_loss, reduction=reduction, beta=beta)
     if not (_are_alike(input, target) and _is_positive(beta)):
         return own(input, target)
     return evaluate(_SMOOTH, (input, target), {"beta": beta}, reduction, own)
@@ -544,8 +541,7 @@ def huber_loss(
     """The mean divides by the number of elements, weighted or not."""
 
     def own(input: Tensor, target: Tensor, weight: Tensor | None) -> Tensor:
-        loss: Tensor = torchs.huber_loss(input, target, reduction=reduction, delta=delta, weight=weight)
-        return loss
+        return torchs.huber_loss(input, target, reduction=reduction, delta=delta, weight=weight)
 
     if not (_are_alike(input, target, weight) and _is_positive(delta)):
         return own(input, target, weight)
@@ -563,11 +559,7 @@ def kl_div(
 ) -> Tensor:
     """There is no warning that ``"mean"`` divides by the number of elements."""
     reduction = _reduction(reduction, size_average, reduce)
-
-    def own(input: Tensor, target: Tensor) -> Tensor:
-        loss: Tensor = torchs.kl_div(input, target, reduction=reduction, log_target=log_target)
-        return loss
-
+    own = partial(torchs.kl_div, reduction=reduction, log_target=log_target)
     if not _are_alike(input, target) or (reduction == "batchmean" and input.dim() == 0):
         return own(input, target)
     return evaluate(_KL, (input, target), {"log_target": log_target}, reduction, own)
@@ -585,13 +577,7 @@ def poisson_nll_loss(
     reduction: str = "mean",
 ) -> Tensor:
     reduction = _reduction(reduction, size_average, reduce)
-
-    def own(input: Tensor, target: Tensor) -> Tensor:
-        loss: Tensor = torchs.poisson_nll_loss(
-            input, target, log_input=log_input, full=full, eps=eps, reduction=reduction
-        )
-        return loss
-
+    own = partial(torchs.poisson_nll_loss, log_input=log_input, full=full, eps=eps, reduction=reduction)
     if not _are_alike(input, target):
         return own(input, target)
     options = {"log_input": log_input, "full": full, "eps": eps, "check_domain": False}
@@ -610,10 +596,9 @@ def gaussian_nll_loss(
     """With gradients for `input` and `var`."""
 
     def own(input: Tensor, target: Tensor, var: Tensor | None) -> Tensor:
-        loss: Tensor = torchs.gaussian_nll_loss(
+        return torchs.gaussian_nll_loss(
             input, target, given if var is None else var, full=full, eps=eps, reduction=reduction
         )
-        return loss
 
     # Of a tensor the function above, which a graph keeps, must not know.
     given = None if isinstance(var, Tensor) else var
@@ -635,11 +620,7 @@ def soft_margin_loss(
     reduction: str = "mean",
 ) -> Tensor:
     reduction = _reduction(reduction, size_average, reduce)
-
-    def own(input: Tensor, target: Tensor) -> Tensor:
-        loss: Tensor = torchs.soft_margin_loss(input, target, reduction=reduction)
-        return loss
-
+    own = partial(torchs.soft_margin_loss, reduction=reduction)
     if not _are_alike(input, target):
         return own(input, target)
     return evaluate(_SOFT_MARGIN, (input, target), {"check_domain": False}, reduction, own)
@@ -659,11 +640,10 @@ def multi_margin_loss(
     reduction = _reduction(reduction, size_average, reduce)
 
     def own(input: Tensor, target: Tensor, weight: Tensor | None) -> Tensor:
-        loss: Tensor = torchs.multi_margin_loss(
+        return torchs.multi_margin_loss(
             input, target.long() if _is_index(target) else target, p=p, margin=margin, weight=weight,
             reduction=reduction,
         )  # fmt: skip
-        return loss
 
     if not _has_classes(input, target, weight) or input.dim() > 2:
         return own(input, target, weight)
@@ -680,11 +660,7 @@ def multilabel_soft_margin_loss(
     reduction: str = "mean",
 ) -> Tensor:
     reduction = _reduction(reduction, size_average, reduce)
-
-    def own(input: Tensor, target: Tensor, weight: Tensor | None) -> Tensor:
-        loss: Tensor = torchs.multilabel_soft_margin_loss(input, target, weight, reduction=reduction)
-        return loss
-
+    own = partial(torchs.multilabel_soft_margin_loss, reduction=reduction)
     is_ours = _are_alike(input, target) and input.dim() > 0
     if not is_ours or not (weight is None or _is_weight(weight, input, input.dim() - 1)):
         return own(input, target, weight)

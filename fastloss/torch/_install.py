@@ -58,10 +58,12 @@ def _selective_log_softmax(own: Callable[..., Tensor]) -> Callable[..., Tensor]:
         logits: Tensor, index: Tensor, temperature: float = 1.0, row_mask: Tensor | None = None, **more: Any
     ) -> Tensor:
         if more or index.shape != logits.shape[:-1] or not logits.is_cpu:
-            options = {} if row_mask is None else {"row_mask": row_mask}
+            # What is at its default an earlier TRL may not know.
+            if row_mask is not None:
+                more["row_mask"] = row_mask
             if temperature != 1.0:
-                options["temperature"] = temperature  # type: ignore[assignment]
-            return own(logits, index, **options, **more)
+                more["temperature"] = temperature
+            return own(logits, index, **more)
         if row_mask is not None:
             index = index.masked_fill(row_mask == 0, -100)
         return _beyond.token_log_probs(logits, index, temperature=float(temperature))

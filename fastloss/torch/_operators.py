@@ -136,17 +136,22 @@ def _backward(ctx: Any, upstreams: Sequence[Tensor]) -> Any:
 loss_operator.register_autograd(_backward, setup_context=_setup)
 
 
-def evaluate(loss: Loss, tensors: Sequence[Tensor | None], options: dict[str, Any], reduction: str) -> Tensor:
-    """A loss of tensors, by the operators."""
+def evaluate(
+    loss: Loss,
+    tensors: Sequence[Tensor | None],
+    options: dict[str, Any],
+    reduction: str,
+    wanted: Sequence[bool],
+) -> Tensor:
+    """A loss of tensors, by the operators; `wanted` says whose gradients (none where it is empty)."""
     if loss.name not in LOSSES:
         raise NotImplementedError(
             f"fastloss.torch.{loss.name} runs eagerly, on plain tensors of the processor"
         )
     input = tensors[0]
     assert input is not None
-    wanted = [False] * len(tensors)
-    if torch.is_grad_enabled() and not comes_late(input, reduction):
-        wanted = [tensor is not None and tensor.requires_grad for tensor in tensors]
+    if not wanted or comes_late(input, reduction):
+        wanted = [False] * len(tensors)
     given = (*tensors, *[None] * (MOST - len(tensors)))
     names, numbers = _encoded(options)
     results = loss_operator(loss.name, *given, wanted, reduction, dtype_of(loss, input), names, numbers)
