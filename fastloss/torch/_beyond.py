@@ -102,6 +102,7 @@ def _of_tensors(name: str, *tensors: str, **fields: Any) -> Callable[..., Tensor
     names = frozenset(p.name for p in kept)
     default_reduction = signature.parameters["reduction"].default
 
+    # Bound by hand: `Signature.bind` takes 3 us more of 12.
     def of_tensors(*args: Any, reduction: str = default_reduction, **options: Any) -> Tensor:
         if len(args) > len(positions):
             raise TypeError(
