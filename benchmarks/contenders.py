@@ -37,7 +37,6 @@ __all__ = [
     "reading",
     "require_equal",
     "shared",
-    "sharing_threads",
     "torch_compiled",
     "torch_tensor",
 ]
@@ -223,27 +222,6 @@ def _after_matmul(problem: Problem, name: str) -> Contender:
         np.matmul(hidden, weight, out=product)
 
     return replace(_fastloss(problem, name), before=layer)
-
-
-@contextmanager
-def _shared_threads() -> Iterator[None]:
-    fastloss.share_threads_with_blas()
-    try:
-        yield
-    finally:
-        fastloss.share_threads_with_blas(False)
-
-
-def sharing_threads(contender: Contender) -> Contender:
-    """The same, with NumPy's products on our threads."""
-    if not fastloss.share_threads_with_blas():
-        raise UnavailableError("NumPy's BLAS library does not take a threading backend")
-    fastloss.share_threads_with_blas(False)
-    return replace(contender, setting=_shared_threads)
-
-
-def _after_matmul_shared(problem: Problem, name: str) -> Contender:
-    return sharing_threads(_after_matmul(problem, name))
 
 
 def _one_thread(problem: Problem, name: str) -> Contender:
@@ -509,7 +487,6 @@ BUILDERS: dict[str, Callable[[Problem, str], Contender]] = {
     "fastloss new array": _new_array,
     "fastloss float32": _float32,
     "fastloss after matmul": _after_matmul,
-    "fastloss after matmul, shared threads": _after_matmul_shared,
     "fastloss 1 thread": _one_thread,
     "fastloss baseline": _instruction_set,
     "fastloss avx2": _instruction_set,

@@ -27,8 +27,7 @@ AGREEMENT = 2e-6
 # Logits that the reference takes at a time.
 BLOCK = 1 << 24
 
-LIMIT_SHARED = "limit shared threads"
-SHARED, STEPS, FILTERED = "fastloss shared threads", "fastloss in steps", "fastloss filtered"
+STEPS, FILTERED = "fastloss in steps", "fastloss filtered"
 CHUNKED = "torch chunked"
 
 
@@ -62,10 +61,9 @@ class Case:
 GRADIENTS = Case(
     name="gradients",
     what="gradients",
-    contenders=(LIMIT, LIMIT_SHARED, OURS, SHARED, STEPS, TORCH, CHUNKED),
+    contenders=(LIMIT, OURS, STEPS, TORCH, CHUNKED),
     targets=(
         at_most(1.05, LIMIT),
-        at_most(1.05, LIMIT_SHARED, of=SHARED),
         at_most(1.0, STEPS),
         at_least(1.0, TORCH),
         at_least(1.0, CHUNKED),
@@ -76,8 +74,8 @@ CASES = (
     Case(
         name="value",
         what="value alone",
-        contenders=(LIMIT, LIMIT_SHARED, OURS, SHARED, TORCH, CHUNKED),
-        targets=(at_most(1.08, LIMIT), at_most(1.08, LIMIT_SHARED, of=SHARED)),
+        contenders=(LIMIT, OURS, TORCH, CHUNKED),
+        targets=(at_most(1.08, LIMIT),),
         is_value=True,
     ),
     # What is left out has probabilities of e-30: an eps under the rounding of float32 suffices, and the

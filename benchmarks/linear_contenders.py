@@ -23,11 +23,10 @@ from benchmarks.contenders import (
     UnavailableError,
     imported,
     require_equal,
-    sharing_threads,
     torch_compiled,
     torch_tensor,
 )
-from benchmarks.linear_cases import AGREEMENT, CHUNKED, FILTERED, LIMIT_SHARED, SHARED, STEPS, Problem
+from benchmarks.linear_cases import AGREEMENT, CHUNKED, FILTERED, STEPS, Problem
 
 __all__ = ["build"]
 
@@ -96,14 +95,6 @@ def _in_steps(problem: Problem, name: str) -> Contender:
     return Contender(name, call, lambda loss: problem.check(name, loss, (gx, gw, None), AGREEMENT, AGREEMENT))
 
 
-def _limit_shared(problem: Problem, name: str) -> Contender:
-    return sharing_threads(_limit(problem, name))
-
-
-def _shared(problem: Problem, name: str) -> Contender:
-    return sharing_threads(_fastloss(problem, name))
-
-
 def _torch(problem: Problem, name: str) -> Contender:
     """Forward and backward to leaves whose gradients start as None; or the forward alone."""
     torch = imported("torch")
@@ -135,9 +126,7 @@ def _torch(problem: Problem, name: str) -> Contender:
 
 BUILDERS: dict[str, Callable[[Problem, str], Contender]] = {
     LIMIT: _limit,
-    LIMIT_SHARED: _limit_shared,
     OURS: _fastloss,
-    SHARED: _shared,
     STEPS: _in_steps,
     FILTERED: _filtered,
     TORCH: _torch,

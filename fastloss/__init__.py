@@ -8,7 +8,6 @@ from fastloss._settings import (
     get_num_threads,
     num_threads,
     set_num_threads,
-    share_threads_with_blas,
     show_config,
 )
 from fastloss.binary import (
@@ -109,7 +108,6 @@ __all__ = [
     "reward_model_loss",
     "sequence_log_probs",
     "set_num_threads",
-    "share_threads_with_blas",
     "show_config",
     "sigmoid_focal_loss",
     "simpo_loss",

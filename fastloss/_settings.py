@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import platform
 import sys
@@ -14,9 +13,8 @@ from pathlib import Path
 import numpy as np
 
 from fastloss import _kernels
-from fastloss._blas import blas_function
 
-__all__ = ["get_num_threads", "num_threads", "set_num_threads", "share_threads_with_blas", "show_config"]
+__all__ = ["get_num_threads", "num_threads", "set_num_threads", "show_config"]
 
 
 def checked_threads(value: object, name: str) -> int:
@@ -137,65 +135,6 @@ def num_threads(num_threads: int) -> Iterator[None]:
         context_threads.reset(token)
 
 
-_threads_are_shared = False
-
-
-def share_threads_with_blas(share: bool = True) -> bool:
-    """Run NumPy's matrix products on the threads that fastloss uses.
-
-    For a loop in which losses follow matrix products. By itself OpenBLAS, the library of NumPy's wheels,
-    has threads of its own, which go on spinning for some 25 ms after a product, on the processors that the
-    loss wants next. With one set of threads for both, none is in the way of another. It is a setting of the
-    process, off until it is asked for; a forked child is back with OpenBLAS's own threads.
-
-    Parameters
-    ----------
-    share : bool, default True
-        False gives OpenBLAS its own threads back.
-
-    Returns
-    -------
-    bool
-        Whether threads are shared now. False where NumPy has another BLAS library or an OpenBLAS before
-        0.3.27, fastloss was built without OpenMP, or the platform hides the library's functions.
-
-    Raises
-    ------
-    TypeError
-        If `share` is not a truth value.
-
-    Examples
-    --------
-    >>> import fastloss
-    >>> is_shared = fastloss.share_threads_with_blas()
-    >>> fastloss.share_threads_with_blas(False)
-    False
-    """
-    global _threads_are_shared
-    if not isinstance(share, (bool, np.bool_)):
-        raise TypeError(f"share must be True or False, got {share!r}")
-    set_callback = blas_function("openblas_set_threads_callback_function")
-    address = _kernels.blas_callback() if share else 0
-    if set_callback is not None and (address or _threads_are_shared):
-        set_callback(ctypes.c_void_p(address or None))
-        _threads_are_shared = bool(address)
-    return _threads_are_shared
-
-
-def threads_are_shared() -> bool:
-    """Whether OpenBLAS works on our threads."""
-    return _threads_are_shared
-
-
-def _unshare_after_fork() -> None:
-    if _threads_are_shared:
-        share_threads_with_blas(False)
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_unshare_after_fork)
-
-
 def _choose_level() -> int:
     """The best instruction set that was built and that the machine has, or the one asked for."""
     usable = [level for level in _kernels.BUILT_LEVELS if level <= _kernels.MACHINE_LEVEL]
@@ -216,8 +155,14 @@ _level = _choose_level()
 _kernels.use_level(_level)
 
 
+def _waiting() -> str:
+    """How idle threads wait between two calls, ours and those of NumPy's OpenBLAS."""
+    names = ("OMP_WAIT_POLICY", "OPENBLAS_THREAD_TIMEOUT")
+    return ", ".join(f"{name}={os.environ.get(name, 'not set')}" for name in names)
+
+
 def show_config() -> None:
-    """Print version, compiler, instruction sets, threads and the OpenMP runtime.
+    """Print version, compiler, instruction sets, threads, the OpenMP runtime, and how idle threads wait.
 
     Examples
     --------
@@ -244,6 +189,7 @@ def show_config() -> None:
         "in use": names[chosen],
         "threads": str(get_num_threads()),
         "openmp": openmp,
+        "idle threads": _waiting(),
     }
     for name, value in rows.items():
         print(f"{name:17} {value}")

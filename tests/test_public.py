@@ -16,7 +16,7 @@ import fastloss
 from fastloss import reference
 
 # Names that are not functions of numbers: they need no reference.
-SETTINGS = {"get_num_threads", "num_threads", "set_num_threads", "share_threads_with_blas", "show_config"}
+SETTINGS = {"get_num_threads", "num_threads", "set_num_threads", "show_config"}
 ROW_LOSSES = {"cross_entropy", "nll_loss"}
 LOSSES = {name for name in fastloss.__all__ if re.search("(loss|entropy|penalty)", name)}
 MODULES = sorted(
