@@ -28,7 +28,8 @@ UNIX_FLAGS = [
     # Selections that depend on each other stay selections: loops over branches are not vectorised.
     "-fno-thread-jumps",
 ]
-UNIX_FLAGS += ["-Wall", "-Wextra", "-fvisibility=hidden"]
+# Threads may have small stacks: buffers are memory of the caller.
+UNIX_FLAGS += ["-Wall", "-Wextra", "-Wframe-larger-than=8192", "-fvisibility=hidden"]
 MSVC_FLAGS = ["/O2", "/fp:precise"]
 AVX2_FLAGS = ["-mavx2", "-mfma", "-mf16c"]
 # Compilers shy away from the widest registers by default; here they are a fifth faster in cache.

@@ -9,33 +9,18 @@ from __future__ import annotations
 import math
 import numbers
 import operator
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from fastloss import _kernels
+from fastloss._conversion import as_array as as_array
+from fastloss._conversion import cast, is_bfloat16
 from fastloss._settings import checked_threads, get_num_threads
 from fastloss._types import Array
 from fastloss._workspace import empty_like
-
-
-def _is_bfloat16(dtype: np.dtype[Any]) -> bool:
-    """Whether this is bfloat16: its bits, or the type of ml_dtypes (made known to the kernels then)."""
-    if dtype == _kernels.BFLOAT16_BITS:
-        return True
-    if dtype.name != "bfloat16" or dtype.itemsize != 2:
-        return False
-    _kernels.register_bfloat16(dtype)
-    return True
-
-
-def as_array(name: str, value: npt.ArrayLike) -> Array:
-    """Return `value` as an array of whatever type."""
-    try:
-        return np.asarray(value)
-    except (TypeError, ValueError) as error:
-        raise type(error)(f"{name} must be an array, or nested lists of equal lengths: {error}") from None
 
 
 def floating(name: str, value: npt.ArrayLike) -> Array:
@@ -48,18 +33,22 @@ def floating(name: str, value: npt.ArrayLike) -> Array:
     array = as_array(name, value)
     dtype = array.dtype
     if dtype.kind in "iu" or dtype == np.bool_:
-        return array.astype(np.float64)
+        return cast(array, np.float64)
     if dtype.kind == "f" and dtype.itemsize <= 8:
-        return np.require(array, dtype.newbyteorder("="), ["A"])
-    if _is_bfloat16(dtype):
-        return np.require(array, dtype, ["A"])
+        return cast(array, dtype.newbyteorder("="))
+    if is_bfloat16(dtype):
+        return cast(array, dtype)
     raise TypeError(f"{name} must hold float16, bfloat16, float32 or float64, got {dtype}")
+
+
+def given(name: str, value: npt.ArrayLike | None) -> Array | None:
+    """Return `value` as the array that is read, or None: asked for once, and compared with buffers."""
+    return None if value is None else as_array(name, value)
 
 
 def converted(name: str, value: npt.ArrayLike, dtype: npt.DTypeLike) -> Array:
     """Return `value`, real numbers of any type, as a contiguous array of `dtype`."""
-    array = floating(name, value)
-    return np.require(array, dtype, ["C", "A"])
+    return cast(floating(name, value), dtype, contiguous=True)
 
 
 def as_loss(values: Array, x: Array) -> Array:
@@ -71,15 +60,20 @@ def as_loss(values: Array, x: Array) -> Array:
         return values.astype(np.float32)
 
 
+def mean(total: float, denominator: float) -> float:
+    """Return a quotient as arithmetic has it: NaN of nothing, infinite for weights that cancel."""
+    if denominator:
+        return total / denominator
+    return math.copysign(math.inf, total) if total else math.nan
+
+
 def reduced(
     reduction: str, losses: Array | None, total: float, denominator: float, x: Array
 ) -> float | Array:
     """What a loss returns: its losses (there for "none"), their sum, or their mean (NaN of nothing)."""
     if losses is not None and reduction == "none":
         return as_loss(losses, x)
-    if reduction == "sum":
-        return total
-    return total / denominator if denominator else math.nan
+    return total if reduction == "sum" else mean(total, denominator)
 
 
 def class_axis(axis: Any, x: Array, name: str) -> int:
@@ -118,16 +112,38 @@ def number(
     """Return a finite number from `low` to `high` and greater than `above` as a float."""
     if isinstance(value, (bool, np.bool_)) or not isinstance(value, numbers.Real):
         raise TypeError(f"{name} must be a number, got {value!r}")
-    result = float(value)
+    try:
+        result = float(value)
+    except OverflowError:
+        raise ValueError(f"{name} must be finite, got an integer beyond the range of float64") from None
     if not (low <= result <= high and above < result and math.isfinite(result)):
         if high < math.inf:
             expected = f"between {low:g} and {high:g}"
         elif above > -math.inf:
             expected = f"finite and greater than {above:g}"
-        else:
+        elif low > -math.inf:
             expected = f"finite and at least {low:g}"
+        else:
+            expected = "finite"
         raise ValueError(f"{name} must be {expected}, got {value!r}")
     return result
+
+
+# The options of the losses over rows of classes, which many functions share, and their bounds.
+_SOFTMAX_OPTIONS: dict[str, dict[str, float]] = {
+    "label_smoothing": {"low": 0.0, "high": 1.0},
+    "z_loss": {"low": 0.0},
+    "softcap": {"above": 0.0},
+    "temperature": {"above": 0.0},
+}
+
+
+def softmax_options(**options: Any) -> dict[str, Any]:
+    """Check options and return them as the kernels take them: for them a softcap of 0 is none."""
+    return {
+        name: 0.0 if name == "softcap" and value is None else number(name, value, **_SOFTMAX_OPTIONS[name])
+        for name, value in options.items()
+    }
 
 
 def index(name: str, value: Any) -> int:
@@ -165,33 +181,52 @@ def threads(value: Any) -> int:
 
 def is_probabilities(target: Array) -> bool:
     """Whether a target holds probabilities, not class indices."""
-    return target.dtype.kind == "f" or _is_bfloat16(target.dtype)
+    return target.dtype.kind == "f" or is_bfloat16(target.dtype)
 
 
-def probabilities(target: Array, x: Array, ignore_index: int) -> Array:
-    """Return probability targets in a type that the kernels read beside `x`."""
-    if ignore_index >= 0:
-        raise ValueError(f"ignore_index={ignore_index} needs class indices as target, got probabilities")
-    if target.shape != x.shape:
+def _hint_of_axis(target: Array, shape: tuple[int, ...], axis: int) -> str:
+    """A question for targets that would fit if the classes were on axis 1, where torch has them."""
+    fits = len(shape) > 2 and axis != 1 and target.shape == shape[:1] + shape[2:]
+    return " (classes on axis 1? pass axis=1)" if fits else ""
+
+
+def probabilities(
+    target: Array, shape: tuple[int, ...], axis: int, dtype: npt.DTypeLike, ignore_index: int
+) -> Array:
+    """Return probability targets for logits of a shape and dtype, as the kernels read them."""
+    if target.shape != shape:
+        rows = shape[:axis] + shape[axis + 1 :]
+        hint = "; convert class indices by target.astype(np.int64)" if target.shape == rows else ""
         raise ValueError(
             f"target must be integer class indices, or probabilities of the shape of the logits, "
-            f"{x.shape}; got {target.dtype} of shape {target.shape}"
+            f"{shape}; got {target.dtype} of shape {target.shape}{hint}{_hint_of_axis(target, shape, axis)}"
         )
-    return np.require(target, x.dtype, ["A"])
+    if ignore_index >= 0:
+        raise ValueError(f"ignore_index={ignore_index} needs class indices as target, got probabilities")
+    return cast(target, dtype)
 
 
 def class_indices(
-    target: Array, shape: tuple[int, ...], ignore_index: int | None
+    target: Array, shape: tuple[int, ...], axis: int, ignore_index: int | None
 ) -> tuple[Array, int | None]:
-    """Return class indices as contiguous int64, and the ignored index where there can be one.
+    """Return class indices for logits of a shape as contiguous int64, and the one to ignore, if any.
 
     No value changes its meaning: a uint64 above the range of int64 stays out of range.
     """
-    dtype = target.dtype
+    dtype, rows = target.dtype, shape[:axis] + shape[axis + 1 :]
     if dtype.kind not in "iu":
-        raise TypeError(f"target must hold integer class indices, got {dtype}")
-    if target.shape != shape:
-        raise ValueError(f"target must have one class index for each row, shape {shape}; got {target.shape}")
+        hint = "; convert them by target.astype(np.int64)" if dtype.kind in "fb" else ""
+        raise TypeError(f"target must hold integer class indices, got {dtype}{hint}")
+    if target.shape != rows:
+        hint = _hint_of_axis(target, shape, axis)
+        if target.shape == shape:
+            hint = (
+                " (probabilities, or one-hot? pass target.astype(logits.dtype); labels of two classes? "
+                "use binary_cross_entropy_with_logits)"
+            )
+        raise ValueError(
+            f"target must have one class index for each row, shape {rows}; got {target.shape}{hint}"
+        )
     ignored = ignore_index if ignore_index is not None and -(2**63) <= ignore_index < 2**63 else None
     if _kernels.is_index(target):
         return target, ignored
@@ -242,10 +277,11 @@ def per_row(name: str, value: npt.ArrayLike | None, shape: tuple[int, ...]) -> A
 def mask(name: str, value: npt.ArrayLike, shape: tuple[int, ...]) -> npt.NDArray[np.bool_]:
     """Return a mask, booleans or numbers that are 0 or 1, of exactly `shape`, as booleans."""
     array = as_array(name, value)
-    if array.dtype != np.bool_ and array.dtype.kind not in "iuf" and not _is_bfloat16(array.dtype):
+    if array.dtype != np.bool_ and array.dtype.kind not in "iuf" and not is_bfloat16(array.dtype):
         raise TypeError(f"{name} must hold booleans, or 0 and 1; got {array.dtype}")
     if array.shape != shape:
         raise ValueError(f"{name} must have shape {shape}, got {array.shape}")
+    array = cast(array, np.float32) if array.dtype == _kernels.BFLOAT16_BITS else array
     found: npt.NDArray[np.bool_] = array != 0
     if array.dtype != np.bool_ and not (array[found] == 1).all():
         raise ValueError(f"{name} must hold nothing but 0 and 1")
@@ -260,9 +296,10 @@ def upstream(value: Any, loss_shape: tuple[int, ...], return_grad: bool) -> tupl
         raise ValueError("grad_output needs return_grad=True")
     if type(value) is float:
         return value, None
-    if isinstance(value, (bool, np.bool_)):
-        raise TypeError(f"grad_output must be a number or an array, got {value!r}")
-    array = converted("grad_output", value, np.float64)
+    array = as_array("grad_output", value)
+    if array.ndim == 0 and array.dtype == np.bool_:
+        raise TypeError(f"grad_output must be a number or an array, got {value}")
+    array = converted("grad_output", array, np.float64)
     if array.ndim == 0:
         return float(array), None
     if array.shape != loss_shape:
@@ -304,20 +341,19 @@ def _share_memory(a: Array, b: Array) -> bool:
         return True
 
 
-def apart(out: Array, others: tuple[Any, ...], message: str) -> None:
-    """Check that a buffer shares no memory with any of the others: arrays, or what becomes one as it lies."""
+def apart(out: Array, others: Iterable[Array | None], message: str) -> None:
+    """Check that a buffer shares no memory with any of the arrays that are read."""
     for other in others:
-        is_array = isinstance(other, memoryview) or hasattr(other, "__array__")
-        if is_array and _share_memory(out, np.asarray(other)):
+        if other is not None and _share_memory(out, other):
             raise ValueError(message)
 
 
-def buffer(out: Any, x: Array, others: tuple[Any, ...] = (), name: str = "out") -> Array:
-    """Check a buffer for something shaped like `x`: `x` itself, or apart from all inputs."""
-    if not isinstance(out, np.ndarray):
+def buffer(out: Any, x: Array, name: str = "out") -> Array:
+    """Check a buffer for something shaped like `x`: `x` itself, or apart from it."""
+    if not isinstance(out, np.ndarray) or isinstance(out, np.ma.MaskedArray):
         raise TypeError(f"{name} must be a NumPy array, got {type(out).__name__}")
     if out.dtype != x.dtype:
-        raise TypeError(f"{name} must be {x.dtype} like the input, got {out.dtype}")
+        raise TypeError(f"{name} must have the dtype of the gradient, {x.dtype}; got {out.dtype}")
     if out.shape != x.shape:
         raise ValueError(f"{name} must have the shape of the input, {x.shape}; got {out.shape}")
     if not out.flags.writeable:
@@ -328,20 +364,87 @@ def buffer(out: Any, x: Array, others: tuple[Any, ...] = (), name: str = "out") 
         raise ValueError(f"{name} overlaps the input: it must be exactly the input or apart from it")
     if _overlaps_itself(out):
         raise ValueError(f"{name} must not overlap itself (strides {out.strides})")
-    apart(out, others, f"{name} must not overlap an input other than the first")
     return out
 
 
-def gradient_buffer(
-    out: Any, x: Array, others: tuple[Any, ...], return_grad: Any, accumulate: Any
-) -> Array | None:
-    """Check return_grad, out and accumulate; return where the gradient goes, None for nowhere."""
+def _flags(accumulate: Any, out: Any, fields: Sequence[str]) -> tuple[bool, ...]:
+    """Check accumulate: one for all buffers, or a tuple with one for each."""
+    if isinstance(accumulate, tuple) and len(fields) > 1:
+        if len(accumulate) != len(fields):
+            raise TypeError(
+                f"accumulate must be a bool, or a tuple of {len(fields)} ({', '.join(fields)}); "
+                f"got a tuple of {len(accumulate)}"
+            )
+        flags = tuple(flag(f"accumulate.{field}", one) for field, one in zip(fields, accumulate, strict=True))
+    else:
+        flags = (flag("accumulate", accumulate),) * len(fields)
+    if out is None and any(flags):
+        raise ValueError("accumulate=True needs out")
+    return flags
+
+
+def gradient_buffers(
+    out: Any,
+    fields: Sequence[str],
+    arrays: Sequence[Array | None],
+    others: Iterable[Array | None],
+    *,
+    return_grad: Any,
+    accumulate: Any,
+    given: Sequence[Array | None] | None = None,
+    in_place: bool = True,
+) -> tuple[list[Array | None], tuple[bool, ...]]:
+    """Check return_grad, out and accumulate; return where each gradient goes, and which are added to.
+
+    There is a gradient for each field: that of an array, or None for an argument that has none. A buffer is
+    apart from all other arrays that are read (`others`, and those of `given` that are not the arrays
+    themselves), and from the other buffers; with `in_place` it may be its own array. None is nowhere.
+    """
     return_grad = flag("return_grad", return_grad)
-    accumulate = flag("accumulate", accumulate)
+    flags = _flags(accumulate, out, fields)
     if out is None:
-        if accumulate:
-            raise ValueError("accumulate=True needs out")
-        return empty_like(x) if return_grad else None
+        made = [empty_like(array) if return_grad and array is not None else None for array in arrays]
+        return made, flags
     if not return_grad:
         raise ValueError("out needs return_grad=True")
-    return buffer(out, x, others)
+    several = len(fields) > 1
+    if not several:
+        out = (out,)
+    elif not isinstance(out, tuple) or len(out) != len(fields):
+        raise TypeError(
+            f"out must be a tuple of {len(fields)} buffers ({', '.join(fields)}), None for one not wanted; "
+            f"got {type(out).__name__}"
+        )
+    given = arrays if given is None else given
+    read = [*others, *given[len(fields) :]]
+    found: list[Array | None] = []
+    for k, (field, one, array) in enumerate(zip(fields, out, arrays, strict=False)):
+        name = f"out.{field}" if several else "out"
+        if one is None:
+            found.append(None)
+            continue
+        if array is None:
+            raise ValueError(f"{name} must be None: there is no such gradient")
+        is_own = in_place and given[k] is array
+        # What is converted is not what a buffer could be.
+        like = array if is_own else np.broadcast_to(np.empty((), array.dtype), array.shape)
+        rest = [a for j, a in enumerate(given[: len(fields)]) if j != k or not is_own]
+        buffer(one, like, name)
+        apart(
+            one,
+            [*read, *rest],
+            f"{name} must not overlap an input{' other than its own' if in_place else ''}",
+        )
+        apart(one, found, f"{name} must not overlap another buffer")
+        found.append(one)
+    return found, flags
+
+
+def gradient_buffer(
+    out: Any, x: Array, others: Iterable[Array | None], return_grad: Any, accumulate: Any
+) -> Array | None:
+    """Check return_grad, out and accumulate of a loss with one gradient; return where it goes, or None."""
+    (found,), _ = gradient_buffers(
+        out, ("input",), (x,), others, return_grad=return_grad, accumulate=accumulate
+    )
+    return found

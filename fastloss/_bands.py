@@ -13,33 +13,21 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from fastloss import _kernels
+from fastloss._conversion import stored, widened
 from fastloss._types import Array
 from fastloss.classification import run_family
 
-__all__ = ["Merged", "clear_masked", "look", "stored", "target_slope", "widened"]
+__all__ = ["Merged", "clear_masked", "look", "target_slope", "weighed"]
 
 # Rows that are converted to float64 at a time.
 CONVERTED = 64
 
 
-def widened(array: Array, compute: npt.DTypeLike) -> Array:
-    """Return a contiguous copy in the type computed in, or the array itself where it is that."""
-    if array.dtype == _kernels.BFLOAT16_BITS:
-        array = (array["bfloat16"].astype(np.uint32) << 16).view(np.float32)
-    return np.ascontiguousarray(array, compute)
-
-
-def stored(values: Array, dtype: np.dtype[Any]) -> Array:
-    """Return values of the type computed in as another type, rounded to nearest, ties to even."""
-    if dtype != _kernels.BFLOAT16_BITS:
-        return values
-    bits = np.ascontiguousarray(values, np.float32).view(np.uint32)
-    rounded = (bits + (((bits >> 16) & 1) + 0x7FFF)) >> 16
-    rounded[np.isnan(values)] = 0x7FC0
-    return rounded.astype(np.uint16).view(dtype)
+def weighed(values: Array, weight: Array | float) -> Array:
+    """Return products in which a weight of 0 leaves nothing of a value, an infinite one included, but NaN."""
+    return np.where((weight == 0.0) & ~np.isnan(values), 0.0, values * weight)
 
 
 def target_slope(options: dict[str, Any], all_classes: int) -> float:
@@ -61,7 +49,7 @@ def clear_masked(gradient: Array, is_masked: Array, target: dict[str, Any], slop
     here = np.nonzero(is_masked & (target["indices"] >= 0))
     classes = target["indices"][here]
     weight = 1.0 if target["weight"] is None else target["weight"][classes]
-    gradient[(*here, classes)] = stored(np.asarray(slope[here] * weight), gradient.dtype)
+    gradient[(*here, classes)] = stored(weighed(slope[here], weight), gradient.dtype)
 
 
 def _mass(z: Array, target: dict[str, Any], own: Array, label_smoothing: float, all_classes: int) -> Array:

@@ -14,11 +14,20 @@ import numpy as np
 import numpy.typing as npt
 
 from fastloss import _arguments, _kernels
+from fastloss._conversion import cast
 from fastloss._settings import get_num_threads
 from fastloss._types import Array
-from fastloss._workspace import empty_like
 
-__all__ = ["DOMAINS", "WIDE", "GaussianNLLGradients", "elementwise", "gaussian", "penalty", "two"]
+__all__ = [
+    "DOMAINS",
+    "WIDE",
+    "GaussianNLLGradients",
+    "computed_in",
+    "elementwise",
+    "gaussian",
+    "penalty",
+    "two",
+]
 
 # What a value must be, for the errors; and which is not.
 DOMAINS: dict[int, tuple[str, Callable[[Any], Any]]] = {
@@ -30,7 +39,7 @@ DOMAINS: dict[int, tuple[str, Callable[[Any], Any]]] = {
 }
 _ANYTHING = (_kernels.ANY,) * 3
 # Computed in double from any type: an exponential magnifies what a product before it has rounded.
-WIDE = {"tweedie", "focal"}
+WIDE = {"tweedie", "tweedie_beyond", "focal"}
 
 
 class GaussianNLLGradients(NamedTuple):
@@ -43,16 +52,17 @@ class GaussianNLLGradients(NamedTuple):
 def _outside(name: str, values: Array, domain: int) -> ValueError:
     """The error for the first value that lies outside of a domain."""
     expected, is_bad = DOMAINS[domain]
-    position = np.unravel_index(int(np.argmax(is_bad(values.astype(np.float64)))), values.shape)
+    numbers = cast(values, np.float64)
+    position = np.unravel_index(int(np.argmax(is_bad(numbers))), values.shape)
     where = f"{name}[{', '.join(str(i) for i in position)}]" if values.ndim else name
-    return ValueError(f"{where} is {values[position]}: expected a value {expected}")
+    return ValueError(f"{where} is {numbers[position]:.9g}: expected a value {expected}")
 
 
 def _domains(kernel: str, target: int, parameters: tuple[float, ...]) -> tuple[int, int, int]:
     """What input, target and third array may be."""
     if kernel == "binary":
         return _kernels.UNIT, target, _kernels.ANY
-    if kernel == "tweedie" and parameters[0] >= 1:
+    if kernel.startswith("tweedie") and parameters[0] >= 1:
         target = _kernels.STRICTLY_POSITIVE if parameters[0] >= 2 else _kernels.NONNEGATIVE
     return _kernels.ANY, target, _kernels.ANY
 
@@ -62,16 +72,23 @@ def two(parameters: tuple[float, ...]) -> tuple[float, float]:
     return (*parameters, 0.0, 0.0)[:2]  # type: ignore[return-value]
 
 
-def _operand(name: str, value: npt.ArrayLike, x: Array) -> tuple[Array | None, float]:
-    """Return an array of the shape and type of `x`, or None and the scalar that was given instead."""
+def _operand(
+    name: str, value: npt.ArrayLike, x: Array, dtype: npt.DTypeLike | None = None
+) -> tuple[Array | None, float]:
+    """Return an array of the shape of `x` and of a type, by default that of `x`; or None and a scalar."""
     array = _arguments.floating(name, value)
     if array.ndim == 0 and x.ndim:
-        return None, float(array)
+        return None, float(cast(array, np.float64))
     if array.shape != x.shape:
         raise ValueError(
             f"{name} must be a scalar or have the shape of the input, {x.shape}; got {array.shape}"
         )
-    return array.astype(x.dtype, copy=False), 0.0
+    return cast(array, dtype or x.dtype), 0.0
+
+
+def computed_in(x: Array) -> npt.DTypeLike:
+    """The type that an elementwise loss of `x` is computed in, but for those that are `WIDE`."""
+    return np.float64 if x.dtype == np.float64 else np.float32
 
 
 def _factors(name: str, value: npt.ArrayLike | None, shape: tuple[int, ...], x: Array) -> Array | None:
@@ -81,38 +98,8 @@ def _factors(name: str, value: npt.ArrayLike | None, shape: tuple[int, ...], x: 
     array = _arguments.floating(name, value)
     if array.ndim and array.shape != shape:
         raise ValueError(f"{name} must be a scalar or have shape {shape}, got {array.shape}")
-    array = array.astype(np.float64 if x.dtype == np.float64 else np.float32, copy=False)
+    array = cast(array, computed_in(x))
     return array if array.shape == shape else np.broadcast_to(array, shape)
-
-
-def _buffers(
-    out: tuple[Any, ...],
-    x: Array,
-    wanted: tuple[bool, ...],
-    others: tuple[Any, ...],
-    return_grad: Any,
-    accumulate: Any,
-    is_given: bool,
-) -> list[Array | None]:
-    """Check return_grad, out and accumulate; return where each derivative goes, None for nowhere."""
-    return_grad = _arguments.flag("return_grad", return_grad)
-    accumulate = _arguments.flag("accumulate", accumulate)
-    if accumulate and not is_given:
-        raise ValueError("accumulate=True needs out")
-    if not return_grad:
-        if is_given:
-            raise ValueError("out needs return_grad=True")
-        return [None] * len(wanted)
-    if not is_given:
-        return [empty_like(x) if want else None for want in wanted]
-    found: list[Array | None] = []
-    for i, (one, want) in enumerate(zip(out, wanted, strict=True)):
-        name = "out" if len(out) == 1 else f"out[{i}]"
-        earlier = tuple(other for other in found if other is not None)
-        if one is not None and not want:
-            raise ValueError(f"{name} must be None: there is no such gradient")
-        found.append(None if one is None else _arguments.buffer(one, x, others + earlier, name))
-    return found
 
 
 def _run(
@@ -131,7 +118,7 @@ def _run(
     first: Array | None,
     second: Array | None,
     is_fresh: bool,
-    accumulate: Any,
+    accumulate: int,
     num_threads: int | None,
     domains: tuple[int, int, int],
 ) -> float | Array:
@@ -150,13 +137,13 @@ def _run(
     scale, upstream = _arguments.upstream(grad_output, loss_shape, return_grad)
     losses = None
     if reduction == "none":
-        losses = np.empty(x.shape, np.float64 if x.dtype == np.float64 else np.float32)
+        losses = np.empty(x.shape, computed_in(x))
     wide = x.dtype == np.float64 or kernel in WIDE
     a, b = parameters
     arrays = (x, t, extra, weights, _factors("grad_output", upstream, x.shape, x), first, second, losses)
     bad, total, denominator = _kernels.elementwise(
         line, wide, arrays, domains, target_value, extra_value, a, b, scale, is_fresh, reduction == "mean",
-        mean_over_weights, bool(accumulate), _arguments.threads(num_threads),
+        mean_over_weights, accumulate, _arguments.threads(num_threads),
     )  # fmt: skip
     if bad >= 0:
         bad_array = arrays[bad]
@@ -164,9 +151,7 @@ def _run(
         raise _outside((name, "target", third_name)[bad], bad_array, domains[bad])
     if losses is not None:
         return losses
-    if reduction == "sum":
-        return total
-    return total / denominator if denominator else math.nan
+    return total if reduction == "sum" else _arguments.mean(total, denominator)
 
 
 def elementwise(
@@ -212,20 +197,27 @@ def elementwise(
             return plain
     _arguments.reduction(reduction)
     return_hessian = _arguments.flag("return_hessian", return_hessian)
-    x = _arguments.floating(name, values)
+    seen = _arguments.as_array(name, values)
+    x = _arguments.floating(name, seen)
+    target = _arguments.as_array("target", target)
+    weight = _arguments.given("weight", weight)
+    grad_output = _arguments.given("grad_output", grad_output)
+    extra = _arguments.given(extra_name, extra)
     third: tuple[str, Array | None, float] = (extra_name, None, 1.0)
     if extra is not None:
-        third = (extra_name, *_operand(extra_name, extra, x))
-    others = (target, weight, grad_output, third[1], *inputs)
-    (first,) = _buffers((out,), x, (True,), others, return_grad, accumulate, out is not None)
+        third = (extra_name, *_operand(extra_name, extra, x, computed_in(x)))
+    (first,), (is_added,) = _arguments.gradient_buffers(
+        out, (name,), (x,), (target, weight, grad_output, extra, *inputs), given=(seen,),
+        return_grad=return_grad, accumulate=accumulate,
+    )  # fmt: skip
     if return_hessian and first is None:
         raise ValueError("return_hessian needs return_grad=True")
-    # A hessian is always new; with accumulate it starts from nothing.
-    second = (np.zeros if accumulate else np.empty)(x.shape, x.dtype) if return_hessian else None
+    # A hessian is always new.
+    second = np.empty(x.shape, x.dtype) if return_hessian else None
     loss = _run(
         kernel, name, x, target, parameters=(a, b), third=third, weight=weight,
         mean_over_weights=mean_over_weights, reduction=reduction, return_grad=return_grad,
-        grad_output=grad_output, first=first, second=second, is_fresh=out is None, accumulate=accumulate,
+        grad_output=grad_output, first=first, second=second, is_fresh=out is None, accumulate=is_added,
         num_threads=num_threads, domains=domains,
     )  # fmt: skip
     if not return_grad:
@@ -251,19 +243,23 @@ def gaussian(
 ) -> Any:
     """The one loss here with two gradients."""
     _arguments.reduction(reduction)
-    x = _arguments.floating("input", values)
+    seen = [_arguments.as_array("input", values), _arguments.as_array("var", var)]
+    x = _arguments.floating("input", seen[0])
+    target = _arguments.as_array("target", target)
+    weight = _arguments.given("weight", weight)
+    grad_output = _arguments.given("grad_output", grad_output)
     constant = 0.5 * math.log(2.0 * math.pi) if _arguments.flag("full", full) else 0.0
-    third = ("var", *_operand("var", var, x))
-    if out is not None and not (isinstance(out, tuple) and len(out) == 2):
-        raise TypeError(f"out must be a tuple of two buffers (input, var), got {type(out).__name__}")
-    others = (target, weight, grad_output, third[1])
-    wanted = (True, third[1] is not None)
-    first, second = _buffers(out or (None, None), x, wanted, others, return_grad, accumulate, out is not None)
+    third = ("var", *_operand("var", seen[1], x))
+    (first, second), flags = _arguments.gradient_buffers(
+        out, GaussianNLLGradients._fields, (x, third[1]), (target, weight, grad_output), given=seen,
+        return_grad=return_grad, accumulate=accumulate,
+    )  # fmt: skip
     is_checked = _arguments.flag("check_domain", check_domain)
     loss = _run(
         "gaussian", "input", x, target, parameters=(eps, constant), third=third, weight=weight,
         mean_over_weights=True, reduction=reduction, return_grad=return_grad, grad_output=grad_output,
-        first=first, second=second, is_fresh=out is None, accumulate=accumulate, num_threads=num_threads,
+        first=first, second=second, is_fresh=out is None, accumulate=flags[0] | flags[1] << 1,
+        num_threads=num_threads,
         domains=(_kernels.ANY, _kernels.ANY, _kernels.NONNEGATIVE if is_checked else _kernels.ANY),
     )  # fmt: skip
     return (loss, GaussianNLLGradients(first, second)) if return_grad else loss

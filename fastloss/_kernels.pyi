@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from mmap import mmap
 from typing import Any
 
 import numpy as np
@@ -26,7 +27,9 @@ ABOVE_MINUS_ONE: int
 KEPT: int
 BFLOAT16_BITS: np.dtype[Any]
 
-def blas_callback() -> int: ...
+class Lent:
+    def __new__(cls, mapping: mmap, size: int, give_back: Callable[[mmap], None]) -> Lent: ...
+
 def use_level(level: int) -> int: ...
 def register_bfloat16(dtype: np.dtype[Any]) -> None: ...
 def is_floating(array: object) -> bool: ...
@@ -73,7 +76,7 @@ def divergence(
     grad_scale: float,
     beta: float,
     temperature: float,
-    accumulate: bool,
+    accumulate: int,
     row_loss: npt.NDArray[Any] | None,
     threads: int,
 ) -> float: ...
@@ -100,7 +103,7 @@ def elementwise(
     is_fresh: bool,
     mean: bool,
     mean_over_weights: bool,
-    accumulate: bool,
+    accumulate: int,
     threads: int,
 ) -> tuple[int, float, float]: ...
 def plain_elementwise(

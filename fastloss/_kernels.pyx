@@ -9,8 +9,10 @@ added in order.
 
 import os
 
+cimport cython
+from cpython.buffer cimport PyBUF_WRITABLE, PyBuffer_FillInfo, PyBuffer_Release, PyObject_GetBuffer
 from cython.parallel cimport parallel, prange, threadid
-from libc.math cimport NAN
+from libc.math cimport INFINITY, NAN
 from libc.stdint cimport int64_t, uintptr_t
 from libc.stdlib cimport free, malloc
 
@@ -71,9 +73,11 @@ cdef extern from "kernels.h" nogil:
 
     struct fl_softmax_row:
         double loss
+        char *buffers
 
     struct fl_softmax_kernels:
         ptrdiff_t (*scratch_bytes)(const fl_softmax_job *) noexcept nogil
+        ptrdiff_t (*buffer_bytes)(const fl_softmax_job *) noexcept nogil
         double (*rows)(const fl_softmax_job *, ptrdiff_t, ptrdiff_t, void *) noexcept nogil
         int (*row_start)(const fl_softmax_job *, fl_softmax_row *, ptrdiff_t, void *) noexcept nogil
         void (*row_max)(const fl_softmax_job *, fl_softmax_row *, ptrdiff_t) noexcept nogil
@@ -104,9 +108,10 @@ cdef extern from "kernels.h" nogil:
 
     struct fl_divergence_kernels:
         ptrdiff_t (*scratch_bytes)(const fl_divergence_job *) noexcept nogil
+        ptrdiff_t buffer_bytes
         double (*rows)(const fl_divergence_job *, ptrdiff_t, ptrdiff_t, void *) noexcept nogil
         void (*start)(const fl_divergence_job *, fl_divergence_row *, ptrdiff_t, void *) noexcept nogil
-        void (*block)(const fl_divergence_job *, fl_divergence_row *, int, ptrdiff_t) noexcept nogil
+        void (*block)(const fl_divergence_job *, fl_divergence_row *, int, ptrdiff_t, void *) noexcept nogil
         void (*settle)(const fl_divergence_job *, fl_divergence_row *, int) noexcept nogil
 
     struct fl_element_job:
@@ -118,9 +123,12 @@ cdef extern from "kernels.h" nogil:
         double scale
 
     struct fl_element_kernels:
-        double (*elements)(const fl_element_job *, ptrdiff_t, ptrdiff_t, int *) noexcept nogil
-        double (*sum)(const fl_element_job *, const fl_array *, ptrdiff_t, ptrdiff_t) noexcept nogil
-        ptrdiff_t (*first_outside)(const fl_element_job *, const fl_array *, int, ptrdiff_t, ptrdiff_t) noexcept nogil
+        ptrdiff_t (*buffer_bytes)(const fl_element_job *) noexcept nogil
+        double (*elements)(const fl_element_job *, ptrdiff_t, ptrdiff_t, int *, void *) noexcept nogil
+        double (*sum)(const fl_element_job *, const fl_array *, ptrdiff_t, ptrdiff_t, void *) noexcept nogil
+        ptrdiff_t (*first_outside)(
+            const fl_element_job *, const fl_array *, int, ptrdiff_t, ptrdiff_t, void *
+        ) noexcept nogil
         void (*pair_differences)(const void **, double, double, double *, ptrdiff_t) noexcept nogil
         void (*pair_gradients)(const double *, double, double, void *, void *, ptrdiff_t) noexcept nogil
 
@@ -140,34 +148,30 @@ cdef extern from "kernels.h" nogil:
         fl_divergence_kernels divergence_f32, divergence_f64
         fl_element_kernels elements_f32, elements_f64
         double (*nll_rows)(const fl_softmax_job *, ptrdiff_t, ptrdiff_t) noexcept nogil
-        double (*multi_margin_rows)(const fl_softmax_job *, ptrdiff_t, ptrdiff_t) noexcept nogil
+        double (*multi_margin_rows)(const fl_softmax_job *, ptrdiff_t, ptrdiff_t, void *) noexcept nogil
         double (*survey)(const fl_softmax_job *, ptrdiff_t, ptrdiff_t, ptrdiff_t *) noexcept nogil
         const fl_function *functions
 
     int fl_machine_level()
     const fl_kernels *fl_kernels_of_level(int)
 
+cdef extern from "process.h" nogil:
+    void fl_process_begin() noexcept
+    void fl_process_stay_serial() noexcept
+    int fl_team(int) noexcept
+
 cdef extern from *:
     """
     #ifdef _OPENMP
-    #include <omp.h>
     #define FL_OPENMP_DATE _OPENMP
     #ifdef _MSC_VER
     #define FL_BARRIER() __pragma(omp barrier)
     #else
     #define FL_BARRIER() _Pragma("omp barrier")
     #endif
-    #define FL_THREAD_LIMIT() omp_get_thread_limit()
-    static void fl_insist_on_team(void)
-    {
-        if (omp_get_dynamic()) omp_set_dynamic(0);
-        if (omp_in_parallel()) omp_set_max_active_levels(omp_get_active_level() + 1);
-    }
     #else
     #define FL_OPENMP_DATE 0
     #define FL_BARRIER()
-    #define FL_THREAD_LIMIT() 1
-    static void fl_insist_on_team(void) {}
     #endif
     #if defined(__clang__)
     #define FL_COMPILER "clang " __clang_version__
@@ -182,12 +186,9 @@ cdef extern from *:
     const char *FL_COMPILER
     int FL_OPENMP_DATE
     void FL_BARRIER() noexcept nogil
-    int FL_THREAD_LIMIT() noexcept nogil
-    void fl_insist_on_team() noexcept nogil
 
 COMPILER = FL_COMPILER.decode()
 OPENMP = FL_OPENMP_DATE
-cdef bint has_openmp = FL_OPENMP_DATE != 0
 LEVELS = ("baseline", "avx2", "avx512")
 MACHINE_LEVEL = fl_machine_level()
 BUILT_LEVELS = tuple(level for level in range(3) if fl_kernels_of_level(level) != NULL)
@@ -219,37 +220,20 @@ cdef ptrdiff_t KEPT_BYTES = 4194304
 KEPT = KEPT_BYTES
 
 cdef const fl_kernels *kernels = fl_kernels_of_level(0)
-# After a fork the OpenMP runtime of the child believes in threads that do not exist, and waits for them for ever
-# (whoever used it before: other libraries share it). So a forked child stays outside of any parallel region.
-cdef bint may_use_threads = True
+fl_process_begin()
 
 
 def _after_fork_in_child():
-    global may_use_threads
-    may_use_threads = False
+    fl_process_stay_serial()
 
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
-# OpenBLAS hands its jobs to a function of this type where one is registered (OpenBLAS pull request 4577).
-ctypedef void (*fl_blas_job)(int, void *, int) noexcept nogil
-
-
-cdef void run_blas_jobs(int sync, fl_blas_job work, int jobs, size_t size, void *data, int argument) noexcept nogil:
-    # The jobs of one product wait for each other: each must have a thread.
-    cdef int job
-    fl_insist_on_team()
-    for job in prange(jobs, schedule="static", chunksize=1, num_threads=jobs):
-        work(job, <char *>data + job * <ptrdiff_t>size, argument)
-
-
-def blas_callback():
-    """The address of a function that runs the jobs of OpenBLAS on OpenMP's threads, or 0: there are none."""
-    if not has_openmp or not may_use_threads or FL_THREAD_LIMIT() < 1024:
-        return 0
-    return <uintptr_t>&run_blas_jobs
+cdef int team_for(ptrdiff_t size, int threads) noexcept nogil:
+    """How many threads work on so many elements."""
+    return fl_team(threads) if size >= SERIAL else 1
 
 
 def use_level(int level):
@@ -268,6 +252,33 @@ def use_level(int level):
 cdef int bfloat16_number = -1
 # The bits of bfloat16 where there is no such type: what the adapters pass. NumPy itself cannot compute with it.
 BFLOAT16_BITS = np.dtype([("bfloat16", np.uint16)])
+
+
+@cython.no_gc
+cdef class Lent:
+    """Memory of a mapping, as a buffer, which is given back when nothing can reach it any more.
+
+    When the last reference is gone, that is: a weak reference would tell as soon as it is in a cycle that is being
+    collected, whose finalizers may still use it, or keep it.
+    """
+
+    cdef object mapping, give_back
+    cdef Py_buffer view
+    cdef Py_ssize_t size
+
+    def __cinit__(self, mapping not None, Py_ssize_t size, give_back not None):
+        PyObject_GetBuffer(mapping, &self.view, PyBUF_WRITABLE)
+        self.mapping = mapping
+        self.size = size
+        self.give_back = give_back
+
+    def __getbuffer__(self, Py_buffer *buffer, int flags):
+        PyBuffer_FillInfo(buffer, self, self.view.buf, self.size, 0, flags)
+
+    def __dealloc__(self):
+        if self.mapping is not None:
+            PyBuffer_Release(&self.view)
+            self.give_back(self.mapping)
 
 
 def register_bfloat16(cnp.dtype dtype not None):
@@ -406,7 +417,7 @@ cdef double piece_of_rows(const fl_softmax_job *job, ptrdiff_t piece, ptrdiff_t 
     if job.operation == FL_NLL:
         return kernels.nll_rows(job, piece * step, end)
     if job.operation == FL_MULTI_MARGIN:
-        return kernels.multi_margin_rows(job, piece * step, end)
+        return kernels.multi_margin_rows(job, piece * step, end, scratch + threadid() * scratch_size)
     return softmax_kernels(job).rows(job, piece * step, end, scratch + threadid() * scratch_size)
 
 
@@ -419,14 +430,14 @@ cdef double run_rows(const fl_softmax_job *job, int threads, double *partial, pt
             partial[piece] = piece_of_rows(job, piece, step, scratch, scratch_size)
     else:
         for piece in range(pieces):
-            partial[piece] = piece_of_rows(job, piece, step, scratch, 0)
+            partial[piece] = piece_of_rows(job, piece, step, scratch, scratch_size)
     for piece in range(pieces):
         total += partial[piece]
     return total
 
 
-cdef double run_shared_rows(const fl_softmax_job *job, int threads, char *scratch,
-                            fl_softmax_row *rows) noexcept nogil:
+cdef double run_shared_rows(const fl_softmax_job *job, int threads, char *scratch, char *buffers,
+                            ptrdiff_t buffer_size, fl_softmax_row *rows) noexcept nogil:
     """Few long rows: every thread works on each row in turn.
 
     A thread has a view of the row of its own, in `rows`, and settles it by itself from the partial sums that all
@@ -441,8 +452,9 @@ cdef double run_shared_rows(const fl_softmax_job *job, int threads, char *scratc
     for index in range(job.rows):
         if not table.row_start(job, rows, index, scratch):
             continue
-        for thread in range(1, threads):
+        for thread in range(threads):
             rows[thread] = rows[0]
+            rows[thread].buffers = buffers + thread * buffer_size
         with parallel(num_threads=threads):
             for block in prange(blocks, schedule="static"):
                 table.row_max(job, rows + threadid(), block)
@@ -464,7 +476,7 @@ cdef double run_shared_rows(const fl_softmax_job *job, int threads, char *scratc
 
 cdef double run(const fl_softmax_job *job, int threads) except? -1.0 nogil:
     cdef bint has_exponentials = job.operation != FL_NLL and job.operation != FL_MULTI_MARGIN
-    cdef ptrdiff_t step = rows_in_piece(job), scratch_size = 0, size
+    cdef ptrdiff_t step = rows_in_piece(job), scratch_size = 0, buffer_size = 0, size
     cdef ptrdiff_t pieces = (job.rows + step - 1) // step
     # Only where a piece is a row anyway: the sum of the losses must not depend on who shared what.
     cdef bint shared = (
@@ -475,17 +487,24 @@ cdef double run(const fl_softmax_job *job, int threads) except? -1.0 nogil:
     cdef double total
     if has_exponentials:
         scratch_size = up_to_line(softmax_kernels(job).scratch_bytes(job))
+        buffer_size = softmax_kernels(job).buffer_bytes(job)
+    elif job.operation == FL_MULTI_MARGIN:
+        scratch_size = 2 * FL_BLOCK * sizeof(double)
     if threads > pieces and not shared:
         threads = <int>pieces
-    # Scratch for each thread (or for the row that all share), then what the threads or pieces leave behind.
-    size = scratch_size * (1 if shared else threads)
+    # Scratch for each thread; or for the row that all share, with the buffers of each, and their views of it. Then
+    # what the pieces leave behind.
+    size = scratch_size + (threads - 1) * (buffer_size if shared else scratch_size)
     memory = <char *>malloc(64 + size + (threads * sizeof(fl_softmax_row) if shared else pieces * sizeof(double)))
     if memory == NULL:
         with gil:
             raise MemoryError("scratch rows")
     scratch = memory + (64 - <uintptr_t>memory % 64)
     if shared:
-        total = run_shared_rows(job, threads, scratch, <fl_softmax_row *>(scratch + size))
+        total = run_shared_rows(
+            job, threads, scratch, scratch + scratch_size - buffer_size, buffer_size,
+            <fl_softmax_row *>(scratch + size),
+        )
     else:
         total = run_rows(job, threads, <double *>(scratch + size), pieces, step, scratch, scratch_size)
     free(memory)
@@ -501,8 +520,7 @@ cdef double execute(fl_softmax_job *job, bint mean, int threads, ptrdiff_t *firs
     denominator[0] = 0.0
     if size == 0:
         return 0.0
-    if size < SERIAL or not may_use_threads or not has_openmp:
-        threads = 1
+    threads = team_for(size, threads)
     if job.operation in (FL_CROSS_ENTROPY, FL_NLL, FL_MULTI_MARGIN) and job.elsewhere_lse == NULL:
         if size < SMALL:
             denominator[0] = kernels.survey(job, 0, job.rows, first_bad)
@@ -597,7 +615,7 @@ cdef double piece_of_divergence(const fl_divergence_job *job, const fl_divergenc
 
 
 cdef double shared_divergence(const fl_divergence_job *job, const fl_divergence_kernels *table, int threads,
-                              char *scratch) noexcept nogil:
+                              char *scratch, char *buffers) noexcept nogil:
     """Few long rows, all threads on each of them: see run_shared_rows."""
     cdef fl_divergence_row row
     cdef ptrdiff_t index, block, blocks = (job.classes + FL_BLOCK - 1) // FL_BLOCK
@@ -614,7 +632,7 @@ cdef double shared_divergence(const fl_divergence_job *job, const fl_divergence_
             if k == FL_GRADIENTS and job.x_gradient.data == NULL and job.t_gradient.data == NULL:
                 continue
             for block in prange(blocks, schedule="static", num_threads=threads):
-                table.block(job, &row, k, block)
+                table.block(job, &row, k, block, buffers + threadid() * table.buffer_bytes)
             table.settle(job, &row, k)
         if job.row_loss != NULL:
             job.row_loss[index] = row.loss
@@ -635,13 +653,15 @@ cdef double run_divergence(const fl_divergence_job *job, int threads) except? -1
     size = up_to_line(table.scratch_bytes(job))
     if threads > pieces and not shared:
         threads = <int>pieces
-    memory = <char *>malloc(64 + size * (1 if shared else threads) + pieces * sizeof(double))
+    memory = <char *>malloc(
+        64 + size + (threads - 1) * (table.buffer_bytes if shared else size) + pieces * sizeof(double)
+    )
     if memory == NULL:
         with gil:
             raise MemoryError("scratch rows")
     scratch = memory + (64 - <uintptr_t>memory % 64)
     if shared:
-        total = shared_divergence(job, table, threads, scratch)
+        total = shared_divergence(job, table, threads, scratch, scratch + size - table.buffer_bytes)
         free(memory)
         return total
     partial = <double *>(scratch + size * threads)
@@ -650,7 +670,7 @@ cdef double run_divergence(const fl_divergence_job *job, int threads) except? -1
             partial[piece] = piece_of_divergence(job, table, piece, step, scratch, size)
     else:
         for piece in range(pieces):
-            partial[piece] = piece_of_divergence(job, table, piece, step, scratch, 0)
+            partial[piece] = piece_of_divergence(job, table, piece, step, scratch, size)
     for piece in range(pieces):
         total += partial[piece]
     free(memory)
@@ -659,7 +679,7 @@ cdef double run_divergence(const fl_divergence_job *job, int threads) except? -1
 
 def divergence(
     int operation, cnp.ndarray x not None, cnp.ndarray t not None, int axis, x_gradient, t_gradient, counted,
-    grad_output, double grad_scale, double beta, double temperature, bint accumulate, row_loss, int threads,
+    grad_output, double grad_scale, double beta, double temperature, int accumulate, row_loss, int threads,
 ):
     """Run one job; returns the sum of the losses. Arrays are None where absent.
 
@@ -695,8 +715,7 @@ def divergence(
         and job.x_gradient.data != job.x.data and job.t_gradient.data != job.t.data
         and job.x_gradient.data != job.t.data
     )
-    if size < SERIAL or not may_use_threads or not has_openmp:
-        threads = 1
+    threads = team_for(size, threads)
     if size < SMALL:
         return run_divergence(&job, 1)
     with nogil:
@@ -893,7 +912,7 @@ cdef struct piece_result:
 
 
 cdef piece_result element_piece(const fl_element_job *job, const fl_element_kernels *table, int work,
-                                const int *domains, ptrdiff_t piece) noexcept nogil:
+                                const int *domains, ptrdiff_t piece, char *buffers) noexcept nogil:
     """A sum, and which of input, target and third are outside of their domains (as bits)."""
     cdef ptrdiff_t begin = piece * ELEMENTS
     cdef ptrdiff_t end = begin + ELEMENTS if begin + ELEMENTS < job.size else job.size
@@ -903,7 +922,7 @@ cdef piece_result element_piece(const fl_element_job *job, const fl_element_kern
     result.total = 0.0
     result.outside = 0
     if work & COMPUTE:
-        result.total = table.elements(job, begin, end, &target_outside)
+        result.total = table.elements(job, begin, end, &target_outside, buffers)
     if work & CHECK:
         arrays[0] = &job.input
         arrays[1] = &job.target
@@ -914,36 +933,43 @@ cdef piece_result element_piece(const fl_element_job *job, const fl_element_kern
             if k == 1 and work & COMPUTE and domains[k] == fl_losses[job.loss].domain:
                 result.outside |= target_outside << k
             else:
-                result.outside |= (table.first_outside(job, arrays[k], domains[k], begin, end) >= 0) << k
+                result.outside |= (
+                    table.first_outside(job, arrays[k], domains[k], begin, end, buffers) >= 0
+                ) << k
     if work & ADD_WEIGHTS:
-        result.total = table.sum(job, &job.weight, begin, end)
+        result.total = table.sum(job, &job.weight, begin, end, buffers)
     return result
 
 
 cdef piece_result over_elements(const fl_element_job *job, const fl_element_kernels *table, int work,
                                 const int *domains, int threads) except * nogil:
     """All pieces; sums are added in order."""
-    cdef ptrdiff_t pieces = (job.size + ELEMENTS - 1) // ELEMENTS, piece
+    cdef ptrdiff_t pieces = (job.size + ELEMENTS - 1) // ELEMENTS, piece, size = up_to_line(table.buffer_bytes(job))
     cdef piece_result result
     cdef piece_result *results
-    if pieces == 1:
-        return element_piece(job, table, work, domains, 0)
-    results = <piece_result *>malloc(pieces * sizeof(piece_result))
-    if results == NULL:
+    cdef char *memory
+    cdef char *buffers
+    if threads > pieces:
+        threads = <int>pieces
+    # Buffers for each thread, then what the pieces leave behind.
+    memory = <char *>malloc(64 + threads * size + pieces * sizeof(piece_result))
+    if memory == NULL:
         with gil:
-            raise MemoryError("partial sums")
+            raise MemoryError("buffers")
+    buffers = memory + (64 - <uintptr_t>memory % 64)
+    results = <piece_result *>(buffers + threads * size)
     if threads > 1:
         for piece in prange(pieces, schedule="dynamic", chunksize=1, num_threads=threads):
-            results[piece] = element_piece(job, table, work, domains, piece)
+            results[piece] = element_piece(job, table, work, domains, piece, buffers + threadid() * size)
     else:
         for piece in range(pieces):
-            results[piece] = element_piece(job, table, work, domains, piece)
+            results[piece] = element_piece(job, table, work, domains, piece, buffers)
     result.total = 0.0
     result.outside = 0
     for piece in range(pieces):
         result.total += results[piece].total
         result.outside |= results[piece].outside
-    free(results)
+    free(memory)
     return result
 
 
@@ -951,8 +977,7 @@ cdef piece_result do_elements(const fl_element_job *job, const fl_element_kernel
                               const int *domains, int threads) except *:
     # Letting go of the interpreter lock pays only where there is work to do without it.
     cdef piece_result result
-    if job.size < SERIAL or not may_use_threads or not has_openmp:
-        threads = 1
+    threads = team_for(job.size, threads)
     if job.size < SMALL:
         return over_elements(job, table, work, domains, 1)
     with nogil:
@@ -982,8 +1007,8 @@ cdef double execute_elements(fl_element_job *job, bint wide, const int *domains,
         if job.weight.data != NULL and mean and mean_over_weights:
             denominator[0] = do_elements(job, table, ADD_WEIGHTS, domains, threads).total
         if mean:
-            # Without weight there is no gradient, whatever the mean is.
-            job.scale = job.scale / denominator[0] if denominator[0] else 0.0
+            # Weights that add up to 0: an element without weight has no gradient, any other an infinite one.
+            job.scale = job.scale / denominator[0] if denominator[0] else INFINITY
         job.stream = (
             job.first.data != NULL and job.first.data != job.input.data and not job.accumulate
             and job.size * job.first.itemsize >= STREAM
@@ -998,7 +1023,7 @@ cdef double execute_elements(fl_element_job *job, bint wide, const int *domains,
 
 def elementwise(
     int loss, bint wide, tuple arrays, tuple domains, double target_value, double third_value,
-    double a, double b, double grad_scale, bint is_fresh, bint mean, bint mean_over_weights, bint accumulate,
+    double a, double b, double grad_scale, bint is_fresh, bint mean, bint mean_over_weights, int accumulate,
     int threads,
 ):
     """Run one job; returns (what lies outside of its domain or -1, sum of the losses, the mean's denominator).

@@ -18,9 +18,9 @@ import numpy as np
 import numpy.typing as npt
 
 from fastloss import _kernels
-from fastloss._bands import Merged, clear_masked, look, stored, target_slope, widened
+from fastloss._bands import Merged, clear_masked, look, target_slope, weighed
 from fastloss._blas import add_product, is_straight
-from fastloss._settings import threads_are_shared
+from fastloss._conversion import stored, widened
 from fastloss._types import Array
 from fastloss._workspace import empty
 from fastloss.classification import run_family
@@ -41,8 +41,8 @@ FEW, FEW_FOR_VALUE = 80, 512
 # Bands have BAND_ROWS rows where the budget has room for BAND_CLASSES classes of each, and NARROW classes at
 # least (more than FL_SHORT_ROW of the kernels).
 BAND_ROWS, BAND_CLASSES, NARROW = 512, 1024, 128
-# Up to this many logits at a time are worked on by one thread, unless BLAS shares ours or the caller knows
-# better: waking the others beside those of BLAS, which wait spinning, costs more. (Measured, as above: 4 MiB
+# Up to this many logits at a time are worked on by one thread, unless the caller knows better: waking the
+# others beside those of BLAS, which wait spinning, costs more. (Measured, as above: 4 MiB
 # 0.20 s for 0.38, 1 MiB 0.26 for 1.4; 16 MiB 0.20 for 0.23.)
 ALONE = 2**22
 # Bytes of the weight that are converted, or brought into order, at a time.
@@ -166,7 +166,7 @@ class Call:
     options: dict[str, Any]
     filter_eps: float
     gradients: LinearGradients
-    accumulate: bool
+    accumulate: tuple[bool, ...]  # to which of the gradients the sums are added
     memory_budget: int | None
     num_threads: int | None  # None: the package's, or one
     share: Share | None  # the indices count from the first class here, then
@@ -179,7 +179,7 @@ class Call:
         """Run all chunks; return the sum of the losses, which go to `losses` one by one, too.
 
         Product and softmax take turns: the softmax of one chunk beside the product of the next, in another
-        thread, brought nothing (1.05 of the bare products for 1.05; on shared threads 1.03 for 1.01).
+        thread, brought nothing (1.05 of the bare products for 1.05).
         """
         kept = None if self.counted is None else np.flatnonzero(self.counted)
         count, classes = self.x.shape[0] if kept is None else kept.size, self.layer.weight.shape[0]
@@ -191,7 +191,7 @@ class Call:
         edges = [k * classes // parts for k in range(parts + 1)]
         bands = [slice(*edge) for edge in pairwise(edges)]
         at_once = min(step, count) * -(-classes // parts)
-        if self.num_threads is None and at_once <= ALONE and not threads_are_shared():
+        if self.num_threads is None and at_once <= ALONE:
             self.num_threads = 1
         total = 0.0
         room = empty((at_once,), self.layer.compute)
@@ -231,7 +231,7 @@ class Call:
         merged, first = self.merged(seen)
         losses = merged.losses
         if self.sample_weight is not None:
-            losses = np.asarray(losses * self.sample_weight[rows])
+            losses = weighed(losses, self.sample_weight[rows])
         for k, band in enumerate(bands if self.has_gradients() else ()):
             if len(bands) > 1:
                 z = logits(band)
@@ -263,9 +263,9 @@ class Call:
         if not is_masked.any():
             return
         factor = np.full(len(z), self.sign * self.grad_scale)
-        for array in (self.sample_weight, self.grad_output):
+        for array in (self.grad_output, self.sample_weight):
             if array is not None:
-                factor *= array[rows]
+                factor = weighed(factor, array[rows])
         target = self.target_in(rows, band)
         clear_masked(z, is_masked, target, factor * target_slope(self.options, self.all_classes()))
 
@@ -317,7 +317,8 @@ class _Sums:
 
     def __init__(self, call: Call) -> None:
         self.call = call
-        given, compute, accumulate = call.gradients, call.layer.compute, call.accumulate
+        given, compute = call.gradients, call.layer.compute
+        accumulates_input, accumulates_weight, _ = call.accumulate
         self.input = self.weight = self.bias = None
         self.input_is_begun = self.weight_is_begun = False
         if given.input is not None:
@@ -325,13 +326,13 @@ class _Sums:
             is_ready = given.input.flags.c_contiguous
             self.input = given.input if is_ready else np.zeros(given.input.shape, compute)
             self.input = self.input.reshape(call.x.shape)
-            self.input_is_begun = accumulate and is_ready
+            self.input_is_begun = accumulates_input and is_ready
             if call.counted is not None and not self.input_is_begun:
                 self.input[~call.counted] = 0
         if given.linear_weight is not None:
             is_ready = given.linear_weight.dtype == compute and given.linear_weight.flags.c_contiguous
             self.weight = given.linear_weight if is_ready else np.empty(given.linear_weight.shape, compute)
-            self.weight_is_begun = accumulate and is_ready
+            self.weight_is_begun = accumulates_weight and is_ready
         if given.linear_bias is not None:
             self.bias = np.zeros(given.linear_bias.shape)
 
@@ -382,10 +383,11 @@ class _Sums:
         """Bring home what was kept elsewhere."""
         if self.weight is not None and not self.weight_is_begun:
             self.weight[...] = 0
-        for gradient, total in zip(self.call.gradients, (self.input, self.weight, self.bias), strict=True):
+        totals = (self.input, self.weight, self.bias)
+        for gradient, total, is_added in zip(self.call.gradients, totals, self.call.accumulate, strict=True):
             if gradient is None or total is None or np.may_share_memory(gradient, total):
                 continue
             total = total.reshape(gradient.shape)
-            if self.call.accumulate:
+            if is_added:
                 total = widened(gradient, self.call.layer.compute) + total
             gradient[...] = stored(total, gradient.dtype)

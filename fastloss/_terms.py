@@ -14,10 +14,10 @@ import numpy as np
 import numpy.typing as npt
 
 from fastloss import _arguments, _kernels
+from fastloss._conversion import cast, widened
 from fastloss._types import Array
-from fastloss._workspace import empty_like
 
-__all__ = ["Common", "Part", "choice", "common", "given", "part", "run"]
+__all__ = ["Common", "Given", "Part", "choice", "common", "given", "part", "run"]
 
 _ANYTHING = (_kernels.ANY,) * 3
 
@@ -61,16 +61,25 @@ def choice(name: str, value: Any, allowed: Sequence[str]) -> str:
     return value
 
 
-def given(names: Sequence[str], values: Sequence[Any]) -> tuple[list[Array], list[Array]]:
-    """Arrays of the shape and type of the first, and the same in float64."""
-    x = _arguments.floating(names[0], values[0])
+class Given(NamedTuple):
+    """Arguments of one shape: as the caller gave them, in the type of the first, and in float64."""
+
+    seen: list[Array]
+    arrays: list[Array]
+    numbers: list[Array]
+
+
+def given(names: Sequence[str], values: Sequence[Any]) -> Given:
+    """Check arguments that are arrays of one shape, of which the first one's type decides."""
+    seen = [_arguments.as_array(name, value) for name, value in zip(names, values, strict=True)]
+    x = _arguments.floating(names[0], seen[0])
     arrays = [x]
-    for name, value in zip(names[1:], values[1:], strict=True):
+    for name, value in zip(names[1:], seen[1:], strict=True):
         array = _arguments.floating(name, value)
         if array.shape != x.shape:
             raise ValueError(f"{name} must have the shape of {names[0]}, {x.shape}; got {array.shape}")
-        arrays.append(array.astype(x.dtype, copy=False))
-    return arrays, [np.ascontiguousarray(array, np.float64).reshape(x.shape) for array in arrays]
+        arrays.append(cast(array, x.dtype))
+    return Given(seen, arrays, [widened(array, np.float64) for array in arrays])
 
 
 class Common(NamedTuple):
@@ -81,7 +90,7 @@ class Common(NamedTuple):
     scale: float
     upstream: Array | None
     buffers: list[Array | None]
-    accumulate: bool
+    accumulate: tuple[bool, ...]  # to which of the buffers the gradients are added
     num_threads: int
 
     def factor(self, mean_weight: float | Array) -> float | Array | None:
@@ -93,22 +102,11 @@ class Common(NamedTuple):
         return self.scale if self.upstream is None else self.upstream
 
 
-def _buffer(
-    out: Any, like: Array, others: tuple[Any, ...], earlier: tuple[Array | None, ...], name: str
-) -> Array | None:
-    if out is None:
-        return None
-    found = _arguments.buffer(out, like, others, name)
-    _arguments.apart(found, earlier, f"{name} must not overlap another buffer")
-    return found
-
-
 def common(
-    arrays: Sequence[Array],
+    read: Given,
     fields: Sequence[str],
-    values: Sequence[Any],
     *,
-    others: tuple[Any, ...] = (),
+    others: tuple[Array | None, ...] = (),
     loss_shape: tuple[int, ...] | None = None,
     reduction: Any,
     return_grad: Any,
@@ -119,41 +117,20 @@ def common(
 ) -> Common:
     """Check what all losses have. `fields` are the names of the first arrays, for which there are gradients.
 
-    `values` are what the caller gave for all arrays, `others` what else a buffer must be apart from. The loss
-    has the shape of the arrays or another.
+    `others` are further arrays that a buffer must be apart from. The loss has the shape of the arrays, or
+    another.
     """
     _arguments.reduction(reduction)
     return_grad = _arguments.flag("return_grad", return_grad)
-    accumulate = _arguments.flag("accumulate", accumulate)
-    x = arrays[0]
-    shape = (x.shape if loss_shape is None else loss_shape) if reduction == "none" else ()
+    shape = (read.arrays[0].shape if loss_shape is None else loss_shape) if reduction == "none" else ()
+    grad_output = _arguments.given("grad_output", grad_output)
     scale, upstream = _arguments.upstream(grad_output, shape, return_grad)
-    if out is None and accumulate:
-        raise ValueError("accumulate=True needs out")
-    if out is not None and not return_grad:
-        raise ValueError("out needs return_grad=True")
-    single = len(fields) == 1
-    if out is None:
-        buffers = [empty_like(x) if return_grad else None for _ in fields]
-    else:
-        if single:
-            out = (out,)
-        elif not isinstance(out, tuple) or len(out) != len(fields):
-            raise TypeError(
-                f"out must be a tuple of {len(fields)} buffers ({', '.join(fields)}), None for one not "
-                f"wanted; got {type(out).__name__}"
-            )
-        buffers = []
-        for k, (one, array) in enumerate(zip(out, arrays, strict=False)):
-            apart = (*(v for j, v in enumerate(values) if j != k), *others, grad_output)
-            # A converted argument is not what a buffer could be.
-            like = array if array is values[k] else np.empty_like(array)
-            rest = apart if like is array else (*apart, values[k])
-            name = "out" if single else f"out.{fields[k]}"
-            buffers.append(_buffer(one, like, rest, tuple(buffers), name))
-    return Common(
-        reduction, return_grad, scale, upstream, buffers, accumulate, _arguments.threads(num_threads)
-    )
+    count = len(fields)
+    buffers, flags = _arguments.gradient_buffers(
+        out, fields, read.arrays[:count], (*read.seen[count:], *others, grad_output), given=read.seen[:count],
+        return_grad=return_grad, accumulate=accumulate,
+    )  # fmt: skip
+    return Common(reduction, return_grad, scale, upstream, buffers, flags, _arguments.threads(num_threads))
 
 
 def run(
@@ -181,7 +158,8 @@ def run(
         loss = _arguments.reduced("none" if call.reduction == "none" else "sum", rows, total, 1.0, x)
         if not call.return_grad:
             return loss
-        for buffer, derivative in zip(call.buffers, derivatives, strict=True):
+        for buffer, derivative, is_added in zip(call.buffers, derivatives, call.accumulate, strict=True):
             if buffer is not None:
-                buffer[...] = buffer + derivative if call.accumulate else derivative
+                total = widened(buffer, np.float64) + derivative if is_added else derivative
+                buffer[...] = cast(np.asarray(total), buffer.dtype)
     return loss, (call.buffers[0] if gradients is None else gradients(*call.buffers))

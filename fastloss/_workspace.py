@@ -8,10 +8,8 @@ that it needs for something else. (Measured: 15.3 ms to fill them again, as with
 
 from __future__ import annotations
 
-import ctypes
 import math
 import mmap
-import weakref
 from collections import deque
 from contextlib import suppress
 from typing import Any
@@ -78,9 +76,7 @@ def _lent(size: int) -> Any:
     if piece is None:
         return None
     # Arrays refer to the object that they have their memory from, and views of them to the same.
-    lent = (ctypes.c_char * size).from_buffer(piece)
-    weakref.finalize(lent, _give_back, piece).atexit = False
-    return lent
+    return _kernels.Lent(piece, size, _give_back)
 
 
 def empty(shape: tuple[int, ...], dtype: npt.DTypeLike) -> Array:
@@ -91,10 +87,22 @@ def empty(shape: tuple[int, ...], dtype: npt.DTypeLike) -> Array:
     return np.ndarray(shape, dtype, buffer=lent)
 
 
+def _strides_like(array: Array) -> tuple[int, ...]:
+    """The strides of ``numpy.empty_like(array)``: without gaps, the axes in their order in memory."""
+    strides = [0] * array.ndim
+    step = array.itemsize
+    for axis in sorted(range(array.ndim), key=lambda axis: (abs(array.strides[axis]), -axis)):
+        strides[axis] = step
+        step *= array.shape[axis]
+    return tuple(strides)
+
+
 def empty_like(array: Array) -> Array:
     """As ``numpy.empty_like``."""
-    like = np.empty_like(array)  # of strides that are NumPy's business
     lent = _lent(array.nbytes)
     if lent is None:
-        return like
-    return np.ndarray(like.shape, like.dtype, buffer=lent, strides=like.strides)
+        return np.empty_like(array)
+    flags = array.flags
+    if flags.c_contiguous or flags.f_contiguous:
+        return np.ndarray(array.shape, array.dtype, lent, order="C" if flags.c_contiguous else "F")
+    return np.ndarray(array.shape, array.dtype, lent, strides=_strides_like(array))

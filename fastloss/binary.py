@@ -28,7 +28,7 @@ __all__ = [
 
 def _positive_weight(value: npt.ArrayLike, x: Array) -> Array:
     """Return pos_weight, which is a scalar, one for each class (spread out here) or one for each element."""
-    array = _arguments.converted("pos_weight", value, x.dtype)
+    array = _arguments.as_array("pos_weight", value)
     if array.shape not in ((), x.shape[-1:], x.shape):
         raise ValueError(
             f"pos_weight must be a scalar or have shape {x.shape[-1:]} or {x.shape}, got {array.shape}"
@@ -78,7 +78,8 @@ def binary_cross_entropy_with_logits(
         A weight for each element. Where it is 0, loss and derivatives are 0, even where the term itself
         is infinite.
     pos_weight : scalar, or array_like of shape (C,) or that of `logits`, optional
-        A factor of the term of class 1; (C,) holds one for each entry of the last axis.
+        A factor of the term of class 1; (C,) holds one for each entry of the last axis. It is not checked:
+        a negative one turns the sign of the term.
     label_smoothing : float, default 0.0
         The share, between 0 and 1, of the target that is spread evenly over both classes.
     check_domain : bool, default True
@@ -692,6 +693,7 @@ def multilabel_soft_margin_loss(
     """
     x = _arguments.floating("logits", logits)
     rows, classes = _arguments.rows_and_classes(x, _arguments.class_axis(-1, x, "logits"))
+    weight, grad_output = _arguments.given("weight", weight), _arguments.given("grad_output", grad_output)
     given = (weight, grad_output)
     if weight is not None:
         weight = np.broadcast_to(_arguments.class_weight(weight, classes), x.shape)

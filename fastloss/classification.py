@@ -87,17 +87,20 @@ def row_loss(
     _arguments.reduction(reduction)
     rows, classes = _arguments.rows_and_classes(x, axis)
     given = _arguments.as_array("target", target)
+    weight = _arguments.given("weight", weight)
+    sample_weight = _arguments.given("sample_weight", sample_weight)
+    grad_output = _arguments.given("grad_output", grad_output)
     indices = probabilities = ignored = None
     if operation == _kernels.CROSS_ENTROPY and sign > 0 and _arguments.is_probabilities(given):
         assert ignore_index is not None
-        probabilities = _arguments.probabilities(given, x, ignore_index)
+        probabilities = _arguments.probabilities(given, x.shape, axis, x.dtype, ignore_index)
     else:
-        indices, ignored = _arguments.class_indices(given, rows, ignore_index)
+        indices, ignored = _arguments.class_indices(given, x.shape, axis, ignore_index)
     class_weight = None if weight is None else _arguments.class_weight(weight, classes)
     samples = _arguments.per_row("sample_weight", sample_weight, rows)
     loss_shape = rows if reduction == "none" else ()
     scale, upstream = _arguments.upstream(grad_output, loss_shape, return_grad)
-    others = (target, weight, sample_weight, grad_output)
+    others = (given, weight, sample_weight, grad_output)
     grad = _arguments.gradient_buffer(out, x, others, return_grad, accumulate)
     if return_hessian and grad is None:
         raise ValueError("return_hessian needs return_grad=True")
@@ -127,7 +130,7 @@ def row_losses(
     axis = _arguments.class_axis(-1, x, "logits")
     rows, classes = _arguments.rows_and_classes(x, axis)
     given = _arguments.as_array("target", target)
-    indices, ignored = _arguments.class_indices(given, rows, ignore_index)
+    indices, ignored = _arguments.class_indices(given, x.shape, axis, ignore_index)
     losses = np.empty(rows)
     first_bad, _, count = run_family(
         _kernels.CROSS_ENTROPY, x, axis, indices=indices, ignored=ignored, row_loss=losses,
@@ -250,16 +253,16 @@ def cross_entropy(
         A class index for each row, of any integer type; or, in the shape of `logits`, probabilities
         (converted to the type of `logits`).
     axis : int, default -1
-        The axis of the classes.
+        The axis of the classes: the last by default, where torch has axis 1.
     weight : array_like, shape (C,), optional
-        A weight for each class.
+        A weight for each class. It is not checked: a negative one turns the sign of its term.
     ignore_index : int, default -100
         Rows with this target have loss and gradient 0, and are not read. With probabilities it must
         be negative.
     label_smoothing : float, default 0.0
         The share, between 0 and 1, of the target that is spread evenly over all classes.
     sample_weight : scalar or array_like, shape (...), optional
-        A weight for each row.
+        A weight for each row. A row of weight 0 has loss and gradient 0, an infinite loss included.
     z_loss : float, default 0.0
         Factor of the squared log-sum-exp, which keeps logits from drifting.
     softcap : float, optional
@@ -347,7 +350,6 @@ def cross_entropy(
         if plain is not None:
             return plain
     x = _arguments.floating("logits", logits)
-    cap = 0.0 if softcap is None else _arguments.number("softcap", softcap, above=0.0)
     return row_loss(
         _kernels.CROSS_ENTROPY,
         x,
@@ -363,10 +365,9 @@ def cross_entropy(
         accumulate=accumulate,
         num_threads=num_threads,
         return_hessian=_arguments.flag("return_hessian", return_hessian),
-        label_smoothing=_arguments.number("label_smoothing", label_smoothing, low=0.0, high=1.0),
-        z_loss=_arguments.number("z_loss", z_loss, low=0.0),
-        softcap=cap,
-        temperature=_arguments.number("temperature", temperature, above=0.0),
+        **_arguments.softmax_options(
+            label_smoothing=label_smoothing, z_loss=z_loss, softcap=softcap, temperature=temperature
+        ),
     )
 
 

@@ -11,8 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from fastloss import _arguments, _kernels
+from fastloss._conversion import cast
 from fastloss._elementwise import elementwise
-from fastloss._terms import common
+from fastloss._terms import Given, common
 from fastloss._types import Array, Reduction
 
 __all__ = [
@@ -143,32 +144,33 @@ def _from_logits(
     is_reversed: bool = False,
 ) -> Any:
     """Check, run and reduce. Reversed, the two change places in the kernel."""
-    temperature = _arguments.number("temperature", temperature, above=0.0)
+    options = _arguments.softmax_options(temperature=temperature)
     teacher_grad = _arguments.flag("teacher_grad", teacher_grad)
     _arguments.reduction(reduction)
-    values = (student_logits, teacher_logits)
-    x, t = (_arguments.floating(name, value) for name, value in zip(_NAMES, values, strict=True))
+    seen = [_arguments.as_array(*pair) for pair in zip(_NAMES, (student_logits, teacher_logits), strict=True)]
+    x, t = (_arguments.floating(name, value) for name, value in zip(_NAMES, seen, strict=True))
     axis = _arguments.class_axis(axis, x, _NAMES[0])
     if t.shape != x.shape:
         raise ValueError(f"{_NAMES[1]} must have the shape of {_NAMES[0]}, {x.shape}; got {t.shape}")
-    t = t.astype(x.dtype, copy=False)
+    t = cast(t, x.dtype)
+    mask = _arguments.given("mask", mask)
     rows, _ = _arguments.rows_and_classes(x, axis)
     counted = None if mask is None else np.ascontiguousarray(_arguments.mask("mask", mask, rows))
     if teacher_grad and not _arguments.flag("return_grad", return_grad):
         raise ValueError("teacher_grad needs return_grad=True")
     call = common(
-        (x, t), _NAMES if teacher_grad else _NAMES[:1], values, others=(mask,), loss_shape=rows,
+        Given(seen, [x, t], []), _NAMES if teacher_grad else _NAMES[:1], others=(mask,), loss_shape=rows,
         reduction=reduction, return_grad=return_grad, grad_output=grad_output, out=out,
         accumulate=accumulate, num_threads=num_threads,
     )  # fmt: skip
     count = int(np.prod(rows)) if counted is None else max(int(counted.sum()), 1)
     losses = np.zeros(rows) if reduction == "none" else None
-    buffers = (*call.buffers, None)[:2]
-    first, second = ((x, buffers[0]), (t, buffers[1]))[:: -1 if is_reversed else 1]
+    sides = list(zip((x, t), (*call.buffers, None), (*call.accumulate, False), strict=False))
+    first, second = reversed(sides) if is_reversed else sides
     total = _kernels.divergence(
         operation, first[0], second[0], axis, first[1], second[1], counted, call.upstream,
-        call.scale / max(count, 1) if reduction == "mean" else call.scale, beta, temperature,
-        call.accumulate, losses, call.num_threads,
+        call.scale / max(count, 1) if reduction == "mean" else call.scale, beta, options["temperature"],
+        first[2] | second[2] << 1, losses, call.num_threads,
     )  # fmt: skip
     loss = _arguments.reduced(reduction, losses, total, count, x)
     if not call.return_grad:

@@ -9,46 +9,11 @@ import numpy as np
 import numpy.typing as npt
 
 from fastloss import _arguments
-from fastloss._bands import widened
+from fastloss._conversion import widened
 from fastloss._linear import Call, Layer, LinearGradients, Share
 from fastloss._types import Array, Reduction
-from fastloss._workspace import empty
 
 __all__ = ["LinearGradients", "linear_cross_entropy", "linear_token_log_probs"]
-
-
-def _buffers(
-    out: Any,
-    arrays: tuple[Array, Array, Array | None],
-    others: tuple[Any, ...],
-    return_grad: bool,
-    accumulate: bool,
-) -> LinearGradients:
-    """Check return_grad, out and accumulate; return where each gradient goes."""
-    if out is None:
-        if accumulate:
-            raise ValueError("accumulate=True needs out")
-        made = [None if not return_grad or a is None else empty(a.shape, a.dtype) for a in arrays]
-        return LinearGradients(*made)
-    if not return_grad:
-        raise ValueError("out needs return_grad=True")
-    if not isinstance(out, tuple) or len(out) != 3:
-        raise TypeError(
-            "out must be a tuple of three buffers (input, linear_weight, linear_bias), "
-            f"None for one not wanted; got {type(out).__name__}"
-        )
-    found: list[Array | None] = []
-    for field, one, array in zip(LinearGradients._fields, out, arrays, strict=True):
-        name = f"out.{field}"
-        if one is not None:
-            if array is None:
-                raise ValueError(f"{name} must be None: there is no {field}")
-            if isinstance(one, np.ndarray):
-                _arguments.apart(one, (*arrays, *others), f"{name} must not overlap an input")
-            _arguments.buffer(one, array, (), name)
-            _arguments.apart(one, tuple(found), f"{name} must not overlap another buffer")
-        found.append(one)
-    return LinearGradients(*found)
 
 
 def _layer(linear_weight: Any, linear_bias: Any, x: Array) -> tuple[Array, Array | None]:
@@ -89,8 +54,6 @@ def linear_loss(
     ignore_index: int,
     weight: npt.ArrayLike | None = None,
     sample_weight: npt.ArrayLike | None = None,
-    softcap: float | None,
-    temperature: float,
     sign: float = 1.0,
     filter_eps: float = 0.0,
     memory_budget: int | None,
@@ -98,7 +61,7 @@ def linear_loss(
     return_grad: bool,
     grad_output: npt.ArrayLike | None,
     out: tuple[Array | None, Array | None, Array | None] | None,
-    accumulate: bool,
+    accumulate: bool | tuple[bool, bool, bool],
     num_threads: int | None,
     share: Share | None = None,
     **options: Any,
@@ -108,8 +71,7 @@ def linear_loss(
     With a `share` the layer, the class weights, and a target of probabilities are a part of all.
     """
     _arguments.reduction(reduction)
-    options["softcap"] = 0.0 if softcap is None else _arguments.number("softcap", softcap, above=0.0)
-    options["temperature"] = _arguments.number("temperature", temperature, above=0.0)
+    options = _arguments.softmax_options(**options)
     ignore_index = _arguments.index("ignore_index", ignore_index)
     if memory_budget is not None:
         memory_budget = _arguments.index("memory_budget", memory_budget)
@@ -117,7 +79,6 @@ def linear_loss(
             raise ValueError(f"memory_budget must be at least 1, got {memory_budget}")
     _arguments.threads(num_threads)
     return_grad = _arguments.flag("return_grad", return_grad)
-    accumulate = _arguments.flag("accumulate", accumulate)
     x = _arguments.floating("input", input)
     layer_weight, bias = _layer(linear_weight, linear_bias, x)
     rows, classes = x.shape[:-1], layer_weight.shape[0]
@@ -125,15 +86,19 @@ def linear_loss(
     count = math.prod(rows)
 
     given = _arguments.as_array("target", target)
+    weight = _arguments.given("weight", weight)
+    sample_weight = _arguments.given("sample_weight", sample_weight)
+    grad_output = _arguments.given("grad_output", grad_output)
     indices = probabilities = counted = None
+    shape = (*rows, classes)
     class_weight = None if weight is None else _arguments.class_weight(weight, classes)
     samples = _arguments.per_row("sample_weight", sample_weight, rows)
     shares = np.ones(count) if samples is None else samples.reshape(-1)
     if sign > 0 and _arguments.is_probabilities(given):
-        logits = np.broadcast_to(np.zeros((), x.dtype), (*rows, classes))
-        probabilities = _arguments.probabilities(given, logits, ignore_index).reshape(count, classes)
+        probabilities = _arguments.probabilities(given, shape, len(rows), x.dtype, ignore_index)
+        probabilities = probabilities.reshape(count, classes)
     else:
-        target_indices, ignored = _arguments.class_indices(given, rows, ignore_index)
+        target_indices, ignored = _arguments.class_indices(given, shape, len(rows), ignore_index)
         indices = target_indices.reshape(-1)
         counted = np.ones(count, np.bool_) if ignored is None else indices != ignored
         _arguments.require_classes(given, indices, all_classes, counted)
@@ -141,8 +106,12 @@ def linear_loss(
         if class_weight is not None:
             shares = shares * _weights_of(indices[counted], class_weight, share)
     scale, upstream = _arguments.upstream(grad_output, rows if reduction == "none" else (), return_grad)
-    others = (target, weight, sample_weight, grad_output)
-    gradients = _buffers(out, (x, layer_weight, bias), others, return_grad, accumulate)
+    others = (given, weight, sample_weight, grad_output)
+    buffers, flags = _arguments.gradient_buffers(
+        out, LinearGradients._fields, (x, layer_weight, bias), others, return_grad=return_grad,
+        accumulate=accumulate, in_place=False,
+    )  # fmt: skip
+    gradients = LinearGradients(*buffers)
 
     denominator = float(shares.sum()) if reduction == "mean" else 1.0
     compute = np.dtype(np.float64 if x.dtype == np.float64 else np.float32)
@@ -162,7 +131,7 @@ def linear_loss(
             options=options,
             filter_eps=filter_eps,
             gradients=gradients,
-            accumulate=accumulate,
+            accumulate=flags,
             memory_budget=memory_budget,
             num_threads=num_threads,
             share=share,
@@ -191,7 +160,7 @@ def linear_cross_entropy(
     return_grad: bool = False,
     grad_output: npt.ArrayLike | None = None,
     out: tuple[Array | None, Array | None, Array | None] | None = None,
-    accumulate: bool = False,
+    accumulate: bool | tuple[bool, bool, bool] = False,
     num_threads: int | None = None,
 ) -> Any:
     r"""Cross-entropy of a linear layer's logits, which are made in chunks.
@@ -203,7 +172,7 @@ def linear_cross_entropy(
     with the options and the meaning of `cross_entropy`. For `N` tokens, width `D` and `V` classes the
     logits and their gradient would be ``(N, V)`` arrays; here they are made for some tokens at a time, in
     one buffer. Ignored tokens are left out before anything is multiplied. The products are those of NumPy's
-    BLAS, with its threads (in a training loop see `share_threads_with_blas`).
+    BLAS, with its threads (in a training loop see "Settings" of the README).
 
     Parameters
     ----------
@@ -257,8 +226,8 @@ def linear_cross_entropy(
         Where the gradients are written, in the order of `LinearGradients`: buffers of the shape and dtype
         of their arguments, apart from all inputs; None for one that is not wanted, which then costs
         nothing. What a call has returned can be passed to the next.
-    accumulate : bool, default False
-        Add the gradients to `out`.
+    accumulate : bool or tuple of three bools, default False
+        Add the gradients to `out`: all of them, or those for which the tuple says so.
     num_threads : int, optional
         For the softmax of this call; otherwise the package setting, or one where there are few logits at a
         time and BLAS has threads of its own. Results do not depend on it. (In their last digits they do on
@@ -313,12 +282,18 @@ def linear_cross_entropy(
     >>> grad.input.shape, grad.linear_weight.shape, grad.linear_bias
     ((4, 3), (10, 3), None)
 
-    Over micro-batches, into the same buffers:
+    Micro-batches write their own rows of the gradient of `input`, and add up in that of `linear_weight`:
 
-    >>> loss, grad = fastloss.linear_cross_entropy(
-    ...     hidden, weight, [0, 1, 2, 3], return_grad=True, accumulate=True,
-    ...     out=(None, grad.linear_weight, None),
-    ... )
+    >>> target, total = np.array([1, 7, -100, 2]), 3
+    >>> grad_hidden, grad_weight = np.empty_like(hidden), np.zeros_like(weight)
+    >>> for rows in (slice(0, 2), slice(2, 4)):
+    ...     loss, _ = fastloss.linear_cross_entropy(
+    ...         hidden[rows], weight, target[rows], reduction="sum", return_grad=True,
+    ...         grad_output=1.0 / total, out=(grad_hidden[rows], grad_weight, None),
+    ...         accumulate=(False, True, False),
+    ...     )
+    >>> np.allclose(grad_hidden, grad.input), np.allclose(grad_weight, grad.linear_weight)
+    (True, True)
     """
     return linear_loss(
         input,
@@ -338,8 +313,8 @@ def linear_cross_entropy(
         out=out,
         accumulate=accumulate,
         num_threads=num_threads,
-        label_smoothing=_arguments.number("label_smoothing", label_smoothing, low=0.0, high=1.0),
-        z_loss=_arguments.number("z_loss", z_loss, low=0.0),
+        label_smoothing=label_smoothing,
+        z_loss=z_loss,
     )
 
 
@@ -357,7 +332,7 @@ def linear_token_log_probs(
     return_grad: bool = False,
     grad_output: npt.ArrayLike | None = None,
     out: tuple[Array | None, Array | None, Array | None] | None = None,
-    accumulate: bool = False,
+    accumulate: bool | tuple[bool, bool, bool] = False,
     num_threads: int | None = None,
 ) -> Any:
     r"""Log-probability of each target under a linear layer's logits, which are made in chunks.

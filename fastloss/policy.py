@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastloss import _arguments
+from fastloss._conversion import widened
 from fastloss._terms import Part, choice, common, given, part, run
 from fastloss._types import Array, Reduction
 
@@ -60,20 +61,23 @@ def _over_tokens(
     **arguments: Any,
 ) -> Any:
     """A loss of each element of some arrays: `line` gives its values and derivatives by the first."""
-    arrays, numbers = given(names, values)
-    where = _Mask(mask, arrays[0].shape)
-    call = common(arrays, names[:1], values, others=(mask, *others), **arguments)
+    read = given(names, values)
+    mask = _arguments.given("mask", mask)
+    where = _Mask(mask, read.arrays[0].shape)
+    call = common(read, names[:1], others=(mask, *others), **arguments)
 
     def formula(factor: Any) -> tuple[Array, tuple[Any, ...]]:
         found = line(
-            *(where.kept(a) for a in numbers), derivatives=int(call.return_grad), num_threads=call.num_threads
+            *(where.kept(a) for a in read.numbers),
+            derivatives=int(call.return_grad),
+            num_threads=call.num_threads,
         )
         if factor is None:
             return where.spread(found.value), ()
         some = where.kept(factor) if isinstance(factor, np.ndarray) else factor
         return where.spread(found.value), (where.spread(found.first * some),)
 
-    return run(arrays[0], call, formula, where.of_mean())
+    return run(read.arrays[0], call, formula, where.of_mean())
 
 
 def _clipped_ratio(
@@ -252,7 +256,12 @@ def value_loss(
             )
 
         return _over_tokens(
-            plain, ("values", "returns"), (values, returns), mask, others=(old_values,), **arguments
+            plain,
+            ("values", "returns"),
+            (values, returns),
+            mask,
+            others=(_arguments.given("old_values", old_values),),
+            **arguments,
         )
     clip = _arguments.number("clip", clip, low=0.0)
     if old_values is None:
@@ -500,11 +509,12 @@ def grpo_loss(
     values: tuple[Any, ...] = (logps, old_logps)
     if ref_logps is not None:
         names, values = (*names, "ref_logps"), (*values, ref_logps)
-    arrays, numbers = given(names, values)
-    shape = arrays[0].shape
+    read = given(names, values)
+    numbers, shape = read.numbers, read.arrays[0].shape
     if len(shape) != 2:
         raise ValueError(f"logps must have shape (B, T), got {shape}")
-    a = _arguments.converted("advantages", advantages, arrays[0].dtype).astype(np.float64)
+    advantages, mask = _arguments.as_array("advantages", advantages), _arguments.given("mask", mask)
+    a = widened(_arguments.converted("advantages", advantages, read.arrays[0].dtype), np.float64)
     if a.shape not in (shape, shape[:1]):
         raise ValueError(f"advantages must have shape {shape[:1]} or {shape}, got {a.shape}")
     a = np.broadcast_to(a if a.ndim == 2 else a[:, np.newaxis], shape)
@@ -513,7 +523,7 @@ def grpo_loss(
         np.full(shape[0], float(shape[1])) if where.counts is None else where.counts.sum(axis=1, dtype=float)
     )
     call = common(
-        arrays, names[:1], values, others=(advantages, mask), reduction=reduction, return_grad=return_grad,
+        read, names[:1], others=(advantages, mask), reduction=reduction, return_grad=return_grad,
         grad_output=grad_output, out=out, accumulate=accumulate, num_threads=num_threads,
     )  # fmt: skip
 
@@ -563,4 +573,6 @@ def grpo_loss(
             slope = slope + beta * penalty.first * some
         return rows, (where.spread(slope),)
 
-    return run(arrays[0], call, formula, _normaliser(loss_type, counts, mask is not None, max_length, items))
+    return run(
+        read.arrays[0], call, formula, _normaliser(loss_type, counts, mask is not None, max_length, items)
+    )

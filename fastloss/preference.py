@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastloss import _arguments, _kernels
-from fastloss._terms import Common, choice, common, given, part, run
+from fastloss._terms import Common, Given, choice, common, given, part, run
 from fastloss._types import Array, Reduction
 
 __all__ = [
@@ -290,8 +290,8 @@ def dpo_loss(
         The upstream gradient: multiplies the gradients, not the loss.
     out : tuple of two, optional
         Where the gradients are written; None for one that is not wanted.
-    accumulate : bool, default False
-        Add the gradients to `out`.
+    accumulate : bool or tuple of two bools, default False
+        Add the gradients to `out`: both of them, or those for which the tuple says so.
     num_threads : int, optional
         For this call; the package setting otherwise. Results do not depend on it.
 
@@ -342,9 +342,10 @@ def dpo_loss(
         plain = line.plain(values[:2] if is_free else values, reduction, return_grad)
         if plain is not None:
             return plain
-    arrays, logps = _with_reference(values, is_free)
+    read = _with_reference(values, is_free, "reference_free=True")
+    logps = read.numbers
     call = common(
-        arrays, _PAIR, values, reduction=reduction, return_grad=return_grad, grad_output=grad_output,
+        read, _PAIR, reduction=reduction, return_grad=return_grad, grad_output=grad_output,
         out=out, accumulate=accumulate, num_threads=num_threads,
     )  # fmt: skip
     parts, alpha = _parts(call), options.alpha
@@ -364,22 +365,23 @@ def dpo_loss(
         value, slope = line.run(parts, sc - sr)
         return value, () if factor is None else (slope * by_c * factor, -slope * by_r * factor)
 
-    return run(arrays[0], call, formula, gradients=PairGradients)
+    return run(read.arrays[0], call, formula, gradients=PairGradients)
 
 
 def _opposite(slope: Array) -> tuple[Array, Array]:
     return slope, -slope
 
 
-def _with_reference(values: tuple[Any, ...], is_free: bool) -> tuple[list[Array], list[Array]]:
+def _with_reference(values: tuple[Any, ...], is_free: bool, otherwise: str) -> Given:
     """The four arrays; without a reference its own are 0."""
     if is_free:
-        arrays, logps = given(_PAIR, values[:2])
-        return arrays, [*logps, *[np.zeros(arrays[0].shape)] * 2]
+        read = given(_PAIR, values[:2])
+        read.numbers.extend([np.zeros(read.arrays[0].shape)] * 2)
+        return read
     for name, value in zip(_REFERENCES, values[2:], strict=True):
         if value is None:
             raise ValueError(
-                f"{name} is missing: both references are needed, or none (of dpo_loss: reference_free)"
+                f"{name} is missing: pass ref_chosen_logps and ref_rejected_logps, or {otherwise}"
             )
     return given((*_PAIR, *_REFERENCES), values)
 
@@ -431,13 +433,15 @@ def preference_rewards(
     """
     beta = _arguments.number("beta", beta, above=0.0)
     values = (policy_chosen_logps, policy_rejected_logps, ref_chosen_logps, ref_rejected_logps)
-    arrays, logps = _with_reference(values, ref_chosen_logps is None and ref_rejected_logps is None)
+    is_free = ref_chosen_logps is None and ref_rejected_logps is None
+    read = _with_reference(values, is_free, "neither of them")
+    logps = read.numbers
     with np.errstate(all="ignore"):
         chosen, rejected = beta * (logps[0] - logps[2]), beta * (logps[1] - logps[3])
         margins = chosen - rejected
         accuracy = float(np.mean(chosen > rejected)) if chosen.size else math.nan
         chosen, rejected, margins = (
-            _arguments.as_loss(np.asarray(a), arrays[0]) for a in (chosen, rejected, margins)
+            _arguments.as_loss(np.asarray(a), read.arrays[0]) for a in (chosen, rejected, margins)
         )
         return PreferenceRewards(chosen, rejected, margins, accuracy)
 
@@ -499,13 +503,14 @@ def reward_model_loss(
     """
     names = ("chosen_rewards", "rejected_rewards")
     pull = _arguments.number("center_coefficient", center_coefficient, low=0.0)
-    values = (chosen_rewards, rejected_rewards)
-    arrays, (c, r) = given(names, values)
+    read = given(names, (chosen_rewards, rejected_rewards))
+    c, r = read.numbers
     if margin is not None and np.ndim(margin) == 0:
         margin = _arguments.number("margin", margin.item() if isinstance(margin, np.ndarray) else margin)
-    margins = _arguments.per_row("margin", margin, arrays[0].shape)
+    margin = _arguments.given("margin", margin)
+    margins = _arguments.per_row("margin", margin, c.shape)
     call = common(
-        arrays, names, values, others=(margin,), reduction=reduction, return_grad=return_grad,
+        read, names, others=(margin,), reduction=reduction, return_grad=return_grad,
         grad_output=grad_output, out=out, accumulate=accumulate, num_threads=num_threads,
     )  # fmt: skip
     parts = _parts(call)
@@ -519,7 +524,7 @@ def reward_model_loss(
         toward = 2.0 * pull * total if pull else 0.0
         return value, ((line.first + toward) * factor, (toward - line.first) * factor)
 
-    return run(arrays[0], call, formula, gradients=RewardGradients)
+    return run(read.arrays[0], call, formula, gradients=RewardGradients)
 
 
 def kto_loss(
@@ -601,11 +606,12 @@ def kto_loss(
         _arguments.number("undesirable_weight", undesirable_weight, low=0.0),
         _arguments.number("desirable_weight", desirable_weight, low=0.0),
     )
-    values = (policy_logps, ref_logps)
-    arrays, (policy, reference) = given(("policy_logps", "ref_logps"), values)
-    is_good = _arguments.mask("labels", labels, arrays[0].shape)
+    read = given(("policy_logps", "ref_logps"), (policy_logps, ref_logps))
+    policy, reference = read.numbers
+    labels = _arguments.as_array("labels", labels)
+    is_good = _arguments.mask("labels", labels, policy.shape)
     call = common(
-        arrays, ("policy_logps",), values, others=(labels,), reduction=reduction, return_grad=return_grad,
+        read, ("policy_logps",), others=(labels,), reduction=reduction, return_grad=return_grad,
         grad_output=grad_output, out=out, accumulate=accumulate, num_threads=num_threads,
     )  # fmt: skip
     parts = _parts(call)
@@ -616,7 +622,7 @@ def kto_loss(
         weight = np.where(is_good, *weights[::-1])
         return weight * line.value, () if factor is None else (weight * sign * line.first * factor,)
 
-    return run(arrays[0], call, formula)
+    return run(read.arrays[0], call, formula)
 
 
 def orpo_loss(
@@ -675,15 +681,15 @@ def orpo_loss(
     0.032
     """
     beta = _arguments.number("beta", beta, above=0.0)
-    values = (policy_chosen_logps, policy_rejected_logps)
-    arrays, (c, r) = given(_PAIR, values)
+    read = given(_PAIR, (policy_chosen_logps, policy_rejected_logps))
+    c, r = read.numbers
     for name, array in zip(_PAIR, (c, r), strict=True):
         if (array > 0.0).any():
             where = np.unravel_index(int((array > 0.0).argmax()), array.shape)
             place = f"{name}[{', '.join(map(str, where))}]" if array.ndim else name
             raise ValueError(f"{place} is {array[where]:g}: expected a log-probability, at most 0")
     call = common(
-        arrays, _PAIR, values, reduction=reduction, return_grad=return_grad, grad_output=grad_output,
+        read, _PAIR, reduction=reduction, return_grad=return_grad, grad_output=grad_output,
         out=out, accumulate=accumulate, num_threads=num_threads,
     )  # fmt: skip
 
@@ -698,7 +704,7 @@ def orpo_loss(
         )
         return line.value, () if factor is None else (line.first * factor, line.second * factor)
 
-    return run(arrays[0], call, formula, gradients=PairGradients)
+    return run(read.arrays[0], call, formula, gradients=PairGradients)
 
 
 def _without_reference(
@@ -709,14 +715,15 @@ def _without_reference(
         plain = line.plain(values, reduction, return_grad)
         if plain is not None:
             return plain
-    arrays, (c, r) = given(_PAIR, values)
-    call = common(arrays, _PAIR, values, reduction=reduction, return_grad=return_grad, **rest)
+    read = given(_PAIR, values)
+    c, r = read.numbers
+    call = common(read, _PAIR, reduction=reduction, return_grad=return_grad, **rest)
 
     def formula(factor: Any) -> tuple[Array, tuple[Any, ...]]:
         value, slope = line.run(_parts(call), c - r)
         return value, () if factor is None else _opposite(slope * factor)
 
-    return run(arrays[0], call, formula, gradients=PairGradients)
+    return run(read.arrays[0], call, formula, gradients=PairGradients)
 
 
 def simpo_loss(

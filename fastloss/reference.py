@@ -347,7 +347,8 @@ def cross_entropy(
         full[counted] = of_counted
         return np.moveaxis(full.reshape(moved.shape), -1, axis)
 
-    grads = to_logits(grad * slope / temperature * scale)
+    # A row without weight has no gradient, also where the weights add up to 0.
+    grads = to_logits(_times(grad * slope / temperature, scale))
     if not return_hessian:
         return result, grads
 
@@ -364,7 +365,7 @@ def cross_entropy(
     if softcap is not None:
         bend = -2.0 / softcap * np.tanh(raw / softcap) * slope / temperature
         hessian = hessian + grad * bend
-    return result, grads, to_logits(hessian * scale)
+    return result, grads, to_logits(_times(hessian, scale))
 
 
 @np.errstate(divide="ignore", invalid="ignore", over="ignore")
@@ -510,6 +511,7 @@ def sequence_log_probs(
     *,
     mask: npt.ArrayLike | None = None,
     lengths: npt.ArrayLike | None = None,
+    ignore_index: int = -100,
     average: bool = False,
     temperature: float = 1.0,
     reduction: str = "none",
@@ -519,10 +521,10 @@ def sequence_log_probs(
     """Logarithm of the probability of each sequence: the sum over its tokens of theirs.
 
     The logits have shape (..., T, V) and the target, of class indices, (..., T). A token counts where
-    `mask` is 1, or where it is among the first `lengths` of its sequence; without either all do. What
-    does not count is never looked at, neither logits nor target, and has gradient 0. With `average`
-    the sum is divided by the number of tokens that count; a sequence without any has value 0. "mean"
-    divides by the number of sequences.
+    `mask` is 1, or where it is among the first `lengths` of its sequence; without either all do. One
+    whose target is `ignore_index` does not. What does not count is never looked at, neither logits nor
+    target, and has gradient 0. With `average` the sum is divided by the number of tokens that count; a
+    sequence without any has value 0. "mean" divides by the number of sequences.
 
         n     = 1, or with average the number of tokens t that count
         value = sum over the t that count of token_log_prob_t / n
@@ -537,7 +539,7 @@ def sequence_log_probs(
         raise TypeError(f"target must hold integer class indices, got {labels.dtype}")
     if labels.shape != tokens:
         raise ValueError(f"target must have shape {tokens}, got {labels.shape}")
-    counts = _tokens_that_count(mask, lengths, tokens)
+    counts = _tokens_that_count(mask, lengths, tokens) & (labels != ignore_index)
     bad = np.argwhere(counts & ((labels < 0) | (labels >= classes)))
     if bad.size > 0:
         position = tuple(int(i) for i in bad[0])

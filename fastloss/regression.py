@@ -916,8 +916,8 @@ def gaussian_nll_loss(
     out : tuple of two ndarrays or None, optional
         Where the gradients for `input` and `var` are written, each as in `mse_loss`; None for one that is
         not wanted. A tuple that was returned can be passed again. Needs `return_grad`.
-    accumulate : bool, default False
-        Add the gradients to `out`.
+    accumulate : bool or tuple of two bools, default False
+        Add the gradients to `out`: both of them, or those for which the tuple says so.
     num_threads : int, optional
         As in `mse_loss`.
 
@@ -1136,7 +1136,7 @@ def tweedie_nll_loss(
     checked = _arguments.number("power", power)
     if 0.0 < checked < 1.0:
         raise ValueError(f"power must not be between 0 and 1, got {power!r}")
-    kernel = "tweedie"
+    kernel = "tweedie" if 1.0 < checked < 2.0 else "tweedie_beyond"
     parameters: tuple[float, ...] = (checked,)
     if checked == 1.0:
         kernel, parameters = "poisson_log", ()

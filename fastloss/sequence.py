@@ -102,7 +102,7 @@ def token_log_probs(
         out=out,
         accumulate=accumulate,
         num_threads=num_threads,
-        temperature=_arguments.number("temperature", temperature, above=0.0),
+        **_arguments.softmax_options(temperature=temperature),
     )
 
 
@@ -132,6 +132,7 @@ def sequence_log_probs(
     *,
     mask: npt.ArrayLike | None = None,
     lengths: npt.ArrayLike | None = None,
+    ignore_index: int = -100,
     average: bool = False,
     temperature: float = 1.0,
     reduction: Reduction = "none",
@@ -159,6 +160,8 @@ def sequence_log_probs(
         Which tokens count; all by default.
     lengths : array_like of int, shape (...), optional
         Instead: how many tokens of each sequence count, from its first on.
+    ignore_index : int, default -100
+        Tokens with this target do not count either.
     average : bool, default False
         Divide by the number of tokens that count.
     temperature : float, default 1.0
@@ -206,18 +209,24 @@ def sequence_log_probs(
     tokens, classes = _arguments.rows_and_classes(x, x.ndim - 1)
     rows = tokens[:-1]
     average = _arguments.flag("average", average)
-    temperature = _arguments.number("temperature", temperature, above=0.0)
+    options = _arguments.softmax_options(temperature=temperature)
     given = _arguments.as_array("target", target)
+    mask, lengths = _arguments.given("mask", mask), _arguments.given("lengths", lengths)
+    grad_output = _arguments.given("grad_output", grad_output)
+    indices, ignored = _arguments.class_indices(
+        given, x.shape, x.ndim - 1, _arguments.index("ignore_index", ignore_index)
+    )
     counted = _counted(mask, lengths, tokens)
+    if ignored is not None:
+        counted = counted & (indices != ignored)
     # What no class index is, once bad ones have been refused, marks the tokens that do not count.
-    indices, _ = _arguments.class_indices(given, tokens, None)
     _arguments.require_classes(given, indices, classes, counted)
     indices = np.where(counted, indices, -1)
     share = np.ones(rows)
     if average:
         share = 1.0 / np.maximum(counted.sum(axis=-1), 1)
     scale, upstream = _arguments.upstream(grad_output, rows if reduction == "none" else (), return_grad)
-    others = (target, mask, lengths, grad_output)
+    others = (given, mask, lengths, grad_output)
     grad = _arguments.gradient_buffer(out, x, others, return_grad, accumulate)
     if reduction == "mean":
         scale /= max(1, math.prod(rows))
@@ -226,8 +235,7 @@ def sequence_log_probs(
     run_family(
         _kernels.CROSS_ENTROPY, x, x.ndim - 1, output=grad, indices=indices, ignored=-1,
         grad_output=np.ascontiguousarray(np.broadcast_to(weights[..., np.newaxis], tokens)),
-        grad_scale=-scale, accumulate=accumulate, row_loss=losses, temperature=temperature,
-        num_threads=num_threads,
+        grad_scale=-scale, accumulate=accumulate, row_loss=losses, num_threads=num_threads, **options,
     )  # fmt: skip
     return _reduced(0.0 - losses.sum(axis=-1) * share, x, reduction, grad)
 
@@ -306,7 +314,8 @@ def entropy(
     x = _arguments.floating("logits", logits)
     axis = _arguments.class_axis(axis, x, "logits")
     rows, _ = _arguments.rows_and_classes(x, axis)
-    temperature = _arguments.number("temperature", temperature, above=0.0)
+    options = _arguments.softmax_options(temperature=temperature)
+    grad_output = _arguments.given("grad_output", grad_output)
     scale, upstream = _arguments.upstream(grad_output, rows if reduction == "none" else (), return_grad)
     grad = _arguments.gradient_buffer(out, x, (grad_output,), return_grad, accumulate)
     if reduction == "mean":
@@ -314,6 +323,6 @@ def entropy(
     values = np.zeros(rows)
     run_family(
         _kernels.ENTROPY, x, axis, output=grad, grad_output=upstream, grad_scale=scale,
-        accumulate=accumulate, row_loss=values, temperature=temperature, num_threads=num_threads,
+        accumulate=accumulate, row_loss=values, num_threads=num_threads, **options,
     )  # fmt: skip
     return _reduced(values, x, reduction, grad)

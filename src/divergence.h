@@ -32,6 +32,9 @@
  * without gradients the last. Between them it stays in the second-level cache. */
 
 enum { FL_(rows_of_scratch) = 4 };
+/* Of the FL_BUFFERS of a block; FL_(divergence_gradients) has what is left. */
+enum { FL_(x_buffer), FL_(t_buffer), FL_(before_buffer), FL_(free_buffers) };
+enum { FL_(divergence_buffer_bytes) = FL_BUFFERS * FL_BLOCK * (int)sizeof(REAL) };
 
 static inline int FL_(has_gradients)(const struct fl_divergence_job *job)
 {
@@ -51,7 +54,7 @@ static inline ptrdiff_t FL_(divergence_blocks)(const struct fl_divergence_job *j
 static ptrdiff_t FL_(divergence_scratch)(const struct fl_divergence_job *job)
 {
     const ptrdiff_t partials = FL_(divergence_blocks)(job) * FL_PARTIALS * (ptrdiff_t)sizeof(double);
-    return FL_(rows_of_scratch) * FL_(row_bytes)(job) + (partials + 63) / 64 * 64;
+    return FL_(rows_of_scratch) * FL_(row_bytes)(job) + (partials + 63) / 64 * 64 + FL_(divergence_buffer_bytes);
 }
 
 static void FL_(divergence_start)(const struct fl_divergence_job *job, struct fl_divergence_row *row, ptrdiff_t index,
@@ -127,9 +130,9 @@ static void FL_(exponentials_of_strip)(int is_kl, const REAL *dx, REAL *dt, REAL
 }
 
 static void FL_(exponentials)(const struct fl_divergence_job *job, const struct fl_divergence_row *row,
-                              ptrdiff_t first, ptrdiff_t n, double *partial)
+                              ptrdiff_t first, ptrdiff_t n, double *partial, REAL *buffers)
 {
-    REAL dx[FL_BLOCK], dt[FL_BLOCK];
+    REAL *dx = buffers, *dt = buffers + FL_BLOCK;
     REAL *ex = FL_(scratch_row)(job, row, 0, first), *et = FL_(scratch_row)(job, row, 1, first);
     const int is_kl = job->operation == FL_KL;
     FL_(both_differences)(job, row, first, dx, dt, n);
@@ -145,12 +148,12 @@ static void FL_(exponentials)(const struct fl_divergence_job *job, const struct 
 }
 
 static void FL_(mixture_terms)(const struct fl_divergence_job *job, const struct fl_divergence_row *row,
-                               ptrdiff_t first, ptrdiff_t n, double *partial)
+                               ptrdiff_t first, ptrdiff_t n, double *partial, REAL *buffers)
 {
     const REAL over_x = (REAL)(1.0 / row->x_sum), over_t = (REAL)(1.0 / row->t_sum), c = (REAL)row->c;
     const REAL of_t = (REAL)job->beta, of_x = (REAL)(1.0 - job->beta);
     const REAL least = sizeof(REAL) == sizeof(float) ? (REAL)FLT_MIN : (REAL)DBL_MIN;
-    REAL dx[FL_BLOCK], dt[FL_BLOCK];
+    REAL *dx = buffers, *dt = buffers + FL_BLOCK;
     const REAL *ex = FL_(scratch_row)(job, row, 0, first), *et = FL_(scratch_row)(job, row, 1, first);
     REAL *qa = FL_(scratch_row)(job, row, 2, first), *pb = FL_(scratch_row)(job, row, 3, first);
     FL_(both_differences)(job, row, first, dx, dt, n);
@@ -172,11 +175,11 @@ static void FL_(mixture_terms)(const struct fl_divergence_job *job, const struct
 }
 
 static void FL_(variation_terms)(const struct fl_divergence_job *job, const struct fl_divergence_row *row,
-                                 ptrdiff_t first, ptrdiff_t n, double *partial)
+                                 ptrdiff_t first, ptrdiff_t n, double *partial, REAL *buffers)
 {
     const REAL over_x = (REAL)(1.0 / row->x_sum), over_t = (REAL)(1.0 / row->t_sum);
     const REAL *ex = FL_(scratch_row)(job, row, 0, first), *et = FL_(scratch_row)(job, row, 1, first);
-    REAL qs[FL_BLOCK], ps[FL_BLOCK], distance[FL_BLOCK];
+    REAL *qs = buffers, *ps = buffers + FL_BLOCK, *distance = buffers + 2 * FL_BLOCK;
 #pragma omp simd
     for (ptrdiff_t i = 0; i < n; i++) {
         const REAL q = ex[i] * over_x, p = et[i] * over_t, sign = FL_(fl_sign)(q - p);
@@ -191,18 +194,17 @@ static void FL_(variation_terms)(const struct fl_divergence_job *job, const stru
 
 /* The gradients of a block, of the student at gx and of the teacher at gt (NULL: not wanted). gx may be the input. */
 static void FL_(divergence_gradients)(const struct fl_divergence_job *job, const struct fl_divergence_row *row,
-                                      ptrdiff_t first, ptrdiff_t n, REAL *gx, REAL *gt)
+                                      ptrdiff_t first, ptrdiff_t n, REAL *gx, REAL *gt, REAL *buffers)
 {
     const double upstream = job->grad_output ? job->grad_output[row->index] * job->grad_scale : job->grad_scale;
     const double rate = upstream / job->temperature, x_rate = rate / row->x_sum, t_rate = rate / row->t_sum;
     const REAL *ex = FL_(scratch_row)(job, row, 0, first), *et = FL_(scratch_row)(job, row, 1, first);
     const REAL *qa = FL_(scratch_row)(job, row, 2, first), *pb = FL_(scratch_row)(job, row, 3, first);
     const REAL x_mean = (REAL)row->x_mean, t_mean = (REAL)row->t_mean;
-    REAL buffer[FL_BLOCK];
-    const REAL *x = FL_(block_of)(&job->x, row->x, first, buffer, n);
+    const REAL *x = FL_(block_of)(&job->x, row->x, first, buffers, n);
     if (job->operation == FL_KL && gt) {
         const REAL factor = FL_(finite)(t_rate), level = (REAL)(row->c + row->loss);
-        REAL dx[FL_BLOCK], dt[FL_BLOCK];
+        REAL *dx = buffers + FL_BLOCK, *dt = buffers + 2 * FL_BLOCK;
         FL_(both_differences)(job, row, first, dx, dt, n);
 #pragma omp simd
         for (ptrdiff_t i = 0; i < n; i++) {
@@ -241,11 +243,10 @@ static void FL_(divergence_gradients)(const struct fl_divergence_job *job, const
 }
 
 static void FL_(put_gradients)(const struct fl_divergence_job *job, const struct fl_array *out, char *row,
-                               ptrdiff_t first, ptrdiff_t n, REAL *g)
+                               ptrdiff_t first, ptrdiff_t n, REAL *g, int accumulate, REAL *buffer)
 {
     char *destination = row + first * out->class_stride;
-    REAL buffer[FL_BLOCK];
-    if (job->accumulate) {
+    if (accumulate) {
         const REAL *before = FL_(block_of)(out, row, first, buffer, n);
         for (ptrdiff_t i = 0; i < n; i++) g[i] += before[i];
     }
@@ -256,42 +257,43 @@ static void FL_(put_gradients)(const struct fl_divergence_job *job, const struct
 }
 
 static void FL_(divergence_finish)(const struct fl_divergence_job *job, const struct fl_divergence_row *row,
-                                   ptrdiff_t first, ptrdiff_t n)
+                                   ptrdiff_t first, ptrdiff_t n, REAL *buffers)
 {
     const struct fl_array *ox = &job->x_gradient, *ot = &job->t_gradient;
-    REAL x_buffer[FL_BLOCK], t_buffer[FL_BLOCK];
+    REAL *x_buffer = buffers + FL_(x_buffer) * FL_BLOCK, *t_buffer = buffers + FL_(t_buffer) * FL_BLOCK;
+    REAL *before = buffers + FL_(before_buffer) * FL_BLOCK, *more = buffers + FL_(free_buffers) * FL_BLOCK;
     REAL *gx = ox->data ? x_buffer : NULL, *gt = ot->data ? t_buffer : NULL;
     char *x_row = gx ? fl_row_address(ox, row->index) : NULL, *t_row = gt ? fl_row_address(ot, row->index) : NULL;
     /* Both before either is written: in place, they are made from what they may overwrite. */
-    if (gx && !gt && FL_(is_direct)(ox) && !job->accumulate && !job->stream) gx = (REAL *)(void *)x_row + first;
+    if (gx && !gt && FL_(is_direct)(ox) && !(job->accumulate & 1) && !job->stream) gx = (REAL *)(void *)x_row + first;
     if (row->loss == row->loss)
-        FL_(divergence_gradients)(job, row, first, n, gx, gt);
+        FL_(divergence_gradients)(job, row, first, n, gx, gt, more);
     else
         for (ptrdiff_t i = 0; i < n; i++) {
             if (gx) gx[i] = (REAL)NAN;
             if (gt) gt[i] = (REAL)NAN;
         }
-    if (gx) FL_(put_gradients)(job, ox, x_row, first, n, gx);
-    if (gt) FL_(put_gradients)(job, ot, t_row, first, n, gt);
+    if (gx) FL_(put_gradients)(job, ox, x_row, first, n, gx, job->accumulate & 1, before);
+    if (gt) FL_(put_gradients)(job, ot, t_row, first, n, gt, job->accumulate & 2, before);
 }
 
 /* One block of a pass. */
 static void FL_(divergence_block)(const struct fl_divergence_job *job, struct fl_divergence_row *row, int pass,
-                                  ptrdiff_t block)
+                                  ptrdiff_t block, void *room)
 {
     const ptrdiff_t first = block * FL_BLOCK, left = job->classes - first, n = left < FL_BLOCK ? left : FL_BLOCK;
     double *partial = row->partial + block * FL_PARTIALS;
+    REAL *buffers = (REAL *)room;
     if (pass == FL_MAXIMA) {
-        REAL buffer[FL_BLOCK];
-        partial[0] = (double)FL_(block_max)(FL_(block_of)(&job->x, row->x, first, buffer, n), n);
-        partial[1] = (double)FL_(block_max)(FL_(block_of)(&job->t, row->t, first, buffer, n), n);
+        partial[0] = (double)FL_(block_max)(FL_(block_of)(&job->x, row->x, first, buffers, n), n);
+        partial[1] = (double)FL_(block_max)(FL_(block_of)(&job->t, row->t, first, buffers, n), n);
     } else if (pass == FL_EXPONENTIALS) {
-        FL_(exponentials)(job, row, first, n, partial);
+        FL_(exponentials)(job, row, first, n, partial, buffers);
     } else if (pass == FL_TERMS) {
-        if (job->operation == FL_JS) FL_(mixture_terms)(job, row, first, n, partial);
-        if (job->operation == FL_TV) FL_(variation_terms)(job, row, first, n, partial);
+        if (job->operation == FL_JS) FL_(mixture_terms)(job, row, first, n, partial, buffers);
+        if (job->operation == FL_TV) FL_(variation_terms)(job, row, first, n, partial, buffers);
     } else {
-        FL_(divergence_finish)(job, row, first, n);
+        FL_(divergence_finish)(job, row, first, n, buffers);
     }
 }
 
@@ -330,15 +332,15 @@ static void FL_(divergence_settle)(const struct fl_divergence_job *job, struct f
 
 static void FL_(clear_gradients)(const struct fl_divergence_job *job, ptrdiff_t index)
 {
-    if (job->accumulate) return;
-    FL_(clear_row)(&job->x_gradient, index, job->classes);
-    FL_(clear_row)(&job->t_gradient, index, job->classes);
+    if (!(job->accumulate & 1)) FL_(clear_row)(&job->x_gradient, index, job->classes);
+    if (!(job->accumulate & 2)) FL_(clear_row)(&job->t_gradient, index, job->classes);
 }
 
 /* Rows begin .. end - 1, in order; returns the sum of their losses. */
 static double FL_(divergence_rows)(const struct fl_divergence_job *job, ptrdiff_t begin, ptrdiff_t end, void *scratch)
 {
     const ptrdiff_t blocks = FL_(divergence_blocks)(job);
+    char *buffers = (char *)scratch + FL_(divergence_scratch)(job) - FL_(divergence_buffer_bytes);
     double total = 0.0;
     for (ptrdiff_t index = begin; index < end; index++) {
         struct fl_divergence_row row;
@@ -355,7 +357,7 @@ static double FL_(divergence_rows)(const struct fl_divergence_job *job, ptrdiff_
         for (int pass = FL_MAXIMA; pass <= FL_GRADIENTS; pass++) {
             if (pass == FL_TERMS && job->operation == FL_KL) continue;
             if (pass == FL_GRADIENTS && !FL_(has_gradients)(job)) continue;
-            for (ptrdiff_t block = 0; block < blocks; block++) FL_(divergence_block)(job, &row, pass, block);
+            for (ptrdiff_t block = 0; block < blocks; block++) FL_(divergence_block)(job, &row, pass, block, buffers);
             FL_(divergence_settle)(job, &row, pass);
         }
         if (job->row_loss) job->row_loss[index] = row.loss;

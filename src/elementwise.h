@@ -6,8 +6,8 @@
  * whole array. Values are REAL, their sums double, element by element.
  */
 
-/* Ten buffers of this many fit a stack of 128 KiB, which is what threads have under musl. */
-enum { FL_(element_block) = FL_BLOCK * sizeof(float) / sizeof(REAL) };
+/* Eight inputs and results of a block, and one for what there is already, in memory of the caller. */
+enum { FL_(element_block) = FL_BLOCK * sizeof(float) / sizeof(REAL), FL_(element_buffers) = 9 };
 
 #define ABSOLUTE(x) FL_(fl_absolute)(x)
 #define SIGN(x) FL_(fl_sign)(x)
@@ -16,8 +16,10 @@ enum { FL_(element_block) = FL_BLOCK * sizeof(float) / sizeof(REAL) };
 #define TIMES(factor, term) FL_(fl_times)((factor), (term))
 #define QUOTIENT(a, b) FL_(fl_quotient)((a), (b))
 #define LESS(e, product) FL_(fl_less)((e), (product))
-#define STIRLING(t) FL_(fl_stirling)(t)
+#define STIRLING_REST(t) FL_(fl_stirling_rest)(t)
+#define LOG_OF_POISSON(t, log_mean) FL_(fl_log_of_poisson)((t), (log_mean))
 #define EXP(x) FL_(fl_exp)(x)
+#define TIMES_EXP(t, x) FL_(fl_times_exp)((t), (x))
 #define EXP_DOWN(x) FL_(fl_exp_down)(x)
 #define EXPM1(x) FL_(fl_expm1_nonpositive)(x)
 #define LOG(x) FL_(fl_log)(x)
@@ -56,12 +58,19 @@ FL_INLINE REAL FL_(fl_less)(REAL e, REAL product)
     return FL_(fl_select)((e == (REAL)INFINITY) & (product == (REAL)INFINITY), e, difference);
 }
 
-/* log t! by Stirling's formula, 0 up to 1, as torch. */
-FL_INLINE REAL FL_(fl_stirling)(REAL t)
+/* t log(mean) - log t! with Stirling's formula for the factorial, which is 0 up to t = 1, as in torch; without its
+ * last terms, log(2 pi t) / 2. The two large products are one, so that neither overflows alone. */
+FL_INLINE REAL FL_(fl_log_of_poisson)(REAL t, REAL log_mean)
 {
-    const REAL l = FL_(fl_log)(t);
-    const REAL value = t * l - t + HALF * (l + (REAL)1.8378770664093454836);
-    return t > 1 ? value : (t == t ? (REAL)0 : t);
+    const REAL whole = TIMES(t, log_mean - FL_(fl_log)(t) + 1), product = TIMES(t, log_mean);
+    return FL_(fl_select)(t > 1, whole, product);
+}
+
+/* log(2 pi t) / 2 from t = 1 on, else 0. */
+FL_INLINE REAL FL_(fl_stirling_rest)(REAL t)
+{
+    const REAL value = HALF * (FL_(fl_log)(t) + (REAL)1.8378770664093454836);
+    return FL_(fl_select)(t > 1, value, (REAL)0);
 }
 
 /* (e^y - 1 - y) / y^2 for |y| < 1. */
@@ -189,9 +198,9 @@ static double FL_(sum_of_values)(const REAL *x, ptrdiff_t n)
     return lane[0];
 }
 
-static void FL_(fill)(REAL *buffer, REAL value)
+static void FL_(fill)(REAL *buffer, REAL value, ptrdiff_t n)
 {
-    for (ptrdiff_t i = 0; i < FL_(element_block); i++) buffer[i] = value;
+    for (ptrdiff_t i = 0; i < n; i++) buffer[i] = value;
 }
 
 static void FL_(weigh)(const REAL *weight, REAL *values, ptrdiff_t n)
@@ -210,15 +219,15 @@ static void FL_(weigh_derivative)(const REAL *weight, const REAL *value, REAL *v
     }
 }
 
-/* Weight and upstream gradient of a block of derivatives, and what is there already; then out. */
+/* Upstream gradient and weight of a block of derivatives, and what is there already; then out. The weight comes last:
+ * where it is 0, so is the derivative, even if the upstream gradient is infinite. */
 static void FL_(finish_derivative)(const struct fl_element_job *job, const struct fl_array *array, ptrdiff_t first,
                                    ptrdiff_t n, const REAL *weight, const REAL *upstream, const REAL *value,
-                                   REAL *values)
+                                   REAL *values, int accumulate, REAL *buffer)
 {
-    REAL buffer[FL_(element_block)];
-    if (weight) FL_(weigh_derivative)(weight, value, values, n);
     if (upstream) FL_(weigh)(upstream, values, n);
-    if (job->accumulate) {
+    if (weight) FL_(weigh_derivative)(weight, value, values, n);
+    if (accumulate) {
         const REAL *before = FL_(elements_in)(job, array, first, n, buffer);
         for (ptrdiff_t i = 0; i < n; i++) values[i] += before[i];
     }
@@ -228,23 +237,35 @@ static void FL_(finish_derivative)(const struct fl_element_job *job, const struc
 
 /* Where the derivatives of a block are computed: where they will stand, or in a buffer. */
 static REAL *FL_(room_for)(const struct fl_element_job *job, const struct fl_array *array, ptrdiff_t first,
-                           REAL *buffer)
+                           int accumulate, REAL *buffer)
 {
     if (array->data == NULL) return NULL;
-    if (FL_(lies_ready)(array) && !job->accumulate && !job->stream) return (REAL *)(void *)array->data + first;
+    if (FL_(lies_ready)(array) && !accumulate && !job->stream) return (REAL *)(void *)array->data + first;
     return buffer;
 }
 
-/* Elements begin .. end - 1; returns the sum of their losses. */
-static double FL_(elements)(const struct fl_element_job *job, ptrdiff_t begin, ptrdiff_t end, int *outside)
+/* The length of a buffer: that of a block, or of all elements if these are fewer. */
+static inline ptrdiff_t FL_(buffer_length)(const struct fl_element_job *job)
 {
-    REAL x[FL_(element_block)], t[FL_(element_block)], u[FL_(element_block)], w[FL_(element_block)],
-        g[FL_(element_block)];
-    REAL value[FL_(element_block)], first[FL_(element_block)], second[FL_(element_block)];
+    return job->size < FL_(element_block) ? (job->size + 15) / 16 * 16 : (ptrdiff_t)FL_(element_block);
+}
+
+static ptrdiff_t FL_(element_buffer_bytes)(const struct fl_element_job *job)
+{
+    return FL_(element_buffers) * FL_(buffer_length)(job) * (ptrdiff_t)sizeof(REAL);
+}
+
+/* Elements begin .. end - 1; returns the sum of their losses. */
+static double FL_(elements)(const struct fl_element_job *job, ptrdiff_t begin, ptrdiff_t end, int *outside,
+                            void *buffers)
+{
+    const ptrdiff_t length = FL_(buffer_length)(job);
+    REAL *x = (REAL *)buffers, *t = x + length, *u = t + length, *w = u + length, *g = w + length;
+    REAL *value = g + length, *first = value + length, *second = first + length, *before = second + length;
     double total = 0.0;
     *outside = 0;
-    if (!job->target.data) FL_(fill)(t, (REAL)job->target_value);
-    if (!job->third.data) FL_(fill)(u, (REAL)job->third_value);
+    if (!job->target.data) FL_(fill)(t, (REAL)job->target_value, length);
+    if (!job->third.data) FL_(fill)(u, (REAL)job->third_value, length);
     for (ptrdiff_t i = begin; i < end; i += FL_(element_block)) {
         struct FL_(block) block;
         const ptrdiff_t n = end - i < FL_(element_block) ? end - i : FL_(element_block);
@@ -257,16 +278,20 @@ static double FL_(elements)(const struct fl_element_job *job, ptrdiff_t begin, p
         block.t = job->target.data ? FL_(elements_in)(job, &job->target, i, n, t) : t;
         block.u = job->third.data ? FL_(elements_in)(job, &job->third, i, n, u) : u;
         block.value = value;
-        block.first = FL_(room_for)(job, &job->first, i, first);
-        block.second = FL_(room_for)(job, &job->second, i, second);
+        block.first = FL_(room_for)(job, &job->first, i, job->accumulate & 1, first);
+        block.second = FL_(room_for)(job, &job->second, i, job->accumulate & 2, second);
         if (block.second && !block.first) block.first = first;
         FL_(block_of_loss)[job->loss](&block);
         *outside |= block.outside;
         if (job->weight.data) weight = FL_(elements_in)(job, &job->weight, i, n, w);
         if (job->upstream.data) upstream = FL_(elements_in)(job, &job->upstream, i, n, g);
         if (weight) FL_(weigh)(weight, value, n);
-        if (job->first.data) FL_(finish_derivative)(job, &job->first, i, n, weight, upstream, value, block.first);
-        if (job->second.data) FL_(finish_derivative)(job, &job->second, i, n, weight, upstream, value, block.second);
+        if (job->first.data)
+            FL_(finish_derivative)(job, &job->first, i, n, weight, upstream, value, block.first, job->accumulate & 1,
+                                   before);
+        if (job->second.data)
+            FL_(finish_derivative)(job, &job->second, i, n, weight, upstream, value, block.second,
+                                   job->accumulate & 2, before);
         if (job->losses.data) FL_(elements_out)(job, &job->losses, i, n, value);
         total += FL_(sum_of_values)(value, n);
     }
@@ -289,9 +314,9 @@ static inline int FL_(any_outside)(int domain, const REAL *x, ptrdiff_t n)
 
 /* The first of the elements begin .. end - 1 that lies outside of a domain, or -1. NaN does not. */
 static ptrdiff_t FL_(first_outside)(const struct fl_element_job *job, const struct fl_array *array, int domain,
-                                    ptrdiff_t begin, ptrdiff_t end)
+                                    ptrdiff_t begin, ptrdiff_t end, void *buffers)
 {
-    REAL buffer[FL_(element_block)];
+    REAL *buffer = (REAL *)buffers;
     for (ptrdiff_t i = begin; i < end; i += FL_(element_block)) {
         const ptrdiff_t n = end - i < FL_(element_block) ? end - i : FL_(element_block);
         const REAL *x = FL_(elements_in)(job, array, i, n, buffer);
@@ -309,9 +334,9 @@ static ptrdiff_t FL_(first_outside)(const struct fl_element_job *job, const stru
 }
 
 static double FL_(sum_of_elements)(const struct fl_element_job *job, const struct fl_array *array, ptrdiff_t begin,
-                                   ptrdiff_t end)
+                                   ptrdiff_t end, void *buffers)
 {
-    REAL buffer[FL_(element_block)];
+    REAL *buffer = (REAL *)buffers;
     double total = 0.0;
     for (ptrdiff_t i = begin; i < end; i += FL_(element_block)) {
         const ptrdiff_t n = end - i < FL_(element_block) ? end - i : FL_(element_block);
@@ -353,8 +378,10 @@ static void FL_(pair_gradients)(const double *slope, double scale, double factor
 #undef TIMES
 #undef QUOTIENT
 #undef LESS
-#undef STIRLING
+#undef LOG_OF_POISSON
+#undef STIRLING_REST
 #undef EXP
+#undef TIMES_EXP
 #undef EXP_DOWN
 #undef EXPM1
 #undef LOG

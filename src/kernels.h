@@ -18,6 +18,9 @@ enum { FL_BLOCK = 2048 };
 enum { FL_SHORT_ROW = 64, FL_LANES = 16 };
 /* What a block leaves for the row: maximum, sum, dot product, mass, sum without the maximum. */
 enum { FL_PARTIALS = 5 };
+/* Buffers of a block that a kernel may need at once. They are memory of the caller, one set for each thread, because
+ * threads may have small stacks: no kernel takes more than a few KiB of one. */
+enum { FL_BUFFERS = 7 };
 enum { FL_MAX_DIMS = 64 };
 
 /* An array seen as rows of classes. `shape` and `stride` (in bytes) are those of the rows, row 0 first;
@@ -39,6 +42,9 @@ static inline char *fl_row_address(const struct fl_array *array, ptrdiff_t row)
     }
     return array->ndim ? p + row * array->stride[0] : p;
 }
+
+/* A target that is on another process or in another band of classes, and one that is ignored. */
+enum { FL_ELSEWHERE = -1, FL_IGNORED = -2 };
 
 /* One call of a function of the softmax family. Pointers are NULL for what was not given. */
 struct fl_softmax_job {
@@ -63,6 +69,22 @@ struct fl_softmax_job {
     double *row_loss;                                     /* or log-sum-exp; may be NULL */
 };
 
+/* The class that a target means, or one of the two above. The targets have been surveyed; but another thread, or
+ * another process, may have changed one since. Then it means class 0: a wrong number, but no address outside of the
+ * row. */
+static inline ptrdiff_t fl_class_of(const struct fl_softmax_job *job, int64_t target)
+{
+    if (job->has_ignore_index && target == job->ignore_index) return FL_IGNORED;
+    if (target >= 0 && target < (int64_t)job->classes) return (ptrdiff_t)target;
+    return job->elsewhere_lse ? FL_ELSEWHERE : 0;
+}
+
+/* The same of a row, whose target is read once. */
+static inline ptrdiff_t fl_class_of_row(const struct fl_softmax_job *job, ptrdiff_t row)
+{
+    return fl_class_of(job, *(const volatile int64_t *)&job->target[row]);
+}
+
 /* A row under work. The binding only allocates it and hands it on. */
 struct fl_softmax_row {
     ptrdiff_t index, target, skip, top; /* top: where the maximum is; known only where it is needed */
@@ -70,6 +92,7 @@ struct fl_softmax_row {
     char *output;
     char *exponentials; /* in the type computed in: in the output, or in the scratch row */
     double *partial;    /* FL_PARTIALS for each block */
+    char *buffers;      /* FL_BUFFERS of a block */
     double weight;      /* of the target's class */
     double max, capped_max, at_skip;
     double share, least, scale, skipped, logsum, loss;
@@ -80,8 +103,10 @@ struct fl_softmax_row {
  * block `sum`; settle; for every block `finish`. start returns 0 where nothing is left to do. */
 struct fl_softmax_kernels {
     ptrdiff_t (*scratch_bytes)(const struct fl_softmax_job *);
+    ptrdiff_t (*buffer_bytes)(const struct fl_softmax_job *); /* of these, those at the end that each thread needs */
     /* Rows begin .. end - 1, in order; returns the sum of their losses. scratch is aligned to 64 bytes. */
     double (*rows)(const struct fl_softmax_job *, ptrdiff_t begin, ptrdiff_t end, void *scratch);
+    /* The caller sets row->buffers. */
     int (*row_start)(const struct fl_softmax_job *, struct fl_softmax_row *, ptrdiff_t index, void *scratch);
     void (*row_max)(const struct fl_softmax_job *, struct fl_softmax_row *, ptrdiff_t block);
     void (*row_choose)(const struct fl_softmax_job *, struct fl_softmax_row *);
@@ -97,7 +122,8 @@ enum { FL_MAXIMA, FL_EXPONENTIALS, FL_TERMS, FL_GRADIENTS };
 /* One call of a divergence of two arrays of logits: student x, teacher t. */
 struct fl_divergence_job {
     int operation;
-    int accumulate, stream;
+    int accumulate; /* add to x_gradient (1), to t_gradient (2), instead of writing it */
+    int stream;
     ptrdiff_t rows, classes;
     struct fl_array x, t, x_gradient, t_gradient;
     const unsigned char *counted; /* which rows count; NULL: all */
@@ -118,9 +144,11 @@ struct fl_divergence_row {
 /* Whole rows, or one in steps, so that several threads can share it. */
 struct fl_divergence_kernels {
     ptrdiff_t (*scratch_bytes)(const struct fl_divergence_job *);
+    ptrdiff_t buffer_bytes; /* of these, those at the end that each thread needs */
     double (*rows)(const struct fl_divergence_job *, ptrdiff_t begin, ptrdiff_t end, void *scratch);
     void (*start)(const struct fl_divergence_job *, struct fl_divergence_row *, ptrdiff_t index, void *scratch);
-    void (*block)(const struct fl_divergence_job *, struct fl_divergence_row *, int pass, ptrdiff_t block);
+    void (*block)(const struct fl_divergence_job *, struct fl_divergence_row *, int pass, ptrdiff_t block,
+                  void *buffers);
     void (*settle)(const struct fl_divergence_job *, struct fl_divergence_row *, int pass);
 };
 
@@ -131,8 +159,9 @@ enum { FL_ANY, FL_UNIT, FL_SIGN, FL_NONNEGATIVE, FL_STRICTLY_POSITIVE, FL_ABOVE_
  * everywhere. All are seen as rows of `inner` elements (their classes), with as many dimensions of rows as each
  * needs; an array without gaps has none. */
 struct fl_element_job {
-    int loss; /* a line of losses.def */
-    int accumulate, stream;
+    int loss;       /* a line of losses.def */
+    int accumulate; /* add to first (1), to second (2), instead of writing it */
+    int stream;
     ptrdiff_t size, inner;
     struct fl_array input, target, third, weight, upstream, first, second, losses;
     double target_value, third_value;
@@ -141,12 +170,15 @@ struct fl_element_job {
 };
 
 struct fl_element_kernels {
+    /* What the others need beside the job, for each thread. */
+    ptrdiff_t (*buffer_bytes)(const struct fl_element_job *);
     /* Elements begin .. end - 1; returns the sum of their losses. *outside becomes whether a target lies outside of
      * the domain that losses.def gives it. */
-    double (*elements)(const struct fl_element_job *, ptrdiff_t begin, ptrdiff_t end, int *outside);
-    double (*sum)(const struct fl_element_job *, const struct fl_array *, ptrdiff_t begin, ptrdiff_t end);
+    double (*elements)(const struct fl_element_job *, ptrdiff_t begin, ptrdiff_t end, int *outside, void *buffers);
+    double (*sum)(const struct fl_element_job *, const struct fl_array *, ptrdiff_t begin, ptrdiff_t end,
+                  void *buffers);
     ptrdiff_t (*first_outside)(const struct fl_element_job *, const struct fl_array *, int domain, ptrdiff_t begin,
-                               ptrdiff_t end);
+                               ptrdiff_t end, void *buffers);
     /* Of n pairs, in the type of the arrays: see elementwise.h. */
     void (*pair_differences)(const void *const *arrays, double scale, double offset, double *z, ptrdiff_t n);
     void (*pair_gradients)(const double *slope, double scale, double factor, void *chosen, void *rejected,
@@ -173,7 +205,8 @@ struct fl_kernels {
     struct fl_divergence_kernels divergence_f32, divergence_f64;
     struct fl_element_kernels elements_f32, elements_f64;
     double (*nll_rows)(const struct fl_softmax_job *, ptrdiff_t begin, ptrdiff_t end);
-    double (*multi_margin_rows)(const struct fl_softmax_job *, ptrdiff_t begin, ptrdiff_t end);
+    /* buffers: two blocks of double. */
+    double (*multi_margin_rows)(const struct fl_softmax_job *, ptrdiff_t begin, ptrdiff_t end, void *buffers);
     /* What the rows begin .. end - 1 add to a mean's denominator; *first_bad is the first row whose target is no
      * class, or -1. */
     double (*survey)(const struct fl_softmax_job *, ptrdiff_t begin, ptrdiff_t end, ptrdiff_t *first_bad);

@@ -372,11 +372,12 @@ struct FL_(terms) {
 static inline struct FL_(terms) FL_(terms_of)(const struct fl_softmax_job *job)
 {
     const double own = job->target ? 1.0 - job->label_smoothing : 0.0;
-    const struct FL_(terms) terms = {own, job->z_loss, 1.0 / job->temperature};
+    const struct FL_(terms) terms = {own, job->z_loss, fl_over(job->temperature)};
     return terms;
 }
 
-/* Terms whose factor is 0 are left out, as what they multiply may be infinite; a NaN stays one nevertheless. */
+/* Terms whose factor is 0 are left out, as what they multiply may be infinite: so is a row of weight 0, whose loss or
+ * upstream gradient may be. A NaN stays one nevertheless. */
 static inline struct FL_(settled) FL_(settle)(struct FL_(terms) terms, struct FL_(sums) in)
 {
     struct FL_(settled) out;
@@ -394,19 +395,23 @@ static inline struct FL_(settled) FL_(settle)(struct FL_(terms) terms, struct FL
     const double z_term = z_weight * lse * lse;
     const double loss =
         (own != 0.0 ? own_loss : 0.0) + (mass != 0.0 ? mass_loss : 0.0) + (z_weight != 0.0 ? z_term : 0.0);
-    out.loss = in.sample * (in.logsum == in.logsum ? loss : in.logsum);
-    out.scale = in.upstream * in.sample * terms.over_temperature;
-    out.share = out.scale * (own + mass + spread) * over_total;
-    out.skipped = out.scale * in.slope * (likely ? mostly : seldom);
+    const double pull = own + mass + spread, at_target = likely ? mostly : seldom;
+    const double upstream = in.upstream * in.sample * terms.over_temperature;
+    out.loss = fl_weighed(in.sample, in.logsum == in.logsum ? loss : in.logsum);
+    out.scale = in.sample == 0.0 ? 0.0 : upstream;
+    out.share = fl_weighed(pull, out.scale) * over_total;
+    out.skipped = fl_weighed(at_target, out.scale * in.slope);
     out.over_total = over_total;
-    out.curve = out.scale * terms.over_temperature * (own + mass + spread);
-    out.bend = out.scale * terms.over_temperature * 2.0 * z_weight;
+    out.curve = fl_weighed(pull, out.scale * terms.over_temperature);
+    out.bend = fl_weighed(z_weight, out.scale * terms.over_temperature * 2.0);
     out.skipped_curve = FL_(curvature)(out, at_skip, in.rest) * in.slope * in.slope +
-                        out.scale * (likely ? mostly : seldom) * in.second_slope;
+                        fl_weighed(at_target, out.scale) * in.second_slope;
     return out;
 }
 
 /* ---- a row, in steps ---- */
+
+static ptrdiff_t FL_(buffer_bytes)(const struct fl_softmax_job *job);
 
 static inline ptrdiff_t FL_(block_length)(const struct fl_softmax_job *job, ptrdiff_t block)
 {
@@ -423,7 +428,13 @@ static ptrdiff_t FL_(scratch_bytes)(const struct fl_softmax_job *job)
 {
     const ptrdiff_t row = FL_(needs_scratch_row)(job) ? job->classes * (ptrdiff_t)sizeof(REAL) : 0;
     const ptrdiff_t partials = FL_(blocks)(job) * FL_PARTIALS * (ptrdiff_t)sizeof(double);
-    return 2 * ((partials + 63) / 64 * 64 + (row + 63) / 64 * 64);
+    return 2 * ((partials + 63) / 64 * 64 + (row + 63) / 64 * 64) + FL_(buffer_bytes)(job);
+}
+
+/* One of the FL_BUFFERS of a block. */
+static inline REAL *FL_(buffer)(const struct fl_softmax_row *row, int which)
+{
+    return (REAL *)(void *)row->buffers + (ptrdiff_t)which * FL_BLOCK;
 }
 
 static inline double FL_(load_scalar)(const struct fl_softmax_job *job, const char *row, ptrdiff_t c)
@@ -444,15 +455,11 @@ static void FL_(clear_row)(const struct fl_array *out, ptrdiff_t index, ptrdiff_
     }
 }
 
-static inline int FL_(is_ignored)(const struct fl_softmax_job *job, ptrdiff_t row)
-{
-    return job->target && job->has_ignore_index && job->target[row] == job->ignore_index;
-}
-
 static int FL_(row_start)(const struct fl_softmax_job *job, struct fl_softmax_row *row, ptrdiff_t index,
                           void *scratch)
 {
     const ptrdiff_t partials = FL_(blocks)(job) * FL_PARTIALS * (ptrdiff_t)sizeof(double);
+    const ptrdiff_t target = job->target ? fl_class_of_row(job, index) : FL_ELSEWHERE;
     row->index = index;
     row->input = fl_row_address(&job->input, index);
     row->output = job->output.data ? fl_row_address(&job->output, index) : NULL;
@@ -462,13 +469,13 @@ static int FL_(row_start)(const struct fl_softmax_job *job, struct fl_softmax_ro
     if (FL_(needs_scratch_row)(job)) row->exponentials = (char *)scratch + (partials + 63) / 64 * 64;
     row->next = NULL;
     row->loss = 0.0;
-    if (FL_(is_ignored)(job, index)) {
+    if (target == FL_IGNORED) {
         if (!job->accumulate) FL_(clear_row)(&job->output, index, job->classes);
         FL_(clear_row)(&job->hessian, index, job->classes);
         if (job->row_loss) job->row_loss[index] = 0.0;
         return 0;
     }
-    row->target = job->target ? (ptrdiff_t)job->target[index] : -1;
+    row->target = target;
     row->weight = row->target >= 0 ? FL_(class_weight)(job, row->target) : 1.0;
     if (job->target && row->target < 0) row->weight = 0.0;
     return 1;
@@ -488,12 +495,11 @@ static void FL_(row_max)(const struct fl_softmax_job *job, struct fl_softmax_row
 {
     const struct fl_array *in = &job->input;
     const ptrdiff_t first = block * FL_BLOCK, n = FL_(block_length)(job, block);
-    REAL buffer[FL_BLOCK];
     double max;
     if (in->itemsize == 2 && in->class_stride == 2)
         max = (double)fl_max_16(row->input + first * 2, in->dtype, n);
     else
-        max = (double)FL_(block_max)(FL_(block_of)(in, row->input, first, buffer, n), n);
+        max = (double)FL_(block_max)(FL_(block_of)(in, row->input, first, FL_(buffer)(row, 0), n), n);
     row->partial[block * FL_PARTIALS] = max;
 }
 
@@ -515,8 +521,7 @@ static void FL_(row_choose)(const struct fl_softmax_job *job, struct fl_softmax_
     row->top = -1;
     if (row->target < 0 || job->hessian.data) {
         const ptrdiff_t n = FL_(block_length)(job, best);
-        REAL buffer[FL_BLOCK];
-        const REAL *x = FL_(block_of)(&job->input, row->input, best * FL_BLOCK, buffer, n);
+        const REAL *x = FL_(block_of)(&job->input, row->input, best * FL_BLOCK, FL_(buffer)(row, 0), n);
         ptrdiff_t i = 0;
         while (i < n - 1 && !((double)x[i] == row->max)) i++;
         row->top = best * FL_BLOCK + i;
@@ -541,11 +546,11 @@ static void FL_(row_sum)(const struct fl_softmax_job *job, struct fl_softmax_row
     const int skip_is_here = skip >= 0 && skip < n;
     double *partial = row->partial + block * FL_PARTIALS;
     const struct fl_array *in = &job->input, *out = &job->output;
-    REAL buffer[FL_BLOCK], *e = buffer;
+    REAL *buffer = FL_(buffer)(row, 0), *e = buffer;
     if (FL_(keeps_exponentials)(job)) e = (REAL *)(void *)row->exponentials + first;
     if (job->operation == FL_ENTROPY) {
-        REAL values[FL_BLOCK], d[FL_BLOCK];
-        const REAL *x = FL_(block_of)(in, row->input, first, values, n);
+        REAL *d = FL_(buffer)(row, 2);
+        const REAL *x = FL_(block_of)(in, row->input, first, FL_(buffer)(row, 1), n);
         FL_(differences)(job, row->max, row->capped_max, x, d, n);
         if (FL_(has_map)(job))
             FL_(block_exp)(d, 0, e, n);
@@ -561,7 +566,7 @@ static void FL_(row_sum)(const struct fl_softmax_job *job, struct fl_softmax_row
             max = 0.0;
         }
         if (FL_(has_mass)(job)) {
-            REAL a[FL_BLOCK];
+            REAL *a = FL_(buffer)(row, 1);
             FL_(row_coefficients)(job, row, first, a, n);
             partial[2] = FL_(block_dot)(a, x, max, n);
             if (skip_is_here) a[skip] = 0;
@@ -626,7 +631,7 @@ static void FL_(row_settle)(const struct fl_softmax_job *job, struct fl_softmax_
         sums.dot = FL_(sum_of_blocks)(row->partial, blocks, 2);
         sums.mass_rest = FL_(sum_of_blocks)(row->partial, blocks, 3);
     }
-    sums.difference = (FL_(capped)(job, row->at_skip) - row->capped_max) * (1.0 / job->temperature);
+    sums.difference = (FL_(capped)(job, row->at_skip) - row->capped_max) * fl_over(job->temperature);
     sums.slope = FL_(slope)(job, row->at_skip);
     sums.second_slope = FL_(second_slope)(job, row->at_skip);
     sums.max = row->capped_max;
@@ -666,7 +671,7 @@ static void FL_(row_settle)(const struct fl_softmax_job *job, struct fl_softmax_
         if (job->operation == FL_ENTROPY) {
             row->scale = FL_(sum_of_blocks)(row->partial, blocks, 2) * row->share;
             row->loss = row->logsum - row->scale;
-            row->share *= sums.upstream / job->temperature;
+            row->share *= sums.upstream * fl_over(job->temperature);
             row->skipped = row->share * row->scale;
         }
         if (isinf(row->max)) {
@@ -682,7 +687,7 @@ static void FL_(row_hessian)(const struct fl_softmax_job *job, const struct fl_s
     const ptrdiff_t first = block * FL_BLOCK, n = FL_(block_length)(job, block), skip = row->skip - first;
     const struct fl_array *out = &job->hessian;
     const int mass = FL_(has_mass)(job) && job->softcap > 0.0;
-    REAL input[FL_BLOCK], a[FL_BLOCK], h[FL_BLOCK];
+    REAL *input = FL_(buffer)(row, 3), *a = FL_(buffer)(row, 4), *h = FL_(buffer)(row, 5);
     const REAL *x = job->softcap > 0.0 ? FL_(block_of)(&job->input, row->input, first, input, n) : NULL;
     if (mass) FL_(row_coefficients)(job, row, first, a, n);
     FL_(hessians)(job, row, (const REAL *)(const void *)row->exponentials + first, mass ? a : NULL, x, h,
@@ -698,13 +703,14 @@ static void FL_(row_finish)(const struct fl_softmax_job *job, struct fl_softmax_
     char *destination = row->output + first * out->class_stride;
     const REAL *x = NULL, *e = (const REAL *)(const void *)row->exponentials + first;
     const REAL skipped = (REAL)row->skipped;
-    REAL input[FL_BLOCK], a[FL_BLOCK], gradient[FL_BLOCK], *g = gradient;
+    REAL *input = FL_(buffer)(row, 0), *a = FL_(buffer)(row, 1), *gradient = FL_(buffer)(row, 2), *g = gradient;
     const int mass = FL_(has_mass)(job);
     /* While the exponentials are there. */
     if (job->hessian.data) FL_(row_hessian)(job, row, block);
     if (FL_(is_packed_bfloat16)(out) && job->operation != FL_LOG_SOFTMAX && job->operation != FL_ENTROPY && !mass &&
         job->softcap == 0.0 && !job->accumulate) {
-        uint16_t buffer[FL_BLOCK], *h = job->stream ? buffer : (uint16_t *)(void *)destination;
+        uint16_t *buffer = (uint16_t *)(void *)FL_(buffer)(row, 6);
+        uint16_t *h = job->stream ? buffer : (uint16_t *)(void *)destination;
         FL_(block_scale_bfloat16)(e, (REAL)row->share, (REAL)row->least, h, n);
         if (skip >= 0 && skip < n) h[skip] = fl_bfloat16_from_float((float)skipped);
         if (h == buffer) fl_stream(destination, (const char *)buffer, n * 2);
@@ -815,6 +821,7 @@ static void FL_(tile_store)(const struct fl_softmax_job *job, const struct fl_ar
 /* FL_LANES rows under work: class c of row l at [c][l]. */
 struct FL_(tile) {
     REAL x[FL_SHORT_ROW][FL_LANES], e[FL_SHORT_ROW][FL_LANES], a[FL_SHORT_ROW][FL_LANES];
+    REAL h[FL_SHORT_ROW][FL_LANES];
     REAL max[FL_LANES], at_skip[FL_LANES];
     REAL share[FL_LANES], scale[FL_LANES], skipped[FL_LANES];
     double capped_max[FL_LANES], difference[FL_LANES], slope[FL_LANES], coefficient[FL_LANES];
@@ -848,12 +855,15 @@ static void FL_(tile_choose)(const struct fl_softmax_job *job, struct FL_(tile) 
         t->skip[l] = t->ignored[l] = 0;
     }
     if (job->target) {
+        int64_t target[FL_LANES] = {0};
         FL_(tile_max)((int)job->classes, t);
-        const int64_t *target = job->target + first, ignored = job->ignore_index;
-        const int may_ignore = job->has_ignore_index;
+        /* Read once: see fl_class_of. */
+        memcpy(target, job->target + first, (size_t)count * sizeof *target);
+        FL_OPAQUE(target);
         for (int l = 0; l < count; l++) {
-            t->ignored[l] = may_ignore && target[l] == ignored;
-            t->skip[l] = t->ignored[l] ? 0 : (int32_t)target[l];
+            const ptrdiff_t c = fl_class_of(job, target[l]);
+            t->ignored[l] = c == FL_IGNORED;
+            t->skip[l] = c < 0 ? 0 : (int32_t)c;
         }
     } else {
         for (int c = 0; c < (int)job->classes; c++)
@@ -872,7 +882,7 @@ static void FL_(tile_choose)(const struct fl_softmax_job *job, struct FL_(tile) 
             t->slope[l] = FL_(slope)(job, (double)t->at_skip[l]);
         }
     } else {
-        const double over_temperature = 1.0 / job->temperature;
+        const double over_temperature = fl_over(job->temperature);
 #pragma omp simd
         for (int l = 0; l < FL_LANES; l++) {
             t->capped_max[l] = (double)t->max[l];
@@ -971,7 +981,7 @@ static void FL_(tile_settle)(const struct fl_softmax_job *job, struct FL_(tile) 
             t->share[l] = t->skipped[l] = infinite ? (REAL)NAN : (REAL)(1.0 / (1.0 + t->rest[l]));
             if (job->operation == FL_ENTROPY) {
                 const double share = 1.0 / (1.0 + t->rest[l]), mean = t->dot[l] * share;
-                const double factor = FL_(upstream)(job, first + l) / job->temperature * share;
+                const double factor = FL_(upstream)(job, first + l) * fl_over(job->temperature) * share;
                 t->loss[l] = t->logsum[l] - mean;
                 t->scale[l] = (REAL)mean;
                 t->share[l] = infinite ? (REAL)NAN : (REAL)factor;
@@ -1018,11 +1028,11 @@ static double FL_(lane_others)(const struct FL_(tile) * t, int classes, int l)
 }
 
 /* The hessian of count rows, while their exponentials are there: a lane is a row. */
-static void FL_(tile_hessian)(const struct fl_softmax_job *job, const struct FL_(tile) * t, ptrdiff_t first,
+static void FL_(tile_hessian)(const struct fl_softmax_job *job, struct FL_(tile) * t, ptrdiff_t first,
                               ptrdiff_t count)
 {
     const struct FL_(terms) terms = FL_(terms_of)(job);
-    REAL h[FL_SHORT_ROW][FL_LANES];
+    REAL(*h)[FL_LANES] = t->h;
     const int mass = FL_(has_mass)(job);
     for (int l = 0; l < (int)count; l++) {
         const double second_slope = FL_(second_slope)(job, (double)t->at_skip[l]);
@@ -1081,39 +1091,50 @@ static void FL_(tile_finish)(const struct fl_softmax_job *job, struct FL_(tile) 
 }
 
 /* Rows first .. first + count - 1, count <= FL_LANES; returns the sum of their losses. */
-static double FL_(tile_rows)(const struct fl_softmax_job *job, ptrdiff_t first, ptrdiff_t count)
+static double FL_(tile_rows)(const struct fl_softmax_job *job, ptrdiff_t first, ptrdiff_t count, struct FL_(tile) * t)
 {
-    struct FL_(tile) t;
-    FL_(tile_load)(job, &job->input, first, count, t.x);
-    FL_(tile_choose)(job, &t, first, count);
+    FL_(tile_load)(job, &job->input, first, count, t->x);
+    FL_(tile_choose)(job, t, first, count);
 #pragma omp simd
-    for (int l = 0; l < FL_LANES; l++) t.rest[l] = t.dot[l] = t.mass_rest[l] = 0.0;
-    if (FL_(has_mass)(job)) FL_(tile_mass)(job, &t, first, count);
-    FL_(tile_exp)(job, &t);
-    if (job->operation == FL_ENTROPY) FL_(tile_entropy)(job, &t);
-    FL_(tile_settle)(job, &t, first, count);
+    for (int l = 0; l < FL_LANES; l++) t->rest[l] = t->dot[l] = t->mass_rest[l] = 0.0;
+    if (FL_(has_mass)(job)) FL_(tile_mass)(job, t, first, count);
+    FL_(tile_exp)(job, t);
+    if (job->operation == FL_ENTROPY) FL_(tile_entropy)(job, t);
+    FL_(tile_settle)(job, t, first, count);
     if (job->row_loss)
-        for (int l = 0; l < count; l++) job->row_loss[first + l] = t.loss[l];
-    for (int l = (int)count; l < FL_LANES; l++) t.loss[l] = 0.0;
+        for (int l = 0; l < count; l++) job->row_loss[first + l] = t->loss[l];
+    for (int l = (int)count; l < FL_LANES; l++) t->loss[l] = 0.0;
     for (int width = FL_LANES / 2; width; width >>= 1)
-        for (int l = 0; l < width; l++) t.loss[l] += t.loss[l + width];
-    if (job->output.data == NULL) return t.loss[0];
-    if (job->hessian.data) FL_(tile_hessian)(job, &t, first, count);
-    FL_(tile_finish)(job, &t);
+        for (int l = 0; l < width; l++) t->loss[l] += t->loss[l + width];
+    if (job->output.data == NULL) return t->loss[0];
+    if (job->hessian.data) FL_(tile_hessian)(job, t, first, count);
+    FL_(tile_finish)(job, t);
     if (job->accumulate) {
-        FL_(tile_load)(job, &job->output, first, count, t.x);
+        FL_(tile_load)(job, &job->output, first, count, t->x);
         for (int c = 0; c < (int)job->classes; c++)
-            for (int l = 0; l < FL_LANES; l++) t.e[c][l] += t.x[c][l];
+            for (int l = 0; l < FL_LANES; l++) t->e[c][l] += t->x[c][l];
     }
-    FL_(tile_store)(job, &job->output, first, count, t.e);
-    return t.loss[0];
+    FL_(tile_store)(job, &job->output, first, count, t->e);
+    return t->loss[0];
 }
 
 /* ---- rows, in order ---- */
 
-static struct fl_softmax_row *FL_(next_row)(const struct fl_softmax_job *job, struct fl_softmax_row *row,
-                                            ptrdiff_t *index, ptrdiff_t end, void *scratch)
+static inline int FL_(goes_by_tiles)(const struct fl_softmax_job *job)
 {
+    return job->classes <= FL_SHORT_ROW && !job->elsewhere_lse;
+}
+
+static ptrdiff_t FL_(buffer_bytes)(const struct fl_softmax_job *job)
+{
+    if (FL_(goes_by_tiles)(job)) return ((ptrdiff_t)sizeof(struct FL_(tile)) + 63) / 64 * 64;
+    return (ptrdiff_t)FL_BUFFERS * FL_BLOCK * (ptrdiff_t)sizeof(REAL);
+}
+
+static struct fl_softmax_row *FL_(next_row)(const struct fl_softmax_job *job, struct fl_softmax_row *row,
+                                            ptrdiff_t *index, ptrdiff_t end, void *scratch, char *buffers)
+{
+    row->buffers = buffers;
     while (*index < end)
         if (FL_(row_start)(job, row, (*index)++, scratch)) return row;
     return NULL;
@@ -1123,17 +1144,19 @@ static struct fl_softmax_row *FL_(next_row)(const struct fl_softmax_job *job, st
  * of the next are summed, and the maximum of the third is taken, so that reading, computing and writing overlap. */
 static double FL_(rows)(const struct fl_softmax_job *job, ptrdiff_t begin, ptrdiff_t end, void *scratch)
 {
-    const ptrdiff_t blocks = FL_(blocks)(job), half = FL_(scratch_bytes)(job) / 2;
+    const ptrdiff_t blocks = FL_(blocks)(job), half = (FL_(scratch_bytes)(job) - FL_(buffer_bytes)(job)) / 2;
+    char *buffers = (char *)scratch + 2 * half;
     struct fl_softmax_row room[3], *finishing = NULL, *summing = NULL, *entering;
     ptrdiff_t index = begin;
     double total = 0.0;
-    if (job->classes <= FL_SHORT_ROW && !job->elsewhere_lse) {
+    if (FL_(goes_by_tiles)(job)) {
+        struct FL_(tile) *tile = (struct FL_(tile) *)(void *)buffers;
         for (ptrdiff_t row = begin; row < end; row += FL_LANES)
-            total += FL_(tile_rows)(job, row, end - row < FL_LANES ? end - row : FL_LANES);
+            total += FL_(tile_rows)(job, row, end - row < FL_LANES ? end - row : FL_LANES, tile);
         return total;
     }
     for (int turn = 0;; turn++) {
-        entering = FL_(next_row)(job, &room[turn % 3], &index, end, (char *)scratch + turn % 2 * half);
+        entering = FL_(next_row)(job, &room[turn % 3], &index, end, (char *)scratch + turn % 2 * half, buffers);
         if (entering == NULL && summing == NULL && finishing == NULL) break;
         if (summing && entering && job->input.class_stride == job->input.itemsize) summing->next = entering->input;
         for (ptrdiff_t block = 0; block < blocks; block++) {

@@ -24,13 +24,16 @@ static double survey(const struct fl_softmax_job *job, ptrdiff_t begin, ptrdiff_
             bad += keep && (y[i] < 0 || y[i] >= classes);
         }
         if (bad) {
-            for (ptrdiff_t i = begin; *first_bad < 0; i++)
+            *first_bad = begin; /* where another thread has mended the target by now */
+            for (ptrdiff_t i = end - 1; i >= begin; i--)
                 if (!(use && y[i] == ignored) && (y[i] < 0 || y[i] >= classes)) *first_bad = i;
             return 0.0;
         }
         if (!job->class_weight && !job->sample_weight) return (double)kept;
-        for (ptrdiff_t i = begin; i < end; i++)
-            if (!(use && y[i] == ignored)) total += row_weight(job, i, (ptrdiff_t)y[i]);
+        for (ptrdiff_t i = begin; i < end; i++) {
+            const ptrdiff_t c = fl_class_of_row(job, i);
+            if (c != FL_IGNORED) total += row_weight(job, i, c);
+        }
         return total;
     }
     for (ptrdiff_t i = begin; i < end; i++) total += row_weight(job, i, -1);
@@ -60,22 +63,21 @@ static double nll_rows(const struct fl_softmax_job *job, ptrdiff_t begin, ptrdif
 {
     double total = 0.0;
     for (ptrdiff_t row = begin; row < end; row++) {
-        const int ignored = is_ignored_f32(job, row);
+        const ptrdiff_t target = fl_class_of_row(job, row);
+        const int ignored = target == FL_IGNORED;
         double loss = 0.0, weight = 0.0;
-        ptrdiff_t target = 0;
         if (!ignored) {
-            target = (ptrdiff_t)job->target[row];
             weight = row_weight(job, row, target);
             loss = -nll_load(job, fl_row_address(&job->input, row) + target * job->input.class_stride);
-            /* A masked class without weight counts for nothing, as in cross-entropy. */
-            loss = weight == 0.0 && isinf(loss) ? 0.0 : weight * loss;
+            loss = fl_weighed(weight, loss);
         }
         if (job->output.data) {
             char *out = fl_row_address(&job->output, row);
             const double upstream = job->grad_output ? job->grad_output[row] : 1.0;
             if (!job->accumulate) clear_row_f32(&job->output, row, job->classes);
             if (!ignored)
-                nll_store(job, out + target * job->output.class_stride, -weight * upstream * job->grad_scale);
+                nll_store(job, out + target * job->output.class_stride,
+                          weight == 0.0 ? 0.0 : -weight * upstream * job->grad_scale);
         }
         total += loss;
         if (job->row_loss) job->row_loss[row] = loss;
@@ -105,12 +107,12 @@ static void multi_margin_block(const struct fl_softmax_job *job, const char *row
     if (y >= first && y < first + n) value[y - first] = slope[y - first] = 0.0;
 }
 
-static double multi_margin_rows(const struct fl_softmax_job *job, ptrdiff_t begin, ptrdiff_t end)
+static double multi_margin_rows(const struct fl_softmax_job *job, ptrdiff_t begin, ptrdiff_t end, void *buffers)
 {
     const struct fl_array *in = &job->input, *out = &job->output;
-    double value[FL_BLOCK], slope[FL_BLOCK], total = 0.0;
+    double *value = (double *)buffers, *slope = value + FL_BLOCK, total = 0.0;
     for (ptrdiff_t row = begin; row < end; row++) {
-        const ptrdiff_t y = (ptrdiff_t)job->target[row];
+        const ptrdiff_t y = fl_class_of_row(job, row);
         const char *p = fl_row_address(in, row);
         const double at_target = fl_load_scalar_f64(p + y * in->class_stride, in->dtype);
         const double weight = row_weight(job, row, y) / (double)job->classes;

@@ -37,6 +37,13 @@
 #define FL_FMA_F64(a, b, c) ((a) * (b) + (c))
 #endif
 
+/* Keeps the compiler from reading again what an array of the stack was copied from. */
+#if defined(__GNUC__) || defined(__clang__)
+#define FL_OPAQUE(array) __asm__ volatile("" : : "r"(array) : "memory")
+#else
+#define FL_OPAQUE(array) ((void)(array))
+#endif
+
 FL_INLINE float fl_float_from_bits(uint32_t bits)
 {
     float value;
@@ -77,6 +84,20 @@ FL_INLINE double fl_select_f64(int condition, double a, double b)
 {
     const uint64_t mask = (uint64_t)0 - (uint64_t)condition;
     return fl_double_from_bits((fl_bits_from_double(a) & mask) | (fl_bits_from_double(b) & ~mask));
+}
+
+/* A product in which a weight of 0 leaves nothing of a value, an infinite one included; but NaN stays. */
+FL_INLINE double fl_weighed(double weight, double value)
+{
+    const double product = weight * value;
+    return fl_select_f64((weight == 0.0) & (value == value), 0.0, product);
+}
+
+/* 1 / temperature, finite for the least of them, too. */
+FL_INLINE double fl_over(double temperature)
+{
+    const double quotient = 1.0 / temperature;
+    return quotient > DBL_MAX ? DBL_MAX : quotient;
 }
 
 /* x log2(e) - n to within half an ulp of 1, where that is under 1 and |n| < 2^13; with a fused multiply-add less
@@ -275,6 +296,21 @@ FL_INLINE float fl_exp_f32(float x)
     return x < -87.33f ? 0.0f : capped;
 }
 
+/* t exp(x) without the overflow of an exponential whose product is finite. For t = 0 it is 0, whatever x is. Largest
+ * error: 2.1 ulp; infinite where x exceeds 176 (double: 1418), which takes a subnormal t to be finite. */
+FL_INLINE float fl_times_exp_f32(float t, float x)
+{
+    const float n = FL_FMA_F32(x, FL_LOG2_E, FL_ROUNDER_F32) - FL_ROUNDER_F32;
+    const float m = fl_exp2_minus_one_f32(FL_FMA_F32(x, FL_LOG2_E_LOW, fl_log2_rest_f32(x, n)));
+    const float shifted = n * 0.5f + FL_ROUNDER_F32, rest = (n - (shifted - FL_ROUNDER_F32)) + FL_ROUNDER_F32;
+    const float scale = fl_float_from_bits((fl_bits_from_float(shifted) << 23) + 0x3f800000u);
+    const float other = fl_float_from_bits((fl_bits_from_float(rest) << 23) + 0x3f800000u);
+    const float value = (m * scale + scale) * t * other;
+    const float high = t * (float)INFINITY, capped = x > 176.0f ? high : value, low = t * 0.0f;
+    const float product = x < -174.0f ? low : capped;
+    return fl_select_f32((t == 0.0f) & (x == x), 0.0f, product);
+}
+
 /* The same for x <= 0, where 2^n needs no halves. Largest error: 1.6 ulp (float), 1.7 ulp (double, 2.0 without a
  * fused multiply-add). */
 FL_INLINE float fl_exp_down_f32(float x)
@@ -443,6 +479,22 @@ FL_INLINE double fl_exp_f64(double x)
     const double value = p * scale * other;
     const double capped = x > 709.79 ? (double)INFINITY : value;
     return x < -708.39 ? 0.0 : capped;
+}
+
+/* t exp(x), double: as fl_times_exp_f32. Largest error: 2.5 ulp. */
+FL_INLINE double fl_times_exp_f64(double t, double x)
+{
+    const double rounder = 6755399441055744.0;
+    const struct fl_reduced y = fl_reduce_f64(x);
+    const double p = FL_FMA_F64(FL_FMA_F64(y.q, y.r, 1.0), y.r, 1.0);
+    const double n = FL_FMA_F64(x, 1.4426950408889634, rounder) - rounder;
+    const double shifted = n * 0.5 + rounder, rest = (n - (shifted - rounder)) + rounder;
+    const double scale = fl_double_from_bits((fl_bits_from_double(shifted) << 52) + 0x3ff0000000000000u);
+    const double other = fl_double_from_bits((fl_bits_from_double(rest) << 52) + 0x3ff0000000000000u);
+    const double value = p * scale * t * other;
+    const double high = t * (double)INFINITY, capped = x > 1418.0 ? high : value, low = t * 0.0;
+    const double product = x < -1416.0 ? low : capped;
+    return fl_select_f64((t == 0.0) & (x == x), 0.0, product);
 }
 
 /* tanh(x), double. Any x. Largest error: 4 ulp, so that a softcap far

@@ -561,8 +561,8 @@ def test_bad_class_indices(case: Case) -> None:
     assert "1, 28, 13" in refused(case, IndexError, "target", logits=x, target=y)
     if case is TOKENS:
         return
-    # One that does not count is none.
-    assert "-100" in refused(case, IndexError, "target", target=np.array([0, 1, 2, -100]))
+    # One to ignore is one only if it is the one to ignore.
+    assert "-100" in refused(case, IndexError, "target", target=np.array([0, 1, 2, -100]), ignore_index=-1)
     x, y, counts = x[0, :2, :3, :6].copy(), np.array([[9, 0, 1], [0, -1, 7]]), np.ones((2, 3))
     for where, named in (((0, 0), "1, 1"), ((1, 1), "1, 2")):
         counts[where] = 0

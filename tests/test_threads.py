@@ -453,45 +453,195 @@ def test_fork_after_torch_used_its_threads(order):
     )
 
 
-# One set of threads for BLAS and losses
+# What the system says of the process
+
+FORK_FROM_C = """
+import ctypes
+
+expected = compute()
+libc = ctypes.PyDLL(None)  # no hook of Python runs
+pid = libc.fork()
+if pid == 0:
+    os._exit(0 if compute() == expected else 1)
+wait_for(pid)
+assert compute() == expected
+"""
+
+# A child imports the package for the first time, after its parent used OpenMP's threads without it.
+FIRST_IMPORT_IN_CHILD = """
+import ctypes, os, signal, sys, time
+
+runtime = ctypes.CDLL("libgomp.so.1", mode=ctypes.RTLD_GLOBAL)
+work = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(lambda _: None)
+runtime.GOMP_parallel(work, None, 2, 0)
+pid = os.fork()
+if pid == 0:
+    import numpy as np
+    import fastloss
+    x = np.zeros((300, 700), np.float32)
+    fastloss.cross_entropy(x, np.zeros(300, int), num_threads=2)
+    os._exit(0)
+deadline = time.monotonic() + 20.0
+while True:
+    done, status = os.waitpid(pid, os.WNOHANG)
+    if done:
+        sys.exit(os.waitstatus_to_exitcode(status))
+    if time.monotonic() > deadline:
+        os.kill(pid, signal.SIGKILL)
+        sys.exit("the child hangs")
+    time.sleep(0.01)
+"""
+
+IMPORT_IN_CHILD_OF_A_SERIAL_PROCESS = """
+import os, sys, threading
+pid = os.fork()
+if pid == 0:
+    import numpy as np
+    import fastloss
+    x = np.zeros((300, 7000), np.float32)
+    fastloss.cross_entropy(x, np.zeros(300, int), num_threads=3)
+    os._exit(0 if len(os.listdir("/proc/self/task")) >= 3 else 1)
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+"""
+
+needs_linux_and_openmp = pytest.mark.skipif(
+    sys.platform != "linux" or not _kernels.OPENMP, reason="needs Linux and OpenMP"
+)
 
 
-@pytest.mark.skipif(not _kernels.OPENMP, reason="without OpenMP there are no threads to share")
-def test_products_on_shared_threads():
-    """The same products, from several callers at once, after a fork, and when it is over."""
-    code = """
-        import os, sys
-        from concurrent.futures import ThreadPoolExecutor
+@needs_linux_and_openmp
+@pytest.mark.parametrize(
+    "code",
+    [
+        pytest.param(SETUP + FORK_FROM_C, id="fork-from-c"),
+        pytest.param(FIRST_IMPORT_IN_CHILD, id="first-import-in-child"),
+        pytest.param(IMPORT_IN_CHILD_OF_A_SERIAL_PROCESS, id="serial-parent"),
+    ],
+)
+def test_children_that_no_hook_tells_of(code):
+    run_python(code, OPENBLAS_NUM_THREADS="1")
+
+
+REFUSED_THREAD = """
+import resource, threading
+
+expected = compute(1)
+go, results = threading.Event(), []
+
+def late():
+    go.wait()
+    results.append(compute(4))
+
+thread = threading.Thread(target=late)
+thread.start()
+if os.getuid() == 0:
+    os.setuid(54321)  # the limit does not hold for root
+resource.setrlimit(resource.RLIMIT_NPROC, (1, 1))
+try:
+    threading.Thread(target=int).start()
+except RuntimeError:
+    pass
+else:
+    sys.exit("this system knows no limit")
+assert compute(4) == expected
+go.set()
+thread.join()
+assert results == [expected]
+"""
+
+
+@needs_linux_and_openmp
+def test_a_thread_that_the_system_refuses():
+    """The call is serial then, in any thread; the OpenMP runtime by itself would end the process."""
+    run_python(SETUP + REFUSED_THREAD, OPENBLAS_NUM_THREADS="1")
+
+
+@needs_linux_and_openmp
+def test_nested_levels_off():
+    run_python(SETUP + "assert compute() == compute(1)", OMP_MAX_ACTIVE_LEVELS="0")
+
+
+@pytest.mark.parametrize("kilobytes", [64, 96])
+def test_threads_with_small_stacks(kilobytes):
+    """A kernel takes a few KiB of stack: the buffers of blocks are elsewhere."""
+    run_python(
+        f"""
+        import threading
         import numpy as np, fastloss
 
-        rng = np.random.default_rng(0)
-        a, b = rng.standard_normal((700, 300)), rng.standard_normal((300, 500))
-        own = a @ b
-        if not fastloss.share_threads_with_blas():
-            blas = np.show_config(mode="dicts")["Build Dependencies"]["blas"]["name"]
-            assert sys.platform != "linux" or "scipy-openblas" not in blas, blas
-            print("cannot share")
-            sys.exit()
-        same = lambda _: np.allclose(a @ b, own, rtol=1e-12, atol=1e-12)
-        assert all(same(i) for i in range(50))
-        with ThreadPoolExecutor(4) as pool:
-            assert all(pool.map(same, range(100)))
-        x = rng.standard_normal((64, 3000))
-        loss = fastloss.cross_entropy(x, np.zeros(64, int))
-        if hasattr(os, "fork"):
-            child = os.fork()
-            if child == 0:
-                ok = same(0) and fastloss.cross_entropy(x, np.zeros(64, int)) == loss
-                os._exit(0 if ok and not fastloss.share_threads_with_blas() else 1)
-            assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-        assert same(0) and fastloss.share_threads_with_blas()
-        assert fastloss.share_threads_with_blas(False) is False
-        assert same(0)
-        print("shared")
-    """
-    assert run_python(code).strip() in ("shared", "cannot share")
+        names = "kl_div_with_logits", "js_div_with_logits", "tv_distance_with_logits"
+        divergences = [getattr(fastloss, name) for name in names]
+
+        def work():
+            rng = np.random.default_rng(0)
+            for dtype in (np.float64, np.float32, np.float16):
+                for rows, classes in ((40, 10), (3, 5000)):
+                    x, t = (rng.standard_normal((rows, classes)).astype(dtype) for _ in range(2))
+                    y = np.arange(rows) % classes
+                    options = dict(label_smoothing=0.1, softcap=5.0, z_loss=0.1, return_hessian=True)
+                    fastloss.cross_entropy(x, y, return_grad=True, **options)
+                    fastloss.cross_entropy(x[:, ::-1], fastloss.softmax(t), return_grad=True)
+                    fastloss.entropy(x, temperature=2.0, return_grad=True)
+                    fastloss.multi_margin_loss(x, y, return_grad=True)
+                    for loss in divergences:
+                        loss(x[:, ::-1], t, teacher_grad=True, return_grad=True)
+                    fastloss.binary_cross_entropy_with_logits(
+                        x, t > 0, weight=abs(t), return_grad=True, return_hessian=True,
+                        grad_output=abs(t), reduction="none",
+                    )
+                    fastloss.gaussian_nll_loss(x, t, abs(t), return_grad=True)
+                    fastloss.dpo_loss(x, t, t, x, return_grad=True)
+
+        with np.errstate(all="ignore"):
+            work()  # what is imported late takes more stack than what it computes
+        threading.stack_size({kilobytes} * 1024)
+        thread = threading.Thread(target=work)
+        thread.start()
+        thread.join()
+        """,
+        FASTLOSS_NUM_THREADS="1",
+    )
 
 
-def test_sharing_takes_a_truth_value():
-    with pytest.raises(TypeError, match="share"):
-        fastloss.share_threads_with_blas("yes")
+@pytest.mark.parametrize("classes", [7, 3000])
+def test_targets_that_change_during_a_call(classes):
+    """To what is no class: an error or a wrong number, and nothing is written outside of the arrays."""
+    run_python(
+        f"""
+        import threading, time
+        import numpy as np, fastloss
+
+        rows = 200_000 // {classes}
+        x = np.zeros((rows, {classes}), np.float32)
+        out = np.empty_like(x)
+        y = np.zeros(rows, np.int64)
+        weight = np.ones({classes})
+        stop = threading.Event()
+
+        def disturb():
+            while not stop.is_set():
+                y[...] = 2**40
+                y[...] = -(2**50)
+                y[...] = 0
+                time.sleep(0)
+
+        thread = threading.Thread(target=disturb)
+        thread.start()
+        end = time.monotonic() + 3.0
+        while time.monotonic() < end:
+            for loss, options in (
+                (fastloss.cross_entropy, {{}}),
+                (fastloss.cross_entropy, dict(weight=weight, label_smoothing=0.1)),
+                (fastloss.nll_loss, dict(weight=weight)),
+                (fastloss.multi_margin_loss, {{}}),
+                (fastloss.token_log_probs, {{}}),
+            ):
+                y[...] = 0
+                try:
+                    loss(x, y, return_grad=True, out=out, **options)
+                except IndexError:
+                    pass
+        stop.set()
+        thread.join()
+        """
+    )

@@ -4,6 +4,7 @@ import gc
 import mmap
 import os
 import threading
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -178,3 +179,40 @@ def test_a_child_has_its_own() -> None:
         os._exit(int(array.min() != 1.0))
     assert os.waitpid(child, 0)[1] == 0
     assert array.max() == 0.0
+
+
+@keeps
+def test_is_not_given_away_while_a_finalizer_may_keep_it() -> None:
+    """The collector tells weak references of a cycle before the finalizers of the cycle run."""
+    saved = []
+
+    class Holder:
+        def __init__(self, array: np.ndarray) -> None:
+            self.base, self.me = array.base, self
+
+        def __del__(self) -> None:
+            saved.append(np.frombuffer(self.base, np.float32))
+
+    array = empty((LEAST,), np.float32)
+    array[...] = 6.0
+    holder = Holder(array)
+    del array, holder
+    gc.collect()
+    assert len(saved) == 1
+    other = empty((LEAST,), np.float32)
+    other[...] = 60.0
+    assert (saved[0] == 6.0).all() and not _workspace._kept
+    saved.clear()
+    assert len(_workspace._kept) == 1
+
+
+@keeps
+def test_takes_no_other_memory() -> None:
+    other = np.empty((LEAST, 4), np.float32).T
+    tracemalloc.start()
+    try:
+        array = empty_like(other)
+        assert array.strides == other.strides
+        assert tracemalloc.get_traced_memory()[1] < other.nbytes / 100
+    finally:
+        tracemalloc.stop()

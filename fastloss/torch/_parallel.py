@@ -15,7 +15,8 @@ import torch.distributed
 from torch import Tensor
 
 from fastloss import _arguments, _kernels
-from fastloss._bands import Merged, clear_masked, look, stored, target_slope, widened
+from fastloss._bands import Merged, clear_masked, look, target_slope
+from fastloss._conversion import cast, widened
 from fastloss._linear import LinearGradients
 from fastloss._types import Array
 from fastloss.classification import run_family
@@ -53,18 +54,7 @@ class _Ranks:
         """The sum of the values of all processes, in the type of the values."""
         total = torch.from_numpy(widened(values, np.float64 if values.dtype == np.float64 else np.float32))
         torch.distributed.all_reduce(total, group=self.group)
-        return stored(total.numpy(), values.dtype).astype(values.dtype, copy=False)
-
-
-def _options(
-    label_smoothing: float, z_loss: float, softcap: float | None, temperature: float
-) -> dict[str, float]:
-    return {
-        "label_smoothing": _arguments.number("label_smoothing", label_smoothing, low=0.0, high=1.0),
-        "z_loss": _arguments.number("z_loss", z_loss, low=0.0),
-        "softcap": 0.0 if softcap is None else _arguments.number("softcap", softcap, above=0.0),
-        "temperature": _arguments.number("temperature", temperature, above=0.0),
-    }
+        return cast(total.numpy(), values.dtype)
 
 
 def _target_here(
@@ -73,12 +63,12 @@ def _target_here(
     """The target as the kernels take it, and which rows count."""
     rows = x.shape[:-1]
     if _arguments.is_probabilities(target):
-        probabilities = _arguments.probabilities(target, x, ignore_index)
+        probabilities = _arguments.probabilities(target, x.shape, x.ndim - 1, x.dtype, ignore_index)
         return {"probabilities": probabilities, "weight": weight}, np.ones(rows, np.bool_)
-    indices, ignored = _arguments.class_indices(target, rows, ignore_index)
+    indices, ignored = _arguments.class_indices(target, x.shape, x.ndim - 1, ignore_index)
     counted = np.ones(rows, np.bool_) if ignored is None else indices != ignored
     _arguments.require_classes(target, indices, ranks.classes, counted)
-    local = indices - ranks.first
+    local = np.asarray(indices - ranks.first)
     local[(local < 0) | (local >= x.shape[-1])] = _ELSEWHERE
     local[~counted] = _IGNORED
     return {"indices": local, "weight": weight, "ignored": _IGNORED}, counted
@@ -99,7 +89,7 @@ def _sliced_cross_entropy(
 ) -> Any:
     """The function of arrays behind `vocab_parallel_cross_entropy`."""
     _arguments.reduction(reduction)
-    options = _options(**options)
+    options = _arguments.softmax_options(**options)
     class_weight = None if weight is None else _arguments.class_weight(weight, logits.shape[-1])
     ranks = _Ranks(logits.shape[-1], group)
     here, counted = _target_here(target, logits, class_weight, ignore_index, ranks)
@@ -136,8 +126,6 @@ def _sliced_linear(
     **options: Any,
 ) -> Any:
     """The function of arrays behind `vocab_parallel_linear_cross_entropy`."""
-    for name in ("label_smoothing", "z_loss"):
-        options[name] = _arguments.number(name, options[name], low=0.0)
     ranks = _Ranks(linear_weight.shape[0], group)
     given = {"linear_bias": None, "grad_output": None, "out": None, **options}
     result = linear_loss(

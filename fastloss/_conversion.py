@@ -1,0 +1,113 @@
+"""Between what callers give, arrays, and the types of arrays: every conversion of the package.
+
+The adapters pass bfloat16 as its bits, a type that NumPy can store but not compute with. NumPy's own
+conversions read it as zeros, so no other module converts arrays of callers.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fastloss import _kernels
+from fastloss._types import Array
+
+__all__ = ["as_array", "cast", "is_bfloat16", "stored", "widened"]
+
+
+def is_bfloat16(dtype: np.dtype[Any]) -> bool:
+    """Whether this is bfloat16: its bits, or the type of ml_dtypes (made known to the kernels then)."""
+    if dtype == _kernels.BFLOAT16_BITS:
+        return True
+    if dtype.name != "bfloat16" or dtype.itemsize != 2:
+        return False
+    _kernels.register_bfloat16(dtype)
+    return True
+
+
+def _name_of_type(value: Any) -> str:
+    kind = type(value)
+    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+
+
+def _way_for(value: Any) -> str:
+    """The way to pass an object of another library, for errors."""
+    library = type(value).__module__.partition(".")[0]
+    if library == "torch":
+        return "; use fastloss.torch, or pass tensor.detach().numpy()"
+    if library in ("jax", "jaxlib"):
+        return "; call it outside of jax.jit and jax.grad, on arrays with values"
+    if library == "scipy":
+        return "; pass matrix.toarray()"
+    return ""
+
+
+def _has_masked(value: Any) -> bool:
+    """Whether elements of a masked array, or of one in a list, are masked."""
+    if isinstance(value, np.ma.MaskedArray):
+        return bool(np.ma.is_masked(value))
+    return isinstance(value, (list, tuple)) and any(map(_has_masked, value))
+
+
+def as_array(name: str, value: npt.ArrayLike) -> Array:
+    """Return `value` as an array of numbers or booleans, of the type that it has."""
+    if type(value) is np.ndarray and value.dtype.kind != "O":
+        return value
+    if _has_masked(value):
+        raise TypeError(
+            f"{name} must not have masked elements: pass the data, and the mask as a weight of 0, "
+            "an ignored target or the `mask` of the function"
+        )
+    try:
+        array = np.asarray(value)
+    except MemoryError:
+        raise
+    except ValueError as error:
+        raise ValueError(f"{name} must be an array, or nested lists of equal lengths: {error}") from error
+    except Exception as error:  # a type of another library raises what it likes
+        raise _no_array(name, value) from error
+    if array.dtype.kind == "O":
+        raise _no_array(name, value)
+    return array
+
+
+def _no_array(name: str, value: Any) -> TypeError:
+    """The error for what has no numbers as its elements."""
+    what = "an array of objects" if isinstance(value, np.ndarray) else _name_of_type(value)
+    if isinstance(value, (list, tuple)):
+        what += " with elements that are no numbers"
+    return TypeError(f"{name} must be an array of numbers, got {what}{_way_for(value)}")
+
+
+def widened(array: Array, compute: npt.DTypeLike) -> Array:
+    """Return a contiguous copy in the type computed in, or the array itself if it is one."""
+    return cast(array, compute, contiguous=True)
+
+
+def stored(values: Array, dtype: np.dtype[Any]) -> Array:
+    """Return values of the type computed in, rounded to bfloat16 if that is the type to store."""
+    if dtype != _kernels.BFLOAT16_BITS or values.dtype == dtype:
+        return values
+    bits = np.ascontiguousarray(values, np.float32).view(np.uint32)
+    rounded = (bits + (((bits >> 16) & 1) + 0x7FFF)) >> 16
+    rounded[np.isnan(values)] = 0x7FC0
+    return rounded.astype(np.uint16).view(dtype).reshape(values.shape)
+
+
+def cast(array: Array, dtype: npt.DTypeLike, *, contiguous: bool = False) -> Array:
+    """Return an array as another type, rounded to nearest: the array itself if the kernels can read it.
+
+    A value beyond the range of the type becomes infinite, without a warning.
+    """
+    wanted = np.dtype(dtype)
+    flags = array.flags
+    if array.dtype == wanted and flags.aligned and (flags.c_contiguous or not contiguous):
+        return array
+    with np.errstate(all="ignore"):
+        if array.dtype == _kernels.BFLOAT16_BITS and array.dtype != wanted:
+            array = (array["bfloat16"].astype(np.uint32) << 16).view(np.float32)
+        elif wanted == _kernels.BFLOAT16_BITS and array.dtype != wanted:
+            array = stored(np.asarray(array, np.float32), wanted)
+        return np.require(array, wanted, ["C", "A"] if contiguous else ["A"])
