@@ -117,6 +117,43 @@ def test_autocast() -> None:
     torch.testing.assert_close(actual, expected)
 
 
+@pytest.mark.parametrize("backend", [GRAPHS, pytest.param("inductor", marks=needs_compiler)])
+def test_incoming_gradients_that_are_not_finite(backend: str) -> None:
+    """Rows that do not count have a gradient of exactly 0."""
+    x, some = torch.randn(4, 6), torch.tensor([True, False, True, True])
+    target, other = torch.tensor([0, -100, 2, 1]), torch.randn(4, 6)
+
+    def f(x: Tensor, y: Tensor, z: Tensor) -> Tensor:
+        layer = ft.linear_cross_entropy(y, other, target)
+        return ft.cross_entropy(x, target) + layer + ft.kl_div_with_logits(z, other, mask=some)
+
+    g = compiled(f, backend)
+    for scale in (float("inf"), float("nan")):
+        _, *grads = run(g, [x, x, x], scale)
+        for grad in grads:
+            assert not grad[1].any() and not grad[0].isfinite().any()
+    for actual, expected in zip(run(g, [x, x, x], -1.5), run(f, [x, x, x], -1.5), strict=True):
+        torch.testing.assert_close(actual, expected)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_autocast_of_a_layer(dtype: torch.dtype) -> None:
+    """Its operands are cast; each has a gradient of its own type."""
+    hidden, weight, target = torch.randn(8, 6).to(dtype), torch.randn(11, 6), torch.arange(8)
+
+    def f(hidden: Tensor, weight: Tensor) -> tuple[Tensor, ...]:
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            return (
+                ft.linear_cross_entropy(hidden, weight, target),
+                ft.linear_cross_entropy(hidden, weight, target, softcap=5.0),
+                ft.linear_token_log_probs(hidden, weight, target),
+            )
+
+    actual, expected = run(compiled(f), [hidden, weight]), run(f, [hidden, weight])
+    assert [x.dtype for x in actual] == [*[torch.float32] * 3, dtype, torch.float32]
+    torch.testing.assert_close(actual, expected)
+
+
 @pytest.mark.parametrize("name", ["cross_entropy", "mse_loss", "log_cosh_loss", "token_log_probs"])
 def test_dynamic_shapes(name: str) -> None:
     """One graph for all numbers of rows."""

@@ -20,7 +20,7 @@ from torch.overrides import handle_torch_function, has_torch_function
 import fastloss
 from fastloss._types import Array
 from fastloss.torch._autograd import LOSSES, Loss
-from fastloss.torch._bridge import FLOATING
+from fastloss.torch._bridge import FLOATING, autocast
 from fastloss.torch._documentation import as_torchs
 from fastloss.torch._evaluate import evaluate
 
@@ -394,9 +394,10 @@ def linear_cross_entropy(
             ignore_index=ignore_index, label_smoothing=label_smoothing, options=options,
         )  # fmt: skip
 
+    cast = (autocast(input), autocast(linear_weight), autocast(linear_bias))
     is_ours = (
         options is None
-        and _is_layer(input, linear_weight, linear_bias)
+        and _is_layer(*cast)
         and isinstance(target, Tensor)
         and (weight is None or _is_weight(weight, linear_weight, 0))
         and (
@@ -404,9 +405,9 @@ def linear_cross_entropy(
             or (target.dtype is input.dtype and target.shape == (*input.shape[:-1], linear_weight.shape[0]))
         )
     )
-    tensors = (input, linear_weight, target, linear_bias, weight, sample_weight)
     if is_torchs and not is_ours:
-        return own(*tensors)
+        return own(input, linear_weight, target, linear_bias, weight, None)
+    tensors = (*cast[:2], target, cast[2], weight, sample_weight)
     said = {
         "ignore_index": -100 if ignore_index is None else ignore_index,
         "label_smoothing": label_smoothing,
@@ -427,8 +428,6 @@ def _is_layer(input: Any, linear_weight: Any, linear_bias: Any) -> bool:
             linear_bias is None
             or (linear_bias.dtype is input.dtype and linear_bias.shape == linear_weight.shape[:1])
         )
-        # Autocast multiplies in its own type.
-        and not torch.is_autocast_enabled("cpu")
     )
 
 

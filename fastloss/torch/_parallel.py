@@ -21,6 +21,7 @@ from fastloss._types import Array
 from fastloss.classification import run_family
 from fastloss.linear import linear_loss
 from fastloss.torch._autograd import Loss
+from fastloss.torch._bridge import autocast
 from fastloss.torch._evaluate import evaluate
 from fastloss.torch._functional import row_shape
 
@@ -302,5 +303,5 @@ def vocab_parallel_linear_cross_entropy(
         "group": group, "ignore_index": ignore_index, "label_smoothing": label_smoothing, "z_loss": z_loss,
         "softcap": softcap, "temperature": temperature, "memory_budget": memory_budget,
     }  # fmt: skip
-    tensors = (input, linear_weight, target, linear_bias, weight)
+    tensors = (autocast(input), autocast(linear_weight), target, autocast(linear_bias), weight)
     return evaluate(_SLICED_LINEAR, tensors, options, reduction)
