@@ -1,6 +1,8 @@
 """fastloss.torch under torch.compile: no graph breaks, and the answers of eager mode."""
 
 import shutil
+import sys
+import types
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -232,6 +234,45 @@ def test_installed_functions() -> None:
         run(compiled(lambda x: functional.cross_entropy(x, target.long())), [x]),
         run(lambda x: functional.cross_entropy(x, target.long()), [x]),
     )
+
+
+def test_calls_of_compiled_code() -> None:
+    """Counting them breaks no graph, and compiles nothing anew when they run."""
+    x, target = torch.randn(8, 6), torch.arange(8) % 6
+
+    def f(x: Tensor) -> Tensor:
+        wide = functional.mse_loss(x, x.detach().double())
+        return functional.cross_entropy(x, target) + functional.cross_entropy(x, target) + wide
+
+    counter = torch._dynamo.testing.CompileCounterWithBackend(GRAPHS)
+    with ft.install():
+        g = torch.compile(f, fullgraph=True, backend=counter)
+        first = run(g, [x])
+        counts = ft.calls()
+        assert counts["cross_entropy"].fastloss >= 2 and counts["cross_entropy"].torch == 0
+        assert counts["mse_loss"].fastloss == 0 and counts["mse_loss"].torch >= 1
+        for _ in range(3):
+            torch.testing.assert_close(run(g, [x]), first)
+        assert counter.frame_count == 1 and ft.calls() == counts
+        functional.cross_entropy(x, target)
+        torch.testing.assert_close(run(g, [x]), first)
+        assert counter.frame_count == 1
+
+
+def test_trls_function(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Replaced and compiled: one graph, with the answers of its own."""
+
+    def selective_log_softmax(logits: Tensor, index: Tensor) -> Tensor:
+        return torch.gather(logits.log_softmax(-1), dim=-1, index=index.unsqueeze(-1)).squeeze(-1)
+
+    trl = types.ModuleType("trl.trainer.utils")
+    trl.selective_log_softmax = selective_log_softmax  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "trl.trainer.utils", trl)
+    x, index = torch.randn(2, 3, 7), torch.tensor([[0, 6, 2], [3, 3, 1]])
+    with ft.install():
+        actual = run(compiled(lambda x: trl.selective_log_softmax(x, index)), [x])
+        assert ft.calls()["selective_log_softmax"].torch == 0
+    torch.testing.assert_close(actual, run(lambda x: selective_log_softmax(x, index), [x]))
 
 
 def test_modules() -> None:

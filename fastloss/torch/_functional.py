@@ -7,6 +7,7 @@ torch's: each function hands `evaluate` a call of torch's own for that.
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -43,6 +44,28 @@ __all__ = [
 ]
 
 
+class _Left(threading.local):
+    """How many calls this thread has left to torch, from which an installed function knows what it did."""
+
+    calls = 0
+
+
+_left = _Left()
+
+
+# torch.compile runs these once, when it traces a program, and keeps nothing of them in its graph.
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+def left_to_torch() -> int:
+    """How many calls this thread has left to torch so far."""
+    return _left.calls
+
+
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+def leave_to_torch() -> None:
+    """Note that a call is left to torch."""
+    _left.calls += 1
+
+
 def _torchs_own(name: str) -> Callable[..., Any]:
     """A function of torch as it was before any of ours took its place, also where one has by now.
 
@@ -52,6 +75,7 @@ def _torchs_own(name: str) -> Callable[..., Any]:
     function = getattr(function, "fastloss_replaces", function)
 
     def call(*args: Any, **options: Any) -> Any:
+        leave_to_torch()
         tensors = [value for value in (*args, *options.values()) if isinstance(value, Tensor)]
         if has_torch_function(tensors):
             return handle_torch_function(function, tensors, *args, **options)
