@@ -548,6 +548,29 @@ def test_autocast_of_the_layer_is_torchs() -> None:
     assert type(loss.grad_fn).__name__.startswith("_Early"), "ours: there are no logits"
 
 
+@over_reductions
+@pytest.mark.parametrize("layer", ["linear_cross_entropy", "softcap", "temperature"])
+@pytest.mark.parametrize("half", AUTOCAST, ids=str)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+def test_autocast_of_a_layer_with_probabilities(
+    dtype: torch.dtype, half: torch.dtype, layer: str, reduction: str
+) -> None:
+    """They may stay what they are: the answer is that of float32, within the rounding of the half type."""
+    hidden, weight, probabilities = torch.randn(8, 6), torch.randn(11, 6), torch.randn(8, 11).softmax(1)
+    options = LAYERS[layer][1]
+    results = []
+    for enabled, target in ((True, probabilities.to(dtype)), (False, probabilities)):
+        leaves = [hidden.clone().requires_grad_(), weight.clone().requires_grad_()]
+        with torch.autocast("cpu", dtype=half, enabled=enabled):
+            loss = ft.linear_cross_entropy(*leaves, target, reduction=reduction, **options)
+        loss.sum().backward()
+        assert loss.dtype.itemsize >= 4
+        results.append([loss.detach().float(), *(leaf.grad for leaf in leaves)])
+    for actual, expected in zip(*results, strict=True):
+        bound = 8.0 * torch.finfo(half).eps * expected.abs().max().item()
+        torch.testing.assert_close(actual, expected, rtol=0.0, atol=bound)
+
+
 @over_layers
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.float64], ids=str)
 def test_types_of_a_layer_that_differ(layer: str, dtype: torch.dtype) -> None:

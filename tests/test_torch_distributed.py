@@ -457,6 +457,20 @@ def linear_under_autocast(ranks: Ranks) -> None:
         assert loss.dtype == torch.float32 and leaves[1].grad.dtype == dtype
         found.append([loss.detach(), *(leaf.grad.float() for leaf in leaves)])
     assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
+    # Probabilities may stay what they are.
+    probabilities = torch.from_numpy(rng.dirichlet(np.ones(CLASSES), 13)).float()
+    losses = []
+    for enabled in (True, False):
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=enabled):
+            losses.append(
+                ft.vocab_parallel_linear_cross_entropy(
+                    hidden.float(),
+                    weight[ranks.mine].float(),
+                    probabilities[:, ranks.mine],
+                    group=ranks.group,
+                )
+            )
+    torch.testing.assert_close(*losses, rtol=0.01, atol=0.0)
 
 
 @check

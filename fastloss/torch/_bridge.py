@@ -23,6 +23,7 @@ __all__ = [
     "as_tensor",
     "autocast",
     "is_undisturbed",
+    "like",
     "on_torchs_threads",
 ]
 
@@ -58,6 +59,12 @@ def autocast(tensor: Any) -> Any:
         return tensor
     is_cast = tensor.is_cpu and tensor.is_floating_point() and tensor.dtype is not torch.float64
     return tensor.to(torch.get_autocast_dtype("cpu")) if is_cast else tensor
+
+
+def like(input: Tensor, target: Any) -> Any:
+    """Return a target in the type of the input if it holds probabilities; class indices as they are."""
+    is_other = isinstance(target, Tensor) and target.is_floating_point() and target.dtype is not input.dtype
+    return target.to(input.dtype) if is_other and input.is_floating_point() else target
 
 
 def are_of_processor(tensors: Sequence[Tensor | None]) -> bool:

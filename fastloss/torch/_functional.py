@@ -21,7 +21,7 @@ from torch.overrides import handle_torch_function, has_torch_function
 import fastloss
 from fastloss._types import Array
 from fastloss.torch._autograd import LOSSES, Loss
-from fastloss.torch._bridge import FLOATING, autocast
+from fastloss.torch._bridge import FLOATING, autocast, like
 from fastloss.torch._documentation import as_torchs
 from fastloss.torch._evaluate import evaluate
 
@@ -426,12 +426,12 @@ def linear_cross_entropy(
         and (weight is None or _is_weight(weight, linear_weight, 0))
         and (
             (_is_index(target) and target.shape == input.shape[:-1])
-            or (target.dtype is input.dtype and target.shape == (*input.shape[:-1], linear_weight.shape[0]))
+            or (target.dtype is cast[0].dtype and target.shape == (*input.shape[:-1], linear_weight.shape[0]))
         )
     )
     if is_torchs and not is_ours:
         return own(input, linear_weight, target, linear_bias, weight, None)
-    tensors = (*cast[:2], target, cast[2], weight, sample_weight)
+    tensors = (*cast[:2], like(cast[0], target), cast[2], weight, sample_weight)
     said = {
         "ignore_index": -100 if ignore_index is None else ignore_index,
         "label_smoothing": label_smoothing,
