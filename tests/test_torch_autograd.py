@@ -136,6 +136,100 @@ def test_zero_incoming_gradient(name: str) -> None:
         assert all(g.shape == x.shape and not g.any() for g, x in zip(grads, leaves, strict=True))
 
 
+POINT = torch.randn(4, 6, generator=torch.Generator().manual_seed(0))
+OTHER = POINT.flip(0) + 0.5
+CLASS_OF, COUNTED = torch.tensor([0, 5, 2, 1]), torch.tensor([True, False, True, True])
+SKIPPED = CLASS_OF.masked_fill(~COUNTED, -100)
+ROW_WEIGHT = COUNTED.double()  # a weight for each row
+CLASS_WEIGHT = torch.ones(6, dtype=torch.float64).index_fill(0, torch.tensor(5), 0.0)
+LAYER = torch.randn(9, 6, generator=torch.Generator().manual_seed(1))
+Example = Callable[[Tensor], Tensor]
+# Losses of (4, 6) tensors of which row 1 does not count.
+NOT_ALL: dict[str, Example] = {
+    "ignored": lambda x: ft.cross_entropy(x, SKIPPED),
+    "ignored-sum": lambda x: ft.cross_entropy(x, SKIPPED, reduction="sum"),
+    "ignored-inplace": lambda x: ft.cross_entropy(1.0 * x, SKIPPED, inplace=True),
+    "ignored-extras": lambda x: ft.cross_entropy(x, SKIPPED, z_loss=0.1, label_smoothing=0.1, softcap=9.0),
+    "sample-weight": lambda x: ft.cross_entropy(x, CLASS_OF, sample_weight=ROW_WEIGHT.to(x.dtype)),
+    "sample-weight-of-probabilities": lambda x: ft.cross_entropy(
+        x, x.detach().softmax(1).flip(0), sample_weight=ROW_WEIGHT.to(x.dtype)
+    ),
+    "class-weight": lambda x: ft.cross_entropy(x, CLASS_OF, CLASS_WEIGHT.to(x.dtype)),
+    "nll": lambda x: ft.nll_loss(x, SKIPPED),
+    "nll-sample-weight": lambda x: ft.nll_loss(x, CLASS_OF, sample_weight=ROW_WEIGHT.to(x.dtype)),
+    "linear": lambda x: ft.linear_cross_entropy(x, LAYER.to(x.dtype), SKIPPED),
+    "linear-sample-weight": lambda x: ft.linear_cross_entropy(
+        x, LAYER.to(x.dtype), CLASS_OF, sample_weight=ROW_WEIGHT.to(x.dtype)
+    ),
+    "linear-token-log-probs": lambda x: ft.linear_token_log_probs(
+        x, LAYER.to(x.dtype), SKIPPED, reduction="mean"
+    ),
+    "token-log-probs": lambda x: ft.token_log_probs(x, SKIPPED, reduction="mean"),
+    "sequence-log-probs": lambda x: ft.sequence_log_probs(x[None], CLASS_OF[None], mask=COUNTED[None]).sum(),
+    "kl": lambda x: ft.kl_div_with_logits(x, OTHER.to(x.dtype), mask=COUNTED),
+    "teacher": lambda x: ft.kl_div_with_logits(OTHER.to(x.dtype), x, mask=COUNTED),
+    "js": lambda x: ft.js_div_with_logits(x, OTHER.to(x.dtype), mask=COUNTED),
+    "tv": lambda x: ft.tv_distance_with_logits(x, OTHER.to(x.dtype), mask=COUNTED),
+    "weighted": lambda x: ft.mse_loss(
+        x, OTHER.to(x.dtype), weight=ROW_WEIGHT.to(x.dtype)[:, None].expand(4, 6)
+    ),
+    "weighted-logits": lambda x: ft.binary_cross_entropy_with_logits(
+        x, OTHER.to(x.dtype).sigmoid(), ROW_WEIGHT.to(x.dtype)[:, None]
+    ),
+    "ppo": lambda x: ft.ppo_loss(x, x.detach(), OTHER.to(x.dtype), mask=COUNTED[:, None].expand(4, 6)),
+    "grpo": lambda x: ft.grpo_loss(
+        x, x.detach(), OTHER.to(x.dtype)[:, 0], mask=COUNTED[:, None].expand(4, 6)
+    ),
+    "kl-penalty": lambda x: ft.kl_penalty(x, OTHER.to(x.dtype), mask=COUNTED[:, None].expand(4, 6)),
+    "value": lambda x: ft.value_loss(x, x.detach(), OTHER.to(x.dtype), mask=COUNTED[:, None].expand(4, 6)),
+}
+# Weights of 0 count for the kernels of softmax losses, which have the gradient of losses that wait.
+EARLY = [torch.float32, torch.float64, torch.bfloat16]
+
+
+@pytest.mark.parametrize("factor", [math.inf, -math.inf, math.nan])
+@pytest.mark.parametrize("dtype", EARLY, ids=str)
+@pytest.mark.parametrize("label", NOT_ALL)
+def test_what_does_not_count_has_no_gradient(label: str, dtype: torch.dtype, factor: float) -> None:
+    """Whatever comes in, exactly 0; from what counts infinities or NaN go on."""
+    x = POINT.to(dtype).requires_grad_()
+    (plain,) = torch.autograd.grad(NOT_ALL[label](x), x)
+    loss = NOT_ALL[label](x)
+    upstream = torch.full_like(loss, factor)
+    kept, last = (torch.autograd.grad(loss, x, upstream, retain_graph=keep)[0] for keep in (True, False))
+    for grad in (kept, last):
+        assert grad.dtype == dtype and not grad[1].any()
+        assert torch.equal(grad.isfinite(), plain == 0)
+    if not math.isnan(factor):
+        assert torch.equal(last.sign(), plain.sign() * math.copysign(1.0, factor))
+
+
+@pytest.mark.parametrize("label", [n for n in NOT_ALL if "weight" not in n or n.startswith("weighted")])
+def test_what_does_not_count_has_no_gradient_later(label: str) -> None:
+    """Where the gradient waits for the incoming one."""
+    x = POINT.half().requires_grad_()
+    for factor in (math.inf, math.nan):
+        (grad,) = torch.autograd.grad(factor * NOT_ALL[label](x), x)
+        assert not grad[1].any() and not grad[0].isfinite().all()
+
+
+@pytest.mark.parametrize("label", ["ignored", "linear", "kl", "weighted"])
+def test_batches_of_incoming_gradients_that_are_not_finite(label: str) -> None:
+    x = POINT.clone().requires_grad_()
+    upstreams = torch.tensor([1.0, math.inf, math.nan])
+    (grads,) = torch.autograd.grad(NOT_ALL[label](x), x, upstreams, is_grads_batched=True)
+    assert grads[0].isfinite().all() and not grads[:, 1].any()
+    assert not grads[1:, 0].isfinite().any()
+
+
+def test_weight_of_a_layer_with_an_incoming_gradient_that_is_not_finite() -> None:
+    """Ignored tokens leave no trace in it; features that are 0 for all others have a gradient of 0."""
+    x, weight = POINT.clone(), LAYER.clone().requires_grad_()
+    x[:, 3], x[1] = 0.0, math.nan
+    (grad,) = torch.autograd.grad(math.inf * ft.linear_cross_entropy(x, weight, SKIPPED), weight)
+    assert not grad[:, 3].any() and grad[:, :3].isinf().all() and grad[:, 4:].isinf().all()
+
+
 @over_reductions
 @over_functions
 def test_backward_twice(name: str, reduction: str) -> None:
@@ -364,12 +458,14 @@ def test_autocast_is_torchs(name: str, dtype: torch.dtype, half: torch.dtype) ->
 @pytest.mark.parametrize("half", AUTOCAST, ids=str)
 @over_own
 def test_autocast_gives_float32(name: str, half: torch.dtype) -> None:
-    """Of half types; others stay what they are."""
+    """Of half types; others stay what they are, but for float32 in a matrix product."""
     for dtype, expected in (
         (half, torch.float32),
         (torch.float32, torch.float32),
         (torch.float64, torch.float64),
     ):
+        if name.startswith("linear") and dtype is torch.float32:
+            continue  # see the tests of matrix products below
         call = cases.FIRST[name].cast(dtype)
         for reduction in REDUCTIONS:
             leaves = call.leaves()
@@ -380,6 +476,113 @@ def test_autocast_gives_float32(name: str, half: torch.dtype) -> None:
             result = cases.Result(loss.detach(), {n: x.grad for n, x in leaves.items()})
             assert all(g.dtype == dtype for g in result.gradients.values())
             call.check(result, call.expected(reduction), dtype, title=reduction)
+
+
+# The last layer and its loss, which autocast casts to its type as `torch.nn.functional.linear`.
+LAYERS: dict[str, tuple[str, dict[str, Any]]] = {
+    "linear_cross_entropy": ("linear_cross_entropy", {}),
+    "softcap": ("linear_cross_entropy", {"softcap": 5.0}),
+    "temperature": ("linear_cross_entropy", {"temperature": 2.0}),
+    "linear_token_log_probs": ("linear_token_log_probs", {}),
+}
+over_layers = pytest.mark.parametrize("layer", LAYERS)
+
+
+def layer_and_loss(
+    layer: str, dtypes: tuple[torch.dtype, ...], half: torch.dtype | None, reduction: str
+) -> list[Tensor]:
+    """A loss of hidden states, weight and bias of these types, and their gradients."""
+    name, options = LAYERS[layer]
+    rng = torch.Generator().manual_seed(0)
+    # Numbers that the half types have, so that casting loses nothing.
+    hidden, weight, bias = (
+        torch.randn(*shape, generator=rng).half().bfloat16() for shape in ((8, 6), (11, 6), (11,))
+    )
+    leaves = [x.to(t).requires_grad_() for x, t in zip((hidden, weight, bias), dtypes, strict=True)]
+    with torch.autocast("cpu", dtype=half, enabled=half is not None):
+        loss = getattr(ft, name)(
+            leaves[0], leaves[1], torch.arange(8), linear_bias=leaves[2], reduction=reduction, **options
+        )
+    loss.sum().backward()
+    return [loss.detach(), *(x.grad for x in leaves)]
+
+
+@over_reductions
+@pytest.mark.parametrize("half", AUTOCAST, ids=str)
+@over_layers
+def test_autocast_of_a_matrix_product(layer: str, half: torch.dtype, reduction: str) -> None:
+    """Both operands are cast, and each has a gradient of its own type."""
+    single, other = torch.float32, torch.bfloat16 if half is torch.float16 else torch.float16
+    expected = layer_and_loss(layer, (half, half, half), half, reduction)
+    assert expected[0].dtype == single
+    for dtypes in (
+        (half, single, single),
+        (single, half, half),
+        (single, single, single),
+        (other, single, half),
+    ):
+        actual = layer_and_loss(layer, dtypes, half, reduction)
+        assert [x.dtype for x in actual] == [single, *dtypes]
+        for a, e, dtype in zip(actual, expected, (single, *dtypes), strict=True):
+            assert torch.equal(a, e.to(dtype))
+    wide = torch.float64
+    for a, e in zip(
+        layer_and_loss(layer, (wide, wide, wide), half, reduction),
+        layer_and_loss(layer, (wide, wide, wide), None, reduction),
+        strict=True,
+    ):
+        assert a.dtype == wide and torch.equal(a, e), "float64 is not cast, as in torch"
+
+
+def test_autocast_of_the_layer_is_torchs() -> None:
+    """Loss and gradients within the rounding of the logits, which torch has in bfloat16."""
+    x, weight, target = torch.randn(8, 6), torch.randn(11, 6), torch.arange(8)
+    results = []
+    for function in (functional.linear_cross_entropy, ft.linear_cross_entropy):
+        leaves = [x.bfloat16().requires_grad_(), weight.clone().requires_grad_()]
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            loss = function(*leaves, target)
+        loss.backward()
+        results.append([loss.detach(), *(leaf.grad for leaf in leaves)])
+    torch.testing.assert_close(results[1], results[0], rtol=0.02, atol=0.01)
+    assert type(loss.grad_fn).__name__.startswith("_Early"), "ours: there are no logits"
+
+
+@over_reductions
+@pytest.mark.parametrize("layer", ["linear_cross_entropy", "softcap", "temperature"])
+@pytest.mark.parametrize("half", AUTOCAST, ids=str)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+def test_autocast_of_a_layer_with_probabilities(
+    dtype: torch.dtype, half: torch.dtype, layer: str, reduction: str
+) -> None:
+    """They may stay what they are: the answer is that of float32, within the rounding of the half type."""
+    hidden, weight, probabilities = torch.randn(8, 6), torch.randn(11, 6), torch.randn(8, 11).softmax(1)
+    options = LAYERS[layer][1]
+    results = []
+    for enabled, target in ((True, probabilities.to(dtype)), (False, probabilities)):
+        leaves = [hidden.clone().requires_grad_(), weight.clone().requires_grad_()]
+        with torch.autocast("cpu", dtype=half, enabled=enabled):
+            loss = ft.linear_cross_entropy(*leaves, target, reduction=reduction, **options)
+        loss.sum().backward()
+        assert loss.dtype.itemsize >= 4
+        results.append([loss.detach().float(), *(leaf.grad for leaf in leaves)])
+    for actual, expected in zip(*results, strict=True):
+        bound = 8.0 * torch.finfo(half).eps * expected.abs().max().item()
+        torch.testing.assert_close(actual, expected, rtol=0.0, atol=bound)
+
+
+@over_layers
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.float64], ids=str)
+def test_types_of_a_layer_that_differ(layer: str, dtype: torch.dtype) -> None:
+    """Without autocast an error, which has torch's names of the types."""
+    if layer == "linear_cross_entropy":
+        with pytest.raises(RuntimeError, match="same dtype"):  # torch's own
+            layer_and_loss(layer, (torch.bfloat16, dtype, dtype), None, "mean")
+        return
+    with pytest.raises(TypeError, match=f"linear_weight must be torch.bfloat16 like input, got {dtype}"):
+        layer_and_loss(layer, (torch.bfloat16, dtype, dtype), None, "mean")
+    with pytest.raises(TypeError, match=f"linear_bias must be {dtype} like input, got torch.bfloat16"):
+        layer_and_loss(layer, (dtype, dtype, torch.bfloat16), None, "mean")
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)

@@ -1,6 +1,8 @@
 """fastloss.torch under torch.compile: no graph breaks, and the answers of eager mode."""
 
 import shutil
+import sys
+import types
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -117,6 +119,43 @@ def test_autocast() -> None:
     torch.testing.assert_close(actual, expected)
 
 
+@pytest.mark.parametrize("backend", [GRAPHS, pytest.param("inductor", marks=needs_compiler)])
+def test_incoming_gradients_that_are_not_finite(backend: str) -> None:
+    """Rows that do not count have a gradient of exactly 0."""
+    x, some = torch.randn(4, 6), torch.tensor([True, False, True, True])
+    target, other = torch.tensor([0, -100, 2, 1]), torch.randn(4, 6)
+
+    def f(x: Tensor, y: Tensor, z: Tensor) -> Tensor:
+        layer = ft.linear_cross_entropy(y, other, target)
+        return ft.cross_entropy(x, target) + layer + ft.kl_div_with_logits(z, other, mask=some)
+
+    g = compiled(f, backend)
+    for scale in (float("inf"), float("nan")):
+        _, *grads = run(g, [x, x, x], scale)
+        for grad in grads:
+            assert not grad[1].any() and not grad[0].isfinite().any()
+    for actual, expected in zip(run(g, [x, x, x], -1.5), run(f, [x, x, x], -1.5), strict=True):
+        torch.testing.assert_close(actual, expected)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_autocast_of_a_layer(dtype: torch.dtype) -> None:
+    """Its operands are cast; each has a gradient of its own type."""
+    hidden, weight, target = torch.randn(8, 6).to(dtype), torch.randn(11, 6), torch.arange(8)
+
+    def f(hidden: Tensor, weight: Tensor) -> tuple[Tensor, ...]:
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            return (
+                ft.linear_cross_entropy(hidden, weight, target),
+                ft.linear_cross_entropy(hidden, weight, target, softcap=5.0),
+                ft.linear_token_log_probs(hidden, weight, target),
+            )
+
+    actual, expected = run(compiled(f), [hidden, weight]), run(f, [hidden, weight])
+    assert [x.dtype for x in actual] == [*[torch.float32] * 3, dtype, torch.float32]
+    torch.testing.assert_close(actual, expected)
+
+
 @pytest.mark.parametrize("name", ["cross_entropy", "mse_loss", "log_cosh_loss", "token_log_probs"])
 def test_dynamic_shapes(name: str) -> None:
     """One graph for all numbers of rows."""
@@ -195,6 +234,45 @@ def test_installed_functions() -> None:
         run(compiled(lambda x: functional.cross_entropy(x, target.long())), [x]),
         run(lambda x: functional.cross_entropy(x, target.long()), [x]),
     )
+
+
+def test_calls_of_compiled_code() -> None:
+    """Counting them breaks no graph, and compiles nothing anew when they run."""
+    x, target = torch.randn(8, 6), torch.arange(8) % 6
+
+    def f(x: Tensor) -> Tensor:
+        wide = functional.mse_loss(x, x.detach().double())
+        return functional.cross_entropy(x, target) + functional.cross_entropy(x, target) + wide
+
+    counter = torch._dynamo.testing.CompileCounterWithBackend(GRAPHS)
+    with ft.install():
+        g = torch.compile(f, fullgraph=True, backend=counter)
+        first = run(g, [x])
+        counts = ft.calls()
+        assert counts["cross_entropy"].fastloss >= 2 and counts["cross_entropy"].torch == 0
+        assert counts["mse_loss"].fastloss == 0 and counts["mse_loss"].torch >= 1
+        for _ in range(3):
+            torch.testing.assert_close(run(g, [x]), first)
+        assert counter.frame_count == 1 and ft.calls() == counts
+        functional.cross_entropy(x, target)
+        torch.testing.assert_close(run(g, [x]), first)
+        assert counter.frame_count == 1
+
+
+def test_trls_function(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Replaced and compiled: one graph, with the answers of its own."""
+
+    def selective_log_softmax(logits: Tensor, index: Tensor) -> Tensor:
+        return torch.gather(logits.log_softmax(-1), dim=-1, index=index.unsqueeze(-1)).squeeze(-1)
+
+    trl = types.ModuleType("trl.trainer.utils")
+    trl.selective_log_softmax = selective_log_softmax  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "trl.trainer.utils", trl)
+    x, index = torch.randn(2, 3, 7), torch.tensor([[0, 6, 2], [3, 3, 1]])
+    with ft.install():
+        actual = run(compiled(lambda x: trl.selective_log_softmax(x, index)), [x])
+        assert ft.calls()["selective_log_softmax"].torch == 0
+    torch.testing.assert_close(actual, run(lambda x: selective_log_softmax(x, index), [x]))
 
 
 def test_modules() -> None:

@@ -441,6 +441,56 @@ def linear_of_some(ranks: Ranks) -> None:
 
 
 @check
+def linear_under_autocast(ranks: Ranks) -> None:
+    """Cast as the operands of a matrix product; each gradient has the type of its tensor."""
+    rng = np.random.default_rng(5)
+    _, target, _ = problem(13)
+    hidden, weight = (
+        torch.from_numpy(rng.standard_normal(s)).bfloat16() for s in ((13, WIDTH), (CLASSES, WIDTH))
+    )
+    found = []
+    for dtype in (torch.bfloat16, torch.float32):
+        leaves = [hidden.clone().requires_grad_(), weight[ranks.mine].to(dtype).requires_grad_()]
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            loss = ft.vocab_parallel_linear_cross_entropy(*leaves, target, group=ranks.group)
+        loss.backward()
+        assert loss.dtype == torch.float32 and leaves[1].grad.dtype == dtype
+        found.append([loss.detach(), *(leaf.grad.float() for leaf in leaves)])
+    assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
+    # Probabilities may stay what they are.
+    probabilities = torch.from_numpy(rng.dirichlet(np.ones(CLASSES), 13)).float()
+    losses = []
+    for enabled in (True, False):
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=enabled):
+            losses.append(
+                ft.vocab_parallel_linear_cross_entropy(
+                    hidden.float(),
+                    weight[ranks.mine].float(),
+                    probabilities[:, ranks.mine],
+                    group=ranks.group,
+                )
+            )
+    torch.testing.assert_close(*losses, rtol=0.01, atol=0.0)
+
+
+@check
+def incoming_gradients_that_are_not_finite(ranks: Ranks) -> None:
+    """Ignored rows have a gradient of 0, also in the gradients that are added over the processes."""
+    logits, target, _ = problem(13)
+    target[4:7] = -100
+    for factor in (math.inf, math.nan):
+        leaf = logits[:, ranks.mine].clone().requires_grad_()
+        (factor * ft.vocab_parallel_cross_entropy(leaf, target, group=ranks.group)).backward()
+        assert not leaf.grad[4:7].any() and not leaf.grad[:4].isfinite().any()
+        hidden = logits[:, :WIDTH].clone().requires_grad_()
+        weight = logits[:CLASSES, :WIDTH][ranks.mine].clone()
+        (
+            factor * ft.vocab_parallel_linear_cross_entropy(hidden, weight, target, group=ranks.group)
+        ).backward()
+        assert not hidden.grad[4:7].any() and not hidden.grad[:4].isfinite().any()
+
+
+@check
 def linear_with_a_bad_class_index(ranks: Ranks) -> None:
     _, target, _ = problem(13)
     target[3] = CLASSES

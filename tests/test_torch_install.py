@@ -1,6 +1,10 @@
 """fastloss.torch.install: our functions in the place of torch's, and back."""
 
+import copy
+import inspect
+import pickle
 import sys
+import threading
 import types
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -270,6 +274,285 @@ def test_trl(module: Callable[..., types.ModuleType]) -> None:
         torch.testing.assert_close(half.float(), expected, rtol=0.02, atol=0.02)
     assert trainer.selective_log_softmax is theirs
     assert utils.selective_log_softmax is theirs
+
+
+def index_and_logits(dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(2, 3, 7, generator=generator, dtype=torch.float64).to(dtype)
+    return logits, torch.tensor([[0, 6, 2], [3, 3, 1]])
+
+
+def hessian(f: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    return torch.autograd.functional.hessian(lambda x: f(x).square().sum(), x)
+
+
+def penalty(f: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    x = x.clone().requires_grad_()
+    (grad,) = torch.autograd.grad(f(x).square().sum(), x, create_graph=True)
+    return torch.autograd.grad(grad.square().sum(), x)[0]
+
+
+TRANSFORMS: dict[str, Callable[[Callable[[Tensor], Tensor], Tensor], Tensor]] = {
+    "grad": lambda f, x: torch.func.grad(lambda x: f(x).sum())(x),
+    "vjp": lambda f, x: torch.func.vjp(f, x)[1](torch.ones(2, 3, dtype=x.dtype))[0],
+    "jvp": lambda f, x: torch.func.jvp(f, (x,), (x.cos(),))[1],
+    "jacrev": lambda f, x: torch.func.jacrev(f)(x),
+    "jacfwd": lambda f, x: torch.func.jacfwd(f)(x),
+    "vmap": lambda f, x: torch.func.vmap(f)(torch.stack([x, 2.0 * x])),
+    "per-sample": lambda f, x: torch.func.vmap(torch.func.grad(lambda x: f(x).sum()))(torch.stack([x, -x])),
+    "func.hessian": lambda f, x: torch.func.hessian(lambda x: f(x).sum())(x),
+    "hessian": hessian,
+    "penalty": penalty,
+}
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:torch.*")  # what torch says of itself
+@pytest.mark.parametrize("transform", TRANSFORMS)
+def test_transforms_of_trls_function(transform: str, module: Callable[..., types.ModuleType]) -> None:
+    """They are its own: torch.func, forward differentiation, second derivatives."""
+    theirs = make_selective_log_softmax()
+    utils = module("trl.trainer.utils", selective_log_softmax=theirs)
+    logits, index = index_and_logits()
+    run = TRANSFORMS[transform]
+    expected = run(lambda x: theirs(x, index), logits)
+    assert expected.any()
+    with ft.install():
+        actual = run(lambda x: utils.selective_log_softmax(x, index), logits)
+    torch.testing.assert_close(actual, expected)
+
+
+@pytest.mark.parametrize("bad", [-100, -1, 7, torch.iinfo(torch.int64).max])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("wanted", [False, True])
+def test_errors_of_trls_function(
+    bad: int, dtype: torch.dtype, wanted: bool, module: Callable[..., types.ModuleType]
+) -> None:
+    """It knows no ignored classes: what it refuses is refused, with its error."""
+    theirs = make_selective_log_softmax()
+    utils = module("trl.trainer.utils", selective_log_softmax=theirs)
+    logits, index = index_and_logits(dtype)
+    index[1, 1] = bad
+    errors = []
+    for function in (theirs, None):
+        with ft.install(), pytest.raises(RuntimeError) as caught:
+            (function or utils.selective_log_softmax)(logits.requires_grad_(wanted), index)
+        errors.append((type(caught.value), str(caught.value)))
+    assert errors[0] == errors[1]
+
+
+def test_other_calls_of_trls_function(module: Callable[..., types.ModuleType]) -> None:
+    """What is no index for each row is its own; it sees subclasses and shapes as they are given."""
+    seen = []
+    theirs = make_selective_log_softmax()
+
+    def selective_log_softmax(logits: Tensor, index: Tensor, **more: Any) -> Tensor:
+        seen.append((type(logits), tuple(index.shape), more))
+        return (
+            logits.log_softmax(-1).gather(-1, index) if index.ndim == logits.ndim else theirs(logits, index)
+        )
+
+    class Tagged(Tensor):
+        pass
+
+    utils = module("trl.trainer.utils", selective_log_softmax=selective_log_softmax)
+    logits, index = index_and_logits()
+    with ft.install():
+        function = utils.selective_log_softmax
+        assert function(logits, index[..., None].expand(2, 3, 4)).shape == (2, 3, 4)
+        assert type(function(logits.as_subclass(Tagged), index)) is Tagged
+        function(logits, index)
+        function(logits, index, mode="other")
+    assert seen == [(Tensor, (2, 3, 4), {}), (Tagged, (2, 3), {}), (Tensor, (2, 3), {"mode": "other"})]
+    assert ft.calls() == {"selective_log_softmax": ft.Calls(fastloss=1, torch=3)}
+
+
+def test_masked_rows_of_trls_function(module: Callable[..., types.ModuleType]) -> None:
+    """Of a TRL that has a temperature and a mask; with second derivatives."""
+
+    def selective_log_softmax(
+        logits: Tensor, index: Tensor, temperature: float = 1.0, row_mask: Tensor | None = None
+    ) -> Tensor:
+        rows = torch.gather((logits / temperature).log_softmax(-1), -1, index.unsqueeze(-1)).squeeze(-1)
+        return rows if row_mask is None else torch.where(row_mask != 0, rows, 0.0)
+
+    utils = module("trl.trainer.utils", selective_log_softmax=selective_log_softmax)
+    logits, index = index_and_logits()
+    mask = torch.tensor([[1, 0, 1], [0, 1, 1]])
+    for more in ({}, {"temperature": 0.7}, {"row_mask": mask}, {"temperature": 0.7, "row_mask": mask.bool()}):
+        for run in (TRANSFORMS["grad"], TRANSFORMS["vmap"], penalty, lambda f, x: f(x)):
+            expected = run(lambda x, m=more: selective_log_softmax(x, index, **m), logits)
+            with ft.install():
+                actual = run(lambda x, m=more: utils.selective_log_softmax(x, index, **m), logits)
+            torch.testing.assert_close(actual, expected)
+    with ft.install():
+        kept = utils.selective_log_softmax(logits, index.masked_fill(mask == 0, -100), row_mask=mask)
+        assert not kept[mask == 0].any() and kept[mask != 0].all()
+        with pytest.raises(RuntimeError, match="-100"):
+            utils.selective_log_softmax(logits, index.masked_fill(mask == 0, -100))
+
+
+def test_trl_that_is_imported_later(module: Callable[..., types.ModuleType]) -> None:
+    """A second call of `install` finds it; the last `uninstall` restores it."""
+    theirs = make_selective_log_softmax()
+    with ft.install():
+        utils = module("trl.trainer.utils", selective_log_softmax=theirs)
+        assert utils.selective_log_softmax is theirs
+        with ft.install() as names:
+            assert "trl.trainer.utils.selective_log_softmax" in names
+            assert utils.selective_log_softmax is not theirs
+            with ft.install():
+                assert utils.selective_log_softmax.fastloss_replaces is theirs
+        assert utils.selective_log_softmax is not theirs
+    assert utils.selective_log_softmax is theirs
+
+
+# What stands installed, and what it does
+
+
+def test_what_a_program_has_saved_is_replaced(module: Callable[..., types.ModuleType]) -> None:
+    """As a global variable; in a list or an object it stays."""
+
+    class Holder:
+        function = staticmethod(functional.cross_entropy)
+
+    saved = module("somebody", mine=functional.cross_entropy, several=[functional.cross_entropy], held=Holder)
+    own = saved.mine
+    with ft.install():
+        assert saved.mine is functional.cross_entropy is not own
+        assert saved.several == [own] and saved.held.function is own
+        assert functional.cross_entropy.fastloss_replaces is own
+    assert saved.mine is own
+
+
+def test_repr_of_what_is_installed(module: Callable[..., types.ModuleType]) -> None:
+    theirs = make_selective_log_softmax()
+    utils = module("trl.trainer.utils", selective_log_softmax=theirs)
+    with ft.install():
+        for name, own in cases.TORCHS.items():
+            text = repr(getattr(functional, name))
+            assert text == f"<{name} of fastloss.torch, installed in the place of {own!r}>"
+        assert repr(theirs) in repr(utils.selective_log_softmax)
+    assert "fastloss" not in repr(functional.cross_entropy) + repr(ft.cross_entropy).partition(" at ")[2]
+
+
+def test_installed_functions_look_like_functions() -> None:
+    with ft.install():
+        for name, own in cases.TORCHS.items():
+            function, ours = getattr(functional, name), getattr(ft, name)
+            assert function.__name__ == name and function.__module__ == own.__module__
+            assert function.__doc__ == ours.__doc__
+            assert inspect.signature(function) == inspect.signature(ours)
+            assert copy.deepcopy(function) is function
+            assert pickle.loads(pickle.dumps(function)) is function
+        pickled = pickle.dumps(functional.mse_loss)
+    assert pickle.loads(pickled) is functional.mse_loss, "by name: torch's, where nothing is installed"
+
+
+def test_installed_lists_what_stands_replaced(module: Callable[..., types.ModuleType]) -> None:
+    assert ft.installed() == ()
+    holder = module("somebody", ce=functional.cross_entropy)
+    with ft.install() as names:
+        assert ft.installed() == names and "somebody.ce" in names
+        holder.ce = len
+        assert "somebody.ce" not in ft.installed()
+        module("late", mse=functional.mse_loss)
+        assert "late.mse" in ft.installed()
+        ft.install()
+        ft.uninstall()
+        assert "late.mse" in ft.installed()
+    assert ft.installed() == ()
+
+
+def test_uninstall_all() -> None:
+    for _ in range(3):
+        ft.install()
+    ft.uninstall(all=True)
+    assert not is_installed() and ft.installed() == ()
+    ft.uninstall(all=True)
+    ft.install()
+    assert is_installed()
+    ft.uninstall(all=False)
+    assert not is_installed()
+    with ft.install(), ft.install():
+        ft.uninstall(all=True)
+        assert not is_installed()
+    with pytest.raises(TypeError):
+        ft.uninstall(True)  # type: ignore[misc]
+
+
+def test_calls_are_counted() -> None:
+    leaf = X.clone().requires_grad_()
+    with ft.install():
+        assert ft.calls() == {}
+        functional.cross_entropy(X, TARGET)
+        nn.CrossEntropyLoss()(leaf, SHORT).backward()
+        functional.cross_entropy(X, TARGET, weight=torch.ones(5, dtype=torch.float64)[:5].float())
+        functional.mse_loss(X, X.double())  # two types
+        functional.mse_loss(X, X)
+        functional.mse_loss(X.as_subclass(type("Tagged", (Tensor,), {})), X)
+        functional.huber_loss(leaf, leaf * 2.0)  # a target with a gradient
+        torch.func.grad(lambda x: functional.huber_loss(x, X))(X)
+        # Nobody's but the program's own.
+        ft.cross_entropy(X, TARGET)
+        ft.mse_loss(X, X.double())
+        expected = {
+            "cross_entropy": ft.Calls(fastloss=3, torch=0),
+            "huber_loss": ft.Calls(fastloss=0, torch=2),
+            "mse_loss": ft.Calls(fastloss=1, torch=2),
+        }
+        assert ft.calls() == expected and list(ft.calls()) == sorted(expected)
+        with ft.install():
+            functional.l1_loss(X, X)
+        assert ft.calls() == {**expected, "l1_loss": ft.Calls(1, 0)}, "one count for all installations"
+    ft.mse_loss(X, X)
+    assert ft.calls()["mse_loss"] == (1, 2), "to be read afterwards"
+    ft.calls().clear()
+    assert ft.calls()
+    with ft.install():
+        assert ft.calls() == {}
+
+
+def test_calls_inside_torchs_own_are_counted() -> None:
+    """Its linear_cross_entropy calls cross_entropy, which is ours."""
+    x, weight = torch.randn(4, 6), torch.randn(5, 3, 6)  # (C, d, D): not ours
+    with ft.install():
+        functional.linear_cross_entropy(x, weight, torch.zeros(4, 3, dtype=torch.int64))
+        assert ft.calls() == {"cross_entropy": (1, 0), "linear_cross_entropy": (0, 1)}
+
+
+def test_calls_that_raise_are_not_counted() -> None:
+    with ft.install():
+        for target in (TARGET + 5, TARGET[:2], TARGET.bool()):
+            with pytest.raises((IndexError, ValueError, RuntimeError)):
+                functional.cross_entropy(X, target)
+        assert ft.calls() == {}
+
+
+def test_second_derivatives_are_one_call() -> None:
+    """The gradient that torch's own function recomputes is no call of the program."""
+    with ft.install():
+        penalty(lambda x: functional.mse_loss(x, X), X)
+        assert ft.calls() == {"mse_loss": (1, 0)}
+
+
+def test_calls_of_several_threads() -> None:
+    """Each knows what of its own calls was left to torch."""
+    barrier = threading.Barrier(4)
+
+    def work(k: int) -> None:
+        barrier.wait()
+        for _ in range(200):
+            functional.mse_loss(X, X.double()) if k % 2 else functional.l1_loss(X, X)
+
+    with ft.install():
+        threads = [threading.Thread(target=work, args=(k,)) for k in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        counts = ft.calls()
+    assert counts["l1_loss"].torch == 0 and counts["mse_loss"].fastloss == 0
+    assert 390 <= counts["l1_loss"].fastloss <= 400 and 390 <= counts["mse_loss"].torch <= 400
 
 
 # Training

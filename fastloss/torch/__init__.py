@@ -60,7 +60,7 @@ from fastloss.torch._functional import (
     smooth_l1_loss,
     soft_margin_loss,
 )
-from fastloss.torch._install import Installed, install, uninstall
+from fastloss.torch._install import Calls, Installed, calls, install, installed, uninstall
 from fastloss.torch._modules import (
     BCELoss,
     BCEWithLogitsLoss,
@@ -102,6 +102,7 @@ __all__ = [
     "BCELoss",
     "BCEWithLogitsLoss",
     "CPOLoss",
+    "Calls",
     "CrossEntropyLoss",
     "DPOLoss",
     "EpsilonInsensitiveLoss",
@@ -135,6 +136,7 @@ __all__ = [
     "TweedieNLLLoss",
     "binary_cross_entropy",
     "binary_cross_entropy_with_logits",
+    "calls",
     "cpo_loss",
     "cross_entropy",
     "dpo_loss",
@@ -147,6 +149,7 @@ __all__ = [
     "hinge_loss",
     "huber_loss",
     "install",
+    "installed",
     "js_div_with_logits",
     "kl_div",
     "kl_div_with_logits",

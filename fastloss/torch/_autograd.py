@@ -7,6 +7,7 @@ loss is there to save) backward computes the gradient.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple
@@ -28,6 +29,7 @@ __all__ = [
     "differentiable",
     "dtype_of",
     "gradients_of",
+    "multiplied",
     "run",
     "value_of",
 ]
@@ -202,8 +204,21 @@ def _graph_is_kept() -> bool:
     return bool(torch._C._autograd._get_current_graph_task_keep_graph())
 
 
+def multiplied(gradient: Tensor, upstream: Tensor | float) -> Tensor:
+    """A gradient times the incoming one; elements of 0 stay 0, also where that one is infinite or NaN.
+
+    Rows that are ignored, masked or of weight 0 have a gradient of exactly 0 whatever comes in. Here they can
+    be told by their zeros alone: the tensors may be gone or overwritten. So an element that counts and has a
+    gradient of 0 (where l1_loss meets its target, or a probability is too small for its type) stays 0, too,
+    where torch has NaN. All others become infinite or NaN, which is what finds such a step.
+    """
+    return torch.where(gradient == 0, gradient, (gradient * upstream).to(gradient.dtype))
+
+
 def _handed_out(gradient: Tensor, factor: float) -> Tensor:
     """A gradient times the incoming one; of a graph that is kept a copy, as the caller may write to it."""
+    if not math.isfinite(factor):
+        return multiplied(gradient, factor)
     if _graph_is_kept():
         return gradient.clone() if factor == 1.0 else gradient * factor
     return gradient if factor == 1.0 else gradient.mul_(factor)
@@ -229,7 +244,7 @@ class _Early(torch.autograd.Function):
         # One by one: the tensors, which are not needed, may have been written to since.
         saved = [one.unpack() for one in ctx._raw_saved_tensors[: ctx.count]]
         if _is_batched(upstream):
-            return call.in_order([gradient * upstream for gradient in saved])
+            return call.in_order([multiplied(gradient, upstream) for gradient in saved])
         factor = upstream.item()
         return call.in_order([_handed_out(gradient, factor) for gradient in saved])
 

@@ -10,6 +10,7 @@ from torch import Tensor
 
 import fastloss
 from fastloss.torch._autograd import Loss
+from fastloss.torch._bridge import autocast
 from fastloss.torch._documentation import formula, summary
 from fastloss.torch._evaluate import evaluate
 from fastloss.torch._functional import declare, row_shape
@@ -160,6 +161,9 @@ def _evaluate(loss: Loss, arguments: dict[str, Any], reduction: str) -> Tensor:
             raise TypeError(
                 f"{loss.tensors[k]} must be a tensor, got {type(options.get(loss.tensors[k])).__name__}"
             )
+    if loss.is_linear:
+        for k in loss.gradients:
+            tensors[k] = autocast(tensors[k])
     return evaluate(loss, tensors, options, reduction)
 
 

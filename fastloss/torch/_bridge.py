@@ -21,7 +21,9 @@ __all__ = [
     "are_plain",
     "as_array",
     "as_tensor",
+    "autocast",
     "is_undisturbed",
+    "like",
     "on_torchs_threads",
 ]
 
@@ -45,6 +47,24 @@ def as_tensor(array: Array, dtype: torch.dtype) -> Tensor:
         return torch.from_numpy(array.view(np.int16)).view(dtype)
     tensor = torch.from_numpy(array)
     return tensor if tensor.dtype is dtype else tensor.to(dtype)
+
+
+def autocast(tensor: Any) -> Any:
+    """Return an operand of a matrix product in the type that autocast, where it is on, gives it there.
+
+    As torch's autocast it casts all floating-point tensors but float64; each has a gradient of its own type.
+    Anything else is returned as it is.
+    """
+    if not (isinstance(tensor, Tensor) and torch.is_autocast_enabled("cpu")):
+        return tensor
+    is_cast = tensor.is_cpu and tensor.is_floating_point() and tensor.dtype is not torch.float64
+    return tensor.to(torch.get_autocast_dtype("cpu")) if is_cast else tensor
+
+
+def like(input: Tensor, target: Any) -> Any:
+    """Return a target in the type of the input if it holds probabilities; class indices as they are."""
+    is_other = isinstance(target, Tensor) and target.is_floating_point() and target.dtype is not input.dtype
+    return target.to(input.dtype) if is_other and input.is_floating_point() else target
 
 
 def are_of_processor(tensors: Sequence[Tensor | None]) -> bool:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import inspect
+import textwrap
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import fastloss
 
-__all__ = ["as_torchs", "formula", "summary"]
-
+__all__ = ["as_module", "as_torchs", "formula", "summary"]
 
 Function = TypeVar("Function", bound=Callable[..., Any])
+Class = TypeVar("Class", bound=type)
 
 
 def summary(name: str) -> str:
@@ -20,24 +21,32 @@ def summary(name: str) -> str:
 
 
 def formula(name: str) -> str:
-    """Its first formula, if it has one."""
-    lines = (inspect.getdoc(getattr(fastloss, name)) or "").splitlines()
+    """Its first formula, with what is said before it, if it has one."""
+    _, _, *lines = (inspect.getdoc(getattr(fastloss, name)) or "").splitlines() or ("", "")
     for first, line in enumerate(lines):
         if line.startswith(".. math::"):
-            block = [line]
-            for more in lines[first + 1 :]:
-                if not more.startswith(" "):
-                    break
-                block.append(more)
-            return "\n".join(block).rstrip()
+            # The block goes on to the next line that is neither indented nor empty.
+            after = [k for k in range(first + 1, len(lines)) if lines[k] and not lines[k].startswith(" ")]
+            return "\n".join(lines[: after[0] if after else None]).rstrip()
     return ""
+
+
+def as_module(of: str) -> Callable[[Class], Class]:
+    """A decorator: the formula of a function of the package after the first line of a module's docstring."""
+
+    def documented(module: Class) -> Class:
+        first, _, rest = (inspect.cleandoc(module.__doc__ or "")).partition("\n")
+        module.__doc__ = f"{first}\n\n{formula(of)}\n{rest}"
+        return module
+
+    return documented
 
 
 _AS_TORCHS = """{summary}
 
 {formula}
 
-``torch.nn.functional.{name}``, with its arguments{extra}. {note}
+{what}
 
 Parameters
 ----------
@@ -75,13 +84,15 @@ def as_torchs(extra: str = "") -> Callable[[Function], Function]:
 
     def documented(function: Function) -> Function:
         name = function.__name__
+        note = inspect.cleandoc(function.__doc__ or "")
+        further = f", and further {extra}" if extra else ""
+        what = f"``torch.nn.functional.{name}``, with its arguments{further}. {note}"
         parameters: Sequence[str] = list(inspect.signature(function).parameters)
         function.__doc__ = _AS_TORCHS.format(
             summary=summary(name),
             formula=formula(name),
             name=name,
-            extra=f", and further {extra}" if extra else "",
-            note=inspect.cleandoc(function.__doc__ or ""),
+            what=textwrap.fill(what, 105),
             parameters=", ".join(parameters),
         )
         return function

@@ -24,6 +24,17 @@ def _strange(loss: Loss, requiring: Sequence[bool]) -> str:
     return ""
 
 
+def _require_one_type(loss: Loss, tensors: Tensors) -> None:
+    """Raise an error where the tensors of a matrix product are of several types."""
+    input = tensors[0]
+    for k in loss.gradients[1:]:
+        tensor = tensors[k]
+        if input is not None and tensor is not None and tensor.dtype is not input.dtype:
+            raise TypeError(
+                f"{loss.tensors[k]} must be {input.dtype} like {loss.tensors[0]}, got {tensor.dtype}"
+            )
+
+
 def _elsewhere(loss: Loss, tensors: Tensors, torch_loss: TorchLoss | None) -> Tensor:
     """A loss of tensors that are not in the memory of the processor."""
     if torch_loss is None:
@@ -57,6 +68,8 @@ def evaluate(
     assert input is not None
     if torch_loss is None and input.dtype not in FLOATING:
         raise TypeError(f"{loss.tensors[0]} must be float16, bfloat16, float32 or float64, got {input.dtype}")
+    if torch_loss is None and loss.is_linear:
+        _require_one_type(loss, tensors)
     wanted: Sequence[bool] = ()
     if torch.is_grad_enabled():
         wanted = [tensor is not None and tensor.requires_grad for tensor in tensors]

@@ -7,6 +7,7 @@ torch's: each function hands `evaluate` a call of torch's own for that.
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -20,7 +21,7 @@ from torch.overrides import handle_torch_function, has_torch_function
 import fastloss
 from fastloss._types import Array
 from fastloss.torch._autograd import LOSSES, Loss
-from fastloss.torch._bridge import FLOATING
+from fastloss.torch._bridge import FLOATING, autocast, like
 from fastloss.torch._documentation import as_torchs
 from fastloss.torch._evaluate import evaluate
 
@@ -43,6 +44,28 @@ __all__ = [
 ]
 
 
+class _Left(threading.local):
+    """How many calls this thread has left to torch, from which an installed function knows what it did."""
+
+    calls = 0
+
+
+_left = _Left()
+
+
+# torch.compile runs these once, when it traces a program, and keeps nothing of them in its graph.
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+def left_to_torch() -> int:
+    """How many calls this thread has left to torch so far."""
+    return _left.calls
+
+
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+def leave_to_torch() -> None:
+    """Note that a call is left to torch."""
+    _left.calls += 1
+
+
 def _torchs_own(name: str) -> Callable[..., Any]:
     """A function of torch as it was before any of ours took its place, also where one has by now.
 
@@ -52,6 +75,7 @@ def _torchs_own(name: str) -> Callable[..., Any]:
     function = getattr(function, "fastloss_replaces", function)
 
     def call(*args: Any, **options: Any) -> Any:
+        leave_to_torch()
         tensors = [value for value in (*args, *options.values()) if isinstance(value, Tensor)]
         if has_torch_function(tensors):
             return handle_torch_function(function, tensors, *args, **options)
@@ -394,19 +418,20 @@ def linear_cross_entropy(
             ignore_index=ignore_index, label_smoothing=label_smoothing, options=options,
         )  # fmt: skip
 
+    cast = (autocast(input), autocast(linear_weight), autocast(linear_bias))
     is_ours = (
         options is None
-        and _is_layer(input, linear_weight, linear_bias)
+        and _is_layer(*cast)
         and isinstance(target, Tensor)
         and (weight is None or _is_weight(weight, linear_weight, 0))
         and (
             (_is_index(target) and target.shape == input.shape[:-1])
-            or (target.dtype is input.dtype and target.shape == (*input.shape[:-1], linear_weight.shape[0]))
+            or (target.dtype is cast[0].dtype and target.shape == (*input.shape[:-1], linear_weight.shape[0]))
         )
     )
-    tensors = (input, linear_weight, target, linear_bias, weight, sample_weight)
     if is_torchs and not is_ours:
-        return own(*tensors)
+        return own(input, linear_weight, target, linear_bias, weight, None)
+    tensors = (*cast[:2], like(cast[0], target), cast[2], weight, sample_weight)
     said = {
         "ignore_index": -100 if ignore_index is None else ignore_index,
         "label_smoothing": label_smoothing,
@@ -427,8 +452,6 @@ def _is_layer(input: Any, linear_weight: Any, linear_bias: Any) -> bool:
             linear_bias is None
             or (linear_bias.dtype is input.dtype and linear_bias.shape == linear_weight.shape[:1])
         )
-        # Autocast multiplies in its own type.
-        and not torch.is_autocast_enabled("cpu")
     )
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from fastloss.torch import _beyond, _functional
+from fastloss.torch._documentation import as_module, formula
 
 __all__ = [
     "BCELoss",
@@ -47,6 +48,7 @@ __all__ = [
 ]
 
 
+@as_module("cross_entropy")
 class CrossEntropyLoss(nn.CrossEntropyLoss):
     """``torch.nn.CrossEntropyLoss`` by `fastloss.torch.cross_entropy`, with its further options."""
 
@@ -75,6 +77,7 @@ class CrossEntropyLoss(nn.CrossEntropyLoss):
         )  # fmt: skip
 
 
+@as_module("nll_loss")
 class NLLLoss(nn.NLLLoss):
     """``torch.nn.NLLLoss`` by `fastloss.torch.nll_loss`."""
 
@@ -84,6 +87,7 @@ class NLLLoss(nn.NLLLoss):
         )
 
 
+@as_module("binary_cross_entropy")
 class BCELoss(nn.BCELoss):
     """``torch.nn.BCELoss`` by `fastloss.torch.binary_cross_entropy`."""
 
@@ -91,6 +95,7 @@ class BCELoss(nn.BCELoss):
         return _functional.binary_cross_entropy(input, target, weight=self.weight, reduction=self.reduction)
 
 
+@as_module("binary_cross_entropy_with_logits")
 class BCEWithLogitsLoss(nn.BCEWithLogitsLoss):
     """``torch.nn.BCEWithLogitsLoss`` by `fastloss.torch.binary_cross_entropy_with_logits`."""
 
@@ -100,6 +105,7 @@ class BCEWithLogitsLoss(nn.BCEWithLogitsLoss):
         )
 
 
+@as_module("mse_loss")
 class MSELoss(nn.MSELoss):
     """``torch.nn.MSELoss`` by `fastloss.torch.mse_loss`."""
 
@@ -107,6 +113,7 @@ class MSELoss(nn.MSELoss):
         return _functional.mse_loss(input, target, reduction=self.reduction)
 
 
+@as_module("l1_loss")
 class L1Loss(nn.L1Loss):
     """``torch.nn.L1Loss`` by `fastloss.torch.l1_loss`."""
 
@@ -114,6 +121,7 @@ class L1Loss(nn.L1Loss):
         return _functional.l1_loss(input, target, reduction=self.reduction)
 
 
+@as_module("smooth_l1_loss")
 class SmoothL1Loss(nn.SmoothL1Loss):
     """``torch.nn.SmoothL1Loss`` by `fastloss.torch.smooth_l1_loss`."""
 
@@ -121,6 +129,7 @@ class SmoothL1Loss(nn.SmoothL1Loss):
         return _functional.smooth_l1_loss(input, target, reduction=self.reduction, beta=self.beta)
 
 
+@as_module("huber_loss")
 class HuberLoss(nn.HuberLoss):
     """``torch.nn.HuberLoss`` by `fastloss.torch.huber_loss`."""
 
@@ -128,6 +137,7 @@ class HuberLoss(nn.HuberLoss):
         return _functional.huber_loss(input, target, reduction=self.reduction, delta=self.delta)
 
 
+@as_module("kl_div")
 class KLDivLoss(nn.KLDivLoss):
     """``torch.nn.KLDivLoss`` by `fastloss.torch.kl_div`."""
 
@@ -135,6 +145,7 @@ class KLDivLoss(nn.KLDivLoss):
         return _functional.kl_div(input, target, reduction=self.reduction, log_target=self.log_target)
 
 
+@as_module("poisson_nll_loss")
 class PoissonNLLLoss(nn.PoissonNLLLoss):
     """``torch.nn.PoissonNLLLoss`` by `fastloss.torch.poisson_nll_loss`."""
 
@@ -145,6 +156,7 @@ class PoissonNLLLoss(nn.PoissonNLLLoss):
         )  # fmt: skip
 
 
+@as_module("gaussian_nll_loss")
 class GaussianNLLLoss(nn.GaussianNLLLoss):
     """``torch.nn.GaussianNLLLoss`` by `fastloss.torch.gaussian_nll_loss`."""
 
@@ -154,6 +166,7 @@ class GaussianNLLLoss(nn.GaussianNLLLoss):
         )
 
 
+@as_module("soft_margin_loss")
 class SoftMarginLoss(nn.SoftMarginLoss):
     """``torch.nn.SoftMarginLoss`` by `fastloss.torch.soft_margin_loss`."""
 
@@ -161,6 +174,7 @@ class SoftMarginLoss(nn.SoftMarginLoss):
         return _functional.soft_margin_loss(input, target, reduction=self.reduction)
 
 
+@as_module("multi_margin_loss")
 class MultiMarginLoss(nn.MultiMarginLoss):
     """``torch.nn.MultiMarginLoss`` by `fastloss.torch.multi_margin_loss`."""
 
@@ -170,6 +184,7 @@ class MultiMarginLoss(nn.MultiMarginLoss):
         )
 
 
+@as_module("multilabel_soft_margin_loss")
 class MultiLabelSoftMarginLoss(nn.MultiLabelSoftMarginLoss):
     """``torch.nn.MultiLabelSoftMarginLoss`` by `fastloss.torch.multilabel_soft_margin_loss`."""
 
@@ -179,6 +194,7 @@ class MultiLabelSoftMarginLoss(nn.MultiLabelSoftMarginLoss):
         )
 
 
+@as_module("linear_cross_entropy")
 class LinearCrossEntropyLoss(nn.LinearCrossEntropyLoss):
     """``torch.nn.LinearCrossEntropyLoss`` by `fastloss.torch.linear_cross_entropy`."""
 
@@ -222,7 +238,7 @@ class _Of(nn.Module):
 
 def _module(name: str, function: Callable[..., Tensor]) -> type[_Of]:
     documentation = (
-        f"`fastloss.torch.{function.__name__}` as a module.\n\n"
+        f"`fastloss.torch.{function.__name__}` as a module.\n\n{formula(function.__name__)}\n\n"
         "The options of the function are keyword arguments of the constructor, tensors among them become\n"
         "buffers; a call takes its tensors, and further options."
     )

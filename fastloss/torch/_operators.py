@@ -10,7 +10,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fastloss.torch._autograd import LOSSES, Loss, comes_late, dtype_of, gradients_of, run, value_of
+from fastloss.torch._autograd import (
+    LOSSES,
+    Loss,
+    comes_late,
+    dtype_of,
+    gradients_of,
+    multiplied,
+    run,
+    value_of,
+)
 
 __all__ = ["evaluate"]
 
@@ -128,7 +137,7 @@ def _backward(ctx: Any, upstreams: Sequence[Tensor]) -> Any:
         )
         found = iter(gradients)
     else:
-        found = iter([gradient * upstreams[0].to(gradient.dtype) for gradient in ctx.saved_tensors])
+        found = iter([multiplied(gradient, upstreams[0]) for gradient in ctx.saved_tensors])
     results = [next(found) if is_needed else None for is_needed in needs]
     return None, *results, *[None] * (ctx.inputs - 1 - MOST)
 

@@ -22,6 +22,7 @@ from fastloss._types import Array
 from fastloss.classification import run_family
 from fastloss.linear import linear_loss
 from fastloss.torch._autograd import Loss
+from fastloss.torch._bridge import autocast, like
 from fastloss.torch._evaluate import evaluate
 from fastloss.torch._functional import row_shape
 
@@ -290,5 +291,6 @@ def vocab_parallel_linear_cross_entropy(
         "group": group, "ignore_index": ignore_index, "label_smoothing": label_smoothing, "z_loss": z_loss,
         "softcap": softcap, "temperature": temperature, "memory_budget": memory_budget,
     }  # fmt: skip
-    tensors = (input, linear_weight, target, linear_bias, weight)
+    input = autocast(input)
+    tensors = (input, autocast(linear_weight), like(input, target), autocast(linear_bias), weight)
     return evaluate(_SLICED_LINEAR, tensors, options, reduction)
