@@ -251,8 +251,23 @@ def test_kernels_that_miss_a_module_keep_their_message(source_tree: Path) -> Non
 
 
 def test_command_line_prints_the_configuration() -> None:
-    run = [sys.executable, "-m", "fastloss"]
-    out = subprocess.run([*run, "info"], capture_output=True, text=True, check=True).stdout
-    assert out.startswith("fastloss") and "instruction sets" in out
-    assert subprocess.run([*run, "nonsense"], capture_output=True).returncode == 2
-    assert subprocess.run([*run, "info", "--nonsense"], capture_output=True).returncode == 2
+    output = run_python("-m", "fastloss", "info", check=True).stdout
+    assert output.startswith("fastloss") and "instruction sets" in output
+
+
+def test_command_line_alone_prints_its_help() -> None:
+    alone = run_python("-m", "fastloss", check=True)
+    assert alone.stdout == run_python("-m", "fastloss", "--help", check=True).stdout
+    assert re.search("^ +info .*\n +demo ", alone.stdout, re.MULTILINE) and alone.stderr == ""
+
+
+def test_command_line_has_the_version() -> None:
+    assert (
+        run_python("-m", "fastloss", "--version", check=True).stdout == f"fastloss {fastloss.__version__}\n"
+    )
+
+
+@pytest.mark.parametrize("arguments", [["nonsense"], ["--nonsense"], ["info", "--nonsense"]])
+def test_command_line_refuses_the_rest(arguments: list[str]) -> None:
+    done = run_python("-m", "fastloss", *arguments)
+    assert done.returncode == 2 and "nonsense" in done.stderr and done.stdout == ""
