@@ -413,7 +413,7 @@ def train(data: Data, options: argparse.Namespace, steps: int, deadline: float) 
             best.update(step, loss)
             if best.waited == options.patience:
                 schedule.steps = step
-        note = f"validation perplexity {perplexity(validation[-1][1]):6.1f}" if validation else ""
+        note = f", held out {perplexity(validation[-1][1]):6.1f}" if validation else ""
         progress.show(options.batch, history, schedule.steps, note)
     best.restore()
     return Result(training.model, [step.loss for step in history], validation, best.step, best.loss)
@@ -437,9 +437,10 @@ class Progress:
         recent = history[-20:]  # one batch says little: show the mean of the last few
         loss = statistics.fmean(s.loss for s in recent)
         seconds = sum(s.seconds for s in recent)
+        # Shorter than the 80 columns of a terminal: a line that is wrapped cannot rewrite itself.
         line = (
-            f"step {step:4d}/{steps:<4d}  loss {loss:6.3f}  perplexity {perplexity(loss):7.1f}  "
-            f"{batch * len(recent) / seconds:7,.0f} tokens/s  {note}"
+            f"step {step:4d}/{steps:<4d} loss {loss:.3f}  perplexity {perplexity(loss):6.1f}{note}  "
+            f"{batch * len(recent) / seconds:6,.0f} words/s"
         )
         if self.terminal:
             print("\r" + line, end="" if step < steps else "\n", flush=True)
@@ -529,16 +530,11 @@ def plot_curves(axes: Any, result: Result, unigram: float) -> None:
     """Draw the training loss, the validation loss with its best, and the unigram's."""
     losses = result.losses
     steps = np.arange(1, len(losses) + 1)
-    span = max(1, len(losses) // 40)
-    smooth = np.convolve(losses, np.ones(span) / span, mode="valid")
     axes.plot(steps, losses, color="tab:blue", alpha=0.25, linewidth=0.8, label="training, each step")
-    axes.plot(
-        steps[: len(smooth)] + (span - 1) / 2,  # the middle of each mean
-        smooth,
-        color="tab:blue",
-        linewidth=2,
-        label=f"training, mean of {span}",
-    )
+    span = max(2, len(losses) // 40)
+    smooth = np.convolve(losses, np.ones(span) / span, mode="valid")[: max(0, len(losses) - span + 1)]
+    middles = steps[: len(smooth)] + (span - 1) / 2
+    axes.plot(middles, smooth, color="tab:blue", linewidth=2, label=f"training, mean of {span}")
     axes.plot(*np.array(result.validation).T, "o-", color="tab:orange", markersize=4, label="validation")
     axes.axhline(math.log(unigram), color="0.4", linestyle="--", label="validation, word frequencies alone")
     if result.best_step:
@@ -700,7 +696,7 @@ def main(argv: list[str] | None = None) -> int:
     seconds = min(step.seconds for step in comparison.histories[0])
     steps = max(1, steps_that_fit(deadline - time.perf_counter(), seconds, options.steps))
     print(
-        f"\nTraining: up to {steps} steps, fewer if they turn out slower; it ends before where "
+        f"\nTraining: up to {steps} steps, fewer if they turn out slower. It ends earlier where\n"
         f"{options.patience} validations in a row are no better than the best.",
         flush=True,
     )

@@ -38,7 +38,8 @@ def test_the_demo_compares_trains_and_draws(capsys: pytest.CaptureFixture[str], 
     assert (
         len(re.findall(r"^  (?:fastloss|NumPy float\d\d) +[\d.]+ ms, +\d+% of the step", output, re.M)) == 3
     )
-    validation = [float(value) for value in re.findall(r"validation perplexity +([\d.]+)$", output, re.M)]
+    validation = [float(value) for value in re.findall(r"^step .*, held out +([\d.]+) ", output, re.M)]
+    assert max(map(len, re.findall("^step .*", output, re.MULTILINE))) < 80
     best = re.search(r"^Best validation perplexity: ([\d.]+) at step (\d+),", output, re.MULTILINE)
     assert best is not None and float(best[1]) == min(validation) < validation[0]
     assert picture.read_bytes().startswith(b"\x89PNG") and f"Picture written to {picture}." in output
@@ -127,6 +128,15 @@ def test_without_logits_the_numbers_are_the_same() -> None:
         assert without.loss == pytest.approx(with_logits.loss, rel=1e-5)
 
 
+def test_the_demo_makes_no_large_logits(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lm, "LARGE", 1)
+    assert lm.main([*TINY, "--steps", "4", "--plot", str(tmp_path / "curve.png")]) == 0
+    output = capsys.readouterr().out
+    assert "they agree" in output and "Median time of the output layer and loss with gradients" in output
+
+
 def compared(*losses: float) -> lm.Comparison:
     """A comparison of one step, of 10 ms beside 1, 2 and 30 ms in the loss."""
     times = (0.001, 0.002, 0.030)
@@ -150,6 +160,7 @@ def test_the_picture_marks_the_best_and_shows_the_library() -> None:
     lm.plot_curves(curves, lm.Result(model, [6.0, 5.0, 4.0], validation, 2, math.log(80)), 300.0)
     labels = [text.get_text() for text in curves.get_legend().get_texts()]
     assert "best validation: perplexity 80.0 at step 2" in labels
+    lm.plot_curves(figures.Figure().subplots(), lm.Result(model, [6.0], [(1, 5.0)], 1, 5.0), 300.0)
     lm.plot_comparison(bars, compared(2.000002, 2.0, 2.0))
     texts = [text.get_text() for text in bars.texts]
     assert texts[:3] == [
