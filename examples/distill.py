@@ -201,7 +201,6 @@ def main(argv: list[str] | None = None) -> int:
     if options.quick:  # what the command line says itself goes first
         parser.set_defaults(**QUICK)
         options = parser.parse_args(argv)
-    fastloss.share_threads_with_blas()
     try:
         data = lm.prepare(lm.tokenise(lm.read_text(options.text)), options.vocabulary, options.context)
     except (OSError, ValueError) as error:
@@ -224,4 +223,5 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    lm.restart_with_passive_threads()
     sys.exit(main())

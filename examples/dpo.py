@@ -124,16 +124,13 @@ def log_probs(model: lm.Model, windows: lm.Integers, options: argparse.Namespace
 
 def pretrain(data: lm.Data, options: argparse.Namespace) -> lm.Model:
     """Return a language model that has read the text."""
+    training = lm.Training(data, options, lm.fast_loss)
     progress = lm.Progress(options.steps)
-    models: list[lm.Model] = []
-
-    def after_step(model: lm.Model, history: list[lm.Step]) -> None:
-        progress.show(options.batch, history)
-        if len(history) == options.steps:
-            models.append(model)
-
-    lm.train(data, options, lm.fast_loss, options.steps, after_step)
-    return models[0]
+    history: list[lm.Step] = []
+    for rate in lm.Schedule(options.rate, options.steps):
+        history.append(training.step(rate))
+        progress.show(options.batch, history, options.steps)
+    return training.model
 
 
 def copied(model: lm.Model, options: argparse.Namespace) -> lm.Model:
@@ -302,7 +299,6 @@ def main(argv: list[str] | None = None) -> int:
     """Run the example."""
     parser = make_parser()
     options = parse(parser, argv)
-    fastloss.share_threads_with_blas()
     try:
         tokens = lm.tokenise(lm.read_text(options.text))
         data = lm.prepare(tokens, options.vocabulary, options.context)
@@ -336,4 +332,5 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    lm.restart_with_passive_threads()
     sys.exit(main())

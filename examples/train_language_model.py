@@ -12,6 +12,10 @@ last layer and its loss are one call, and the scores never exist all at once:
 
     loss, gradients = fastloss.linear_cross_entropy(hidden, weight, target, return_grad=True, out=buffers)
 
+The first steps are taken with that loss and with two that are plain NumPy, in turn. This shows that all
+three give the same numbers, how long each takes, and how many steps of training fit into the time.
+Training stops where the validation loss no longer falls, and the parameters of the best validation are kept.
+
 Run it with ``python -m fastloss demo`` or ``python examples/train_language_model.py``; the
 option ``--help`` lists what can be changed. Needs NumPy, and matplotlib for the picture.
 """
@@ -20,12 +24,14 @@ from __future__ import annotations
 
 import argparse
 import math
+import os
 import re
 import statistics
 import sys
 import time
-from collections import Counter
-from collections.abc import Callable
+from collections import Counter, deque
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -224,8 +230,21 @@ def fast_loss(logits: Floats, target: Integers) -> tuple[float, npt.NDArray[Any]
     return float(loss), gradient
 
 
+def numpy_loss(logits: Floats, target: Integers) -> tuple[float, npt.NDArray[Any]]:
+    """Return the same two as NumPy computes them in float32, in the memory of the logits."""
+    rows = np.arange(len(target))
+    logits -= logits.max(axis=1, keepdims=True)
+    target_logits = logits[rows, target]  # (B,)
+    np.exp(logits, out=logits)
+    sums = logits.sum(axis=1)  # (B,)
+    losses = np.log(sums) - target_logits
+    logits /= (len(target) * sums)[:, np.newaxis]
+    logits[rows, target] -= 1 / len(target)
+    return float(losses.mean(dtype=np.float64)), logits
+
+
 def reference_loss(logits: Floats, target: Integers) -> tuple[float, npt.NDArray[Any]]:
-    """Return the same two from the NumPy reference, which computes in float64."""
+    """Return the same two from the library's NumPy reference, which computes in float64."""
     result = fastloss.reference.cross_entropy(logits, target, return_grad=True)
     loss, gradient = cast(tuple[Any, npt.NDArray[Any]], result)  # a pair, as return_grad is set
     return float(loss), gradient
@@ -243,43 +262,105 @@ class Step:
     loss_seconds: float  # the part of ``seconds`` that was spent in the loss (and, if large, its layer)
 
 
-def train(
-    data: Data,
-    options: argparse.Namespace,
-    loss_function: LossFunction | None,
-    steps: int,
-    after_step: Callable[[Model, list[Step]], None],
-) -> list[Step]:
-    """Train a new model; the seed alone decides how it starts and what it reads.
+def is_large(data: Data, options: argparse.Namespace) -> bool:
+    """Tell whether the logits of a batch would take more memory than they should."""
+    return bool(4 * options.batch * len(data.words) > LARGE)
+
+
+class Training:
+    """A new model and its optimiser; the seed alone decides how the model starts and what it reads.
 
     Without a loss function the last layer and its loss are one.
     """
-    rng = np.random.default_rng(options.seed)
-    model = Model(len(data.words), options.context, options.width, options.batch, rng)
-    optimiser = Adam(model.parameters, decay=options.decay)
-    history: list[Step] = []
-    for step in range(steps):
+
+    def __init__(self, data: Data, options: argparse.Namespace, loss_function: LossFunction | None) -> None:
+        self.data = data
+        self.batch = options.batch
+        self.loss_function = loss_function
+        self.is_large = is_large(data, options)
+        self.rng = np.random.default_rng(options.seed)
+        self.model = Model(len(data.words), options.context, options.width, options.batch, self.rng)
+        self.optimiser = Adam(self.model.parameters, decay=options.decay)
+
+    def step(self, rate: float) -> Step:
+        """Read a batch, and move every parameter against its gradient."""
         begin = time.perf_counter()
-        window = data.training[rng.integers(len(data.training), size=options.batch)]  # (B, C + 1)
+        training, model = self.data.training, self.model
+        window = training[self.rng.integers(len(training), size=self.batch)]  # (B, C + 1)
         context, target = window[:, :-1], window[:, -1]
 
         model.forward(context)
-        if loss_function is None:
+        begin_layer = time.perf_counter()
+        if self.loss_function is None:
             loss, loss_seconds = model.loss_without_logits(target)
         else:
-            loss, loss_seconds = model.loss(target, loss_function)
+            loss, loss_seconds = model.loss(target, self.loss_function)
+        if self.is_large:  # with or without logits, the same is timed
+            loss_seconds = time.perf_counter() - begin_layer
         model.backward(context)
-        # Large steps first, then ever smaller ones: the rate falls in a straight line to zero.
-        optimiser.step(model.gradients, options.rate * (1 - step / options.steps))
-
-        end = time.perf_counter()
-        history.append(Step(loss, end - begin, loss_seconds))
-        after_step(model, history)
-    return history
+        self.optimiser.step(model.gradients, rate)
+        return Step(loss, time.perf_counter() - begin, loss_seconds)
 
 
-def validation_perplexity(model: Model, data: Data, batch: int) -> float:
-    """Return the perplexity on the part of the text that was held out."""
+class Schedule:
+    """The learning rates of the steps: large ones first, then down in a straight line to zero.
+
+    The end of the line may be moved while training goes on.
+    """
+
+    def __init__(self, rate: float, steps: int) -> None:
+        self.rate = rate
+        self.steps = steps
+        self.done = 0
+
+    def __iter__(self) -> Iterator[float]:
+        while self.done < self.steps:
+            yield self.rate
+            self.done += 1
+            left = self.steps - self.done
+            self.rate *= left / (left + 1)
+
+
+def steps_that_fit(time_left: float, seconds: float, most: int) -> int:
+    """Return how many steps of so many seconds fit into the time that is left."""
+    return int(max(0.0, min(time_left / seconds, most)))
+
+
+class Best:
+    """The parameters of a model where its validation loss was least."""
+
+    def __init__(self, model: Model) -> None:
+        self.model = model
+        self.parameters = [parameter.copy() for parameter in model.parameters]
+        self.step = 0
+        self.loss = math.inf
+        self.waited = 0  # validations since then
+
+    def update(self, step: int, loss: float) -> None:
+        """Keep the parameters if the loss is the least so far."""
+        self.waited += 1
+        if loss < self.loss:
+            self.step, self.loss, self.waited = step, loss, 0
+            copy_arrays(self.model.parameters, self.parameters)
+
+    def restore(self) -> None:
+        """Give the parameters back to the model."""
+        copy_arrays(self.parameters, self.model.parameters)
+
+
+def copy_arrays(sources: list[Floats], targets: list[Floats]) -> None:
+    """Copy the values of each array into the other one of its pair."""
+    for source, target in zip(sources, targets, strict=True):
+        np.copyto(target, source)
+
+
+def perplexity(loss: float) -> float:
+    """Return the perplexity of a loss in nats per word."""
+    return math.inf if loss > 700 else math.exp(loss)
+
+
+def validation_loss(model: Model, data: Data, batch: int) -> float:
+    """Return the mean loss on the part of the text that was held out."""
     total = 0.0
     for start in range(0, len(data.validation), batch):
         window = data.validation[start : start + batch]
@@ -287,90 +368,187 @@ def validation_perplexity(model: Model, data: Data, batch: int) -> float:
         log_probs = fastloss.linear_token_log_probs(
             hidden, model.embedding, target, linear_bias=model.word_bias
         )
-        total += log_probs.sum(dtype=np.float64)
-    return math.exp(-total / len(data.validation))
+        total += float(log_probs.sum(dtype=np.float64))
+    return -total / len(data.validation)
+
+
+def validation_perplexity(model: Model, data: Data, batch: int) -> float:
+    """Return the perplexity on the part of the text that was held out."""
+    return perplexity(validation_loss(model, data, batch))
+
+
+@dataclass
+class Result:
+    """A trained model, and how it got there."""
+
+    model: Model  # with the parameters of the best validation
+    losses: list[float]  # of each step
+    validation: list[tuple[int, float]]  # (step, loss)
+    best_step: int
+    best_loss: float
+
+
+def train(data: Data, options: argparse.Namespace, steps: int, deadline: float) -> Result:
+    """Train until the steps are done, the time is up, or validation no longer gets better.
+
+    The learning rate always falls to zero by the end that is then in sight: if the machine turns out
+    slower than it was in the first steps, the end comes nearer.
+    """
+    training = Training(data, options, None if is_large(data, options) else fast_loss)
+    schedule = Schedule(options.rate, steps)
+    every = max(1, steps // 20)  # steps from one validation to the next
+    progress, best = Progress(steps), Best(training.model)
+    times = deque([time.perf_counter()], maxlen=every + 1)  # when the last steps ended
+    history: list[Step] = []
+    validation: list[tuple[int, float]] = []
+    for rate in schedule:
+        history.append(training.step(rate))
+        step = len(history)
+        times.append(time.perf_counter())
+        seconds = (times[-1] - times[0]) / (len(times) - 1)  # of a step, with the validations in between
+        schedule.steps = step + steps_that_fit(deadline - times[-1], seconds, steps - step)
+        if step % every == 0 or step == schedule.steps:
+            loss = validation_loss(training.model, data, options.batch)
+            validation.append((step, loss))
+            best.update(step, loss)
+            if best.waited == options.patience:
+                schedule.steps = step
+        note = f", held out {perplexity(validation[-1][1]):6.1f}" if validation else ""
+        progress.show(options.batch, history, schedule.steps, note)
+    best.restore()
+    return Result(training.model, [step.loss for step in history], validation, best.step, best.loss)
 
 
 class Progress:
     """A line that rewrites itself in a terminal, or a line now and then anywhere else."""
 
     def __init__(self, steps: int) -> None:
-        self.steps = steps
+        self.every = max(1, steps // 20)
         self.terminal = sys.stdout.isatty()
         self.shown = -math.inf
 
-    def show(self, batch: int, history: list[Step]) -> None:
+    def show(self, batch: int, history: list[Step], steps: int, note: str = "") -> None:
         """Print the line, unless the last one was only just printed."""
         step, now = len(history), time.perf_counter()
-        twentieth = step % max(1, self.steps // 20) == 0
-        due = now - self.shown > 0.1 if self.terminal else twentieth
-        if not (due or step in (1, self.steps)):
+        due = now - self.shown > 0.1 if self.terminal else step % self.every == 0
+        if not (due or step in (1, steps)):
             return
         self.shown = now
         recent = history[-20:]  # one batch says little: show the mean of the last few
         loss = statistics.fmean(s.loss for s in recent)
         seconds = sum(s.seconds for s in recent)
-        share = sum(s.loss_seconds for s in recent) / seconds
+        # Shorter than the 80 columns of a terminal: a line that is wrapped cannot rewrite itself.
         line = (
-            f"step {step:5d}/{self.steps}  loss {loss:6.3f}  perplexity {math.exp(loss):7.1f}  "
-            f"{batch * len(recent) / seconds:7,.0f} tokens/s  loss takes {share:5.1%} of the step"
+            f"step {step:4d}/{steps:<4d} loss {loss:.3f}  perplexity {perplexity(loss):6.1f}{note}  "
+            f"{batch * len(recent) / seconds:6,.0f} words/s"
         )
         if self.terminal:
-            print("\r" + line, end="" if step < self.steps else "\n", flush=True)
+            print("\r" + line, end="" if step < steps else "\n", flush=True)
         else:
             print(line, flush=True)
 
 
-# --------------------------------------------------------------------- the check and the picture
+# ---------------------------------------------------------------- the comparison and the picture
+
+NAMES = ["fastloss", "NumPy float32", "NumPy float64"]  # the last one is fastloss.reference
+TOLERANCE = 1e-4
 
 
-def check(fast: list[Step], slow: list[Step], is_large: bool, tolerance: float = 1e-4) -> bool:
-    """Compare the first steps with both losses, and tell whether they agree."""
-    pairs = list(zip(fast, slow, strict=False))  # ``slow`` is the shorter one
-    print(f"\nThe first {len(slow)} steps again, with the loss of the NumPy float64 reference:")
-    print("  step      fastloss     reference")
-    for number, (a, b) in enumerate(pairs, 1):
-        print(f"  {number:4d}  {a.loss:12.7f}  {b.loss:12.7f}")
-    difference = max(abs(a.loss - b.loss) / abs(b.loss) for a, b in pairs)
-    agree = difference <= tolerance  # False for a NaN, too
-    verdict = "they agree" if agree else f"THEY DISAGREE (tolerance {tolerance:.0e})"
-    print(f"  Largest relative difference: {difference:.1e}; {verdict}.")
-    if is_large:  # what was timed is not the same
-        return agree
-    # Medians, because some calls have to wait for a core. That of fastloss is over the whole run.
-    fast_seconds = statistics.median(s.loss_seconds for s in fast)
-    slow_seconds = statistics.median(s.loss_seconds for s in slow)
-    slow_share = slow_seconds / statistics.median(s.seconds for s in slow)
-    print(
-        f"  Median time of the loss with its gradient: {1e3 * fast_seconds:.2f} ms with fastloss, "
-        f"{1e3 * slow_seconds:.2f} ms with the reference ({slow_share:.0%} of its step).\n"
-        f"  The loss is {slow_seconds / fast_seconds:.1f} times as fast."
+@dataclass
+class Comparison:
+    """The first steps of training with each of the three losses."""
+
+    part: str  # what ``loss_seconds`` is the time of
+    histories: list[list[Step]]  # in the order of NAMES
+
+    def loss_milliseconds(self) -> list[float]:
+        """Return the median time of each loss with its gradient: some calls have to wait for a core."""
+        return [1e3 * statistics.median(s.loss_seconds for s in history) for history in self.histories]
+
+    def rest_milliseconds(self) -> float:
+        """Return the median time of a step without the loss, which is the same whatever the loss is."""
+        return 1e3 * statistics.median(s.seconds - s.loss_seconds for h in self.histories for s in h)
+
+    def differences(self) -> list[float]:
+        """Return the largest difference of each loss from the last one, relative to that."""
+        *_, exact = self.histories
+        return [
+            max(abs(a.loss - b.loss) / abs(b.loss) for a, b in zip(history, exact, strict=True))
+            for history in self.histories
+        ]
+
+    def agrees(self) -> bool:
+        """Tell whether fastloss and the float64 reference give the same losses."""
+        return self.differences()[0] <= TOLERANCE  # False for a NaN, too
+
+
+def compare(data: Data, options: argparse.Namespace, deadline: float) -> Comparison:
+    """Take the first steps with each of the losses, and print what they give; at least one step."""
+    functions = [None if is_large(data, options) else fast_loss, numpy_loss, reference_loss]
+    trainings = [Training(data, options, function) for function in functions]
+    part = "output layer and loss" if is_large(data, options) else "loss"
+    comparison = Comparison(part, [[] for _ in trainings])
+    count = min(options.check_steps, options.steps)
+    print(f"\nThe first {count} steps of training, with three losses in turn:")
+    print("  step" + "".join(f"{name:>16}" for name in NAMES), flush=True)
+    for step, rate in zip(range(1, count + 1), Schedule(options.rate, options.steps), strict=False):
+        # In turn, so that a slow moment of the machine is one for all.
+        for training, history in zip(trainings, comparison.histories, strict=True):
+            history.append(training.step(rate))
+        losses = [history[-1].loss for history in comparison.histories]
+        print(f"  {step:4d}" + "".join(f"{loss:16.7f}" for loss in losses), flush=True)
+        if time.perf_counter() > deadline:
+            break
+    return comparison
+
+
+def report(comparison: Comparison) -> None:
+    """Print what the comparison has shown."""
+    difference = comparison.differences()[0]
+    verdict = "they agree" if comparison.agrees() else f"THEY DISAGREE (tolerance {TOLERANCE:.0e})"
+    print(f"Largest relative difference of fastloss from float64: {difference:.1e}; {verdict}.")
+    rest, (fast, *others) = comparison.rest_milliseconds(), comparison.loss_milliseconds()
+    print(f"Median time of the {comparison.part} with gradients; the rest of a step takes {rest:.1f} ms:")
+    for name, milliseconds in zip(NAMES, (fast, *others), strict=True):
+        share, ratio = milliseconds / (rest + milliseconds), milliseconds / fast
+        factor = "" if name == NAMES[0] else f", {ratio:.1f} times as long"
+        print(f"  {name:13} {milliseconds:8.2f} ms, {share:3.0%} of the step{factor}")
+
+
+def plot(pyplot: Any, path: Path, result: Result, unigram: float, comparison: Comparison) -> None:
+    """Draw the loss curves and the comparison as a PNG."""
+    figure, (curves, bars) = pyplot.subplots(
+        ncols=2, figsize=(12, 4.8), width_ratios=[3, 2], layout="constrained"
     )
-    return agree
+    plot_curves(curves, result, unigram)
+    plot_comparison(bars, comparison)
+    figure.savefig(path, dpi=120)
+    pyplot.close(figure)
 
 
-def plot(path: Path, losses: list[float], validation: list[tuple[int, float]], unigram: float) -> None:
-    """Draw the training loss, the validation loss and the unigram's as a PNG."""
-    import matplotlib
-
-    matplotlib.use("Agg")  # draw to a file, even where there is no screen
-    import matplotlib.pyplot as plt
-
+def plot_curves(axes: Any, result: Result, unigram: float) -> None:
+    """Draw the training loss, the validation loss with its best, and the unigram's."""
+    losses = result.losses
     steps = np.arange(1, len(losses) + 1)
-    span = max(1, len(losses) // 40)
-    smooth = np.convolve(losses, np.ones(span) / span, mode="valid")
-    figure, axes = plt.subplots(figsize=(8, 4.5), layout="constrained")
     axes.plot(steps, losses, color="tab:blue", alpha=0.25, linewidth=0.8, label="training, each step")
-    axes.plot(
-        steps[: len(smooth)] + (span - 1) / 2,  # the middle of each mean
-        smooth,
-        color="tab:blue",
-        linewidth=2,
-        label=f"training, mean of {span}",
-    )
-    axes.plot(*np.array(validation).T, "o-", color="tab:orange", markersize=5, label="validation")
-    axes.axhline(math.log(unigram), color="0.4", linestyle="--", label="validation, unigram")
-    axes.set(xlabel="step", ylabel="cross-entropy (nats per word)", xlim=(0, 1.02 * len(losses)))
+    span = max(2, len(losses) // 40)
+    smooth = np.convolve(losses, np.ones(span) / span, mode="valid")[: max(0, len(losses) - span + 1)]
+    middles = steps[: len(smooth)] + (span - 1) / 2
+    axes.plot(middles, smooth, color="tab:blue", linewidth=2, label=f"training, mean of {span}")
+    axes.plot(*np.array(result.validation).T, "o-", color="tab:orange", markersize=4, label="validation")
+    axes.axhline(math.log(unigram), color="0.4", linestyle="--", label="validation, word frequencies alone")
+    if result.best_step:
+        best = f"perplexity {perplexity(result.best_loss):.1f} at step {result.best_step}"
+        axes.axvline(result.best_step, color="tab:red", linestyle=":", linewidth=1.2)
+        axes.plot(
+            result.best_step,
+            result.best_loss,
+            "*",
+            color="tab:red",
+            markersize=15,
+            label=f"best validation: {best}",
+        )
+    axes.set(xlabel="step", ylabel="cross-entropy (nats per word)", xlim=(0, 1.03 * len(losses)))
     axes.set_title("Next-word language model, plain NumPy with fastloss")
     axes.grid(alpha=0.3)
     axes.legend(frameon=False)
@@ -381,8 +559,30 @@ def plot(path: Path, losses: list[float], validation: list[tuple[int, float]], u
     ticks = [m * 10**e for e in range(7) for m in (1, 2, 5) if low < math.log(m * 10**e) < high]
     right.set_yticks([math.log(tick) for tick in ticks], labels=[f"{tick:,}" for tick in ticks])
     right.set_ylabel("perplexity")
-    figure.savefig(path, dpi=150)
-    plt.close(figure)
+
+
+def plot_comparison(axes: Any, comparison: Comparison) -> None:
+    """Draw the time of a step with each of the losses as a bar, and write the largest difference below."""
+    rest, losses = comparison.rest_milliseconds(), comparison.loss_milliseconds()
+    rows, height, gap = range(len(NAMES)), 0.45, 0.04
+    axes.barh(rows, rest, height, color="0.85")
+    axes.barh(rows, losses, height, left=rest, color=["tab:blue", "tab:orange", "tab:orange"])
+    for row, name, milliseconds in zip(rows, NAMES, losses, strict=True):
+        share = milliseconds / (rest + milliseconds)
+        text = f"{name}: {comparison.part} {milliseconds:.1f} ms, {share:.0%} of the step"
+        axes.text(0, row - height / 2 - gap, text, va="bottom", weight="bold" if row == 0 else "normal")
+    difference = (
+        f"In the first {len(comparison.histories[0])} steps the losses of {NAMES[0]} and {NAMES[-1]}\n"
+        f"differ by {comparison.differences()[0]:.0e} of the loss at most."
+    )
+    axes.text(0, rows[-1] + height / 2 + 3 * gap, difference, va="top")
+    axes.set(
+        xlabel=f"time of a step (ms); grey: the rest of it, {rest:.1f} ms",
+        ylim=(rows[-1] + 0.75, -0.5),
+        yticks=[],
+    )
+    axes.set_title(f"The same training step, its {comparison.part} from")
+    axes.spines[["top", "right"]].set_visible(False)
 
 
 # ---------------------------------------------------------------------------- the command line
@@ -396,6 +596,32 @@ def positive(text: str) -> int:
     return value
 
 
+def positive_seconds(text: str) -> float:
+    """Parse a time greater than 0; infinity is one."""
+    value = float(text)
+    if not value > 0:
+        raise argparse.ArgumentTypeError(f"must be greater than 0, not {text}")
+    return value
+
+
+# NumPy's OpenBLAS and the OpenMP runtime of fastloss keep idle threads spinning, each on the cores that the
+# other one wants next. With these settings they sleep instead.
+PASSIVE = {"OMP_WAIT_POLICY": "passive", "OPENBLAS_THREAD_TIMEOUT": "4"}
+
+
+def restart_with_passive_threads() -> None:
+    """Start this program again, in the same process, with the settings above where they are not set.
+
+    Libraries read them while they are loaded, and NumPy is loaded before any line of this program runs. So
+    the process is replaced: its number, files, terminal and parent stay, and nothing has to pass on the exit
+    status or signals. Windows cannot do that, and there the program goes on as it is.
+    """
+    missing = {name: value for name, value in PASSIVE.items() if name not in os.environ}
+    if os.name == "posix" and sys.executable and missing:
+        with suppress(OSError):  # a system that forbids it
+            os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], os.environ | missing)
+
+
 def make_parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
     packaged = __name__.startswith("fastloss.")
@@ -406,25 +632,46 @@ def make_parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("--text", type=Path, metavar="FILE", help="text to learn; without it, Python's own docs")
-    add("--steps", type=positive, default=1000, help="steps of training")
+    add("--steps", type=positive, default=600, help="most steps of training")
+    add("--patience", type=positive, default=3, help="validations without a better one, before it stops")
+    add(
+        "--seconds",
+        type=positive_seconds,
+        default=50,
+        help="time for all of it; a slow machine takes fewer steps",
+    )
     add("--seed", type=int, default=0, help="seed of the random numbers")
     add("--vocabulary", type=positive, default=8000, help="most words to tell apart")
     add("--width", type=positive, default=256, help="numbers per word vector and hidden layer")
     add("--context", type=positive, default=5, help="words that the model looks back")
     add("--batch", type=positive, default=512, help="words predicted in a step")
-    add("--rate", type=float, default=2e-3, help="learning rate at the start")
-    add("--decay", type=float, default=0.1, help="weight decay")
-    add("--plot", type=Path, default=Path("loss_curve.png"), metavar="PNG", help="loss curve")
-    add("--check-steps", type=positive, default=10, help="steps to repeat with the reference")
+    add("--rate", type=float, default=3e-3, help="learning rate at the start")
+    add("--decay", type=float, default=1.0, help="weight decay")
+    add("--plot", type=Path, default=Path("loss_curve.png"), metavar="PNG", help="where to draw the result")
+    add("--check-steps", type=positive, default=10, help="steps to take with all three losses")
     return parser
+
+
+def load_pyplot() -> Any:
+    """Return matplotlib's pyplot, or None where there is none."""
+    try:
+        import matplotlib
+
+        matplotlib.use("Agg")  # draw to a file, even where there is no screen
+        import matplotlib.pyplot as pyplot
+    except ImportError:
+        return None
+    return pyplot
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run the demo; the exit status is 1 if fastloss and the reference disagree."""
+    begin = time.perf_counter()
     parser = make_parser()
     options = parser.parse_args(argv)
-    # Matrix products and losses take turns: on the same threads, neither is in the way of the other.
-    fastloss.share_threads_with_blas()
+    if not options.plot.absolute().parent.is_dir():
+        parser.error(f"--plot: there is no folder {options.plot.parent}")
+    pyplot = load_pyplot()
     try:
         tokens = tokenise(read_text(options.text))
         data = prepare(tokens, options.vocabulary, options.context)
@@ -440,31 +687,33 @@ def main(argv: list[str] | None = None) -> int:
         f"word frequencies alone give them a perplexity of {unigram:.1f}."
     )
 
-    progress = Progress(options.steps)
-    validation: list[tuple[int, float]] = []  # (step, loss)
+    # A fifth of the time for the comparison at most, a tenth for the picture, and the rest for training.
+    comparison = compare(data, options, begin + options.seconds / 5)
+    report(comparison)
 
-    def after_step(model: Model, history: list[Step]) -> None:
-        progress.show(options.batch, history)
-        step = len(history)
-        if step % max(1, options.steps // 10) == 0 or step == options.steps:
-            loss = math.log(validation_perplexity(model, data, options.batch))
-            validation.append((step, loss))
+    deadline = begin + 0.9 * options.seconds
+    # The fastest of the first steps: if the others will be slower, training ends earlier.
+    seconds = min(step.seconds for step in comparison.histories[0])
+    steps = max(1, steps_that_fit(deadline - time.perf_counter(), seconds, options.steps))
+    print(
+        f"\nTraining: up to {steps} steps, fewer if they turn out slower. It ends earlier where\n"
+        f"{options.patience} validations in a row are no better than the best.",
+        flush=True,
+    )
+    result = train(data, options, steps, deadline)
+    print(
+        f"Best validation perplexity: {perplexity(result.best_loss):.1f} at step {result.best_step}, "
+        f"whose parameters are kept (word frequencies: {unigram:.1f})."
+    )
 
-    is_large = 4 * options.batch * len(data.words) > LARGE
-    history = train(data, options, None if is_large else fast_loss, options.steps, after_step)
-    print(f"Validation perplexity {math.exp(validation[-1][1]):.1f} (unigram: {unigram:.1f}).")
-
-    check_steps = min(options.check_steps, options.steps)
-    repeated = train(data, options, reference_loss, check_steps, lambda model, history: None)
-    agree = check(history, repeated, is_large)
-
-    try:
-        plot(options.plot, [step.loss for step in history], validation, unigram)
-        print(f"\nLoss curve written to {options.plot}")
-    except ImportError:
-        print("\nNo loss curve: matplotlib is missing (pip install 'fastloss[demo]').")
-    return 0 if agree else 1
+    if pyplot is None:
+        print("No picture: matplotlib is missing (pip install 'fastloss[demo]').")
+    else:
+        plot(pyplot, options.plot, result, unigram, comparison)
+        print(f"Picture written to {options.plot}.")
+    return 0 if comparison.agrees() else 1
 
 
 if __name__ == "__main__":
+    restart_with_passive_threads()
     sys.exit(main())

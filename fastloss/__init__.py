@@ -2,7 +2,22 @@
 
 Every function takes NumPy arrays (or anything that ``numpy.asarray`` takes) and, where asked, returns the
 gradient from the same pass over memory. Names and meanings are those of ``torch.nn.functional``.
+
+The modules `fastloss.torch`, `fastloss.boosting` and `fastloss.reference` are imported when they are first
+used.
 """
+
+import importlib
+import typing
+
+try:
+    importlib.import_module("fastloss._kernels")
+except ImportError as error:
+    import pathlib
+
+    from fastloss._missing import raise_without_kernels as _raise_without_kernels
+
+    _raise_without_kernels(error, pathlib.Path(__file__).parent)
 
 from fastloss._settings import (
     get_num_threads,
@@ -120,3 +135,27 @@ __all__ = [
     "tweedie_nll_loss",
     "value_loss",
 ]
+
+_LAZY_MODULES = ("boosting", "reference", "torch")
+
+if typing.TYPE_CHECKING:
+    from fastloss import boosting as boosting
+    from fastloss import reference as reference
+    from fastloss import torch as torch
+else:  # a type checker that saw this function would take every name for an attribute
+
+    def __getattr__(name: str) -> object:
+        """Import a module when it is first used: PyTorch takes seconds, and need not be there."""
+        if name not in _LAZY_MODULES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        try:
+            return importlib.import_module(f"{__name__}.{name}")
+        except ImportError as error:
+            # So hasattr() is False, and help() and tab completion, which ask for every attribute, go on.
+            raise AttributeError(f"{__name__}.{name} cannot be imported: {error}") from error
+
+
+def __dir__() -> list[str]:
+    """Return the names for users; the modules that the functions are defined in are not among them."""
+    special = [name for name in globals() if name.startswith("__") and name.endswith("__")]
+    return sorted([*special, *__all__, *_LAZY_MODULES])

@@ -1,4 +1,7 @@
-"""``python -m fastloss info`` prints the configuration, ``... demo`` trains a small language model."""
+"""``python -m fastloss info`` prints the configuration, ``... demo`` trains a small language model.
+
+Alone it prints its help.
+"""
 
 from __future__ import annotations
 
@@ -10,9 +13,14 @@ import fastloss
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run a command; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m fastloss", description=fastloss.__doc__)
-    commands = parser.add_subparsers(dest="command", required=True)
+    """Run a command and return the exit status; without a command, print the help."""
+    parser = argparse.ArgumentParser(
+        prog="python -m fastloss",
+        description="Fast, exact loss functions with gradients for training on CPUs.",
+        epilog="`python -m fastloss demo --help` lists the options of the demo.",
+    )
+    parser.add_argument("--version", action="version", version=f"fastloss {fastloss.__version__}")
+    commands = parser.add_subparsers(dest="command", title="commands")
     commands.add_parser("info", help="print version, compiler, instruction sets and threads")
     # Its options are its own.
     commands.add_parser("demo", help="train a small language model on English text", add_help=False)
@@ -20,10 +28,15 @@ def main(argv: list[str] | None = None) -> int:
     if arguments.command == "demo":
         # The folder examples/ of the repository, under this name in an installed package.
         example = importlib.import_module("fastloss._examples.train_language_model")
+        if argv is None:  # this process is the command, and nothing else
+            example.restart_with_passive_threads()
         return int(example.main(rest))
     if rest:
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
-    fastloss.show_config()
+    if arguments.command == "info":
+        fastloss.show_config()
+    else:
+        parser.print_help()
     return 0
 
 
