@@ -23,7 +23,7 @@ and in the native interfaces they are written out::
 
     objective = xgboost_objective("poisson_nll_loss")
     params = {"objective": "count:poisson", "base_score": objective.transform(objective.init_score(y))}
-    booster = xgboost.train(params, xgboost.DMatrix(X, y), obj=objective)
+    booster = xgboost.train(params, xgboost.DMatrix(X, y), 100, obj=objective)
 
 The start of `cross_entropy` is a score for each class: ``np.full((len(y), len(start)), start)`` for LightGBM,
 and ``"base_score": objective.init_score(y).tolist()`` for XGBoost, from version 3.1 on.

@@ -13,12 +13,14 @@ from sklearn.utils.class_weight import compute_sample_weight
 from fastloss._types import Array
 from fastloss.boosting import _metrics
 from fastloss.boosting._objective import Objective
+from fastloss.boosting._signature import with_signature_of
 
 __all__ = ["LGBMClassifier", "LGBMRegressor"]
 
 # Other names that LightGBM has for its parameters.
 _OBJECTIVES = ("loss", "application", "app", "objective_type", "objective")
 _METRICS = ("metric", "metrics", "metric_types")
+_LEAST_ROWS = ("min_child_samples", "min_data_in_leaf", "min_data_per_leaf", "min_data", "min_samples_leaf")
 # LightGBM computes the leaves of these once more, which it does for its own objectives alone.
 _LIGHTGBMS_OWN = {"l1_loss": "regression_l1", "quantile_loss": "quantile"}
 _NOT_PREDICTIONS = ("raw_score", "pred_leaf", "pred_contrib")
@@ -28,21 +30,23 @@ class _Boosted:
     """What the two estimators share: before LightGBM's own class among their bases."""
 
     _fitted: Objective | None = None  # the objective of the model, where it is one of ours
-    _default_metric = "l2"
+    _is_filtered = True  # whether LightGBM may leave out features that cannot split
 
     def fit(self, X: Any, y: Any, *arguments: Any, **named: Any) -> Any:  # noqa: N803
-        """Fit the model as LightGBM's own class does, which has the same arguments.
-
-        Without `init_score` and `init_model` the scores start at ``objective.init_score``, which becomes part
-        of the first tree. Metrics, by name or as functions, are those of predictions, not of raw scores.
-        """
+        """Fit the model: LightGBM's own `fit`, with the start and the metrics of an objective of ours."""
         call = inspect.signature(super().fit).bind(X, y, *arguments, **named)  # type: ignore[misc]
         given = call.arguments
         objective = self._fitted = self._given_objective()
         start: Any = 0.0
-        if objective is not None and objective.name not in _LIGHTGBMS_OWN:
+        self._is_filtered = True
+        if objective is not None and objective.name in _LIGHTGBMS_OWN:
+            self._objective = _LIGHTGBMS_OWN[objective.name]
+        elif objective is not None:
             labels = self._labels(objective, y)
             if labels is not None:
+                least = max(self.get_params().get(name) or 0 for name in _LEAST_ROWS)  # type: ignore[attr-defined]
+                # Where that leaves none LightGBM fails with an objective from outside, and few rows have few.
+                self._is_filtered = len(labels) >= 20 * least
                 self._set_metrics(objective, given)
                 start = self._set_start(objective, labels, given)
         super().fit(*call.args, **call.kwargs)  # type: ignore[misc]
@@ -94,7 +98,7 @@ class _Boosted:
         metrics = _listed(given.get("eval_metric"))
         parameters = self.get_params()  # type: ignore[attr-defined]
         set_before = [parameters[name] for name in _METRICS if name in parameters]
-        default = _listed(set_before[0] if set_before else self._default_metric)
+        default = _listed(set_before[0] if set_before else _metrics.default(objective))
         names = [m for m in metrics if isinstance(m, str)] + [m for m in default if isinstance(m, str)]
         names = [_metrics.canonical(part, objective) for name in names for part in name.split(",")]
         functions: list[Any] = [_metrics.by_name(name, objective) for name in dict.fromkeys(names) if name]
@@ -113,6 +117,8 @@ class _Boosted:
                 parameters["alpha"] = objective.options["quantile"]
         elif _has_link(objective):
             parameters["metric"] = "None"  # there are functions instead
+        if not self._is_filtered:
+            parameters.setdefault("feature_pre_filter", False)
         return parameters | self._classes_of(objective)
 
 
@@ -126,6 +132,15 @@ class LGBMRegressor(_Boosted, lightgbm.LGBMRegressor):  # type: ignore[misc]
     ``lightgbm.LGBMRegressor``.
     """
 
+    @with_signature_of(lightgbm.LGBMRegressor.fit)
+    def fit(self, X: Any, y: Any, *arguments: Any, **named: Any) -> Any:  # noqa: N803
+        """Fit the model as LightGBM's own class does, which has the same arguments.
+
+        Without `init_score` and `init_model` the scores start at ``objective.init_score``, which becomes part
+        of the first tree. Metrics, by name or as functions, are those of predictions, not of raw scores.
+        """
+        return super().fit(X, y, *arguments, **named)
+
     def _labels(self, objective: Objective, y: Any) -> Array | None:
         try:
             labels = np.asarray(y, np.float64)
@@ -134,6 +149,7 @@ class LGBMRegressor(_Boosted, lightgbm.LGBMRegressor):  # type: ignore[misc]
         labels = labels.reshape(-1) if labels.ndim == 2 and labels.shape[1] == 1 else labels
         return labels if labels.ndim == 1 and labels.size and np.isfinite(labels).all() else None
 
+    @with_signature_of(lightgbm.LGBMRegressor.predict)
     def predict(self, X: Any, *arguments: Any, **named: Any) -> Any:  # noqa: N803
         """Return predictions, or with ``raw_score=True`` the scores; arguments are those of LightGBM."""
         found = super().predict(X, *arguments, **named)
@@ -153,7 +169,6 @@ class LGBMClassifier(_Boosted, lightgbm.LGBMClassifier):  # type: ignore[misc]
     Everything else, any other `objective` included, is as in ``lightgbm.LGBMClassifier``.
     """
 
-    _default_metric = "logloss"
     _number = 0  # of classes
 
     def _labels(self, objective: Objective, y: Any) -> Array | None:
@@ -179,6 +194,7 @@ class LGBMClassifier(_Boosted, lightgbm.LGBMClassifier):  # type: ignore[misc]
             )
         return labels
 
+    @with_signature_of(lightgbm.LGBMClassifier.fit)
     def fit(self, X: Any, y: Any, *arguments: Any, **named: Any) -> Any:  # noqa: N803
         """Fit the model as LightGBM's own class does, which has the same arguments.
 
@@ -196,6 +212,7 @@ class LGBMClassifier(_Boosted, lightgbm.LGBMClassifier):  # type: ignore[misc]
     def _classes_of(self, objective: Objective) -> dict[str, int]:
         return {"num_class": max(self._number, 2)} if objective.name == "cross_entropy" else {}
 
+    @with_signature_of(lightgbm.LGBMClassifier.predict)
     def predict(self, X: Any, *arguments: Any, **named: Any) -> Any:  # noqa: N803
         """Return classes, or with ``raw_score=True`` the scores; arguments are those of LightGBM."""
         found = super().predict(X, *arguments, **named)
@@ -204,6 +221,7 @@ class LGBMClassifier(_Boosted, lightgbm.LGBMClassifier):  # type: ignore[misc]
             return found
         return self.classes_[found.argmax(axis=1)]
 
+    @with_signature_of(lightgbm.LGBMClassifier.predict_proba)
     def predict_proba(self, X: Any, *arguments: Any, **named: Any) -> Any:  # noqa: N803
         """Return probabilities of shape (n, classes); arguments are those of LightGBM."""
         call = inspect.signature(super().predict_proba).bind(X, *arguments, **named)

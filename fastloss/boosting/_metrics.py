@@ -114,9 +114,16 @@ def _names(objective: Objective) -> tuple[str, ...]:
     return (*_OF_MEANS, "tweedie") if has_power else _OF_MEANS
 
 
+def default(objective: Objective) -> str:
+    """Return the metric of LightGBM's own objective, or of its nearest."""
+    if objective.name == "tweedie_nll_loss":
+        return {1.0: "poisson", 2.0: "gamma"}.get(objective.options["power"], "tweedie")
+    return {"poisson_nll_loss": "poisson", "gamma_nll_loss": "gamma"}.get(objective.name, "logloss")
+
+
 def canonical(name: str, objective: Objective) -> str:
     """Return LightGBM's first name of a metric, for as many classes as there are; "" for none."""
-    name = name.strip()
+    name = name.strip().lower()
     if name in _NONE:
         return ""
     name = _ALIASES.get(name, name)

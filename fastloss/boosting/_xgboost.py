@@ -10,6 +10,7 @@ import xgboost
 
 from fastloss._types import Array
 from fastloss.boosting._objective import Objective
+from fastloss.boosting._signature import with_signature_of
 
 __all__ = ["XGBClassifier", "XGBRegressor"]
 
@@ -48,10 +49,7 @@ class _Boosted:
     _start: float | list[float] | None = None  # the base_score, while the model is fitted
 
     def fit(self, X: Any, y: Any, **named: Any) -> Any:  # noqa: N803
-        """Fit the model as XGBoost's own class does, which has the same arguments.
-
-        Without `base_score`, `base_margin` and `xgb_model` the scores start at ``objective.init_score``.
-        """
+        """Fit the model: XGBoost's own `fit`, with the start of an objective of ours."""
         call = inspect.signature(super().fit).bind(X, y, **named)  # type: ignore[misc]
         objective = self._ours()
         is_set = self.base_score is not None  # type: ignore[attr-defined]
@@ -107,6 +105,14 @@ class XGBRegressor(_Boosted, xgboost.XGBRegressor):  # type: ignore[misc]
     ``xgboost.XGBRegressor``.
     """
 
+    @with_signature_of(xgboost.XGBRegressor.fit)
+    def fit(self, X: Any, y: Any, **named: Any) -> Any:  # noqa: N803
+        """Fit the model as XGBoost's own class does, which has the same arguments.
+
+        Without `base_score`, `base_margin` and `xgb_model` the scores start at ``objective.init_score``.
+        """
+        return super().fit(X, y, **named)
+
 
 class XGBClassifier(_Boosted, xgboost.XGBClassifier):  # type: ignore[misc]
     """XGBoost's classifier, for the objectives of `xgboost_objective`.
@@ -115,6 +121,14 @@ class XGBClassifier(_Boosted, xgboost.XGBClassifier):  # type: ignore[misc]
     more) as `objective`, scores start where the loss is least (weights counted in). As in
     ``xgboost.XGBClassifier``, labels are 0, 1 and so on.
     """
+
+    @with_signature_of(xgboost.XGBClassifier.fit)
+    def fit(self, X: Any, y: Any, **named: Any) -> Any:  # noqa: N803
+        """Fit the model as XGBoost's own class does, which has the same arguments.
+
+        Without `base_score`, `base_margin` and `xgb_model` the scores start at ``objective.init_score``.
+        """
+        return super().fit(X, y, **named)
 
     def _start_of(self, objective: Objective, y: Any, weight: Any) -> float | list[float] | None:
         classes = len(np.unique(np.asarray(y)))
@@ -129,6 +143,7 @@ class XGBClassifier(_Boosted, xgboost.XGBClassifier):  # type: ignore[misc]
             raise ValueError(f"the objective {objective.name!r} is for two classes or more, y has {classes}")
         return super()._start_of(objective, y, weight)
 
+    @with_signature_of(xgboost.XGBClassifier.predict)
     def predict(self, X: Any, **named: Any) -> Any:  # noqa: N803
         """Return classes, or with ``output_margin=True`` the scores; arguments are those of XGBoost."""
         objective = self._ours()
