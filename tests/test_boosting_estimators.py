@@ -484,6 +484,7 @@ def test_objectives_that_do_not_fit() -> None:
 XGBOOST_SAME: list[tuple[str, dict[str, Any], str, dict[str, Any]]] = [
     ("mse_loss", {}, "reg:squarederror", {}),
     ("poisson_nll_loss", {}, "count:poisson", {}),
+    ("poisson_nll_loss", {"max_delta_step": 0.2}, "count:poisson", {"max_delta_step": 0.2}),
     ("gamma_nll_loss", {}, "reg:gamma", {}),
     ("tweedie_nll_loss", {}, "reg:tweedie", {}),
     ("tweedie_nll_loss", {"power": 1.2}, "reg:tweedie", {"tweedie_variance_power": 1.2}),

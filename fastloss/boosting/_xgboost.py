@@ -28,7 +28,12 @@ _BESIDE = {
     "sigmoid_focal_loss": "binary:logistic",
     "cross_entropy": "multi:softprob",
 }
-_OPTIONS = {"quantile": "quantile_alpha", "power": "tweedie_variance_power"}
+# What XGBoost calls options that its trees or metrics read.
+_OPTIONS = {
+    "quantile": "quantile_alpha",
+    "power": "tweedie_variance_power",
+    "max_delta_step": "max_delta_step",
+}
 # Probabilities of float32, in which XGBoost has its base_score.
 _LEAST, _LARGEST = 1e-15, 1.0 - 2.0**-24
 _HAS_A_START_FOR_EACH_CLASS = tuple(map(int, xgboost.__version__.split(".")[:2])) >= (3, 1)
@@ -86,7 +91,9 @@ class _Boosted:
         objective = self._ours()
         if objective is None or not self._is_fitting:
             return parameters
-        parameters |= {_OPTIONS[k]: v for k, v in objective.options.items() if k in _OPTIONS}
+        for option, value in objective.options.items():
+            if option in _OPTIONS and parameters.get(_OPTIONS[option]) is None:
+                parameters[_OPTIONS[option]] = value
         parameters["objective"] = _BESIDE[objective.name]
         if objective.name == "cross_entropy":
             parameters["num_class"] = self.n_classes_  # type: ignore[attr-defined]
