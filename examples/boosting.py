@@ -1,14 +1,22 @@
 """Gradient boosting with the losses of fastloss: the models of LightGBM and XGBoost, trained twice.
 
 Once with the library's own objective, once with ours in its place, on data that come with
-scikit-learn:
+scikit-learn, and both from the same start, which is the constant score of least loss:
 
-    model = lightgbm.train({"objective": lightgbm_objective("huber_loss", delta=0.5)}, data)
-    model = xgboost.train({"objective": "reg:squarederror"}, data, obj=xgboost_objective("mse_loss"))
+    objective = lightgbm_objective("huber_loss", delta=0.5)
+    start = objective.init_score(labels)
+    data = lightgbm.Dataset(features, labels, init_score=numpy.full(len(labels), start))
+    model = lightgbm.train({"objective": objective}, data)
+    predictions = objective.transform(start + model.predict(features))
+
+    objective = xgboost_objective("mse_loss")
+    start = objective.init_score(labels)
+    params = {"objective": "reg:squarederror", "base_score": objective.transform(start)}
+    model = xgboost.train(params, data, obj=objective)
 
 For each the loss on the rows that were held out, and the seconds of training. The two losses are the
 same, because the models are, but for the quantile: built in, its leaves are computed once more when a
-tree stands, which an objective from outside cannot have. Some losses neither library has.
+tree stands, which an objective from outside cannot have in LightGBM. Some losses neither library has.
 
 Run it with ``python examples/boosting.py``; the option ``--help`` lists what can be changed. It needs
 scikit-learn, and LightGBM or XGBoost or both.
@@ -93,7 +101,7 @@ def load(name: str, seed: int) -> Split:
     features, labels = loaders[name](return_X_y=True)
     labels = labels.astype(np.float64)
     if name == "diabetes":
-        # Boosting starts at 0 here, and the losses have their bends at about 1.
+        # The losses have their bends at about 1.
         labels = (labels - labels.mean()) / labels.std()
     order = np.random.default_rng(seed).permutation(len(labels))
     held, kept = np.split(order, [len(order) // 4])
@@ -114,17 +122,23 @@ def lightgbm_scores(
         "num_leaves": options.leaves,
         "learning_rate": options.rate,
         "num_threads": options.threads,
-        "boost_from_average": False,  # an objective from outside starts at 0
         "verbose": -1,
     }
     if split.classes > 1:
         params["num_class"] = split.classes
-    params |= {"objective": lightgbm_objective(task.loss, **task.options)} if is_ours else task.lightgbm or {}
-    data = lightgbm.Dataset(split.features, split.labels, params={"verbose": -1}).construct()
+    objective = lightgbm_objective(task.loss, **task.options)
+    first = np.asarray(objective.init_score(split.labels))
+    params |= {"objective": objective} if is_ours else task.lightgbm or {}
+    data = lightgbm.Dataset(
+        split.features,
+        split.labels,
+        init_score=np.full((len(split.labels), *first.shape), first),
+        params={"verbose": -1},
+    ).construct()
     start = time.perf_counter()
     model = lightgbm.train(params, data, options.rounds)
     seconds = time.perf_counter() - start
-    return np.asarray(model.predict(split.held_features, raw_score=True)), seconds
+    return first + np.asarray(model.predict(split.held_features, raw_score=True)), seconds
 
 
 def xgboost_scores(
@@ -138,16 +152,20 @@ def xgboost_scores(
         "max_leaves": options.leaves,
         "eta": options.rate,
         "nthread": options.threads,
-        "base_score": 0.5 if task.data != "diabetes" else 0.0,
         # What the model predicts from its scores, whoever computes the derivatives.
         **(task.xgboost or {"objective": "reg:squarederror"}),
     }
     if split.classes > 1:
         params["num_class"] = split.classes
-    obj = xgboost_objective(task.loss, **task.options) if is_ours else None
+    objective = xgboost_objective(task.loss, **task.options)
+    start_score = objective.init_score(split.labels)
+    # A score for each class; else what XGBoost makes its score of.
+    params["base_score"] = np.asarray(
+        start_score if split.classes > 1 else objective.transform(start_score)
+    ).tolist()
     data = xgboost.DMatrix(split.features, split.labels)
     start = time.perf_counter()
-    model = xgboost.train(params, data, options.rounds, obj=obj)
+    model = xgboost.train(params, data, options.rounds, obj=objective if is_ours else None)
     seconds = time.perf_counter() - start
     return model.predict(xgboost.DMatrix(split.held_features), output_margin=True), seconds
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
+import math
 import pickle
 import re
 import subprocess
@@ -17,8 +18,7 @@ import numpy.typing as npt
 import pytest
 
 import fastloss
-from fastloss import boosting
-from fastloss.boosting import Objective, lightgbm_objective, xgboost_objective
+from fastloss.boosting import Objective, _derivatives, lightgbm_objective, xgboost_objective
 
 Array = npt.NDArray[Any]
 Pair = tuple[Array, Array]
@@ -350,7 +350,7 @@ def test_blocks_of_rows(library: str, monkeypatch: pytest.MonkeyPatch) -> None:
         for w in (None, weight):
             monkeypatch.undo()
             whole = objective(y, order(x), w)
-            monkeypatch.setattr(boosting, "BLOCK", 37 * CLASSES)
+            monkeypatch.setattr(_derivatives, "BLOCK", 37 * CLASSES)
             parts = objective(y, order(x), w)
             assert all(a.tobytes() == b.tobytes() for a, b in zip(whole, parts, strict=True))
 
@@ -559,6 +559,211 @@ def test_bad_shapes(library: str) -> None:
         for objective, s in ((regression, np.zeros(6)), (softmax_objective, np.zeros((6, 3)))):
             with pytest.raises(ValueError, match="weight must have shape"):
                 objective(y, s, weight)
+
+
+# Where the scores start, and what they stand for
+
+
+def smooth_labels(name: str, n: int, rng: np.random.Generator) -> Array:
+    """Labels of a loss, for regression of any scale."""
+    y = labels(name, n, rng).astype(np.float64)
+    is_error = name in ("mse_loss", "l1_loss", "huber_loss", "quantile_loss", "log_cosh_loss")
+    return 10.0 ** rng.uniform(-3, 4) * rng.standard_t(1.5, n) if is_error else y
+
+
+@over_libraries
+@over_cases
+def test_no_constant_has_less_loss(name: str, options: dict[str, Any], library: str) -> None:
+    objective = LIBRARIES[library](name, **options)
+    loss = getattr(fastloss, name)
+    of_loss = {k: v for k, v in options.items() if k != "max_delta_step"}
+    for seed in range(12):
+        rng = np.random.default_rng(seed)
+        n = int(rng.integers(30, 300))
+        y = smooth_labels(name, n, rng)
+        w = rng.uniform(0.0, 2.0, n) * (rng.random(n) < 0.8) if seed % 2 else np.ones(n)
+        start = np.asarray(objective.init_score(y, w if seed % 2 else None))
+        target = y.astype(np.int64) if name == "cross_entropy" else y
+
+        def total(score: Array) -> float:
+            s = np.full((n, *start.shape), score)  # noqa: B023
+            rows = loss(s, target, reduction="none", **of_loss)  # noqa: B023
+            return float(np.sum(w * rows))  # noqa: B023
+
+        spread = max(float(np.ptp(y)), 1.0)
+        shifts = [sign * spread * 10.0**k for k in range(-6, 1) for sign in (-1, 1)]
+        others = [start + shift * axis for shift in shifts for axis in np.eye(max(start.size, 1))]
+        others += list(np.unique(y)) if name in ("l1_loss", "quantile_loss") else []
+        least = min(total(other if start.ndim else np.sum(other)) for other in others)
+        assert total(start) <= least + 1e-13 * abs(least)
+
+
+def test_starts_by_hand() -> None:
+    y, w = [1.0, 2.0, 9.0], [1.0, 1.0, 2.0]
+    for make in LIBRARIES.values():
+        assert make("mse_loss").init_score(y, w) == 5.25
+        assert make("l1_loss").init_score(y) == 2.0
+        assert make("l1_loss").init_score(y, w) == 2.0
+        assert make("quantile_loss", quantile=0.9).init_score(y) == 9.0
+        assert make("huber_loss", delta=2.0).init_score(y) == 2.5
+        assert make("huber_loss", delta=1e9).init_score(y) == pytest.approx(4.0, rel=1e-15)
+        # Two plateaus, and nothing between the labels to choose by.
+        assert 1.0 <= make("huber_loss").init_score([0.0, 100.0]) <= 99.0
+        assert make("log_cosh_loss").init_score([-3.0, 1.0]) == pytest.approx(-1.0, abs=1e-15)
+        for name in ("poisson_nll_loss", "gamma_nll_loss", "tweedie_nll_loss"):
+            assert make(name).init_score(y, w) == math.log(5.25)
+        binary = [0, 1, 1, 1]
+        assert make("binary_cross_entropy_with_logits").init_score(binary) == math.log(3)
+        weighted = make("binary_cross_entropy_with_logits", pos_weight=2.0).init_score(binary, [6, 1, 1, 1])
+        assert weighted == pytest.approx(0.0, abs=1e-15)
+        plain = make("sigmoid_focal_loss", alpha=None, gamma=0.0).init_score(binary)
+        assert plain == pytest.approx(math.log(3), rel=1e-14)
+        balanced = make("sigmoid_focal_loss", alpha=0.25).init_score(binary)  # 3/4 of one, 1/4 of three
+        assert balanced == pytest.approx(0.0, abs=1e-14)
+        np.testing.assert_allclose(
+            make("cross_entropy").init_score([0, 2, 2, 1]), np.log([0.25, 0.25, 0.5]), rtol=1e-15
+        )
+        weighted_classes = make("cross_entropy").init_score([0, 1], [1.0, 3.0])
+        np.testing.assert_allclose(weighted_classes, np.log([0.25, 0.75]), rtol=1e-15)
+    soft = xgboost_objective("binary_cross_entropy_with_logits").init_score([0.5, 0.0, 1.0, 0.9])
+    assert soft == pytest.approx(math.log(2.4 / 1.6), rel=1e-15)
+
+
+@pytest.mark.parametrize("level", [0.01, 0.25, 0.5, 0.83, 0.99])
+def test_quantiles_are_those_of_numpy(level: float) -> None:
+    if np.lib.NumpyVersion(np.__version__) < "2.0.0":
+        pytest.skip("weights came with NumPy 2.0")
+    objective = lightgbm_objective("quantile_loss", quantile=level)
+    for seed in range(30):
+        rng = np.random.default_rng(seed)
+        y = np.round(rng.normal(size=1 + seed * 3), seed % 4)
+        w = rng.integers(0, 4, len(y)) + (np.arange(len(y)) == 0)
+        assert objective.init_score(y) == np.quantile(y, level, method="inverted_cdf")
+        assert objective.init_score(y, w) == np.quantile(y, level, method="inverted_cdf", weights=w)
+
+
+def test_starts_of_labels_that_say_little() -> None:
+    """All of one class, no counts, no weights: finite, and where LightGBM has them."""
+    log = math.log(1e-15)
+    for make in LIBRARIES.values():
+        for name in ("binary_cross_entropy_with_logits", "sigmoid_focal_loss"):
+            assert make(name).init_score([0, 0, 0]) == pytest.approx(log)
+            assert make(name).init_score([1, 1, 1]) == pytest.approx(-log)
+            assert make(name).init_score([1, 0], [0.0, 1.0]) == pytest.approx(log)
+        for name in ("poisson_nll_loss", "tweedie_nll_loss"):
+            assert make(name).init_score([0.0, 0.0]) == pytest.approx(log)
+        classes = make("cross_entropy")
+        np.testing.assert_allclose(classes.init_score([0, 2]), [math.log(0.5), log, math.log(0.5)])
+        np.testing.assert_allclose(classes.init_score([0, 0]), [0.0, log], atol=1e-15)
+        np.testing.assert_allclose(classes.init_score([1], num_class=3), [log, 0.0, log], atol=1e-15)
+        for name in FORMULAS:
+            y = [1.0, 1.0, 0.0] if name != "gamma_nll_loss" else [1.0, 1.0, 3.0]
+            np.testing.assert_array_equal(make(name).init_score(y, np.zeros(3)), make(name).init_score(y))
+        for name in ("mse_loss", "l1_loss", "huber_loss", "log_cosh_loss", "quantile_loss"):
+            assert make(name).init_score([7.25]) == make(name).init_score([7.25, 7.25]) == 7.25
+
+
+@over_libraries
+@over_cases
+def test_kinds_of_starts(name: str, options: dict[str, Any], library: str) -> None:
+    rng = np.random.default_rng(11)
+    objective = LIBRARIES[library](name, **options)
+    y, w = np.ceil(np.abs(labels(name, 60, rng))), rng.uniform(size=60).astype(np.float32)
+    y = np.minimum(y, 1.0) if name in ("binary_cross_entropy_with_logits", "sigmoid_focal_loss") else y
+    want = objective.init_score(y, w)
+    assert type(want) is float or name == "cross_entropy"
+    for label in (y.astype(np.int64), y.astype(np.float32), y.tolist(), y.repeat(2)[::2], y.astype(">f8")):
+        for weight in (w, w.tolist(), w.astype(np.float64)):
+            np.testing.assert_array_equal(objective.init_score(label, weight), want)
+    none = objective.init_score(y)
+    np.testing.assert_array_equal(objective.init_score(y, np.empty(0)), none)  # XGBoost's for none
+    np.testing.assert_array_equal(objective.init_score(*shown(Data(y, w))), want)
+    if name != "cross_entropy":
+        both = np.stack([y, y[::-1]], axis=1)
+        np.testing.assert_array_equal(objective.init_score(both), [none, objective.init_score(y[::-1])])
+
+
+def shown(data: Data) -> tuple[Array, Array | None]:
+    return data.get_label(), data.get_weight()
+
+
+@over_libraries
+@pytest.mark.parametrize(("name", "values", "match"), BAD_LABELS, ids=str)
+def test_bad_labels_of_starts(library: str, name: str, values: list[float], match: str) -> None:
+    match = match.partition(".*")[0] if name == "cross_entropy" else match
+    for classes in ({}, {"num_class": 3}) if name == "cross_entropy" else ({},):
+        if values == [0.0, 3.0] and not classes:
+            continue  # four classes, then
+        with pytest.raises(ValueError, match=match):
+            LIBRARIES[library](name).init_score(values, **classes)
+
+
+@over_libraries
+def test_bad_arguments_of_starts(library: str) -> None:
+    mean, softmax_objective = LIBRARIES[library]("mse_loss"), LIBRARIES[library]("cross_entropy")
+    for bad in ([np.nan, 1.0], [1.0, np.inf]):
+        with pytest.raises(ValueError, match=r"label\[\d\] is .*finite"):
+            mean.init_score(bad)
+    for shape in ((0,), (), (2, 2, 2)):
+        with pytest.raises(ValueError, match="labels must have shape"):
+            mean.init_score(np.zeros(shape))
+    with pytest.raises(ValueError, match="labels must have shape"):
+        softmax_objective.init_score(np.zeros((2, 2)))
+    for weight in ([1.0], np.ones((2, 1))):
+        with pytest.raises(ValueError, match=r"weight must have shape \(2,\)"):
+            mean.init_score([0.0, 1.0], weight)
+    for weight in ([1.0, -1.0], [1.0, np.nan], [1.0, np.inf]):
+        with pytest.raises(ValueError, match=r"weight\[1\]"):
+            mean.init_score([0.0, 1.0], weight)
+    with pytest.raises(ValueError, match="num_class is for"):
+        mean.init_score([0.0], num_class=2)
+    with pytest.raises(ValueError, match="num_class must be at least 2"):
+        softmax_objective.init_score([0], num_class=1)
+    for objective in (mean, softmax_objective):
+        with pytest.raises(TypeError, match="labels"):
+            objective.init_score(["a", "b"])
+
+
+@over_libraries
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@over_names
+def test_transform(name: str, dtype: str, library: str) -> None:
+    objective = LIBRARIES[library](name)
+    rng = np.random.default_rng(12)
+    s = (5.0 * rng.normal(size=(40, 3))).astype(dtype)
+    links: dict[str, Callable[[Array], Array]] = {
+        "binary_cross_entropy_with_logits": sigmoid, "sigmoid_focal_loss": sigmoid, "cross_entropy": softmax,
+    }  # fmt: skip
+    link = links.get(name, np.exp if name in EXPONENTIAL else np.positive)
+    found = objective.transform(s)
+    assert isinstance(found, np.ndarray) and found.dtype == dtype
+    np.testing.assert_allclose(found, link(s.astype(np.float64)), rtol=2e-6 if dtype == "float32" else 1e-14)
+    assert objective.has_link == (link is not np.positive)
+    np.testing.assert_allclose(objective.transform(s.tolist()), link(s.astype(np.float64)), rtol=1e-14)
+    if name != "cross_entropy":
+        assert objective.transform(1.5) == pytest.approx(float(link(np.array(1.5))), rel=1e-15)
+        assert type(objective.transform(np.float64(1.5))) is float
+        far = objective.transform(np.array([-1e4, -800.0, 800.0, 1e4], dtype))
+        assert isinstance(far, np.ndarray) and not np.isnan(far).any()
+    else:
+        np.testing.assert_allclose(objective.transform(s[0]), found[0])
+        for shape in ((), (3, 1)):
+            with pytest.raises(ValueError, match="two classes"):
+                objective.transform(np.zeros(shape))
+
+
+@over_libraries
+def test_a_start_stands_for_what_is_known(library: str) -> None:
+    """The mean, the shares of the classes."""
+    make = LIBRARIES[library]
+    for name in ("mse_loss", "poisson_nll_loss", "gamma_nll_loss", "tweedie_nll_loss"):
+        objective = make(name)
+        assert objective.transform(objective.init_score([1.0, 2.0, 6.0])) == pytest.approx(3.0, rel=1e-15)
+    objective = make("binary_cross_entropy_with_logits")
+    assert objective.transform(objective.init_score([0, 0, 0, 1])) == pytest.approx(0.25, rel=1e-15)
+    objective = make("cross_entropy")
+    found = objective.transform(objective.init_score([0, 1, 1, 2]))
+    np.testing.assert_allclose(found, [0.25, 0.5, 0.25], rtol=1e-14)
 
 
 # With the libraries

@@ -1,0 +1,275 @@
+r"""Objectives for gradient boosting: our losses as LightGBM and XGBoost want them.
+
+`lightgbm_objective` and `xgboost_objective` return callable objects for the place of a built-in objective, in
+the native interface and in that of scikit-learn. They hand back the gradient and the second derivative by the
+raw scores, each on the scale of the library that is served: where it has the objective built in, a model
+trained with ours is the one that it would have trained itself.
+
+Every objective has `init_score`, the constant score of least loss, at which boosting should start, and
+`transform`, which turns raw scores into predictions; the libraries do neither for an objective from outside.
+`LGBMClassifier`, `LGBMRegressor`, `XGBClassifier` and `XGBRegressor` of this module are the libraries' own
+estimators for scikit-learn, which do both for ours::
+
+    model = LGBMClassifier(objective=lightgbm_objective("sigmoid_focal_loss")).fit(X, y)
+    model.predict_proba(X)
+
+and in the native interfaces they are written out::
+
+    objective = lightgbm_objective("huber_loss", delta=2.0)
+    start = objective.init_score(y)
+    data = lightgbm.Dataset(X, y, init_score=np.full(len(y), start))
+    booster = lightgbm.train({"objective": objective}, data)
+    prediction = objective.transform(start + booster.predict(X))
+
+    objective = xgboost_objective("poisson_nll_loss")
+    params = {"objective": "count:poisson", "base_score": objective.transform(objective.init_score(y))}
+    booster = xgboost.train(params, xgboost.DMatrix(X, y), 100, obj=objective)
+
+The start of `cross_entropy` is a score for each class: ``np.full((len(y), len(start)), start)`` for LightGBM,
+and ``"base_score": objective.init_score(y).tolist()`` for XGBoost, from version 3.1 on.
+
+Neither library is imported before one of its estimators is asked for. The data set of the native interfaces
+is anything with `get_label` and `get_weight`. (The gradient boosting of scikit-learn itself,
+``HistGradientBoostingClassifier`` and ``HistGradientBoostingRegressor``, takes no objective from outside but
+through private modules, so there is nothing for it here.)
+
+The derivatives
+---------------
+With the raw score `s`, the label `y`, :math:`p = \sigma(s)` or the softmax, `K` classes, and each row times
+the weight of its sample, the two libraries take:
+
+================================  =========================  =====================  ======================
+name                              gradient                   second, LightGBM       second, XGBoost
+================================  =========================  =====================  ======================
+mse_loss                          s - y                      1                      1
+l1_loss                           sign(s - y)                1                      1
+huber_loss                        s - y, within +-delta      1                      1
+quantile_loss                     1 - q if s >= y, else -q   1                      1
+log_cosh_loss                     tanh(s - y)                tanh(s - y) / (s - y)  the same
+poisson_nll_loss                  e^s - y                    e^(s+max_delta_step)   the same
+gamma_nll_loss                    1 - y e^-s                 y e^-s                 the same
+tweedie_nll_loss, v = power       e^(2-v)s - y e^(1-v)s      its derivative         the same
+binary_cross_entropy_with_logits  p - y                      p (1 - p)              max(p (1 - p), 1e-16)
+sigmoid_focal_loss                the loss's own             its derivative, held   the same, from 1e-16
+cross_entropy                     p - (y == k)               K / (K-1) p (1 - p)    max(2 p (1 - p), 1e-16)
+================================  =========================  =====================  ======================
+
+The second derivative is what the step of a leaf is divided by, and losses that are straight far away have
+none there. That is why both libraries take 1 for the Huber, quantile and absolute losses. The other two are
+not built into either:
+
+- log-cosh has :math:`\tanh(r) / r`, the curvature of the parabola that touches the loss at :math:`\pm r`
+  and is above it elsewhere, so that no step makes the loss larger. The second derivative itself,
+  :math:`1 - \tanh^2 r`, is 8e-9 at an error of 10 and nothing at 60: a leaf of such errors would be sent
+  off to anywhere, or never be split, its sum of second derivatives being too small.
+- The focal loss is not convex: its second derivative is negative where the model is sure and wrong. It is
+  held to at least :math:`p_t |g|`, where :math:`p_t` is the probability of the label and `g` the gradient;
+  so no element asks for a longer step than in logistic regression, which is :math:`1 / p_t`.
+
+Where an exponential exceeds float32, in Poisson from scores of about 88 on, the derivatives are the largest
+float32, and steps stay finite. The libraries have infinity there and NaN for the step.
+
+Models that are equal
+---------------------
+Besides the objective a built-in one brings three things that an objective from outside cannot:
+
+- Where the scores start: at the mean of the labels, say. Without an ``init_score`` LightGBM starts at 0;
+  without a ``base_score`` XGBoost starts at 0.5. Huber with a start of 0 and labels about 150 learns nothing.
+  (LightGBM's own start for Huber is the mean, for quantiles an interpolated one; ours is the minimum.)
+- What the scores mean. XGBoost transforms them as the parameter ``objective`` says, which in
+  ``xgboost.train(params, data, obj=...)`` stands beside ours: keep it at the name of the built-in one. From
+  there it also takes what belongs to the trees: ``max_delta_step`` 0.7 of ``"count:poisson"``, and the leaves
+  of the next point. LightGBM, its own ``LGBMClassifier`` included, predicts the raw scores.
+- Leaves that are computed again once the tree stands, as a quantile of their residuals: ``regression_l1`` and
+  ``quantile`` of LightGBM, ``reg:absoluteerror`` and ``reg:quantileerror`` of XGBoost. XGBoost does so for
+  ours, too, where ``objective`` has that name. In LightGBM ours take the Newton step, -sum(gradients) /
+  sum(weights) times the learning rate, which is no longer than the learning rate however large the errors
+  are. No callback can put that right: ``Booster.set_leaf_output`` changes the tree, but not the scores that
+  LightGBM keeps of training and validation data. So do not use `l1_loss` and `quantile_loss` in
+  ``lightgbm.train``, or in LightGBM's own estimators, unless the labels are of the scale of 1 and trees are
+  many; `LGBMRegressor` of this module hands both to LightGBM's own objectives. Huber has no such leaves.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from typing import TYPE_CHECKING, Any
+
+from fastloss.boosting._derivatives import LIGHTGBM, XGBOOST
+from fastloss.boosting._objective import Objective
+
+if TYPE_CHECKING:
+    from fastloss.boosting._lightgbm import LGBMClassifier as LGBMClassifier
+    from fastloss.boosting._lightgbm import LGBMRegressor as LGBMRegressor
+    from fastloss.boosting._xgboost import XGBClassifier as XGBClassifier
+    from fastloss.boosting._xgboost import XGBRegressor as XGBRegressor
+
+__all__ = ["Objective", "lightgbm_objective", "xgboost_objective"]
+
+# Classes that are made of a library's own, and the module that imports it.
+_ESTIMATORS = {
+    "LGBMClassifier": LIGHTGBM,
+    "LGBMRegressor": LIGHTGBM,
+    "XGBClassifier": XGBOOST,
+    "XGBRegressor": XGBOOST,
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import an estimator, and with it the library that it belongs to, when it is first asked for."""
+    if name not in _ESTIMATORS:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}._{_ESTIMATORS[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    """List the estimators, too, of the libraries that are there."""
+    there = [name for name, library in _ESTIMATORS.items() if importlib.util.find_spec(library)]
+    return sorted([*globals(), *there])
+
+
+def lightgbm_objective(name: str, **options: Any) -> Objective:
+    r"""Return a loss as an objective of LightGBM, with LightGBM's own scale and second derivatives.
+
+    Its derivatives, by the raw score, are in the table of `fastloss.boosting`; they are those of LightGBM's
+    ``regression``, ``regression_l1``, ``huber``, ``quantile``, ``poisson``, ``gamma``, ``tweedie``,
+    ``binary`` and ``multiclass``:
+
+    .. math::
+
+        g = s - y,\; h = 1 \quad \text{(squared error)} \qquad
+        g = p_k - [y = k],\; h = \tfrac{K}{K - 1}\, p_k (1 - p_k) \quad \text{(softmax)}
+
+    Parameters
+    ----------
+    name : str
+        One of ``"mse_loss"``, ``"l1_loss"``, ``"huber_loss"``, ``"quantile_loss"``, ``"log_cosh_loss"``,
+        ``"poisson_nll_loss"``, ``"gamma_nll_loss"``, ``"tweedie_nll_loss"``,
+        ``"binary_cross_entropy_with_logits"``, ``"sigmoid_focal_loss"`` and ``"cross_entropy"``.
+    **options
+        Those of the loss, by the names that they have in our function:
+
+        - `delta` (1.0) of `huber_loss`: LightGBM's ``alpha``; greater than 0.
+        - `quantile` (0.5) of `quantile_loss`: LightGBM's ``alpha``; between 0 and 1.
+        - `max_delta_step` (0.7) of `poisson_nll_loss`, whose second derivative is :math:`e^{s + m}`:
+          LightGBM's ``poisson_max_delta_step``; from 0 to 80.
+        - `power` (1.5) of `tweedie_nll_loss`: LightGBM's ``tweedie_variance_power``; from 1 to 2.
+        - `pos_weight` (1.0) of `binary_cross_entropy_with_logits`: LightGBM's ``scale_pos_weight``; greater
+          than 0.
+        - `alpha` (0.25, None for none) and `gamma` (2.0) of `sigmoid_focal_loss`.
+
+    Returns
+    -------
+    objective : Objective
+        For ``params["objective"]`` of ``lightgbm.train``, with ``init_score`` from `Objective.init_score`, or
+        for ``objective`` of `LGBMClassifier` and `LGBMRegressor`, which see to it. For `cross_entropy` the
+        number of classes, at least 2, is ``num_class`` in the parameters; `LGBMClassifier` sets it. Called
+        with float64 scores of shape (n,) or (n, k), in whatever order in memory, it returns two float32
+        arrays of that shape and order.
+
+    Raises
+    ------
+    ValueError
+        If there is no such name or option, or an option has a bad value. The object raises it for the first
+        label that is out of place: negative (Poisson, Tweedie, gamma), neither 0 nor 1 (binary, focal), not
+        a class; and for shapes that do not match.
+    TypeError
+        If an option is not a number.
+
+    See Also
+    --------
+    xgboost_objective : the same for XGBoost.
+
+    References
+    ----------
+    Ke et al., "LightGBM", 2017; its ``src/objective``. Lin et al., "Focal loss for dense object detection",
+    2017.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastloss.boosting import lightgbm_objective
+    >>> objective = lightgbm_objective("huber_loss", delta=2.0)
+    >>> objective
+    lightgbm_objective('huber_loss', delta=2.0)
+
+    LightGBM calls it, as here, with labels, scores and perhaps weights, or with scores and a data set:
+
+    >>> gradient, hessian = objective(np.array([1.0, 2.0, 9.0]), np.zeros(3), np.array([1.0, 1.0, 3.0]))
+    >>> gradient
+    array([-1., -2., -6.], dtype=float32)
+    >>> hessian
+    array([1., 1., 3.], dtype=float32)
+
+    Where the scores should start, and what they stand for (here for themselves):
+
+    >>> objective.init_score([1.0, 2.0, 9.0])
+    2.5
+    >>> lightgbm_objective("binary_cross_entropy_with_logits").transform([-1.0, 0.0, 1.0]).round(3)
+    array([0.269, 0.5  , 0.731])
+    """
+    return Objective(LIGHTGBM, name, options)
+
+
+def xgboost_objective(name: str, **options: Any) -> Objective:
+    r"""Return a loss as an objective of XGBoost, with XGBoost's own scale and second derivatives.
+
+    Its derivatives, by the raw score, are in the table of `fastloss.boosting`; they are those of XGBoost's
+    ``reg:squarederror``, ``reg:absoluteerror``, ``reg:quantileerror``, ``count:poisson``, ``reg:gamma``,
+    ``reg:tweedie``, ``binary:logistic`` and ``multi:softprob``:
+
+    .. math::
+
+        g = s - y,\; h = 1 \quad \text{(squared error)} \qquad
+        g = p_k - [y = k],\; h = \max\big(2\, p_k (1 - p_k),\, 10^{-16}\big) \quad \text{(softmax)}
+
+    ``reg:pseudohubererror`` is another loss than `huber_loss`, which has 1 for the second derivative, as in
+    LightGBM.
+
+    Parameters
+    ----------
+    name : str
+        As for `lightgbm_objective`.
+    **options
+        As for `lightgbm_objective`. `quantile` is XGBoost's ``quantile_alpha``, a single one,
+        `max_delta_step` the parameter of that name, `power` ``tweedie_variance_power``, `pos_weight`
+        ``scale_pos_weight``.
+
+    Returns
+    -------
+    objective : Objective
+        For ``obj`` of ``xgboost.train``, with ``base_score`` from `Objective.init_score`, or for
+        ``objective`` of `XGBClassifier` and `XGBRegressor`, which see to it. Called with float32 scores of
+        shape (n,) or (n, k), it returns two float32 arrays of that shape. For several targets, too: except
+        for `cross_entropy` scores (n, k) may come with labels (n, k).
+
+    Raises
+    ------
+    ValueError, TypeError
+        As for `lightgbm_objective`. As in XGBoost, labels of gamma must be greater than 0, and those of
+        `binary_cross_entropy_with_logits` may be anything in [0, 1].
+
+    See Also
+    --------
+    lightgbm_objective : the same for LightGBM.
+
+    References
+    ----------
+    Chen and Guestrin, "XGBoost", 2016; its ``src/objective``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastloss.boosting import xgboost_objective
+    >>> objective = xgboost_objective("cross_entropy")
+    >>> scores = np.log(np.array([[1.0, 2.0, 5.0], [2.0, 1.0, 1.0]], dtype=np.float32))
+    >>> gradient, hessian = objective(np.array([2, 0]), scores)
+    >>> gradient.round(3)
+    array([[ 0.125,  0.25 , -0.375],
+           [-0.5  ,  0.25 ,  0.25 ]], dtype=float32)
+    >>> hessian.round(3)
+    array([[0.219, 0.375, 0.469],
+           [0.5  , 0.375, 0.375]], dtype=float32)
+    """
+    return Objective(XGBOOST, name, options)

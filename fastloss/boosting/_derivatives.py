@@ -1,0 +1,261 @@
+"""The derivatives of each loss by the raw scores, as LightGBM and XGBoost have them."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from fastloss import _kernels
+from fastloss._elementwise import DOMAINS, WIDE, two
+from fastloss._settings import get_num_threads
+from fastloss._types import Array
+from fastloss.classification import run_family
+
+LIGHTGBM, XGBOOST = "lightgbm", "xgboost"
+LARGEST = np.finfo(np.float32).max
+# The least second derivative of a classifier in XGBoost.
+LEAST = np.float32(1e-16)
+# Elements of a softmax that are worked on at a time: in float64 a megabyte, which stays in the cache.
+BLOCK = 2**17
+
+Pair = tuple[Array, Array]
+
+
+class Given(NamedTuple):
+    """What a call is about: scores, labels and weights (or None) in one shape, the options, for whom."""
+
+    scores: Array
+    labels: Array
+    weight: Array | None
+    options: dict[str, Any]
+    library: str
+
+
+# --- derivatives, computed in the type of the scores and written as float32 ---
+
+
+def _run(
+    kernel: str,
+    x: Array,
+    y: Array | None,
+    weight: Array | None,
+    outputs: tuple[Array | None, Array | None, Array | None],
+    *parameters: float,
+    third: float = 1.0,
+    scale: float = 1.0,
+    is_checked: bool = False,
+) -> None:
+    """Run a line of ``src/losses.def``; `outputs` are first and second derivative and the loss, or None."""
+    line, domain = _kernels.ELEMENTWISE[kernel]
+    domains = (_kernels.ANY, domain if is_checked else _kernels.ANY, _kernels.ANY)
+    a, b = two(parameters)
+    bad, _, _ = _kernels.elementwise(
+        line, x.dtype == np.float64 or kernel in WIDE, (x, y, None, weight, None, *outputs), domains, 0.0,
+        third, a, b, scale, True, False, False, False, get_num_threads(),
+    )  # fmt: skip
+    if bad >= 0:
+        assert y is not None
+        expected, is_bad = DOMAINS[domain]
+        require_labels(~is_bad(y), y, expected)
+
+
+def _empty(given: Given) -> Array:
+    return np.empty_like(given.scores, np.float32)
+
+
+def _ones(given: Given) -> Array:
+    """One for each element, times its weight."""
+    ones = np.ones_like(given.scores, np.float32)
+    if given.weight is not None:
+        ones[...] = given.weight
+    return ones
+
+
+def _first(kernel: str, given: Given, *parameters: float, scale: float = 1.0) -> Pair:
+    """The gradient of a loss, with 1 for the second derivative."""
+    gradient = _empty(given)
+    outputs = (gradient, None, None)
+    _run(kernel, given.scores, given.labels, given.weight, outputs, *parameters, scale=scale)
+    return gradient, _ones(given)
+
+
+def _both(kernel: str, given: Given, *parameters: float, third: float = 1.0, is_checked: bool = True) -> Pair:
+    """The gradient and the second derivative of a loss."""
+    gradient, hessian = _empty(given), _empty(given)
+    outputs = (gradient, hessian, None)
+    _run(
+        kernel, given.scores, given.labels, given.weight, outputs, *parameters, third=third,
+        is_checked=is_checked,
+    )  # fmt: skip
+    return gradient, hessian
+
+
+def mse(given: Given) -> Pair:
+    return _first("mse", given, scale=0.5)
+
+
+def l1(given: Given) -> Pair:
+    return _first("l1", given)
+
+
+def huber(given: Given) -> Pair:
+    return _first("huber", given, given.options["delta"])
+
+
+def quantile(given: Given) -> Pair:
+    # At the kink the libraries take the slope above, quantile_loss 0.
+    above = np.float32(1.0) - np.float32(given.options["quantile"])
+    below = -np.float32(given.options["quantile"])
+    gradient = np.where(given.scores < given.labels, below, above)
+    if given.weight is not None:
+        gradient *= given.weight.astype(np.float32, copy=False)
+    return gradient, _ones(given)
+
+
+def log_cosh(given: Given) -> Pair:
+    gradient, hessian = _first("log_cosh", given)
+    error = np.abs(given.scores - given.labels)
+    # Up to there tanh(r) / r rounds to 1.
+    np.divide(np.abs(gradient), error, out=hessian, where=~(error <= 1e-4), casting="same_kind")
+    return gradient, hessian
+
+
+def poisson(given: Given) -> Pair:
+    gradient, hessian = _both("poisson_log", given)
+    with np.errstate(over="ignore"):
+        hessian *= np.float32(math.exp(given.options["max_delta_step"]))
+    return _bounded(gradient, hessian)
+
+
+def gamma(given: Given) -> Pair:
+    if given.library == XGBOOST:
+        return _bounded(*_both("gamma", given))
+    require_labels(~(given.labels < 0.0), given.labels, "at least 0")
+    return _bounded(*_both("gamma", given, is_checked=False))
+
+
+def tweedie(given: Given) -> Pair:
+    power = given.options["power"]
+    if power == 2.0:
+        return _bounded(*_both("gamma", given))
+    require_labels(~(given.labels < 0.0), given.labels, "at least 0")
+    if power == 1.0:
+        return _bounded(*_both("poisson_log", given))
+    return _bounded(*_both("tweedie", given, power))
+
+
+def binary(given: Given) -> Pair:
+    if given.library == LIGHTGBM:
+        require_classes(given.labels)
+    return _floored(given, *_both("binary_logits", given, 1.0, third=given.options["pos_weight"]))
+
+
+def focal(given: Given) -> Pair:
+    """With L the loss, g its derivative and p the probability of the label, all from the kernels.
+
+    As L = f c and |g| = f (q + gamma p c), with q = 1 - p, c = -log p and f = alpha q^gamma, the derivative
+    of g is p (|g| + gamma (2 |g| - (1 + gamma p) L)).
+    """
+    require_classes(given.labels)
+    alpha, gamma = given.options["alpha"], given.options["gamma"]
+    x, y = given.scores, given.labels
+    gradient, hessian, p = _empty(given), _empty(given), _empty(given)
+    _run("focal", x, y, given.weight, (gradient, None, hessian), -1.0 if alpha is None else alpha, gamma)
+    # The derivative of a cross-entropy is what the probability lacks: for the other label, all of this one's.
+    _run("binary_logits", x, 1 - y, None, (p, None, None), 1.0)
+    np.abs(p, out=p)
+    size = np.abs(gradient)
+    hessian *= 1.0 + gamma * p
+    np.subtract(2.0 * size, hessian, out=hessian)
+    np.maximum(hessian, 0.0, out=hessian)
+    hessian *= gamma
+    hessian += size
+    hessian *= p
+    return _floored(given, gradient, hessian)
+
+
+def softmax(given: Given) -> Pair:
+    """Softmax cross-entropy, by blocks of rows in float64, the second derivative from the gradient.
+
+    With g = p - (y == k), p (1 - p) is |g| (1 - |g|) for the label, too, and its |g|, the sum of the others,
+    has more digits than 1 - p. As a |g| + b g^2 / 2 it is a penalty, for which there is a kernel. Float32
+    would leave 1 - |g| without digits where the model is sure and wrong.
+    """
+    x = given.scores
+    rows, classes = x.shape
+    indices = class_indices(given.labels, classes)
+    factor = classes / (classes - 1) if given.library == LIGHTGBM else 2.0
+    gradient, hessian = _empty(given), _empty(given)
+    step = max(BLOCK // classes, 1)
+    scratch = np.empty_like(x[:step], np.float64)
+    for start in range(0, rows, step):
+        part = slice(start, start + step)
+        logits, g = x[part], scratch[: rows - start]
+        if x.dtype != np.float64:
+            g[...] = logits
+            logits = g  # in place
+        first_bad, _, _ = run_family(_kernels.CROSS_ENTROPY, logits, 1, output=g, indices=indices[part])
+        if first_bad >= 0:
+            raise no_class(given.labels, classes)
+        weight = None if given.weight is None else np.broadcast_to(given.weight[part, None], g.shape)
+        _run("elastic_net", g, None, weight, (None, None, hessian[part]), factor, -2.0 * factor)
+        if weight is None:
+            gradient[part] = g
+        else:  # half the slope of g^2, times the weight
+            _run("mse", g, None, weight, (gradient[part], None, None), scale=0.5)
+    if given.library == XGBOOST:
+        np.maximum(hessian, LEAST, out=hessian)
+    return gradient, hessian
+
+
+def _bounded(gradient: Array, hessian: Array) -> Pair:
+    """Hold what an exponential has made infinite within float32."""
+    np.clip(gradient, -LARGEST, LARGEST, out=gradient)
+    np.minimum(hessian, LARGEST, out=hessian)
+    return gradient, hessian
+
+
+def _floored(given: Given, gradient: Array, hessian: Array) -> Pair:
+    """Hold a second derivative to the least one of XGBoost, which comes before the weight."""
+    if given.library == XGBOOST:
+        least = LEAST if given.weight is None else LEAST * given.weight.astype(np.float32, copy=False)
+        np.maximum(hessian, least, out=hessian)
+    return gradient, hessian
+
+
+# --- labels ---
+
+
+def require_labels(is_good: npt.NDArray[np.bool_], labels: Array, expected: str) -> None:
+    """Raise for the first label that is not what it must be."""
+    if not is_good.all():
+        raise bad_label(labels, is_good, expected)
+
+
+def bad_label(labels: Array, is_good: npt.NDArray[np.bool_], expected: str) -> ValueError:
+    where = np.unravel_index(int(np.argmin(is_good)), labels.shape)
+    position = ", ".join(str(i) for i in where)
+    return ValueError(f"label[{position}] is {labels[where]}: expected a value {expected}")
+
+
+def require_classes(labels: Array) -> None:
+    require_labels((labels == 0.0) | (labels == 1.0), labels, "of 0 or 1")
+
+
+def class_indices(labels: Array, classes: int) -> Array:
+    """Return labels, of any type, as int64. That there are so many classes is for the kernel to check."""
+    if labels.dtype.kind not in "fiub":
+        raise TypeError(f"labels must be numbers, got {labels.dtype}")
+    if labels.dtype.kind == "f" and (np.trunc(labels) != labels).any():
+        raise no_class(labels, classes)
+    with np.errstate(invalid="ignore"):  # infinity, which becomes no class
+        return np.ascontiguousarray(labels, np.int64)
+
+
+def no_class(labels: Array, classes: int) -> ValueError:
+    """The error for the first label that is not a class."""
+    is_good = (labels >= 0) & (labels < classes) & (labels == np.floor(labels))
+    return bad_label(labels, is_good, f"that is a class, an integer from 0 to {classes - 1}")

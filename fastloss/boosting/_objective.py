@@ -1,0 +1,304 @@
+"""Names, options and the objects: a loss as an objective of LightGBM or XGBoost."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from fastloss import _arguments
+from fastloss._types import Array
+from fastloss.boosting import _derivatives, _starts
+from fastloss.boosting._derivatives import Given, Pair, require_labels
+from fastloss.boosting._starts import Sample
+from fastloss.regression import quantile_loss
+
+# --- names and options ---
+
+
+def _delta(value: Any) -> float:
+    return _arguments.number("delta", value, above=0.0)
+
+
+def _quantile_level(value: Any) -> float:
+    checked = _arguments.number("quantile", value, low=0.0, high=1.0)
+    quantile_loss(0.0, 0.0, quantile=checked)  # its own rule: neither 0 nor 1
+    return checked
+
+
+def _max_delta_step(value: Any) -> float:
+    return _arguments.number("max_delta_step", value, low=0.0, high=80.0)  # e^80 is within float32
+
+
+def _power(value: Any) -> float:
+    # Elsewhere the second derivative may be negative.
+    return _arguments.number("power", value, low=1.0, high=2.0)
+
+
+def _pos_weight(value: Any) -> float:
+    return _arguments.number("pos_weight", value, above=0.0)
+
+
+def _alpha(value: Any) -> float | None:
+    return None if value is None else _arguments.number("alpha", value, high=1.0)
+
+
+def _gamma_exponent(value: Any) -> float:
+    return _arguments.number("gamma", value, low=0.0)
+
+
+_Link = Callable[[Array], Array]
+
+
+class _Loss(NamedTuple):
+    """The derivatives of a loss, the constant that minimises it, the link, and its options.
+
+    Each option has its default and the check that it has to pass.
+    """
+
+    derivatives: Callable[[Given], Pair]
+    start: Callable[[Sample], float] | None  # None: a score for each class
+    link: _Link = _starts.identity
+    options: dict[str, tuple[Any, Callable[[Any], Any]]] = {}  # noqa: RUF012
+
+
+_LOSSES: dict[str, _Loss] = {
+    "mse_loss": _Loss(_derivatives.mse, _starts.mean),
+    "l1_loss": _Loss(_derivatives.l1, _starts.median),
+    "huber_loss": _Loss(_derivatives.huber, _starts.huber, options={"delta": (1.0, _delta)}),
+    "quantile_loss": _Loss(
+        _derivatives.quantile, _starts.quantile, options={"quantile": (0.5, _quantile_level)}
+    ),
+    "log_cosh_loss": _Loss(_derivatives.log_cosh, _starts.log_cosh),
+    "poisson_nll_loss": _Loss(
+        _derivatives.poisson,
+        _starts.log_mean,
+        _starts.exponential,
+        {"max_delta_step": (0.7, _max_delta_step)},
+    ),
+    "gamma_nll_loss": _Loss(_derivatives.gamma, _starts.log_mean, _starts.exponential),
+    "tweedie_nll_loss": _Loss(
+        _derivatives.tweedie, _starts.log_mean, _starts.exponential, {"power": (1.5, _power)}
+    ),
+    "binary_cross_entropy_with_logits": _Loss(
+        _derivatives.binary, _starts.logit, _starts.sigmoid, {"pos_weight": (1.0, _pos_weight)}
+    ),
+    "sigmoid_focal_loss": _Loss(
+        _derivatives.focal,
+        _starts.focal,
+        _starts.sigmoid,
+        {"alpha": (0.25, _alpha), "gamma": (2.0, _gamma_exponent)},
+    ),
+    "cross_entropy": _Loss(_derivatives.softmax, None, _starts.shares),
+}
+
+
+def _checked(name: Any, options: dict[str, Any]) -> dict[str, Any]:
+    """All options of a loss, checked, or the error that says what there is."""
+    if not isinstance(name, str) or name not in _LOSSES:
+        raise ValueError(f"name must be one of {', '.join(map(repr, _LOSSES))}; got {name!r}")
+    known = _LOSSES[name].options
+    for option in options:
+        if option not in known:
+            allowed = f"takes {', '.join(known)}" if known else "takes no options"
+            raise ValueError(f"{option} is no option of the objective {name!r}, which {allowed}")
+    return {option: check(options.get(option, default)) for option, (default, check) in known.items()}
+
+
+# --- the objects ---
+
+
+def _beside(array: Array, x: Array) -> Array:
+    """Return an array in a type that the kernels read beside the scores: any beside float64, none wider."""
+    return array if x.dtype == np.float64 else array.astype(np.float32, copy=False)
+
+
+def _weights(weight: Any, rows: int) -> Array:
+    """Return weights of rows as float64: ones for none, for none at all (XGBoost), and for zeros alone."""
+    if weight is None:
+        return np.ones(rows)
+    w = _arguments.converted("weight", weight, np.float64)
+    if w.size == 0:
+        return np.ones(rows)
+    if w.shape != (rows,):
+        raise ValueError(f"weight must have shape ({rows},), one for each row; got {w.shape}")
+    is_good = np.isfinite(w) & (w >= 0.0)
+    if not is_good.all():
+        position = int(np.argmin(is_good))
+        raise ValueError(f"weight[{position}] is {w[position]}: expected a finite value, at least 0")
+    return w if w.any() else np.ones(rows)
+
+
+class Objective:
+    """A loss as the objective of LightGBM or XGBoost: what the functions of this module return.
+
+    Called with the arguments of either interface it returns the gradient and the second derivative by the
+    scores, float32 arrays of their shape and order in memory:
+
+    - native, ``objective(scores, data)``, where `data` has `get_label` and `get_weight`;
+    - that of scikit-learn, ``objective(y_true, y_pred)`` or ``objective(y_true, y_pred, sample_weight)``.
+
+    It holds nothing but its options: it can be pickled, compared and used by several threads at once.
+
+    Attributes
+    ----------
+    library : {"lightgbm", "xgboost"}
+        Whose scales it has.
+    name : str
+        The loss.
+    options : dict
+        All options of the loss, with their values.
+    """
+
+    def __init__(self, library: str, name: str, options: dict[str, Any]) -> None:
+        self.library = library
+        self.options = _checked(name, options)
+        self.name = self.__name__ = name
+
+    @property
+    def has_link(self) -> bool:
+        """Whether `transform` changes the scores."""
+        return _LOSSES[self.name].link is not _starts.identity
+
+    def __repr__(self) -> str:
+        options = "".join(f", {option}={value!r}" for option, value in self.options.items())
+        return f"{self.library}_objective({self.name!r}{options})"
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Objective):
+            return NotImplemented
+        return repr(self) == repr(other)
+
+    def __hash__(self) -> int:
+        return hash(repr(self))
+
+    def __call__(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> tuple[Array, Array]:
+        """Return gradient and second derivative; natively the arguments are scores and data."""
+        scores, labels, weight = y_pred, y_true, sample_weight
+        if hasattr(y_pred, "get_label"):
+            scores, labels, weight = y_true, y_pred.get_label(), y_pred.get_weight()
+        given = self._given(scores, labels, weight)
+        return _LOSSES[self.name].derivatives(given)
+
+    def init_score(self, labels: Any, weight: Any = None, *, num_class: int | None = None) -> float | Array:
+        """Return the constant score of least loss: where boosting should start.
+
+        ================================  =============================================================
+        name                              score
+        ================================  =============================================================
+        mse_loss                          the mean
+        l1_loss, quantile_loss            the least label with half of all weights, or the share
+                                          `quantile` of them, up to it: ``numpy.quantile`` with
+                                          ``method="inverted_cdf"``
+        huber_loss, log_cosh_loss         the minimum, to float64's last digits
+        poisson_nll_loss,                 the logarithm of the mean
+        gamma_nll_loss, tweedie_nll_loss
+        binary_cross_entropy_with_logits  the logit of class 1's share, `pos_weight` counted in
+        sigmoid_focal_loss                the minimum, to float64's last digits
+        cross_entropy                     the logarithm of each class's share
+        ================================  =============================================================
+
+        Where the minimum is at infinity it is where LightGBM has it, at a share of 1e-15: with no label of
+        a class, the logarithm of that or the logit, -34.5 or 34.5; and with all counts 0, -34.5. Weights
+        that are all 0 count as none.
+
+        Parameters
+        ----------
+        labels : array-like, shape (n,) or (n, k)
+            The labels of the training data, finite, with what the loss asks of them. With several columns,
+            which are several targets, each has its score.
+        weight : array-like, shape (n,), optional
+            The weight of each row, at least 0.
+        num_class : int, optional
+            The number of classes of `cross_entropy`, which has a score for each. By default it is one more
+            than the largest label, and at least 2.
+
+        Returns
+        -------
+        score : float, or array of float64 of shape (num_class,) or (k,)
+            On the scale of the raw scores, before `transform`.
+
+        Raises
+        ------
+        ValueError
+            If there are no labels, one is out of place, or a shape does not match.
+        TypeError
+            If labels or weights are no numbers.
+        """
+        is_softmax = self.name == "cross_entropy"
+        y = _arguments.as_array("labels", labels)
+        if not is_softmax:
+            y = _arguments.converted("labels", y, np.float64)
+        if y.ndim not in (1, 1 if is_softmax else 2) or not y.size:
+            raise ValueError(f"labels must have shape (n,), with at least one label; got {y.shape}")
+        w = _weights(weight, len(y))
+        if is_softmax:
+            if num_class is not None and _arguments.index("num_class", num_class) < 2:
+                raise ValueError(f"num_class must be at least 2, got {num_class}")
+            return _starts.log_shares(y, w, num_class)
+        if num_class is not None:
+            raise ValueError(f"num_class is for 'cross_entropy', not for {self.name!r}")
+        require_labels(np.isfinite(y), y, "that is finite")
+        start = _LOSSES[self.name].start
+        assert start is not None
+        if y.ndim == 2:
+            return np.array([start(Sample(column, w, self.options, self.library)) for column in y.T])
+        return start(Sample(y, w, self.options, self.library))
+
+    def transform(self, scores: Any) -> float | Array:
+        """Return what raw scores stand for: the predictions.
+
+        The scores themselves; their exponential, for `poisson_nll_loss`, `gamma_nll_loss` and
+        `tweedie_nll_loss`; the probability of class 1, for `binary_cross_entropy_with_logits` and
+        `sigmoid_focal_loss`; the probabilities of all classes, by a softmax over the last axis, for
+        `cross_entropy`.
+
+        Parameters
+        ----------
+        scores : float, or array-like
+            Raw scores, of any shape; for `cross_entropy` with the classes on the last axis.
+
+        Returns
+        -------
+        predictions : float, or array
+            Of the same shape and, where that is float32 or float64, the same type.
+        """
+        x = _arguments.floating("scores", scores)
+        if x.dtype not in (np.float32, np.float64):
+            x = x.astype(np.float64)
+        predictions = _LOSSES[self.name].link(x)
+        return float(predictions) if x.ndim == 0 else predictions
+
+    def _given(self, scores: Any, labels: Any, weight: Any) -> Given:
+        """Check the arguments and bring them into one shape."""
+        x = _arguments.floating("scores", scores)
+        if x.dtype not in (np.float32, np.float64):
+            x = x.astype(np.float64)
+        y = _arguments.as_array("labels", labels)
+        is_softmax = self.name == "cross_entropy"
+        if is_softmax and (x.ndim != 2 or x.shape[1] < 2):
+            raise ValueError(
+                f"scores must have shape (rows, classes), with two classes or more, got {x.shape}: "
+                "set num_class"
+            )
+        shape = x.shape[:1] if is_softmax else x.shape
+        # XGBoost hands out the labels of several targets in one row.
+        if y.shape != shape and not (y.ndim == 1 and y.size == x.size and not is_softmax):
+            raise ValueError(f"labels must have shape {shape}, as the scores have {x.shape}; got {y.shape}")
+        if not is_softmax:
+            y = _beside(_arguments.floating("labels", y), x)
+        w = None if weight is None else _arguments.floating("weight", weight)
+        if w is not None and w.size == 0 and x.size:  # what XGBoost has for no weights
+            w = None
+        if w is not None:
+            w = self._spread(_beside(w, x), x, is_softmax)
+        return Given(x, y.reshape(shape), w, self.options, self.library)
+
+    def _spread(self, weight: Array, x: Array, is_softmax: bool) -> Array:
+        """Return weights of rows for each element of the scores; for a softmax, of rows."""
+        if weight.ndim != 1 or len(weight) != len(x):
+            raise ValueError(f"weight must have shape ({len(x)},), one for each row; got {weight.shape}")
+        if is_softmax or x.ndim == 1:
+            return weight
+        return np.broadcast_to(weight[:, None], x.shape)

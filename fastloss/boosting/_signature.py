@@ -1,0 +1,19 @@
+"""Methods that hand all their arguments on, under the signature of the method that gets them."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
+
+def with_signature_of(other: Any) -> Callable[[_Function], _Function]:
+    """Return a decorator for a method that hands all arguments on: scikit-learn looks for their names."""
+
+    def decorate(function: _Function) -> _Function:
+        function.__signature__ = inspect.signature(other)  # type: ignore[attr-defined]
+        return function
+
+    return decorate

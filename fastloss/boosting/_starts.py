@@ -1,0 +1,200 @@
+r"""Where the scores start, and what they mean: the constant score of least loss, and the link.
+
+For labels `y` with weights `w`, the score `s` that minimises the sum of :math:`w_i L(s, y_i)`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from fastloss._types import Array
+from fastloss.boosting._derivatives import class_indices, no_class, require_classes, require_labels
+from fastloss.classification import softmax
+
+# What LightGBM takes for the share of a class that no label has: a probability that is not 0.
+LEAST_SHARE = 1e-15
+LARGEST_LOGIT = math.log1p(-LEAST_SHARE) - math.log(LEAST_SHARE)
+# Four for each binary digit of float64, and some more.
+STEPS = 300
+
+
+class Sample(NamedTuple):
+    """Labels and weights, float64 of shape (n,), the options of the loss, and the library."""
+
+    labels: Array
+    weight: Array
+    options: dict[str, Any]
+    library: str
+
+
+# --- the constants of least loss ---
+
+
+def mean(sample: Sample) -> float:
+    return float(np.average(sample.labels, weights=sample.weight))
+
+
+def quantile(sample: Sample) -> float:
+    return _quantile(sample, sample.options["quantile"])
+
+
+def median(sample: Sample) -> float:
+    return _quantile(sample, 0.5)
+
+
+def _quantile(sample: Sample, level: float) -> float:
+    """Return the least label with at least a share `level` of all weights up to it."""
+    order = np.argsort(sample.labels, kind="stable")
+    weights = np.cumsum(sample.weight[order])
+    return float(sample.labels[order[np.searchsorted(weights, level * weights[-1])]])
+
+
+def huber(sample: Sample) -> float:
+    delta = sample.options["delta"]
+
+    def derivatives(score: float) -> tuple[float, float]:
+        error = score - sample.labels
+        slope = sample.weight * np.clip(error, -delta, delta)
+        return _sum(slope), _sum(sample.weight[np.abs(error) < delta])
+
+    return _between_labels(sample, derivatives)
+
+
+def log_cosh(sample: Sample) -> float:
+    def derivatives(score: float) -> tuple[float, float]:
+        slope = np.tanh(score - sample.labels)
+        return _sum(sample.weight * slope), _sum(sample.weight * (1.0 - slope * slope))
+
+    return _between_labels(sample, derivatives)
+
+
+def log_mean(sample: Sample) -> float:
+    require_labels(~(sample.labels < 0.0), sample.labels, "at least 0")
+    # Where all labels are 0 the minimum is at minus infinity.
+    return math.log(mean(sample) or LEAST_SHARE)
+
+
+def logit(sample: Sample) -> float:
+    """Of the share of class 1, which counts `pos_weight` times."""
+    is_share = (sample.labels >= 0.0) & (sample.labels <= 1.0)
+    if sample.library == "lightgbm":
+        require_classes(sample.labels)
+    require_labels(is_share, sample.labels, "between 0 and 1")
+    positive = _sum(sample.weight * sample.labels) * sample.options["pos_weight"]
+    negative = _sum(sample.weight * (1.0 - sample.labels))
+    return _within(_log(positive) - _log(negative))
+
+
+def focal(sample: Sample) -> float:
+    """Where the slopes of the two classes, of which there are so many, cancel.
+
+    With :math:`q = 1 - p` the slope for class 1 is :math:`-a q^\\gamma (q - \\gamma p \\log p)`, for class 0
+    the same of the negative score. The logarithm of their ratio falls from infinity to minus infinity.
+    """
+    require_classes(sample.labels)
+    alpha, gamma = sample.options["alpha"], sample.options["gamma"]
+    is_weighted = alpha is not None and alpha >= 0.0
+    share, other_share = (alpha, 1.0 - alpha) if is_weighted else (1.0, 1.0)
+    positive = share * _sum(sample.weight * sample.labels)
+    negative = other_share * _sum(sample.weight * (1.0 - sample.labels))
+    if positive == 0.0 or negative == 0.0:
+        return _within(_log(positive) - _log(negative))
+    log_ratio = math.log(positive) - math.log(negative)
+
+    def log_slope(score: float) -> float:
+        log_p, log_q = -np.logaddexp(0.0, -score), -np.logaddexp(0.0, score)
+        return float(gamma * log_q + np.log(np.exp(log_q) - gamma * np.exp(log_p) * log_p))
+
+    def difference(score: float) -> tuple[float, float]:
+        return log_slope(-score) - log_slope(score) - log_ratio, 0.0
+
+    return _root(difference, -LARGEST_LOGIT, LARGEST_LOGIT, 0.0)
+
+
+def log_shares(labels: Array, weight: Array, num_class: int | None) -> Array:
+    """Of each class among the labels, of any type: the scores of least softmax cross-entropy."""
+    if num_class is None and labels.dtype.kind in "fiub":
+        is_class = (labels >= 0) & (labels < 2**31) & (labels == np.floor(labels))
+        require_labels(is_class, labels, "that is a class, an integer from 0 on")
+        num_class = int(labels.max()) + 1
+    classes = max(num_class or 0, 2)
+    indices = class_indices(labels, classes)
+    if indices.min() < 0 or indices.max() >= classes:
+        raise no_class(labels, classes)
+    weights = np.bincount(indices, weight, classes)
+    logs: Array = np.log(np.maximum(weights / weights.sum(), LEAST_SHARE))
+    return logs
+
+
+def _sum(values: Array) -> float:
+    return float(values.sum())
+
+
+def _log(value: float) -> float:
+    return math.log(value) if value > 0.0 else -math.inf
+
+
+def _within(score: float) -> float:
+    return min(max(score, -LARGEST_LOGIT), LARGEST_LOGIT)
+
+
+def _between_labels(sample: Sample, derivatives: Callable[[float], tuple[float, float]]) -> float:
+    """Return the minimum of a convex loss of the error, which is between the least and the largest label."""
+    counted = sample.labels[sample.weight > 0.0]
+    return _root(derivatives, float(counted.min()), float(counted.max()), median(sample))
+
+
+def _root(
+    derivatives: Callable[[float], tuple[float, float]], low: float, high: float, start: float
+) -> float:
+    """Return where the first of two values, which increases, is 0; the second is its derivative, or 0.
+
+    Newton's method, and bisection on every fourth step and where a step would leave the bounds.
+    """
+    score = start
+    for step in range(STEPS):
+        slope, bend = derivatives(score)
+        if slope == 0.0:
+            break
+        low, high = (low, score) if slope > 0.0 else (score, high)
+        following = score - slope / bend if bend > 0.0 and step % 4 < 3 else math.nan
+        if following == score:  # the step is below the last digit
+            break
+        if not low < following < high:
+            following = low + 0.5 * (high - low)
+        if following in (low, high):
+            break
+        score = following
+    return score
+
+
+# --- links: what a score stands for ---
+
+
+def identity(scores: Array) -> Array:
+    return scores
+
+
+def exponential(scores: Array) -> Array:
+    with np.errstate(over="ignore", under="ignore"):
+        result: Array = np.exp(scores)
+    return result
+
+
+def sigmoid(scores: Array) -> Array:
+    with np.errstate(under="ignore"):
+        small = np.exp(-np.abs(scores))  # never above 1
+    result: Array = np.where(scores < 0.0, small, 1.0) / (1.0 + small)
+    return result
+
+
+def shares(scores: Array) -> Array:
+    if scores.ndim < 1 or scores.shape[-1] < 2:
+        raise ValueError(
+            f"scores must have shape (rows, classes), with two classes or more, got {scores.shape}"
+        )
+    return softmax(scores)

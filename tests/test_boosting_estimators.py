@@ -1,0 +1,653 @@
+"""Boosting as a first-time user runs it: the README's own lines, and the estimators for scikit-learn."""
+# ruff: noqa: N803, N806  (X, as scikit-learn has it)
+
+from __future__ import annotations
+
+import inspect
+import pickle
+import re
+import subprocess
+import sys
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+import fastloss
+from fastloss import boosting
+from fastloss.boosting import lightgbm_objective, xgboost_objective
+
+lightgbm = pytest.importorskip("lightgbm")
+xgboost = pytest.importorskip("xgboost")
+pytest.importorskip("sklearn")
+
+from sklearn import datasets  # noqa: E402
+from sklearn.base import clone  # noqa: E402
+from sklearn.model_selection import GridSearchCV, cross_val_predict, cross_val_score  # noqa: E402
+from sklearn.utils.estimator_checks import check_estimator  # noqa: E402
+
+Array = npt.NDArray[Any]
+
+README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+SECTION = README.partition("\n## In LightGBM and XGBoost\n")[2].partition("\n## ")[0]
+SNIPPETS = re.findall(r"```python\n(.*?)```", SECTION, re.DOTALL)
+
+# Of LightGBM's own estimators, too, and few trees.
+QUIET: dict[str, Any] = {"verbose": -1, "n_jobs": 1}
+FEW: dict[str, Any] = {"n_jobs": 1, "n_estimators": 20, "max_depth": 3}
+
+
+def splits(X: Array, y: Array, held: int = 3) -> tuple[Array, Array, Array, Array]:
+    """Rows to learn from, and every third one held out."""
+    is_held = np.arange(len(y)) % held == 0
+    return X[~is_held], y[~is_held], X[is_held], y[is_held]
+
+
+def diabetes() -> tuple[Array, Array]:
+    found: tuple[Array, Array] = datasets.load_diabetes(return_X_y=True)
+    return found
+
+
+def generated() -> tuple[Array, Array]:
+    """Positive labels of a large scale, skewed, some of them 0."""
+    rng = np.random.default_rng(3)
+    X = rng.normal(size=(1500, 6))
+    y = rng.poisson(np.exp(3.0 + 0.6 * X[:, 0] + 0.4 * X[:, 1] * X[:, 2])).astype(float)
+    return X, y
+
+
+def cancer() -> tuple[Array, Array]:
+    found: tuple[Array, Array] = datasets.load_breast_cancer(return_X_y=True)
+    return found
+
+
+def rare() -> tuple[Array, Array]:
+    rng = np.random.default_rng(4)
+    X = rng.normal(size=(1500, 6))
+    return X, (X[:, 0] + X[:, 1] + 0.5 * rng.normal(size=1500) > 2.0).astype(int)
+
+
+# The README's lines
+
+
+LINES: list[tuple[str, dict[str, Any], dict[str, Any], dict[str, Any], str]] = [
+    ("mse_loss", {}, {"objective": "regression"}, {"objective": "reg:squarederror"}, "mse_loss"),
+    # XGBoost has no Huber: beside its smooth relative, which fails on such labels, or the squared error.
+    (
+        "huber_loss",
+        {"delta": 2.0},
+        {"objective": "huber", "alpha": 2.0},
+        {"objective": "reg:pseudohubererror", "huber_slope": 2.0},
+        "huber_loss",
+    ),
+    ("huber_loss", {"delta": 40.0}, {"objective": "huber", "alpha": 40.0}, {}, "huber_loss"),
+    # Neither library has it: beside the squared error.
+    ("log_cosh_loss", {}, {"objective": "regression"}, {"objective": "reg:squarederror"}, "l1_loss"),
+    ("poisson_nll_loss", {}, {"objective": "poisson"}, {"objective": "count:poisson"}, "mse_loss"),
+    ("gamma_nll_loss", {}, {"objective": "gamma"}, {"objective": "reg:gamma"}, "l1_loss"),
+    ("tweedie_nll_loss", {}, {"objective": "tweedie"}, {"objective": "reg:tweedie"}, "mse_loss"),
+    (
+        "binary_cross_entropy_with_logits",
+        {},
+        {"objective": "binary"},
+        {"objective": "binary:logistic"},
+        "binary_cross_entropy",
+    ),
+]
+over_lines = pytest.mark.parametrize(("name", "options", "own", "xgb", "error"), LINES, ids=str)
+
+
+def data_of(name: str) -> list[tuple[Array, Array]]:
+    if name.startswith("binary"):
+        return [cancer(), rare()]
+    X, y = generated()
+    return [diabetes(), (X, y + 1.0 if name == "gamma_nll_loss" else y)]
+
+
+def run_lines(snippet: str, name: str, options: dict[str, Any], data: dict[str, Any], link: str = "") -> Any:
+    """Run a snippet of the README with another loss in its place, and return its prediction."""
+    arguments = ", ".join([repr(name), *(f"{k}={v!r}" for k, v in options.items())])
+    snippet, count = re.subn(
+        r'_objective\("(huber|poisson_nll)_loss"[^)]*\)', f"_objective({arguments})", snippet
+    )
+    assert count == 1
+    if link:
+        assert '"count:poisson"' in snippet
+        snippet = snippet.replace("count:poisson", link)
+    variables = {"np": np, **data}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        exec(snippet, variables)
+    return variables["prediction"]
+
+
+def mean_loss(error: str, prediction: Array, y: Array) -> float:
+    loss: float = getattr(fastloss, error)(np.asarray(prediction, np.float64), y.astype(np.float64))
+    return loss
+
+
+def test_the_readme_has_its_lines() -> None:
+    assert len(SNIPPETS) == 3
+    for snippet, words in zip(SNIPPETS, ("LGBMClassifier", "lightgbm.train", "xgboost.train"), strict=True):
+        assert words in snippet
+
+
+@over_lines
+def test_the_readmes_lines_for_lightgbm(
+    name: str, options: dict[str, Any], own: dict[str, Any], xgb: dict[str, Any], error: str
+) -> None:
+    for X, y in data_of(name):
+        kept, labels, held, wanted = splits(X, y)
+        data = {"X": kept, "y": labels, "X_new": held, "classes": labels > np.median(labels)}
+        native = run_lines(SNIPPETS[1], name, options, data)
+        built_in = lightgbm.train({**own, "verbose": -1}, lightgbm.Dataset(kept, labels))
+        bound = 1.1 * mean_loss(error, built_in.predict(held), wanted)
+        assert mean_loss(error, native, wanted) <= bound
+        if not name.startswith("binary"):
+            of_estimator = run_lines(SNIPPETS[0], name, options, data)
+            assert mean_loss(error, of_estimator, wanted) <= bound
+
+
+@over_lines
+def test_the_readmes_lines_for_xgboost(
+    name: str, options: dict[str, Any], own: dict[str, Any], xgb: dict[str, Any], error: str
+) -> None:
+    for X, y in data_of(name):
+        kept, labels, held, wanted = splits(X, y)
+        data = {"X": kept, "y": labels, "X_new": held}
+        params = xgb or {"objective": "reg:squarederror"}
+        link = "reg:squarederror" if name == "huber_loss" else params["objective"]
+        found = run_lines(SNIPPETS[2], name, options, data, link)
+        built_in = xgboost.train(params, xgboost.DMatrix(kept, labels), 100).predict(xgboost.DMatrix(held))
+        assert mean_loss(error, found, wanted) <= 1.1 * mean_loss(error, built_in, wanted)
+        # And it has learnt something.
+        constant = np.full(len(wanted), labels.mean())
+        assert mean_loss(error, found, wanted) < 0.9 * mean_loss(error, constant, wanted)
+
+
+def test_the_readmes_classifier() -> None:
+    X, y = cancer()
+    kept, labels, held, wanted = splits(X, y)
+    variables: dict[str, Any] = {"X": kept, "y": labels, "classes": np.array(["no", "yes"])[labels]}
+    exec(SNIPPETS[0], {**variables, "X_new": held}, variables)
+    assert variables["probabilities"].shape == (len(wanted), 2)
+    assert ((variables["probabilities"][:, 1] > 0.5) == wanted).mean() > 0.9
+
+
+# Why there is no callback for leaves
+
+
+def test_scores_do_not_follow_leaves_that_are_set() -> None:
+    """What the README says: LightGBM's scores of training and validation data keep the old leaves."""
+    X, y = diabetes()
+    objective = lightgbm_objective("quantile_loss", quantile=0.8)
+    start = objective.init_score(y)
+    seen: dict[str, list[Array]] = {"training": [], "validation": []}
+
+    def train(callbacks: list[Callable[..., None]]) -> Any:
+        seen.update(training=[], validation=[])
+
+        def kept(scores: Array, data: Any) -> Any:
+            seen["training"].append(scores.copy())
+            return objective(scores, data)
+
+        def metric(scores: Array, data: Any) -> tuple[str, float, bool]:
+            seen["validation"].append(scores.copy())
+            return "none", 0.0, False
+
+        data = lightgbm.Dataset(X, y, init_score=np.full(len(y), start))
+        held = lightgbm.Dataset(X[:50], y[:50], init_score=np.full(50, start), reference=data)
+        params = {"objective": kept, "num_leaves": 4, "metric": "None", "verbose": -1}
+        return lightgbm.train(params, data, 4, valid_sets=[held], feval=metric, callbacks=callbacks)
+
+    def move(env: Any) -> None:
+        for leaf in range(4):
+            before = env.model.get_leaf_output(env.iteration, leaf)
+            env.model.set_leaf_output(env.iteration, leaf, before + 10.0)
+
+    plain = train([]).predict(X)
+    before = {name: list(scores) for name, scores in seen.items()}
+    moved = train([move]).predict(X)
+    for name, scores in seen.items():
+        np.testing.assert_array_equal(scores, before[name])
+    np.testing.assert_allclose(moved, plain + 40.0)
+
+
+# The estimators
+
+
+def lightgbm_pair(name: str, own: str, **options: Any) -> tuple[Any, Any]:
+    is_classifier = name in ("binary_cross_entropy_with_logits", "cross_entropy")
+    kind = "LGBMClassifier" if is_classifier else "LGBMRegressor"
+    built_in = getattr(lightgbm, kind)(objective=own, **QUIET)
+    built_in.set_params(**({"alpha": options["quantile"]} if options else {}))
+    return getattr(boosting, kind)(objective=lightgbm_objective(name, **options), **QUIET), built_in
+
+
+REGRESSORS = [
+    ("mse_loss", {}, "regression"),
+    ("poisson_nll_loss", {}, "poisson"),
+    ("gamma_nll_loss", {}, "gamma"),
+    ("tweedie_nll_loss", {}, "tweedie"),
+    ("l1_loss", {}, "regression_l1"),
+    ("quantile_loss", {"quantile": 0.8}, "quantile"),
+]
+over_regressors = pytest.mark.parametrize(("name", "options", "own"), REGRESSORS, ids=str)
+
+
+def weights_of(y: Array, is_weighted: bool) -> Array | None:
+    return np.random.default_rng(5).uniform(0.2, 2.0, len(y)) if is_weighted else None
+
+
+@pytest.mark.parametrize("is_weighted", [False, True])
+@over_regressors
+def test_lightgbm_regressors(name: str, options: dict[str, Any], own: str, is_weighted: bool) -> None:
+    """From our start, which is LightGBM's: the same models as with its own objectives."""
+    X, y = diabetes()
+    ours, built_in = lightgbm_pair(name, own, **options)
+    for model in (ours, built_in):
+        model.fit(X, y, sample_weight=weights_of(y, is_weighted))
+    np.testing.assert_allclose(ours.predict(X), built_in.predict(X), rtol=1e-4)
+    np.testing.assert_allclose(
+        ours.predict(X, raw_score=True), built_in.predict(X, raw_score=True), rtol=1e-4
+    )
+    assert ours.score(X, y) == pytest.approx(built_in.score(X, y), rel=1e-4)
+    shares = ours.predict(X, pred_contrib=True)
+    np.testing.assert_allclose(shares.sum(axis=1), ours.predict(X, raw_score=True), rtol=1e-6)
+    np.testing.assert_array_equal(ours.predict(X, pred_leaf=True).shape, (len(y), 100))
+    again = lightgbm.Booster(model_str=ours.booster_.model_to_string())  # the start is in the model
+    np.testing.assert_allclose(again.predict(X, raw_score=True), ours.predict(X, raw_score=True), rtol=1e-12)
+
+
+@pytest.mark.parametrize("class_weight", [None, "balanced", {"no": 3.0, "yes": 1.0}], ids=str)
+@pytest.mark.parametrize("is_weighted", [False, True])
+def test_lightgbm_classifier_of_two(is_weighted: bool, class_weight: Any) -> None:
+    X, y = cancer()
+    words = np.array(["no", "yes"])[y]
+    ours, built_in = lightgbm_pair("binary_cross_entropy_with_logits", "binary")
+    for model in (ours, built_in):
+        model.set_params(class_weight=class_weight, n_estimators=20)
+        model.fit(X, words, sample_weight=weights_of(y, is_weighted))
+    check_classifier(ours, built_in, X, words)
+    np.testing.assert_allclose(
+        ours.decision_function(X), built_in.predict(X, raw_score=True), rtol=1e-4, atol=1e-6
+    )
+
+
+def check_classifier(ours: Any, built_in: Any, X: Array, y: Array) -> None:
+    np.testing.assert_allclose(ours.predict_proba(X), built_in.predict_proba(X), rtol=1e-4, atol=1e-7)
+    np.testing.assert_array_equal(ours.predict(X), built_in.predict(X))
+    assert ours.predict(X).dtype == y.dtype and list(ours.classes_) == list(built_in.classes_)
+    assert ours.score(X, y) == built_in.score(X, y)
+    np.testing.assert_allclose(
+        ours.predict(X, raw_score=True), built_in.predict(X, raw_score=True), rtol=1e-4, atol=1e-6
+    )
+
+
+@pytest.mark.parametrize("is_weighted", [False, True])
+@pytest.mark.parametrize("labels", ["numbers from 7 on", "words"])
+def test_lightgbm_classifier_of_many(labels: str, is_weighted: bool) -> None:
+    X, y = datasets.load_iris(return_X_y=True)
+    target = y + 7 if labels != "words" else np.array(["a", "b", "c"])[y]
+    ours, built_in = lightgbm_pair("cross_entropy", "multiclass")
+    for model in (ours, built_in):
+        model.set_params(n_estimators=20).fit(X, target, sample_weight=weights_of(y, is_weighted))
+    check_classifier(ours, built_in, X, target)
+
+
+def test_two_classes_by_softmax() -> None:
+    """The classes of a fold may be two: the same model as with the binary loss, in other words."""
+    X, y = cancer()
+    words = np.array(["no", "yes"])[y]
+    models = [
+        boosting.LGBMClassifier(objective=lightgbm_objective("cross_entropy"), n_estimators=20, **QUIET),
+        boosting.XGBClassifier(objective=xgboost_objective("cross_entropy"), **FEW),
+    ]
+    for model, target in zip(models, (words, y), strict=True):
+        model.fit(X, target)
+        assert model.predict_proba(X).shape == (len(y), 2)
+        assert model.score(X, target) > 0.97
+        assert cross_val_score(model, X, target, cv=3, scoring="roc_auc", error_score="raise").min() > 0.97
+    np.testing.assert_allclose(models[0].decision_function(X).shape, (len(y),))
+    found = models[0].predict_proba(X)[:, 1]
+    np.testing.assert_allclose(found, 1.0 / (1.0 + np.exp(-models[0].decision_function(X))), rtol=1e-6)
+
+
+SETS = [
+    ("LGBMClassifier", "binary_cross_entropy_with_logits", "binary", "error average_precision l2 rmse"),
+    ("LGBMClassifier", "binary_cross_entropy_with_logits", "binary", "auc"),
+    ("LGBMClassifier", "cross_entropy", "multiclass", "multi_error"),
+    ("LGBMRegressor", "poisson_nll_loss", "poisson", "poisson l2 rmse mae mape"),
+    ("LGBMRegressor", "gamma_nll_loss", "gamma", "gamma"),
+    ("LGBMRegressor", "tweedie_nll_loss", "tweedie", "tweedie rmse"),
+    ("LGBMRegressor", "mse_loss", "regression", "mae huber"),
+    ("LGBMRegressor", "l1_loss", "regression_l1", "l2"),
+]
+
+
+@pytest.mark.parametrize("is_list", [False, True])
+@pytest.mark.parametrize(("kind", "name", "own", "metrics"), SETS, ids=str)
+def test_early_stopping_in_lightgbm(kind: str, name: str, own: str, metrics: str, is_list: bool) -> None:
+    """It stops where it would with LightGBM's own objective, by the same values of the same metrics."""
+    X, y = {"LGBMRegressor": diabetes, "multiclass": digits}.get(
+        own if own == "multiclass" else kind, cancer
+    )()
+    kept, labels, held, wanted = splits(X, y)
+    words = kind == "LGBMClassifier"
+    results = []
+    for module, objective in ((boosting, lightgbm_objective(name)), (lightgbm, own)):
+        model = getattr(module, kind)(objective=objective, n_estimators=80, learning_rate=0.4, **QUIET)
+        is_ours = words and module is boosting  # LightGBM's own has no words in eval_y
+        a, b = (labels.astype(str), wanted.astype(str)) if is_ours else (labels, wanted)
+        weights = [None, np.linspace(1.0, 2.0, len(b))]
+        model.fit(
+            kept, a, **evaluation([(kept, a), (held, b)]), eval_sample_weight=weights,
+            eval_metric=metrics.split() if is_list else metrics.split()[0],
+            callbacks=[lightgbm.early_stopping(4, verbose=False)],
+        )  # fmt: skip
+        results.append((model.best_iteration_, model.best_score_))
+        assert model.best_iteration_ < 80
+    (ours, our_scores), (theirs, their_scores) = results
+    assert ours == theirs
+    for data in ("training", "valid_1"):
+        for metric, value in our_scores[data].items():
+            assert value == pytest.approx(their_scores[data][metric], rel=1e-4)
+    assert set(our_scores["valid_1"]) >= set(their_scores["valid_1"])
+
+
+def digits() -> tuple[Array, Array]:
+    X, y = datasets.load_digits(return_X_y=True)
+    return X[:700], y[:700]
+
+
+def evaluation(sets: list[tuple[Array, Array]]) -> dict[str, Any]:
+    """Sets for evaluation, as the version of LightGBM takes them."""
+    if "eval_X" in inspect.signature(lightgbm.LGBMModel.fit).parameters:
+        return {"eval_X": tuple(x for x, _ in sets), "eval_y": tuple(y for _, y in sets)}
+    return {"eval_set": sets}
+
+
+@pytest.mark.filterwarnings("ignore:The argument 'eval_set' is deprecated")
+def test_metrics_as_functions() -> None:
+    """They get predictions, and weights where they take them; names and functions go together."""
+    X, y = cancer()
+    words = np.array(["no", "yes"])[y]
+    seen: list[tuple[Array, Array]] = []
+
+    def distance(y_true: Array, y_pred: Array) -> tuple[str, float, bool]:
+        seen.append((y_true, y_pred))
+        return "distance", float(np.abs(y_true - y_pred).mean()), False
+
+    def weighted(y_true: Array, y_pred: Array, weight: Array | None) -> list[tuple[str, float, bool]]:
+        assert weight is not None
+        return [("weighted", float(np.average(np.abs(y_true - y_pred), weights=weight)), False)]
+
+    model = boosting.LGBMClassifier(
+        objective=lightgbm_objective("sigmoid_focal_loss"), n_estimators=8, metric=["auc", "None"], **QUIET
+    )
+    sets = {"eval_set": [(X, words), (X[:99], words[:99])], "eval_sample_weight": [None, np.full(99, 2.0)]}
+    with pytest.raises(AssertionError):  # no weights of the training data
+        model.fit(X, words, **sets, eval_metric=weighted)
+    model.fit(
+        X, words, sample_weight=np.full(len(y), 0.5), **sets, eval_metric=[distance, "binary_error", weighted]
+    )
+    assert list(model.evals_result_["valid_1"]) == ["binary_error", "auc", "distance", "weighted"]
+    np.testing.assert_allclose(seen[-1][1], model.predict_proba(X[:99])[:, 1], rtol=1e-6)
+    np.testing.assert_array_equal(seen[-1][0], y[:99])
+    error = 1.0 - model.score(X[:99], words[:99])
+    assert model.evals_result_["valid_1"]["binary_error"][-1] == pytest.approx(error, abs=1e-12)
+    with pytest.raises(
+        ValueError, match=r"'fair' is not known .* which has l1, l2, rmse, .* pass a function"
+    ):
+        model.fit(X, words, eval_metric="fair")
+
+
+def test_starts_of_the_user_stay() -> None:
+    X, y = diabetes()
+    objective = lightgbm_objective("mse_loss")
+    kept, labels, held, wanted = splits(X, y)
+    own = np.full(len(labels), 100.0)
+    model = boosting.LGBMRegressor(objective=objective, n_estimators=10, **QUIET)
+    model.fit(kept, labels, init_score=own)
+    same = lightgbm.LGBMRegressor(objective="regression", n_estimators=10, **QUIET)
+    same.fit(kept, labels, init_score=own)
+    np.testing.assert_allclose(model.predict(held), same.predict(held), rtol=1e-6)  # without the 100
+    # A model that goes on has its start already.
+    first = boosting.LGBMRegressor(objective=objective, n_estimators=10, **QUIET).fit(kept, labels)
+    both = boosting.LGBMRegressor(objective=objective, n_estimators=5, **QUIET)
+    both.fit(kept, labels, init_model=first)
+    whole = boosting.LGBMRegressor(objective=objective, n_estimators=15, **QUIET).fit(kept, labels)
+    np.testing.assert_allclose(both.predict(held), whole.predict(held), rtol=1e-6)
+    # Of the sets for evaluation, those that are given.
+    sets = evaluation([(held, wanted), (held, wanted)])
+    model.fit(kept, labels, **sets, eval_init_score=[np.zeros(len(wanted))], eval_metric="l2")
+    far, near = (model.evals_result_[f"valid_{i}"]["l2"][-1] for i in range(2))
+    assert near == pytest.approx(np.mean((model.predict(held) - wanted) ** 2), rel=1e-6) and far > 4 * near
+    with pytest.raises(ValueError, match=r"linear_tree=True .* pass init_score"):
+        boosting.LGBMRegressor(objective=objective, linear_tree=True, **QUIET).fit(X, y)
+
+
+def test_nothing_to_learn() -> None:
+    """Labels that are one, of which no tree makes anything."""
+    X = diabetes()[0][:100]
+    for name, value in (("huber_loss", 150.0), ("poisson_nll_loss", 7.0), ("poisson_nll_loss", 0.0)):
+        y = np.full(100, value)
+        ours = boosting.LGBMRegressor(objective=lightgbm_objective(name), **QUIET).fit(X, y)
+        np.testing.assert_allclose(ours.predict(X), y, rtol=1e-6, atol=1e-12)
+    for name in ("binary_cross_entropy_with_logits", "sigmoid_focal_loss", "cross_entropy"):
+        model = boosting.LGBMClassifier(objective=lightgbm_objective(name), **QUIET).fit(X, np.full(100, "a"))
+        assert (model.predict(X) == "a").all()
+        np.testing.assert_allclose(model.predict_proba(X)[:, 0], 1.0)
+
+
+@pytest.mark.parametrize("boosting_type", ["dart", "goss"])
+def test_other_ways_of_boosting(boosting_type: str) -> None:
+    X, y = diabetes()
+    kept, labels, held, wanted = splits(X, y)
+    errors = []
+    for module, objective in ((boosting, lightgbm_objective("mse_loss")), (lightgbm, "regression")):
+        model = module.LGBMRegressor(objective=objective, boosting_type=boosting_type, **QUIET)
+        errors.append(np.mean((model.fit(kept, labels).predict(held) - wanted) ** 2))
+    assert errors[0] < 1.1 * errors[1]
+
+
+def test_other_objectives_are_the_librarys() -> None:
+    X, y = diabetes()
+    for objective in (None, "huber", lambda y, s: (s - y, np.ones_like(s))):
+        ours = boosting.LGBMRegressor(objective=objective, **QUIET).fit(X, y)
+        built_in = lightgbm.LGBMRegressor(objective=objective, **QUIET).fit(X, y)
+        np.testing.assert_array_equal(ours.predict(X), built_in.predict(X))
+    for objective in ("reg:squarederror", lambda y, s: (s - y, np.ones_like(s))):
+        ours = boosting.XGBRegressor(objective=objective, **FEW).fit(X, y)
+        built_in = xgboost.XGBRegressor(objective=objective, **FEW).fit(X, y)
+        np.testing.assert_array_equal(ours.predict(X), built_in.predict(X))
+
+
+def test_objectives_that_do_not_fit() -> None:
+    X, y = datasets.load_iris(return_X_y=True)
+    for make, module, quiet in (
+        (lightgbm_objective, boosting.LGBMClassifier, QUIET),
+        (xgboost_objective, boosting.XGBClassifier, FEW),
+    ):
+        with pytest.raises(ValueError, match="for two classes, y has 3: 'cross_entropy'"):
+            module(objective=make("sigmoid_focal_loss"), **quiet).fit(X, y)
+        with pytest.raises(ValueError, match="'huber_loss' is not for a classifier"):
+            module(objective=make("huber_loss"), **quiet).fit(X, y)
+
+
+# XGBoost
+
+XGBOOST_SAME: list[tuple[str, dict[str, Any], str, dict[str, Any]]] = [
+    ("mse_loss", {}, "reg:squarederror", {}),
+    ("poisson_nll_loss", {}, "count:poisson", {}),
+    ("poisson_nll_loss", {"max_delta_step": 0.2}, "count:poisson", {"max_delta_step": 0.2}),
+    ("gamma_nll_loss", {}, "reg:gamma", {}),
+    ("tweedie_nll_loss", {}, "reg:tweedie", {}),
+    ("tweedie_nll_loss", {"power": 1.2}, "reg:tweedie", {"tweedie_variance_power": 1.2}),
+    ("quantile_loss", {"quantile": 0.8}, "reg:quantileerror", {"quantile_alpha": 0.8}),
+    ("l1_loss", {}, "reg:absoluteerror", {}),
+]
+
+
+@pytest.mark.parametrize("is_weighted", [False, True])
+@pytest.mark.parametrize(("name", "options", "own", "params"), XGBOOST_SAME, ids=str)
+def test_xgboost_regressors(
+    name: str, options: dict[str, Any], own: str, params: dict[str, Any], is_weighted: bool
+) -> None:
+    X, y = diabetes()
+    kept, labels, held, wanted = splits(X, y)
+    objective = xgboost_objective(name, **options)
+    weight = weights_of(labels, is_weighted)
+    start = objective.transform(objective.init_score(labels, weight))
+    rest: dict[str, Any] = {**FEW, "early_stopping_rounds": 4, "n_estimators": 60, "learning_rate": 0.3}
+    ours = boosting.XGBRegressor(objective=objective, **rest)
+    built_in = xgboost.XGBRegressor(objective=own, base_score=start, **params, **rest)
+    for model in (ours, built_in):
+        model.fit(kept, labels, sample_weight=weight, eval_set=[(held, wanted)], verbose=False)
+    np.testing.assert_allclose(ours.predict(held), built_in.predict(held), rtol=1e-4)
+    assert ours.best_iteration == built_in.best_iteration
+    assert ours.best_score == pytest.approx(built_in.best_score, rel=1e-5)
+    assert ours.score(held, wanted) == pytest.approx(built_in.score(held, wanted), rel=1e-4)
+    set_by_user = boosting.XGBRegressor(objective=objective, base_score=100.0, **FEW).fit(kept, labels)
+    assert set_by_user.base_score == 100.0
+    same = xgboost.XGBRegressor(objective=own, base_score=100.0, **params, **FEW).fit(kept, labels)
+    np.testing.assert_allclose(set_by_user.predict(held), same.predict(held), rtol=1e-4)
+
+
+def test_xgboost_learns_where_labels_are_far_from_0() -> None:
+    X, y = diabetes()
+    kept, labels, held, wanted = splits(X, y)
+    for name in ("huber_loss", "log_cosh_loss"):
+        model = boosting.XGBRegressor(objective=xgboost_objective(name), n_estimators=100, **{"max_depth": 3})
+        model.fit(kept, labels + 1000.0)
+        constant = np.abs(wanted - np.median(labels)).mean()
+        assert np.abs(model.predict(held) - 1000.0 - wanted).mean() < constant
+    two = boosting.XGBRegressor(objective=xgboost_objective("mse_loss"), **FEW)
+    two.fit(kept, np.stack([labels, -labels], axis=1))
+    np.testing.assert_allclose(two.predict(held)[:, 0], -two.predict(held)[:, 1], rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["binary_cross_entropy_with_logits", "sigmoid_focal_loss", "cross_entropy"])
+def test_xgboost_classifiers(name: str) -> None:
+    X, y = datasets.load_iris(return_X_y=True) if name == "cross_entropy" else cancer()
+    kept, labels, held, wanted = splits(X, y)
+    objective = xgboost_objective(name)
+    ours = boosting.XGBClassifier(objective=objective, early_stopping_rounds=3, **FEW)
+    ours.fit(kept, labels, eval_set=[(held, wanted)], verbose=False)
+    probabilities = ours.predict_proba(held)
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1.0, rtol=1e-6)
+    np.testing.assert_array_equal(ours.predict(held), probabilities.argmax(axis=1))
+    margins = objective.transform(ours.predict(held, output_margin=True))
+    last = probabilities if name == "cross_entropy" else probabilities[:, 1]
+    np.testing.assert_allclose(margins, last, rtol=1e-4, atol=1e-6)
+    assert ours.score(held, wanted) > 0.9
+    with pytest.raises(ValueError, match="two classes or more"):
+        boosting.XGBClassifier(objective=xgboost_objective("cross_entropy"), **FEW).fit(kept, 0 * labels)
+
+
+# Conventions of scikit-learn
+
+MODELS: dict[str, Callable[[], Any]] = {
+    "LGBMRegressor": lambda: boosting.LGBMRegressor(
+        objective=lightgbm_objective("huber_loss", delta=20.0), n_estimators=10, **QUIET
+    ),
+    "LGBMClassifier": lambda: boosting.LGBMClassifier(
+        objective=lightgbm_objective("cross_entropy"), n_estimators=10, **QUIET
+    ),
+    "XGBRegressor": lambda: boosting.XGBRegressor(
+        objective=xgboost_objective("huber_loss", delta=20.0), **FEW
+    ),
+    "XGBClassifier": lambda: boosting.XGBClassifier(objective=xgboost_objective("cross_entropy"), **FEW),
+}
+over_models = pytest.mark.parametrize("kind", MODELS)
+
+
+def data_for(kind: str) -> tuple[Array, Array]:
+    return diabetes() if kind.endswith("Regressor") else digits()
+
+
+@over_models
+def test_conventions(kind: str) -> None:
+    X, y = data_for(kind)
+    model = MODELS[kind]()
+    assert type(model) is getattr(boosting, kind) and kind in dir(boosting)
+    twin = clone(model)
+    assert twin.get_params() == model.get_params() and twin.objective == model.objective
+    other = type(model)().set_params(**model.get_params())
+    want = model.fit(X, y).predict(X)
+    for again in (twin, other):
+        np.testing.assert_array_equal(again.fit(X, y).predict(X), want)
+    loaded = pickle.loads(pickle.dumps(model))
+    assert type(loaded) is type(model) and loaded.objective == model.objective
+    np.testing.assert_array_equal(loaded.predict(X), want)
+    np.testing.assert_array_equal(clone(loaded).fit(X, y).predict(X), want)
+    assert model.get_params() == twin.get_params()  # fit leaves no trace in them
+    names = list(inspect.signature(type(model).fit).parameters)
+    assert names[:3] == ["self", "X", "y"] and "sample_weight" in names
+
+
+@over_models
+def test_model_selection(kind: str) -> None:
+    X, y = data_for(kind)
+    model = MODELS[kind]()
+    alone, together = (cross_val_score(model, X, y, cv=3, n_jobs=n, error_score="raise") for n in (1, 2))
+    np.testing.assert_array_equal(alone, together)
+    assert alone.mean() > (0.1 if kind.endswith("Regressor") else 0.75)
+    if kind.endswith("Classifier"):
+        probabilities = cross_val_predict(model, X, y, cv=3, method="predict_proba")
+        np.testing.assert_allclose(probabilities.sum(axis=1), 1.0, rtol=1e-5)
+        losses = cross_val_score(model, X, y, cv=3, scoring="neg_log_loss", error_score="raise")
+        assert losses.mean() > -np.log(10)
+    objectives = [model.objective, None] if kind[0] == "L" else [model.objective]
+    search = GridSearchCV(model, {"objective": objectives, "max_depth": [2, 3]}, cv=2, n_jobs=2)
+    found = search.fit(X, y)
+    assert np.isfinite(found.cv_results_["mean_test_score"]).all()
+    assert found.best_estimator_.predict(X).shape == y.shape
+
+
+def failed_checks(model: Any) -> dict[str, str]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the checks' own data
+        results = check_estimator(model, on_fail=None, on_skip=None)
+    assert len(results) > 30
+    return {r["check_name"]: repr(r["exception"]) for r in results if r["status"] == "failed"}
+
+
+@pytest.mark.parametrize("kind", ["LGBMRegressor", "LGBMClassifier", "XGBRegressor"])
+def test_checks_of_scikit_learn(kind: str) -> None:
+    """All that the library's own estimator passes. (XGBoost's classifier takes classes 0, 1, ... alone.)"""
+    if "on_fail" not in inspect.signature(check_estimator).parameters:
+        pytest.skip("results of single checks came with scikit-learn 1.6")
+    model = MODELS[kind]()
+    parameters = {k: v for k, v in model.get_params().items() if k != "objective"}
+    own = getattr(lightgbm if kind[0] == "L" else xgboost, kind)(**parameters)
+    known = failed_checks(own)
+    assert not {name: error for name, error in failed_checks(model).items() if name not in known}
+
+
+@over_models
+def test_tables_and_series(kind: str) -> None:
+    pandas = pytest.importorskip("pandas")
+    X, y = data_for(kind)
+    want = MODELS[kind]().fit(X, y).predict(X)
+    rows = np.arange(len(y))[::-1] + 5  # an index that is no position
+    table = pandas.DataFrame(X, index=rows, columns=[f"f{i}" for i in range(X.shape[1])])
+    series, weight = pandas.Series(y, index=rows), pandas.Series(np.ones(len(y)), index=rows)
+    np.testing.assert_allclose(MODELS[kind]().fit(table, series, sample_weight=weight).predict(table), want)
+    objective = MODELS[kind]().objective
+    np.testing.assert_array_equal(objective.init_score(series, weight), objective.init_score(y))
+
+
+def test_libraries_are_imported_when_asked_for() -> None:
+    code = (
+        "import sys; from fastloss import boosting; known = {'lightgbm', 'xgboost', 'sklearn'};"
+        "dir(boosting); assert not known & set(sys.modules);"
+        "boosting.LGBMRegressor; assert 'lightgbm' in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+    with pytest.raises(AttributeError, match="no attribute 'LGBMRanker'"):
+        _ = boosting.LGBMRanker
