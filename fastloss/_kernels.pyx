@@ -14,7 +14,7 @@ from cpython.buffer cimport PyBUF_WRITABLE, PyBuffer_FillInfo, PyBuffer_Release,
 from cython.parallel cimport parallel, prange, threadid
 from libc.math cimport INFINITY, NAN
 from libc.stdint cimport int64_t, uintptr_t
-from libc.stdlib cimport free, malloc
+from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memset
 
 cimport numpy as cnp
@@ -394,57 +394,71 @@ cdef ptrdiff_t up_to_line(ptrdiff_t size) noexcept nogil:
     return (size + 63) // 64 * 64
 
 
-cdef enum:
-    NO_MEMORY = -2
-
-
 cdef fl_piece over_pieces(fl_work work, const void *job, ptrdiff_t count, ptrdiff_t step, int threads,
-                          ptrdiff_t scratch_size) noexcept nogil:
+                          ptrdiff_t size, char *memory) noexcept nogil:
     """Work on rows or elements in pieces of `step`: the sum of what they leave, in order, and the first fault.
 
-    The pieces do not depend on the number of threads, and each thread has scratch of its own. Without memory for it
-    the fault is NO_MEMORY.
+    The pieces do not depend on the number of threads. In `memory` each thread has `size` bytes of scratch, and each
+    piece has a place for what it leaves.
     """
-    cdef ptrdiff_t pieces = (count + step - 1) // step, size = up_to_line(scratch_size), piece
+    cdef ptrdiff_t pieces = (count + step - 1) // step, piece
+    cdef char *scratch = memory + (64 - <uintptr_t>memory % 64)
+    cdef fl_piece *found = <fl_piece *>(scratch + threads * size)
     cdef fl_piece result
-    cdef fl_piece *found
-    cdef char *memory
-    cdef char *scratch
-    if threads > pieces:
-        threads = <int>pieces
-    memory = <char *>malloc(64 + threads * size + pieces * sizeof(fl_piece))
-    result.total = 0.0
-    result.fault = NO_MEMORY
-    if memory == NULL:
-        return result
-    scratch = memory + (64 - <uintptr_t>memory % 64)
-    found = <fl_piece *>(scratch + threads * size)
     if threads > 1:
         for piece in prange(pieces, schedule="dynamic", chunksize=1, num_threads=threads):
             found[piece] = work(job, piece * step, min(count, (piece + 1) * step), scratch + threadid() * size)
     else:
         for piece in range(pieces):
             found[piece] = work(job, piece * step, min(count, (piece + 1) * step), scratch)
+    result.total = 0.0
     result.fault = -1
     for piece in range(pieces):
         result.total += found[piece].total
         if result.fault < 0:
             result.fault = found[piece].fault
-    free(memory)
     return result
+
+
+# Memory of small calls, which never let go of the interpreter lock: to ask for some and give it back would take a
+# quarter of the time of a plain call. (Measured: 1.1 us for 0.85.)
+cdef char *small_memory = NULL
+cdef ptrdiff_t small_size = 0
+
+
+cdef char *memory_for_small(ptrdiff_t size) noexcept:
+    global small_memory, small_size
+    cdef char *larger
+    if size > small_size:
+        larger = <char *>realloc(small_memory, size)
+        if larger == NULL:
+            return NULL
+        small_memory = larger
+        small_size = size
+    return small_memory
 
 
 cdef fl_piece run_pieces(fl_work work, const void *job, ptrdiff_t count, ptrdiff_t step, ptrdiff_t size, int threads,
                          ptrdiff_t scratch_size) except *:
     """The same of `size` elements in all: letting go of the interpreter lock pays only where there is work."""
+    cdef ptrdiff_t pieces = (count + step - 1) // step, bytes
+    cdef bint is_small = size < SMALL
+    cdef char *memory
     cdef fl_piece result
-    if size < SMALL:
-        result = over_pieces(work, job, count, step, 1, scratch_size)
-    else:
-        with nogil:
-            result = over_pieces(work, job, count, step, threads, scratch_size)
-    if result.fault == NO_MEMORY:
+    if is_small:
+        threads = 1
+    elif threads > pieces:
+        threads = <int>pieces
+    scratch_size = up_to_line(scratch_size)
+    bytes = 64 + threads * scratch_size + pieces * <ptrdiff_t>sizeof(fl_piece)
+    memory = memory_for_small(bytes) if is_small else <char *>malloc(bytes)
+    if memory == NULL:
         raise MemoryError("scratch")
+    if is_small:
+        return over_pieces(work, job, count, step, 1, scratch_size, memory)
+    with nogil:
+        result = over_pieces(work, job, count, step, threads, scratch_size, memory)
+    free(memory)
     return result
 
 

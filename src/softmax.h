@@ -376,8 +376,7 @@ static inline struct FL_(terms) FL_(terms_of)(const struct fl_softmax_job *job)
     return terms;
 }
 
-/* Terms whose factor is 0 are left out, as what they multiply may be infinite: so is a row of weight 0, whose loss or
- * upstream gradient may be. A NaN stays one nevertheless. */
+/* Terms whose factor is 0 are left out, as what they multiply may be infinite; a NaN stays one nevertheless. */
 static inline struct FL_(settled) FL_(settle)(struct FL_(terms) terms, struct FL_(sums) in)
 {
     struct FL_(settled) out;
@@ -395,18 +394,30 @@ static inline struct FL_(settled) FL_(settle)(struct FL_(terms) terms, struct FL
     const double z_term = z_weight * lse * lse;
     const double loss =
         (own != 0.0 ? own_loss : 0.0) + (mass != 0.0 ? mass_loss : 0.0) + (z_weight != 0.0 ? z_term : 0.0);
-    const double pull = own + mass + spread, at_target = likely ? mostly : seldom;
-    const double upstream = in.upstream * in.sample * terms.over_temperature;
-    out.loss = fl_weighed(in.sample, in.logsum == in.logsum ? loss : in.logsum);
-    out.scale = in.sample == 0.0 ? 0.0 : upstream;
-    out.share = fl_weighed(pull, out.scale) * over_total;
-    out.skipped = fl_weighed(at_target, out.scale * in.slope);
+    out.loss = in.sample * (in.logsum == in.logsum ? loss : in.logsum);
+    out.scale = in.upstream * in.sample * terms.over_temperature;
+    out.share = out.scale * (own + mass + spread) * over_total;
+    out.skipped = out.scale * in.slope * (likely ? mostly : seldom);
     out.over_total = over_total;
-    out.curve = fl_weighed(pull, out.scale * terms.over_temperature);
-    out.bend = fl_weighed(z_weight, out.scale * terms.over_temperature * 2.0);
+    out.curve = out.scale * terms.over_temperature * (own + mass + spread);
+    out.bend = out.scale * terms.over_temperature * 2.0 * z_weight;
     out.skipped_curve = FL_(curvature)(out, at_skip, in.rest) * in.slope * in.slope +
-                        fl_weighed(at_target, out.scale) * in.second_slope;
+                        out.scale * (likely ? mostly : seldom) * in.second_slope;
     return out;
+}
+
+/* Whether nothing weighs a row: then it has no loss and no gradient, whatever its loss, the upstream gradient and the
+ * mean's denominator are. A row that is NaN stays so. */
+static inline int FL_(is_left_out)(struct FL_(sums) in)
+{
+    const int is_class = in.weight == 0.0 && in.mass_rest + in.coefficient == 0.0;
+    return in.logsum == in.logsum && (in.sample == 0.0 || is_class);
+}
+
+static inline struct FL_(settled) FL_(settle_or_leave_out)(struct FL_(terms) terms, struct FL_(sums) in)
+{
+    const struct FL_(settled) none = {0};
+    return FL_(is_left_out)(in) ? none : FL_(settle)(terms, in);
 }
 
 /* ---- a row, in steps ---- */
@@ -651,7 +662,7 @@ static void FL_(row_settle)(const struct fl_softmax_job *job, struct fl_softmax_
     sums.upstream = FL_(upstream)(job, row->index);
     row->logsum = sums.logsum;
     if (job->operation == FL_CROSS_ENTROPY) {
-        settled = FL_(settle)(FL_(terms_of)(job), sums);
+        settled = FL_(settle_or_leave_out)(FL_(terms_of)(job), sums);
         row->loss = settled.loss;
         row->share = settled.share;
         row->scale = settled.scale;
@@ -745,36 +756,41 @@ static void FL_(row_finish)(const struct fl_softmax_job *job, struct fl_softmax_
 
 /* ---- short rows: a row to a vector lane ---- */
 
-/* Whether FL_LANES rows from `row` lie one element apart (a class axis that is not the last). */
+/* Rows to a tile, which fits 16 KiB of stack: threads may have little of it. (It is a variable of a function, so that
+ * the compiler knows that nothing lies over it: no array of the job, and no pointer in it. Measured otherwise:
+ * (65536, 10) takes 1.4 times as long.) FL_LANES of them leave a sum. */
+enum { FL_(lanes) = 64 / sizeof(REAL) };
+
+/* Whether FL_(lanes) rows from `row` lie one element apart (a class axis that is not the last). */
 static inline int FL_(lanes_are_adjacent)(const struct fl_array *array, ptrdiff_t row, ptrdiff_t count)
 {
     const int inner = array->ndim - 1;
-    return count == FL_LANES && inner >= 0 && array->stride[inner] == array->itemsize &&
-           row % array->shape[inner] + FL_LANES <= array->shape[inner];
+    return count == FL_(lanes) && inner >= 0 && array->stride[inner] == array->itemsize &&
+           row % array->shape[inner] + FL_(lanes) <= array->shape[inner];
 }
 
 /* Whether rows go in and out of lanes in squares of four classes of four rows, the last of which may lie over the
  * one before. */
 static inline int FL_(can_transpose)(const struct fl_softmax_job *job, const struct fl_array *array, ptrdiff_t count)
 {
-    return sizeof(REAL) == sizeof(float) && FL_(is_direct)(array) && count == FL_LANES && job->rows.classes >= 4;
+    return sizeof(REAL) == sizeof(float) && FL_(is_direct)(array) && count == FL_(lanes) && job->rows.classes >= 4;
 }
 
 static void FL_(tile_load)(const struct fl_softmax_job *job, const struct fl_array *array, ptrdiff_t row,
-                           ptrdiff_t count, REAL (*tile)[FL_LANES])
+                           ptrdiff_t count, REAL (*tile)[FL_(lanes)])
 {
     if (FL_(lanes_are_adjacent)(array, row, count)) {
         const char *p = fl_row_address(array, row);
         for (ptrdiff_t c = 0; c < job->rows.classes; c++)
-            FL_(fl_load)(p + c * array->class_stride, array->itemsize, array->dtype, tile[c], FL_LANES);
+            FL_(fl_load)(p + c * array->class_stride, array->itemsize, array->dtype, tile[c], FL_(lanes));
         return;
     }
     if (FL_(can_transpose)(job, array, count)) {
-        for (int l = 0; l < FL_LANES; l += 4) {
+        for (int l = 0; l < FL_(lanes); l += 4) {
             const char *p[4];
             for (int k = 0; k < 4; k++) p[k] = fl_row_address(array, row + l + k);
             for (ptrdiff_t c = 0;; c = c + 8 <= job->rows.classes ? c + 4 : job->rows.classes - 4) {
-                fl_transpose_in(p, c * 4, (float *)(void *)&tile[c][l], FL_LANES);
+                fl_transpose_in(p, c * 4, (float *)(void *)&tile[c][l], FL_(lanes));
                 if (c + 4 == job->rows.classes) break;
             }
         }
@@ -786,25 +802,25 @@ static void FL_(tile_load)(const struct fl_softmax_job *job, const struct fl_arr
         const REAL *values = FL_(block_of)(array, p, 0, buffer, job->rows.classes);
         for (ptrdiff_t c = 0; c < job->rows.classes; c++) tile[c][l] = values[c];
     }
-    for (ptrdiff_t l = count; l < FL_LANES; l++)
+    for (ptrdiff_t l = count; l < FL_(lanes); l++)
         for (ptrdiff_t c = 0; c < job->rows.classes; c++) tile[c][l] = 0;
 }
 
 static void FL_(tile_store)(const struct fl_softmax_job *job, const struct fl_array *out, ptrdiff_t row,
-                            ptrdiff_t count, REAL (*tile)[FL_LANES])
+                            ptrdiff_t count, REAL (*tile)[FL_(lanes)])
 {
     if (FL_(lanes_are_adjacent)(out, row, count)) {
         char *p = fl_row_address(out, row);
         for (ptrdiff_t c = 0; c < job->rows.classes; c++)
-            FL_(fl_store)(tile[c], p + c * out->class_stride, out->itemsize, out->dtype, FL_LANES);
+            FL_(fl_store)(tile[c], p + c * out->class_stride, out->itemsize, out->dtype, FL_(lanes));
         return;
     }
     if (FL_(can_transpose)(job, out, count)) {
-        for (int l = 0; l < FL_LANES; l += 4) {
+        for (int l = 0; l < FL_(lanes); l += 4) {
             char *p[4];
             for (int k = 0; k < 4; k++) p[k] = fl_row_address(out, row + l + k);
             for (ptrdiff_t c = 0;; c = c + 8 <= job->rows.classes ? c + 4 : job->rows.classes - 4) {
-                fl_transpose_out((const float *)(const void *)&tile[c][l], FL_LANES, p, c * 4);
+                fl_transpose_out((const float *)(const void *)&tile[c][l], FL_(lanes), p, c * 4);
                 if (c + 4 == job->rows.classes) break;
             }
         }
@@ -818,16 +834,15 @@ static void FL_(tile_store)(const struct fl_softmax_job *job, const struct fl_ar
     }
 }
 
-/* FL_LANES rows under work: class c of row l at [c][l]. */
+/* FL_(lanes) rows under work: class c of row l at [c][l]. */
 struct FL_(tile) {
-    REAL x[FL_SHORT_ROW][FL_LANES], e[FL_SHORT_ROW][FL_LANES], a[FL_SHORT_ROW][FL_LANES];
-    REAL h[FL_SHORT_ROW][FL_LANES];
-    REAL max[FL_LANES], at_skip[FL_LANES];
-    REAL share[FL_LANES], scale[FL_LANES], skipped[FL_LANES];
-    double capped_max[FL_LANES], difference[FL_LANES], slope[FL_LANES], coefficient[FL_LANES];
-    double rest[FL_LANES], dot[FL_LANES], mass_rest[FL_LANES];
-    double logsum[FL_LANES], loss[FL_LANES], weight[FL_LANES], sample[FL_LANES], upstream[FL_LANES];
-    int32_t skip[FL_LANES], ignored[FL_LANES];
+    REAL x[FL_SHORT_ROW][FL_(lanes)], e[FL_SHORT_ROW][FL_(lanes)], a[FL_SHORT_ROW][FL_(lanes)];
+    REAL max[FL_(lanes)], at_skip[FL_(lanes)];
+    REAL share[FL_(lanes)], scale[FL_(lanes)], skipped[FL_(lanes)];
+    double capped_max[FL_(lanes)], difference[FL_(lanes)], slope[FL_(lanes)], coefficient[FL_(lanes)];
+    double rest[FL_(lanes)], dot[FL_(lanes)], mass_rest[FL_(lanes)];
+    double logsum[FL_(lanes)], loss[FL_(lanes)], weight[FL_(lanes)], sample[FL_(lanes)], upstream[FL_(lanes)];
+    int32_t skip[FL_(lanes)], ignored[FL_(lanes)];
 };
 
 static inline REAL FL_(larger)(REAL a, REAL b) { return a > b ? a : b; }
@@ -838,45 +853,45 @@ static void FL_(tile_max)(int classes, struct FL_(tile) * t)
     int c = 0;
     for (; c + 4 <= classes; c += 4)
 #pragma omp simd
-        for (int l = 0; l < FL_LANES; l++) {
+        for (int l = 0; l < FL_(lanes); l++) {
             const REAL a = FL_(larger)(t->x[c][l], t->x[c + 1][l]), b = FL_(larger)(t->x[c + 2][l], t->x[c + 3][l]);
             t->max[l] = FL_(larger)(FL_(larger)(a, b), t->max[l]);
         }
     for (; c < classes; c++)
 #pragma omp simd
-        for (int l = 0; l < FL_LANES; l++) t->max[l] = FL_(larger)(t->x[c][l], t->max[l]);
+        for (int l = 0; l < FL_(lanes); l++) t->max[l] = FL_(larger)(t->x[c][l], t->max[l]);
 }
 
 /* The maximum of each row, and which class stands outside its sum. */
 static void FL_(tile_choose)(const struct fl_softmax_job *job, struct FL_(tile) * t, ptrdiff_t first, ptrdiff_t count)
 {
-    for (int l = 0; l < FL_LANES; l++) {
+    for (int l = 0; l < FL_(lanes); l++) {
         t->max[l] = (REAL)-INFINITY;
         t->skip[l] = t->ignored[l] = 0;
     }
     if (job->targets.index) {
-        int64_t target[FL_LANES] = {0};
+        const int64_t *target = job->targets.index + first, ignored = job->targets.ignored;
+        const uint64_t classes = (uint64_t)job->targets.classes;
+        const int may_ignore = job->targets.has_ignored;
         FL_(tile_max)((int)job->rows.classes, t);
-        /* Read once: see fl_class_of. */
-        memcpy(target, job->targets.index + first, (size_t)count * sizeof *target);
-        FL_OPAQUE(target);
+        /* As fl_class_of: what is no class by now means class 0. */
         for (int l = 0; l < count; l++) {
-            const ptrdiff_t c = fl_class_of(&job->targets, target[l]);
-            t->ignored[l] = c == FL_IGNORED;
-            t->skip[l] = c < 0 ? 0 : (int32_t)c;
+            const int64_t y = target[l];
+            t->ignored[l] = may_ignore && y == ignored;
+            t->skip[l] = (int32_t)(t->ignored[l] || (uint64_t)y >= classes ? 0 : y);
         }
     } else {
         for (int c = 0; c < (int)job->rows.classes; c++)
 #pragma omp simd
-            for (int l = 0; l < FL_LANES; l++) {
+            for (int l = 0; l < FL_(lanes); l++) {
                 const int larger = t->x[c][l] > t->max[l];
                 t->max[l] = larger ? t->x[c][l] : t->max[l];
                 t->skip[l] = larger ? c : t->skip[l];
             }
     }
-    for (int l = 0; l < FL_LANES; l++) t->at_skip[l] = t->x[t->skip[l]][l];
+    for (int l = 0; l < FL_(lanes); l++) t->at_skip[l] = t->x[t->skip[l]][l];
     if (job->map.softcap > 0.0) {
-        for (int l = 0; l < FL_LANES; l++) {
+        for (int l = 0; l < FL_(lanes); l++) {
             t->capped_max[l] = FL_(capped)(job, (double)t->max[l]);
             t->difference[l] = (FL_(capped)(job, (double)t->at_skip[l]) - t->capped_max[l]) / job->map.temperature;
             t->slope[l] = FL_(slope)(job, (double)t->at_skip[l]);
@@ -884,7 +899,7 @@ static void FL_(tile_choose)(const struct fl_softmax_job *job, struct FL_(tile) 
     } else {
         const double over_temperature = fl_over(job->map.temperature);
 #pragma omp simd
-        for (int l = 0; l < FL_LANES; l++) {
+        for (int l = 0; l < FL_(lanes); l++) {
             t->capped_max[l] = (double)t->max[l];
             t->difference[l] = ((double)t->at_skip[l] - (double)t->max[l]) * over_temperature;
             t->slope[l] = 1.0;
@@ -898,20 +913,20 @@ static void FL_(tile_exp)(const struct fl_softmax_job *job, struct FL_(tile) * t
     const int classes = (int)job->rows.classes, mapped = FL_(has_map)(job);
     for (int c = 0; c < classes; c++) {
         if (mapped) {
-            for (int l = 0; l < FL_LANES; l++) FL_(mapped)(job, t->capped_max[l], &t->x[c][l], &t->e[c][l], 1);
+            for (int l = 0; l < FL_(lanes); l++) FL_(mapped)(job, t->capped_max[l], &t->x[c][l], &t->e[c][l], 1);
 #pragma omp simd
-            for (int l = 0; l < FL_LANES; l++) t->e[c][l] = FL_(fl_exp_difference)(t->e[c][l], FL_(fl_shift_of)(0));
+            for (int l = 0; l < FL_(lanes); l++) t->e[c][l] = FL_(fl_exp_difference)(t->e[c][l], FL_(fl_shift_of)(0));
         } else {
 #pragma omp simd
-            for (int l = 0; l < FL_LANES; l++)
+            for (int l = 0; l < FL_(lanes); l++)
                 t->e[c][l] = FL_(fl_exp_difference)(t->x[c][l], FL_(fl_shift_of)(t->max[l]));
         }
     }
     for (int c = classes; c % 4; c++)
-        for (int l = 0; l < FL_LANES; l++) t->e[c][l] = 0;
+        for (int l = 0; l < FL_(lanes); l++) t->e[c][l] = 0;
     for (int c = 0; c < classes; c += 4)
 #pragma omp simd
-        for (int l = 0; l < FL_LANES; l++) {
+        for (int l = 0; l < FL_(lanes); l++) {
             const int skip = t->skip[l] - c;
             const REAL a = skip == 0 ? 0 : t->e[c][l], b = skip == 1 ? 0 : t->e[c + 1][l];
             const REAL d = skip == 2 ? 0 : t->e[c + 2][l], e = skip == 3 ? 0 : t->e[c + 3][l];
@@ -923,10 +938,10 @@ static void FL_(tile_exp)(const struct fl_softmax_job *job, struct FL_(tile) * t
 static void FL_(tile_entropy)(const struct fl_softmax_job *job, struct FL_(tile) * t)
 {
     for (int c = 0; c < (int)job->rows.classes; c++) {
-        for (int l = 0; l < FL_LANES; l++)
+        for (int l = 0; l < FL_(lanes); l++)
             FL_(differences)(job, (double)t->max[l], t->capped_max[l], &t->x[c][l], &t->a[c][l], 1);
 #pragma omp simd
-        for (int l = 0; l < FL_LANES; l++)
+        for (int l = 0; l < FL_(lanes); l++)
             t->dot[l] += t->e[c][l] == 0 ? 0.0 : (double)t->e[c][l] * (double)t->a[c][l];
     }
 }
@@ -942,15 +957,15 @@ static void FL_(tile_mass)(const struct fl_softmax_job *job, struct FL_(tile) * 
         memset(t->a, 0, sizeof t->a);
     for (int c = 0; c < (int)job->rows.classes; c++) {
         const REAL weight = (REAL)FL_(class_weight)(job, c);
-        REAL z[FL_LANES];
-        for (int l = 0; l < FL_LANES; l++) {
+        REAL z[FL_(lanes)];
+        for (int l = 0; l < FL_(lanes); l++) {
             t->a[c][l] = FL_(coefficient)(kept * t->a[c][l], uniform, weight);
             z[l] = t->x[c][l] - t->max[l];
         }
         if (FL_(has_map)(job))
-            for (int l = 0; l < FL_LANES; l++) FL_(mapped)(job, t->capped_max[l], &t->x[c][l], &z[l], 1);
+            for (int l = 0; l < FL_(lanes); l++) FL_(mapped)(job, t->capped_max[l], &t->x[c][l], &z[l], 1);
 #pragma omp simd
-        for (int l = 0; l < FL_LANES; l++) {
+        for (int l = 0; l < FL_(lanes); l++) {
             t->dot[l] += t->a[c][l] == 0 ? 0.0 : (double)t->a[c][l] * (double)z[l];
             t->mass_rest[l] += (double)(c == t->skip[l] ? (REAL)0 : t->a[c][l]);
         }
@@ -970,9 +985,9 @@ static void FL_(tile_settle)(const struct fl_softmax_job *job, struct FL_(tile) 
 {
     const struct FL_(terms) terms = FL_(terms_of)(job);
 #pragma omp simd
-    for (int l = 0; l < FL_LANES; l++)
+    for (int l = 0; l < FL_(lanes); l++)
         t->logsum[l] = fl_log1p_nonnegative_f64(FL_(rest_over_one)(t->rest[l], t->difference[l]));
-    for (int l = 0; l < FL_LANES; l++)
+    for (int l = 0; l < FL_(lanes); l++)
         if (isinf(t->capped_max[l])) t->logsum[l] = (double)NAN;
     if (job->operation != FL_CROSS_ENTROPY) {
         for (int l = 0; l < count; l++) {
@@ -992,26 +1007,33 @@ static void FL_(tile_settle)(const struct fl_softmax_job *job, struct FL_(tile) 
         }
         return;
     }
-    for (int l = 0; l < FL_LANES; l++) {
+    for (int l = 0; l < FL_(lanes); l++) {
         t->weight[l] = t->sample[l] = 1.0;
         t->upstream[l] = job->rows.grad_scale;
         t->coefficient[l] = 0.0;
     }
     if (job->targets.index && job->targets.class_weight)
-        for (int l = 0; l < FL_LANES; l++) t->weight[l] = job->targets.class_weight[t->skip[l]];
+        for (int l = 0; l < FL_(lanes); l++) t->weight[l] = job->targets.class_weight[t->skip[l]];
     if (job->targets.sample_weight)
         for (int l = 0; l < count; l++) t->sample[l] = job->targets.sample_weight[first + l];
     if (job->rows.grad_output)
         for (int l = 0; l < count; l++) t->upstream[l] = FL_(upstream)(job, first + l);
     if (FL_(has_mass)(job))
-        for (int l = 0; l < FL_LANES; l++) t->coefficient[l] = (double)t->a[t->skip[l]][l];
+        for (int l = 0; l < FL_(lanes); l++) t->coefficient[l] = (double)t->a[t->skip[l]][l];
 #pragma omp simd
-    for (int l = 0; l < FL_LANES; l++) {
+    for (int l = 0; l < FL_(lanes); l++) {
         const struct FL_(settled) settled = FL_(settle)(terms, FL_(lane_sums)(t, l, 0.0));
         t->loss[l] = t->ignored[l] ? 0.0 : settled.loss;
         t->share[l] = (REAL)settled.share;
         t->scale[l] = (REAL)settled.scale;
         t->skipped[l] = (REAL)settled.skipped;
+    }
+    if (!job->targets.sample_weight && !job->targets.class_weight) return;
+    for (int l = 0; l < count; l++) {
+        const struct FL_(sums) sums = FL_(lane_sums)(t, l, 0.0);
+        if (!FL_(is_left_out)(sums)) continue;
+        t->loss[l] = 0.0;
+        t->share[l] = t->scale[l] = t->skipped[l] = 0;
     }
 }
 
@@ -1027,16 +1049,16 @@ static double FL_(lane_others)(const struct FL_(tile) * t, int classes, int l)
     return sum;
 }
 
-/* The hessian of count rows, while their exponentials are there: a lane is a row. */
-static void FL_(tile_hessian)(const struct fl_softmax_job *job, struct FL_(tile) * t, ptrdiff_t first,
-                              ptrdiff_t count)
+/* The hessian of count rows, while their exponentials are there: a lane is a row. The buffer has room for a tile. */
+static void FL_(tile_hessian)(const struct fl_softmax_job *job, const struct FL_(tile) * t, ptrdiff_t first,
+                              ptrdiff_t count, void *buffers)
 {
     const struct FL_(terms) terms = FL_(terms_of)(job);
-    REAL(*h)[FL_LANES] = t->h;
+    REAL(*h)[FL_(lanes)] = (REAL(*)[FL_(lanes)])buffers;
     const int mass = FL_(has_mass)(job);
     for (int l = 0; l < (int)count; l++) {
         const double second_slope = FL_(second_slope)(job, (double)t->at_skip[l]);
-        const struct FL_(settled) settled = FL_(settle)(terms, FL_(lane_sums)(t, l, second_slope));
+        const struct FL_(settled) settled = FL_(settle_or_leave_out)(terms, FL_(lane_sums)(t, l, second_slope));
         struct fl_softmax_row row;
         row.share = settled.share;
         row.scale = settled.scale;
@@ -1058,64 +1080,77 @@ static void FL_(tile_hessian)(const struct fl_softmax_job *job, struct FL_(tile)
 static void FL_(tile_finish)(const struct fl_softmax_job *job, struct FL_(tile) * t)
 {
     const int mass = FL_(has_mass)(job);
-    REAL least[FL_LANES];
+    REAL least[FL_(lanes)];
 #pragma omp simd
-    for (int l = 0; l < FL_LANES; l++) least[l] = FL_(least_for)(t->share[l], t->skipped[l]);
+    for (int l = 0; l < FL_(lanes); l++) least[l] = FL_(least_for)(t->share[l], t->skipped[l]);
     for (int c = 0; c < (int)job->rows.classes; c++) {
         REAL *e = t->e[c];
         const REAL *x = t->x[c], *a = t->a[c];
         if (job->operation == FL_LOG_SOFTMAX) {
-            for (int l = 0; l < FL_LANES; l++) e[l] = (x[l] - t->max[l]) - (REAL)t->logsum[l];
+            for (int l = 0; l < FL_(lanes); l++) e[l] = (x[l] - t->max[l]) - (REAL)t->logsum[l];
             continue;
         }
         if (job->operation == FL_ENTROPY) {
-            for (int l = 0; l < FL_LANES; l++)
+            for (int l = 0; l < FL_(lanes); l++)
                 FL_(entropy_gradients)(&e[l], &a[l], t->share[l], t->scale[l], &e[l], 1);
-            for (int l = 0; l < FL_LANES; l++) e[l] = c == t->skip[l] ? t->skipped[l] : e[l];
+            for (int l = 0; l < FL_(lanes); l++) e[l] = c == t->skip[l] ? t->skipped[l] : e[l];
             continue;
         }
 #pragma omp simd
-        for (int l = 0; l < FL_LANES; l++) e[l] = FL_(scaled)(e[l], t->share[l], least[l]);
+        for (int l = 0; l < FL_(lanes); l++) e[l] = FL_(scaled)(e[l], t->share[l], least[l]);
         if (mass)
 #pragma omp simd
-            for (int l = 0; l < FL_LANES; l++) e[l] -= x[l] == (REAL)-INFINITY ? (REAL)0 : t->scale[l] * a[l];
+            for (int l = 0; l < FL_(lanes); l++) e[l] -= x[l] == (REAL)-INFINITY ? (REAL)0 : t->scale[l] * a[l];
         if (job->map.softcap > 0.0)
-            for (int l = 0; l < FL_LANES; l++)
+            for (int l = 0; l < FL_(lanes); l++)
                 e[l] = (REAL)((double)e[l] * fl_sech_squared_f64((double)x[l] / job->map.softcap));
 #pragma omp simd
-        for (int l = 0; l < FL_LANES; l++) {
+        for (int l = 0; l < FL_(lanes); l++) {
             e[l] = c == t->skip[l] ? t->skipped[l] : e[l];
             e[l] = t->ignored[l] ? (REAL)0 : e[l];
         }
     }
 }
 
-/* Rows first .. first + count - 1, count <= FL_LANES; returns the sum of their losses. */
-static double FL_(tile_rows)(const struct fl_softmax_job *job, ptrdiff_t first, ptrdiff_t count, struct FL_(tile) * t)
+/* Rows first .. first + count - 1, count <= FL_(lanes); their losses go to `losses`. */
+static void FL_(tile_rows)(const struct fl_softmax_job *job, ptrdiff_t first, ptrdiff_t count, double *losses,
+                           void *buffers)
 {
-    FL_(tile_load)(job, &job->rows.input, first, count, t->x);
-    FL_(tile_choose)(job, t, first, count);
+    struct FL_(tile) t;
+    FL_(tile_load)(job, &job->rows.input, first, count, t.x);
+    FL_(tile_choose)(job, &t, first, count);
 #pragma omp simd
-    for (int l = 0; l < FL_LANES; l++) t->rest[l] = t->dot[l] = t->mass_rest[l] = 0.0;
-    if (FL_(has_mass)(job)) FL_(tile_mass)(job, t, first, count);
-    FL_(tile_exp)(job, t);
-    if (job->operation == FL_ENTROPY) FL_(tile_entropy)(job, t);
-    FL_(tile_settle)(job, t, first, count);
-    if (job->rows.losses)
-        for (int l = 0; l < count; l++) job->rows.losses[first + l] = t->loss[l];
-    for (int l = (int)count; l < FL_LANES; l++) t->loss[l] = 0.0;
-    for (int width = FL_LANES / 2; width; width >>= 1)
-        for (int l = 0; l < width; l++) t->loss[l] += t->loss[l + width];
-    if (job->rows.output.data == NULL) return t->loss[0];
-    if (job->hessian.data) FL_(tile_hessian)(job, t, first, count);
-    FL_(tile_finish)(job, t);
+    for (int l = 0; l < FL_(lanes); l++) t.rest[l] = t.dot[l] = t.mass_rest[l] = 0.0;
+    if (FL_(has_mass)(job)) FL_(tile_mass)(job, &t, first, count);
+    FL_(tile_exp)(job, &t);
+    if (job->operation == FL_ENTROPY) FL_(tile_entropy)(job, &t);
+    FL_(tile_settle)(job, &t, first, count);
+    for (int l = 0; l < count; l++) losses[l] = t.loss[l];
+    if (job->rows.output.data == NULL) return;
+    if (job->hessian.data) FL_(tile_hessian)(job, &t, first, count, buffers);
+    FL_(tile_finish)(job, &t);
     if (job->rows.accumulate) {
-        FL_(tile_load)(job, &job->rows.output, first, count, t->x);
+        FL_(tile_load)(job, &job->rows.output, first, count, t.x);
         for (int c = 0; c < (int)job->rows.classes; c++)
-            for (int l = 0; l < FL_LANES; l++) t->e[c][l] += t->x[c][l];
+            for (int l = 0; l < FL_(lanes); l++) t.e[c][l] += t.x[c][l];
     }
-    FL_(tile_store)(job, &job->rows.output, first, count, t->e);
-    return t->loss[0];
+    FL_(tile_store)(job, &job->rows.output, first, count, t.e);
+}
+
+/* Up to FL_LANES rows from `first` to `end`; returns the sum of their losses. */
+static double FL_(tiles_of_rows)(const struct fl_softmax_job *job, ptrdiff_t first, ptrdiff_t end, void *buffers)
+{
+    const ptrdiff_t count = end - first < FL_LANES ? end - first : FL_LANES;
+    double losses[FL_LANES] = {0};
+    for (ptrdiff_t l = 0; l < count; l += FL_(lanes)) {
+        const ptrdiff_t some = count - l < FL_(lanes) ? count - l : FL_(lanes);
+        FL_(tile_rows)(job, first + l, some, losses + l, buffers);
+    }
+    if (job->rows.losses)
+        for (ptrdiff_t l = 0; l < count; l++) job->rows.losses[first + l] = losses[l];
+    for (int width = FL_LANES / 2; width; width >>= 1)
+        for (int l = 0; l < width; l++) losses[l] += losses[l + width];
+    return losses[0];
 }
 
 /* ---- rows, in order ---- */
@@ -1127,7 +1162,7 @@ static inline int FL_(goes_by_tiles)(const struct fl_softmax_job *job)
 
 static ptrdiff_t FL_(buffer_bytes)(const struct fl_softmax_job *job)
 {
-    if (FL_(goes_by_tiles)(job)) return ((ptrdiff_t)sizeof(struct FL_(tile)) + 63) / 64 * 64;
+    if (FL_(goes_by_tiles)(job)) return job->hessian.data ? FL_SHORT_ROW * FL_(lanes) * (ptrdiff_t)sizeof(REAL) : 0;
     return (ptrdiff_t)FL_BUFFERS * FL_BLOCK * (ptrdiff_t)sizeof(REAL);
 }
 
@@ -1151,9 +1186,7 @@ static struct fl_piece FL_(rows)(const void *any, ptrdiff_t begin, ptrdiff_t end
     ptrdiff_t index = begin;
     double total = 0.0;
     if (FL_(goes_by_tiles)(job)) {
-        struct FL_(tile) *tile = (struct FL_(tile) *)(void *)buffers;
-        for (ptrdiff_t row = begin; row < end; row += FL_LANES)
-            total += FL_(tile_rows)(job, row, end - row < FL_LANES ? end - row : FL_LANES, tile);
+        for (ptrdiff_t row = begin; row < end; row += FL_LANES) total += FL_(tiles_of_rows)(job, row, end, buffers);
         return fl_faultless(total);
     }
     for (int turn = 0;; turn++) {
