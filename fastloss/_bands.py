@@ -16,8 +16,8 @@ import numpy as np
 
 from fastloss import _kernels
 from fastloss._conversion import stored, widened
+from fastloss._rows import run_family
 from fastloss._types import Array
-from fastloss.classification import run_family
 
 __all__ = ["Merged", "clear_masked", "look", "target_slope", "weighed"]
 

@@ -7,36 +7,27 @@ a name, its options and its documentation.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from fastloss import _arguments, _kernels
-from fastloss._conversion import cast
+from fastloss._conversion import cast, is_bfloat16
 from fastloss._settings import get_num_threads
 from fastloss._types import Array
 
 __all__ = [
-    "DOMAINS",
     "WIDE",
     "GaussianNLLGradients",
     "computed_in",
     "elementwise",
     "gaussian",
+    "outside",
     "penalty",
     "two",
 ]
 
-# What a value must be, for the errors; and which is not.
-DOMAINS: dict[int, tuple[str, Callable[[Any], Any]]] = {
-    _kernels.UNIT: ("in [0, 1]", lambda x: (x < 0) | (x > 1)),
-    _kernels.SIGN: ("-1 or 1", lambda x: (x != 1) & (x != -1) & (x == x)),
-    _kernels.NONNEGATIVE: ("at least 0", lambda x: x < 0),
-    _kernels.STRICTLY_POSITIVE: ("greater than 0", lambda x: x <= 0),
-    _kernels.ABOVE_MINUS_ONE: ("greater than -1", lambda x: x <= -1),
-}
 _ANYTHING = (_kernels.ANY,) * 3
 # Computed in double from any type: an exponential magnifies what a product before it has rounded.
 WIDE = {"tweedie", "tweedie_beyond", "focal"}
@@ -49,13 +40,11 @@ class GaussianNLLGradients(NamedTuple):
     var: Array | None
 
 
-def _outside(name: str, values: Array, domain: int) -> ValueError:
-    """The error for the first value that lies outside of a domain."""
-    expected, is_bad = DOMAINS[domain]
-    numbers = cast(values, np.float64)
-    position = np.unravel_index(int(np.argmax(is_bad(numbers))), values.shape)
-    where = f"{name}[{', '.join(str(i) for i in position)}]" if values.ndim else name
-    return ValueError(f"{where} is {numbers[position]:.9g}: expected a value {expected}")
+def outside(name: str, values: Array, position: tuple[int, ...], domain: int) -> ValueError:
+    """The error for a value that lies outside of a domain."""
+    where = f"{name}[{', '.join(map(str, position))}]" if position else name
+    value = cast(values[position], np.float32) if is_bfloat16(values.dtype) else values[position]
+    return ValueError(f"{where} is {value}: expected a value {_kernels.EXPECTED[domain]}")
 
 
 def _domains(kernel: str, target: int, parameters: tuple[float, ...]) -> tuple[int, int, int]:
@@ -130,8 +119,8 @@ def _run(
         ("target", target_value, t, domains[1]),
         (third_name, extra_value, extra, domains[2]),
     ):
-        if array is None and domain and DOMAINS[domain][1](np.float64(value)):
-            raise _outside(value_name, np.asarray(value), domain)
+        if array is None and domain and _kernels.is_outside(domain, value):
+            raise outside(value_name, np.asarray(value), (), domain)
     weights = _factors("weight", weight, x.shape, x)
     loss_shape = x.shape if reduction == "none" else ()
     scale, upstream = _arguments.upstream(grad_output, loss_shape, return_grad)
@@ -141,14 +130,14 @@ def _run(
     wide = x.dtype == np.float64 or kernel in WIDE
     a, b = parameters
     arrays = (x, t, extra, weights, _factors("grad_output", upstream, x.shape, x), first, second, losses)
-    bad, total, denominator = _kernels.elementwise(
+    bad, position, total, denominator = _kernels.elementwise(
         line, wide, arrays, domains, target_value, extra_value, a, b, scale, is_fresh, reduction == "mean",
         mean_over_weights, accumulate, _arguments.threads(num_threads),
     )  # fmt: skip
     if bad >= 0:
         bad_array = arrays[bad]
         assert bad_array is not None
-        raise _outside((name, "target", third_name)[bad], bad_array, domains[bad])
+        raise outside((name, "target", third_name)[bad], bad_array, position, domains[bad])
     if losses is not None:
         return losses
     return total if reduction == "sum" else _arguments.mean(total, denominator)

@@ -15,9 +15,8 @@ SOFTMAX: int
 LOG_SOFTMAX: int
 LOGSUMEXP: int
 ENTROPY: int
-NLL: int
-MULTI_MARGIN: int
 ELEMENTWISE: dict[str, tuple[int, int]]
+EXPECTED: tuple[str, ...]
 ANY: int
 UNIT: int
 SIGN: int
@@ -34,30 +33,63 @@ def use_level(level: int) -> int: ...
 def register_bfloat16(dtype: np.dtype[Any]) -> None: ...
 def is_floating(array: object) -> bool: ...
 def is_index(array: object) -> bool: ...
-def softmax_family(
+def softmax(
     operation: int,
     input: npt.NDArray[Any],
     axis: int,
-    output: npt.NDArray[Any] | None,
-    target: npt.NDArray[Any] | None,
-    probabilities: npt.NDArray[Any] | None,
-    ignore_index: int | None,
-    class_weight: npt.NDArray[Any] | None,
-    sample_weight: npt.NDArray[Any] | None,
-    grad_output: npt.NDArray[Any] | None,
-    grad_scale: float,
-    hessian: npt.NDArray[Any] | None,
-    mean: bool,
-    label_smoothing: float,
-    z_loss: float,
-    softcap: float,
-    temperature: float,
+    *,
+    threads: int,
+    output: npt.NDArray[Any] | None = ...,
+    indices: npt.NDArray[Any] | None = ...,
+    probabilities: npt.NDArray[Any] | None = ...,
+    ignored: int | None = ...,
+    weight: npt.NDArray[Any] | None = ...,
+    sample_weight: npt.NDArray[Any] | None = ...,
+    grad_output: npt.NDArray[Any] | None = ...,
+    grad_scale: float = ...,
+    hessian: npt.NDArray[Any] | None = ...,
+    mean: bool = ...,
+    label_smoothing: float = ...,
+    z_loss: float = ...,
+    softcap: float = ...,
+    temperature: float = ...,
+    accumulate: bool = ...,
+    row_loss: npt.NDArray[Any] | None = ...,
+    elsewhere: tuple[npt.NDArray[Any], npt.NDArray[Any], int] | None = ...,
+) -> tuple[int, float, float]: ...
+def nll(
+    input: npt.NDArray[Any],
+    axis: int,
+    *,
+    threads: int,
+    indices: npt.NDArray[Any],
+    output: npt.NDArray[Any] | None = ...,
+    ignored: int | None = ...,
+    weight: npt.NDArray[Any] | None = ...,
+    sample_weight: npt.NDArray[Any] | None = ...,
+    grad_output: npt.NDArray[Any] | None = ...,
+    grad_scale: float = ...,
+    mean: bool = ...,
+    accumulate: bool = ...,
+    row_loss: npt.NDArray[Any] | None = ...,
+) -> tuple[int, float, float]: ...
+def multi_margin(
+    input: npt.NDArray[Any],
+    axis: int,
+    *,
+    threads: int,
+    indices: npt.NDArray[Any],
     margin: float,
     power: float,
-    accumulate: bool,
-    row_loss: npt.NDArray[Any] | None,
-    elsewhere: tuple[npt.NDArray[Any], npt.NDArray[Any], int] | None,
-    threads: int,
+    output: npt.NDArray[Any] | None = ...,
+    ignored: int | None = ...,
+    weight: npt.NDArray[Any] | None = ...,
+    sample_weight: npt.NDArray[Any] | None = ...,
+    grad_output: npt.NDArray[Any] | None = ...,
+    grad_scale: float = ...,
+    mean: bool = ...,
+    accumulate: bool = ...,
+    row_loss: npt.NDArray[Any] | None = ...,
 ) -> tuple[int, float, float]: ...
 
 KL: int
@@ -69,16 +101,17 @@ def divergence(
     x: npt.NDArray[Any],
     t: npt.NDArray[Any],
     axis: int,
-    x_gradient: npt.NDArray[Any] | None,
-    t_gradient: npt.NDArray[Any] | None,
-    counted: npt.NDArray[Any] | None,
-    grad_output: npt.NDArray[Any] | None,
-    grad_scale: float,
-    beta: float,
-    temperature: float,
-    accumulate: int,
-    row_loss: npt.NDArray[Any] | None,
+    *,
     threads: int,
+    x_gradient: npt.NDArray[Any] | None = ...,
+    t_gradient: npt.NDArray[Any] | None = ...,
+    counted: npt.NDArray[Any] | None = ...,
+    grad_output: npt.NDArray[Any] | None = ...,
+    grad_scale: float = ...,
+    beta: float = ...,
+    temperature: float = ...,
+    accumulate: int = ...,
+    row_loss: npt.NDArray[Any] | None = ...,
 ) -> float: ...
 def plain_cross_entropy(
     logits: object,
@@ -105,7 +138,8 @@ def elementwise(
     mean_over_weights: bool,
     accumulate: int,
     threads: int,
-) -> tuple[int, float, float]: ...
+) -> tuple[int, tuple[int, ...], float, float]: ...
+def is_outside(domain: int, value: float) -> bool: ...
 def plain_elementwise(
     loss: int,
     wide: bool,

@@ -21,9 +21,9 @@ from fastloss import _kernels
 from fastloss._bands import Merged, clear_masked, look, target_slope, weighed
 from fastloss._blas import add_product, is_straight
 from fastloss._conversion import stored, widened
+from fastloss._rows import run_family
 from fastloss._types import Array
 from fastloss._workspace import empty
-from fastloss.classification import run_family
 
 __all__ = ["Call", "Layer", "LinearGradients", "Share", "multiplier"]
 

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastloss import _arguments, _kernels
+from fastloss._rows import cross_entropy_rows, row_loss, run_family
 from fastloss._settings import get_num_threads
 from fastloss._types import Array, CrossEntropyOptions, Reduction, RowOptions, Scalar
 from fastloss._workspace import empty_like
@@ -24,121 +25,6 @@ __all__ = ["cross_entropy", "log_softmax", "logsumexp", "multi_margin_loss", "nl
 # Defaults as objects, so that whether an option was left out is one comparison.
 _ZERO = 0.0
 _ONE = 1.0
-
-
-def run_family(
-    operation: int,
-    x: Array,
-    axis: int,
-    *,
-    output: Array | None = None,
-    indices: Array | None = None,
-    probabilities: Array | None = None,
-    ignored: int | None = None,
-    weight: Array | None = None,
-    sample_weight: Array | None = None,
-    grad_output: Array | None = None,
-    grad_scale: float = 1.0,
-    hessian: Array | None = None,
-    mean: bool = False,
-    label_smoothing: float = 0.0,
-    z_loss: float = 0.0,
-    softcap: float = 0.0,
-    temperature: float = 1.0,
-    margin: float = 0.0,
-    power: float = 1.0,
-    accumulate: bool = False,
-    row_loss: Array | None = None,
-    elsewhere: tuple[Array, Array, int] | None = None,
-    num_threads: int | None = None,
-) -> tuple[int, float, float]:
-    """Call the kernels with checked arguments, by name."""
-    first_bad, total, denominator = _kernels.softmax_family(
-        operation, x, axis, output, indices, probabilities, ignored, weight, sample_weight,
-        grad_output, grad_scale, hessian, mean, label_smoothing, z_loss, softcap, temperature, margin, power,
-        accumulate, row_loss, elsewhere, _arguments.threads(num_threads),
-    )  # fmt: skip
-    return first_bad, total, denominator
-
-
-def row_loss(
-    operation: int,
-    x: Array,
-    axis: int,
-    target: npt.ArrayLike,
-    *,
-    weight: npt.ArrayLike | None,
-    ignore_index: int | None,
-    sample_weight: npt.ArrayLike | None,
-    reduction: str,
-    return_grad: bool,
-    grad_output: npt.ArrayLike | None,
-    out: Array | None,
-    accumulate: bool,
-    num_threads: int | None,
-    return_hessian: bool = False,
-    sign: float = 1.0,
-    **options: Any,
-) -> Any:
-    """Check what the losses over rows of classes share, run, and reduce.
-
-    With a `sign` of -1 loss and gradient are negated, and the target is class indices: log-probabilities.
-    """
-    _arguments.reduction(reduction)
-    rows, classes = _arguments.rows_and_classes(x, axis)
-    given = _arguments.as_array("target", target)
-    weight = _arguments.given("weight", weight)
-    sample_weight = _arguments.given("sample_weight", sample_weight)
-    grad_output = _arguments.given("grad_output", grad_output)
-    indices = probabilities = ignored = None
-    if operation == _kernels.CROSS_ENTROPY and sign > 0 and _arguments.is_probabilities(given):
-        assert ignore_index is not None
-        probabilities = _arguments.probabilities(given, x.shape, axis, x.dtype, ignore_index)
-    else:
-        indices, ignored = _arguments.class_indices(given, x.shape, axis, ignore_index)
-    class_weight = None if weight is None else _arguments.class_weight(weight, classes)
-    samples = _arguments.per_row("sample_weight", sample_weight, rows)
-    loss_shape = rows if reduction == "none" else ()
-    scale, upstream = _arguments.upstream(grad_output, loss_shape, return_grad)
-    others = (given, weight, sample_weight, grad_output)
-    grad = _arguments.gradient_buffer(out, x, others, return_grad, accumulate)
-    if return_hessian and grad is None:
-        raise ValueError("return_hessian needs return_grad=True")
-    hessian = empty_like(x) if return_hessian else None
-    losses = np.empty(rows) if reduction == "none" else None
-    first_bad, total, denominator = run_family(
-        operation, x, axis, output=grad, indices=indices, probabilities=probabilities,
-        ignored=ignored, weight=class_weight, sample_weight=samples, grad_output=upstream,
-        grad_scale=sign * scale, hessian=hessian, mean=reduction == "mean", accumulate=bool(accumulate),
-        row_loss=losses, num_threads=num_threads, **options,
-    )  # fmt: skip
-    if first_bad >= 0:
-        raise _arguments.bad_class_index(given, first_bad, classes)
-    loss = _arguments.reduced(reduction, losses, total, denominator, x)
-    if sign < 0:
-        loss = np.asarray(0.0 - loss, loss.dtype) if isinstance(loss, np.ndarray) else 0.0 - loss
-    if not return_grad:
-        return loss
-    return (loss, grad) if hessian is None else (loss, grad, hessian)
-
-
-def row_losses(
-    logits: npt.ArrayLike, target: npt.ArrayLike, *, ignore_index: int, num_threads: int | None
-) -> tuple[npt.NDArray[np.float64], int]:
-    """Return the cross-entropy of each row in float64, and how many rows count."""
-    x = _arguments.floating("logits", logits)
-    axis = _arguments.class_axis(-1, x, "logits")
-    rows, classes = _arguments.rows_and_classes(x, axis)
-    given = _arguments.as_array("target", target)
-    indices, ignored = _arguments.class_indices(given, x.shape, axis, ignore_index)
-    losses = np.empty(rows)
-    first_bad, _, count = run_family(
-        _kernels.CROSS_ENTROPY, x, axis, indices=indices, ignored=ignored, row_loss=losses,
-        num_threads=num_threads,
-    )  # fmt: skip
-    if first_bad >= 0:
-        raise _arguments.bad_class_index(given, first_bad, classes)
-    return losses, int(count)
 
 
 @overload
@@ -351,7 +237,7 @@ def cross_entropy(
             return plain
     x = _arguments.floating("logits", logits)
     return row_loss(
-        _kernels.CROSS_ENTROPY,
+        cross_entropy_rows,
         x,
         _arguments.class_axis(axis, x, "logits"),
         target,
@@ -487,7 +373,7 @@ def nll_loss(
     """
     x = _arguments.floating("log_probs", log_probs)
     return row_loss(
-        _kernels.NLL,
+        _kernels.nll,
         x,
         _arguments.class_axis(axis, x, "log_probs"),
         target,
@@ -574,7 +460,7 @@ def multi_margin_loss(
     if power not in (1.0, 2.0):
         raise ValueError(f"p must be 1 or 2, got {p!r}")
     return row_loss(
-        _kernels.MULTI_MARGIN,
+        _kernels.multi_margin,
         x,
         _arguments.class_axis(-1, x, "scores"),
         target,

@@ -168,9 +168,10 @@ def _from_logits(
     sides = list(zip((x, t), (*call.buffers, None), (*call.accumulate, False), strict=False))
     first, second = reversed(sides) if is_reversed else sides
     total = _kernels.divergence(
-        operation, first[0], second[0], axis, first[1], second[1], counted, call.upstream,
-        call.scale / max(count, 1) if reduction == "mean" else call.scale, beta, options["temperature"],
-        first[2] | second[2] << 1, losses, call.num_threads,
+        operation, first[0], second[0], axis, x_gradient=first[1], t_gradient=second[1], counted=counted,
+        grad_output=call.upstream, beta=beta, accumulate=first[2] | second[2] << 1, row_loss=losses,
+        grad_scale=call.scale / max(count, 1) if reduction == "mean" else call.scale,
+        threads=call.num_threads, **options,
     )  # fmt: skip
     loss = _arguments.reduced(reduction, losses, total, count, x)
     if not call.return_grad:

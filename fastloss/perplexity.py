@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastloss import _arguments
-from fastloss.classification import row_losses
+from fastloss._rows import row_losses
 
 __all__ = ["Perplexity", "perplexity"]
 

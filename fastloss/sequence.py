@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from fastloss import _arguments, _kernels
+from fastloss._rows import cross_entropy_rows, row_loss, run_family
 from fastloss._types import Array, Reduction
-from fastloss.classification import row_loss, run_family
 
 __all__ = ["entropy", "sequence_log_probs", "token_log_probs"]
 
@@ -88,7 +88,7 @@ def token_log_probs(
     """
     x = _arguments.floating("logits", logits)
     return row_loss(
-        _kernels.CROSS_ENTROPY,
+        cross_entropy_rows,
         x,
         _arguments.class_axis(axis, x, "logits"),
         target,

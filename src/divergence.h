@@ -38,17 +38,17 @@ enum { FL_(divergence_buffer_bytes) = FL_BUFFERS * FL_BLOCK * (int)sizeof(REAL) 
 
 static inline int FL_(has_gradients)(const struct fl_divergence_job *job)
 {
-    return job->x_gradient.data != NULL || job->t_gradient.data != NULL;
+    return job->rows.output.data != NULL || job->t_gradient.data != NULL;
 }
 
 static inline ptrdiff_t FL_(row_bytes)(const struct fl_divergence_job *job)
 {
-    return (job->classes * (ptrdiff_t)sizeof(REAL) + 63) / 64 * 64;
+    return (job->rows.classes * (ptrdiff_t)sizeof(REAL) + 63) / 64 * 64;
 }
 
 static inline ptrdiff_t FL_(divergence_blocks)(const struct fl_divergence_job *job)
 {
-    return (job->classes + FL_BLOCK - 1) / FL_BLOCK;
+    return (job->rows.classes + FL_BLOCK - 1) / FL_BLOCK;
 }
 
 static ptrdiff_t FL_(divergence_scratch)(const struct fl_divergence_job *job)
@@ -61,7 +61,7 @@ static void FL_(divergence_start)(const struct fl_divergence_job *job, struct fl
                                   void *scratch)
 {
     row->index = index;
-    row->x = fl_row_address(&job->x, index);
+    row->x = fl_row_address(&job->rows.input, index);
     row->t = fl_row_address(&job->t, index);
     row->next_x = row->next_t = NULL;
     row->scratch = (char *)scratch;
@@ -93,7 +93,8 @@ static void FL_(scaled_differences)(const REAL *x, double max, double temperatur
 static void FL_(both_differences)(const struct fl_divergence_job *job, const struct fl_divergence_row *row,
                                   ptrdiff_t first, REAL *dx, REAL *dt, ptrdiff_t n)
 {
-    FL_(scaled_differences)(FL_(block_of)(&job->x, row->x, first, dx, n), row->x_max, job->temperature, dx, n);
+    FL_(scaled_differences)(FL_(block_of)(&job->rows.input, row->x, first, dx, n), row->x_max, job->temperature, dx,
+                            n);
     FL_(scaled_differences)(FL_(block_of)(&job->t, row->t, first, dt, n), row->t_max, job->temperature, dt, n);
 }
 
@@ -138,7 +139,7 @@ static void FL_(exponentials)(const struct fl_divergence_job *job, const struct 
     FL_(both_differences)(job, row, first, dx, dt, n);
     for (ptrdiff_t strip = 0; strip < n; strip += 256) {
         const ptrdiff_t length = n - strip < 256 ? n - strip : 256;
-        FL_(fetch)(row->next_x, first + strip, length, job->x.itemsize);
+        FL_(fetch)(row->next_x, first + strip, length, job->rows.input.itemsize);
         FL_(fetch)(row->next_t, first + strip, length, job->t.itemsize);
         FL_(exponentials_of_strip)(is_kl, dx + strip, dt + strip, ex + strip, et + strip, length);
     }
@@ -196,12 +197,13 @@ static void FL_(variation_terms)(const struct fl_divergence_job *job, const stru
 static void FL_(divergence_gradients)(const struct fl_divergence_job *job, const struct fl_divergence_row *row,
                                       ptrdiff_t first, ptrdiff_t n, REAL *gx, REAL *gt, REAL *buffers)
 {
-    const double upstream = job->grad_output ? job->grad_output[row->index] * job->grad_scale : job->grad_scale;
+    const double upstream =
+        job->rows.grad_output ? job->rows.grad_output[row->index] * job->rows.grad_scale : job->rows.grad_scale;
     const double rate = upstream / job->temperature, x_rate = rate / row->x_sum, t_rate = rate / row->t_sum;
     const REAL *ex = FL_(scratch_row)(job, row, 0, first), *et = FL_(scratch_row)(job, row, 1, first);
     const REAL *qa = FL_(scratch_row)(job, row, 2, first), *pb = FL_(scratch_row)(job, row, 3, first);
     const REAL x_mean = (REAL)row->x_mean, t_mean = (REAL)row->t_mean;
-    const REAL *x = FL_(block_of)(&job->x, row->x, first, buffers, n);
+    const REAL *x = FL_(block_of)(&job->rows.input, row->x, first, buffers, n);
     if (job->operation == FL_KL && gt) {
         const REAL factor = FL_(finite)(t_rate), level = (REAL)(row->c + row->loss);
         REAL *dx = buffers + FL_BLOCK, *dt = buffers + 2 * FL_BLOCK;
@@ -250,7 +252,7 @@ static void FL_(put_gradients)(const struct fl_divergence_job *job, const struct
         const REAL *before = FL_(block_of)(out, row, first, buffer, n);
         for (ptrdiff_t i = 0; i < n; i++) g[i] += before[i];
     }
-    if (FL_(is_direct)(out) && job->stream)
+    if (FL_(is_direct)(out) && job->rows.stream)
         fl_stream(destination, (const char *)g, n * out->itemsize);
     else if ((char *)g != destination)
         FL_(fl_store)(g, destination, out->class_stride, out->dtype, n);
@@ -259,13 +261,14 @@ static void FL_(put_gradients)(const struct fl_divergence_job *job, const struct
 static void FL_(divergence_finish)(const struct fl_divergence_job *job, const struct fl_divergence_row *row,
                                    ptrdiff_t first, ptrdiff_t n, REAL *buffers)
 {
-    const struct fl_array *ox = &job->x_gradient, *ot = &job->t_gradient;
+    const struct fl_array *ox = &job->rows.output, *ot = &job->t_gradient;
     REAL *x_buffer = buffers + FL_(x_buffer) * FL_BLOCK, *t_buffer = buffers + FL_(t_buffer) * FL_BLOCK;
     REAL *before = buffers + FL_(before_buffer) * FL_BLOCK, *more = buffers + FL_(free_buffers) * FL_BLOCK;
     REAL *gx = ox->data ? x_buffer : NULL, *gt = ot->data ? t_buffer : NULL;
     char *x_row = gx ? fl_row_address(ox, row->index) : NULL, *t_row = gt ? fl_row_address(ot, row->index) : NULL;
     /* Both before either is written: in place, they are made from what they may overwrite. */
-    if (gx && !gt && FL_(is_direct)(ox) && !(job->accumulate & 1) && !job->stream) gx = (REAL *)(void *)x_row + first;
+    if (gx && !gt && FL_(is_direct)(ox) && !(job->rows.accumulate & 1) && !job->rows.stream)
+        gx = (REAL *)(void *)x_row + first;
     if (row->loss == row->loss)
         FL_(divergence_gradients)(job, row, first, n, gx, gt, more);
     else
@@ -273,19 +276,19 @@ static void FL_(divergence_finish)(const struct fl_divergence_job *job, const st
             if (gx) gx[i] = (REAL)NAN;
             if (gt) gt[i] = (REAL)NAN;
         }
-    if (gx) FL_(put_gradients)(job, ox, x_row, first, n, gx, job->accumulate & 1, before);
-    if (gt) FL_(put_gradients)(job, ot, t_row, first, n, gt, job->accumulate & 2, before);
+    if (gx) FL_(put_gradients)(job, ox, x_row, first, n, gx, job->rows.accumulate & 1, before);
+    if (gt) FL_(put_gradients)(job, ot, t_row, first, n, gt, job->rows.accumulate & 2, before);
 }
 
 /* One block of a pass. */
 static void FL_(divergence_block)(const struct fl_divergence_job *job, struct fl_divergence_row *row, int pass,
                                   ptrdiff_t block, void *room)
 {
-    const ptrdiff_t first = block * FL_BLOCK, left = job->classes - first, n = left < FL_BLOCK ? left : FL_BLOCK;
+    const ptrdiff_t first = block * FL_BLOCK, left = job->rows.classes - first, n = left < FL_BLOCK ? left : FL_BLOCK;
     double *partial = row->partial + block * FL_PARTIALS;
     REAL *buffers = (REAL *)room;
     if (pass == FL_MAXIMA) {
-        partial[0] = (double)FL_(block_max)(FL_(block_of)(&job->x, row->x, first, buffers, n), n);
+        partial[0] = (double)FL_(block_max)(FL_(block_of)(&job->rows.input, row->x, first, buffers, n), n);
         partial[1] = (double)FL_(block_max)(FL_(block_of)(&job->t, row->t, first, buffers, n), n);
     } else if (pass == FL_EXPONENTIALS) {
         FL_(exponentials)(job, row, first, n, partial, buffers);
@@ -332,13 +335,14 @@ static void FL_(divergence_settle)(const struct fl_divergence_job *job, struct f
 
 static void FL_(clear_gradients)(const struct fl_divergence_job *job, ptrdiff_t index)
 {
-    if (!(job->accumulate & 1)) FL_(clear_row)(&job->x_gradient, index, job->classes);
-    if (!(job->accumulate & 2)) FL_(clear_row)(&job->t_gradient, index, job->classes);
+    if (!(job->rows.accumulate & 1)) FL_(clear_row)(&job->rows.output, index, job->rows.classes);
+    if (!(job->rows.accumulate & 2)) FL_(clear_row)(&job->t_gradient, index, job->rows.classes);
 }
 
 /* Rows begin .. end - 1, in order; returns the sum of their losses. */
-static double FL_(divergence_rows)(const struct fl_divergence_job *job, ptrdiff_t begin, ptrdiff_t end, void *scratch)
+static struct fl_piece FL_(divergence_rows)(const void *any, ptrdiff_t begin, ptrdiff_t end, void *scratch)
 {
+    const struct fl_divergence_job *job = (const struct fl_divergence_job *)any;
     const ptrdiff_t blocks = FL_(divergence_blocks)(job);
     char *buffers = (char *)scratch + FL_(divergence_scratch)(job) - FL_(divergence_buffer_bytes);
     double total = 0.0;
@@ -346,12 +350,12 @@ static double FL_(divergence_rows)(const struct fl_divergence_job *job, ptrdiff_
         struct fl_divergence_row row;
         if (job->counted && !job->counted[index]) {
             FL_(clear_gradients)(job, index);
-            if (job->row_loss) job->row_loss[index] = 0.0;
+            if (job->rows.losses) job->rows.losses[index] = 0.0;
             continue;
         }
         FL_(divergence_start)(job, &row, index, scratch);
-        if (index + 1 < end && job->x.class_stride == job->x.itemsize)
-            row.next_x = fl_row_address(&job->x, index + 1);
+        if (index + 1 < end && job->rows.input.class_stride == job->rows.input.itemsize)
+            row.next_x = fl_row_address(&job->rows.input, index + 1);
         if (index + 1 < end && job->t.class_stride == job->t.itemsize)
             row.next_t = fl_row_address(&job->t, index + 1);
         for (int pass = FL_MAXIMA; pass <= FL_GRADIENTS; pass++) {
@@ -360,9 +364,9 @@ static double FL_(divergence_rows)(const struct fl_divergence_job *job, ptrdiff_
             for (ptrdiff_t block = 0; block < blocks; block++) FL_(divergence_block)(job, &row, pass, block, buffers);
             FL_(divergence_settle)(job, &row, pass);
         }
-        if (job->row_loss) job->row_loss[index] = row.loss;
+        if (job->rows.losses) job->rows.losses[index] = row.loss;
         total += row.loss;
     }
-    if (job->stream) fl_stream_end();
-    return total;
+    if (job->rows.stream) fl_stream_end();
+    return fl_faultless(total);
 }

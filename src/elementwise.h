@@ -84,11 +84,11 @@ FL_INLINE REAL FL_(fl_k3_series)(REAL y)
 /* Whether a value lies outside of a domain. NaN does not. */
 FL_INLINE int FL_(is_outside)(int domain, REAL x)
 {
-    if (domain == FL_UNIT) return (x < 0) | (x > 1);
-    if (domain == FL_SIGN) return (x != 1) & (x != -1) & (x == x);
-    if (domain == FL_NONNEGATIVE) return x < 0;
-    if (domain == FL_STRICTLY_POSITIVE) return x <= 0;
-    return (domain == FL_ABOVE_MINUS_ONE) & (x <= -1);
+#define FL_DOMAIN(name, expected, outside)                                                                           \
+    if (domain == FL_##name) return (outside);
+#include "domains.def"
+#undef FL_DOMAIN
+    return 0;
 }
 
 /* A block: inputs and where results go, contiguous; first and second may be NULL. */
@@ -244,6 +244,43 @@ static REAL *FL_(room_for)(const struct fl_element_job *job, const struct fl_arr
     return buffer;
 }
 
+/* Lanes that do not depend on each other, as the loop is as fast as memory is. */
+static inline int FL_(any_outside)(int domain, const REAL *x, ptrdiff_t n)
+{
+    int lane[64] = {0}, bad = 0;
+    ptrdiff_t i = 0;
+    for (; i + 64 <= n; i += 64)
+#pragma omp simd
+        for (int l = 0; l < 64; l++) lane[l] |= FL_(is_outside)(domain, x[i + l]);
+    for (int l = 0; i < n; i++, l++) lane[l] |= FL_(is_outside)(domain, x[i]);
+    for (int l = 0; l < 64; l++) bad |= lane[l];
+    return bad;
+}
+
+/* The first of n values that lies outside of a domain, or n. */
+static ptrdiff_t FL_(first_outside)(int domain, const REAL *x, ptrdiff_t n)
+{
+    ptrdiff_t first = 0;
+    int bad = 0;
+    /* A loop of its own for each, in which the domain is known. */
+#define FL_DOMAIN(name, expected, outside)                                                                           \
+    if (domain == FL_##name && FL_##name != FL_ANY) bad = FL_(any_outside)(FL_##name, x, n);
+#include "domains.def"
+#undef FL_DOMAIN
+    if (!bad) return n;
+    while (first < n - 1 && !FL_(is_outside)(domain, x[first])) first++;
+    return first;
+}
+
+/* Looks at n values of an operand, of which the first is an element `i`, and moves a fault to an earlier one. */
+static void FL_(look_at)(const struct fl_element_job *job, int operand, const REAL *x, ptrdiff_t i, ptrdiff_t n,
+                         ptrdiff_t *fault)
+{
+    const ptrdiff_t first = FL_(first_outside)(job->domains[operand], x, n);
+    if (first < n && (*fault < 0 || fl_fault_of(i + first, operand) < *fault))
+        *fault = fl_fault_of(i + first, operand);
+}
+
 /* The length of a buffer: that of a block, or of all elements if these are fewer. */
 static inline ptrdiff_t FL_(buffer_length)(const struct fl_element_job *job)
 {
@@ -255,15 +292,13 @@ static ptrdiff_t FL_(element_buffer_bytes)(const struct fl_element_job *job)
     return FL_(element_buffers) * FL_(buffer_length)(job) * (ptrdiff_t)sizeof(REAL);
 }
 
-/* Elements begin .. end - 1; returns the sum of their losses. */
-static double FL_(elements)(const struct fl_element_job *job, ptrdiff_t begin, ptrdiff_t end, int *outside,
-                            void *buffers)
+static struct fl_piece FL_(elements)(const void *any, ptrdiff_t begin, ptrdiff_t end, void *buffers)
 {
+    const struct fl_element_job *job = (const struct fl_element_job *)any;
     const ptrdiff_t length = FL_(buffer_length)(job);
     REAL *x = (REAL *)buffers, *t = x + length, *u = t + length, *w = u + length, *g = w + length;
     REAL *value = g + length, *first = value + length, *second = first + length, *before = second + length;
-    double total = 0.0;
-    *outside = 0;
+    struct fl_piece piece = {0.0, -1};
     if (!job->target.data) FL_(fill)(t, (REAL)job->target_value, length);
     if (!job->third.data) FL_(fill)(u, (REAL)job->third_value, length);
     for (ptrdiff_t i = begin; i < end; i += FL_(element_block)) {
@@ -282,7 +317,14 @@ static double FL_(elements)(const struct fl_element_job *job, ptrdiff_t begin, p
         block.second = FL_(room_for)(job, &job->second, i, job->accumulate & 2, second);
         if (block.second && !block.first) block.first = first;
         FL_(block_of_loss)[job->loss](&block);
-        *outside |= block.outside;
+        /* While they are near. The loop of the loss has looked at the target, if that has the loss's own domain. */
+        if (job->is_checked) {
+            if (job->domains[0] != FL_ANY) FL_(look_at)(job, 0, block.x, i, n, &piece.fault);
+            if (job->domains[1] != FL_ANY && job->target.data &&
+                (block.outside || job->domains[1] != fl_losses[job->loss].domain))
+                FL_(look_at)(job, 1, block.t, i, n, &piece.fault);
+            if (job->domains[2] != FL_ANY && job->third.data) FL_(look_at)(job, 2, block.u, i, n, &piece.fault);
+        }
         if (job->weight.data) weight = FL_(elements_in)(job, &job->weight, i, n, w);
         if (job->upstream.data) upstream = FL_(elements_in)(job, &job->upstream, i, n, g);
         if (weight) FL_(weigh)(weight, value, n);
@@ -293,56 +335,36 @@ static double FL_(elements)(const struct fl_element_job *job, ptrdiff_t begin, p
             FL_(finish_derivative)(job, &job->second, i, n, weight, upstream, value, block.second,
                                    job->accumulate & 2, before);
         if (job->losses.data) FL_(elements_out)(job, &job->losses, i, n, value);
-        total += FL_(sum_of_values)(value, n);
+        piece.total += FL_(sum_of_values)(value, n);
     }
     if (job->stream) fl_stream_end();
-    return total;
+    return piece;
 }
 
-/* Lanes that do not depend on each other, as the loop is as fast as memory is. */
-static inline int FL_(any_outside)(int domain, const REAL *x, ptrdiff_t n)
+/* Domains alone. A number in the place of an array is for the caller to look at. */
+static struct fl_piece FL_(check)(const void *any, ptrdiff_t begin, ptrdiff_t end, void *buffers)
 {
-    int lane[64] = {0}, bad = 0;
-    ptrdiff_t i = 0;
-    for (; i + 64 <= n; i += 64)
-#pragma omp simd
-        for (int l = 0; l < 64; l++) lane[l] |= FL_(is_outside)(domain, x[i + l]);
-    for (int l = 0; i < n; i++, l++) lane[l] |= FL_(is_outside)(domain, x[i]);
-    for (int l = 0; l < 64; l++) bad |= lane[l];
-    return bad;
-}
-
-/* The first of the elements begin .. end - 1 that lies outside of a domain, or -1. NaN does not. */
-static ptrdiff_t FL_(first_outside)(const struct fl_element_job *job, const struct fl_array *array, int domain,
-                                    ptrdiff_t begin, ptrdiff_t end, void *buffers)
-{
-    REAL *buffer = (REAL *)buffers;
-    for (ptrdiff_t i = begin; i < end; i += FL_(element_block)) {
+    const struct fl_element_job *job = (const struct fl_element_job *)any;
+    const struct fl_array *arrays[FL_OPERANDS] = {&job->input, &job->target, &job->third};
+    struct fl_piece piece = {0.0, -1};
+    for (ptrdiff_t i = begin; i < end && piece.fault < 0; i += FL_(element_block)) {
         const ptrdiff_t n = end - i < FL_(element_block) ? end - i : FL_(element_block);
-        const REAL *x = FL_(elements_in)(job, array, i, n, buffer);
-        int bad = 0;
-        /* A loop of its own for each, in which the domain is known. */
-        if (domain == FL_UNIT) bad = FL_(any_outside)(FL_UNIT, x, n);
-        if (domain == FL_SIGN) bad = FL_(any_outside)(FL_SIGN, x, n);
-        if (domain == FL_NONNEGATIVE) bad = FL_(any_outside)(FL_NONNEGATIVE, x, n);
-        if (domain == FL_STRICTLY_POSITIVE) bad = FL_(any_outside)(FL_STRICTLY_POSITIVE, x, n);
-        if (domain == FL_ABOVE_MINUS_ONE) bad = FL_(any_outside)(FL_ABOVE_MINUS_ONE, x, n);
-        for (ptrdiff_t k = 0; bad && k < n; k++)
-            if (FL_(is_outside)(domain, x[k])) return i + k;
+        for (int k = 0; k < FL_OPERANDS; k++)
+            if (job->domains[k] != FL_ANY && arrays[k]->data)
+                FL_(look_at)(job, k, FL_(elements_in)(job, arrays[k], i, n, (REAL *)buffers), i, n, &piece.fault);
     }
-    return -1;
+    return piece;
 }
 
-static double FL_(sum_of_elements)(const struct fl_element_job *job, const struct fl_array *array, ptrdiff_t begin,
-                                   ptrdiff_t end, void *buffers)
+static struct fl_piece FL_(sum_of_weights)(const void *any, ptrdiff_t begin, ptrdiff_t end, void *buffers)
 {
-    REAL *buffer = (REAL *)buffers;
+    const struct fl_element_job *job = (const struct fl_element_job *)any;
     double total = 0.0;
     for (ptrdiff_t i = begin; i < end; i += FL_(element_block)) {
         const ptrdiff_t n = end - i < FL_(element_block) ? end - i : FL_(element_block);
-        total += FL_(sum_of_values)(FL_(elements_in)(job, array, i, n, buffer), n);
+        total += FL_(sum_of_values)(FL_(elements_in)(job, &job->weight, i, n, (REAL *)buffers), n);
     }
-    return total;
+    return fl_faultless(total);
 }
 
 /* z = scale ((pc - fc) - (pr - fr)) - offset, in double; fc and fr may be NULL. */

@@ -9,7 +9,7 @@
 #include <stdint.h>
 
 enum { FL_FLOAT32, FL_FLOAT64, FL_FLOAT16, FL_BFLOAT16 };
-enum { FL_CROSS_ENTROPY, FL_SOFTMAX, FL_LOG_SOFTMAX, FL_LOGSUMEXP, FL_ENTROPY, FL_NLL, FL_MULTI_MARGIN };
+enum { FL_CROSS_ENTROPY, FL_SOFTMAX, FL_LOG_SOFTMAX, FL_LOGSUMEXP, FL_ENTROPY };
 
 /* Rows are summed in blocks of this many elements, whoever computes them: so a row gives the same bits whether
  * one thread or all of them work on it. Also what fits the first-level cache beside its exponentials. */
@@ -23,13 +23,14 @@ enum { FL_PARTIALS = 5 };
 enum { FL_BUFFERS = 7 };
 enum { FL_MAX_DIMS = 64 };
 
-/* An array seen as rows of classes. `shape` and `stride` (in bytes) are those of the rows, row 0 first;
- * neighbouring dimensions that can be walked as one have been merged. data is NULL where there is no array. */
+/* An array seen as rows of classes. `shape` and `stride` (in bytes) are those of the rows, row 0 first, `ndim` of
+ * each, in memory of the caller; neighbouring dimensions that can be walked as one have been merged. data is NULL
+ * where there is no array: an array of zeros is none. */
 struct fl_array {
     char *data;
     int dtype, ndim;
     ptrdiff_t itemsize, class_stride;
-    ptrdiff_t shape[FL_MAX_DIMS], stride[FL_MAX_DIMS];
+    const ptrdiff_t *shape, *stride;
 };
 
 static inline char *fl_row_address(const struct fl_array *array, ptrdiff_t row)
@@ -43,47 +44,96 @@ static inline char *fl_row_address(const struct fl_array *array, ptrdiff_t row)
     return array->ndim ? p + row * array->stride[0] : p;
 }
 
-/* A target that is on another process or in another band of classes, and one that is ignored. */
-enum { FL_ELSEWHERE = -1, FL_IGNORED = -2 };
+/* What a piece of work leaves: the sum of its losses (or weights), and its first element or row at fault, or -1. */
+struct fl_piece {
+    double total;
+    ptrdiff_t fault;
+};
 
-/* One call of a function of the softmax family. Pointers are NULL for what was not given. */
-struct fl_softmax_job {
-    int operation;
+static inline struct fl_piece fl_faultless(double total)
+{
+    const struct fl_piece piece = {total, -1};
+    return piece;
+}
+
+/* The work on the rows or elements begin .. end - 1 of a job. scratch is aligned to 64 bytes. */
+typedef struct fl_piece (*fl_work)(const void *job, ptrdiff_t begin, ptrdiff_t end, void *scratch);
+
+/* Jobs are composed of the structs below, each of which one part of a kernel knows, and start as zeros.
+ *
+ * Rows of classes: what all operations over them have. Pointers are NULL for what was not given. */
+struct fl_rows {
+    ptrdiff_t count, classes;
     int accumulate; /* add to output instead of writing it */
     int stream;     /* write the output past the caches */
-    ptrdiff_t rows, classes;
-    struct fl_array input, output, probabilities;
-    struct fl_array hessian; /* its diagonal */
-    const int64_t *target;   /* a class for each row, or NULL: then probabilities are the target */
-    int has_ignore_index;
-    int64_t ignore_index;
-    const double *class_weight, *sample_weight, *grad_output;
-    /* Where the rows are a band of longer ones (FL_CROSS_ENTROPY): the log-sum-exp of
-     * the classes elsewhere, and what their targets and the z-loss add to the factor of the probabilities, for each
-     * row. A target of -1 is elsewhere. */
-    const double *elsewhere_lse, *elsewhere_mass;
-    ptrdiff_t all_classes;                                /* over which smoothing spreads */
-    double grad_scale;                                    /* scalar grad_output over the mean's denominator */
-    double label_smoothing, z_loss, softcap, temperature; /* softcap 0: none */
-    double margin, power;                                 /* of FL_MULTI_MARGIN */
-    double *row_loss;                                     /* or log-sum-exp; may be NULL */
+    struct fl_array input, output;
+    const double *grad_output;
+    double grad_scale; /* scalar grad_output over the mean's denominator */
+    double *losses;    /* one for each row (log-sum-exp of FL_LOGSUMEXP); may be NULL */
 };
+
+/* Their targets: a class for each row, or probabilities of all classes. */
+struct fl_targets {
+    const int64_t *index; /* NULL: then probabilities are the target */
+    ptrdiff_t classes;
+    int has_ignored, has_elsewhere;
+    int64_t ignored;
+    const double *class_weight, *sample_weight;
+    struct fl_array probabilities;
+    double smoothing;
+};
+
+/* A target that is on another process or in another band of classes, and one that is ignored. */
+enum { FL_ELSEWHERE = -1, FL_IGNORED = -2 };
 
 /* The class that a target means, or one of the two above. The targets have been surveyed; but another thread, or
  * another process, may have changed one since. Then it means class 0: a wrong number, but no address outside of the
  * row. */
-static inline ptrdiff_t fl_class_of(const struct fl_softmax_job *job, int64_t target)
+static inline ptrdiff_t fl_class_of(const struct fl_targets *targets, int64_t target)
 {
-    if (job->has_ignore_index && target == job->ignore_index) return FL_IGNORED;
-    if (target >= 0 && target < (int64_t)job->classes) return (ptrdiff_t)target;
-    return job->elsewhere_lse ? FL_ELSEWHERE : 0;
+    if (targets->has_ignored && target == targets->ignored) return FL_IGNORED;
+    if (target >= 0 && target < (int64_t)targets->classes) return (ptrdiff_t)target;
+    return targets->has_elsewhere ? FL_ELSEWHERE : 0;
 }
 
 /* The same of a row, whose target is read once. */
-static inline ptrdiff_t fl_class_of_row(const struct fl_softmax_job *job, ptrdiff_t row)
+static inline ptrdiff_t fl_class_of_row(const struct fl_targets *targets, ptrdiff_t row)
 {
-    return fl_class_of(job, *(const volatile int64_t *)&job->target[row]);
+    return fl_class_of(targets, *(const volatile int64_t *)&targets->index[row]);
 }
+
+/* What becomes of an input before its softmax: z = softcap tanh(x / softcap) / temperature; softcap 0 is none. */
+struct fl_map {
+    double softcap, temperature;
+};
+
+/* Where the rows are a band of longer ones: for each row the log-sum-exp of the classes elsewhere (NULL: there are
+ * none), and what their targets and the z-loss add to the factor of the probabilities. Smoothing spreads over all
+ * classes. A target of -1 is elsewhere. */
+struct fl_band {
+    const double *lse, *mass;
+    ptrdiff_t all_classes;
+};
+
+/* One call of a function of the softmax family. All but FL_CROSS_ENTROPY need rows and map alone. */
+struct fl_softmax_job {
+    int operation;
+    struct fl_rows rows;
+    struct fl_map map;
+    struct fl_targets targets;
+    struct fl_band band;
+    double z_loss;
+    struct fl_array hessian; /* its diagonal */
+};
+
+enum { FL_MARGIN_SCRATCH = 2 * FL_BLOCK * (int)sizeof(double) };
+
+/* One call of the negative log-likelihood or the multi-class margin loss. */
+struct fl_target_job {
+    struct fl_rows rows;
+    struct fl_targets targets;
+    double margin, power; /* of the margin loss */
+};
 
 /* A row under work. The binding only allocates it and hands it on. */
 struct fl_softmax_row {
@@ -104,8 +154,7 @@ struct fl_softmax_row {
 struct fl_softmax_kernels {
     ptrdiff_t (*scratch_bytes)(const struct fl_softmax_job *);
     ptrdiff_t (*buffer_bytes)(const struct fl_softmax_job *); /* of these, those at the end that each thread needs */
-    /* Rows begin .. end - 1, in order; returns the sum of their losses. scratch is aligned to 64 bytes. */
-    double (*rows)(const struct fl_softmax_job *, ptrdiff_t begin, ptrdiff_t end, void *scratch);
+    fl_work rows;
     /* The caller sets row->buffers. */
     int (*row_start)(const struct fl_softmax_job *, struct fl_softmax_row *, ptrdiff_t index, void *scratch);
     void (*row_max)(const struct fl_softmax_job *, struct fl_softmax_row *, ptrdiff_t block);
@@ -122,14 +171,10 @@ enum { FL_MAXIMA, FL_EXPONENTIALS, FL_TERMS, FL_GRADIENTS };
 /* One call of a divergence of two arrays of logits: student x, teacher t. */
 struct fl_divergence_job {
     int operation;
-    int accumulate; /* add to x_gradient (1), to t_gradient (2), instead of writing it */
-    int stream;
-    ptrdiff_t rows, classes;
-    struct fl_array x, t, x_gradient, t_gradient;
+    struct fl_rows rows; /* the student's; accumulate: add to the student's gradient (1), to the teacher's (2) */
+    struct fl_array t, t_gradient;
     const unsigned char *counted; /* which rows count; NULL: all */
-    const double *grad_output;
-    double grad_scale, beta, temperature;
-    double *row_loss;
+    double beta, temperature;
 };
 
 /* A row under work: see divergence.h. */
@@ -145,15 +190,20 @@ struct fl_divergence_row {
 struct fl_divergence_kernels {
     ptrdiff_t (*scratch_bytes)(const struct fl_divergence_job *);
     ptrdiff_t buffer_bytes; /* of these, those at the end that each thread needs */
-    double (*rows)(const struct fl_divergence_job *, ptrdiff_t begin, ptrdiff_t end, void *scratch);
+    fl_work rows;
     void (*start)(const struct fl_divergence_job *, struct fl_divergence_row *, ptrdiff_t index, void *scratch);
     void (*block)(const struct fl_divergence_job *, struct fl_divergence_row *, int pass, ptrdiff_t block,
                   void *buffers);
     void (*settle)(const struct fl_divergence_job *, struct fl_divergence_row *, int pass);
 };
 
-/* What a target may be. NaN may stand anywhere. */
-enum { FL_ANY, FL_UNIT, FL_SIGN, FL_NONNEGATIVE, FL_STRICTLY_POSITIVE, FL_ABOVE_MINUS_ONE };
+/* The domains of domains.def. */
+#define FL_DOMAIN(name, expected, outside) FL_##name,
+enum {
+#include "domains.def"
+    FL_DOMAINS
+};
+#undef FL_DOMAIN
 
 /* One call of an elementwise loss. Arrays without data are absent: a target or a third array is then the same number
  * everywhere. All are seen as rows of `inner` elements (their classes), with as many dimensions of rows as each
@@ -166,19 +216,21 @@ struct fl_element_job {
     struct fl_array input, target, third, weight, upstream, first, second, losses;
     double target_value, third_value;
     double parameter[2];
-    double scale; /* of the derivatives */
+    double scale;   /* of the derivatives */
+    int domains[3]; /* of input, target and third */
+    int is_checked; /* whether elements looks at them, too */
 };
+
+/* The fault of an element: which of input, target and third lies outside of its domain. */
+enum { FL_OPERANDS = 3 };
+static inline ptrdiff_t fl_fault_of(ptrdiff_t element, int operand) { return element * FL_OPERANDS + operand; }
 
 struct fl_element_kernels {
     /* What the others need beside the job, for each thread. */
     ptrdiff_t (*buffer_bytes)(const struct fl_element_job *);
-    /* Elements begin .. end - 1; returns the sum of their losses. *outside becomes whether a target lies outside of
-     * the domain that losses.def gives it. */
-    double (*elements)(const struct fl_element_job *, ptrdiff_t begin, ptrdiff_t end, int *outside, void *buffers);
-    double (*sum)(const struct fl_element_job *, const struct fl_array *, ptrdiff_t begin, ptrdiff_t end,
-                  void *buffers);
-    ptrdiff_t (*first_outside)(const struct fl_element_job *, const struct fl_array *, int domain, ptrdiff_t begin,
-                               ptrdiff_t end, void *buffers);
+    fl_work elements; /* losses and derivatives */
+    fl_work check;    /* the domains alone */
+    fl_work weights;  /* their sum */
     /* Of n pairs, in the type of the arrays: see elementwise.h. */
     void (*pair_differences)(const void *const *arrays, double scale, double offset, double *z, ptrdiff_t n);
     void (*pair_gradients)(const double *slope, double scale, double factor, void *chosen, void *rejected,
@@ -192,6 +244,12 @@ struct fl_loss {
 };
 extern const struct fl_loss fl_losses[];
 
+/* A line of domains.def: its name, and what errors say of it. */
+struct fl_domain {
+    const char *name, *expected;
+};
+extern const struct fl_domain fl_domains[];
+
 /* An elementary function over n numbers of the type that its name ends with, for the tests that measure its error;
  * name NULL after the last. */
 struct fl_function {
@@ -204,12 +262,8 @@ struct fl_kernels {
     struct fl_softmax_kernels softmax_f32, softmax_f64;
     struct fl_divergence_kernels divergence_f32, divergence_f64;
     struct fl_element_kernels elements_f32, elements_f64;
-    double (*nll_rows)(const struct fl_softmax_job *, ptrdiff_t begin, ptrdiff_t end);
-    /* buffers: two blocks of double. */
-    double (*multi_margin_rows)(const struct fl_softmax_job *, ptrdiff_t begin, ptrdiff_t end, void *buffers);
-    /* What the rows begin .. end - 1 add to a mean's denominator; *first_bad is the first row whose target is no
-     * class, or -1. */
-    double (*survey)(const struct fl_softmax_job *, ptrdiff_t begin, ptrdiff_t end, ptrdiff_t *first_bad);
+    fl_work nll_rows, margin_rows; /* of a fl_target_job; the second needs FL_MARGIN_SCRATCH bytes */
+    fl_work survey;                /* of fl_targets: what rows add to a mean's denominator; a bad target is a fault */
     const struct fl_function *functions;
 };
 

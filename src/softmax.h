@@ -161,7 +161,7 @@ static void FL_(block_exp_prefetching)(const REAL *x, const uint16_t *h, REAL ma
 
 static inline int FL_(has_mass)(const struct fl_softmax_job *job)
 {
-    return job->probabilities.data != NULL || job->label_smoothing > 0.0;
+    return job->targets.probabilities.data != NULL || job->targets.smoothing > 0.0;
 }
 
 /* Whether rows can be used where they lie: of the type computed in, and without gaps. */
@@ -179,13 +179,13 @@ static inline int FL_(is_packed_bfloat16)(const struct fl_array *array)
  * input (in place) or a gradient to be added to. */
 static inline int FL_(is_straight)(const struct fl_softmax_job *job)
 {
-    return FL_(is_direct)(&job->output) && !FL_(has_mass)(job) && job->softcap == 0.0 && !job->accumulate &&
-           !job->stream && job->operation != FL_ENTROPY;
+    return FL_(is_direct)(&job->rows.output) && !FL_(has_mass)(job) && job->map.softcap == 0.0 &&
+           !job->rows.accumulate && !job->rows.stream && job->operation != FL_ENTROPY;
 }
 
 static inline int FL_(keeps_exponentials)(const struct fl_softmax_job *job)
 {
-    return job->output.data != NULL && job->operation != FL_LOG_SOFTMAX;
+    return job->rows.output.data != NULL && job->operation != FL_LOG_SOFTMAX;
 }
 
 static inline int FL_(needs_scratch_row)(const struct fl_softmax_job *job)
@@ -196,46 +196,46 @@ static inline int FL_(needs_scratch_row)(const struct fl_softmax_job *job)
 static inline double FL_(capped)(const struct fl_softmax_job *job, double x)
 {
     /* A class at -inf is masked, and stays so. */
-    return job->softcap > 0.0 && x != -INFINITY ? job->softcap * fl_tanh_f64(x / job->softcap) : x;
+    return job->map.softcap > 0.0 && x != -INFINITY ? job->map.softcap * fl_tanh_f64(x / job->map.softcap) : x;
 }
 
 /* dz/dx, less the factor 1 / T. */
 static inline double FL_(slope)(const struct fl_softmax_job *job, double x)
 {
-    return job->softcap > 0.0 ? fl_sech_squared_f64(x / job->softcap) : 1.0;
+    return job->map.softcap > 0.0 ? fl_sech_squared_f64(x / job->map.softcap) : 1.0;
 }
 
 /* d2u/dx2. */
 static inline double FL_(second_slope)(const struct fl_softmax_job *job, double x)
 {
-    const double cap = job->softcap;
+    const double cap = job->map.softcap;
     return cap > 0.0 ? -2.0 / cap * fl_tanh_f64(x / cap) * fl_sech_squared_f64(x / cap) : 0.0;
 }
 
 static inline double FL_(sample)(const struct fl_softmax_job *job, ptrdiff_t row)
 {
-    return job->sample_weight ? job->sample_weight[row] : 1.0;
+    return job->targets.sample_weight ? job->targets.sample_weight[row] : 1.0;
 }
 
 static inline double FL_(upstream)(const struct fl_softmax_job *job, ptrdiff_t row)
 {
-    return job->grad_output ? job->grad_output[row] * job->grad_scale : job->grad_scale;
+    return job->rows.grad_output ? job->rows.grad_output[row] * job->rows.grad_scale : job->rows.grad_scale;
 }
 
 static inline double FL_(class_weight)(const struct fl_softmax_job *job, ptrdiff_t c)
 {
-    return job->class_weight ? job->class_weight[c] : 1.0;
+    return job->targets.class_weight ? job->targets.class_weight[c] : 1.0;
 }
 
 static inline int FL_(has_map)(const struct fl_softmax_job *job)
 {
-    return job->softcap > 0.0 || job->temperature != 1.0;
+    return job->map.softcap > 0.0 || job->map.temperature != 1.0;
 }
 
 /* z - max z of n classes under a softcap or a temperature; z may be x. Such jobs are computed in double. */
 static void FL_(mapped)(const struct fl_softmax_job *job, double capped_max, const REAL *x, REAL *z, ptrdiff_t n)
 {
-    const double cap = job->softcap, temperature = job->temperature;
+    const double cap = job->map.softcap, temperature = job->map.temperature;
     if (cap > 0.0) {
 #pragma omp simd
         for (ptrdiff_t i = 0; i < n; i++) {
@@ -258,9 +258,9 @@ static inline REAL FL_(coefficient)(REAL kept_q, REAL uniform, REAL weight)
 /* a_j for n classes from `first`. q: their probabilities, or NULL for smoothing alone. a may be q. */
 static void FL_(coefficients)(const struct fl_softmax_job *job, const REAL *q, ptrdiff_t first, REAL *a, ptrdiff_t n)
 {
-    const double *w = job->class_weight ? job->class_weight + first : NULL;
-    const REAL uniform = (REAL)(job->label_smoothing / (double)job->all_classes);
-    const REAL kept = (REAL)(1.0 - job->label_smoothing);
+    const double *w = job->targets.class_weight ? job->targets.class_weight + first : NULL;
+    const REAL uniform = (REAL)(job->targets.smoothing / (double)job->band.all_classes);
+    const REAL kept = (REAL)(1.0 - job->targets.smoothing);
     if (q == NULL) {
         for (ptrdiff_t i = 0; i < n; i++) a[i] = FL_(coefficient)(0, uniform, w ? (REAL)w[i] : (REAL)1);
     } else {
@@ -283,8 +283,8 @@ static void FL_(gradients)(const struct fl_softmax_job *job, const struct fl_sof
 #pragma omp simd
         for (ptrdiff_t i = 0; i < n; i++) g[i] = FL_(scaled)(e[i], factor, least);
     }
-    if (job->softcap > 0.0) {
-        const double cap = job->softcap;
+    if (job->map.softcap > 0.0) {
+        const double cap = job->map.softcap;
 #pragma omp simd
         for (ptrdiff_t i = 0; i < n; i++) g[i] = (REAL)(g[i] * fl_sech_squared_f64((double)x[i] / cap));
     }
@@ -302,7 +302,7 @@ static void FL_(hessians)(const struct fl_softmax_job *job, const struct fl_soft
         h[i] = curve * p * (1 - p) + bend * p * p;
     }
     if (top >= 0 && top < n) h[top] = (REAL)row->top_curve;
-    if (job->softcap == 0.0) return;
+    if (job->map.softcap == 0.0) return;
     for (ptrdiff_t i = 0; i < n; i++) {
         const double slope = FL_(slope)(job, (double)x[i]);
         const double gradient = row->share * (double)e[i] - (a ? row->scale * (double)a[i] : 0.0);
@@ -371,13 +371,12 @@ struct FL_(terms) {
 
 static inline struct FL_(terms) FL_(terms_of)(const struct fl_softmax_job *job)
 {
-    const double own = job->target ? 1.0 - job->label_smoothing : 0.0;
-    const struct FL_(terms) terms = {own, job->z_loss, fl_over(job->temperature)};
+    const double own = job->targets.index ? 1.0 - job->targets.smoothing : 0.0;
+    const struct FL_(terms) terms = {own, job->z_loss, fl_over(job->map.temperature)};
     return terms;
 }
 
-/* Terms whose factor is 0 are left out, as what they multiply may be infinite: so is a row of weight 0, whose loss or
- * upstream gradient may be. A NaN stays one nevertheless. */
+/* Terms whose factor is 0 are left out, as what they multiply may be infinite; a NaN stays one nevertheless. */
 static inline struct FL_(settled) FL_(settle)(struct FL_(terms) terms, struct FL_(sums) in)
 {
     struct FL_(settled) out;
@@ -395,18 +394,30 @@ static inline struct FL_(settled) FL_(settle)(struct FL_(terms) terms, struct FL
     const double z_term = z_weight * lse * lse;
     const double loss =
         (own != 0.0 ? own_loss : 0.0) + (mass != 0.0 ? mass_loss : 0.0) + (z_weight != 0.0 ? z_term : 0.0);
-    const double pull = own + mass + spread, at_target = likely ? mostly : seldom;
-    const double upstream = in.upstream * in.sample * terms.over_temperature;
-    out.loss = fl_weighed(in.sample, in.logsum == in.logsum ? loss : in.logsum);
-    out.scale = in.sample == 0.0 ? 0.0 : upstream;
-    out.share = fl_weighed(pull, out.scale) * over_total;
-    out.skipped = fl_weighed(at_target, out.scale * in.slope);
+    out.loss = in.sample * (in.logsum == in.logsum ? loss : in.logsum);
+    out.scale = in.upstream * in.sample * terms.over_temperature;
+    out.share = out.scale * (own + mass + spread) * over_total;
+    out.skipped = out.scale * in.slope * (likely ? mostly : seldom);
     out.over_total = over_total;
-    out.curve = fl_weighed(pull, out.scale * terms.over_temperature);
-    out.bend = fl_weighed(z_weight, out.scale * terms.over_temperature * 2.0);
+    out.curve = out.scale * terms.over_temperature * (own + mass + spread);
+    out.bend = out.scale * terms.over_temperature * 2.0 * z_weight;
     out.skipped_curve = FL_(curvature)(out, at_skip, in.rest) * in.slope * in.slope +
-                        fl_weighed(at_target, out.scale) * in.second_slope;
+                        out.scale * (likely ? mostly : seldom) * in.second_slope;
     return out;
+}
+
+/* Whether nothing weighs a row: then it has no loss and no gradient, whatever its loss, the upstream gradient and the
+ * mean's denominator are. A row that is NaN stays so. */
+static inline int FL_(is_left_out)(struct FL_(sums) in)
+{
+    const int is_class = in.weight == 0.0 && in.mass_rest + in.coefficient == 0.0;
+    return in.logsum == in.logsum && (in.sample == 0.0 || is_class);
+}
+
+static inline struct FL_(settled) FL_(settle_or_leave_out)(struct FL_(terms) terms, struct FL_(sums) in)
+{
+    const struct FL_(settled) none = {0};
+    return FL_(is_left_out)(in) ? none : FL_(settle)(terms, in);
 }
 
 /* ---- a row, in steps ---- */
@@ -415,18 +426,18 @@ static ptrdiff_t FL_(buffer_bytes)(const struct fl_softmax_job *job);
 
 static inline ptrdiff_t FL_(block_length)(const struct fl_softmax_job *job, ptrdiff_t block)
 {
-    const ptrdiff_t left = job->classes - block * FL_BLOCK;
+    const ptrdiff_t left = job->rows.classes - block * FL_BLOCK;
     return left < FL_BLOCK ? left : FL_BLOCK;
 }
 
 static inline ptrdiff_t FL_(blocks)(const struct fl_softmax_job *job)
 {
-    return (job->classes + FL_BLOCK - 1) / FL_BLOCK;
+    return (job->rows.classes + FL_BLOCK - 1) / FL_BLOCK;
 }
 
 static ptrdiff_t FL_(scratch_bytes)(const struct fl_softmax_job *job)
 {
-    const ptrdiff_t row = FL_(needs_scratch_row)(job) ? job->classes * (ptrdiff_t)sizeof(REAL) : 0;
+    const ptrdiff_t row = FL_(needs_scratch_row)(job) ? job->rows.classes * (ptrdiff_t)sizeof(REAL) : 0;
     const ptrdiff_t partials = FL_(blocks)(job) * FL_PARTIALS * (ptrdiff_t)sizeof(double);
     return 2 * ((partials + 63) / 64 * 64 + (row + 63) / 64 * 64) + FL_(buffer_bytes)(job);
 }
@@ -439,7 +450,7 @@ static inline REAL *FL_(buffer)(const struct fl_softmax_row *row, int which)
 
 static inline double FL_(load_scalar)(const struct fl_softmax_job *job, const char *row, ptrdiff_t c)
 {
-    return (double)FL_(fl_load_scalar)(row + c * job->input.class_stride, job->input.dtype);
+    return (double)FL_(fl_load_scalar)(row + c * job->rows.input.class_stride, job->rows.input.dtype);
 }
 
 /* Zeros in a row of an array, if there is one. */
@@ -459,25 +470,25 @@ static int FL_(row_start)(const struct fl_softmax_job *job, struct fl_softmax_ro
                           void *scratch)
 {
     const ptrdiff_t partials = FL_(blocks)(job) * FL_PARTIALS * (ptrdiff_t)sizeof(double);
-    const ptrdiff_t target = job->target ? fl_class_of_row(job, index) : FL_ELSEWHERE;
+    const ptrdiff_t target = job->targets.index ? fl_class_of_row(&job->targets, index) : FL_ELSEWHERE;
     row->index = index;
-    row->input = fl_row_address(&job->input, index);
-    row->output = job->output.data ? fl_row_address(&job->output, index) : NULL;
-    row->probabilities = job->probabilities.data ? fl_row_address(&job->probabilities, index) : NULL;
+    row->input = fl_row_address(&job->rows.input, index);
+    row->output = job->rows.output.data ? fl_row_address(&job->rows.output, index) : NULL;
+    row->probabilities = job->targets.probabilities.data ? fl_row_address(&job->targets.probabilities, index) : NULL;
     row->partial = (double *)scratch;
     row->exponentials = row->output;
     if (FL_(needs_scratch_row)(job)) row->exponentials = (char *)scratch + (partials + 63) / 64 * 64;
     row->next = NULL;
     row->loss = 0.0;
     if (target == FL_IGNORED) {
-        if (!job->accumulate) FL_(clear_row)(&job->output, index, job->classes);
-        FL_(clear_row)(&job->hessian, index, job->classes);
-        if (job->row_loss) job->row_loss[index] = 0.0;
+        if (!job->rows.accumulate) FL_(clear_row)(&job->rows.output, index, job->rows.classes);
+        FL_(clear_row)(&job->hessian, index, job->rows.classes);
+        if (job->rows.losses) job->rows.losses[index] = 0.0;
         return 0;
     }
     row->target = target;
     row->weight = row->target >= 0 ? FL_(class_weight)(job, row->target) : 1.0;
-    if (job->target && row->target < 0) row->weight = 0.0;
+    if (job->targets.index && row->target < 0) row->weight = 0.0;
     return 1;
 }
 
@@ -493,7 +504,7 @@ static inline const REAL *FL_(block_of)(const struct fl_array *array, const char
 
 static void FL_(row_max)(const struct fl_softmax_job *job, struct fl_softmax_row *row, ptrdiff_t block)
 {
-    const struct fl_array *in = &job->input;
+    const struct fl_array *in = &job->rows.input;
     const ptrdiff_t first = block * FL_BLOCK, n = FL_(block_length)(job, block);
     double max;
     if (in->itemsize == 2 && in->class_stride == 2)
@@ -521,7 +532,7 @@ static void FL_(row_choose)(const struct fl_softmax_job *job, struct fl_softmax_
     row->top = -1;
     if (row->target < 0 || job->hessian.data) {
         const ptrdiff_t n = FL_(block_length)(job, best);
-        const REAL *x = FL_(block_of)(&job->input, row->input, best * FL_BLOCK, FL_(buffer)(row, 0), n);
+        const REAL *x = FL_(block_of)(&job->rows.input, row->input, best * FL_BLOCK, FL_(buffer)(row, 0), n);
         ptrdiff_t i = 0;
         while (i < n - 1 && !((double)x[i] == row->max)) i++;
         row->top = best * FL_BLOCK + i;
@@ -535,7 +546,7 @@ static void FL_(row_choose)(const struct fl_softmax_job *job, struct fl_softmax_
 static void FL_(row_coefficients)(const struct fl_softmax_job *job, const struct fl_softmax_row *row, ptrdiff_t first,
                                   REAL *a, ptrdiff_t n)
 {
-    const struct fl_array *q = &job->probabilities;
+    const struct fl_array *q = &job->targets.probabilities;
     const REAL *given = q->data ? FL_(block_of)(q, row->probabilities, first, a, n) : NULL;
     FL_(coefficients)(job, given, first, a, n);
 }
@@ -545,7 +556,7 @@ static void FL_(row_sum)(const struct fl_softmax_job *job, struct fl_softmax_row
     const ptrdiff_t first = block * FL_BLOCK, n = FL_(block_length)(job, block), skip = row->skip - first;
     const int skip_is_here = skip >= 0 && skip < n;
     double *partial = row->partial + block * FL_PARTIALS;
-    const struct fl_array *in = &job->input, *out = &job->output;
+    const struct fl_array *in = &job->rows.input, *out = &job->rows.output;
     REAL *buffer = FL_(buffer)(row, 0), *e = buffer;
     if (FL_(keeps_exponentials)(job)) e = (REAL *)(void *)row->exponentials + first;
     if (job->operation == FL_ENTROPY) {
@@ -577,7 +588,7 @@ static void FL_(row_sum)(const struct fl_softmax_job *job, struct fl_softmax_row
         const uint16_t *h = (const uint16_t *)(const void *)row->input + first;
         const REAL *x = FL_(is_packed_bfloat16)(in) ? NULL : FL_(block_of)(in, row->input, first, buffer, n);
         const char *next = row->next ? row->next + first * in->itemsize : NULL;
-        if (FL_(needs_scratch_row)(job) && out->class_stride == out->itemsize && !job->stream)
+        if (FL_(needs_scratch_row)(job) && out->class_stride == out->itemsize && !job->rows.stream)
             fl_prefetch_to_write(row->output + first * out->itemsize, n * out->itemsize);
         FL_(block_exp_prefetching)(x, h, (REAL)row->max, e, n, next, n * in->itemsize);
     }
@@ -596,7 +607,7 @@ static void FL_(row_sum)(const struct fl_softmax_job *job, struct fl_softmax_row
 static double FL_(infinite_row)(const struct fl_softmax_job *job, const char *row, double max)
 {
     if (job->operation != FL_LOGSUMEXP) return (double)NAN;
-    for (ptrdiff_t c = 0; c < job->classes; c++)
+    for (ptrdiff_t c = 0; c < job->rows.classes; c++)
         if (isnan(FL_(load_scalar)(job, row, c))) return (double)NAN;
     return max;
 }
@@ -604,7 +615,7 @@ static double FL_(infinite_row)(const struct fl_softmax_job *job, const char *ro
 /* What the classes elsewhere add to the sum of a row's exponentials. Beyond e^700 nothing here is left beside it. */
 static double FL_(sum_elsewhere)(const struct fl_softmax_job *job, const struct fl_softmax_row *row)
 {
-    const double above = job->elsewhere_lse[row->index] - row->capped_max / job->temperature;
+    const double above = job->band.lse[row->index] - row->capped_max / job->map.temperature;
     return fl_exp_f64(above > 700.0 ? 700.0 : above);
 }
 
@@ -631,7 +642,7 @@ static void FL_(row_settle)(const struct fl_softmax_job *job, struct fl_softmax_
         sums.dot = FL_(sum_of_blocks)(row->partial, blocks, 2);
         sums.mass_rest = FL_(sum_of_blocks)(row->partial, blocks, 3);
     }
-    sums.difference = (FL_(capped)(job, row->at_skip) - row->capped_max) * fl_over(job->temperature);
+    sums.difference = (FL_(capped)(job, row->at_skip) - row->capped_max) * fl_over(job->map.temperature);
     sums.slope = FL_(slope)(job, row->at_skip);
     sums.second_slope = FL_(second_slope)(job, row->at_skip);
     sums.max = row->capped_max;
@@ -640,9 +651,9 @@ static void FL_(row_settle)(const struct fl_softmax_job *job, struct fl_softmax_
         FL_(row_coefficients)(job, row, skip, &a, 1);
         sums.coefficient = (double)a;
     }
-    if (job->elsewhere_lse) {
+    if (job->band.lse) {
         sums.rest += FL_(sum_elsewhere)(job, row);
-        sums.mass_rest += job->elsewhere_mass[row->index];
+        sums.mass_rest += job->band.mass[row->index];
     }
     sums.logsum = fl_log1p_nonnegative_f64(FL_(rest_over_one)(sums.rest, sums.difference));
     if (isinf(row->capped_max)) sums.logsum = (double)NAN;
@@ -651,7 +662,7 @@ static void FL_(row_settle)(const struct fl_softmax_job *job, struct fl_softmax_
     sums.upstream = FL_(upstream)(job, row->index);
     row->logsum = sums.logsum;
     if (job->operation == FL_CROSS_ENTROPY) {
-        settled = FL_(settle)(FL_(terms_of)(job), sums);
+        settled = FL_(settle_or_leave_out)(FL_(terms_of)(job), sums);
         row->loss = settled.loss;
         row->share = settled.share;
         row->scale = settled.scale;
@@ -667,11 +678,11 @@ static void FL_(row_settle)(const struct fl_softmax_job *job, struct fl_softmax_
         }
     } else {
         row->share = row->skipped = 1.0 / (1.0 + sums.rest); /* skip is the maximum: its exponential is 1 */
-        row->loss = sums.max / job->temperature + row->logsum;
+        row->loss = sums.max / job->map.temperature + row->logsum;
         if (job->operation == FL_ENTROPY) {
             row->scale = FL_(sum_of_blocks)(row->partial, blocks, 2) * row->share;
             row->loss = row->logsum - row->scale;
-            row->share *= sums.upstream * fl_over(job->temperature);
+            row->share *= sums.upstream * fl_over(job->map.temperature);
             row->skipped = row->share * row->scale;
         }
         if (isinf(row->max)) {
@@ -686,9 +697,9 @@ static void FL_(row_hessian)(const struct fl_softmax_job *job, const struct fl_s
 {
     const ptrdiff_t first = block * FL_BLOCK, n = FL_(block_length)(job, block), skip = row->skip - first;
     const struct fl_array *out = &job->hessian;
-    const int mass = FL_(has_mass)(job) && job->softcap > 0.0;
+    const int mass = FL_(has_mass)(job) && job->map.softcap > 0.0;
     REAL *input = FL_(buffer)(row, 3), *a = FL_(buffer)(row, 4), *h = FL_(buffer)(row, 5);
-    const REAL *x = job->softcap > 0.0 ? FL_(block_of)(&job->input, row->input, first, input, n) : NULL;
+    const REAL *x = job->map.softcap > 0.0 ? FL_(block_of)(&job->rows.input, row->input, first, input, n) : NULL;
     if (mass) FL_(row_coefficients)(job, row, first, a, n);
     FL_(hessians)(job, row, (const REAL *)(const void *)row->exponentials + first, mass ? a : NULL, x, h,
                   row->top - first, n);
@@ -699,7 +710,7 @@ static void FL_(row_hessian)(const struct fl_softmax_job *job, const struct fl_s
 static void FL_(row_finish)(const struct fl_softmax_job *job, struct fl_softmax_row *row, ptrdiff_t block)
 {
     const ptrdiff_t first = block * FL_BLOCK, n = FL_(block_length)(job, block), skip = row->skip - first;
-    const struct fl_array *out = &job->output;
+    const struct fl_array *out = &job->rows.output;
     char *destination = row->output + first * out->class_stride;
     const REAL *x = NULL, *e = (const REAL *)(const void *)row->exponentials + first;
     const REAL skipped = (REAL)row->skipped;
@@ -708,19 +719,19 @@ static void FL_(row_finish)(const struct fl_softmax_job *job, struct fl_softmax_
     /* While the exponentials are there. */
     if (job->hessian.data) FL_(row_hessian)(job, row, block);
     if (FL_(is_packed_bfloat16)(out) && job->operation != FL_LOG_SOFTMAX && job->operation != FL_ENTROPY && !mass &&
-        job->softcap == 0.0 && !job->accumulate) {
+        job->map.softcap == 0.0 && !job->rows.accumulate) {
         uint16_t *buffer = (uint16_t *)(void *)FL_(buffer)(row, 6);
-        uint16_t *h = job->stream ? buffer : (uint16_t *)(void *)destination;
+        uint16_t *h = job->rows.stream ? buffer : (uint16_t *)(void *)destination;
         FL_(block_scale_bfloat16)(e, (REAL)row->share, (REAL)row->least, h, n);
         if (skip >= 0 && skip < n) h[skip] = fl_bfloat16_from_float((float)skipped);
         if (h == buffer) fl_stream(destination, (const char *)buffer, n * 2);
         return;
     }
     /* A softcap reads the input once more after the gradient has been written: not into the input itself. */
-    if (FL_(is_direct)(out) && !job->accumulate && job->softcap == 0.0 && !job->stream)
+    if (FL_(is_direct)(out) && !job->rows.accumulate && job->map.softcap == 0.0 && !job->rows.stream)
         g = (REAL *)(void *)destination;
-    if (mass || job->softcap > 0.0 || job->operation == FL_LOG_SOFTMAX || job->operation == FL_ENTROPY)
-        x = FL_(block_of)(&job->input, row->input, first, input, n);
+    if (mass || job->map.softcap > 0.0 || job->operation == FL_LOG_SOFTMAX || job->operation == FL_ENTROPY)
+        x = FL_(block_of)(&job->rows.input, row->input, first, input, n);
     if (job->operation == FL_LOG_SOFTMAX) {
         const REAL max = (REAL)row->max, logsum = (REAL)row->logsum;
         for (ptrdiff_t i = 0; i < n; i++) g[i] = (x[i] - max) - logsum;
@@ -733,11 +744,11 @@ static void FL_(row_finish)(const struct fl_softmax_job *job, struct fl_softmax_
         FL_(gradients)(job, row, e, mass ? a : NULL, x, g, n);
         if (skip >= 0 && skip < n) g[skip] = skipped;
     }
-    if (job->accumulate) {
+    if (job->rows.accumulate) {
         const REAL *before = FL_(block_of)(out, row->output, first, a, n);
         for (ptrdiff_t i = 0; i < n; i++) g[i] += before[i];
     }
-    if (FL_(is_direct)(out) && job->stream)
+    if (FL_(is_direct)(out) && job->rows.stream)
         fl_stream(destination, (const char *)g, n * out->itemsize);
     else if (g == gradient)
         FL_(fl_store)(g, destination, out->class_stride, out->dtype, n);
@@ -745,37 +756,42 @@ static void FL_(row_finish)(const struct fl_softmax_job *job, struct fl_softmax_
 
 /* ---- short rows: a row to a vector lane ---- */
 
-/* Whether FL_LANES rows from `row` lie one element apart (a class axis that is not the last). */
+/* Rows to a tile, which fits 16 KiB of stack: threads may have little of it. (It is a variable of a function, so that
+ * the compiler knows that nothing lies over it: no array of the job, and no pointer in it. Measured otherwise:
+ * (65536, 10) takes 1.4 times as long.) FL_LANES of them leave a sum. */
+enum { FL_(lanes) = 64 / sizeof(REAL) };
+
+/* Whether FL_(lanes) rows from `row` lie one element apart (a class axis that is not the last). */
 static inline int FL_(lanes_are_adjacent)(const struct fl_array *array, ptrdiff_t row, ptrdiff_t count)
 {
     const int inner = array->ndim - 1;
-    return count == FL_LANES && inner >= 0 && array->stride[inner] == array->itemsize &&
-           row % array->shape[inner] + FL_LANES <= array->shape[inner];
+    return count == FL_(lanes) && inner >= 0 && array->stride[inner] == array->itemsize &&
+           row % array->shape[inner] + FL_(lanes) <= array->shape[inner];
 }
 
 /* Whether rows go in and out of lanes in squares of four classes of four rows, the last of which may lie over the
  * one before. */
 static inline int FL_(can_transpose)(const struct fl_softmax_job *job, const struct fl_array *array, ptrdiff_t count)
 {
-    return sizeof(REAL) == sizeof(float) && FL_(is_direct)(array) && count == FL_LANES && job->classes >= 4;
+    return sizeof(REAL) == sizeof(float) && FL_(is_direct)(array) && count == FL_(lanes) && job->rows.classes >= 4;
 }
 
 static void FL_(tile_load)(const struct fl_softmax_job *job, const struct fl_array *array, ptrdiff_t row,
-                           ptrdiff_t count, REAL (*tile)[FL_LANES])
+                           ptrdiff_t count, REAL (*tile)[FL_(lanes)])
 {
     if (FL_(lanes_are_adjacent)(array, row, count)) {
         const char *p = fl_row_address(array, row);
-        for (ptrdiff_t c = 0; c < job->classes; c++)
-            FL_(fl_load)(p + c * array->class_stride, array->itemsize, array->dtype, tile[c], FL_LANES);
+        for (ptrdiff_t c = 0; c < job->rows.classes; c++)
+            FL_(fl_load)(p + c * array->class_stride, array->itemsize, array->dtype, tile[c], FL_(lanes));
         return;
     }
     if (FL_(can_transpose)(job, array, count)) {
-        for (int l = 0; l < FL_LANES; l += 4) {
+        for (int l = 0; l < FL_(lanes); l += 4) {
             const char *p[4];
             for (int k = 0; k < 4; k++) p[k] = fl_row_address(array, row + l + k);
-            for (ptrdiff_t c = 0;; c = c + 8 <= job->classes ? c + 4 : job->classes - 4) {
-                fl_transpose_in(p, c * 4, (float *)(void *)&tile[c][l], FL_LANES);
-                if (c + 4 == job->classes) break;
+            for (ptrdiff_t c = 0;; c = c + 8 <= job->rows.classes ? c + 4 : job->rows.classes - 4) {
+                fl_transpose_in(p, c * 4, (float *)(void *)&tile[c][l], FL_(lanes));
+                if (c + 4 == job->rows.classes) break;
             }
         }
         return;
@@ -783,29 +799,29 @@ static void FL_(tile_load)(const struct fl_softmax_job *job, const struct fl_arr
     for (ptrdiff_t l = 0; l < count; l++) {
         const char *p = fl_row_address(array, row + l);
         REAL buffer[FL_SHORT_ROW];
-        const REAL *values = FL_(block_of)(array, p, 0, buffer, job->classes);
-        for (ptrdiff_t c = 0; c < job->classes; c++) tile[c][l] = values[c];
+        const REAL *values = FL_(block_of)(array, p, 0, buffer, job->rows.classes);
+        for (ptrdiff_t c = 0; c < job->rows.classes; c++) tile[c][l] = values[c];
     }
-    for (ptrdiff_t l = count; l < FL_LANES; l++)
-        for (ptrdiff_t c = 0; c < job->classes; c++) tile[c][l] = 0;
+    for (ptrdiff_t l = count; l < FL_(lanes); l++)
+        for (ptrdiff_t c = 0; c < job->rows.classes; c++) tile[c][l] = 0;
 }
 
 static void FL_(tile_store)(const struct fl_softmax_job *job, const struct fl_array *out, ptrdiff_t row,
-                            ptrdiff_t count, REAL (*tile)[FL_LANES])
+                            ptrdiff_t count, REAL (*tile)[FL_(lanes)])
 {
     if (FL_(lanes_are_adjacent)(out, row, count)) {
         char *p = fl_row_address(out, row);
-        for (ptrdiff_t c = 0; c < job->classes; c++)
-            FL_(fl_store)(tile[c], p + c * out->class_stride, out->itemsize, out->dtype, FL_LANES);
+        for (ptrdiff_t c = 0; c < job->rows.classes; c++)
+            FL_(fl_store)(tile[c], p + c * out->class_stride, out->itemsize, out->dtype, FL_(lanes));
         return;
     }
     if (FL_(can_transpose)(job, out, count)) {
-        for (int l = 0; l < FL_LANES; l += 4) {
+        for (int l = 0; l < FL_(lanes); l += 4) {
             char *p[4];
             for (int k = 0; k < 4; k++) p[k] = fl_row_address(out, row + l + k);
-            for (ptrdiff_t c = 0;; c = c + 8 <= job->classes ? c + 4 : job->classes - 4) {
-                fl_transpose_out((const float *)(const void *)&tile[c][l], FL_LANES, p, c * 4);
-                if (c + 4 == job->classes) break;
+            for (ptrdiff_t c = 0;; c = c + 8 <= job->rows.classes ? c + 4 : job->rows.classes - 4) {
+                fl_transpose_out((const float *)(const void *)&tile[c][l], FL_(lanes), p, c * 4);
+                if (c + 4 == job->rows.classes) break;
             }
         }
         return;
@@ -813,21 +829,20 @@ static void FL_(tile_store)(const struct fl_softmax_job *job, const struct fl_ar
     for (ptrdiff_t l = 0; l < count; l++) {
         char *p = fl_row_address(out, row + l);
         REAL buffer[FL_SHORT_ROW], *values = FL_(is_direct)(out) ? (REAL *)(void *)p : buffer;
-        for (ptrdiff_t c = 0; c < job->classes; c++) values[c] = tile[c][l];
-        if (values == buffer) FL_(fl_store)(values, p, out->class_stride, out->dtype, job->classes);
+        for (ptrdiff_t c = 0; c < job->rows.classes; c++) values[c] = tile[c][l];
+        if (values == buffer) FL_(fl_store)(values, p, out->class_stride, out->dtype, job->rows.classes);
     }
 }
 
-/* FL_LANES rows under work: class c of row l at [c][l]. */
+/* FL_(lanes) rows under work: class c of row l at [c][l]. */
 struct FL_(tile) {
-    REAL x[FL_SHORT_ROW][FL_LANES], e[FL_SHORT_ROW][FL_LANES], a[FL_SHORT_ROW][FL_LANES];
-    REAL h[FL_SHORT_ROW][FL_LANES];
-    REAL max[FL_LANES], at_skip[FL_LANES];
-    REAL share[FL_LANES], scale[FL_LANES], skipped[FL_LANES];
-    double capped_max[FL_LANES], difference[FL_LANES], slope[FL_LANES], coefficient[FL_LANES];
-    double rest[FL_LANES], dot[FL_LANES], mass_rest[FL_LANES];
-    double logsum[FL_LANES], loss[FL_LANES], weight[FL_LANES], sample[FL_LANES], upstream[FL_LANES];
-    int32_t skip[FL_LANES], ignored[FL_LANES];
+    REAL x[FL_SHORT_ROW][FL_(lanes)], e[FL_SHORT_ROW][FL_(lanes)], a[FL_SHORT_ROW][FL_(lanes)];
+    REAL max[FL_(lanes)], at_skip[FL_(lanes)];
+    REAL share[FL_(lanes)], scale[FL_(lanes)], skipped[FL_(lanes)];
+    double capped_max[FL_(lanes)], difference[FL_(lanes)], slope[FL_(lanes)], coefficient[FL_(lanes)];
+    double rest[FL_(lanes)], dot[FL_(lanes)], mass_rest[FL_(lanes)];
+    double logsum[FL_(lanes)], loss[FL_(lanes)], weight[FL_(lanes)], sample[FL_(lanes)], upstream[FL_(lanes)];
+    int32_t skip[FL_(lanes)], ignored[FL_(lanes)];
 };
 
 static inline REAL FL_(larger)(REAL a, REAL b) { return a > b ? a : b; }
@@ -838,53 +853,53 @@ static void FL_(tile_max)(int classes, struct FL_(tile) * t)
     int c = 0;
     for (; c + 4 <= classes; c += 4)
 #pragma omp simd
-        for (int l = 0; l < FL_LANES; l++) {
+        for (int l = 0; l < FL_(lanes); l++) {
             const REAL a = FL_(larger)(t->x[c][l], t->x[c + 1][l]), b = FL_(larger)(t->x[c + 2][l], t->x[c + 3][l]);
             t->max[l] = FL_(larger)(FL_(larger)(a, b), t->max[l]);
         }
     for (; c < classes; c++)
 #pragma omp simd
-        for (int l = 0; l < FL_LANES; l++) t->max[l] = FL_(larger)(t->x[c][l], t->max[l]);
+        for (int l = 0; l < FL_(lanes); l++) t->max[l] = FL_(larger)(t->x[c][l], t->max[l]);
 }
 
 /* The maximum of each row, and which class stands outside its sum. */
 static void FL_(tile_choose)(const struct fl_softmax_job *job, struct FL_(tile) * t, ptrdiff_t first, ptrdiff_t count)
 {
-    for (int l = 0; l < FL_LANES; l++) {
+    for (int l = 0; l < FL_(lanes); l++) {
         t->max[l] = (REAL)-INFINITY;
         t->skip[l] = t->ignored[l] = 0;
     }
-    if (job->target) {
-        int64_t target[FL_LANES] = {0};
-        FL_(tile_max)((int)job->classes, t);
-        /* Read once: see fl_class_of. */
-        memcpy(target, job->target + first, (size_t)count * sizeof *target);
-        FL_OPAQUE(target);
+    if (job->targets.index) {
+        const int64_t *target = job->targets.index + first, ignored = job->targets.ignored;
+        const uint64_t classes = (uint64_t)job->targets.classes;
+        const int may_ignore = job->targets.has_ignored;
+        FL_(tile_max)((int)job->rows.classes, t);
+        /* As fl_class_of: what is no class by now means class 0. */
         for (int l = 0; l < count; l++) {
-            const ptrdiff_t c = fl_class_of(job, target[l]);
-            t->ignored[l] = c == FL_IGNORED;
-            t->skip[l] = c < 0 ? 0 : (int32_t)c;
+            const int64_t y = target[l];
+            t->ignored[l] = may_ignore && y == ignored;
+            t->skip[l] = (int32_t)(t->ignored[l] || (uint64_t)y >= classes ? 0 : y);
         }
     } else {
-        for (int c = 0; c < (int)job->classes; c++)
+        for (int c = 0; c < (int)job->rows.classes; c++)
 #pragma omp simd
-            for (int l = 0; l < FL_LANES; l++) {
+            for (int l = 0; l < FL_(lanes); l++) {
                 const int larger = t->x[c][l] > t->max[l];
                 t->max[l] = larger ? t->x[c][l] : t->max[l];
                 t->skip[l] = larger ? c : t->skip[l];
             }
     }
-    for (int l = 0; l < FL_LANES; l++) t->at_skip[l] = t->x[t->skip[l]][l];
-    if (job->softcap > 0.0) {
-        for (int l = 0; l < FL_LANES; l++) {
+    for (int l = 0; l < FL_(lanes); l++) t->at_skip[l] = t->x[t->skip[l]][l];
+    if (job->map.softcap > 0.0) {
+        for (int l = 0; l < FL_(lanes); l++) {
             t->capped_max[l] = FL_(capped)(job, (double)t->max[l]);
-            t->difference[l] = (FL_(capped)(job, (double)t->at_skip[l]) - t->capped_max[l]) / job->temperature;
+            t->difference[l] = (FL_(capped)(job, (double)t->at_skip[l]) - t->capped_max[l]) / job->map.temperature;
             t->slope[l] = FL_(slope)(job, (double)t->at_skip[l]);
         }
     } else {
-        const double over_temperature = fl_over(job->temperature);
+        const double over_temperature = fl_over(job->map.temperature);
 #pragma omp simd
-        for (int l = 0; l < FL_LANES; l++) {
+        for (int l = 0; l < FL_(lanes); l++) {
             t->capped_max[l] = (double)t->max[l];
             t->difference[l] = ((double)t->at_skip[l] - (double)t->max[l]) * over_temperature;
             t->slope[l] = 1.0;
@@ -895,23 +910,23 @@ static void FL_(tile_choose)(const struct fl_softmax_job *job, struct FL_(tile) 
 /* Exponentials, and their sums without skip: of four in REAL, from there on in double. */
 static void FL_(tile_exp)(const struct fl_softmax_job *job, struct FL_(tile) * t)
 {
-    const int classes = (int)job->classes, mapped = FL_(has_map)(job);
+    const int classes = (int)job->rows.classes, mapped = FL_(has_map)(job);
     for (int c = 0; c < classes; c++) {
         if (mapped) {
-            for (int l = 0; l < FL_LANES; l++) FL_(mapped)(job, t->capped_max[l], &t->x[c][l], &t->e[c][l], 1);
+            for (int l = 0; l < FL_(lanes); l++) FL_(mapped)(job, t->capped_max[l], &t->x[c][l], &t->e[c][l], 1);
 #pragma omp simd
-            for (int l = 0; l < FL_LANES; l++) t->e[c][l] = FL_(fl_exp_difference)(t->e[c][l], FL_(fl_shift_of)(0));
+            for (int l = 0; l < FL_(lanes); l++) t->e[c][l] = FL_(fl_exp_difference)(t->e[c][l], FL_(fl_shift_of)(0));
         } else {
 #pragma omp simd
-            for (int l = 0; l < FL_LANES; l++)
+            for (int l = 0; l < FL_(lanes); l++)
                 t->e[c][l] = FL_(fl_exp_difference)(t->x[c][l], FL_(fl_shift_of)(t->max[l]));
         }
     }
     for (int c = classes; c % 4; c++)
-        for (int l = 0; l < FL_LANES; l++) t->e[c][l] = 0;
+        for (int l = 0; l < FL_(lanes); l++) t->e[c][l] = 0;
     for (int c = 0; c < classes; c += 4)
 #pragma omp simd
-        for (int l = 0; l < FL_LANES; l++) {
+        for (int l = 0; l < FL_(lanes); l++) {
             const int skip = t->skip[l] - c;
             const REAL a = skip == 0 ? 0 : t->e[c][l], b = skip == 1 ? 0 : t->e[c + 1][l];
             const REAL d = skip == 2 ? 0 : t->e[c + 2][l], e = skip == 3 ? 0 : t->e[c + 3][l];
@@ -922,35 +937,35 @@ static void FL_(tile_exp)(const struct fl_softmax_job *job, struct FL_(tile) * t
 /* d of each class in the place of a, and their sum weighed by the exponentials. */
 static void FL_(tile_entropy)(const struct fl_softmax_job *job, struct FL_(tile) * t)
 {
-    for (int c = 0; c < (int)job->classes; c++) {
-        for (int l = 0; l < FL_LANES; l++)
+    for (int c = 0; c < (int)job->rows.classes; c++) {
+        for (int l = 0; l < FL_(lanes); l++)
             FL_(differences)(job, (double)t->max[l], t->capped_max[l], &t->x[c][l], &t->a[c][l], 1);
 #pragma omp simd
-        for (int l = 0; l < FL_LANES; l++)
+        for (int l = 0; l < FL_(lanes); l++)
             t->dot[l] += t->e[c][l] == 0 ? 0.0 : (double)t->e[c][l] * (double)t->a[c][l];
     }
 }
 
 static void FL_(tile_mass)(const struct fl_softmax_job *job, struct FL_(tile) * t, ptrdiff_t first, ptrdiff_t count)
 {
-    const int given = job->probabilities.data != NULL;
-    const REAL uniform = (REAL)(job->label_smoothing / (double)job->all_classes);
-    const REAL kept = given ? (REAL)(1.0 - job->label_smoothing) : (REAL)0;
+    const int given = job->targets.probabilities.data != NULL;
+    const REAL uniform = (REAL)(job->targets.smoothing / (double)job->band.all_classes);
+    const REAL kept = given ? (REAL)(1.0 - job->targets.smoothing) : (REAL)0;
     if (given)
-        FL_(tile_load)(job, &job->probabilities, first, count, t->a);
+        FL_(tile_load)(job, &job->targets.probabilities, first, count, t->a);
     else
         memset(t->a, 0, sizeof t->a);
-    for (int c = 0; c < (int)job->classes; c++) {
+    for (int c = 0; c < (int)job->rows.classes; c++) {
         const REAL weight = (REAL)FL_(class_weight)(job, c);
-        REAL z[FL_LANES];
-        for (int l = 0; l < FL_LANES; l++) {
+        REAL z[FL_(lanes)];
+        for (int l = 0; l < FL_(lanes); l++) {
             t->a[c][l] = FL_(coefficient)(kept * t->a[c][l], uniform, weight);
             z[l] = t->x[c][l] - t->max[l];
         }
         if (FL_(has_map)(job))
-            for (int l = 0; l < FL_LANES; l++) FL_(mapped)(job, t->capped_max[l], &t->x[c][l], &z[l], 1);
+            for (int l = 0; l < FL_(lanes); l++) FL_(mapped)(job, t->capped_max[l], &t->x[c][l], &z[l], 1);
 #pragma omp simd
-        for (int l = 0; l < FL_LANES; l++) {
+        for (int l = 0; l < FL_(lanes); l++) {
             t->dot[l] += t->a[c][l] == 0 ? 0.0 : (double)t->a[c][l] * (double)z[l];
             t->mass_rest[l] += (double)(c == t->skip[l] ? (REAL)0 : t->a[c][l]);
         }
@@ -970,48 +985,55 @@ static void FL_(tile_settle)(const struct fl_softmax_job *job, struct FL_(tile) 
 {
     const struct FL_(terms) terms = FL_(terms_of)(job);
 #pragma omp simd
-    for (int l = 0; l < FL_LANES; l++)
+    for (int l = 0; l < FL_(lanes); l++)
         t->logsum[l] = fl_log1p_nonnegative_f64(FL_(rest_over_one)(t->rest[l], t->difference[l]));
-    for (int l = 0; l < FL_LANES; l++)
+    for (int l = 0; l < FL_(lanes); l++)
         if (isinf(t->capped_max[l])) t->logsum[l] = (double)NAN;
     if (job->operation != FL_CROSS_ENTROPY) {
         for (int l = 0; l < count; l++) {
             const int infinite = isinf(t->max[l]);
-            t->loss[l] = t->capped_max[l] / job->temperature + t->logsum[l];
+            t->loss[l] = t->capped_max[l] / job->map.temperature + t->logsum[l];
             t->share[l] = t->skipped[l] = infinite ? (REAL)NAN : (REAL)(1.0 / (1.0 + t->rest[l]));
             if (job->operation == FL_ENTROPY) {
                 const double share = 1.0 / (1.0 + t->rest[l]), mean = t->dot[l] * share;
-                const double factor = FL_(upstream)(job, first + l) * fl_over(job->temperature) * share;
+                const double factor = FL_(upstream)(job, first + l) * fl_over(job->map.temperature) * share;
                 t->loss[l] = t->logsum[l] - mean;
                 t->scale[l] = (REAL)mean;
                 t->share[l] = infinite ? (REAL)NAN : (REAL)factor;
                 t->skipped[l] = infinite ? (REAL)NAN : (REAL)(factor * mean);
             }
             if (infinite)
-                t->loss[l] = FL_(infinite_row)(job, fl_row_address(&job->input, first + l), (double)t->max[l]);
+                t->loss[l] = FL_(infinite_row)(job, fl_row_address(&job->rows.input, first + l), (double)t->max[l]);
         }
         return;
     }
-    for (int l = 0; l < FL_LANES; l++) {
+    for (int l = 0; l < FL_(lanes); l++) {
         t->weight[l] = t->sample[l] = 1.0;
-        t->upstream[l] = job->grad_scale;
+        t->upstream[l] = job->rows.grad_scale;
         t->coefficient[l] = 0.0;
     }
-    if (job->target && job->class_weight)
-        for (int l = 0; l < FL_LANES; l++) t->weight[l] = job->class_weight[t->skip[l]];
-    if (job->sample_weight)
-        for (int l = 0; l < count; l++) t->sample[l] = job->sample_weight[first + l];
-    if (job->grad_output)
+    if (job->targets.index && job->targets.class_weight)
+        for (int l = 0; l < FL_(lanes); l++) t->weight[l] = job->targets.class_weight[t->skip[l]];
+    if (job->targets.sample_weight)
+        for (int l = 0; l < count; l++) t->sample[l] = job->targets.sample_weight[first + l];
+    if (job->rows.grad_output)
         for (int l = 0; l < count; l++) t->upstream[l] = FL_(upstream)(job, first + l);
     if (FL_(has_mass)(job))
-        for (int l = 0; l < FL_LANES; l++) t->coefficient[l] = (double)t->a[t->skip[l]][l];
+        for (int l = 0; l < FL_(lanes); l++) t->coefficient[l] = (double)t->a[t->skip[l]][l];
 #pragma omp simd
-    for (int l = 0; l < FL_LANES; l++) {
+    for (int l = 0; l < FL_(lanes); l++) {
         const struct FL_(settled) settled = FL_(settle)(terms, FL_(lane_sums)(t, l, 0.0));
         t->loss[l] = t->ignored[l] ? 0.0 : settled.loss;
         t->share[l] = (REAL)settled.share;
         t->scale[l] = (REAL)settled.scale;
         t->skipped[l] = (REAL)settled.skipped;
+    }
+    if (!job->targets.sample_weight && !job->targets.class_weight) return;
+    for (int l = 0; l < count; l++) {
+        const struct FL_(sums) sums = FL_(lane_sums)(t, l, 0.0);
+        if (!FL_(is_left_out)(sums)) continue;
+        t->loss[l] = 0.0;
+        t->share[l] = t->scale[l] = t->skipped[l] = 0;
     }
 }
 
@@ -1027,30 +1049,30 @@ static double FL_(lane_others)(const struct FL_(tile) * t, int classes, int l)
     return sum;
 }
 
-/* The hessian of count rows, while their exponentials are there: a lane is a row. */
-static void FL_(tile_hessian)(const struct fl_softmax_job *job, struct FL_(tile) * t, ptrdiff_t first,
-                              ptrdiff_t count)
+/* The hessian of count rows, while their exponentials are there: a lane is a row. The buffer has room for a tile. */
+static void FL_(tile_hessian)(const struct fl_softmax_job *job, const struct FL_(tile) * t, ptrdiff_t first,
+                              ptrdiff_t count, void *buffers)
 {
     const struct FL_(terms) terms = FL_(terms_of)(job);
-    REAL(*h)[FL_LANES] = t->h;
+    REAL(*h)[FL_(lanes)] = (REAL(*)[FL_(lanes)])buffers;
     const int mass = FL_(has_mass)(job);
     for (int l = 0; l < (int)count; l++) {
         const double second_slope = FL_(second_slope)(job, (double)t->at_skip[l]);
-        const struct FL_(settled) settled = FL_(settle)(terms, FL_(lane_sums)(t, l, second_slope));
+        const struct FL_(settled) settled = FL_(settle_or_leave_out)(terms, FL_(lane_sums)(t, l, second_slope));
         struct fl_softmax_row row;
         row.share = settled.share;
         row.scale = settled.scale;
         row.curve = settled.curve;
         row.bend = settled.bend;
         row.over_total = settled.over_total;
-        row.top_curve = FL_(curvature)(settled, 1.0, FL_(lane_others)(t, (int)job->classes, l));
-        for (int c = 0; c < (int)job->classes; c++) {
+        row.top_curve = FL_(curvature)(settled, 1.0, FL_(lane_others)(t, (int)job->rows.classes, l));
+        for (int c = 0; c < (int)job->rows.classes; c++) {
             const int is_top = t->x[c][l] == t->max[l];
             const REAL *a = mass ? &t->a[c][l] : NULL;
             FL_(hessians)(job, &row, &t->e[c][l], a, &t->x[c][l], &h[c][l], is_top ? 0 : -1, 1);
         }
         h[t->skip[l]][l] = (REAL)settled.skipped_curve;
-        for (int c = 0; t->ignored[l] && c < (int)job->classes; c++) h[c][l] = 0;
+        for (int c = 0; t->ignored[l] && c < (int)job->rows.classes; c++) h[c][l] = 0;
     }
     FL_(tile_store)(job, &job->hessian, first, count, h);
 }
@@ -1058,76 +1080,89 @@ static void FL_(tile_hessian)(const struct fl_softmax_job *job, struct FL_(tile)
 static void FL_(tile_finish)(const struct fl_softmax_job *job, struct FL_(tile) * t)
 {
     const int mass = FL_(has_mass)(job);
-    REAL least[FL_LANES];
+    REAL least[FL_(lanes)];
 #pragma omp simd
-    for (int l = 0; l < FL_LANES; l++) least[l] = FL_(least_for)(t->share[l], t->skipped[l]);
-    for (int c = 0; c < (int)job->classes; c++) {
+    for (int l = 0; l < FL_(lanes); l++) least[l] = FL_(least_for)(t->share[l], t->skipped[l]);
+    for (int c = 0; c < (int)job->rows.classes; c++) {
         REAL *e = t->e[c];
         const REAL *x = t->x[c], *a = t->a[c];
         if (job->operation == FL_LOG_SOFTMAX) {
-            for (int l = 0; l < FL_LANES; l++) e[l] = (x[l] - t->max[l]) - (REAL)t->logsum[l];
+            for (int l = 0; l < FL_(lanes); l++) e[l] = (x[l] - t->max[l]) - (REAL)t->logsum[l];
             continue;
         }
         if (job->operation == FL_ENTROPY) {
-            for (int l = 0; l < FL_LANES; l++)
+            for (int l = 0; l < FL_(lanes); l++)
                 FL_(entropy_gradients)(&e[l], &a[l], t->share[l], t->scale[l], &e[l], 1);
-            for (int l = 0; l < FL_LANES; l++) e[l] = c == t->skip[l] ? t->skipped[l] : e[l];
+            for (int l = 0; l < FL_(lanes); l++) e[l] = c == t->skip[l] ? t->skipped[l] : e[l];
             continue;
         }
 #pragma omp simd
-        for (int l = 0; l < FL_LANES; l++) e[l] = FL_(scaled)(e[l], t->share[l], least[l]);
+        for (int l = 0; l < FL_(lanes); l++) e[l] = FL_(scaled)(e[l], t->share[l], least[l]);
         if (mass)
 #pragma omp simd
-            for (int l = 0; l < FL_LANES; l++) e[l] -= x[l] == (REAL)-INFINITY ? (REAL)0 : t->scale[l] * a[l];
-        if (job->softcap > 0.0)
-            for (int l = 0; l < FL_LANES; l++)
-                e[l] = (REAL)((double)e[l] * fl_sech_squared_f64((double)x[l] / job->softcap));
+            for (int l = 0; l < FL_(lanes); l++) e[l] -= x[l] == (REAL)-INFINITY ? (REAL)0 : t->scale[l] * a[l];
+        if (job->map.softcap > 0.0)
+            for (int l = 0; l < FL_(lanes); l++)
+                e[l] = (REAL)((double)e[l] * fl_sech_squared_f64((double)x[l] / job->map.softcap));
 #pragma omp simd
-        for (int l = 0; l < FL_LANES; l++) {
+        for (int l = 0; l < FL_(lanes); l++) {
             e[l] = c == t->skip[l] ? t->skipped[l] : e[l];
             e[l] = t->ignored[l] ? (REAL)0 : e[l];
         }
     }
 }
 
-/* Rows first .. first + count - 1, count <= FL_LANES; returns the sum of their losses. */
-static double FL_(tile_rows)(const struct fl_softmax_job *job, ptrdiff_t first, ptrdiff_t count, struct FL_(tile) * t)
+/* Rows first .. first + count - 1, count <= FL_(lanes); their losses go to `losses`. */
+static void FL_(tile_rows)(const struct fl_softmax_job *job, ptrdiff_t first, ptrdiff_t count, double *losses,
+                           void *buffers)
 {
-    FL_(tile_load)(job, &job->input, first, count, t->x);
-    FL_(tile_choose)(job, t, first, count);
+    struct FL_(tile) t;
+    FL_(tile_load)(job, &job->rows.input, first, count, t.x);
+    FL_(tile_choose)(job, &t, first, count);
 #pragma omp simd
-    for (int l = 0; l < FL_LANES; l++) t->rest[l] = t->dot[l] = t->mass_rest[l] = 0.0;
-    if (FL_(has_mass)(job)) FL_(tile_mass)(job, t, first, count);
-    FL_(tile_exp)(job, t);
-    if (job->operation == FL_ENTROPY) FL_(tile_entropy)(job, t);
-    FL_(tile_settle)(job, t, first, count);
-    if (job->row_loss)
-        for (int l = 0; l < count; l++) job->row_loss[first + l] = t->loss[l];
-    for (int l = (int)count; l < FL_LANES; l++) t->loss[l] = 0.0;
-    for (int width = FL_LANES / 2; width; width >>= 1)
-        for (int l = 0; l < width; l++) t->loss[l] += t->loss[l + width];
-    if (job->output.data == NULL) return t->loss[0];
-    if (job->hessian.data) FL_(tile_hessian)(job, t, first, count);
-    FL_(tile_finish)(job, t);
-    if (job->accumulate) {
-        FL_(tile_load)(job, &job->output, first, count, t->x);
-        for (int c = 0; c < (int)job->classes; c++)
-            for (int l = 0; l < FL_LANES; l++) t->e[c][l] += t->x[c][l];
+    for (int l = 0; l < FL_(lanes); l++) t.rest[l] = t.dot[l] = t.mass_rest[l] = 0.0;
+    if (FL_(has_mass)(job)) FL_(tile_mass)(job, &t, first, count);
+    FL_(tile_exp)(job, &t);
+    if (job->operation == FL_ENTROPY) FL_(tile_entropy)(job, &t);
+    FL_(tile_settle)(job, &t, first, count);
+    for (int l = 0; l < count; l++) losses[l] = t.loss[l];
+    if (job->rows.output.data == NULL) return;
+    if (job->hessian.data) FL_(tile_hessian)(job, &t, first, count, buffers);
+    FL_(tile_finish)(job, &t);
+    if (job->rows.accumulate) {
+        FL_(tile_load)(job, &job->rows.output, first, count, t.x);
+        for (int c = 0; c < (int)job->rows.classes; c++)
+            for (int l = 0; l < FL_(lanes); l++) t.e[c][l] += t.x[c][l];
     }
-    FL_(tile_store)(job, &job->output, first, count, t->e);
-    return t->loss[0];
+    FL_(tile_store)(job, &job->rows.output, first, count, t.e);
+}
+
+/* Up to FL_LANES rows from `first` to `end`; returns the sum of their losses. */
+static double FL_(tiles_of_rows)(const struct fl_softmax_job *job, ptrdiff_t first, ptrdiff_t end, void *buffers)
+{
+    const ptrdiff_t count = end - first < FL_LANES ? end - first : FL_LANES;
+    double losses[FL_LANES] = {0};
+    for (ptrdiff_t l = 0; l < count; l += FL_(lanes)) {
+        const ptrdiff_t some = count - l < FL_(lanes) ? count - l : FL_(lanes);
+        FL_(tile_rows)(job, first + l, some, losses + l, buffers);
+    }
+    if (job->rows.losses)
+        for (ptrdiff_t l = 0; l < count; l++) job->rows.losses[first + l] = losses[l];
+    for (int width = FL_LANES / 2; width; width >>= 1)
+        for (int l = 0; l < width; l++) losses[l] += losses[l + width];
+    return losses[0];
 }
 
 /* ---- rows, in order ---- */
 
 static inline int FL_(goes_by_tiles)(const struct fl_softmax_job *job)
 {
-    return job->classes <= FL_SHORT_ROW && !job->elsewhere_lse;
+    return job->rows.classes <= FL_SHORT_ROW && !job->band.lse;
 }
 
 static ptrdiff_t FL_(buffer_bytes)(const struct fl_softmax_job *job)
 {
-    if (FL_(goes_by_tiles)(job)) return ((ptrdiff_t)sizeof(struct FL_(tile)) + 63) / 64 * 64;
+    if (FL_(goes_by_tiles)(job)) return job->hessian.data ? FL_SHORT_ROW * FL_(lanes) * (ptrdiff_t)sizeof(REAL) : 0;
     return (ptrdiff_t)FL_BUFFERS * FL_BLOCK * (ptrdiff_t)sizeof(REAL);
 }
 
@@ -1142,37 +1177,37 @@ static struct fl_softmax_row *FL_(next_row)(const struct fl_softmax_job *job, st
 
 /* Three rows are under work at a time, a block of each in turn: the gradient of one is written, the exponentials
  * of the next are summed, and the maximum of the third is taken, so that reading, computing and writing overlap. */
-static double FL_(rows)(const struct fl_softmax_job *job, ptrdiff_t begin, ptrdiff_t end, void *scratch)
+static struct fl_piece FL_(rows)(const void *any, ptrdiff_t begin, ptrdiff_t end, void *scratch)
 {
+    const struct fl_softmax_job *job = (const struct fl_softmax_job *)any;
     const ptrdiff_t blocks = FL_(blocks)(job), half = (FL_(scratch_bytes)(job) - FL_(buffer_bytes)(job)) / 2;
     char *buffers = (char *)scratch + 2 * half;
     struct fl_softmax_row room[3], *finishing = NULL, *summing = NULL, *entering;
     ptrdiff_t index = begin;
     double total = 0.0;
     if (FL_(goes_by_tiles)(job)) {
-        struct FL_(tile) *tile = (struct FL_(tile) *)(void *)buffers;
-        for (ptrdiff_t row = begin; row < end; row += FL_LANES)
-            total += FL_(tile_rows)(job, row, end - row < FL_LANES ? end - row : FL_LANES, tile);
-        return total;
+        for (ptrdiff_t row = begin; row < end; row += FL_LANES) total += FL_(tiles_of_rows)(job, row, end, buffers);
+        return fl_faultless(total);
     }
     for (int turn = 0;; turn++) {
         entering = FL_(next_row)(job, &room[turn % 3], &index, end, (char *)scratch + turn % 2 * half, buffers);
         if (entering == NULL && summing == NULL && finishing == NULL) break;
-        if (summing && entering && job->input.class_stride == job->input.itemsize) summing->next = entering->input;
+        if (summing && entering && job->rows.input.class_stride == job->rows.input.itemsize)
+            summing->next = entering->input;
         for (ptrdiff_t block = 0; block < blocks; block++) {
-            if (finishing && job->output.data) FL_(row_finish)(job, finishing, block);
+            if (finishing && job->rows.output.data) FL_(row_finish)(job, finishing, block);
             if (summing) FL_(row_sum)(job, summing, block);
             if (entering) FL_(row_max)(job, entering, block);
         }
         if (entering) FL_(row_choose)(job, entering);
         if (summing) {
             FL_(row_settle)(job, summing);
-            if (job->row_loss) job->row_loss[summing->index] = summing->loss;
+            if (job->rows.losses) job->rows.losses[summing->index] = summing->loss;
             total += summing->loss;
         }
         finishing = summing;
         summing = entering;
     }
-    if (job->stream) fl_stream_end();
-    return total;
+    if (job->rows.stream) fl_stream_end();
+    return fl_faultless(total);
 }

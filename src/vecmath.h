@@ -37,13 +37,6 @@
 #define FL_FMA_F64(a, b, c) ((a) * (b) + (c))
 #endif
 
-/* Keeps the compiler from reading again what an array of the stack was copied from. */
-#if defined(__GNUC__) || defined(__clang__)
-#define FL_OPAQUE(array) __asm__ volatile("" : : "r"(array) : "memory")
-#else
-#define FL_OPAQUE(array) ((void)(array))
-#endif
-
 FL_INLINE float fl_float_from_bits(uint32_t bits)
 {
     float value;

@@ -9,10 +9,10 @@ import numpy as np
 import numpy.typing as npt
 
 from fastloss import _kernels
-from fastloss._elementwise import DOMAINS, WIDE, two
+from fastloss._elementwise import WIDE, outside, two
+from fastloss._rows import run_family
 from fastloss._settings import get_num_threads
 from fastloss._types import Array
-from fastloss.classification import run_family
 
 LIGHTGBM, XGBOOST = "lightgbm", "xgboost"
 LARGEST = np.finfo(np.float32).max
@@ -52,14 +52,13 @@ def _run(
     line, domain = _kernels.ELEMENTWISE[kernel]
     domains = (_kernels.ANY, domain if is_checked else _kernels.ANY, _kernels.ANY)
     a, b = two(parameters)
-    bad, _, _ = _kernels.elementwise(
+    bad, position, _, _ = _kernels.elementwise(
         line, x.dtype == np.float64 or kernel in WIDE, (x, y, None, weight, None, *outputs), domains, 0.0,
         third, a, b, scale, True, False, False, False, get_num_threads(),
     )  # fmt: skip
     if bad >= 0:
         assert y is not None
-        expected, is_bad = DOMAINS[domain]
-        require_labels(~is_bad(y), y, expected)
+        raise outside("label", y, position, domain)
 
 
 def _empty(given: Given) -> Array:

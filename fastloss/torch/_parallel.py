@@ -18,8 +18,8 @@ from fastloss import _arguments, _kernels
 from fastloss._bands import Merged, clear_masked, look, target_slope
 from fastloss._conversion import cast, widened
 from fastloss._linear import LinearGradients
+from fastloss._rows import run_family
 from fastloss._types import Array
-from fastloss.classification import run_family
 from fastloss.linear import linear_loss
 from fastloss.torch._autograd import Loss
 from fastloss.torch._bridge import autocast, like
