@@ -1,8 +1,8 @@
-"""The arrays of a row, and the answer that every contender's result is held against."""
+"""The arrays of a row, and the answer of the float64 reference that every result is compared with."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from functools import cached_property, lru_cache
 from typing import Any
 
@@ -10,15 +10,17 @@ import numpy as np
 import numpy.typing as npt
 
 import fastloss
-from benchmarks.cases import Case
-from fastloss import reference
+from benchmarks.case import OURS, SERIAL, Case
 
 __all__ = [
     "BLOCK",
+    "Array",
     "Problem",
     "WrongResultError",
+    "blocks",
     "class_indices",
     "dtype_of",
+    "in_blocks",
     "logits_of",
     "require",
     "sample_of",
@@ -29,6 +31,10 @@ Array = npt.NDArray[Any]
 # Rows whose gradients are compared one by one, and elements that the reference takes at a time.
 SAMPLED_ROWS = 16
 BLOCK = 1 << 21
+# The largest error allowed, by type: of fastloss (a rounding of the result), and of peers, which sum in
+# float32.
+OUR_TOLERANCE = {"float64": 1e-13, "float32": 1e-6, "float16": 2.0**-11, "bfloat16": 2.0**-8}
+PEER_TOLERANCE = {"float64": 1e-10, "float32": 1e-3, "float16": 5e-3, "bfloat16": 2e-2}
 
 
 class WrongResultError(AssertionError):
@@ -36,11 +42,11 @@ class WrongResultError(AssertionError):
 
 
 def dtype_of(name: str) -> np.dtype[Any]:
-    """NumPy's dtype of that name; ImportError for bfloat16 without ml_dtypes."""
+    """Return NumPy's dtype of that name; ImportError for bfloat16 without ml_dtypes."""
     if name == "bfloat16":
         import ml_dtypes
 
-        return np.dtype(ml_dtypes.bfloat16)
+        return np.dtype(ml_dtypes.bfloat16)  # type: ignore[no-any-return, unused-ignore]
     return np.dtype(name)
 
 
@@ -52,14 +58,14 @@ def require(error: float | Array, tolerance: float, what: str) -> None:
 
 
 def sample_of(rows: int) -> npt.NDArray[np.intp]:
-    """The rows whose gradients are compared, of so many."""
+    """Return the rows whose gradients are compared, of so many."""
     return np.unique(np.linspace(0, rows - 1, SAMPLED_ROWS).astype(np.intp))
 
 
-def _without(shape: tuple[int, ...], axis: int) -> tuple[int, ...]:
-    """The shape of the rows along an axis."""
-    axis %= len(shape)
-    return shape[:axis] + shape[axis + 1 :]
+def blocks(rows: int, elements: int, largest: int = BLOCK) -> list[slice]:
+    """Return slices of rows that have `largest` elements at most, of `elements` in all."""
+    step = max(1, largest * rows // elements)
+    return [slice(start, start + step) for start in range(0, rows, step)]
 
 
 # Two, for the row in bfloat16, which is timed beside its like in float32.
@@ -70,128 +76,93 @@ def logits_of(shape: tuple[int, ...], dtype: str) -> Array:
     return values.astype(dtype_of(dtype), copy=False)
 
 
-# Float64 takes seconds on the large rows, which share their logits: the last answers are kept.
-@lru_cache(maxsize=8)
-def _mean_loss(shape: tuple[int, ...], dtype: str, axis: int, smoothing: float, probabilities: bool) -> float:
-    """The reference's mean over all rows, a block along the first axis at a time."""
-    logits, target = logits_of(shape, dtype), _target(shape, axis, probabilities)
-    step = max(1, BLOCK * shape[0] // logits.size)
-    total = 0.0
-    for begin in range(0, shape[0], step):
-        block = slice(begin, begin + step)
-        total += float(
-            reference.cross_entropy(
-                logits[block], target[block], axis=axis, label_smoothing=smoothing, reduction="sum"
-            )
-        )
-    return total / (logits.size // shape[axis])
-
-
 def class_indices(shape: tuple[int, ...], axis: int = -1) -> Array:
-    """A target for each row of logits of that shape."""
-    return np.random.default_rng(1).integers(0, shape[axis], size=_without(shape, axis))
+    """Return a target for each row of logits of that shape."""
+    rows = list(shape)
+    classes = rows.pop(axis)
+    return np.random.default_rng(1).integers(0, classes, size=rows)
 
 
-@lru_cache(maxsize=1)
-def _target(shape: tuple[int, ...], axis: int, probabilities: bool) -> Array:
-    if probabilities:
-        target = np.random.default_rng(1).random(shape, dtype=np.float32)
-        return np.divide(target, target.sum(axis=axis, keepdims=True), out=target)
-    return class_indices(shape, axis)
-
-
-@dataclass(frozen=True)
 class Problem:
     """A row at the size that is run: its arrays, made once and shared, and its right answer.
 
-    Nobody writes to `logits` or `target`; `out` is the buffer of those that write a result into one. The
-    reference has every row's loss, and the values (gradient, softmax) of a sample of rows.
+    Nobody writes to `arguments`. A suite derives its own class, which says at least what `arguments`,
+    `expected_loss` and `expected_values` are. Errors are relative: of the loss to its size (or 1, where it is
+    less), of the values to the largest along `largest_axis`.
     """
 
-    case: Case
-    is_small: bool = False
+    # How many of the arguments have a gradient.
+    leaves = 1
+    largest_axis: int | None = -1
+    # The gradient that arrives from above, where it is not 1.
+    upstream: float | Array | None = None
 
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return self.case.small if self.is_small else self.case.shape
+    arguments: tuple[Array, ...]
+    # None: the mode has no loss.
+    expected_loss: float | Array | None
+    # Of the sample that `sampled` takes.
+    expected_values: tuple[Array, ...]
 
-    @property
-    def classes(self) -> int:
-        return self.shape[self.case.axis]
-
-    @property
-    def rows(self) -> int:
-        return self.logits.size // self.classes
+    def __init__(self, case: Case, is_small: bool = False) -> None:
+        self.case, self.is_small = case, is_small
+        self.shape = case.small if is_small else case.shape
+        # The largest error of the values of each contender, as it was checked last.
+        self.errors: dict[str, float] = {}
 
     @cached_property
     def threads(self) -> int:
-        return fastloss.get_num_threads()
+        """The threads of everyone who can be told."""
+        is_serial = self.arguments[0].size < SERIAL
+        return self.case.threads or (1 if is_serial else fastloss.get_num_threads())
 
     @cached_property
-    def logits(self) -> Array:
-        return logits_of(self.shape, self.case.dtype)
+    def out(self) -> Any:
+        """The buffer of those that write a result into one; written to once, for its page faults."""
+        return np.ones_like(self.arguments[0])
 
-    @cached_property
-    def target(self) -> Array:
-        return _target(self.shape, self.case.axis, self.case.probabilities)
+    @property
+    def our_options(self) -> dict[str, Any]:
+        """Options of fastloss that peers do not take."""
+        return {}
 
-    @cached_property
-    def out(self) -> Array:
-        """Written to once, so that nobody pays for its page faults."""
-        return np.full_like(self.logits, 1)
+    def tolerance(self, name: str) -> tuple[float, float]:
+        """Return the largest error of the loss and of the values of a contender."""
+        dtype = self.case.dtype
+        if not name.startswith(OURS):
+            return PEER_TOLERANCE[dtype], PEER_TOLERANCE[dtype]
+        # The loss is a Python float, whatever the type of the arguments.
+        return OUR_TOLERANCE["float64" if dtype == "float64" else "float32"], OUR_TOLERANCE[dtype]
 
-    def sampled(self, values: Array) -> Array:
-        """The sample of rows of an array, the classes (where it has them) last."""
-        has_classes = values.ndim == len(self.shape)
-        moved = np.moveaxis(values, self.case.axis, -1) if has_classes else values
-        return np.asarray(moved[np.unravel_index(sample_of(self.rows), _without(self.shape, self.case.axis))])
+    def sampled(self, values: tuple[Array, ...]) -> tuple[Array, ...]:
+        """Return what is compared of each array: by default all of it."""
+        return values
 
-    @cached_property
-    def expected_loss(self) -> float | None:
-        case = self.case
-        if case.mode == "values":
-            return None
-        return _mean_loss(self.shape, case.dtype, case.axis, case.label_smoothing, case.probabilities)
-
-    @cached_property
-    def expected_values(self) -> Array | None:
-        """Of the sampled rows: the gradient of the mean over all rows, or what the function gives."""
-        case = self.case
-        if case.mode == "loss":
-            return None
-        logits = self.sampled(self.logits)
-        if case.mode == "values":
-            return np.asarray(getattr(reference, case.function)(logits))
-        _, grad = reference.cross_entropy(
-            logits,
-            self.sampled(self.target),
-            label_smoothing=case.label_smoothing,
-            reduction="sum",
-            return_grad=True,
-        )
-        return np.asarray(grad / self.rows)
-
-    def check(
-        self,
-        loss: float | None,
-        values: Array | None,
-        tolerance: float,
-        *,
-        loss_tolerance: float | None = None,
-        scale: float = 1.0,
-    ) -> None:
-        """Compare with the reference: the loss, and the sampled values times `scale`.
-
-        Errors are relative: to the loss (or 1, where it is less), to the largest value of each row.
-        """
+    def check(self, name: str, loss: float | Array | None, values: Any, scale: float = 1.0) -> None:
+        """Compare a contender's result with the reference: the loss, and the values times `scale`."""
+        of_loss, of_values = self.tolerance(name)
         if self.expected_loss is not None:
             assert loss is not None
-            largest = max(1.0, abs(self.expected_loss))
-            error = abs(loss - self.expected_loss) / largest
-            require(error, loss_tolerance or tolerance, "the loss")
-        if self.expected_values is not None:
-            assert values is not None
-            expected = self.expected_values
-            got = self.sampled(values).astype(np.float64) * scale
-            largest = np.abs(expected).max(axis=-1, keepdims=True)
-            require(np.abs(got - expected) / largest, tolerance, "an element")
+            error = np.abs(loss - self.expected_loss) / np.maximum(1.0, np.abs(self.expected_loss))
+            require(error, of_loss, "the loss")
+        if self.case.has_values:
+            found = self.sampled(values if isinstance(values, tuple) else (values,))
+            pairs = zip(found, self.expected_values, strict=True)
+            # Python's own max may pass over a NaN.
+            self.errors[name] = float(np.max([self._error(got, right, scale) for got, right in pairs]))
+            require(self.errors[name], of_values, "an element")
+
+    def _error(self, got: Array, right: Array, scale: float) -> float:
+        largest = np.abs(right).max(axis=self.largest_axis, keepdims=True)
+        return float(np.max(np.abs(got.astype(np.float64) * scale - right) / largest))
+
+    def notes(self, medians: dict[str, float]) -> list[str]:
+        """Return lines to print under the figures, from the medians by contender."""
+        return []
+
+
+def in_blocks(function: Callable[..., Any], arguments: Sequence[Array], **options: Any) -> list[Any]:
+    """Return what the function gives for each block of rows along the first axis."""
+    first = arguments[0]
+    return [
+        function(*(array[rows] for array in arguments), **options) for rows in blocks(len(first), first.size)
+    ]

@@ -1,0 +1,21 @@
+"""The suites: in each module the rows, their arrays and right answers, and contenders of their own."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from benchmarks import peers  # noqa: F401 (registers the peers)
+from benchmarks.case import Case, Suite
+from benchmarks.suites import boosting, elementwise, linear, memory, post_training, softmax, torch_backend
+
+__all__ = ["SUITES", "problem_of"]
+
+SUITES: dict[str, Suite] = {
+    module.SUITE.name: module.SUITE
+    for module in (softmax, elementwise, linear, post_training, torch_backend, boosting, memory)
+}
+
+
+def problem_of(case: Case, is_small: bool) -> Any:
+    """Return the arrays of a row and its right answer."""
+    return SUITES[case.suite].problem(case, is_small)

@@ -1,0 +1,258 @@
+"""linear_cross_entropy beside the bare matrix products and PyTorch.
+
+The limit is the three matrix products as NumPy runs them, into buffers that are kept (of the value alone, the
+first of them). In chunks, each overwrites the weight's gradient of the one before: to add is not in it. Of
+`--threads` NumPy's products know nothing: they have those of its BLAS.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from functools import cached_property, lru_cache, partial
+from typing import Any
+
+import numpy as np
+
+import fastloss
+from benchmarks.case import COMPILED, LIMIT, OURS, TORCH, Case, Suite, at_least, at_most, bound
+from benchmarks.contenders import Contender, UnavailableError, contender, imported, ours, require_equal
+from benchmarks.peers import torch_peer
+from benchmarks.problem import Array, Problem, WrongResultError, blocks, dtype_of
+from fastloss import reference
+from fastloss.linear import LinearGradients
+
+__all__ = ["MANY_CHUNKS", "SUITE"]
+
+# The largest error of our float32 gradients, relative to their largest entry, and of our losses.
+AGREEMENT = 2e-6
+# Logits that the reference takes at a time.
+BLOCK = 1 << 24
+STEPS, FILTERED = "fastloss in steps", "fastloss filtered"
+CHUNKED = "torch chunked"
+
+SHAPE = (1024, 768, 32000)
+
+
+def _case(name: str, what: str, *, shape: tuple[int, ...] = SHAPE, **others: Any) -> Case:
+    """Return a row.
+
+    Its detail "bias" says what the logits have added: nothing, or the logarithm of how frequent the classes
+    are, a twentieth of them e30 times as much as the others, or after Zipf. The targets are drawn from it.
+    The limit runs in "chunks".
+    """
+    attributes = {"contenders": (LIMIT, OURS, TORCH, CHUNKED), "limit": "products", "small": (32, 24, 2000)}
+    title = f"linear cross entropy {shape}, {what}"
+    return Case("linear", name, title, "linear_cross_entropy", shape=shape, **{**attributes, **others})
+
+
+MANY_CHUNKS = _case("many-chunks", "gradients", shape=(8192, 256, 50000), details={"chunks": 8})
+CASES = (
+    _case(
+        "gradients",
+        "gradients",
+        contenders=(LIMIT, OURS, STEPS, TORCH, CHUNKED),
+        targets=(at_most(1.05, LIMIT), at_most(1.0, STEPS), at_least(1.0, TORCH), at_least(1.0, CHUNKED)),
+    ),
+    _case("value", "value alone", targets=(at_most(1.08, LIMIT),), mode="value"),
+    # What is left out has probabilities of e-30: an eps under the rounding of float32 suffices, and the
+    # result has to be as near as without it.
+    _case(
+        "filter",
+        "a twentieth of the classes in use",
+        contenders=(OURS, FILTERED),
+        targets=(at_most(0.75, OURS, of=FILTERED),),
+        details={"bias": "few", "filter_eps": 1e-6, "filter_tolerance": AGREEMENT},
+    ),
+    # The eps of Cut Cross-Entropy: the rounding of bfloat16. Here something is lost.
+    _case(
+        "filter-zipf",
+        "classes as frequent as words",
+        contenders=(OURS, FILTERED),
+        details={"bias": "zipf", "filter_eps": 2.0**-12, "filter_tolerance": 2e-2},
+    ),
+    MANY_CHUNKS,
+    _case("bfloat16", "gradients, bfloat16", contenders=(OURS, TORCH, CHUNKED), dtype="bfloat16"),
+    _case(
+        "agreement",
+        "largest error of a gradient",
+        contenders=("fastloss error",),
+        targets=(bound(AGREEMENT, "fastloss error"),),
+        quantity="error",
+    ),
+)
+
+
+# Rows that follow each other share them.
+@lru_cache(maxsize=1)
+def _arrays(shape: tuple[int, int, int], dtype: str, kind: str) -> tuple[Array, Array, Array | None, Array]:
+    """Return input, weight, bias and target."""
+    tokens, features, classes = shape
+    rng, to = np.random.default_rng(0), dtype_of(dtype)
+    x = rng.standard_normal((tokens, features), dtype=np.float32).astype(to, copy=False)
+    w = rng.standard_normal((classes, features), dtype=np.float32)
+    w = np.multiply(w, 0.05, out=w).astype(to, copy=False)
+    rank = rng.permutation(classes)  # frequent classes lie anywhere
+    frequency = {
+        "none": np.ones(classes),
+        "few": np.where(rank < classes // 20, 1.0, np.exp(-30.0)),
+        "zipf": 1.0 / (1.0 + rank),
+    }[kind]
+    frequency /= frequency.sum()
+    bias = None if kind == "none" else np.log(frequency).astype(to)
+    return x, w, bias, rng.choice(classes, tokens, p=frequency)
+
+
+@lru_cache(maxsize=1)
+def _answer(shape: tuple[int, int, int], dtype: str, kind: str) -> tuple[float, LinearGradients]:
+    """Return the reference's mean and its gradients in float64, some tokens at a time."""
+    x, w, bias, target = _arrays(shape, dtype, kind)
+    w = w.astype(np.float64)
+    function: Any = reference.linear_cross_entropy
+    gx, gw, gb = np.empty(x.shape), np.zeros(w.shape), np.zeros(len(w))
+    loss = 0.0
+    for rows in blocks(len(x), len(x) * len(w), BLOCK):
+        options = {"linear_bias": bias, "reduction": "sum", "return_grad": True, "grad_output": 1 / len(x)}
+        some, grad = function(x[rows], w, target[rows], **options)
+        loss += some / len(x)
+        gx[rows] = grad.input
+        gw += grad.linear_weight
+        if bias is not None:
+            gb += grad.linear_bias
+    return loss, LinearGradients(gx, gw, None if bias is None else gb)
+
+
+class LinearProblem(Problem):
+    """The reference has all gradients; errors are relative to the largest entry of each."""
+
+    leaves = 2
+    largest_axis = None
+
+    def __init__(self, case: Case, is_small: bool = False) -> None:
+        super().__init__(case, is_small)
+        self._key: Any = self.shape, case.dtype, case.details.get("bias", "none")
+
+    @cached_property
+    def arguments(self) -> tuple[Array, ...]:  # type: ignore[override]
+        x, w, _, target = _arrays(*self._key)
+        return x, w, target
+
+    @property
+    def our_options(self) -> dict[str, Any]:
+        bias = _arrays(*self._key)[2]
+        return {} if bias is None else {"linear_bias": bias}
+
+    @cached_property
+    def out(self) -> tuple[Array, Array, Array | None]:
+        """Written to once, so that nobody pays for their page faults."""
+        x, w, bias, _ = _arrays(*self._key)
+        return np.ones_like(x), np.ones_like(w), None if bias is None else np.ones_like(bias)
+
+    @cached_property
+    def logits(self) -> Array:
+        """Of one of the limit's chunks."""
+        x, w, _ = self.arguments
+        return np.ones((len(x) // self.case.details.get("chunks", 1), len(w)), x.dtype)
+
+    @property
+    def expected_loss(self) -> float:  # type: ignore[override]
+        return _answer(*self._key)[0]
+
+    @property
+    def expected_values(self) -> tuple[Array, ...]:  # type: ignore[override]
+        return self.sampled(_answer(*self._key)[1])
+
+    def sampled(self, values: tuple[Array | None, ...]) -> tuple[Array, ...]:
+        return tuple(array for array in values if array is not None)
+
+    def tolerance(self, name: str) -> tuple[float, float]:
+        if name == FILTERED:
+            return AGREEMENT, float(self.case.details["filter_tolerance"])
+        of_loss, of_gradients = super().tolerance(name)
+        if not name.startswith(OURS):
+            return of_loss, of_gradients
+        return AGREEMENT, AGREEMENT if self.case.dtype == "float32" else of_gradients
+
+    def notes(self, medians: dict[str, float]) -> list[str]:
+        errors = ", ".join(f"{name} {error:.1e}" for name, error in self.errors.items())
+        return [f"largest error of a gradient, in units of its largest entry: {errors}"] if errors else []
+
+
+@contender(LIMIT, suite="linear")
+def _products(problem: LinearProblem, name: str) -> Contender:
+    (x, w, _), z = problem.arguments, problem.logits
+    gx, gw, _ = problem.out
+    has_gradient = problem.case.has_gradient
+    chunks = [slice(start, start + len(z)) for start in range(0, len(x), len(z))]
+
+    def call() -> None:
+        for chunk in chunks:
+            np.matmul(x[chunk], w.T, out=z)
+            if has_gradient:
+                np.matmul(z, w, out=gx[chunk])
+                np.matmul(z.T, x[chunk], out=gw)
+
+    def check(_: Any) -> None:
+        """One row of each product, of the last chunk."""
+        pairs = [(z[-1], w @ x[-1])]
+        if has_gradient:
+            pairs += [(gx[-1], z[-1] @ w), (gw[-1], z[:, -1] @ x[-len(z) :])]
+        for got, right in pairs:
+            require_equal(np.allclose(got, right, rtol=0.0, atol=1e-3 * np.abs(right).max()), True)
+
+    return Contender(name, call, check)
+
+
+@contender(FILTERED, suite="linear")
+def _filtered(problem: LinearProblem, name: str) -> Contender:
+    return ours(problem, name, filter_eps=problem.case.details["filter_eps"])
+
+
+@contender(STEPS, suite="linear")
+def _in_steps(problem: LinearProblem, name: str) -> Contender:
+    """Build the limit's products with cross_entropy, in place, after the first: all logits at once."""
+    (x, w, target), z = problem.arguments, problem.logits
+    gx, gw, _ = problem.out
+
+    def call() -> float:
+        np.matmul(x, w.T, out=z)
+        loss, _ = fastloss.cross_entropy(z, target, return_grad=True, out=z)
+        np.matmul(z, w, out=gx)
+        np.matmul(z.T, x, out=gw)
+        return float(loss)
+
+    return Contender(name, call, lambda loss: problem.check(name, loss, (gx, gw)))
+
+
+@contender(CHUNKED, COMPILED, suite="linear")
+def _torch(problem: LinearProblem, name: str) -> Contender:
+    torch = imported("torch")
+    try:
+        function = torch.nn.functional.linear_cross_entropy
+        options = torch.nn.LinearCrossEntropyOptions() if name == CHUNKED else None
+    except AttributeError as error:
+        raise UnavailableError(f"this PyTorch has none: {error}") from error
+    return torch_peer(problem, name, partial(function, options=options))
+
+
+@contender("fastloss error", suite="linear")
+def _error(problem: LinearProblem, name: str) -> Contender:
+    """Build the largest error of the gradients; infinite where the loss is wrong, as nobody looks further."""
+    timed = ours(problem, name)
+
+    def call() -> float:
+        with suppress(WrongResultError):
+            timed.check(timed.call())
+        return problem.errors.get(name, float("inf"))
+
+    return Contender(name, call)
+
+
+SUITE = Suite(
+    name="linear",
+    title="linear_cross_entropy beside the bare matrix products (several minutes)",
+    cases=CASES,
+    problem=LinearProblem,
+    columns={LIMIT: "matrix products", OURS: OURS, TORCH: "PyTorch", CHUNKED: "PyTorch, chunked"},
+    # Few enough that the slow run in each, and enough that each contender of the longest row goes first once.
+    repeats=7,
+)

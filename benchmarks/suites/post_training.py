@@ -1,0 +1,143 @@
+"""The losses of post-training beside the memory limit and PyTorch: log-probabilities, divergences, DPO."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import cached_property, lru_cache
+from typing import Any
+
+import numpy as np
+
+from benchmarks.case import LIMIT, OURS, TORCH, Case, Suite, at_least, at_most, bound
+from benchmarks.contenders import Contender, contender, ours
+from benchmarks.problem import Array, Problem, class_indices, in_blocks, logits_of, sample_of
+from benchmarks.suites.softmax import SoftmaxProblem
+from fastloss import reference
+
+__all__ = ["SUITE"]
+
+CROSS_ENTROPY = "fastloss cross_entropy"
+
+
+def _case(name: str, function: str, **others: Any) -> Case:
+    attributes: dict[str, Any] = {
+        "shape": (2048, 32000),
+        "small": (8, 3000),
+        "limit": "subtract",
+        "contenders": (LIMIT, OURS, TORCH),
+        **others,
+    }
+    what = "value" if attributes.get("mode") == "value" else "value and gradient"
+    return Case("post-training", name, f"{function} {attributes['shape']}, {what}", function, **attributes)
+
+
+CASES = (
+    _case(
+        "token-log-probs",
+        "token_log_probs",
+        limit="read",
+        targets=(at_most(2.2, LIMIT), at_least(5, TORCH)),
+        mode="value",
+    ),
+    _case(
+        "token-log-probs-gradient",
+        "token_log_probs",
+        limit=None,
+        contenders=(OURS, CROSS_ENTROPY, TORCH),
+        targets=(at_most(1.25, CROSS_ENTROPY),),
+    ),
+    _case("kl", "kl_div_with_logits", targets=(at_most(1.6, LIMIT), at_least(8, TORCH))),
+    _case("kl-value", "kl_div_with_logits", limit=None, contenders=(OURS, TORCH), mode="value"),
+    _case("js", "js_div_with_logits", targets=(at_most(2.2, LIMIT), at_least(8, TORCH))),
+    _case("tv", "tv_distance_with_logits"),
+    _case(
+        "dpo",
+        "dpo_loss",
+        shape=(1000,),
+        small=(1000,),
+        limit=None,
+        contenders=(OURS, TORCH),
+        targets=(at_least(10, TORCH), bound(20e-6)),
+        reused=False,
+    ),
+)
+
+
+# The last, for rows that follow each other.
+@lru_cache(maxsize=1)
+def _teacher(shape: tuple[int, ...]) -> Array:
+    """Return logits not far from the student's."""
+    # Of this seed no two probabilities in the sampled rows are within 4e-6 of each other, relatively: at a
+    # kink of the total variation any slope between the two sides is right.
+    noise = np.random.default_rng(9).standard_normal(shape, dtype=np.float32)
+    return np.add(logits_of(shape, "float32"), noise, out=noise)
+
+
+def _arguments(function: str, shape: tuple[int, ...]) -> tuple[Array, ...]:
+    if function == "dpo_loss":
+        # Sums over some hundred tokens, of two models that are not far from each other.
+        rng = np.random.default_rng(0)
+        policy = rng.normal(-150.0, 30.0, (2, *shape))
+        near = policy + rng.normal(0.0, 5.0, policy.shape)
+        return tuple(np.concatenate([policy, near]).astype(np.float32))
+    student = logits_of(shape, "float32")
+    return student, class_indices(shape) if function == "token_log_probs" else _teacher(shape)
+
+
+# Float64 takes seconds on the large rows.
+@lru_cache(maxsize=2)
+def _values(function: str, shape: tuple[int, ...]) -> Array:
+    """Return the reference's value of each row."""
+    arguments = _arguments(function, shape)
+    return np.concatenate(in_blocks(getattr(reference, function), arguments, reduction="none"))
+
+
+class PostTrainingProblem(Problem):
+    """The reference has the value of every row, and the gradients of a sample of rows."""
+
+    def __init__(self, case: Case, is_small: bool = False) -> None:
+        super().__init__(case, is_small)
+        self.arguments = _arguments(case.function, self.shape)
+        self.leaves = 2 if case.function == "dpo_loss" else 1
+        # The result is an array, where the others take the mean.
+        self.is_per_token = case.function == "token_log_probs"
+        if self.is_per_token and case.has_gradient:
+            self.upstream = np.random.default_rng(3).uniform(0.5, 1.5, self.shape[0]).astype(np.float32)
+
+    @cached_property
+    def expected_loss(self) -> float | Array:  # type: ignore[override]
+        values = _values(self.case.function, self.shape)
+        return values if self.is_per_token else float(values.mean())
+
+    @cached_property
+    def expected_values(self) -> tuple[Array, ...]:  # type: ignore[override]
+        sample, rows = sample_of(self.shape[0]), self.shape[0]
+        function: Any = getattr(reference, self.case.function)
+        arguments = (array[sample] for array in self.arguments)
+        _, slopes = function(*arguments, reduction="none", return_grad=True)
+        scale = 1.0 / rows if self.upstream is None else self.upstream[sample, np.newaxis]  # type: ignore[index]
+        return (self._stacked(slopes) * scale,)
+
+    def sampled(self, values: tuple[Array, ...]) -> tuple[Array, ...]:
+        return (self._stacked(tuple(array[sample_of(self.shape[0])] for array in values)),)
+
+    def _stacked(self, gradients: Any) -> Array:
+        """Return a gradient, or those by several arguments, with what belongs to one row on the last axis."""
+        parts = gradients if isinstance(gradients, tuple) else (gradients,)
+        return np.stack(parts, axis=-1) if len(parts) > 1 else np.asarray(parts[0])
+
+
+@contender(CROSS_ENTROPY, suite="post-training")
+def _cross_entropy(problem: PostTrainingProblem, name: str) -> Contender:
+    """Build the mean of cross_entropy and its gradient, of the same logits and classes."""
+    case = replace(problem.case, function="cross_entropy")
+    return ours(SoftmaxProblem(case, problem.is_small), name)
+
+
+SUITE = Suite(
+    name="post-training",
+    title="log-probabilities, divergences and DPO (several minutes)",
+    cases=CASES,
+    problem=PostTrainingProblem,
+    columns={LIMIT: "memory limit", OURS: OURS, TORCH: "PyTorch"},
+)

@@ -1,0 +1,242 @@
+"""Cross-entropy and the softmax functions beside the memory limit and every peer."""
+
+from __future__ import annotations
+
+from functools import cached_property, lru_cache, partial
+from typing import Any
+
+import numpy as np
+
+from benchmarks.case import (
+    BEST_PEER,
+    JAX,
+    LIMIT,
+    NUMPY,
+    OURS,
+    PEERS,
+    SKLEARN,
+    TORCH,
+    Case,
+    Suite,
+    at_least,
+    at_most,
+    bound,
+)
+from benchmarks.problem import Array, Problem, class_indices, in_blocks, logits_of, sample_of
+from fastloss import reference
+
+__all__ = ["IN_PLACE", "SUITE", "SoftmaxProblem"]
+
+ALL = (LIMIT, OURS, *PEERS)
+WITHOUT_SKLEARN = (LIMIT, OURS, NUMPY, TORCH, JAX)
+
+_cross_entropy = partial(Case, "softmax", function="cross_entropy", limit="copy", contenders=ALL)
+_32k = partial(_cross_entropy, shape=(2048, 32000), small=(8, 3000))
+_32k_values = partial(_32k, mode="values", contenders=WITHOUT_SKLEARN)
+_128k = partial(_cross_entropy, shape=(512, 128256), small=(4, 5000))
+_in_place = {
+    "mode": "in place",
+    "limit": "scale",
+    "contenders": (LIMIT, "memcpy", OURS, NUMPY),
+    "targets": (at_most(2.0, LIMIT), at_least(1.0, "memcpy")),
+}
+
+IN_PLACE = _32k("32k-in-place", "cross entropy (2048, 32000), in place", **_in_place)
+CASES = (
+    _32k(
+        "32k",
+        "cross entropy (2048, 32000), value and gradient",
+        contenders=(LIMIT, OURS, "fastloss new array", *PEERS),
+        targets=(at_most(1.2, LIMIT), at_least(12, TORCH), at_least(6, JAX)),
+    ),
+    IN_PLACE,
+    _32k(
+        "32k-loss",
+        "cross entropy (2048, 32000), loss alone",
+        mode="value",
+        limit="read",
+        targets=(at_most(2.2, LIMIT),),
+    ),
+    _32k(
+        "threads",
+        "cross entropy (2048, 32000), all threads over one",
+        contenders=(LIMIT, OURS, "fastloss 1 thread"),
+        targets=(at_least(1.7, "fastloss 1 thread"),),
+    ),
+    _32k(
+        "instruction-sets",
+        "cross entropy (2048, 32000), instruction sets",
+        contenders=(LIMIT, "fastloss avx512", "fastloss avx2", "fastloss baseline"),
+        targets=(
+            at_most(1.35, "fastloss avx512", of="fastloss avx2"),
+            at_most(5.0, "fastloss avx512", of="fastloss baseline"),
+        ),
+    ),
+    _32k(
+        "smoothing",
+        "cross entropy (2048, 32000), label smoothing 0.1",
+        options={"label_smoothing": 0.1},
+        contenders=WITHOUT_SKLEARN,
+    ),
+    _32k_values("softmax", "softmax (2048, 32000)", function="softmax"),
+    _32k_values("log-softmax", "log-softmax (2048, 32000)", function="log_softmax"),
+    _32k_values("logsumexp", "log-sum-exp (2048, 32000)", function="logsumexp", limit="read", reused=False),
+    _32k(
+        "probabilities",
+        "cross entropy (2048, 32000), probabilities as targets",
+        details={"has_probabilities": True},
+        limit="add",
+        contenders=WITHOUT_SKLEARN,
+    ),
+    _32k(
+        "bfloat16",
+        "cross entropy (2048, 32000) in bfloat16",
+        dtype="bfloat16",
+        contenders=(LIMIT, OURS, "fastloss float32", NUMPY, TORCH, JAX),
+        targets=(at_most(0.8, "fastloss float32"), at_least(10, TORCH)),
+    ),
+    _128k(
+        "128k",
+        "cross entropy (512, 128256), value and gradient",
+        targets=(at_most(1.2, LIMIT), at_least(12, TORCH), at_least(6, JAX)),
+    ),
+    _128k("128k-in-place", "cross entropy (512, 128256), in place", **_in_place),
+    _128k(
+        "128k-loss",
+        "cross entropy (512, 128256), loss alone",
+        mode="value",
+        limit="read",
+        targets=(at_most(2.2, LIMIT),),
+    ),
+    _cross_entropy(
+        "class-axis-1",
+        "cross entropy (8, 21, 512, 512), class axis 1",
+        shape=(8, 21, 512, 512),
+        small=(2, 5, 8, 8),
+        axis=1,
+        contenders=WITHOUT_SKLEARN,
+        targets=(at_least(1.0, TORCH), at_least(1.0, JAX)),
+    ),
+    _cross_entropy(
+        "after-matmul",
+        "cross entropy (2048, 8192), right after np.matmul (with the settings of the README)",
+        shape=(2048, 8192),
+        small=(8, 1000),
+        contenders=(LIMIT, OURS, "fastloss after matmul"),
+        targets=(at_most(1.25, OURS, of="fastloss after matmul"),),
+    ),
+    _cross_entropy(
+        "1000-classes",
+        "cross entropy (4096, 1000)",
+        shape=(4096, 1000),
+        small=(32, 1000),
+        targets=(at_most(1.55, LIMIT),),
+    ),
+    _cross_entropy(
+        "10-classes",
+        "cross entropy (65536, 10)",
+        shape=(65536, 10),
+        small=(100, 10),
+        targets=(at_least(10, TORCH), at_least(3, BEST_PEER)),
+    ),
+    _cross_entropy(
+        "one-row",
+        "cross entropy (1, 250000)",
+        shape=(1, 250_000),
+        small=(1, 40_000),
+        contenders=(LIMIT, OURS, "fastloss 1 thread", *PEERS),
+        targets=(at_least(1.6, "fastloss 1 thread"),),
+    ),
+    _cross_entropy(
+        "one-call",
+        "cross entropy (8, 10), the cost of a call",
+        shape=(8, 10),
+        small=(8, 10),
+        limit=None,
+        reused=False,
+        contenders=(OURS, *PEERS),
+        targets=(at_most(0.5, SKLEARN), bound(5e-6)),
+    ),
+)
+
+
+def _without(shape: tuple[int, ...], axis: int) -> tuple[int, ...]:
+    """Return the shape of the rows along an axis."""
+    axis %= len(shape)
+    return shape[:axis] + shape[axis + 1 :]
+
+
+@lru_cache(maxsize=1)
+def _target(shape: tuple[int, ...], axis: int, has_probabilities: bool) -> Array:
+    if has_probabilities:
+        target: Array = np.random.default_rng(1).random(shape, dtype=np.float32)
+        target /= target.sum(axis=axis, keepdims=True)
+        return target
+    return class_indices(shape, axis)
+
+
+# Float64 takes seconds on the large rows, which share their logits: the last answers are kept.
+@lru_cache(maxsize=8)
+def _mean_loss(
+    shape: tuple[int, ...], dtype: str, axis: int, smoothing: float, has_probabilities: bool
+) -> float:
+    arguments = logits_of(shape, dtype), _target(shape, axis, has_probabilities)
+    options = {"axis": axis, "label_smoothing": smoothing, "reduction": "sum"}
+    total = sum(in_blocks(reference.cross_entropy, arguments, **options))
+    return float(total) / (arguments[0].size // shape[axis])
+
+
+class SoftmaxProblem(Problem):
+    """The reference has every row's loss, and the values (gradient, softmax) of a sample of rows."""
+
+    @cached_property
+    def arguments(self) -> tuple[Array, ...]:  # type: ignore[override]
+        logits = logits_of(self.shape, self.case.dtype)
+        if self.case.mode == "values":
+            return (logits,)
+        return logits, _target(self.shape, self.case.axis, self._has_probabilities)
+
+    @property
+    def _has_probabilities(self) -> bool:
+        return bool(self.case.details.get("has_probabilities", False))
+
+    def sampled(self, values: tuple[Array, ...]) -> tuple[Array, ...]:
+        """Return the sample of rows, the classes (where there are any) last."""
+        axis = self.case.axis
+        rows = _without(self.shape, axis)
+        index = np.unravel_index(sample_of(int(np.prod(rows))), rows)
+        moved = (np.moveaxis(v, axis, -1) if v.ndim == len(self.shape) else v for v in values)
+        return tuple(np.asarray(v[index]) for v in moved)
+
+    @cached_property
+    def expected_loss(self) -> float | None:  # type: ignore[override]
+        if self.case.mode == "values":
+            return None
+        smoothing = self.case.options.get("label_smoothing", 0.0)
+        return _mean_loss(self.shape, self.case.dtype, self.case.axis, smoothing, self._has_probabilities)
+
+    @cached_property
+    def expected_values(self) -> tuple[Array, ...]:  # type: ignore[override]
+        function: Any = getattr(reference, self.case.function)
+        sample = self.sampled(self.arguments)
+        if self.case.mode == "values":
+            return (np.asarray(function(*sample)),)
+        _, grad = function(*sample, reduction="sum", return_grad=True, **self.case.options)
+        return (grad / (self.arguments[0].size // self.shape[self.case.axis]),)
+
+
+SUITE = Suite(
+    name="softmax",
+    title="cross entropy and the softmax functions (some ten minutes)",
+    cases=CASES,
+    problem=SoftmaxProblem,
+    columns={
+        LIMIT: "memory limit",
+        OURS: OURS,
+        NUMPY: "NumPy",
+        TORCH: "PyTorch",
+        JAX: "JAX",
+        SKLEARN: "scikit-learn",
+    },
+    repeats=20,
+)

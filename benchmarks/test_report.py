@@ -1,0 +1,186 @@
+"""What the command prints and writes: verdicts, JSON, tables; from a real run of rows at small shapes."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks import report, tables
+from benchmarks.__main__ import main
+from benchmarks.case import LIMIT, OURS, at_least, at_most, bound
+from benchmarks.contenders import Contender, contender
+from benchmarks.problem import Problem, WrongResultError
+from benchmarks.runner import Figures, Result, measure
+from benchmarks.suites import SUITES
+
+CASE = replace(SUITES["softmax"].cases[0], contenders=(LIMIT, OURS))
+
+
+def result_of(ours: list[float], limit: list[float], *targets: Any) -> Result:
+    """A row as it would be after these times."""
+    case = replace(CASE, targets=targets)
+    figures = {OURS: Figures(dict(enumerate(ours))), LIMIT: Figures(dict(enumerate(limit)))}
+    return Result(case, case.shape, figures)
+
+
+def verdicts(*arguments: Any) -> list[str]:
+    return [verdict.verdict for verdict in report.verdicts_of(result_of(*arguments))]
+
+
+def test_verdicts() -> None:
+    """Both ratios have to meet the target."""
+    assert verdicts([2.0, 2.0], [1.0, 1.0], at_most(2.0, LIMIT), at_most(1.9, LIMIT)) == ["pass", "FAIL"]
+    assert verdicts([1.0], [3.0], at_least(3.0, LIMIT), at_least(3.1, LIMIT)) == ["pass", "FAIL"]
+    assert verdicts([1.0], [1.0], bound(1.0), bound(0.9)) == ["pass", "FAIL"]
+    assert verdicts([1.0], [1.0], at_most(1.0, "torch"), bound(1.0, "torch")) == ["not measured"] * 2
+    # Medians 2 and 2; within the repeats 1/2, 2, 3/2.
+    restless = [1.0, 2.0, 3.0], [2.0, 1.0, 2.0], at_most(1.2, LIMIT)
+    assert verdicts(*restless) == ["restless"]
+
+
+def test_nothing_passes_at_the_small_shape() -> None:
+    result = result_of([1.0], [1.0], at_most(9.0, LIMIT), bound(9.0))
+    result.shape = CASE.small
+    assert [verdict.verdict for verdict in report.verdicts_of(result)] == ["not measured"] * 2
+
+
+@contender("wrong", suite="a test")
+def _wrong(problem: Problem, name: str) -> Contender:
+    def check(result: object) -> None:
+        raise WrongResultError("off")
+
+    return Contender(name, lambda: None, check)
+
+
+@contender("wrong at last", suite="a test")
+def _wrong_at_last(problem: Problem, name: str) -> Contender:
+    checks = iter([True])
+
+    def check(result: object) -> None:
+        if not next(checks, False):
+            raise WrongResultError("off")
+
+    return Contender(name, lambda: None, check)
+
+
+def test_a_wrong_result_has_no_time() -> None:
+    """In the first check, and in the last."""
+    problem = Problem(replace(CASE, suite="a test"), is_small=True)
+    result = measure(problem, ["wrong", "wrong at last", "nobody"], repeats=2, settle=0.0)
+    assert result.wrong == {"wrong": "off", "wrong at last": "off"}
+    assert result.missing == {"nobody": "not for this row"}
+    assert not result.figures
+
+
+def run_small(folder: Path, suite: str, rows: list[str]) -> Any:
+    """A run of the command at small shapes, as it is written."""
+    options = ["--small", "--repeats", "3", "--settle", "0", "--only", f"{OURS},{LIMIT}"]
+    assert main([suite, "--rows", *rows, *options, "--json", str(folder)]) == 0
+    (path,) = folder.glob(f"{suite}-*.json")
+    return json.loads(path.read_text())
+
+
+def test_json(tmp_path: Path) -> None:
+    """The machine, and of each contender what a table or a comparison needs."""
+    run = run_small(tmp_path, "softmax", ["32k", "one-call"])
+    (path,) = tmp_path.iterdir()
+    assert path.name.startswith(f"softmax-{run['date']}-")
+    assert {"processor", "cores", "instruction_set", "compiler", "threads"} <= run["machine"].keys()
+    assert {"fastloss", "numpy", "python"} <= run["machine"]["versions"].keys()
+    assert {"OMP_WAIT_POLICY", "OPENBLAS_THREAD_TIMEOUT"} <= run["machine"]["environment"].keys()
+    assert run["settings"] == {"repeats": 3, "settle": 0.0}
+    large, small = run["rows"]
+    assert [large["name"], large["is_small"], small["is_small"]] == ["32k", True, False]
+    assert large["contenders"].keys() == {LIMIT, OURS, "fastloss new array"}
+    for figures in large["contenders"].values():
+        first, third = figures["quartiles"]
+        assert figures["runs"] == len(figures["values"]) == 3
+        assert 0.0 < figures["min"] <= first <= figures["median"] <= third
+    assert large["contenders"][LIMIT]["to_limit"] == large["contenders"][OURS]["to_fastloss"] == [1.0, 1.0]
+    assert {verdict["verdict"] for verdict in small["verdicts"]} <= {"pass", "FAIL", "not measured"}
+
+
+def test_tables(tmp_path: Path) -> None:
+    """Between the markers stands the newest run, and nothing else is touched."""
+    text = "a\n<!-- table: softmax -->\nold\n<!-- end -->\nb\n<!-- table: short -->\n<!-- end -->\n"
+    empty = tables.rendered(text, tmp_path)
+    assert empty.count(tables.NOT_MEASURED) == 2
+    run = run_small(tmp_path, "softmax", ["32k", "32k-loss"])
+    older = json.loads(json.dumps(run)) | {"date": "2001-01-01"}
+    older["rows"][0]["title"] = "from another time"
+    report.write_json(older, tmp_path)
+    found = tables.rendered(text, tmp_path)
+    assert found == tables.rendered(found, tmp_path) == tables.rendered(empty, tmp_path)
+    assert found.startswith("a\n<!-- table: softmax -->\n") and "\n<!-- end -->\nb\n" in found
+    assert "\nold\n" not in found and "from another time" not in found
+    assert found.count("| cross entropy (2048, 32000), value and gradient at the small shape") == 3
+    assert "| milliseconds | memory limit | **fastloss** | NumPy |" in found
+    assert "| fastloss new array |" in found
+    with pytest.raises(ValueError, match="no suite is named 'sofmax'"):
+        tables.rendered(text.replace("softmax", "sofmax"), tmp_path)
+
+
+def test_a_table_may_name_its_processor(tmp_path: Path) -> None:
+    run = run_small(tmp_path, "softmax", ["one-call"])
+    machine = run["machine"] | {"processor": "Made-up(R) CPU @ 1 GHz"}
+    path = report.write_json(run | {"machine": machine, "date": "2001-01-01"}, tmp_path)
+    assert path.name == "softmax-2001-01-01-made-up.json"
+    text = "<!-- table: softmax made-up -->\n<!-- end -->\n"
+    assert "Made-up(R)" in tables.rendered(text, tmp_path)
+    assert "Made-up(R)" not in tables.rendered(text.replace(" made-up", ""), tmp_path)
+
+
+def test_memory_and_errors_have_tables(tmp_path: Path) -> None:
+    """Rows of several units name them."""
+    run_small(tmp_path, "memory", ["in-place"])
+    run_small(tmp_path, "linear", ["agreement", "value"])
+    found = tables.rendered(
+        "<!-- table: memory -->\n<!-- end -->\n<!-- table: linear -->\n<!-- end -->", tmp_path
+    )
+    assert "| times the logits | PyTorch |" in found
+    assert "(error) | fastloss error | " in found and "(milliseconds) | " in found
+
+
+def test_no_table_is_stale() -> None:
+    """The documentation has the tables that its results give: else run ``python -m benchmarks tables``."""
+    assert not tables.stale()
+
+
+def test_documentation_has_a_table_for_each_suite() -> None:
+    text = tables.FILES[0].read_text()
+    assert {match[1] for match in tables.MARKED.findall(text)} >= {*SUITES}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["sofmax"], "no suite is named 'sofmax'"),
+        (["softmax", "--rows", "nothing"], "no row is named 'nothing'"),
+        (["softmax", "--repeats", "0"], "--repeats must be at least 1"),
+        (["softmax", "--size", "10"], "not for softmax"),
+        (["all", "--dtype", "bfloat16"], "not for softmax, linear"),
+        (["elementwise", "--size", "0"], "--size must be at least 1"),
+        (["tables", "softmax"], "tables stands alone"),
+        (["tables", "--small"], "tables stands alone"),
+        (["--small"], "give a suite"),
+    ],
+)
+def test_bad_arguments(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(arguments)
+    assert message in capsys.readouterr().err
+
+
+def test_names_are_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    """Of the suites, and with --list of the rows, at any size."""
+    assert main([]) == 0
+    names = [line.split()[0] for line in capsys.readouterr().out.splitlines() if line]
+    assert names[: len(SUITES)] == [*SUITES]
+    assert main(["elementwise", "--list", "--rows", "mse*", "--size", "1000", "--dtype", "float16"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == ["elementwise/mse", "elementwise/mse-value"]
+    assert "1,000 float16" in lines[0]
