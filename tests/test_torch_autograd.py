@@ -764,6 +764,90 @@ def test_vmap_of_ours_is_never_wrong(name: str) -> None:
         torch.testing.assert_close(result[i], f(*(b[i] for b in batch)))
 
 
+@over_reductions
+@over_own
+def test_reverse_transforms_of_ours(name: str, reduction: str) -> None:
+    """`torch.func.vjp`, `jacrev` and `vmap` have what torch.autograd has, one by one."""
+    f, leaves = loss_of(name, reduction)
+    plain = [x.detach() for x in leaves]
+    value = f(*leaves)
+    upstreams = torch.eye(value.numel(), dtype=value.dtype).view(value.numel(), *value.shape)
+    jacobian = [torch.autograd.grad(value, leaves, upstream, retain_graph=True) for upstream in upstreams]
+    expected = [torch.stack(rows).view(*value.shape, *rows[0].shape) for rows in zip(*jacobian, strict=True)]
+    found = torch.func.jacrev(f, argnums=tuple(range(len(plain))))(*plain)
+    torch.testing.assert_close(list(found), expected)
+    found = torch.func.vjp(f, *plain)[1](upstreams[-1])
+    torch.testing.assert_close(list(found), list(jacobian[-1]))
+    batch = [torch.stack([x, 0.5 * x]) for x in plain]
+    gradients = torch.func.vmap(torch.func.grad(lambda *xs: f(*xs).sum()))(*batch)
+    for index in range(2):
+        one = [x[index].requires_grad_() for x in batch]
+        torch.testing.assert_close(gradients[index], torch.autograd.grad(f(*one).sum(), one)[0])
+
+
+NESTED: dict[str, Callable[[Any], Callable[[Tensor], Any]]] = {
+    "jvp": lambda f: lambda x: torch.func.jvp(f, (x,), (x,))[1],
+    "vmap of jvp": lambda f: torch.func.vmap(lambda x: torch.func.jvp(f, (x[None],), (x[None],))[1]),
+    "jacfwd": torch.func.jacfwd,
+    "hessian": torch.func.hessian,
+    "reverse over reverse": lambda f: torch.func.jacrev(torch.func.jacrev(f)),
+    "forward over forward": lambda f: torch.func.jacfwd(torch.func.jacfwd(f)),
+    "reverse over forward": lambda f: torch.func.jacrev(torch.func.jacfwd(f)),
+    "the value within vjp": lambda f: lambda x: torch.func.jvp(
+        lambda x: torch.func.vjp(f, x)[0], (x,), (x,)
+    )[1],
+    "dual of grad": lambda f: lambda x: tangent_of(torch.func.grad(f), x),
+    "grad of dual": lambda f: torch.func.grad(lambda x: tangent_of(f, x)),
+    "autograd of jvp": lambda f: lambda x: leaf_gradient(lambda x: torch.func.jvp(f, (x,), (x,))[1], x),
+    "autograd of grad": lambda f: lambda x: leaf_gradient(torch.func.grad(f), x),
+    "dual of vmap": lambda f: lambda x: tangent_of(torch.func.vmap(lambda x: f(x[None])), x),
+}  # fmt: skip
+
+
+def tangent_of(f: Callable[[Tensor], Tensor], x: Tensor) -> Tensor | None:
+    with forward_ad.dual_level():
+        return forward_ad.unpack_dual(f(forward_ad.make_dual(x, x))).tangent
+
+
+def leaf_gradient(f: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    leaf = x.detach().clone().requires_grad_()
+    return torch.autograd.grad(f(leaf).sum(), leaf)[0]
+
+
+@pytest.mark.parametrize("label", NESTED)
+def test_derivatives_that_ours_lack_are_errors(label: str) -> None:
+    """Through whatever transforms: not 0, and not None."""
+    x, teacher = torch.randn(2, 3, 4, dtype=torch.float64).unbind()
+    with pytest.raises(NotImplementedError, match=r"no forward derivative|cannot be differentiated"):
+        NESTED[label](lambda x: ft.kl_div_with_logits(x, teacher[: len(x)]))(x)
+
+
+def test_vmap_of_an_empty_batch() -> None:
+    teacher, batch = torch.randn(3, 4), torch.randn(0, 3, 4)
+    found = torch.func.vmap(lambda x: ft.kl_div_with_logits(x, teacher, reduction="none"))(batch)
+    assert found.shape == (0, 3)
+
+
+def test_vmap_of_vmap() -> None:
+    teacher, batch = torch.randn(3, 4), torch.randn(3, 2, 5, 4)
+    f = torch.func.vmap(lambda x: ft.kl_div_with_logits(x, teacher), in_dims=1)
+    found = torch.func.vmap(f, in_dims=2)(batch)
+    for i in range(5):
+        for j in range(2):
+            torch.testing.assert_close(found[i, j], ft.kl_div_with_logits(batch[:, j, i], teacher))
+
+
+@pytest.mark.parametrize("name", ["kl_div_with_logits", "dpo_loss", "linear_token_log_probs"])
+def test_batched_gradients_of_ours(name: str) -> None:
+    f, leaves = loss_of(name, "none")
+    value = f(*leaves)
+    upstreams = torch.stack([torch.ones_like(value), torch.rand_like(value)])
+    found = torch.autograd.grad(value, leaves, upstreams, is_grads_batched=True, retain_graph=True)
+    for index, upstream in enumerate(upstreams):
+        one = torch.autograd.grad(value, leaves, upstream, retain_graph=True)
+        torch.testing.assert_close([x[index] for x in found], list(one))
+
+
 def test_dispatch_modes() -> None:
     from torch.utils.flop_counter import FlopCounterMode
 

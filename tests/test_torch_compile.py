@@ -13,7 +13,9 @@ torch = pytest.importorskip("torch")
 import torch_cases as cases  # noqa: E402
 from functorch.compile import make_boxed_func  # noqa: E402
 from torch import nn  # noqa: E402
+from torch._dynamo import compiled_autograd  # noqa: E402
 from torch._dynamo.backends.common import aot_autograd  # noqa: E402
+from torch.autograd import forward_ad  # noqa: E402
 from torch.nn import functional  # noqa: E402
 from torch_cases import Call  # noqa: E402
 
@@ -25,6 +27,7 @@ pytestmark = [
     pytest.mark.filterwarnings(cases.ignore_kl_mean),
     pytest.mark.filterwarnings("ignore::DeprecationWarning:torch.*"),
     pytest.mark.filterwarnings("ignore::FutureWarning:torch.*"),
+    pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning"),
     pytest.mark.filterwarnings("ignore:.*lru_cache.*:UserWarning"),
     pytest.mark.skipif(not torch._dynamo.is_dynamo_supported(), reason="no torch.compile here"),
 ]
@@ -323,6 +326,267 @@ def test_operators(name: str) -> None:
     )
     assert any(target.startswith("fastloss") for target in seen), seen
     assert not any("softmax" in target or "exp" in target for target in seen)
+
+
+# Transforms of torch.func and forward differentiation, within a graph
+
+CLASSES = torch.tensor([0, 1, 2, 0])
+TEACHER = torch.linspace(-1.0, 2.0, 12, dtype=torch.float64).reshape(4, 3)
+
+
+def tangent_of(f: Callable[[Tensor], Tensor], x: Tensor) -> Tensor | None:
+    with forward_ad.dual_level():
+        return forward_ad.unpack_dual(f(forward_ad.make_dual(x, torch.cos(x)))).tangent
+
+
+Transform = Callable[[Callable[[Tensor], Tensor]], Callable[[Tensor], Any]]
+REVERSE: dict[str, Transform] = {
+    "grad": lambda f: torch.func.grad(lambda x: f(x).sum()),
+    "vjp": lambda f: lambda x: torch.func.vjp(lambda x: f(x).sum(), x)[1](x.new_ones(()))[0],
+    "jacrev": torch.func.jacrev,
+    "vmap": lambda f: lambda x: torch.func.vmap(f)(torch.stack([x, 0.5 * x])),
+    "per-sample": lambda f: (
+        lambda x: torch.func.vmap(torch.func.grad(lambda x: f(x).sum()))(torch.stack([x, 0.5 * x]))
+    ),
+}
+FORWARD: dict[str, Transform] = {
+    "jvp": lambda f: lambda x: torch.func.jvp(f, (x,), (torch.cos(x),))[1],
+    "jacfwd": torch.func.jacfwd,
+    "dual_level": lambda f: lambda x: tangent_of(f, x),
+    "hessian": lambda f: torch.func.hessian(lambda x: f(x).sum()),
+    "jvp of vjp": lambda f: (
+        lambda x: torch.func.jvp(lambda x: torch.func.vjp(lambda x: f(x).sum(), x)[0], (x,), (torch.cos(x),))[
+            1
+        ]
+    ),
+}
+THEIRS: dict[str, tuple[Callable[[Any], Any], Callable[[Any], Any]]] = {
+    "cross_entropy": (
+        lambda x: ft.cross_entropy(x, CLASSES, label_smoothing=0.1),
+        lambda x: functional.cross_entropy(x, CLASSES, label_smoothing=0.1),
+    ),
+    "sum": (
+        lambda x: ft.huber_loss(x, TEACHER, reduction="sum"),
+        lambda x: functional.huber_loss(x, TEACHER, reduction="sum"),
+    ),
+    "none": (
+        lambda x: ft.mse_loss(x, TEACHER, reduction="none"),
+        lambda x: functional.mse_loss(x, TEACHER, reduction="none"),
+    ),
+    "module": (
+        lambda x: ft.CrossEntropyLoss()(x, CLASSES),
+        lambda x: functional.cross_entropy(x, CLASSES),
+    ),
+}
+OURS: dict[str, Callable[[Any], Any]] = {
+    "options": lambda x: ft.cross_entropy(x, CLASSES, z_loss=0.1, softcap=3.0),
+    "module": lambda x: ft.CrossEntropyLoss(temperature=2.0)(x, CLASSES),
+    "mean": lambda x: ft.kl_div_with_logits(x, TEACHER),
+    "sum": lambda x: ft.sigmoid_focal_loss(x, (TEACHER > 0).double(), reduction="sum"),
+    "none": lambda x: ft.token_log_probs(x, CLASSES),
+    "pairs": lambda x: ft.dpo_loss(x[:, 0], x[:, 1], TEACHER[:, 0], TEACHER[:, 1], reduction="none"),
+    "linear": lambda x: ft.linear_cross_entropy(x, x.T @ x, CLASSES, softcap=3.0, reduction="none"),
+}
+
+
+@pytest.mark.parametrize("label", [*REVERSE, *FORWARD])
+@pytest.mark.parametrize("name", THEIRS)
+def test_transforms_are_torchs(name: str, label: str) -> None:
+    transform = {**REVERSE, **FORWARD}[label]
+    ours, theirs = THEIRS[name]
+    x = torch.randn(4, 3, dtype=torch.float64)
+    expected = transform(theirs)(x)
+    torch.testing.assert_close(compiled(transform(ours))(x), expected)
+    torch._dynamo.reset()
+    torch.testing.assert_close(torch.compile(transform(ours), backend=GRAPHS)(x), expected)
+
+
+@pytest.mark.parametrize("label", [*REVERSE, *FORWARD])
+def test_transforms_of_installed_functions(label: str) -> None:
+    """A program that ran before runs."""
+    transform = {**REVERSE, **FORWARD}[label]
+
+    def f(x: Tensor) -> Tensor:
+        return functional.cross_entropy(x, CLASSES) + nn.MSELoss()(x, TEACHER)
+
+    x = torch.randn(4, 3, dtype=torch.float64)
+    expected = transform(f)(x)
+    with ft.install():
+        torch.testing.assert_close(compiled(transform(f))(x), expected)
+
+
+def test_forward_derivatives_of_installed_functions_in_a_graph_as_it_is() -> None:
+    """Functions of torch that are found by name when the graph runs."""
+
+    def f(x: Tensor) -> Tensor:
+        return functional.cross_entropy(x, CLASSES) + functional.mse_loss(x, TEACHER)
+
+    x = torch.randn(4, 3, dtype=torch.float64)
+    expected = tangent_of(f, x)
+    with ft.install():
+        torch.testing.assert_close(compiled(lambda x: tangent_of(f, x), "eager")(x), expected)
+
+
+@pytest.mark.parametrize("label", REVERSE)
+@pytest.mark.parametrize("name", OURS)
+def test_reverse_transforms_of_ours(name: str, label: str) -> None:
+    x, transform = torch.randn(4, 3, dtype=torch.float64), REVERSE[label]
+    f = OURS[name]
+    if label in ("vmap", "per-sample"):
+        each = f if label == "vmap" else REVERSE["grad"](f)
+        expected = torch.stack([each(x), each(0.5 * x)])
+    else:
+        leaf = x.clone().requires_grad_()
+        value = f(leaf)
+        upstreams = torch.eye(value.numel(), dtype=x.dtype).view(-1, *value.shape)
+        rows = [torch.autograd.grad(value, leaf, one, retain_graph=True)[0] for one in upstreams]
+        jacobian = torch.stack(rows).view(*value.shape, *x.shape)
+        expected = jacobian if label == "jacrev" else torch.stack(rows).sum(0)
+    torch.testing.assert_close(compiled(transform(f))(x), expected)
+    torch._dynamo.reset()
+    torch.testing.assert_close(torch.compile(transform(f), backend=GRAPHS)(x), expected)
+
+
+@pytest.mark.parametrize("fullgraph", [True, False])
+@pytest.mark.parametrize("label", FORWARD)
+@pytest.mark.parametrize("name", OURS)
+def test_forward_derivatives_of_ours_are_errors(name: str, label: str, fullgraph: bool) -> None:
+    """Neither 0 nor None."""
+    f = torch.compile(FORWARD[label](OURS[name]), fullgraph=fullgraph, backend=GRAPHS)
+    with pytest.raises(Exception, match="has no forward derivative") as caught:
+        f(torch.randn(4, 3, dtype=torch.float64))
+    if not fullgraph:
+        assert isinstance(caught.value, NotImplementedError)
+
+
+@pytest.mark.parametrize("name", ["options", "mean", "none"])
+def test_dual_tensors_that_enter_a_graph(name: str) -> None:
+    f = compiled(OURS[name])
+    with pytest.raises(NotImplementedError, match="has no forward derivative"):
+        tangent_of(f, torch.randn(4, 3, dtype=torch.float64))
+    x = torch.randn(4, 3, dtype=torch.float64)
+    f = compiled(THEIRS["cross_entropy"][0])
+    torch.testing.assert_close(tangent_of(f, x), tangent_of(THEIRS["cross_entropy"][1], x))
+    torch.testing.assert_close(f(x), THEIRS["cross_entropy"][1](x))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+def test_per_sample_gradients_of_half_types(dtype: torch.dtype) -> None:
+    x, teacher = torch.randn(2, 4, 3).to(dtype), TEACHER.to(dtype)
+    for f in (lambda x: ft.cross_entropy(x, CLASSES), lambda x: ft.kl_div_with_logits(x, teacher)):
+        found = compiled(torch.func.vmap(torch.func.grad(f)))(x)
+        assert found.dtype is dtype
+        wide = torch.stack([torch.func.grad(lambda x, f=f: f(x.to(dtype)))(one) for one in x])
+        torch.testing.assert_close(found, wide, rtol=0.02, atol=0.002)
+        torch._dynamo.reset()
+
+
+@pytest.mark.parametrize("f", [*(pair[0] for pair in THEIRS.values()), *OURS.values()])
+def test_batched_gradients(f: Callable[[Tensor], Tensor]) -> None:
+    """``is_grads_batched=True`` through a compiled loss."""
+    x = torch.randn(4, 3, dtype=torch.float64, requires_grad=True)
+    value = compiled(f)(x)
+    upstreams = torch.stack([torch.ones_like(value), torch.rand_like(value)])
+    (found,) = torch.autograd.grad(value, x, upstreams, is_grads_batched=True)
+    for row, upstream in zip(found, upstreams, strict=True):
+        torch.testing.assert_close(row, torch.autograd.grad(f(x), x, upstream)[0])
+
+
+def test_second_derivatives_of_operators_are_errors() -> None:
+    """Where a graph is differentiated that a transform has left behind."""
+    x = torch.randn(4, 3, dtype=torch.float64, requires_grad=True)
+    with pytest.raises(NotImplementedError, match="cannot be differentiated"):
+        torch.autograd.grad(torch.func.grad(OURS["mean"])(x).sum(), x)
+    value = torch.compiler.disable(torch.func.vmap(OURS["mean"]))(x[None])
+    node = value.grad_fn
+    while node is not None and "Loss" not in node.name():
+        node = node.next_functions[0][0] if node.next_functions else None
+    assert node is not None  # torch asks nodes for their names while it compiles
+
+
+# Compiled autograd, which has an eager backward in its graph
+
+
+def backward_compiled(
+    f: Callable[[Tensor], Tensor], x: Tensor, fullgraph: bool, times: int = 1
+) -> Tensor | None:
+    leaf = x.clone().requires_grad_()
+    value = f(1.0 * leaf).sum()
+
+    def compiler(graph: Any) -> Any:
+        return torch.compile(graph, backend=GRAPHS, fullgraph=fullgraph)
+
+    with compiled_autograd._enable(compiler):
+        for left in reversed(range(times)):
+            value.backward(retain_graph=left > 0)
+    return leaf.grad
+
+
+EAGER: dict[str, Callable[[Any], Any]] = {
+    **OURS,
+    **{name: ours for name, (ours, _) in THEIRS.items()},
+    "scaled": lambda x: 2.5 * ft.cross_entropy(x, CLASSES),
+    "float16": lambda x: ft.cross_entropy(x.half(), CLASSES),
+    "bfloat16": lambda x: 2.5 * ft.cross_entropy(x.bfloat16(), CLASSES),
+    "in place, none": lambda x: ft.cross_entropy(x, CLASSES, inplace=True, reduction="none"),
+}
+
+
+@pytest.mark.parametrize("fullgraph", [True, False])
+@pytest.mark.parametrize("name", EAGER)
+def test_compiled_autograd(name: str, fullgraph: bool) -> None:
+    f, x = EAGER[name], torch.randn(4, 3, dtype=torch.float64)
+    leaf = x.clone().requires_grad_()
+    f(1.0 * leaf).sum().backward()
+    # Another of the same shapes has the same graph.
+    for _ in range(2):
+        torch.testing.assert_close(backward_compiled(f, x, fullgraph), leaf.grad)
+    torch.testing.assert_close(backward_compiled(f, x, fullgraph, times=2), 2.0 * leaf.grad)
+
+
+def test_compiled_autograd_that_compiles_nothing() -> None:
+    """Its graph as it is, of which dynamo sees nothing."""
+    x = torch.randn(4, 3, dtype=torch.float64)
+    for name, f in {**EAGER, "in place": lambda x: ft.cross_entropy(x, CLASSES, inplace=True)}.items():
+        leaf, other = x.clone().requires_grad_(), x.clone().requires_grad_()
+        f(1.0 * leaf).sum().backward()
+        value = f(1.0 * other).sum()
+        with compiled_autograd._enable(lambda graph: graph):
+            value.backward()
+        torch.testing.assert_close(other.grad, leaf.grad, msg=name)
+
+
+def test_compiled_autograd_by_its_option() -> None:
+    x, target = torch.randn(4, 3), CLASSES
+    leaf, other = x.clone().requires_grad_(), x.clone().requires_grad_()
+    ft.cross_entropy(leaf, target).backward()
+    value = ft.cross_entropy(other, target)
+    with torch._dynamo.config.patch(compiled_autograd=True):
+        torch.compile(lambda: value.backward(), backend=GRAPHS)()
+    torch.testing.assert_close(other.grad, leaf.grad)
+
+
+def test_compiled_autograd_with_overwritten_logits() -> None:
+    def f(x: Tensor) -> Tensor:
+        return ft.cross_entropy(x, CLASSES, inplace=True)
+
+    x = torch.randn(4, 3, dtype=torch.float64)
+    leaf = x.clone().requires_grad_()
+    f(1.0 * leaf).backward()
+    for times in (1, 1, 2):
+        torch.testing.assert_close(backward_compiled(f, x, False, times), times * leaf.grad)
+    torch._dynamo.reset()
+    with pytest.raises(torch._dynamo.exc.Unsupported, match="needs fullgraph=False"):
+        backward_compiled(f, x, True)
+
+    logits = 1.0 * leaf
+    value = f(logits)
+    logits.detach().mul_(2.0)
+    with (
+        pytest.raises(RuntimeError, match="modified by an inplace operation"),
+        compiled_autograd._enable(lambda graph: torch.compile(graph, backend=GRAPHS)),
+    ):
+        value.backward()
 
 
 # With the inductor, which takes some seconds for each graph

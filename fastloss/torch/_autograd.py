@@ -193,6 +193,18 @@ def _differentiated_again(call: Call, tensors: Tensors, upstream: Tensor) -> Any
     return call.in_order(torch.autograd.grad(loss, inputs, upstream, create_graph=True))
 
 
+def _by_operators(call: Call, tensors: Tensors, upstream: Tensor) -> Any:
+    """The gradients that had to wait, where they are for a batch or part of a graph."""
+    from fastloss.torch import _operators  # which imports this module
+
+    if call.loss.name not in LOSSES:
+        raise NotImplementedError(
+            f"fastloss.torch.{call.loss.name} runs eagerly, on plain tensors of the processor"
+        )
+    how = (call.loss, tensors, call.options, call.reduction, call.wanted, upstream)
+    return call.in_order(_operators.gradients(*how))
+
+
 def _is_batched(upstream: Tensor) -> bool:
     """Whether this stands for many incoming gradients at once, and has no memory to be read."""
     is_legacy = torch._C._functorch.is_legacy_batchedtensor(upstream)
@@ -224,6 +236,10 @@ def _handed_out(gradient: Tensor, factor: float) -> Tensor:
     return gradient if factor == 1.0 else gradient.mul_(factor)
 
 
+# What a backward is called with, but by compiled autograd, which has the saved tensors and no more of it.
+_Node: Any = torch.autograd.function.BackwardCFunction
+
+
 class _Early(torch.autograd.Function):
     """Gradients in the forward pass."""
 
@@ -241,6 +257,10 @@ class _Early(torch.autograd.Function):
         (upstream,), call = upstreams, ctx.call
         if torch.is_grad_enabled():
             return _differentiated_again(call, ctx.saved_tensors[ctx.count :], upstream)
+        if not isinstance(ctx, _Node):
+            return call.in_order(
+                [multiplied(gradient, upstream) for gradient in ctx.saved_tensors[: ctx.count]]
+            )
         # One by one: the tensors, which are not needed, may have been written to since.
         saved = [one.unpack() for one in ctx._raw_saved_tensors[: ctx.count]]
         if _is_batched(upstream):
@@ -261,8 +281,13 @@ class _Late(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *upstreams: Tensor) -> Any:
         (upstream,), call, tensors = upstreams, ctx.call, ctx.saved_tensors
-        if torch.is_grad_enabled() or _is_batched(upstream):
+        if torch.is_grad_enabled():
             return _differentiated_again(call, tensors, upstream)
+        if not isinstance(ctx, _Node):
+            return _by_operators(call, tensors, upstream)
+        if _is_batched(upstream):
+            again = _by_operators if call.torch_loss is None else _differentiated_again
+            return again(call, tensors, upstream)
         how = (call.loss, tensors, call.options, call.reduction, call.wanted, upstream)
         if call.inplace and not _graph_is_kept():
             with suppress(ValueError):  # where the logits cannot be overwritten
@@ -299,6 +324,8 @@ class _InPlace(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *upstreams: Tensor) -> Any:
         (upstream,), gradient = upstreams, ctx.gradient
+        if not isinstance(ctx, _Node) and torch.compiler.is_compiling():
+            return _untraced(ctx, upstream)
         if torch.is_grad_enabled():
             raise RuntimeError("a loss with inplace=True cannot be differentiated with create_graph=True")
         if gradient is None:
@@ -308,6 +335,13 @@ class _InPlace(torch.autograd.Function):
         if not _graph_is_kept():
             ctx.gradient = None
         return None, _handed_out(gradient, upstream.item())
+
+
+# A graph does not see what has been written to the logits since it was made.
+_untraced = torch.compiler.disable(  # type: ignore[no-untyped-call]
+    _InPlace.backward,
+    reason="fastloss.torch.cross_entropy(..., inplace=True) under compiled autograd needs fullgraph=False",
+)
 
 
 class _Overwritten(torch.autograd.Function):

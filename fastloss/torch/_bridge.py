@@ -22,6 +22,8 @@ __all__ = [
     "as_array",
     "as_tensor",
     "autocast",
+    "is_dual",
+    "is_transformed",
     "is_undisturbed",
     "like",
     "on_torchs_threads",
@@ -86,12 +88,24 @@ def are_plain(tensors: Sequence[Tensor | None]) -> bool:
     return True
 
 
+# A graph has the answer of the moment when it is made, and torch guards it.
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+def is_transformed() -> bool:
+    """Whether there is a transform of ``torch.func`` or forward differentiation."""
+    return torch._C._are_functorch_transforms_active() or is_dual()
+
+
+def is_dual() -> bool:
+    """Whether there is forward differentiation."""
+    return forward_ad._current_level >= 0
+
+
 def is_undisturbed() -> bool:
     """Whether operations simply run: under no transform, mode, tracing or forward differentiation."""
     return not (
         torch._C._are_functorch_transforms_active()
         or torch._C._len_torch_dispatch_stack()
-        or forward_ad._current_level >= 0
+        or forward_ad._current_level >= 0  # is_dual(), without a call
         or torch._C._get_tracing_state() is not None
         or (torch._C._len_torch_function_stack() and _has_function_mode())
     )

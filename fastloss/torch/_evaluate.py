@@ -7,11 +7,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd import forward_ad
 
 from fastloss.torch import _operators
 from fastloss.torch._autograd import Call, Loss, Tensors, TorchLoss, differentiable, dtype_of, run, value_of
-from fastloss.torch._bridge import FLOATING, are_of_processor, are_plain, is_undisturbed
+from fastloss.torch._bridge import FLOATING, are_of_processor, are_plain, is_transformed, is_undisturbed
 
 __all__ = ["evaluate"]
 
@@ -42,12 +41,14 @@ def _elsewhere(loss: Loss, tensors: Tensors, torch_loss: TorchLoss | None) -> Te
     return torch_loss(*tensors)
 
 
-def _has_tangent(tensors: Tensors) -> bool:
-    """Whether one of them carries a derivative forward."""
-    if forward_ad._current_level < 0:
-        return False
-    unpack: Any = forward_ad.unpack_dual
-    return any(tensor is not None and unpack(tensor).tangent is not None for tensor in tensors)
+def _transformed(
+    loss: Loss, tensors: Tensors, options: dict[str, Any], reduction: str, torch_loss: TorchLoss | None
+) -> Tensor:
+    """A loss under a transform of ``torch.func`` or forward differentiation."""
+    if torch_loss is not None:
+        return torch_loss(*tensors)
+    # Of tensors of several levels this one does not see which of them want a gradient: backward asks.
+    return _operators.evaluate(loss, tensors, options, reduction, ())
 
 
 def evaluate(
@@ -82,14 +83,14 @@ def evaluate(
     if torch.compiler.is_compiling():
         if not are_of_processor(tensors):
             return _elsewhere(loss, tensors, torch_loss)
+        if is_transformed():
+            return _transformed(loss, tensors, options, reduction, torch_loss)
         return _operators.evaluate(loss, tensors, options, reduction, wanted)
     if not (is_undisturbed() and are_plain(tensors)):
         if torch_loss is not None:
             return torch_loss(*tensors)
-        if _has_tangent(tensors) or torch._C._are_functorch_transforms_active():
-            raise NotImplementedError(
-                f"fastloss.torch.{loss.name} has no forward derivative, and knows no transforms of torch.func"
-            )
+        if is_transformed():
+            return _transformed(loss, tensors, options, reduction, torch_loss)
         return _operators.evaluate(loss, tensors, options, reduction, wanted)
     try:
         if True in wanted:

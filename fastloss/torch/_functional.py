@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import threading
+import types
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -21,7 +22,7 @@ from torch.overrides import handle_torch_function, has_torch_function
 import fastloss
 from fastloss._types import Array
 from fastloss.torch._autograd import LOSSES, Loss
-from fastloss.torch._bridge import FLOATING, autocast, like
+from fastloss.torch._bridge import FLOATING, autocast, is_dual, like
 from fastloss.torch._documentation import as_torchs
 from fastloss.torch._evaluate import evaluate
 
@@ -66,6 +67,16 @@ def leave_to_torch() -> None:
     _left.calls += 1
 
 
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+def _would_be_ours(name: str) -> bool:
+    """Whether a graph of dynamo must not have torch's function itself, but what that does.
+
+    A graph looks it up by name when it runs, and finds ours where that is installed. Ours then calls torch's,
+    but for forward differentiation, whose levels are not counted in Python when a graph enters them.
+    """
+    return is_dual() and hasattr(getattr(_current, name), "fastloss_replaces")
+
+
 def _torchs_own(name: str) -> Callable[..., Any]:
     """A function of torch as it was before any of ours took its place, also where one has by now.
 
@@ -73,13 +84,15 @@ def _torchs_own(name: str) -> Callable[..., Any]:
     """
     function = getattr(_current, name)
     function = getattr(function, "fastloss_replaces", function)
+    body = types.FunctionType(function.__code__, function.__globals__, name, function.__defaults__)
+    body.__kwdefaults__ = function.__kwdefaults__
 
     def call(*args: Any, **options: Any) -> Any:
         leave_to_torch()
         tensors = [value for value in (*args, *options.values()) if isinstance(value, Tensor)]
         if has_torch_function(tensors):
             return handle_torch_function(function, tensors, *args, **options)
-        return function(*args, **options)
+        return (body if _would_be_ours(name) else function)(*args, **options)
 
     return call
 

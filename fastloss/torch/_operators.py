@@ -1,18 +1,24 @@
 """The losses as operators of torch: what torch.compile, fake tensors and dispatch modes see of them.
 
-Two operators serve all losses, told by name. Options travel as their names (and words) in one string, and
-their numbers. (No ``from __future__ import annotations`` here: torch reads the schema from the types.)
+They serve all losses, told by name: one has the value (with gradients, if wanted), the others have one, two
+or three gradients alone. Options travel as their names (and words) in one string, and their numbers. (No
+``from __future__ import annotations`` here: torch reads the schema from the types.)
 """
 
-from collections.abc import Sequence
+import inspect
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch._functorch import autograd_function
+from torch.autograd import forward_ad
+from torch.utils import _pytree as pytree
 
 from fastloss.torch._autograd import (
     LOSSES,
     Loss,
+    Tensors,
     comes_late,
     dtype_of,
     gradients_of,
@@ -21,7 +27,7 @@ from fastloss.torch._autograd import (
     value_of,
 )
 
-__all__ = ["evaluate"]
+__all__ = ["evaluate", "gradients"]
 
 # The most tensors that a loss has.
 MOST = 6
@@ -70,9 +76,6 @@ def _loss(
     return [value_of(value, dtype), *gradients]
 
 
-loss_operator = torch.library.custom_op("fastloss::loss", _loss, mutates_args=(), device_types="cpu")
-
-
 def _gradients(
     name: str,
     a: Tensor,
@@ -93,56 +96,189 @@ def _gradients(
     return gradients_of(loss, tensors, _decoded(names, numbers), reduction, wanted, upstream)
 
 
-gradients_operator = torch.library.custom_op(
-    "fastloss::gradients", _gradients, mutates_args=(), device_types="cpu"
-)
-
-
 def _like(tensors: Sequence[Tensor | None], wanted: Sequence[bool]) -> list[Tensor]:
     pairs = zip(tensors, wanted, strict=False)
     return [torch.empty_like(tensor) for tensor, is_wanted in pairs if is_wanted and tensor is not None]
 
 
-@loss_operator.register_fake
-def _(name, a, b, c, d, e, f, wanted, reduction, dtype, names, numbers):  # type: ignore[no-untyped-def]
+def _fake_loss(name, a, b, c, d, e, f, wanted, reduction, dtype, names, numbers):  # type: ignore[no-untyped-def]
     shape = LOSSES[name].shape(a, _decoded(names, numbers)) if reduction == "none" else ()
     return [a.new_empty(shape, dtype=dtype), *_like((a, b, c, d, e, f), wanted)]
 
 
-@gradients_operator.register_fake
-def _(name, a, b, c, d, e, f, upstream, wanted, reduction, names, numbers):  # type: ignore[no-untyped-def]
+def _fake_gradients(name, a, b, c, d, e, f, upstream, wanted, *_):  # type: ignore[no-untyped-def]
     return _like((a, b, c, d, e, f), wanted)
 
 
-def _setup(ctx: Any, inputs: Any, output: Any) -> None:
-    name, *tensors, ctx.wanted, ctx.reduction, _, ctx.names, ctx.numbers = inputs
-    ctx.name, ctx.inputs = name, len(inputs)
-    ctx.set_materialize_grads(False)
-    ctx.is_late = comes_late(tensors[0], ctx.reduction)
-    ctx.save_for_backward(*(tensors if ctx.is_late else output[1:]))
+class _Derivative(torch.autograd.Function):
+    """The derivatives of an operator. What it has none of is an error, and never a 0."""
+
+    @staticmethod
+    def backward(ctx: Any, *upstreams: Tensor) -> Any:
+        raise NotImplementedError(f"the gradient of fastloss.torch.{ctx.loss} cannot be differentiated")
+
+    @staticmethod
+    def jvp(ctx: Any, *tangents: Any) -> Any:
+        raise NotImplementedError(f"fastloss.torch.{ctx.loss} has no forward derivative")
 
 
-def _backward(ctx: Any, upstreams: Sequence[Tensor]) -> Any:
-    needs = ctx.needs_input_grad[1 : MOST + 1]
-    if any(upstream is not None for upstream in upstreams[1:]):
-        raise RuntimeError(
-            f"the gradient of fastloss.torch.{ctx.name} cannot be differentiated as an operator"
-        )
-    if upstreams[0] is None:
-        return (None,) * ctx.inputs
-    if ctx.is_late:
-        wanted = list(needs[: len(LOSSES[ctx.name].tensors)])
-        gradients = gradients_operator(
-            ctx.name, *ctx.saved_tensors, upstreams[0], wanted, ctx.reduction, ctx.names, ctx.numbers
-        )
-        found = iter(gradients)
+class _OfLoss(_Derivative):
+    @staticmethod
+    def forward(ctx: Any, operator: Callable[..., Any], *arguments: Any) -> Any:
+        results = operator(*arguments)
+        ctx.loss, *tensors, ctx.wanted, ctx.reduction, _, ctx.names, ctx.numbers = arguments
+        ctx.count = len(arguments)
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(*(results[1:] if True in ctx.wanted else tensors))
+        return results
+
+    @staticmethod
+    def backward(ctx: Any, *upstreams: Tensor | None) -> Any:
+        if any(upstream is not None for upstream in upstreams[1:]):
+            raise NotImplementedError(f"the gradient of fastloss.torch.{ctx.loss} cannot be differentiated")
+        if upstreams[0] is None:
+            return (None,) * (1 + ctx.count)
+        needs = ctx.needs_input_grad[2 : 2 + MOST]
+        loss = LOSSES[ctx.loss]
+        for k, is_needed in enumerate(needs):
+            if is_needed and k not in loss.gradients:
+                raise ValueError(f"fastloss.torch.{ctx.loss} has no gradient for {loss.tensors[k]}")
+        results = _found(ctx, needs, upstreams[0])
+        return None, None, *results, *[None] * (ctx.count - 1 - MOST)
+
+
+def _found(ctx: Any, needs: Sequence[bool], upstream: Tensor) -> list[Tensor | None]:
+    """The gradients that are needed, each in its place."""
+    if True in ctx.wanted:
+        places = [k for k, is_wanted in enumerate(ctx.wanted) if is_wanted]
+        gradients = [multiplied(gradient, upstream) for gradient in ctx.saved_tensors]
     else:
-        found = iter([multiplied(gradient, upstreams[0]) for gradient in ctx.saved_tensors])
-    results = [next(found) if is_needed else None for is_needed in needs]
-    return None, *results, *[None] * (ctx.inputs - 1 - MOST)
+        wanted = list(needs[: len(LOSSES[ctx.loss].tensors)])
+        places = [k for k, is_wanted in enumerate(wanted) if is_wanted]
+        how = (wanted, ctx.reduction, ctx.names, ctx.numbers)
+        gradients = _late(ctx.loss, *ctx.saved_tensors, upstream, *how)
+    found: dict[int, Tensor] = dict(zip(places, gradients, strict=True))
+    return [found[k] if is_needed else None for k, is_needed in enumerate(needs)]
 
 
-loss_operator.register_autograd(_backward, setup_context=_setup)
+class _OfGradients(_Derivative):
+    @staticmethod
+    def forward(ctx: Any, operator: Callable[..., Any], *arguments: Any) -> Any:
+        ctx.loss = arguments[0]
+        return operator(*arguments)
+
+
+def _parts(arguments: Sequence[Any], axes: Sequence[Any], index: int | None) -> list[Any]:
+    """The arguments for one of a batch (for None, zeros of such shapes)."""
+
+    def part(value: Any, axis: Any) -> Any:
+        if axis is None or not isinstance(value, Tensor):
+            return value
+        if index is None:
+            return value.new_zeros((*value.shape[:axis], *value.shape[axis + 1 :]))
+        return value.select(axis, index)
+
+    return [part(value, axis) for value, axis in zip(arguments, axes, strict=True)]
+
+
+def _looped(operator: Callable[..., Any]) -> Callable[..., Any]:
+    """The operator over a batch of `torch.vmap`, one call for each of it."""
+
+    def one_by_one(info: Any, axes: Sequence[Any], *arguments: Any) -> Any:
+        if info.batch_size == 0:
+            one = operator(*_parts(arguments, axes, None))
+            results = pytree.tree_map(lambda result: result.new_empty((0, *result.shape)), one)
+        else:
+            all_ = [operator(*_parts(arguments, axes, index)) for index in range(info.batch_size)]
+            results = pytree.tree_map(lambda *same: torch.stack(same), *all_)
+        return results, pytree.tree_map(lambda _: 0, results)
+
+    return one_by_one
+
+
+def _operator(
+    name: str, function: Callable[..., Any], fake: Callable[..., Any], derivative: type[_Derivative]
+) -> Callable[..., Any]:
+    """An operator of tensors of the processor.
+
+    Made by hand, as one of `torch.library.custom_op` drops forward derivatives and knows no ``torch.func``.
+    """
+    schema = torch.library.infer_schema(function, mutates_args=())
+    _library.define(name + schema, tags=(torch.Tag.pt2_compliant_tag,))
+    operator = getattr(torch.ops.fastloss, name).default
+    _library.impl(name, function, "CPU")
+    torch.library.register_fake(f"fastloss::{name}", fake, lib=_library)
+    torch.library.register_vmap(f"fastloss::{name}", _looped(operator), lib=_library)
+    is_list = schema.endswith("[]")
+
+    def differentiable(keys: Any, *arguments: Any) -> Any:
+        is_reverse, is_forward = torch.is_grad_enabled(), torch._C._is_fwd_grad_enabled()
+
+        def below(*arguments: Any) -> Any:
+            # As they were: the function has turned them off, but an outer transform is yet to come.
+            with (
+                torch.set_grad_enabled(is_reverse),
+                forward_ad._set_fwd_grad_enabled(is_forward),
+                torch._C._AutoDispatchBelowAutograd(),
+            ):
+                results = operator.redispatch(keys & torch._C._after_autograd_keyset, *arguments)
+            return tuple(results) if is_list else results
+
+        with autograd_function.enable_single_level_autograd_function():  # type: ignore[attr-defined]
+            results = super(torch.autograd.Function, derivative).apply(below, *arguments)  # type: ignore[misc]
+        return list(results) if is_list else results
+
+    untraced: Any = torch.compiler.disable(differentiable)  # type: ignore[no-untyped-call]
+    _library.impl(name, untraced, "Autograd", with_keyset=True)
+    returned: Callable[..., Any] = operator
+    return returned
+
+
+_library: Any = torch.library.Library("fastloss", "FRAGMENT")  # type: ignore[no-untyped-call]
+# Another name whenever the backward has other operators: torch has compiled graphs on disk, told by this one.
+loss_operator = _operator("loss_and_gradients", _loss, _fake_loss, _OfLoss)
+
+
+def _returning(count: int) -> Callable[..., Any]:
+    """The operator of that many gradients.
+
+    Told by their number, as torch's older vmap (``is_grads_batched=True``) knows no lists of tensors.
+    """
+
+    def packed(function: Callable[..., list[Tensor]]) -> Callable[..., Any]:
+        def of_count(*arguments: Any) -> Any:
+            results = function(*arguments)
+            return results[0] if count == 1 else tuple(results)
+
+        return of_count
+
+    function = packed(_gradients)
+    returned = Tensor if count == 1 else tuple[(Tensor,) * count]  # type: ignore[misc]
+    function.__signature__ = inspect.signature(_gradients).replace(return_annotation=returned)  # type: ignore[attr-defined]
+    return _operator(f"gradients_{count}", function, packed(_fake_gradients), _OfGradients)
+
+
+gradients_operators = {count: _returning(count) for count in (1, 2, 3)}
+
+
+def _late(name: str, *arguments: Any) -> list[Tensor]:
+    """The gradients that had to wait for the incoming one, by their operator."""
+    wanted = arguments[MOST + 1]
+    results = gradients_operators[wanted.count(True)](name, *arguments)
+    return [results] if isinstance(results, Tensor) else list(results)
+
+
+def gradients(
+    loss: Loss,
+    tensors: Tensors,
+    options: dict[str, Any],
+    reduction: str,
+    wanted: Sequence[bool],
+    upstream: Tensor,
+) -> list[Tensor]:
+    """As `gradients_of`, by the operators, which know of batches and can be part of a graph."""
+    given = (*tensors, *[None] * (MOST - len(tensors)))
+    return _late(loss.name, *given, upstream, list(wanted), reduction, *_encoded(options))
 
 
 def evaluate(
