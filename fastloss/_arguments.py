@@ -401,7 +401,8 @@ def gradient_buffers(
     themselves), and from the other buffers; with `in_place` it may be its own array. None is nowhere.
     """
     return_grad = flag("return_grad", return_grad)
-    flags = _flags(accumulate, out, fields)
+    # The usual call, in a microsecond less.
+    flags = (False,) * len(fields) if accumulate is False else _flags(accumulate, out, fields)
     if out is None:
         made = [empty_like(array) if return_grad and array is not None else None for array in arrays]
         return made, flags

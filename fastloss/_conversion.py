@@ -6,7 +6,7 @@ conversions read it as zeros, so no other module converts arrays of callers.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -19,9 +19,11 @@ __all__ = ["as_array", "cast", "is_bfloat16", "stored", "widened"]
 
 def is_bfloat16(dtype: np.dtype[Any]) -> bool:
     """Whether this is bfloat16: its bits, or the type of ml_dtypes (made known to the kernels then)."""
+    if dtype.itemsize != 2:
+        return False
     if dtype == _kernels.BFLOAT16_BITS:
         return True
-    if dtype.name != "bfloat16" or dtype.itemsize != 2:
+    if dtype.name != "bfloat16":
         return False
     _kernels.register_bfloat16(dtype)
     return True
@@ -55,6 +57,8 @@ def as_array(name: str, value: npt.ArrayLike) -> Array:
     """Return `value` as an array of numbers or booleans, of the type that it has."""
     if type(value) is np.ndarray and value.dtype.kind != "O":
         return value
+    if type(value) is float:
+        return np.array(value)
     if _has_masked(value):
         raise TypeError(
             f"{name} must not have masked elements: pass the data, and the mask as a weight of 0, "
@@ -105,9 +109,19 @@ def cast(array: Array, dtype: npt.DTypeLike, *, contiguous: bool = False) -> Arr
     flags = array.flags
     if array.dtype == wanted and flags.aligned and (flags.c_contiguous or not contiguous):
         return array
+    order: Literal["C", "K"] = "C" if contiguous else "K"
+    if array.dtype != wanted and _kernels.BFLOAT16_BITS in (array.dtype, wanted):
+        return _of_bits(array, wanted).astype(wanted, order=order, copy=False)
+    if wanted.itemsize >= array.dtype.itemsize:  # nothing that could be warned of
+        return array.astype(wanted, order=order)
     with np.errstate(all="ignore"):
-        if array.dtype == _kernels.BFLOAT16_BITS and array.dtype != wanted:
-            array = (array["bfloat16"].astype(np.uint32) << 16).view(np.float32)
-        elif wanted == _kernels.BFLOAT16_BITS and array.dtype != wanted:
-            array = stored(np.asarray(array, np.float32), wanted)
-        return np.require(array, wanted, ["C", "A"] if contiguous else ["A"])
+        return array.astype(wanted, order=order)
+
+
+def _of_bits(array: Array, wanted: np.dtype[Any]) -> Array:
+    """Return the bits of bfloat16 as float32, or numbers as such bits."""
+    with np.errstate(all="ignore"):
+        if wanted == _kernels.BFLOAT16_BITS:
+            return stored(array.astype(np.float32), wanted)
+        wide = (array["bfloat16"].astype(np.uint32) << 16).view(np.float32)
+        return wide.astype(wanted, copy=False)
