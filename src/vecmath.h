@@ -275,16 +275,29 @@ FL_INLINE float fl_exp2_minus_one_f32(float f)
     return q * f;
 }
 
-/* exp(x), float. Any x; 0 below -87.33, where the true value leaves the normal range; inf where it is.
- * Largest error: 1.6 ulp. 2^n, with n from -126 to 128, is made of two halves, without a condition. */
-FL_INLINE float fl_exp_f32(float x)
+/* exp(x) as fraction times other: 2^n in two halves, of which the fraction has one, without a condition. So neither
+ * overflows or vanishes where only their product would. */
+struct fl_halves_f32 {
+    float fraction, other;
+};
+
+FL_INLINE struct fl_halves_f32 fl_exp_halves_f32(float x)
 {
     const float n = FL_FMA_F32(x, FL_LOG2_E, FL_ROUNDER_F32) - FL_ROUNDER_F32;
     const float m = fl_exp2_minus_one_f32(FL_FMA_F32(x, FL_LOG2_E_LOW, fl_log2_rest_f32(x, n)));
     const float shifted = n * 0.5f + FL_ROUNDER_F32, rest = (n - (shifted - FL_ROUNDER_F32)) + FL_ROUNDER_F32;
     const float scale = fl_float_from_bits((fl_bits_from_float(shifted) << 23) + 0x3f800000u);
     const float other = fl_float_from_bits((fl_bits_from_float(rest) << 23) + 0x3f800000u);
-    const float value = (m * scale + scale) * other;
+    const struct fl_halves_f32 halves = {m * scale + scale, other};
+    return halves;
+}
+
+/* exp(x), float. Any x; 0 below -87.33, where the true value leaves the normal range; inf where it is.
+ * Largest error: 1.6 ulp. */
+FL_INLINE float fl_exp_f32(float x)
+{
+    const struct fl_halves_f32 e = fl_exp_halves_f32(x);
+    const float value = e.fraction * e.other;
     const float capped = x > 88.8f ? INFINITY : value;
     return x < -87.33f ? 0.0f : capped;
 }
@@ -293,12 +306,8 @@ FL_INLINE float fl_exp_f32(float x)
  * error: 2.1 ulp; infinite where x exceeds 176 (double: 1418), which takes a subnormal t to be finite. */
 FL_INLINE float fl_times_exp_f32(float t, float x)
 {
-    const float n = FL_FMA_F32(x, FL_LOG2_E, FL_ROUNDER_F32) - FL_ROUNDER_F32;
-    const float m = fl_exp2_minus_one_f32(FL_FMA_F32(x, FL_LOG2_E_LOW, fl_log2_rest_f32(x, n)));
-    const float shifted = n * 0.5f + FL_ROUNDER_F32, rest = (n - (shifted - FL_ROUNDER_F32)) + FL_ROUNDER_F32;
-    const float scale = fl_float_from_bits((fl_bits_from_float(shifted) << 23) + 0x3f800000u);
-    const float other = fl_float_from_bits((fl_bits_from_float(rest) << 23) + 0x3f800000u);
-    const float value = (m * scale + scale) * t * other;
+    const struct fl_halves_f32 e = fl_exp_halves_f32(x);
+    const float value = e.fraction * t * e.other;
     const float high = t * (float)INFINITY, capped = x > 176.0f ? high : value, low = t * 0.0f;
     const float product = x < -174.0f ? low : capped;
     return fl_select_f32((t == 0.0f) & (x == x), 0.0f, product);
@@ -459,8 +468,11 @@ FL_INLINE double fl_log1p_unit_f64(double x)
     return p * x;
 }
 
-/* exp(x), double. Any x; 0 below -708.39, inf where it overflows. Largest error: 2.0 ulp. As fl_exp_f32. */
-FL_INLINE double fl_exp_f64(double x)
+struct fl_halves_f64 {
+    double fraction, other;
+};
+
+FL_INLINE struct fl_halves_f64 fl_exp_halves_f64(double x)
 {
     const double rounder = 6755399441055744.0;
     const struct fl_reduced y = fl_reduce_f64(x);
@@ -469,7 +481,15 @@ FL_INLINE double fl_exp_f64(double x)
     const double shifted = n * 0.5 + rounder, rest = (n - (shifted - rounder)) + rounder;
     const double scale = fl_double_from_bits((fl_bits_from_double(shifted) << 52) + 0x3ff0000000000000u);
     const double other = fl_double_from_bits((fl_bits_from_double(rest) << 52) + 0x3ff0000000000000u);
-    const double value = p * scale * other;
+    const struct fl_halves_f64 halves = {p * scale, other};
+    return halves;
+}
+
+/* exp(x), double. Any x; 0 below -708.39, inf where it overflows. Largest error: 2.0 ulp. As fl_exp_f32. */
+FL_INLINE double fl_exp_f64(double x)
+{
+    const struct fl_halves_f64 e = fl_exp_halves_f64(x);
+    const double value = e.fraction * e.other;
     const double capped = x > 709.79 ? (double)INFINITY : value;
     return x < -708.39 ? 0.0 : capped;
 }
@@ -477,14 +497,8 @@ FL_INLINE double fl_exp_f64(double x)
 /* t exp(x), double: as fl_times_exp_f32. Largest error: 2.5 ulp. */
 FL_INLINE double fl_times_exp_f64(double t, double x)
 {
-    const double rounder = 6755399441055744.0;
-    const struct fl_reduced y = fl_reduce_f64(x);
-    const double p = FL_FMA_F64(FL_FMA_F64(y.q, y.r, 1.0), y.r, 1.0);
-    const double n = FL_FMA_F64(x, 1.4426950408889634, rounder) - rounder;
-    const double shifted = n * 0.5 + rounder, rest = (n - (shifted - rounder)) + rounder;
-    const double scale = fl_double_from_bits((fl_bits_from_double(shifted) << 52) + 0x3ff0000000000000u);
-    const double other = fl_double_from_bits((fl_bits_from_double(rest) << 52) + 0x3ff0000000000000u);
-    const double value = p * scale * t * other;
+    const struct fl_halves_f64 e = fl_exp_halves_f64(x);
+    const double value = e.fraction * t * e.other;
     const double high = t * (double)INFINITY, capped = x > 1418.0 ? high : value, low = t * 0.0;
     const double product = x < -1416.0 ? low : capped;
     return fl_select_f64((t == 0.0) & (x == x), 0.0, product);
