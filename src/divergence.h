@@ -197,9 +197,8 @@ static void FL_(variation_terms)(const struct fl_divergence_job *job, const stru
 static void FL_(divergence_gradients)(const struct fl_divergence_job *job, const struct fl_divergence_row *row,
                                       ptrdiff_t first, ptrdiff_t n, REAL *gx, REAL *gt, REAL *buffers)
 {
-    const double upstream =
-        job->rows.grad_output ? job->rows.grad_output[row->index] * job->rows.grad_scale : job->rows.grad_scale;
-    const double rate = upstream / job->temperature, x_rate = rate / row->x_sum, t_rate = rate / row->t_sum;
+    const double rate = fl_upstream(&job->rows, row->index) / job->temperature, x_rate = rate / row->x_sum,
+                 t_rate = rate / row->t_sum;
     const REAL *ex = FL_(scratch_row)(job, row, 0, first), *et = FL_(scratch_row)(job, row, 1, first);
     const REAL *qa = FL_(scratch_row)(job, row, 2, first), *pb = FL_(scratch_row)(job, row, 3, first);
     const REAL x_mean = (REAL)row->x_mean, t_mean = (REAL)row->t_mean;

@@ -72,6 +72,12 @@ struct fl_rows {
     double *losses;    /* one for each row (log-sum-exp of FL_LOGSUMEXP); may be NULL */
 };
 
+/* The upstream gradient of a row, over the mean's denominator. */
+static inline double fl_upstream(const struct fl_rows *rows, ptrdiff_t row)
+{
+    return rows->grad_output ? rows->grad_output[row] * rows->grad_scale : rows->grad_scale;
+}
+
 /* Their targets: a class for each row, or probabilities of all classes. */
 struct fl_targets {
     const int64_t *index; /* NULL: then probabilities are the target */

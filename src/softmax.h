@@ -217,11 +217,6 @@ static inline double FL_(sample)(const struct fl_softmax_job *job, ptrdiff_t row
     return job->targets.sample_weight ? job->targets.sample_weight[row] : 1.0;
 }
 
-static inline double FL_(upstream)(const struct fl_softmax_job *job, ptrdiff_t row)
-{
-    return job->rows.grad_output ? job->rows.grad_output[row] * job->rows.grad_scale : job->rows.grad_scale;
-}
-
 static inline double FL_(class_weight)(const struct fl_softmax_job *job, ptrdiff_t c)
 {
     return job->targets.class_weight ? job->targets.class_weight[c] : 1.0;
@@ -659,7 +654,7 @@ static void FL_(row_settle)(const struct fl_softmax_job *job, struct fl_softmax_
     if (isinf(row->capped_max)) sums.logsum = (double)NAN;
     sums.weight = row->weight;
     sums.sample = FL_(sample)(job, row->index);
-    sums.upstream = FL_(upstream)(job, row->index);
+    sums.upstream = fl_upstream(&job->rows, row->index);
     row->logsum = sums.logsum;
     if (job->operation == FL_CROSS_ENTROPY) {
         settled = FL_(settle_or_leave_out)(FL_(terms_of)(job), sums);
@@ -996,7 +991,7 @@ static void FL_(tile_settle)(const struct fl_softmax_job *job, struct FL_(tile) 
             t->share[l] = t->skipped[l] = infinite ? (REAL)NAN : (REAL)(1.0 / (1.0 + t->rest[l]));
             if (job->operation == FL_ENTROPY) {
                 const double share = 1.0 / (1.0 + t->rest[l]), mean = t->dot[l] * share;
-                const double factor = FL_(upstream)(job, first + l) * fl_over(job->map.temperature) * share;
+                const double factor = fl_upstream(&job->rows, first + l) * fl_over(job->map.temperature) * share;
                 t->loss[l] = t->logsum[l] - mean;
                 t->scale[l] = (REAL)mean;
                 t->share[l] = infinite ? (REAL)NAN : (REAL)factor;
@@ -1017,7 +1012,7 @@ static void FL_(tile_settle)(const struct fl_softmax_job *job, struct FL_(tile) 
     if (job->targets.sample_weight)
         for (int l = 0; l < count; l++) t->sample[l] = job->targets.sample_weight[first + l];
     if (job->rows.grad_output)
-        for (int l = 0; l < count; l++) t->upstream[l] = FL_(upstream)(job, first + l);
+        for (int l = 0; l < count; l++) t->upstream[l] = fl_upstream(&job->rows, first + l);
     if (FL_(has_mass)(job))
         for (int l = 0; l < FL_(lanes); l++) t->coefficient[l] = (double)t->a[t->skip[l]][l];
 #pragma omp simd

@@ -128,8 +128,7 @@ static struct fl_piece margin_rows(const void *any, ptrdiff_t begin, ptrdiff_t e
         const char *p = fl_row_address(in, row);
         const double at_target = fl_load_scalar_f64(p + y * in->class_stride, in->dtype);
         const double weight = row_weight(&job->targets, row, y) / (double)job->rows.classes;
-        const double upstream =
-            job->rows.grad_output ? job->rows.grad_output[row] * job->rows.grad_scale : job->rows.grad_scale;
+        const double upstream = fl_upstream(&job->rows, row);
         double loss = 0.0, pull = 0.0, rate;
         for (ptrdiff_t first = 0; first < job->rows.classes; first += FL_BLOCK) {
             const ptrdiff_t n = job->rows.classes - first < FL_BLOCK ? job->rows.classes - first : FL_BLOCK;
