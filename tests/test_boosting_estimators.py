@@ -475,8 +475,9 @@ def test_objectives_that_do_not_fit() -> None:
     ):
         with pytest.raises(ValueError, match="for two classes, y has 3: 'cross_entropy'"):
             module(objective=make("sigmoid_focal_loss"), **quiet).fit(X, y)
-        with pytest.raises(ValueError, match="'huber_loss' is not for a classifier"):
-            module(objective=make("huber_loss"), **quiet).fit(X, y)
+        for name in ("huber_loss", "l1_loss", "poisson_nll_loss"):
+            with pytest.raises(ValueError, match=f"'{name}' is not for a classifier"):
+                module(objective=make(name), **quiet).fit(X, y)
 
 
 # XGBoost

@@ -12,7 +12,7 @@ from sklearn.utils.class_weight import compute_sample_weight
 
 from fastloss._types import Array
 from fastloss.boosting import _metrics
-from fastloss.boosting._objective import Objective
+from fastloss.boosting._objective import Objective, require_classifier
 from fastloss.boosting._signature import with_signature_of
 
 __all__ = ["LGBMClassifier", "LGBMRegressor"]
@@ -39,16 +39,15 @@ class _Boosted:
         objective = self._fitted = self._given_objective()
         start: Any = 0.0
         self._is_filtered = True
+        labels = None if objective is None else self._labels(objective, y)
         if objective is not None and objective.name in _LIGHTGBMS_OWN:
             self._objective = _LIGHTGBMS_OWN[objective.name]
-        elif objective is not None:
-            labels = self._labels(objective, y)
-            if labels is not None:
-                least = max(self.get_params().get(name) or 0 for name in _LEAST_ROWS)  # type: ignore[attr-defined]
-                # Where that leaves none LightGBM fails with an objective from outside, and few rows have few.
-                self._is_filtered = len(labels) >= 20 * least
-                self._set_metrics(objective, given)
-                start = self._set_start(objective, labels, given)
+        elif objective is not None and labels is not None:
+            least = max(self.get_params().get(name) or 0 for name in _LEAST_ROWS)  # type: ignore[attr-defined]
+            # Where that leaves none LightGBM fails with an objective from outside, and few rows have few.
+            self._is_filtered = len(labels) >= 20 * least
+            self._set_metrics(objective, given)
+            start = self._set_start(objective, labels, given)
         super().fit(*call.args, **call.kwargs)  # type: ignore[misc]
         _add_to_first_trees(self.booster_, start)  # type: ignore[attr-defined]
         return self
@@ -146,7 +145,7 @@ class LGBMRegressor(_Boosted, lightgbm.LGBMRegressor):  # type: ignore[misc]
             labels = np.asarray(y, np.float64)
         except (TypeError, ValueError):
             return None
-        labels = labels.reshape(-1) if labels.ndim == 2 and labels.shape[1] == 1 else labels
+        labels = _flat(labels)
         return labels if labels.ndim == 1 and labels.size and np.isfinite(labels).all() else None
 
     @with_signature_of(lightgbm.LGBMRegressor.predict)
@@ -154,7 +153,7 @@ class LGBMRegressor(_Boosted, lightgbm.LGBMRegressor):  # type: ignore[misc]
         """Return predictions, or with ``raw_score=True`` the scores; arguments are those of LightGBM."""
         found = super().predict(X, *arguments, **named)
         call = inspect.signature(super().predict).bind(X, *arguments, **named)
-        if not _has_link(self._fitted) or any(call.arguments.get(name) for name in _NOT_PREDICTIONS):
+        if not _has_link(self._fitted) or not _is_of_predictions(call):
             return found
         assert self._fitted is not None
         return self._fitted.transform(found)
@@ -172,8 +171,7 @@ class LGBMClassifier(_Boosted, lightgbm.LGBMClassifier):  # type: ignore[misc]
     _number = 0  # of classes
 
     def _labels(self, objective: Objective, y: Any) -> Array | None:
-        values = np.asarray(y)
-        values = values.reshape(-1) if values.ndim == 2 and values.shape[1] == 1 else values
+        values = _flat(np.asarray(y))
         if (
             values.ndim != 1
             or not values.size
@@ -185,13 +183,7 @@ class LGBMClassifier(_Boosted, lightgbm.LGBMClassifier):  # type: ignore[misc]
         except TypeError:
             return None
         self._number = len(classes)
-        if not _has_link(objective):
-            raise ValueError(f"the objective {objective.name!r} is not for a classifier")
-        if objective.name != "cross_entropy" and len(classes) > 2:
-            raise ValueError(
-                f"the objective {objective.name!r} is for two classes, y has {len(classes)}: "
-                "'cross_entropy' is for more"
-            )
+        require_classifier(objective, len(classes))
         return labels
 
     @with_signature_of(lightgbm.LGBMClassifier.fit)
@@ -217,7 +209,7 @@ class LGBMClassifier(_Boosted, lightgbm.LGBMClassifier):  # type: ignore[misc]
         """Return classes, or with ``raw_score=True`` the scores; arguments are those of LightGBM."""
         found = super().predict(X, *arguments, **named)
         call = inspect.signature(super().predict).bind(X, *arguments, **named)
-        if self._fitted is None or any(call.arguments.get(name) for name in _NOT_PREDICTIONS):
+        if self._fitted is None or not _is_of_predictions(call):
             return found
         return self.classes_[found.argmax(axis=1)]
 
@@ -225,7 +217,7 @@ class LGBMClassifier(_Boosted, lightgbm.LGBMClassifier):  # type: ignore[misc]
     def predict_proba(self, X: Any, *arguments: Any, **named: Any) -> Any:  # noqa: N803
         """Return probabilities of shape (n, classes); arguments are those of LightGBM."""
         call = inspect.signature(super().predict_proba).bind(X, *arguments, **named)
-        if self._fitted is None or any(call.arguments.get(name) for name in _NOT_PREDICTIONS):
+        if self._fitted is None or not _is_of_predictions(call):
             return super().predict_proba(X, *arguments, **named)
         call.arguments["raw_score"] = True
         found = self._fitted.transform(super().predict_proba(*call.args, **call.kwargs))
@@ -241,6 +233,16 @@ class LGBMClassifier(_Boosted, lightgbm.LGBMClassifier):  # type: ignore[misc]
 
 def _has_link(objective: Objective | None) -> bool:
     return objective is not None and objective.has_link
+
+
+def _is_of_predictions(call: inspect.BoundArguments) -> bool:
+    """Whether a call asks for what scores stand for, not for scores, leaves or contributions."""
+    return not any(call.arguments.get(name) for name in _NOT_PREDICTIONS)
+
+
+def _flat(labels: Array) -> Array:
+    """Return a column of labels as one axis, anything else as it is."""
+    return labels.reshape(-1) if labels.ndim == 2 and labels.shape[1] == 1 else labels
 
 
 def _listed(value: Any) -> list[Any]:

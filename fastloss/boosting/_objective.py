@@ -302,3 +302,14 @@ class Objective:
         if is_softmax or x.ndim == 1:
             return weight
         return np.broadcast_to(weight[:, None], x.shape)
+
+
+def require_classifier(objective: Objective, classes: int) -> None:
+    """Raise for an objective whose predictions are no probabilities of so many classes."""
+    if _LOSSES[objective.name].link not in (_starts.sigmoid, _starts.shares):
+        raise ValueError(f"the objective {objective.name!r} is not for a classifier")
+    if objective.name != "cross_entropy" and classes > 2:
+        raise ValueError(
+            f"the objective {objective.name!r} is for two classes, y has {classes}: "
+            "'cross_entropy' is for more"
+        )

@@ -9,7 +9,7 @@ import numpy as np
 import xgboost
 
 from fastloss._types import Array
-from fastloss.boosting._objective import Objective
+from fastloss.boosting._objective import Objective, require_classifier
 from fastloss.boosting._signature import with_signature_of
 
 __all__ = ["XGBClassifier", "XGBRegressor"]
@@ -139,13 +139,7 @@ class XGBClassifier(_Boosted, xgboost.XGBClassifier):  # type: ignore[misc]
 
     def _start_of(self, objective: Objective, y: Any, weight: Any) -> float | list[float] | None:
         classes = len(np.unique(np.asarray(y)))
-        if not objective.has_link or _BESIDE[objective.name] not in ("binary:logistic", "multi:softprob"):
-            raise ValueError(f"the objective {objective.name!r} is not for a classifier")
-        if objective.name != "cross_entropy" and classes > 2:
-            raise ValueError(
-                f"the objective {objective.name!r} is for two classes, y has {classes}: "
-                "'cross_entropy' is for more"
-            )
+        require_classifier(objective, classes)
         if objective.name == "cross_entropy" and classes < 2:
             raise ValueError(f"the objective {objective.name!r} is for two classes or more, y has {classes}")
         return super()._start_of(objective, y, weight)
