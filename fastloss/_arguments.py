@@ -397,8 +397,8 @@ def gradient_buffers(
     """Check return_grad, out and accumulate; return where each gradient goes, and which are added to.
 
     There is a gradient for each field: that of an array, or None for an argument that has none. A buffer is
-    apart from all other arrays that are read (`others`, and those of `given` that are not the arrays
-    themselves), and from the other buffers; with `in_place` it may be its own array. None is nowhere.
+    apart from all arrays that are read (`others` and `given`, by default the arrays themselves), and
+    from the other buffers; with `in_place` it may be its own array, if that was given. None is nowhere.
     """
     return_grad = flag("return_grad", return_grad)
     # The usual call, in a microsecond less.
@@ -417,9 +417,9 @@ def gradient_buffers(
             f"got {type(out).__name__}"
         )
     given = arrays if given is None else given
-    read = [*others, *given[len(fields) :]]
+    others = list(others)
     found: list[Array | None] = []
-    for k, (field, one, array) in enumerate(zip(fields, out, arrays, strict=False)):
+    for k, (field, one, array) in enumerate(zip(fields, out, arrays, strict=True)):
         name = f"out.{field}" if several else "out"
         if one is None:
             found.append(None)
@@ -429,11 +429,11 @@ def gradient_buffers(
         is_own = in_place and given[k] is array
         # What is converted is not what a buffer could be.
         like = array if is_own else np.broadcast_to(np.empty((), array.dtype), array.shape)
-        rest = [a for j, a in enumerate(given[: len(fields)]) if j != k or not is_own]
+        read = [a for j, a in enumerate(given) if j != k or not is_own]
         buffer(one, like, name)
         apart(
             one,
-            [*read, *rest],
+            [*others, *read],
             f"{name} must not overlap an input{' other than its own' if in_place else ''}",
         )
         apart(one, found, f"{name} must not overlap another buffer")

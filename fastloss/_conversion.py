@@ -122,6 +122,6 @@ def _of_bits(array: Array, wanted: np.dtype[Any]) -> Array:
     """Return the bits of bfloat16 as float32, or numbers as such bits."""
     with np.errstate(all="ignore"):
         if wanted == _kernels.BFLOAT16_BITS:
-            return stored(array.astype(np.float32), wanted)
+            return stored(array, wanted)
         wide = (array["bfloat16"].astype(np.uint32) << 16).view(np.float32)
         return wide.astype(wanted, copy=False)

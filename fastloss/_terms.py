@@ -160,6 +160,6 @@ def run(
             return loss
         for buffer, derivative, is_added in zip(call.buffers, derivatives, call.accumulate, strict=True):
             if buffer is not None:
-                total = widened(buffer, np.float64) + derivative if is_added else derivative
-                buffer[...] = cast(np.asarray(total), buffer.dtype)
+                values = widened(buffer, np.float64) + derivative if is_added else derivative
+                buffer[...] = cast(np.asarray(values), buffer.dtype)
     return loss, (call.buffers[0] if gradients is None else gradients(*call.buffers))
