@@ -1,9 +1,10 @@
 from collections.abc import Callable
 from mmap import mmap
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 import numpy.typing as npt
+from typing_extensions import Required, Unpack
 
 COMPILER: str
 OPENMP: int
@@ -33,63 +34,39 @@ def use_level(level: int) -> int: ...
 def register_bfloat16(dtype: np.dtype[Any]) -> None: ...
 def is_floating(array: object) -> bool: ...
 def is_index(array: object) -> bool: ...
+
+class _RowOptions(TypedDict, total=False):
+    threads: Required[int]
+    output: npt.NDArray[Any] | None
+    indices: npt.NDArray[Any] | None
+    ignored: int | None
+    weight: npt.NDArray[Any] | None
+    sample_weight: npt.NDArray[Any] | None
+    grad_output: npt.NDArray[Any] | None
+    grad_scale: float
+    mean: bool
+    accumulate: bool
+    row_loss: npt.NDArray[Any] | None
+
+class _SoftmaxOptions(_RowOptions, total=False):
+    probabilities: npt.NDArray[Any] | None
+    hessian: npt.NDArray[Any] | None
+    label_smoothing: float
+    z_loss: float
+    softcap: float
+    temperature: float
+    elsewhere: tuple[npt.NDArray[Any], npt.NDArray[Any], int] | None
+
+class _MarginOptions(_RowOptions):
+    margin: float
+    power: float
+
 def softmax(
-    operation: int,
-    input: npt.NDArray[Any],
-    axis: int,
-    *,
-    threads: int,
-    output: npt.NDArray[Any] | None = ...,
-    indices: npt.NDArray[Any] | None = ...,
-    probabilities: npt.NDArray[Any] | None = ...,
-    ignored: int | None = ...,
-    weight: npt.NDArray[Any] | None = ...,
-    sample_weight: npt.NDArray[Any] | None = ...,
-    grad_output: npt.NDArray[Any] | None = ...,
-    grad_scale: float = ...,
-    hessian: npt.NDArray[Any] | None = ...,
-    mean: bool = ...,
-    label_smoothing: float = ...,
-    z_loss: float = ...,
-    softcap: float = ...,
-    temperature: float = ...,
-    accumulate: bool = ...,
-    row_loss: npt.NDArray[Any] | None = ...,
-    elsewhere: tuple[npt.NDArray[Any], npt.NDArray[Any], int] | None = ...,
+    operation: int, input: npt.NDArray[Any], axis: int, **options: Unpack[_SoftmaxOptions]
 ) -> tuple[int, float, float]: ...
-def nll(
-    input: npt.NDArray[Any],
-    axis: int,
-    *,
-    threads: int,
-    indices: npt.NDArray[Any],
-    output: npt.NDArray[Any] | None = ...,
-    ignored: int | None = ...,
-    weight: npt.NDArray[Any] | None = ...,
-    sample_weight: npt.NDArray[Any] | None = ...,
-    grad_output: npt.NDArray[Any] | None = ...,
-    grad_scale: float = ...,
-    mean: bool = ...,
-    accumulate: bool = ...,
-    row_loss: npt.NDArray[Any] | None = ...,
-) -> tuple[int, float, float]: ...
+def nll(input: npt.NDArray[Any], axis: int, **options: Unpack[_RowOptions]) -> tuple[int, float, float]: ...
 def multi_margin(
-    input: npt.NDArray[Any],
-    axis: int,
-    *,
-    threads: int,
-    indices: npt.NDArray[Any],
-    margin: float,
-    power: float,
-    output: npt.NDArray[Any] | None = ...,
-    ignored: int | None = ...,
-    weight: npt.NDArray[Any] | None = ...,
-    sample_weight: npt.NDArray[Any] | None = ...,
-    grad_output: npt.NDArray[Any] | None = ...,
-    grad_scale: float = ...,
-    mean: bool = ...,
-    accumulate: bool = ...,
-    row_loss: npt.NDArray[Any] | None = ...,
+    input: npt.NDArray[Any], axis: int, **options: Unpack[_MarginOptions]
 ) -> tuple[int, float, float]: ...
 
 KL: int

@@ -163,6 +163,6 @@ SUITE = Suite(
     title="peak memory beyond the arguments, each contender in a process of its own",
     cases=CASES,
     problem=Problem,
-    columns={**backend.SUITE.columns},
+    columns=backend.SUITE.columns,
     repeats=1,
 )
