@@ -19,7 +19,7 @@ except ImportError as error:
 
     _raise_without_kernels(error, pathlib.Path(__file__).parent)
 
-from fastloss._settings import (
+from fastloss._engine.settings import (
     get_num_threads,
     num_threads,
     set_num_threads,

@@ -244,7 +244,7 @@ cdef ptrdiff_t STREAM = 33554432
 cdef ptrdiff_t SERIAL = 32768
 # Elements under which giving up the interpreter lock, and checking arguments in Python, cost more than the work.
 cdef ptrdiff_t SMALL = 4096
-# Bytes of an array from which its memory is kept for the next call (see _workspace).
+# Bytes of an array from which its memory is kept for the next call (see _engine/workspace.py).
 cdef ptrdiff_t KEPT_BYTES = 4194304
 KEPT = KEPT_BYTES
 

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fastloss import _arguments
-from fastloss._elementwise import elementwise
-from fastloss._types import Array, Reduction
+from fastloss._engine import arguments
+from fastloss._engine.elementwise import elementwise
+from fastloss._engine.types import Array, Reduction
 
 __all__ = [
     "binary_cross_entropy",
@@ -28,7 +28,7 @@ __all__ = [
 
 def _positive_weight(value: npt.ArrayLike, x: Array) -> Array:
     """Return pos_weight, which is a scalar, one for each class (spread out here) or one for each element."""
-    array = _arguments.as_array("pos_weight", value)
+    array = arguments.as_array("pos_weight", value)
     if array.shape not in ((), x.shape[-1:], x.shape):
         raise ValueError(
             f"pos_weight must be a scalar or have shape {x.shape[-1:]} or {x.shape}, got {array.shape}"
@@ -152,8 +152,8 @@ def binary_cross_entropy_with_logits(
     >>> grad is logits
     True
     """
-    x = _arguments.floating("logits", logits)
-    smoothing = _arguments.number("label_smoothing", label_smoothing, low=0.0, high=1.0)
+    x = arguments.floating("logits", logits)
+    smoothing = arguments.number("label_smoothing", label_smoothing, low=0.0, high=1.0)
     return elementwise(
         "binary_logits",
         "logits",
@@ -342,13 +342,13 @@ def sigmoid_focal_loss(
     >>> grad.round(4)
     array([ 0.0394, -0.0746, -0.0131])
     """
-    share = -1.0 if alpha is None else _arguments.number("alpha", alpha, high=1.0)
+    share = -1.0 if alpha is None else arguments.number("alpha", alpha, high=1.0)
     return elementwise(
         "focal",
         "logits",
         logits,
         target,
-        parameters=(share if share >= 0.0 else -1.0, _arguments.number("gamma", gamma, low=0.0)),
+        parameters=(share if share >= 0.0 else -1.0, arguments.number("gamma", gamma, low=0.0)),
         weight=weight,
         check_domain=check_domain,
         mean_over_weights=False,
@@ -437,7 +437,7 @@ def hinge_loss(
         "scores",
         scores,
         target,
-        parameters=(_arguments.number("margin", margin),),
+        parameters=(arguments.number("margin", margin),),
         weight=weight,
         check_domain=check_domain,
         reduction=reduction,
@@ -522,7 +522,7 @@ def squared_hinge_loss(
         "scores",
         scores,
         target,
-        parameters=(_arguments.number("margin", margin),),
+        parameters=(arguments.number("margin", margin),),
         weight=weight,
         check_domain=check_domain,
         reduction=reduction,
@@ -691,16 +691,16 @@ def multilabel_soft_margin_loss(
     array([[ 0.0596, -0.25  ],
            [ 0.25  ,  0.4763]])
     """
-    x = _arguments.floating("logits", logits)
-    rows, classes = _arguments.rows_and_classes(x, _arguments.class_axis(-1, x, "logits"))
-    weight, grad_output = _arguments.given("weight", weight), _arguments.given("grad_output", grad_output)
+    x = arguments.floating("logits", logits)
+    rows, classes = arguments.rows_and_classes(x, arguments.class_axis(-1, x, "logits"))
+    weight, grad_output = arguments.given("weight", weight), arguments.given("grad_output", grad_output)
     given = (weight, grad_output)
     if weight is not None:
-        weight = np.broadcast_to(_arguments.class_weight(weight, classes), x.shape)
+        weight = np.broadcast_to(arguments.class_weight(weight, classes), x.shape)
     # The mean over rows of means over classes is the mean over elements. The other two are sums over
     # elements, divided by the number of classes, and so is their gradient.
     if reduction in ("sum", "none"):
-        scale, upstream = _arguments.upstream(grad_output, rows if reduction == "none" else (), return_grad)
+        scale, upstream = arguments.upstream(grad_output, rows if reduction == "none" else (), return_grad)
         if upstream is not None:
             grad_output = np.broadcast_to(upstream[..., np.newaxis] / classes, x.shape)
         elif return_grad:
@@ -728,5 +728,5 @@ def multilabel_soft_margin_loss(
     if reduction == "sum":
         loss = loss / classes
     else:
-        loss = _arguments.as_loss(np.asarray(loss.mean(axis=-1, dtype=np.float64)), x)
+        loss = arguments.as_loss(np.asarray(loss.mean(axis=-1, dtype=np.float64)), x)
     return (loss, grad) if return_grad else loss

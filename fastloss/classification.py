@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 import numpy as np
 import numpy.typing as npt
 
-from fastloss import _arguments, _kernels
-from fastloss._rows import cross_entropy_rows, row_loss, run_family
-from fastloss._settings import get_num_threads
-from fastloss._types import Array, CrossEntropyOptions, Reduction, RowOptions, Scalar
-from fastloss._workspace import empty_like
+from fastloss import _kernels
+from fastloss._engine import arguments
+from fastloss._engine.rows import cross_entropy_rows, row_loss, run_family
+from fastloss._engine.settings import get_num_threads
+from fastloss._engine.types import Array, CrossEntropyOptions, Reduction, RowOptions, Scalar
+from fastloss._engine.workspace import empty_like
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -235,14 +236,14 @@ def cross_entropy(
         )
         if plain is not None:
             return plain
-    x = _arguments.floating("logits", logits)
+    x = arguments.floating("logits", logits)
     return row_loss(
         cross_entropy_rows,
         x,
-        _arguments.class_axis(axis, x, "logits"),
+        arguments.class_axis(axis, x, "logits"),
         target,
         weight=weight,
-        ignore_index=_arguments.index("ignore_index", ignore_index),
+        ignore_index=arguments.index("ignore_index", ignore_index),
         sample_weight=sample_weight,
         reduction=reduction,
         return_grad=return_grad,
@@ -250,8 +251,8 @@ def cross_entropy(
         out=out,
         accumulate=accumulate,
         num_threads=num_threads,
-        return_hessian=_arguments.flag("return_hessian", return_hessian),
-        **_arguments.softmax_options(
+        return_hessian=arguments.flag("return_hessian", return_hessian),
+        **arguments.softmax_options(
             label_smoothing=label_smoothing, z_loss=z_loss, softcap=softcap, temperature=temperature
         ),
     )
@@ -371,14 +372,14 @@ def nll_loss(
     >>> fastloss.nll_loss(log_probs, [0, 1], reduction="none").round(4)
     array([0.6931, 0.2231])
     """
-    x = _arguments.floating("log_probs", log_probs)
+    x = arguments.floating("log_probs", log_probs)
     return row_loss(
         _kernels.nll,
         x,
-        _arguments.class_axis(axis, x, "log_probs"),
+        arguments.class_axis(axis, x, "log_probs"),
         target,
         weight=weight,
-        ignore_index=_arguments.index("ignore_index", ignore_index),
+        ignore_index=arguments.index("ignore_index", ignore_index),
         sample_weight=sample_weight,
         reduction=reduction,
         return_grad=return_grad,
@@ -455,14 +456,14 @@ def multi_margin_loss(
     >>> round(fastloss.multi_margin_loss(scores, [2]), 4)
     0.2333
     """
-    x = _arguments.floating("scores", scores)
-    power = _arguments.number("p", p)
+    x = arguments.floating("scores", scores)
+    power = arguments.number("p", p)
     if power not in (1.0, 2.0):
         raise ValueError(f"p must be 1 or 2, got {p!r}")
     return row_loss(
         _kernels.multi_margin,
         x,
-        _arguments.class_axis(-1, x, "scores"),
+        arguments.class_axis(-1, x, "scores"),
         target,
         weight=weight,
         ignore_index=None,
@@ -473,7 +474,7 @@ def multi_margin_loss(
         out=out,
         accumulate=accumulate,
         num_threads=num_threads,
-        margin=_arguments.number("margin", margin),
+        margin=arguments.number("margin", margin),
         power=power,
     )
 
@@ -481,9 +482,9 @@ def multi_margin_loss(
 def _normalised(
     operation: int, values: npt.ArrayLike, axis: int, out: Array | None, num_threads: int | None
 ) -> Array:
-    x = _arguments.floating("x", values)
-    axis = _arguments.class_axis(axis, x, "x")
-    output = empty_like(x) if out is None else _arguments.buffer(out, x)
+    x = arguments.floating("x", values)
+    axis = arguments.class_axis(axis, x, "x")
+    output = empty_like(x) if out is None else arguments.buffer(out, x)
     run_family(operation, x, axis, output=output, num_threads=num_threads)
     return output
 
@@ -618,8 +619,8 @@ def logsumexp(x: npt.ArrayLike, *, axis: int = -1, num_threads: int | None = Non
     >>> fastloss.logsumexp(np.log([[1.0, 2.0], [3.0, 4.0]])).round(4)
     array([1.0986, 1.9459])
     """
-    values = _arguments.floating("x", x)
-    axis = _arguments.class_axis(axis, values, "x")
+    values = arguments.floating("x", x)
+    axis = arguments.class_axis(axis, values, "x")
     result = np.full(values.shape[:axis] + values.shape[axis + 1 :], -math.inf)
     run_family(_kernels.LOGSUMEXP, values, axis, row_loss=result, num_threads=num_threads)
-    return _arguments.as_loss(result, values)
+    return arguments.as_loss(result, values)

@@ -10,11 +10,12 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from fastloss import _arguments, _kernels
-from fastloss._conversion import cast
-from fastloss._elementwise import elementwise
-from fastloss._terms import Given, common
-from fastloss._types import Array, Reduction
+from fastloss import _kernels
+from fastloss._engine import arguments
+from fastloss._engine.conversion import cast
+from fastloss._engine.elementwise import elementwise
+from fastloss._engine.parts import Given, common
+from fastloss._engine.types import Array, Reduction
 
 __all__ = [
     "DivergenceGradients",
@@ -102,15 +103,15 @@ def kl_div(
     >>> round(fastloss.kl_div(np.log([[0.5, 0.5]]), [[0.25, 0.75]], reduction="batchmean"), 4)
     0.1308
     """
-    kernel = "kl_div_log" if _arguments.flag("log_target", log_target) else "kl_div"
-    _arguments.reduction(reduction, ("mean", "batchmean", "sum", "none"))
+    kernel = "kl_div_log" if arguments.flag("log_target", log_target) else "kl_div"
+    arguments.reduction(reduction, ("mean", "batchmean", "sum", "none"))
     rows = 1
     if reduction == "batchmean":
-        x = _arguments.floating("input", input)
+        x = arguments.floating("input", input)
         if x.ndim == 0:
             raise ValueError("input must have a first axis for reduction='batchmean', got a scalar")
         rows = x.shape[0]
-        scale, _ = _arguments.upstream(grad_output, (), return_grad)
+        scale, _ = arguments.upstream(grad_output, (), return_grad)
         if return_grad:
             grad_output = scale / rows if rows else scale
     result = elementwise(
@@ -144,19 +145,19 @@ def _from_logits(
     is_reversed: bool = False,
 ) -> Any:
     """Check, run and reduce. Reversed, the two change places in the kernel."""
-    options = _arguments.softmax_options(temperature=temperature)
-    teacher_grad = _arguments.flag("teacher_grad", teacher_grad)
-    _arguments.reduction(reduction)
-    seen = [_arguments.as_array(*pair) for pair in zip(_NAMES, (student_logits, teacher_logits), strict=True)]
-    x, t = (_arguments.floating(name, value) for name, value in zip(_NAMES, seen, strict=True))
-    axis = _arguments.class_axis(axis, x, _NAMES[0])
+    options = arguments.softmax_options(temperature=temperature)
+    teacher_grad = arguments.flag("teacher_grad", teacher_grad)
+    arguments.reduction(reduction)
+    seen = [arguments.as_array(*pair) for pair in zip(_NAMES, (student_logits, teacher_logits), strict=True)]
+    x, t = (arguments.floating(name, value) for name, value in zip(_NAMES, seen, strict=True))
+    axis = arguments.class_axis(axis, x, _NAMES[0])
     if t.shape != x.shape:
         raise ValueError(f"{_NAMES[1]} must have the shape of {_NAMES[0]}, {x.shape}; got {t.shape}")
     t = cast(t, x.dtype)
-    mask = _arguments.given("mask", mask)
-    rows, _ = _arguments.rows_and_classes(x, axis)
-    counted = None if mask is None else np.ascontiguousarray(_arguments.mask("mask", mask, rows))
-    if teacher_grad and not _arguments.flag("return_grad", return_grad):
+    mask = arguments.given("mask", mask)
+    rows, _ = arguments.rows_and_classes(x, axis)
+    counted = None if mask is None else np.ascontiguousarray(arguments.mask("mask", mask, rows))
+    if teacher_grad and not arguments.flag("return_grad", return_grad):
         raise ValueError("teacher_grad needs return_grad=True")
     call = common(
         Given(seen, [x, t], []), _NAMES if teacher_grad else _NAMES[:1], others=(mask,), loss_shape=rows,
@@ -173,7 +174,7 @@ def _from_logits(
         grad_scale=call.scale / max(count, 1) if reduction == "mean" else call.scale,
         threads=call.num_threads, **options,
     )  # fmt: skip
-    loss = _arguments.reduced(reduction, losses, total, count, x)
+    loss = arguments.reduced(reduction, losses, total, count, x)
     if not call.return_grad:
         return loss
     return loss, DivergenceGradients(*call.buffers) if teacher_grad else call.buffers[0]
@@ -335,7 +336,7 @@ def js_div_with_logits(
     >>> round(fastloss.js_div_with_logits(np.log([[0.5, 0.5]]), np.log([[0.25, 0.75]])), 4)
     0.0338
     """
-    beta = _arguments.number("beta", beta, low=0.0, high=1.0)
+    beta = arguments.number("beta", beta, low=0.0, high=1.0)
     is_one_way = beta in (0.0, 1.0)
     return _from_logits(
         _kernels.KL if is_one_way else _kernels.JS, student_logits, teacher_logits, axis=axis, beta=beta,

@@ -8,18 +8,18 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fastloss import _arguments
-from fastloss._conversion import widened
-from fastloss._linear import Call, Layer, LinearGradients, Share
-from fastloss._types import Array, Reduction
+from fastloss._engine import arguments
+from fastloss._engine.conversion import widened
+from fastloss._engine.linear import Call, Layer, LinearGradients, Share
+from fastloss._engine.types import Array, Reduction
 
 __all__ = ["LinearGradients", "linear_cross_entropy", "linear_token_log_probs"]
 
 
 def _layer(linear_weight: Any, linear_bias: Any, x: Array) -> tuple[Array, Array | None]:
     """Check weight and bias beside the input."""
-    weight = _arguments.floating("linear_weight", linear_weight)
-    bias = None if linear_bias is None else _arguments.floating("linear_bias", linear_bias)
+    weight = arguments.floating("linear_weight", linear_weight)
+    bias = None if linear_bias is None else arguments.floating("linear_bias", linear_bias)
     for name, array in (("linear_weight", weight), ("linear_bias", bias)):
         if array is not None and array.dtype != x.dtype:
             raise TypeError(f"{name} must be {x.dtype} like the input, got {array.dtype}")
@@ -70,44 +70,44 @@ def linear_loss(
 
     With a `share` the layer, the class weights, and a target of probabilities are a part of all.
     """
-    _arguments.reduction(reduction)
-    options = _arguments.softmax_options(**options)
-    ignore_index = _arguments.index("ignore_index", ignore_index)
+    arguments.reduction(reduction)
+    options = arguments.softmax_options(**options)
+    ignore_index = arguments.index("ignore_index", ignore_index)
     if memory_budget is not None:
-        memory_budget = _arguments.index("memory_budget", memory_budget)
+        memory_budget = arguments.index("memory_budget", memory_budget)
         if memory_budget < 1:
             raise ValueError(f"memory_budget must be at least 1, got {memory_budget}")
-    _arguments.threads(num_threads)
-    return_grad = _arguments.flag("return_grad", return_grad)
-    x = _arguments.floating("input", input)
+    arguments.threads(num_threads)
+    return_grad = arguments.flag("return_grad", return_grad)
+    x = arguments.floating("input", input)
     layer_weight, bias = _layer(linear_weight, linear_bias, x)
     rows, classes = x.shape[:-1], layer_weight.shape[0]
     all_classes, first = (classes, 0) if share is None else (share.classes, share.first)
     count = math.prod(rows)
 
-    given = _arguments.as_array("target", target)
-    weight = _arguments.given("weight", weight)
-    sample_weight = _arguments.given("sample_weight", sample_weight)
-    grad_output = _arguments.given("grad_output", grad_output)
+    given = arguments.as_array("target", target)
+    weight = arguments.given("weight", weight)
+    sample_weight = arguments.given("sample_weight", sample_weight)
+    grad_output = arguments.given("grad_output", grad_output)
     indices = probabilities = counted = None
     shape = (*rows, classes)
-    class_weight = None if weight is None else _arguments.class_weight(weight, classes)
-    samples = _arguments.per_row("sample_weight", sample_weight, rows)
+    class_weight = None if weight is None else arguments.class_weight(weight, classes)
+    samples = arguments.per_row("sample_weight", sample_weight, rows)
     shares = np.ones(count) if samples is None else samples.reshape(-1)
-    if sign > 0 and _arguments.is_probabilities(given):
-        probabilities = _arguments.probabilities(given, shape, len(rows), x.dtype, ignore_index)
+    if sign > 0 and arguments.is_probabilities(given):
+        probabilities = arguments.probabilities(given, shape, len(rows), x.dtype, ignore_index)
         probabilities = probabilities.reshape(count, classes)
     else:
-        target_indices, ignored = _arguments.class_indices(given, shape, len(rows), ignore_index)
+        target_indices, ignored = arguments.class_indices(given, shape, len(rows), ignore_index)
         indices = target_indices.reshape(-1)
         counted = np.ones(count, np.bool_) if ignored is None else indices != ignored
-        _arguments.require_classes(given, indices, all_classes, counted)
+        arguments.require_classes(given, indices, all_classes, counted)
         indices, shares = indices - first, shares[counted]
         if class_weight is not None:
             shares = shares * _weights_of(indices[counted], class_weight, share)
-    scale, upstream = _arguments.upstream(grad_output, rows if reduction == "none" else (), return_grad)
+    scale, upstream = arguments.upstream(grad_output, rows if reduction == "none" else (), return_grad)
     others = (given, weight, sample_weight, grad_output)
-    buffers, flags = _arguments.gradient_buffers(
+    buffers, flags = arguments.gradient_buffers(
         out, LinearGradients._fields, (x, layer_weight, bias), others, return_grad=return_grad,
         accumulate=accumulate, in_place=False,
     )  # fmt: skip
@@ -137,7 +137,7 @@ def linear_loss(
             share=share,
         ).run(losses)
     unreduced = None if losses is None else losses.reshape(rows)
-    loss = _arguments.reduced(reduction, unreduced, total, denominator, x)
+    loss = arguments.reduced(reduction, unreduced, total, denominator, x)
     return (loss, gradients) if return_grad else loss
 
 
@@ -305,7 +305,7 @@ def linear_cross_entropy(
         sample_weight=sample_weight,
         softcap=softcap,
         temperature=temperature,
-        filter_eps=_arguments.number("filter_eps", filter_eps, low=0.0, high=1.0),
+        filter_eps=arguments.number("filter_eps", filter_eps, low=0.0, high=1.0),
         memory_budget=memory_budget,
         reduction=reduction,
         return_grad=return_grad,

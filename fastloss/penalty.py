@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy.typing as npt
 
-from fastloss import _arguments
-from fastloss._elementwise import penalty
-from fastloss._types import Array, Reduction
+from fastloss._engine import arguments
+from fastloss._engine.elementwise import penalty
+from fastloss._engine.types import Array, Reduction
 
 __all__ = ["elastic_net_penalty", "l1_penalty", "l2_penalty"]
 
@@ -101,7 +101,7 @@ def l1_penalty(
     return penalty(
         "elastic_net",
         params,
-        (_arguments.number("strength", strength, low=0.0), 0.0),
+        (arguments.number("strength", strength, low=0.0), 0.0),
         reduction=reduction,
         return_grad=return_grad,
         grad_output=grad_output,
@@ -174,7 +174,7 @@ def l2_penalty(
     return penalty(
         "elastic_net",
         params,
-        (0.0, _arguments.number("strength", strength, low=0.0)),
+        (0.0, arguments.number("strength", strength, low=0.0)),
         reduction=reduction,
         return_grad=return_grad,
         grad_output=grad_output,
@@ -250,7 +250,7 @@ def elastic_net_penalty(
     return penalty(
         "elastic_net",
         params,
-        (_arguments.number("l1", l1, low=0.0), _arguments.number("l2", l2, low=0.0)),
+        (arguments.number("l1", l1, low=0.0), arguments.number("l2", l2, low=0.0)),
         reduction=reduction,
         return_grad=return_grad,
         grad_output=grad_output,

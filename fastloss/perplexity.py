@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fastloss import _arguments
-from fastloss._rows import row_losses
+from fastloss._engine import arguments
+from fastloss._engine.rows import row_losses
 
 __all__ = ["Perplexity", "perplexity"]
 
@@ -70,7 +70,7 @@ class Perplexity:
     """
 
     def __init__(self, *, ignore_index: int = -100) -> None:
-        self.ignore_index = _arguments.index("ignore_index", ignore_index)
+        self.ignore_index = arguments.index("ignore_index", ignore_index)
         self.reset()
 
     def reset(self) -> None:

@@ -9,10 +9,10 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from fastloss import _arguments
-from fastloss._conversion import widened
-from fastloss._terms import Part, choice, common, given, part, run
-from fastloss._types import Array, Reduction
+from fastloss._engine import arguments
+from fastloss._engine.conversion import widened
+from fastloss._engine.parts import Part, choice, common, given, part, run
+from fastloss._engine.types import Array, Reduction
 
 __all__ = ["grpo_loss", "kl_penalty", "ppo_loss", "value_loss"]
 
@@ -30,7 +30,7 @@ class _Mask:
 
     def __init__(self, mask: npt.ArrayLike | None, shape: tuple[int, ...]) -> None:
         self.shape = shape
-        self.counts = None if mask is None else _arguments.mask("mask", mask, shape)
+        self.counts = None if mask is None else arguments.mask("mask", mask, shape)
 
     def kept(self, array: Array) -> Array:
         """The elements that count."""
@@ -58,13 +58,13 @@ def _over_tokens(
     values: tuple[Any, ...],
     mask: npt.ArrayLike | None,
     others: tuple[Any, ...] = (),
-    **arguments: Any,
+    **rest: Any,
 ) -> Any:
     """A loss of each element of some arrays: `line` gives its values and derivatives by the first."""
     read = given(names, values)
-    mask = _arguments.given("mask", mask)
+    mask = arguments.given("mask", mask)
     where = _Mask(mask, read.arrays[0].shape)
-    call = common(read, names[:1], others=(mask, *others), **arguments)
+    call = common(read, names[:1], others=(mask, *others), **rest)
 
     def formula(factor: Any) -> tuple[Array, tuple[Any, ...]]:
         found = line(
@@ -172,7 +172,7 @@ def ppo_loss(
     >>> round(loss, 4), grad
     (-1.1, array([ 0. , -0.5]))
     """
-    clip = _arguments.number("clip", clip, low=0.0)
+    clip = arguments.number("clip", clip, low=0.0)
     line = partial(_clipped_ratio, low=_log(1.0 - clip), high=math.log1p(clip), delta=math.inf)
     return _over_tokens(
         line, ("logps", "old_logps", "advantages"), (logps, old_logps, advantages), mask,
@@ -239,7 +239,7 @@ def value_loss(
     >>> round(fastloss.value_loss([1.0, 0.5], [0.0, 0.5], [1.0, 0.0]), 4)
     0.2225
     """
-    arguments: dict[str, Any] = {
+    rest: dict[str, Any] = {
         "reduction": reduction,
         "return_grad": return_grad,
         "grad_output": grad_output,
@@ -260,10 +260,10 @@ def value_loss(
             ("values", "returns"),
             (values, returns),
             mask,
-            others=(_arguments.given("old_values", old_values),),
-            **arguments,
+            others=(arguments.given("old_values", old_values),),
+            **rest,
         )
-    clip = _arguments.number("clip", clip, low=0.0)
+    clip = arguments.number("clip", clip, low=0.0)
     if old_values is None:
         raise TypeError("old_values is needed, unless clip is None")
 
@@ -271,7 +271,7 @@ def value_loss(
         return part("value_clip", v, target, old, parameters=(clip, 0.0), **more)
 
     names = ("values", "old_values", "returns")
-    return _over_tokens(clipped, names, (values, old_values, returns), mask, **arguments)
+    return _over_tokens(clipped, names, (values, old_values, returns), mask, **rest)
 
 
 def _penalty(logps: Array, ref_logps: Array, *, estimator: str, **more: Any) -> Any:
@@ -373,7 +373,7 @@ def _number_of(name: str, value: Any, loss_type: str, allowed: tuple[str, ...]) 
         raise ValueError(
             f"{name} has no meaning for loss_type={loss_type!r}; it has for {', '.join(allowed)}"
         )
-    return _arguments.number(name, value, above=0.0)
+    return arguments.number(name, value, above=0.0)
 
 
 def grpo_loss(
@@ -486,18 +486,18 @@ def grpo_loss(
     """
     choice("loss_type", loss_type, (*_CLIPPED, "cispo", "sapo"))
     choice("importance_sampling_level", importance_sampling_level, _LEVELS)
-    low = _arguments.number("epsilon_low", epsilon_low, low=0.0)
-    high = low if epsilon_high is None else _arguments.number("epsilon_high", epsilon_high, low=0.0)
-    beta = _arguments.number("beta", beta, low=0.0)
+    low = arguments.number("epsilon_low", epsilon_low, low=0.0)
+    high = low if epsilon_high is None else arguments.number("epsilon_high", epsilon_high, low=0.0)
+    beta = arguments.number("beta", beta, low=0.0)
     temperatures = (
-        _arguments.number("sapo_temperature_pos", sapo_temperature_pos, above=0.0),
-        _arguments.number("sapo_temperature_neg", sapo_temperature_neg, above=0.0),
+        arguments.number("sapo_temperature_pos", sapo_temperature_pos, above=0.0),
+        arguments.number("sapo_temperature_neg", sapo_temperature_neg, above=0.0),
     )
     bound = math.inf
     if delta is not None:
         if loss_type not in _CLIPPED:
             raise ValueError(f"delta has no meaning for loss_type={loss_type!r}")
-        bound = math.log(_arguments.number("delta", delta, above=0.0))
+        bound = math.log(arguments.number("delta", delta, above=0.0))
     max_length = _number_of("max_completion_length", max_completion_length, loss_type, ("dr_grpo",))
     if loss_type == "dr_grpo" and max_length is None:
         raise ValueError("loss_type='dr_grpo' needs max_completion_length, by which it divides")
@@ -513,8 +513,8 @@ def grpo_loss(
     numbers, shape = read.numbers, read.arrays[0].shape
     if len(shape) != 2:
         raise ValueError(f"logps must have shape (B, T), got {shape}")
-    advantages, mask = _arguments.as_array("advantages", advantages), _arguments.given("mask", mask)
-    a = widened(_arguments.converted("advantages", advantages, read.arrays[0].dtype), np.float64)
+    advantages, mask = arguments.as_array("advantages", advantages), arguments.given("mask", mask)
+    a = widened(arguments.converted("advantages", advantages, read.arrays[0].dtype), np.float64)
     if a.shape not in (shape, shape[:1]):
         raise ValueError(f"advantages must have shape {shape[:1]} or {shape}, got {a.shape}")
     a = np.broadcast_to(a if a.ndim == 2 else a[:, np.newaxis], shape)

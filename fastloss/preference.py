@@ -11,9 +11,10 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from fastloss import _arguments, _kernels
-from fastloss._terms import Common, Given, choice, common, given, part, run
-from fastloss._types import Array, Reduction
+from fastloss import _kernels
+from fastloss._engine import arguments
+from fastloss._engine.parts import Common, Given, choice, common, given, part, run
+from fastloss._engine.types import Array, Reduction
 
 __all__ = [
     "PairGradients",
@@ -72,7 +73,7 @@ def _parts(call: Common) -> _Run:
 
 def _smoothed(loss_type: str, label_smoothing: Any, allowed: tuple[str, ...]) -> float:
     """Check that label smoothing has a meaning for a type of loss."""
-    smoothing = _arguments.number("label_smoothing", label_smoothing, low=0.0, high=1.0)
+    smoothing = arguments.number("label_smoothing", label_smoothing, low=0.0, high=1.0)
     if smoothing and loss_type not in allowed:
         raise ValueError(
             f"label_smoothing={smoothing:g} has no meaning for loss_type={loss_type!r}; it has for "
@@ -197,10 +198,10 @@ def _dpo_options(
     """Check the options, once for all calls that have them: it takes longer than the loss of 1000 pairs."""
     choice("loss_type", loss_type, (*_OF_DIFFERENCE, *_OF_BOTH, *_OF_SORTED))
     choice("f_divergence_type", f_divergence_type, _F_DIVERGENCES)
-    beta = _arguments.number("beta", beta, above=0.0)
+    beta = arguments.number("beta", beta, above=0.0)
     smoothing = _smoothed(loss_type, label_smoothing, _SMOOTHED)
-    alpha = _arguments.number("f_alpha_divergence_coef", f_alpha)
-    tau = _arguments.number("discopop_tau", discopop_tau, above=0.0)
+    alpha = arguments.number("f_alpha_divergence_coef", f_alpha)
+    tau = arguments.number("discopop_tau", discopop_tau, above=0.0)
     if loss_type in _OF_DIFFERENCE:
         return _DPOOptions(beta, smoothing, alpha, _line(loss_type, beta, smoothing, tau))
     if f_divergence_type != "reverse_kl":
@@ -335,7 +336,7 @@ def dpo_loss(
         options = _dpo_options(*given_options)
     options = options or _dpo_options.__wrapped__(*given_options)
     line = options.line
-    is_free = _arguments.flag("reference_free", reference_free)
+    is_free = arguments.flag("reference_free", reference_free)
     values = (policy_chosen_logps, policy_rejected_logps, ref_chosen_logps, ref_rejected_logps)
     is_plain = grad_output is None and out is None and num_threads is None and accumulate is False
     if is_plain and line is not None and f_divergence_type == "reverse_kl":
@@ -431,7 +432,7 @@ def preference_rewards(
     >>> rewards.margins.round(4), rewards.accuracy
     (array([ 0.2, -0.1]), 0.5)
     """
-    beta = _arguments.number("beta", beta, above=0.0)
+    beta = arguments.number("beta", beta, above=0.0)
     values = (policy_chosen_logps, policy_rejected_logps, ref_chosen_logps, ref_rejected_logps)
     is_free = ref_chosen_logps is None and ref_rejected_logps is None
     read = _with_reference(values, is_free, "neither of them")
@@ -441,7 +442,7 @@ def preference_rewards(
         margins = chosen - rejected
         accuracy = float(np.mean(chosen > rejected)) if chosen.size else math.nan
         chosen, rejected, margins = (
-            _arguments.as_loss(np.asarray(a), read.arrays[0]) for a in (chosen, rejected, margins)
+            arguments.as_loss(np.asarray(a), read.arrays[0]) for a in (chosen, rejected, margins)
         )
         return PreferenceRewards(chosen, rejected, margins, accuracy)
 
@@ -502,13 +503,13 @@ def reward_model_loss(
     0.8133
     """
     names = ("chosen_rewards", "rejected_rewards")
-    pull = _arguments.number("center_coefficient", center_coefficient, low=0.0)
+    pull = arguments.number("center_coefficient", center_coefficient, low=0.0)
     read = given(names, (chosen_rewards, rejected_rewards))
     c, r = read.numbers
     if margin is not None and np.ndim(margin) == 0:
-        margin = _arguments.number("margin", margin.item() if isinstance(margin, np.ndarray) else margin)
-    margin = _arguments.given("margin", margin)
-    margins = _arguments.per_row("margin", margin, c.shape)
+        margin = arguments.number("margin", margin.item() if isinstance(margin, np.ndarray) else margin)
+    margin = arguments.given("margin", margin)
+    margins = arguments.per_row("margin", margin, c.shape)
     call = common(
         read, names, others=(margin,), reduction=reduction, return_grad=return_grad,
         grad_output=grad_output, out=out, accumulate=accumulate, num_threads=num_threads,
@@ -598,18 +599,18 @@ def kto_loss(
     0.4875
     """
     choice("loss_type", loss_type, ("kto", "apo_zero_unpaired"))
-    kl = _arguments.number("kl", kl)
+    kl = arguments.number("kl", kl)
     if kl and loss_type == "apo_zero_unpaired":
         raise ValueError(f"kl={kl:g} has no meaning for loss_type='apo_zero_unpaired'")
-    beta = _arguments.number("beta", beta, above=0.0)
+    beta = arguments.number("beta", beta, above=0.0)
     weights = (
-        _arguments.number("undesirable_weight", undesirable_weight, low=0.0),
-        _arguments.number("desirable_weight", desirable_weight, low=0.0),
+        arguments.number("undesirable_weight", undesirable_weight, low=0.0),
+        arguments.number("desirable_weight", desirable_weight, low=0.0),
     )
     read = given(("policy_logps", "ref_logps"), (policy_logps, ref_logps))
     policy, reference = read.numbers
-    labels = _arguments.as_array("labels", labels)
-    is_good = _arguments.mask("labels", labels, policy.shape)
+    labels = arguments.as_array("labels", labels)
+    is_good = arguments.mask("labels", labels, policy.shape)
     call = common(
         read, ("policy_logps",), others=(labels,), reduction=reduction, return_grad=return_grad,
         grad_output=grad_output, out=out, accumulate=accumulate, num_threads=num_threads,
@@ -680,7 +681,7 @@ def orpo_loss(
     >>> round(fastloss.orpo_loss([-0.5], [-1.0]), 4)
     0.032
     """
-    beta = _arguments.number("beta", beta, above=0.0)
+    beta = arguments.number("beta", beta, above=0.0)
     read = given(_PAIR, (policy_chosen_logps, policy_rejected_logps))
     c, r = read.numbers
     for name, array in zip(_PAIR, (c, r), strict=True):
@@ -784,9 +785,9 @@ def simpo_loss(
     >>> round(fastloss.simpo_loss([-0.5], [-1.5]), 4)
     0.3133
     """
-    beta = _arguments.number("beta", beta, above=0.0)
-    gamma = _arguments.number("gamma", gamma)
-    smoothing = _arguments.number("label_smoothing", label_smoothing, low=0.0, high=1.0)
+    beta = arguments.number("beta", beta, above=0.0)
+    gamma = arguments.number("gamma", gamma)
+    smoothing = arguments.number("label_smoothing", label_smoothing, low=0.0, high=1.0)
     return _without_reference(
         _line("sigmoid", beta, smoothing, gamma=gamma), (policy_chosen_logps, policy_rejected_logps),
         reduction=reduction, return_grad=return_grad, grad_output=grad_output, out=out,
@@ -855,7 +856,7 @@ def cpo_loss(
     0.5981
     """
     choice("loss_type", loss_type, ("sigmoid", "hinge", "ipo"))
-    beta = _arguments.number("beta", beta, above=0.0)
+    beta = arguments.number("beta", beta, above=0.0)
     smoothing = _smoothed(loss_type, label_smoothing, ("sigmoid",))
     return _without_reference(
         _line(loss_type, beta, smoothing), (policy_chosen_logps, policy_rejected_logps),

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy.typing as npt
 
-from fastloss import _arguments
-from fastloss._elementwise import elementwise, gaussian
-from fastloss._types import Array, Reduction
+from fastloss._engine import arguments
+from fastloss._engine.elementwise import elementwise, gaussian
+from fastloss._engine.types import Array, Reduction
 
 __all__ = [
     "epsilon_insensitive_loss",
@@ -311,7 +311,7 @@ def huber_loss(
         "input",
         input,
         target,
-        parameters=(_arguments.number("delta", delta, above=0.0),),
+        parameters=(arguments.number("delta", delta, above=0.0),),
         weight=weight,
         reduction=reduction,
         return_grad=return_grad,
@@ -398,7 +398,7 @@ def smooth_l1_loss(
     >>> grad
     array([-0.25,  0.  ,  1.  ])
     """
-    beta = _arguments.number("beta", beta, low=0.0)
+    beta = arguments.number("beta", beta, low=0.0)
     return elementwise(
         "smooth_l1" if beta > 0.0 else "l1",
         "input",
@@ -566,7 +566,7 @@ def quantile_loss(
     >>> grad.round(4)
     array([-0.9,  0.1])
     """
-    checked = _arguments.number("quantile", quantile, low=0.0, high=1.0)
+    checked = arguments.number("quantile", quantile, low=0.0, high=1.0)
     if checked in (0.0, 1.0):
         raise ValueError(f"quantile must be between 0 and 1, and neither of them, got {quantile!r}")
     return elementwise(
@@ -660,7 +660,7 @@ def epsilon_insensitive_loss(
         "input",
         input,
         target,
-        parameters=(_arguments.number("epsilon", epsilon, low=0.0),),
+        parameters=(arguments.number("epsilon", epsilon, low=0.0),),
         weight=weight,
         reduction=reduction,
         return_grad=return_grad,
@@ -847,10 +847,10 @@ def poisson_nll_loss(
     >>> grad.round(4)
     array([ 1.,  0., -1.])
     """
-    eps = _arguments.number("eps", eps, low=0.0)
-    is_log = _arguments.flag("log_input", log_input)
+    eps = arguments.number("eps", eps, low=0.0)
+    is_log = arguments.flag("log_input", log_input)
     return elementwise(
-        ("poisson_log" if is_log else "poisson") + ("_full" if _arguments.flag("full", full) else ""),
+        ("poisson_log" if is_log else "poisson") + ("_full" if arguments.flag("full", full) else ""),
         "input",
         input,
         target,
@@ -961,7 +961,7 @@ def gaussian_nll_loss(
         var,
         weight=weight,
         full=full,
-        eps=_arguments.number("eps", eps, low=0.0),
+        eps=arguments.number("eps", eps, low=0.0),
         check_domain=check_domain,
         reduction=reduction,
         return_grad=return_grad,
@@ -1133,7 +1133,7 @@ def tweedie_nll_loss(
     >>> grad.round(4)
     array([1., 0., 3.])
     """
-    checked = _arguments.number("power", power)
+    checked = arguments.number("power", power)
     if 0.0 < checked < 1.0:
         raise ValueError(f"power must not be between 0 and 1, got {power!r}")
     kernel = "tweedie" if 1.0 < checked < 2.0 else "tweedie_beyond"

@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fastloss import _arguments, _kernels
-from fastloss._rows import cross_entropy_rows, row_loss, run_family
-from fastloss._types import Array, Reduction
+from fastloss import _kernels
+from fastloss._engine import arguments
+from fastloss._engine.rows import cross_entropy_rows, row_loss, run_family
+from fastloss._engine.types import Array, Reduction
 
 __all__ = ["entropy", "sequence_log_probs", "token_log_probs"]
 
@@ -86,15 +87,15 @@ def token_log_probs(
     >>> fastloss.token_log_probs(logits, [0, 1]).round(4)
     array([-0.6931, -0.2231])
     """
-    x = _arguments.floating("logits", logits)
+    x = arguments.floating("logits", logits)
     return row_loss(
         cross_entropy_rows,
         x,
-        _arguments.class_axis(axis, x, "logits"),
+        arguments.class_axis(axis, x, "logits"),
         target,
         sign=-1.0,
         weight=None,
-        ignore_index=_arguments.index("ignore_index", ignore_index),
+        ignore_index=arguments.index("ignore_index", ignore_index),
         sample_weight=None,
         reduction=reduction,
         return_grad=return_grad,
@@ -102,7 +103,7 @@ def token_log_probs(
         out=out,
         accumulate=accumulate,
         num_threads=num_threads,
-        **_arguments.softmax_options(temperature=temperature),
+        **arguments.softmax_options(temperature=temperature),
     )
 
 
@@ -111,10 +112,10 @@ def _counted(mask: Any, lengths: Any, shape: tuple[int, ...]) -> npt.NDArray[np.
     if mask is not None and lengths is not None:
         raise ValueError("mask and lengths say the same: give one of them")
     if mask is not None:
-        return _arguments.mask("mask", mask, shape)
+        return arguments.mask("mask", mask, shape)
     if lengths is None:
         return np.ones(shape, np.bool_)
-    given = _arguments.as_array("lengths", lengths)
+    given = arguments.as_array("lengths", lengths)
     if given.dtype.kind not in "iu":
         raise TypeError(f"lengths must hold integers, got {given.dtype}")
     if given.shape != shape[:-1]:
@@ -202,32 +203,32 @@ def sequence_log_probs(
     >>> fastloss.sequence_log_probs(logits, [[0, 1, 0]], lengths=[2]).round(4)
     array([-0.9808])
     """
-    _arguments.reduction(reduction)
-    x = _arguments.floating("logits", logits)
+    arguments.reduction(reduction)
+    x = arguments.floating("logits", logits)
     if x.ndim < 2:
         raise ValueError(f"logits must have tokens and classes on their last axes, got shape {x.shape}")
-    tokens, classes = _arguments.rows_and_classes(x, x.ndim - 1)
+    tokens, classes = arguments.rows_and_classes(x, x.ndim - 1)
     rows = tokens[:-1]
-    average = _arguments.flag("average", average)
-    options = _arguments.softmax_options(temperature=temperature)
-    given = _arguments.as_array("target", target)
-    mask, lengths = _arguments.given("mask", mask), _arguments.given("lengths", lengths)
-    grad_output = _arguments.given("grad_output", grad_output)
-    indices, ignored = _arguments.class_indices(
-        given, x.shape, x.ndim - 1, _arguments.index("ignore_index", ignore_index)
+    average = arguments.flag("average", average)
+    options = arguments.softmax_options(temperature=temperature)
+    given = arguments.as_array("target", target)
+    mask, lengths = arguments.given("mask", mask), arguments.given("lengths", lengths)
+    grad_output = arguments.given("grad_output", grad_output)
+    indices, ignored = arguments.class_indices(
+        given, x.shape, x.ndim - 1, arguments.index("ignore_index", ignore_index)
     )
     counted = _counted(mask, lengths, tokens)
     if ignored is not None:
         counted = counted & (indices != ignored)
     # What no class index is, once bad ones have been refused, marks the tokens that do not count.
-    _arguments.require_classes(given, indices, classes, counted)
+    arguments.require_classes(given, indices, classes, counted)
     indices = np.where(counted, indices, -1)
     share = np.ones(rows)
     if average:
         share = 1.0 / np.maximum(counted.sum(axis=-1), 1)
-    scale, upstream = _arguments.upstream(grad_output, rows if reduction == "none" else (), return_grad)
+    scale, upstream = arguments.upstream(grad_output, rows if reduction == "none" else (), return_grad)
     others = (given, mask, lengths, grad_output)
-    grad = _arguments.gradient_buffer(out, x, others, return_grad, accumulate)
+    grad = arguments.gradient_buffer(out, x, others, return_grad, accumulate)
     if reduction == "mean":
         scale /= max(1, math.prod(rows))
     weights = share if upstream is None else share * upstream
@@ -242,7 +243,7 @@ def sequence_log_probs(
 
 def _reduced(values: Array, x: Array, reduction: str, grad: Array | None) -> Any:
     """Values in float64 as the caller wants them, with the gradient if there is one."""
-    result = _arguments.reduced(reduction, np.asarray(values), float(values.sum()), values.size, x)
+    result = arguments.reduced(reduction, np.asarray(values), float(values.sum()), values.size, x)
     return result if grad is None else (result, grad)
 
 
@@ -310,14 +311,14 @@ def entropy(
     >>> [f"{value:.4g}" for value in fastloss.entropy(np.array([[0.0, 0.0], [0.0, 40.0]]))]
     ['0.6931', '1.742e-16']
     """
-    _arguments.reduction(reduction)
-    x = _arguments.floating("logits", logits)
-    axis = _arguments.class_axis(axis, x, "logits")
-    rows, _ = _arguments.rows_and_classes(x, axis)
-    options = _arguments.softmax_options(temperature=temperature)
-    grad_output = _arguments.given("grad_output", grad_output)
-    scale, upstream = _arguments.upstream(grad_output, rows if reduction == "none" else (), return_grad)
-    grad = _arguments.gradient_buffer(out, x, (grad_output,), return_grad, accumulate)
+    arguments.reduction(reduction)
+    x = arguments.floating("logits", logits)
+    axis = arguments.class_axis(axis, x, "logits")
+    rows, _ = arguments.rows_and_classes(x, axis)
+    options = arguments.softmax_options(temperature=temperature)
+    grad_output = arguments.given("grad_output", grad_output)
+    scale, upstream = arguments.upstream(grad_output, rows if reduction == "none" else (), return_grad)
+    grad = arguments.gradient_buffer(out, x, (grad_output,), return_grad, accumulate)
     if reduction == "mean":
         scale /= max(1, math.prod(rows))
     values = np.zeros(rows)

@@ -12,7 +12,7 @@ import pytest
 
 import fastloss
 from fastloss import _kernels, reference
-from fastloss._conversion import cast
+from fastloss._engine.conversion import cast
 
 INF = math.inf
 

@@ -24,7 +24,9 @@ from linear_cases import (
 )
 
 import fastloss
-from fastloss import _linear, _workspace, reference
+from fastloss import reference
+from fastloss._engine import linear as engine
+from fastloss._engine import workspace
 
 on_every_isa = pytest.mark.usefixtures("isa")
 over_dtypes = pytest.mark.parametrize("dtype", DTYPES)
@@ -222,7 +224,7 @@ def test_memory_budget(
 
 def test_memory_is_that_of_a_chunk(monkeypatch: pytest.MonkeyPatch) -> None:
     """Beside inputs and gradients, the logits of a chunk and little more."""
-    monkeypatch.setattr(_workspace, "_can_keep", False)  # what is kept is not traced
+    monkeypatch.setattr(workspace, "_can_keep", False)  # what is kept is not traced
     p = linear(KINDS[0], (2000,), 4, 20_000)
     buffers = empty_buffers(p)
     p.run(out=buffers, memory_budget=2**20)
@@ -242,7 +244,7 @@ def test_shape_of_chunks(has_gradients: bool) -> None:
     for rows, classes, budget in product(
         (1, 7, 300, 5000), (100, 129, 1000, 50_000), (1, 4000, 10**5, 10**7)
     ):
-        at_once, bands = _linear._shape_of_chunk(rows, classes, 4, budget, has_gradients)
+        at_once, bands = engine._shape_of_chunk(rows, classes, 4, budget, has_gradients)
         widest = -(-classes // bands)
         assert 1 <= at_once <= rows and (bands == 1 or classes // bands > 64)
         assert at_once * widest * 4 <= max(budget, 2 * 128 * 4)
@@ -250,10 +252,10 @@ def test_shape_of_chunks(has_gradients: bool) -> None:
 
 
 def test_default_budget() -> None:
-    assert _linear._shape_of_chunk(1000, 2**15, 4, None, True) == (1000, 1)
-    assert _linear._shape_of_chunk(8192, 50_000, 4, None, True) == (328, 1)
-    assert _linear._shape_of_chunk(1024, 10**6, 4, None, True) == (128, 1)
-    rows, bands = _linear._shape_of_chunk(1024, 2 * 10**6, 4, None, True)
+    assert engine._shape_of_chunk(1000, 2**15, 4, None, True) == (1000, 1)
+    assert engine._shape_of_chunk(8192, 50_000, 4, None, True) == (328, 1)
+    assert engine._shape_of_chunk(1024, 10**6, 4, None, True) == (128, 1)
+    rows, bands = engine._shape_of_chunk(1024, 2 * 10**6, 4, None, True)
     assert rows == 512 and rows * -(-2 * 10**6 // bands) * 4 <= 2**29
 
 
@@ -339,7 +341,7 @@ def test_confident_rows_keep_their_digits_in_bands(at: int) -> None:
 
 def test_bands_take_the_memory_of_one(monkeypatch: pytest.MonkeyPatch) -> None:
     """A budget under a row of logits is kept."""
-    monkeypatch.setattr(_workspace, "_can_keep", False)
+    monkeypatch.setattr(workspace, "_can_keep", False)
     p = linear(KINDS[0], (3,), 2, 500_000)
     buffers = empty_buffers(p)
     p.run(out=buffers, memory_budget=2**18)

@@ -10,16 +10,17 @@ import numpy as np
 import pytest
 
 import fastloss
-from fastloss import _kernels, _workspace
-from fastloss._workspace import LEAST, MOST, PIECES, SLACK, empty, empty_like
+from fastloss import _kernels
+from fastloss._engine import workspace
+from fastloss._engine.workspace import LEAST, MOST, PIECES, SLACK, empty, empty_like
 
-keeps = pytest.mark.skipif(not _workspace._can_keep, reason="this system has no MADV_FREE")
+keeps = pytest.mark.skipif(not workspace._can_keep, reason="this system has no MADV_FREE")
 
 
 @pytest.fixture(autouse=True)
 def nothing_kept() -> None:
     gc.collect()
-    _workspace._kept.clear()
+    workspace._kept.clear()
 
 
 def address(array: np.ndarray) -> int:
@@ -79,7 +80,7 @@ def test_few_pieces_are_kept() -> None:
     arrays = [empty((LEAST,), np.uint8) for _ in range(PIECES + 3)]
     assert len({address(array) for array in arrays}) == PIECES + 3
     del arrays
-    assert len(_workspace._kept) == PIECES
+    assert len(workspace._kept) == PIECES
 
 
 @keeps
@@ -90,9 +91,9 @@ def test_is_not_given_away_while_any_view_of_it_lives() -> None:
     del array
     other = empty((2, LEAST), np.float32)
     other[...] = 2.0
-    assert (view == 1.0).all() and not _workspace._kept
+    assert (view == 1.0).all() and not workspace._kept
     del view
-    assert len(_workspace._kept) == 1
+    assert len(workspace._kept) == 1
 
 
 @keeps
@@ -107,7 +108,7 @@ def test_gradients_come_from_it() -> None:
     ):
         first = address(loss())
         assert address(loss()) == first
-        _workspace._kept.clear()
+        workspace._kept.clear()
 
 
 @keeps
@@ -134,13 +135,13 @@ def test_threads_do_not_share() -> None:
 def test_small_and_very_large_arrays_are_not_kept() -> None:
     for size in (LEAST - 1, MOST + 1):
         empty((size,), np.uint8)
-    assert not _workspace._kept
+    assert not workspace._kept
 
 
 def test_systems_that_cannot_keep_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_workspace, "_can_keep", False)
+    monkeypatch.setattr(workspace, "_can_keep", False)
     empty((2, LEAST), np.float32)[...] = 1.0
-    assert not _workspace._kept
+    assert not workspace._kept
 
 
 class Refusing(mmap.mmap):
@@ -153,10 +154,10 @@ class Refusing(mmap.mmap):
 @keeps
 def test_systems_that_refuse_advice(monkeypatch: pytest.MonkeyPatch) -> None:
     """A hint that is not taken is no error, and memory that cannot be offered is given back."""
-    monkeypatch.setattr(_workspace, "_can_keep", True)
-    monkeypatch.setattr(_workspace.mmap, "mmap", Refusing)
+    monkeypatch.setattr(workspace, "_can_keep", True)
+    monkeypatch.setattr(workspace.mmap, "mmap", Refusing)
     empty((LEAST,), np.float32)[...] = 1.0
-    assert not _workspace._kept and not _workspace._can_keep
+    assert not workspace._kept and not workspace._can_keep
 
 
 @keeps
@@ -164,7 +165,7 @@ def test_systems_without_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object, **__: object) -> None:
         raise OSError(12, "Cannot allocate memory")
 
-    monkeypatch.setattr(_workspace.mmap, "mmap", refuse)
+    monkeypatch.setattr(workspace.mmap, "mmap", refuse)
     empty((LEAST,), np.float32)[...] = 1.0
 
 
@@ -201,9 +202,9 @@ def test_is_not_given_away_while_a_finalizer_may_keep_it() -> None:
     assert len(saved) == 1
     other = empty((LEAST,), np.float32)
     other[...] = 60.0
-    assert (saved[0] == 6.0).all() and not _workspace._kept
+    assert (saved[0] == 6.0).all() and not workspace._kept
     saved.clear()
-    assert len(_workspace._kept) == 1
+    assert len(workspace._kept) == 1
 
 
 @keeps

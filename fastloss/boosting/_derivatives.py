@@ -9,10 +9,10 @@ import numpy as np
 import numpy.typing as npt
 
 from fastloss import _kernels
-from fastloss._elementwise import WIDE, outside, two
-from fastloss._rows import run_family
-from fastloss._settings import get_num_threads
-from fastloss._types import Array
+from fastloss._engine.elementwise import WIDE, outside, two
+from fastloss._engine.rows import run_family
+from fastloss._engine.settings import get_num_threads
+from fastloss._engine.types import Array
 
 LIGHTGBM, XGBOOST = "lightgbm", "xgboost"
 LARGEST = np.finfo(np.float32).max

@@ -10,7 +10,7 @@ import numpy as np
 from sklearn.preprocessing import LabelEncoder
 from sklearn.utils.class_weight import compute_sample_weight
 
-from fastloss._types import Array
+from fastloss._engine.types import Array
 from fastloss.boosting import _metrics
 from fastloss.boosting._objective import Objective, require_classifier
 from fastloss.boosting._signature import with_signature_of

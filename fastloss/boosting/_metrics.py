@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from fastloss._types import Array
+from fastloss._engine.types import Array
 from fastloss.boosting._objective import Objective
 
 Result = tuple[str, float, bool]

@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastloss import _arguments
-from fastloss._types import Array
+from fastloss._engine import arguments
+from fastloss._engine.types import Array
 from fastloss.boosting import _derivatives, _starts
 from fastloss.boosting._derivatives import Given, Pair, require_labels
 from fastloss.boosting._starts import Sample
@@ -18,34 +18,34 @@ from fastloss.regression import quantile_loss
 
 
 def _delta(value: Any) -> float:
-    return _arguments.number("delta", value, above=0.0)
+    return arguments.number("delta", value, above=0.0)
 
 
 def _quantile_level(value: Any) -> float:
-    checked = _arguments.number("quantile", value, low=0.0, high=1.0)
+    checked = arguments.number("quantile", value, low=0.0, high=1.0)
     quantile_loss(0.0, 0.0, quantile=checked)  # its own rule: neither 0 nor 1
     return checked
 
 
 def _max_delta_step(value: Any) -> float:
-    return _arguments.number("max_delta_step", value, low=0.0, high=80.0)  # e^80 is within float32
+    return arguments.number("max_delta_step", value, low=0.0, high=80.0)  # e^80 is within float32
 
 
 def _power(value: Any) -> float:
     # Elsewhere the second derivative may be negative.
-    return _arguments.number("power", value, low=1.0, high=2.0)
+    return arguments.number("power", value, low=1.0, high=2.0)
 
 
 def _pos_weight(value: Any) -> float:
-    return _arguments.number("pos_weight", value, above=0.0)
+    return arguments.number("pos_weight", value, above=0.0)
 
 
 def _alpha(value: Any) -> float | None:
-    return None if value is None else _arguments.number("alpha", value, high=1.0)
+    return None if value is None else arguments.number("alpha", value, high=1.0)
 
 
 def _gamma_exponent(value: Any) -> float:
-    return _arguments.number("gamma", value, low=0.0)
+    return arguments.number("gamma", value, low=0.0)
 
 
 _Link = Callable[[Array], Array]
@@ -118,7 +118,7 @@ def _weights(weight: Any, rows: int) -> Array:
     """Return weights of rows as float64: ones for none, for none at all (XGBoost), and for zeros alone."""
     if weight is None:
         return np.ones(rows)
-    w = _arguments.converted("weight", weight, np.float64)
+    w = arguments.converted("weight", weight, np.float64)
     if w.size == 0:
         return np.ones(rows)
     if w.shape != (rows,):
@@ -227,14 +227,14 @@ class Objective:
             If labels or weights are no numbers.
         """
         is_softmax = self.name == "cross_entropy"
-        y = _arguments.as_array("labels", labels)
+        y = arguments.as_array("labels", labels)
         if not is_softmax:
-            y = _arguments.converted("labels", y, np.float64)
+            y = arguments.converted("labels", y, np.float64)
         if y.ndim not in (1, 1 if is_softmax else 2) or not y.size:
             raise ValueError(f"labels must have shape (n,), with at least one label; got {y.shape}")
         w = _weights(weight, len(y))
         if is_softmax:
-            if num_class is not None and _arguments.index("num_class", num_class) < 2:
+            if num_class is not None and arguments.index("num_class", num_class) < 2:
                 raise ValueError(f"num_class must be at least 2, got {num_class}")
             return _starts.log_shares(y, w, num_class)
         if num_class is not None:
@@ -264,7 +264,7 @@ class Objective:
         predictions : float, or array
             Of the same shape and, where that is float32 or float64, the same type.
         """
-        x = _arguments.floating("scores", scores)
+        x = arguments.floating("scores", scores)
         if x.dtype not in (np.float32, np.float64):
             x = x.astype(np.float64)
         predictions = _LOSSES[self.name].link(x)
@@ -272,10 +272,10 @@ class Objective:
 
     def _given(self, scores: Any, labels: Any, weight: Any) -> Given:
         """Check the arguments and bring them into one shape."""
-        x = _arguments.floating("scores", scores)
+        x = arguments.floating("scores", scores)
         if x.dtype not in (np.float32, np.float64):
             x = x.astype(np.float64)
-        y = _arguments.as_array("labels", labels)
+        y = arguments.as_array("labels", labels)
         is_softmax = self.name == "cross_entropy"
         if is_softmax and (x.ndim != 2 or x.shape[1] < 2):
             raise ValueError(
@@ -287,8 +287,8 @@ class Objective:
         if y.shape != shape and not (y.ndim == 1 and y.size == x.size and not is_softmax):
             raise ValueError(f"labels must have shape {shape}, as the scores have {x.shape}; got {y.shape}")
         if not is_softmax:
-            y = _beside(_arguments.floating("labels", y), x)
-        w = None if weight is None else _arguments.floating("weight", weight)
+            y = _beside(arguments.floating("labels", y), x)
+        w = None if weight is None else arguments.floating("weight", weight)
         if w is not None and w.size == 0 and x.size:  # what XGBoost has for no weights
             w = None
         if w is not None:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastloss._types import Array
+from fastloss._engine.types import Array
 from fastloss.boosting._derivatives import class_indices, no_class, require_classes, require_labels
 from fastloss.classification import softmax
 

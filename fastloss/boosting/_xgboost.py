@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import xgboost
 
-from fastloss._types import Array
+from fastloss._engine.types import Array
 from fastloss.boosting._objective import Objective, require_classifier
 from fastloss.boosting._signature import with_signature_of
 

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fastloss._workspace import empty_like
+from fastloss._engine.workspace import empty_like
 from fastloss.torch._bridge import HALF, as_array, as_tensor, on_torchs_threads, with_torchs_products
 
 __all__ = [

@@ -11,8 +11,9 @@ from torch import Tensor
 from torch.autograd import forward_ad
 from torch.utils._device import DeviceContext
 
-from fastloss import _kernels, _linear, _settings
-from fastloss._types import Array
+from fastloss import _kernels
+from fastloss._engine import linear, settings
+from fastloss._engine.types import Array
 
 __all__ = [
     "FLOATING",
@@ -119,11 +120,11 @@ def _has_function_mode() -> bool:
 
 def on_torchs_threads(function: Callable[..., Any], arguments: dict[str, Any]) -> Any:
     """Call a function of the package with as many threads as torch uses."""
-    token = _settings.context_threads.set(torch.get_num_threads())
+    token = settings.context_threads.set(torch.get_num_threads())
     try:
         return function(**arguments)
     finally:
-        _settings.context_threads.reset(token)
+        settings.context_threads.reset(token)
 
 
 def _multiply(a: Array, b: Array, out: Array, add: bool) -> None:
@@ -138,8 +139,8 @@ def _multiply(a: Array, b: Array, out: Array, add: bool) -> None:
 
 def with_torchs_products(function: Callable[..., Any], arguments: dict[str, Any]) -> Any:
     """Call a function of the package whose matrix products torch makes."""
-    token = _linear.multiplier.set(_multiply)
+    token = linear.multiplier.set(_multiply)
     try:
         return on_torchs_threads(function, arguments)
     finally:
-        _linear.multiplier.reset(token)
+        linear.multiplier.reset(token)

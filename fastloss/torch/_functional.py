@@ -20,7 +20,7 @@ from torch.nn import functional as _current
 from torch.overrides import handle_torch_function, has_torch_function
 
 import fastloss
-from fastloss._types import Array
+from fastloss._engine.types import Array
 from fastloss.torch._autograd import LOSSES, Loss
 from fastloss.torch._bridge import FLOATING, autocast, is_dual, like
 from fastloss.torch._documentation import as_torchs

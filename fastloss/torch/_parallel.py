@@ -1,7 +1,7 @@
 """Cross-entropy over a vocabulary that is shared out over processes.
 
-Each process holds a slice of the classes and sees of the others only what `fastloss._bands` needs: for each
-row a log-sum-exp, a loss, and what the target comes to there.
+Each process holds a slice of the classes. Of the other processes it sees what `fastloss._engine.bands` needs:
+a log-sum-exp, a loss and the target's part of each row.
 """
 
 from __future__ import annotations
@@ -14,12 +14,13 @@ import torch
 import torch.distributed
 from torch import Tensor
 
-from fastloss import _arguments, _kernels
-from fastloss._bands import Merged, clear_masked, look, target_slope
-from fastloss._conversion import cast, widened
-from fastloss._linear import LinearGradients
-from fastloss._rows import run_family
-from fastloss._types import Array
+from fastloss import _kernels
+from fastloss._engine import arguments
+from fastloss._engine.bands import Merged, clear_masked, look, target_slope
+from fastloss._engine.conversion import cast, widened
+from fastloss._engine.linear import LinearGradients
+from fastloss._engine.rows import run_family
+from fastloss._engine.types import Array
 from fastloss.linear import linear_loss
 from fastloss.torch._autograd import Loss
 from fastloss.torch._bridge import autocast, like
@@ -63,12 +64,12 @@ def _target_here(
 ) -> tuple[dict[str, Any], Array]:
     """The target as the kernels take it, and which rows count."""
     rows = x.shape[:-1]
-    if _arguments.is_probabilities(target):
-        probabilities = _arguments.probabilities(target, x.shape, x.ndim - 1, x.dtype, ignore_index)
+    if arguments.is_probabilities(target):
+        probabilities = arguments.probabilities(target, x.shape, x.ndim - 1, x.dtype, ignore_index)
         return {"probabilities": probabilities, "weight": weight}, np.ones(rows, np.bool_)
-    indices, ignored = _arguments.class_indices(target, x.shape, x.ndim - 1, ignore_index)
+    indices, ignored = arguments.class_indices(target, x.shape, x.ndim - 1, ignore_index)
     counted = np.ones(rows, np.bool_) if ignored is None else indices != ignored
-    _arguments.require_classes(target, indices, ranks.classes, counted)
+    arguments.require_classes(target, indices, ranks.classes, counted)
     local = np.asarray(indices - ranks.first)
     local[(local < 0) | (local >= x.shape[-1])] = _ELSEWHERE
     local[~counted] = _IGNORED
@@ -89,19 +90,19 @@ def _sliced_cross_entropy(
     **options: Any,
 ) -> Any:
     """The function of arrays behind `vocab_parallel_cross_entropy`."""
-    _arguments.reduction(reduction)
-    options = _arguments.softmax_options(**options)
-    class_weight = None if weight is None else _arguments.class_weight(weight, logits.shape[-1])
+    arguments.reduction(reduction)
+    options = arguments.softmax_options(**options)
+    class_weight = None if weight is None else arguments.class_weight(weight, logits.shape[-1])
     ranks = _Ranks(logits.shape[-1], group)
     here, counted = _target_here(target, logits, class_weight, ignore_index, ranks)
     seen = ranks.gather(look(logits, here, options, ranks.classes, None))
     merged = Merged(seen, has_indices="indices" in here, z_loss=options["z_loss"])
     losses = np.where(counted, merged.losses, 0.0)
     denominator = float(merged.weight[counted].sum()) if reduction == "mean" else 1.0
-    loss = _arguments.reduced(reduction, losses, math.fsum(losses.flat), denominator, logits)
+    loss = arguments.reduced(reduction, losses, math.fsum(losses.flat), denominator, logits)
     if not return_grad:
         return loss
-    scale, upstream = _arguments.upstream(grad_output, losses.shape if reduction == "none" else (), True)
+    scale, upstream = arguments.upstream(grad_output, losses.shape if reduction == "none" else (), True)
     scale = scale / denominator if denominator else 0.0
     gradient = np.empty_like(logits)
     run_family(

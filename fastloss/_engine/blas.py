@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastloss._types import Array
+from fastloss._engine.types import Array
 
 __all__ = ["add_product", "blas_function", "is_straight"]
 

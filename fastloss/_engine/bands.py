@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 
 from fastloss import _kernels
-from fastloss._conversion import stored, widened
-from fastloss._rows import run_family
-from fastloss._types import Array
+from fastloss._engine.conversion import stored, widened
+from fastloss._engine.rows import run_family
+from fastloss._engine.types import Array
 
 __all__ = ["Merged", "clear_masked", "look", "target_slope", "weighed"]
 

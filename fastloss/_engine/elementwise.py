@@ -12,10 +12,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from fastloss import _arguments, _kernels
-from fastloss._conversion import cast, is_bfloat16
-from fastloss._settings import get_num_threads
-from fastloss._types import Array
+from fastloss import _kernels
+from fastloss._engine import arguments
+from fastloss._engine.conversion import cast, is_bfloat16
+from fastloss._engine.settings import get_num_threads
+from fastloss._engine.types import Array
 
 __all__ = [
     "WIDE",
@@ -65,7 +66,7 @@ def _operand(
     name: str, value: npt.ArrayLike, x: Array, dtype: npt.DTypeLike | None = None
 ) -> tuple[Array | None, float]:
     """Return an array of the shape of `x` and of a type, by default that of `x`; or None and a scalar."""
-    array = _arguments.floating(name, value)
+    array = arguments.floating(name, value)
     if array.ndim == 0 and x.ndim:
         return None, float(cast(array, np.float64))
     if array.shape != x.shape:
@@ -84,7 +85,7 @@ def _factors(name: str, value: npt.ArrayLike | None, shape: tuple[int, ...], x: 
     """Return weights in the type that `x` is computed in, spread out if scalar."""
     if value is None:
         return None
-    array = _arguments.floating(name, value)
+    array = arguments.floating(name, value)
     if array.ndim and array.shape != shape:
         raise ValueError(f"{name} must be a scalar or have shape {shape}, got {array.shape}")
     array = cast(array, computed_in(x))
@@ -123,7 +124,7 @@ def _run(
             raise outside(value_name, np.asarray(value), (), domain)
     weights = _factors("weight", weight, x.shape, x)
     loss_shape = x.shape if reduction == "none" else ()
-    scale, upstream = _arguments.upstream(grad_output, loss_shape, return_grad)
+    scale, upstream = arguments.upstream(grad_output, loss_shape, return_grad)
     losses = None
     if reduction == "none":
         losses = np.empty(x.shape, computed_in(x))
@@ -132,7 +133,7 @@ def _run(
     arrays = (x, t, extra, weights, _factors("grad_output", upstream, x.shape, x), first, second, losses)
     bad, position, total, denominator = _kernels.elementwise(
         line, wide, arrays, domains, target_value, extra_value, a, b, scale, is_fresh, reduction == "mean",
-        mean_over_weights, accumulate, _arguments.threads(num_threads),
+        mean_over_weights, accumulate, arguments.threads(num_threads),
     )  # fmt: skip
     if bad >= 0:
         bad_array = arrays[bad]
@@ -140,7 +141,7 @@ def _run(
         raise outside((name, "target", third_name)[bad], bad_array, position, domains[bad])
     if losses is not None:
         return losses
-    return total if reduction == "sum" else _arguments.mean(total, denominator)
+    return total if reduction == "sum" else arguments.mean(total, denominator)
 
 
 def elementwise(
@@ -170,7 +171,7 @@ def elementwise(
     """
     line, domain = _kernels.ELEMENTWISE[kernel]
     domains = _domains(kernel, domain, parameters)
-    if not _arguments.flag("check_domain", check_domain):
+    if not arguments.flag("check_domain", check_domain):
         domains = _ANYTHING
     a, b = two(parameters)
     if (
@@ -184,18 +185,18 @@ def elementwise(
         )  # fmt: skip
         if plain is not None:
             return plain
-    _arguments.reduction(reduction)
-    return_hessian = _arguments.flag("return_hessian", return_hessian)
-    seen = _arguments.as_array(name, values)
-    x = _arguments.floating(name, seen)
-    target = _arguments.as_array("target", target)
-    weight = _arguments.given("weight", weight)
-    grad_output = _arguments.given("grad_output", grad_output)
-    extra = _arguments.given(extra_name, extra)
+    arguments.reduction(reduction)
+    return_hessian = arguments.flag("return_hessian", return_hessian)
+    seen = arguments.as_array(name, values)
+    x = arguments.floating(name, seen)
+    target = arguments.as_array("target", target)
+    weight = arguments.given("weight", weight)
+    grad_output = arguments.given("grad_output", grad_output)
+    extra = arguments.given(extra_name, extra)
     third: tuple[str, Array | None, float] = (extra_name, None, 1.0)
     if extra is not None:
         third = (extra_name, *_operand(extra_name, extra, x, computed_in(x)))
-    (first,), (is_added,) = _arguments.gradient_buffers(
+    (first,), (is_added,) = arguments.gradient_buffers(
         out, (name,), (x,), (target, weight, grad_output, extra, *inputs), given=(seen,),
         return_grad=return_grad, accumulate=accumulate,
     )  # fmt: skip
@@ -231,19 +232,19 @@ def gaussian(
     num_threads: int | None,
 ) -> Any:
     """The one loss here with two gradients."""
-    _arguments.reduction(reduction)
-    seen = [_arguments.as_array("input", values), _arguments.as_array("var", var)]
-    x = _arguments.floating("input", seen[0])
-    target = _arguments.as_array("target", target)
-    weight = _arguments.given("weight", weight)
-    grad_output = _arguments.given("grad_output", grad_output)
-    constant = 0.5 * math.log(2.0 * math.pi) if _arguments.flag("full", full) else 0.0
+    arguments.reduction(reduction)
+    seen = [arguments.as_array("input", values), arguments.as_array("var", var)]
+    x = arguments.floating("input", seen[0])
+    target = arguments.as_array("target", target)
+    weight = arguments.given("weight", weight)
+    grad_output = arguments.given("grad_output", grad_output)
+    constant = 0.5 * math.log(2.0 * math.pi) if arguments.flag("full", full) else 0.0
     third = ("var", *_operand("var", seen[1], x))
-    (first, second), flags = _arguments.gradient_buffers(
+    (first, second), flags = arguments.gradient_buffers(
         out, GaussianNLLGradients._fields, (x, third[1]), (target, weight, grad_output), given=seen,
         return_grad=return_grad, accumulate=accumulate,
     )  # fmt: skip
-    is_checked = _arguments.flag("check_domain", check_domain)
+    is_checked = arguments.flag("check_domain", check_domain)
     loss = _run(
         "gaussian", "input", x, target, parameters=(eps, constant), third=third, weight=weight,
         mean_over_weights=True, reduction=reduction, return_grad=return_grad, grad_output=grad_output,

@@ -13,9 +13,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from fastloss import _arguments, _kernels
-from fastloss._conversion import cast, widened
-from fastloss._types import Array
+from fastloss import _kernels
+from fastloss._engine import arguments
+from fastloss._engine.conversion import cast, widened
+from fastloss._engine.types import Array
 
 __all__ = ["Common", "Given", "Part", "choice", "common", "given", "part", "run"]
 
@@ -71,11 +72,11 @@ class Given(NamedTuple):
 
 def given(names: Sequence[str], values: Sequence[Any]) -> Given:
     """Check arguments that are arrays of one shape, of which the first one's type decides."""
-    seen = [_arguments.as_array(name, value) for name, value in zip(names, values, strict=True)]
-    x = _arguments.floating(names[0], seen[0])
+    seen = [arguments.as_array(name, value) for name, value in zip(names, values, strict=True)]
+    x = arguments.floating(names[0], seen[0])
     arrays = [x]
     for name, value in zip(names[1:], seen[1:], strict=True):
-        array = _arguments.floating(name, value)
+        array = arguments.floating(name, value)
         if array.shape != x.shape:
             raise ValueError(f"{name} must have the shape of {names[0]}, {x.shape}; got {array.shape}")
         arrays.append(cast(array, x.dtype))
@@ -120,17 +121,17 @@ def common(
     `others` are further arrays that a buffer must be apart from. The loss has the shape of the arrays, or
     another.
     """
-    _arguments.reduction(reduction)
-    return_grad = _arguments.flag("return_grad", return_grad)
+    arguments.reduction(reduction)
+    return_grad = arguments.flag("return_grad", return_grad)
     shape = (read.arrays[0].shape if loss_shape is None else loss_shape) if reduction == "none" else ()
-    grad_output = _arguments.given("grad_output", grad_output)
-    scale, upstream = _arguments.upstream(grad_output, shape, return_grad)
+    grad_output = arguments.given("grad_output", grad_output)
+    scale, upstream = arguments.upstream(grad_output, shape, return_grad)
     count = len(fields)
-    buffers, flags = _arguments.gradient_buffers(
+    buffers, flags = arguments.gradient_buffers(
         out, fields, read.arrays[:count], (*read.seen[count:], *others, grad_output), given=read.seen[:count],
         return_grad=return_grad, accumulate=accumulate,
     )  # fmt: skip
-    return Common(reduction, return_grad, scale, upstream, buffers, flags, _arguments.threads(num_threads))
+    return Common(reduction, return_grad, scale, upstream, buffers, flags, arguments.threads(num_threads))
 
 
 def run(
@@ -155,7 +156,7 @@ def run(
         total = _kernels.total(np.ascontiguousarray(rows), call.num_threads)
         if call.reduction == "mean":
             total *= float(mean_weight)
-        loss = _arguments.reduced("none" if call.reduction == "none" else "sum", rows, total, 1.0, x)
+        loss = arguments.reduced("none" if call.reduction == "none" else "sum", rows, total, 1.0, x)
         if not call.return_grad:
             return loss
         for buffer, derivative, is_added in zip(call.buffers, derivatives, call.accumulate, strict=True):

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastloss import _kernels
-from fastloss._types import Array
+from fastloss._engine.types import Array
 
 __all__ = ["empty", "empty_like"]
 

@@ -16,11 +16,11 @@ import numpy as np
 import numpy.typing as npt
 
 from fastloss import _kernels
-from fastloss._conversion import as_array as as_array
-from fastloss._conversion import cast, is_bfloat16
-from fastloss._settings import checked_threads, get_num_threads
-from fastloss._types import Array
-from fastloss._workspace import empty_like
+from fastloss._engine.conversion import as_array as as_array
+from fastloss._engine.conversion import cast, is_bfloat16
+from fastloss._engine.settings import checked_threads, get_num_threads
+from fastloss._engine.types import Array
+from fastloss._engine.workspace import empty_like
 
 
 def floating(name: str, value: npt.ArrayLike) -> Array:

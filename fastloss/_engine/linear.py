@@ -18,12 +18,12 @@ import numpy as np
 import numpy.typing as npt
 
 from fastloss import _kernels
-from fastloss._bands import Merged, clear_masked, look, target_slope, weighed
-from fastloss._blas import add_product, is_straight
-from fastloss._conversion import stored, widened
-from fastloss._rows import run_family
-from fastloss._types import Array
-from fastloss._workspace import empty
+from fastloss._engine.bands import Merged, clear_masked, look, target_slope, weighed
+from fastloss._engine.blas import add_product, is_straight
+from fastloss._engine.conversion import stored, widened
+from fastloss._engine.rows import run_family
+from fastloss._engine.types import Array
+from fastloss._engine.workspace import empty
 
 __all__ = ["Call", "Layer", "LinearGradients", "Share", "multiplier"]
 
