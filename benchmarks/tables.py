@@ -1,8 +1,8 @@
-"""The tables of docs/benchmarks.md and README.md, made from the newest results.
+"""Make the tables of docs/benchmarks.md and README.md from the newest results.
 
-Between `<!-- table: SUITE -->` and `<!-- end -->` stands the table of a suite, of its newest results; with
-`<!-- table: SUITE PROCESSOR -->`, of the newest whose file name ends in this processor. The table "short" has
-three rows, of three suites.
+The lines between `<!-- table: SUITE -->` and `<!-- end -->` are the table of the newest results of a suite.
+`<!-- table: SUITE PROCESSOR -->` selects the newest file whose name ends in this processor. The table "short"
+has three rows, of three suites; without any results it keeps its present rows.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ NOT_MEASURED = "Not measured yet."
 SHORT = "short"
 SHORT_ROWS = (("softmax", "32k"), ("elementwise", "mse"), ("linear", "gradients"))
 SHORT_COLUMNS = {LIMIT: LIMIT, OURS: f"**{OURS}**", TORCH: "PyTorch", JAX: "JAX"}
-MARKED = re.compile(r"(<!-- table: (\S+)(?: (\S+))? -->\n).*?(<!-- end -->)", re.DOTALL)
+MARKED = re.compile(r"(<!-- table: (\S+)(?: (\S+))? -->\n)(.*?)(<!-- end -->)", re.DOTALL)
 
 Run = Mapping[str, Any]
 
 
 def newest(suite: str, processor: str | None, folder: Path) -> Run | None:
-    """Return the newest results of a suite; None where there are none."""
+    """Return the newest results of a suite, or None."""
     runs = [json.loads(path.read_text()) for path in folder.glob(f"{suite}-*-{processor or '*'}.json")]
     # "torch" is not the suite of "torch-something".
     runs = [run for run in runs if run["suite"] == suite]
@@ -47,7 +47,7 @@ def _table(corner: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -
 
 
 def _cell(row: Mapping[str, Any], name: str) -> str:
-    """Return a median, ours in bold."""
+    """Return a median; that of fastloss is bold."""
     if name in row["wrong"]:
         return "wrong"
     if name not in row["contenders"]:
@@ -57,13 +57,13 @@ def _cell(row: Mapping[str, Any], name: str) -> str:
 
 
 def _unit(rows: Iterable[Mapping[str, Any]]) -> str:
-    """Return the unit of all rows, or nothing where they have several."""
+    """Return the common unit of the rows, or an empty string if there are several."""
     names = {UNITS[row["quantity"]].name for row in rows}
     return names.pop() if len(names) == 1 else ""
 
 
 def _title(row: Mapping[str, Any], unit: str) -> str:
-    """Return the title of a row, with its unit where the table has several."""
+    """Return the title of a row, with its unit if the table has several units."""
     title = str(row["title"])
     if row["is_small"]:
         title += f" at the small shape {tuple(row['shape'])}"
@@ -82,7 +82,7 @@ def _caption(run: Run) -> str:
 
 
 def _verdict_lines(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Return how many targets were met, and each that was not."""
+    """Return the number of targets that were met, and each missed target."""
     verdicts = [(row["title"], v) for row in rows for v in row["verdicts"] if v["verdict"] != UNKNOWN]
     missed = [
         f"- {title}: {v['target']} ({v['verdict']}: {v['medians']:.3g})"
@@ -113,27 +113,25 @@ def _suite_table(run: Run | None) -> list[str]:
     return [_caption(run), "", *_table(unit, titles, cells), *under, *_verdict_lines(rows)]
 
 
-def _short_table(processor: str | None, folder: Path) -> list[str]:
-    runs = {suite: newest(suite, processor, folder) for suite, _ in SHORT_ROWS}
-    rows = [
-        row
-        for suite, name in SHORT_ROWS
-        for row in (runs[suite] or {"rows": []})["rows"]
-        if row["name"] == name
-    ]
-    if not rows:
-        return [NOT_MEASURED]
-    cells = ([_title(row, _unit(rows)), *(_cell(row, name) for name in SHORT_COLUMNS)] for row in rows)
-    return _table(_unit(rows), list(SHORT_COLUMNS.values()), cells)
+def _short_table(processor: str | None, folder: Path, present: str) -> list[str]:
+    found = [(newest(suite, processor, folder), name) for suite, name in SHORT_ROWS]
+    pairs = [(run, row) for run, name in found if run for row in run["rows"] if row["name"] == name]
+    if not pairs:
+        return present.splitlines() or [NOT_MEASURED]
+    rows = [row for _, row in pairs]
+    machines = dict.fromkeys(f"{run['machine']['processor']}, {run['date']}" for run, _ in pairs)
+    unit = _unit(rows)
+    cells = ([_title(row, unit), *(_cell(row, name) for name in SHORT_COLUMNS)] for row in rows)
+    return [*_table(unit, list(SHORT_COLUMNS.values()), cells), "", "; ".join(machines) + "."]
 
 
 def rendered(text: str, folder: Path = RESULTS) -> str:
-    """Return the text with its tables as the results have them."""
+    """Return the text with the tables of the results."""
 
     def table(match: re.Match[str]) -> str:
-        before, suite, processor, after = match.groups()
+        before, suite, processor, present, after = match.groups()
         if suite == SHORT:
-            lines = _short_table(processor, folder)
+            lines = _short_table(processor, folder, present)
         elif suite in SUITES:
             lines = _suite_table(newest(suite, processor, folder))
         else:
@@ -144,12 +142,12 @@ def rendered(text: str, folder: Path = RESULTS) -> str:
 
 
 def stale() -> list[Path]:
-    """Return the files whose tables are not those that the results give."""
+    """Return the files whose tables differ from the results."""
     return [path for path in FILES if path.exists() and rendered(path.read_text()) != path.read_text()]
 
 
 def rewrite() -> list[Path]:
-    """Rewrite the tables; return the files that have changed."""
+    """Rewrite the tables; return the changed files."""
     changed = stale()
     for path in changed:
         path.write_text(rendered(path.read_text()))

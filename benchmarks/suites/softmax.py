@@ -119,7 +119,7 @@ CASES = (
     ),
     _cross_entropy(
         "after-matmul",
-        "cross entropy (2048, 8192), right after np.matmul (with the settings of the README)",
+        "cross entropy (2048, 8192), right after np.matmul (with the variables of docs/settings.md)",
         shape=(2048, 8192),
         small=(8, 1000),
         contenders=(LIMIT, OURS, "fastloss after matmul"),
