@@ -2,9 +2,9 @@
 
     python docs/plot_losses.py [--out FOLDER]
 
-Every picture is a row of PICTURES: the loss on the left, its gradient on the right, a line for each choice
-of arguments. Where a gradient jumps, a dot shows what the library returns at the jump itself. Drawn again,
-a picture has the same bytes. Needs matplotlib.
+Every picture is a row of PICTURES: the loss on the left, its gradient on the right, with a line for each
+choice of arguments. Where a gradient jumps, a dot shows the value returned at the jump. Drawing a picture
+again gives the same bytes. It needs matplotlib.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ import fastloss
 Floats = npt.NDArray[np.float64]
 Arguments = dict[str, Any]
 
-STEP = 0.01  # between the points of a line; what is to be seen as a jump must lie on one
-# Colours that differ for the colour-blind too (Okabe and Ito), and dashes.
+STEP = 0.01  # between the points of a line; a jump must be at a point to be visible
+# Colours that the colour-blind can distinguish (Okabe and Ito), and dashes.
 STYLES = (("#0072B2", "-"), ("#D55E00", "--"), ("#009E73", "-."), ("#CC79A7", ":"))
 SETTINGS: Arguments = {
-    "svg.hashsalt": "fastloss",  # names in the file that do not change
+    "svg.hashsalt": "fastloss",  # fixed names in the file
     "svg.fonttype": "none",  # text as text: half the bytes of outlines
     "font.sans-serif": ["DejaVu Sans"],
     "font.size": 9,
@@ -66,7 +66,7 @@ def of_rows(loss: str, x: Floats, arguments: Arguments) -> tuple[Floats, Floats]
 def of_answers(loss: str, x: Floats, arguments: Arguments) -> tuple[Floats, Floats]:
     """Return value and gradient of a loss of log-probabilities, rewards or values: x is its first argument.
 
-    The other arrays are the same number everywhere, 0 where none is given.
+    The other arrays are constant, by default 0.
     """
     parameters = list(inspect.signature(getattr(fastloss, loss)).parameters.values())[1:]
     names = [p.name for p in parameters if p.kind is not p.KEYWORD_ONLY]
@@ -79,13 +79,14 @@ def of_answers(loss: str, x: Floats, arguments: Arguments) -> tuple[Floats, Floa
 
 
 def of_ratios(loss: str, x: Floats, arguments: Arguments) -> tuple[Floats, Floats]:
-    """Return value and gradient of a loss of log-probabilities, by the ratio x of new and old probability."""
+    """Return value and gradient of a loss of log-probabilities, as functions of the ratio x of new and
+    old."""
     value, grad = of_answers(loss, np.log(x), arguments)
     return value, grad / x
 
 
 def of_students(loss: str, x: Floats, arguments: Arguments) -> tuple[Floats, Floats]:
-    """Return value and gradient of a divergence, or of the one that is named, for three classes.
+    """Return value and gradient of a divergence, or of the named one, for three classes.
 
     The student has x for the first and 0 for the others; the teacher has the same logits in each row.
     """
@@ -240,7 +241,7 @@ def draw(picture: Picture, folder: Path) -> Path:
     low, high = picture.limits
     x = np.round(np.linspace(low, high, round((high - low) / STEP) + 1), 6)
     path = folder / picture.file
-    with style.context(["default", SETTINGS]):  # whatever the user has set
+    with style.context(["default", SETTINGS]):  # independent of the user's settings
         figure = Figure(figsize=(7.2, 2.8), layout="constrained")
         left, right = figure.subplots(1, 2)
         for arguments, (colour, dashes) in zip(picture.lines, STYLES[: len(picture.lines)], strict=True):
