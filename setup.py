@@ -1,9 +1,9 @@
-"""Builds the one extension: the binding, and the kernels once for each instruction set.
+"""Build the extension: the binding, and the kernels once for each instruction set.
 
-The kernels of an instruction set are compiled with flags of their own, so they are compiled here one file
-at a time and handed to the linker as objects; setuptools knows only one set of flags for an extension. What
-the compiler cannot do is left out: OpenMP (then everything is serial), and instruction sets that it has no
-flags for. FASTLOSS_NO_OPENMP=1 leaves OpenMP out, FASTLOSS_CFLAGS adds flags (for sanitizers, say).
+The kernels of each instruction set have their own flags, but setuptools supports only one set of flags for an
+extension. So this file compiles them one by one and passes the objects to the linker. Features that the
+compiler lacks are left out: OpenMP (then every call is serial), and instruction sets. FASTLOSS_NO_OPENMP=1
+builds without OpenMP, FASTLOSS_CFLAGS adds flags (for example for sanitizers).
 """
 
 import os
@@ -15,9 +15,9 @@ from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 from setuptools.errors import CompileError, LinkError
 
-# Strict arithmetic: no contraction into fused operations other than those written, no reassociation. What
-# is switched off is errno and floating-point traps, which nobody reads and which keep loops from being
-# vectorised. Never -ffast-math: at link time it would turn subnormals off for the whole process.
+# Strict arithmetic: no contraction into fused operations other than the written ones, and no reassociation.
+# Only errno and floating-point traps are switched off: they are never read, and they prevent vectorisation.
+# Never -ffast-math: at link time it would turn subnormals off for the whole process.
 UNIX_FLAGS = [
     "-std=c11",
     "-O3",
@@ -25,14 +25,14 @@ UNIX_FLAGS = [
     "-fno-trapping-math",
     "-ffp-contract=off",
     "-fopenmp-simd",
-    # Selections that depend on each other stay selections: loops over branches are not vectorised.
+    # Keeps selections that depend on each other: loops with branches are not vectorised.
     "-fno-thread-jumps",
 ]
-# Threads may have small stacks: buffers are memory of the caller.
+# Threads may have small stacks, so the caller allocates the buffers.
 UNIX_FLAGS += ["-Wall", "-Wextra", "-Wframe-larger-than=16384", "-fvisibility=hidden"]
 MSVC_FLAGS = ["/O2", "/fp:precise"]
 AVX2_FLAGS = ["-mavx2", "-mfma", "-mf16c"]
-# Compilers shy away from the widest registers by default; here they are a fifth faster in cache.
+# Compilers avoid the widest registers by default; here they are a fifth faster in cache.
 AVX512_FLAGS = [
     *AVX2_FLAGS,
     "-mavx512f",
@@ -60,7 +60,7 @@ FLAG_PROBE = "int main(void) { return 0; }\n"
 
 
 class BuildKernels(build_ext):
-    """build_ext with a compile step of its own for each instruction set."""
+    """build_ext with a separate compile step for each instruction set."""
 
     def build_extension(self, ext: Extension) -> None:
         family = "msvc" if self.compiler.compiler_type == "msvc" else "unix"
@@ -68,7 +68,7 @@ class BuildKernels(build_ext):
         if family == "msvc":
             common = MSVC_FLAGS
         else:
-            # -Wextra and the rest are known to every compiler; -fopenmp-simd is not.
+            # Every compiler knows -Wextra and the other flags, but not -fopenmp-simd.
             common = [flag for flag in UNIX_FLAGS if self._works(FLAG_PROBE, ["-Werror", flag])]
         openmp = self._openmp_flags(family)
         ext.extra_compile_args += openmp["compile"] + extra
@@ -104,7 +104,7 @@ class BuildKernels(build_ext):
         return {"compile": flags, "link": link} if self._works(OPENMP_PROBE, flags, link) else none
 
     def _works(self, program: str, flags: list[str], link: list[str] | None = None) -> bool:
-        """Whether a program compiles and links with these flags."""
+        """Return whether a program compiles and links with these flags."""
         with tempfile.TemporaryDirectory() as folder:
             source = Path(folder, "probe.c")
             source.write_text(program)
@@ -124,7 +124,7 @@ setup(
             include_dirs=["src", numpy.get_include()],
             depends=[str(path) for path in Path("src").iterdir()],
             define_macros=[("NPY_NO_DEPRECATED_API", "NPY_2_0_API_VERSION")],
-            # Without OpenMP the C that Cython writes has variables left over.
+            # Without OpenMP the C code of Cython has unused variables.
             extra_compile_args=[] if os.name == "nt" else ["-O2", "-Wno-unused-but-set-variable"],
         )
     ],

@@ -79,8 +79,7 @@ def of_answers(loss: str, x: Floats, arguments: Arguments) -> tuple[Floats, Floa
 
 
 def of_ratios(loss: str, x: Floats, arguments: Arguments) -> tuple[Floats, Floats]:
-    """Return value and gradient of a loss of log-probabilities, as functions of the ratio x of new and
-    old."""
+    """Return value and gradient of a loss of log-probabilities, as functions of the probability ratio x."""
     value, grad = of_answers(loss, np.log(x), arguments)
     return value, grad / x
 
