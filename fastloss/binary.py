@@ -1,19 +1,24 @@
-"""Two classes: binary cross-entropies from probabilities and logits, and margin losses of scores.
+r"""Two classes: binary cross-entropies from probabilities and logits, and margin losses of scores.
 
 The cross-entropies take targets from 0 to 1, the margin losses targets that are -1 or 1. In the formulas
-below `x` is the input, `t` the target, `w` the weight and :math:`\\sigma(x) = 1 / (1 + e^{-x})`.
+below `x` is the input, `t` the target, `w` the weight and :math:`\sigma(x) = 1 / (1 + e^{-x})`.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import numpy.typing as npt
 
-from fastloss._engine import arguments
-from fastloss._engine.elementwise import elementwise
+from fastloss._engine.arguments import floating, number
+from fastloss._engine.documentation import documented
+from fastloss._engine.elementwise import averaged_over_classes, elementwise, positive_weights
+from fastloss._engine.fragments import BINARY
+from fastloss._engine.options import Common, option
 from fastloss._engine.types import Array, Reduction
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 __all__ = [
     "binary_cross_entropy",
@@ -26,16 +31,67 @@ __all__ = [
 ]
 
 
-def _positive_weight(value: npt.ArrayLike, x: Array) -> Array:
-    """Return pos_weight, which is a scalar, one for each class (spread out here) or one for each element."""
-    array = arguments.as_array("pos_weight", value)
-    if array.shape not in ((), x.shape[-1:], x.shape):
-        raise ValueError(
-            f"pos_weight must be a scalar or have shape {x.shape[-1:]} or {x.shape}, got {array.shape}"
-        )
-    return np.broadcast_to(array, x.shape) if array.ndim else array
+@documented(BINARY, mean="the number of elements", domain="in [0, 1]", checked="probability and target")
+def binary_cross_entropy(
+    probs: npt.ArrayLike,
+    target: npt.ArrayLike,
+    *,
+    weight: npt.ArrayLike | None = None,
+    check_domain: bool = True,
+    reduction: Reduction = "mean",
+    return_grad: bool = False,
+    out: Array | None = None,
+    **common: Unpack[Common],
+) -> Any:
+    r"""Binary cross-entropy of probabilities.
+
+    .. math:: -w\, \big(t \max(\log x, -100) + (1 - t) \max(\log(1 - x), -100)\big)
+
+    For models whose output is a probability already; where there are logits,
+    `binary_cross_entropy_with_logits` is more precise and faster. The bound of -100 keeps a probability of
+    exactly 0 or 1 finite. The gradient is :math:`w (x - t) / \max(x (1 - x), 10^{-12})`, as in torch.
+    Probabilities and targets must be in [0, 1].
+
+    Parameters
+    ----------
+    probs : array_like
+        Probabilities of class 1, in [0, 1]; types as in `binary_cross_entropy_with_logits`.
+
+    See Also
+    --------
+    binary_cross_entropy_with_logits : from logits.
+
+    References
+    ----------
+    ``torch.nn.functional.binary_cross_entropy``, ``sklearn.metrics.log_loss``,
+    ``keras.losses.BinaryCrossentropy``.
+
+    Examples
+    --------
+    >>> import numpy as np, fastloss
+    >>> probs = np.array([0.25, 0.5, 0.8])
+    >>> loss, grad = fastloss.binary_cross_entropy(probs, [0, 1, 1], reduction="none", return_grad=True)
+    >>> loss.round(4)
+    array([0.2877, 0.6931, 0.2231])
+    >>> grad.round(4)
+    array([ 1.3333, -2.    , -1.25  ])
+    """
+    return elementwise(
+        "binary",
+        "probs",
+        probs,
+        target,
+        weight,
+        reduction,
+        return_grad,
+        out,
+        common,
+        mean_over_weights=False,
+        check_domain=check_domain,
+    )
 
 
+@documented(BINARY, mean="the number of elements", domain="in [0, 1]")
 def binary_cross_entropy_with_logits(
     logits: npt.ArrayLike,
     target: npt.ArrayLike,
@@ -47,10 +103,8 @@ def binary_cross_entropy_with_logits(
     reduction: Reduction = "mean",
     return_grad: bool = False,
     return_hessian: bool = False,
-    grad_output: npt.ArrayLike | None = None,
     out: Array | None = None,
-    accumulate: bool = False,
-    num_threads: int | None = None,
+    **common: Unpack[Common],
 ) -> Any:
     r"""Binary cross-entropy of sigmoid(logits).
 
@@ -66,59 +120,11 @@ def binary_cross_entropy_with_logits(
 
     Parameters
     ----------
-    logits : array_like
-        Unnormalised scores of class 1, of any shape; float16, bfloat16 (of ml_dtypes), float32 or float64.
-        Lists and integers become float64. A logit of ``+inf`` costs 0 at a target of 1, infinitely much
-        at a target of 0; ``-inf`` the other way round.
-    target : scalar or array_like, shape of `logits`
-        Classes, 0 or 1, or probabilities of class 1. Nothing but a scalar is broadcast: (N,) against
-        (N, 1) is an error. Other types than that of `logits`, integers and booleans included, are
-        converted to it.
-    weight : scalar or array_like, shape of `logits`, optional
-        A weight for each element. Where it is 0, loss and derivatives are 0, even where the term itself
-        is infinite.
     pos_weight : scalar, or array_like of shape (C,) or that of `logits`, optional
         A factor of the term of class 1; (C,) holds one for each entry of the last axis. It is not checked:
         a negative one turns the sign of the term.
     label_smoothing : float, default 0.0
         The share, between 0 and 1, of the target that is spread evenly over both classes.
-    check_domain : bool, default True
-        Check that every target is in [0, 1]. Without, another gives the number that the formula gives,
-        which is no cross-entropy.
-    reduction : {"mean", "sum", "none"}, default "mean"
-        ``"mean"`` divides by the number of elements, whatever their weights.
-    return_grad : bool, default False
-        Also return the gradient with respect to `logits`, computed in the same pass.
-    return_hessian : bool, default False
-        Also return the second derivative of each element's loss by that element; needs `return_grad`.
-    grad_output : scalar, or array_like of the loss's shape, optional
-        The upstream gradient: multiplies both derivatives, not the loss. Needs `return_grad`.
-    out : ndarray, shape and dtype of `logits`, optional
-        Where the gradient is written; may be `logits` itself (in place). Needs `return_grad`.
-    accumulate : bool, default False
-        Add the gradient to `out`.
-    num_threads : int, optional
-        For this call; the package setting otherwise. Results do not depend on it.
-
-    Returns
-    -------
-    loss : float, or ndarray of the shape of `logits`
-        A Python float for ``"mean"`` and ``"sum"``; for ``"none"`` an array of the dtype of `logits`,
-        float32 for half types. Of no elements the mean is NaN and the sum 0. A NaN in `logits` or
-        `target` is NaN in the unreduced loss and the derivatives, at that element alone.
-    grad : ndarray, shape and dtype of `logits`
-        Only with `return_grad`; `out` where it was given.
-    hessian : ndarray, shape and dtype of `logits`
-        Only with `return_hessian`. Both derivatives are those of the loss that is returned: ``"mean"``
-        divides them too.
-
-    Raises
-    ------
-    TypeError
-        If an argument is of a type that cannot be used.
-    ValueError
-        If a shape or an option is wrong, `out` overlaps an input without being `logits`, or a target is
-        outside of [0, 1]; the error gives its position. Nothing has been written to `out` then.
 
     See Also
     --------
@@ -152,116 +158,29 @@ def binary_cross_entropy_with_logits(
     >>> grad is logits
     True
     """
-    x = arguments.floating("logits", logits)
-    smoothing = arguments.number("label_smoothing", label_smoothing, low=0.0, high=1.0)
+    x = floating("logits", logits)
+    smoothing = option("label_smoothing", label_smoothing)
+    positive = None if pos_weight is None else positive_weights(pos_weight, x)
     return elementwise(
         "binary_logits",
         "logits",
         x,
         target,
+        weight,
+        reduction,
+        return_grad,
+        out,
+        common,
         parameters=(1.0 - smoothing, 0.5 * smoothing),
-        weight=weight,
-        extra=None if pos_weight is None else _positive_weight(pos_weight, x),
+        extra=positive,
         extra_name="pos_weight",
-        check_domain=check_domain,
         mean_over_weights=False,
-        reduction=reduction,
-        return_grad=return_grad,
+        check_domain=check_domain,
         return_hessian=return_hessian,
-        grad_output=grad_output,
-        out=out,
-        accumulate=accumulate,
-        num_threads=num_threads,
     )
 
 
-def binary_cross_entropy(
-    probs: npt.ArrayLike,
-    target: npt.ArrayLike,
-    *,
-    weight: npt.ArrayLike | None = None,
-    check_domain: bool = True,
-    reduction: Reduction = "mean",
-    return_grad: bool = False,
-    grad_output: npt.ArrayLike | None = None,
-    out: Array | None = None,
-    accumulate: bool = False,
-    num_threads: int | None = None,
-) -> Any:
-    r"""Binary cross-entropy of probabilities.
-
-    .. math:: -w\, \big(t \max(\log x, -100) + (1 - t) \max(\log(1 - x), -100)\big)
-
-    For models whose output is a probability already; where there are logits,
-    `binary_cross_entropy_with_logits` is more precise and faster. The bound of -100 keeps a probability of
-    exactly 0 or 1 finite. The gradient is :math:`w (x - t) / \max(x (1 - x), 10^{-12})`, as in torch.
-    Probabilities and targets must be in [0, 1].
-
-    Parameters
-    ----------
-    probs : array_like
-        Probabilities of class 1, in [0, 1]; types as in `binary_cross_entropy_with_logits`.
-    target : scalar or array_like, shape of `probs`
-        Classes, 0 or 1, or probabilities of class 1.
-    weight : scalar or array_like, shape of `probs`, optional
-        A weight for each element.
-    check_domain : bool, default True
-        Check that every probability and every target is in [0, 1]. Without, a probability outside gives NaN,
-        and a target outside the number that the formula gives.
-    reduction : {"mean", "sum", "none"}, default "mean"
-        ``"mean"`` divides by the number of elements.
-    return_grad, grad_output, out, accumulate, num_threads
-        As in `binary_cross_entropy_with_logits`.
-
-    Returns
-    -------
-    loss : float, or ndarray of the shape of `probs`
-        As in `binary_cross_entropy_with_logits`.
-    grad : ndarray, shape and dtype of `probs`
-        Only with `return_grad`.
-
-    Raises
-    ------
-    TypeError, ValueError
-        As `binary_cross_entropy_with_logits`; also for a probability outside of [0, 1], with its position.
-
-    See Also
-    --------
-    binary_cross_entropy_with_logits : from logits.
-
-    References
-    ----------
-    ``torch.nn.functional.binary_cross_entropy``, ``sklearn.metrics.log_loss``,
-    ``keras.losses.BinaryCrossentropy``.
-
-    Examples
-    --------
-    >>> import numpy as np, fastloss
-    >>> probs = np.array([0.25, 0.5, 0.8])
-    >>> loss, grad = fastloss.binary_cross_entropy(probs, [0, 1, 1], reduction="none", return_grad=True)
-    >>> loss.round(4)
-    array([0.2877, 0.6931, 0.2231])
-    >>> grad.round(4)
-    array([ 1.3333, -2.    , -1.25  ])
-    """
-    return elementwise(
-        "binary",
-        "probs",
-        probs,
-        target,
-        parameters=(),
-        weight=weight,
-        check_domain=check_domain,
-        mean_over_weights=False,
-        reduction=reduction,
-        return_grad=return_grad,
-        grad_output=grad_output,
-        out=out,
-        accumulate=accumulate,
-        num_threads=num_threads,
-    )
-
-
+@documented(BINARY, mean="the number of elements", domain="in [0, 1]")
 def sigmoid_focal_loss(
     logits: npt.ArrayLike,
     target: npt.ArrayLike,
@@ -272,10 +191,8 @@ def sigmoid_focal_loss(
     check_domain: bool = True,
     reduction: Reduction = "mean",
     return_grad: bool = False,
-    grad_output: npt.ArrayLike | None = None,
     out: Array | None = None,
-    accumulate: bool = False,
-    num_threads: int | None = None,
+    **common: Unpack[Common],
 ) -> Any:
     r"""Focal loss: binary cross-entropy of sigmoid(logits), less where the right class is certain already.
 
@@ -292,36 +209,12 @@ def sigmoid_focal_loss(
 
     Parameters
     ----------
-    logits : array_like
-        Unnormalised scores of class 1; types as in `binary_cross_entropy_with_logits`.
-    target : scalar or array_like, shape of `logits`
-        Classes, 0 or 1, or probabilities of class 1.
-    weight : scalar or array_like, shape of `logits`, optional
-        A weight for each element.
     alpha : float or None, default 0.25
         The weight of class 1, at most 1; class 0 has the rest. None, or a negative number, weighs neither
         (:math:`\alpha_t = 1`).
     gamma : float, default 2.0
         How strongly certain elements are played down; at least 0. At 0 what is left is the weighted
         cross-entropy.
-    check_domain : bool, default True
-        Check that every target is in [0, 1]. Without, another gives NaN or a number without meaning.
-    reduction : {"mean", "sum", "none"}, default "mean"
-        ``"mean"`` divides by the number of elements. (The default of torchvision is ``"none"``.)
-    return_grad, grad_output, out, accumulate, num_threads
-        As in `binary_cross_entropy_with_logits`.
-
-    Returns
-    -------
-    loss : float, or ndarray of the shape of `logits`
-        As in `binary_cross_entropy_with_logits`.
-    grad : ndarray, shape and dtype of `logits`
-        Only with `return_grad`.
-
-    Raises
-    ------
-    TypeError, ValueError
-        As `binary_cross_entropy_with_logits`.
 
     See Also
     --------
@@ -342,25 +235,25 @@ def sigmoid_focal_loss(
     >>> grad.round(4)
     array([ 0.0394, -0.0746, -0.0131])
     """
-    share = -1.0 if alpha is None else arguments.number("alpha", alpha, high=1.0)
+    share = -1.0 if alpha is None else option("alpha", alpha)
+    parameters = share if share >= 0.0 else -1.0, number("gamma", gamma, low=0.0)
     return elementwise(
         "focal",
         "logits",
         logits,
         target,
-        parameters=(share if share >= 0.0 else -1.0, arguments.number("gamma", gamma, low=0.0)),
-        weight=weight,
-        check_domain=check_domain,
+        weight,
+        reduction,
+        return_grad,
+        out,
+        common,
+        parameters=parameters,
         mean_over_weights=False,
-        reduction=reduction,
-        return_grad=return_grad,
-        grad_output=grad_output,
-        out=out,
-        accumulate=accumulate,
-        num_threads=num_threads,
+        check_domain=check_domain,
     )
 
 
+@documented(BINARY, domain="-1 or 1")
 def hinge_loss(
     scores: npt.ArrayLike,
     target: npt.ArrayLike,
@@ -370,10 +263,8 @@ def hinge_loss(
     check_domain: bool = True,
     reduction: Reduction = "mean",
     return_grad: bool = False,
-    grad_output: npt.ArrayLike | None = None,
     out: Array | None = None,
-    accumulate: bool = False,
-    num_threads: int | None = None,
+    **common: Unpack[Common],
 ) -> Any:
     r"""Hinge loss: how far a score falls short of the margin, on the side of its class.
 
@@ -387,30 +278,8 @@ def hinge_loss(
     ----------
     scores : array_like
         Scores, positive for class 1; types as in `binary_cross_entropy_with_logits`.
-    target : scalar or array_like, shape of `scores`
-        Classes, -1 or 1.
     margin : float, default 1.0
         The margin `m`, any finite number. At 0 it is the loss of the perceptron.
-    weight : scalar or array_like, shape of `scores`, optional
-        A weight for each element.
-    check_domain : bool, default True
-        Check that every target is -1 or 1. Without, another multiplies the score like those.
-    reduction : {"mean", "sum", "none"}, default "mean"
-        ``"mean"`` divides by the sum of the weights.
-    return_grad, grad_output, out, accumulate, num_threads
-        As in `binary_cross_entropy_with_logits`.
-
-    Returns
-    -------
-    loss : float, or ndarray of the shape of `scores`
-        As in `binary_cross_entropy_with_logits`.
-    grad : ndarray, shape and dtype of `scores`
-        Only with `return_grad`.
-
-    Raises
-    ------
-    TypeError, ValueError
-        As `binary_cross_entropy_with_logits`; for a target other than -1 and 1, with its position.
 
     See Also
     --------
@@ -437,18 +306,17 @@ def hinge_loss(
         "scores",
         scores,
         target,
-        parameters=(arguments.number("margin", margin),),
-        weight=weight,
+        weight,
+        reduction,
+        return_grad,
+        out,
+        common,
+        parameters=(number("margin", margin),),
         check_domain=check_domain,
-        reduction=reduction,
-        return_grad=return_grad,
-        grad_output=grad_output,
-        out=out,
-        accumulate=accumulate,
-        num_threads=num_threads,
     )
 
 
+@documented(BINARY, domain="-1 or 1")
 def squared_hinge_loss(
     scores: npt.ArrayLike,
     target: npt.ArrayLike,
@@ -458,10 +326,8 @@ def squared_hinge_loss(
     check_domain: bool = True,
     reduction: Reduction = "mean",
     return_grad: bool = False,
-    grad_output: npt.ArrayLike | None = None,
     out: Array | None = None,
-    accumulate: bool = False,
-    num_threads: int | None = None,
+    **common: Unpack[Common],
 ) -> Any:
     r"""Square of the hinge loss.
 
@@ -474,30 +340,8 @@ def squared_hinge_loss(
     ----------
     scores : array_like
         Scores, positive for class 1; types as in `binary_cross_entropy_with_logits`.
-    target : scalar or array_like, shape of `scores`
-        Classes, -1 or 1.
     margin : float, default 1.0
         The margin `m`, any finite number.
-    weight : scalar or array_like, shape of `scores`, optional
-        A weight for each element.
-    check_domain : bool, default True
-        Check that every target is -1 or 1. Without, another multiplies the score like those.
-    reduction : {"mean", "sum", "none"}, default "mean"
-        ``"mean"`` divides by the sum of the weights.
-    return_grad, grad_output, out, accumulate, num_threads
-        As in `binary_cross_entropy_with_logits`.
-
-    Returns
-    -------
-    loss : float, or ndarray of the shape of `scores`
-        As in `binary_cross_entropy_with_logits`.
-    grad : ndarray, shape and dtype of `scores`
-        Only with `return_grad`.
-
-    Raises
-    ------
-    TypeError, ValueError
-        As `hinge_loss`.
 
     See Also
     --------
@@ -522,18 +366,17 @@ def squared_hinge_loss(
         "scores",
         scores,
         target,
-        parameters=(arguments.number("margin", margin),),
-        weight=weight,
+        weight,
+        reduction,
+        return_grad,
+        out,
+        common,
+        parameters=(number("margin", margin),),
         check_domain=check_domain,
-        reduction=reduction,
-        return_grad=return_grad,
-        grad_output=grad_output,
-        out=out,
-        accumulate=accumulate,
-        num_threads=num_threads,
     )
 
 
+@documented(BINARY, domain="-1 or 1")
 def soft_margin_loss(
     scores: npt.ArrayLike,
     target: npt.ArrayLike,
@@ -543,10 +386,8 @@ def soft_margin_loss(
     reduction: Reduction = "mean",
     return_grad: bool = False,
     return_hessian: bool = False,
-    grad_output: npt.ArrayLike | None = None,
     out: Array | None = None,
-    accumulate: bool = False,
-    num_threads: int | None = None,
+    **common: Unpack[Common],
 ) -> Any:
     r"""Logistic loss of a score.
 
@@ -559,29 +400,6 @@ def soft_margin_loss(
     ----------
     scores : array_like
         Scores, positive for class 1; types as in `binary_cross_entropy_with_logits`.
-    target : scalar or array_like, shape of `scores`
-        Classes, -1 or 1.
-    weight : scalar or array_like, shape of `scores`, optional
-        A weight for each element.
-    check_domain : bool, default True
-        Check that every target is -1 or 1. Without, another gives a number without meaning.
-    reduction : {"mean", "sum", "none"}, default "mean"
-        ``"mean"`` divides by the sum of the weights, not by the number of elements as that of
-        `binary_cross_entropy_with_logits`.
-    return_grad, return_hessian, grad_output, out, accumulate, num_threads
-        As in `binary_cross_entropy_with_logits`.
-
-    Returns
-    -------
-    loss : float, or ndarray of the shape of `scores`
-        As in `binary_cross_entropy_with_logits`.
-    grad, hessian : ndarray, shape and dtype of `scores`
-        Only with `return_grad` and `return_hessian`.
-
-    Raises
-    ------
-    TypeError, ValueError
-        As `hinge_loss`.
 
     See Also
     --------
@@ -607,19 +425,23 @@ def soft_margin_loss(
         "scores",
         scores,
         target,
-        parameters=(),
-        weight=weight,
+        weight,
+        reduction,
+        return_grad,
+        out,
+        common,
         check_domain=check_domain,
-        reduction=reduction,
-        return_grad=return_grad,
         return_hessian=return_hessian,
-        grad_output=grad_output,
-        out=out,
-        accumulate=accumulate,
-        num_threads=num_threads,
     )
 
 
+@documented(
+    BINARY,
+    mean="the number of rows, whatever the weights",
+    domain="in [0, 1]",
+    unreduced="the loss of each row",
+    loss_shape="shape (...)",
+)
 def multilabel_soft_margin_loss(
     logits: npt.ArrayLike,
     target: npt.ArrayLike,
@@ -628,10 +450,8 @@ def multilabel_soft_margin_loss(
     check_domain: bool = True,
     reduction: Reduction = "mean",
     return_grad: bool = False,
-    grad_output: npt.ArrayLike | None = None,
     out: Array | None = None,
-    accumulate: bool = False,
-    num_threads: int | None = None,
+    **common: Unpack[Common],
 ) -> Any:
     r"""Binary cross-entropy of sigmoid(logits), averaged over the classes of each row.
 
@@ -645,29 +465,8 @@ def multilabel_soft_margin_loss(
     ----------
     logits : array_like, shape (..., C)
         Unnormalised scores, the classes on the last axis; types as in `binary_cross_entropy_with_logits`.
-    target : scalar or array_like, shape of `logits`
-        For each class whether the row has it, 0 or 1, or the probability of that.
     weight : array_like, shape (C,), optional
         A weight for each class.
-    check_domain : bool, default True
-        As in `binary_cross_entropy_with_logits`.
-    reduction : {"mean", "sum", "none"}, default "mean"
-        ``"mean"`` divides the sum over the rows by the number of rows, whatever the weights.
-    return_grad, grad_output, out, accumulate, num_threads
-        As in `binary_cross_entropy_with_logits`; the loss's shape is that of the rows.
-
-    Returns
-    -------
-    loss : float, or ndarray of shape (...)
-        A Python float for ``"mean"`` and ``"sum"``; for ``"none"`` one entry for each row, of the dtype of
-        `logits`, float32 for half types. Of no rows the mean is NaN and the sum 0.
-    grad : ndarray, shape and dtype of `logits`
-        Only with `return_grad`.
-
-    Raises
-    ------
-    TypeError, ValueError
-        As `binary_cross_entropy_with_logits`; also if `logits` has no class.
 
     See Also
     --------
@@ -691,42 +490,16 @@ def multilabel_soft_margin_loss(
     array([[ 0.0596, -0.25  ],
            [ 0.25  ,  0.4763]])
     """
-    x = arguments.floating("logits", logits)
-    rows, classes = arguments.rows_and_classes(x, arguments.class_axis(-1, x, "logits"))
-    weight, grad_output = arguments.given("weight", weight), arguments.given("grad_output", grad_output)
-    given = (weight, grad_output)
-    if weight is not None:
-        weight = np.broadcast_to(arguments.class_weight(weight, classes), x.shape)
-    # The mean over rows of means over classes is the mean over elements. The other two are sums over
-    # elements, divided by the number of classes, and so is their gradient.
-    if reduction in ("sum", "none"):
-        scale, upstream = arguments.upstream(grad_output, rows if reduction == "none" else (), return_grad)
-        if upstream is not None:
-            grad_output = np.broadcast_to(upstream[..., np.newaxis] / classes, x.shape)
-        elif return_grad:
-            grad_output = scale / classes
-    result = elementwise(
+    return averaged_over_classes(
         "binary_logits",
         "logits",
-        x,
+        logits,
         target,
+        weight,
+        reduction,
+        return_grad,
+        out,
+        common,
         parameters=(1.0, 0.0),
-        weight=weight,
         check_domain=check_domain,
-        inputs=given,
-        mean_over_weights=False,
-        reduction=reduction,
-        return_grad=return_grad,
-        grad_output=grad_output,
-        out=out,
-        accumulate=accumulate,
-        num_threads=num_threads,
     )
-    if reduction == "mean":
-        return result
-    loss, grad = result if return_grad else (result, None)
-    if reduction == "sum":
-        loss = loss / classes
-    else:
-        loss = arguments.as_loss(np.asarray(loss.mean(axis=-1, dtype=np.float64)), x)
-    return (loss, grad) if return_grad else loss

@@ -6,27 +6,36 @@ the buffer that already holds the model's.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy.typing as npt
 
-from fastloss._engine import arguments
-from fastloss._engine.elementwise import penalty
+from fastloss._engine.arguments import number
+from fastloss._engine.documentation import documented
+from fastloss._engine.elementwise import elementwise
+from fastloss._engine.fragments import PENALTIES
+from fastloss._engine.options import Common
 from fastloss._engine.types import Array, Reduction
 
-__all__ = ["elastic_net_penalty", "l1_penalty", "l2_penalty"]
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+__all__ = [
+    "elastic_net_penalty",
+    "l1_penalty",
+    "l2_penalty",
+]
 
 
+@documented(PENALTIES)
 def l1_penalty(
     params: npt.ArrayLike,
     strength: float,
     *,
     reduction: Reduction = "sum",
     return_grad: bool = False,
-    grad_output: npt.ArrayLike | None = None,
     out: Array | None = None,
-    accumulate: bool = False,
-    num_threads: int | None = None,
+    **common: Unpack[Common],
 ) -> Any:
     r"""Sum of the absolute values of parameters, times a strength.
 
@@ -42,35 +51,6 @@ def l1_penalty(
         become float64.
     strength : float
         The factor :math:`\lambda`; at least 0. At 0 even an infinite parameter costs nothing.
-    reduction : {"sum", "mean", "none"}, default "sum"
-        ``"mean"`` divides by the number of parameters. The penalties alone have ``"sum"`` as default.
-    return_grad : bool, default False
-        Also return the gradient with respect to `params`, computed in the same pass.
-    grad_output : scalar, or array_like of the loss's shape, optional
-        The upstream gradient: multiplies the gradient, not the loss. Needs `return_grad`.
-    out : ndarray, shape and dtype of `params`, optional
-        Where the gradient is written; may be `params` itself (in place). Needs `return_grad`.
-    accumulate : bool, default False
-        Add the gradient to `out`.
-    num_threads : int, optional
-        For this call; the package setting otherwise. Results do not depend on it.
-
-    Returns
-    -------
-    loss : float, or ndarray of the shape of `params`
-        A Python float for ``"sum"`` and ``"mean"``; for ``"none"`` an array of the dtype of `params`,
-        float32 for half types. Of no parameters the sum is 0 and the mean NaN. A NaN in `params` is NaN
-        in the unreduced loss and the gradient, at that element alone.
-    grad : ndarray, shape and dtype of `params`
-        Only with `return_grad`; `out` where it was given.
-
-    Raises
-    ------
-    TypeError
-        If an argument is of a type that cannot be used.
-    ValueError
-        If a shape or an option is wrong, or `out` overlaps an input without being `params`. Nothing has
-        been written to `out` then.
 
     See Also
     --------
@@ -98,29 +78,29 @@ def l1_penalty(
     >>> grad
     array([ 0.75,  0.  , -0.75])
     """
-    return penalty(
+    return elementwise(
         "elastic_net",
+        "params",
         params,
-        (arguments.number("strength", strength, low=0.0), 0.0),
-        reduction=reduction,
-        return_grad=return_grad,
-        grad_output=grad_output,
-        out=out,
-        accumulate=accumulate,
-        num_threads=num_threads,
+        0.0,
+        None,
+        reduction,
+        return_grad,
+        out,
+        common,
+        parameters=(number("strength", strength, low=0.0), 0.0),
     )
 
 
+@documented(PENALTIES)
 def l2_penalty(
     params: npt.ArrayLike,
     strength: float,
     *,
     reduction: Reduction = "sum",
     return_grad: bool = False,
-    grad_output: npt.ArrayLike | None = None,
     out: Array | None = None,
-    accumulate: bool = False,
-    num_threads: int | None = None,
+    **common: Unpack[Common],
 ) -> Any:
     r"""Half the sum of the squares of parameters, times a strength.
 
@@ -135,22 +115,6 @@ def l2_penalty(
         Parameters of any shape; types as in `l1_penalty`.
     strength : float
         The factor :math:`\lambda`; at least 0. At 0 even an infinite parameter costs nothing.
-    reduction : {"sum", "mean", "none"}, default "sum"
-        ``"mean"`` divides by the number of parameters.
-    return_grad, grad_output, out, accumulate, num_threads
-        As in `l1_penalty`.
-
-    Returns
-    -------
-    loss : float, or ndarray of the shape of `params`
-        As in `l1_penalty`.
-    grad : ndarray, shape and dtype of `params`
-        Only with `return_grad`.
-
-    Raises
-    ------
-    TypeError, ValueError
-        As `l1_penalty`.
 
     See Also
     --------
@@ -171,19 +135,21 @@ def l2_penalty(
     >>> grad
     array([ 1.5,  0. , -0.5])
     """
-    return penalty(
+    return elementwise(
         "elastic_net",
+        "params",
         params,
-        (0.0, arguments.number("strength", strength, low=0.0)),
-        reduction=reduction,
-        return_grad=return_grad,
-        grad_output=grad_output,
-        out=out,
-        accumulate=accumulate,
-        num_threads=num_threads,
+        0.0,
+        None,
+        reduction,
+        return_grad,
+        out,
+        common,
+        parameters=(0.0, number("strength", strength, low=0.0)),
     )
 
 
+@documented(PENALTIES)
 def elastic_net_penalty(
     params: npt.ArrayLike,
     l1: float,
@@ -191,10 +157,8 @@ def elastic_net_penalty(
     *,
     reduction: Reduction = "sum",
     return_grad: bool = False,
-    grad_output: npt.ArrayLike | None = None,
     out: Array | None = None,
-    accumulate: bool = False,
-    num_threads: int | None = None,
+    **common: Unpack[Common],
 ) -> Any:
     r"""Sum of the absolute values and half the sum of the squares, each with its own strength.
 
@@ -210,22 +174,6 @@ def elastic_net_penalty(
     l1, l2 : float
         The strengths :math:`\lambda_1` of the absolute values and :math:`\lambda_2` of the squares; at
         least 0. A part whose strength is 0 costs nothing, even where a parameter is infinite.
-    reduction : {"sum", "mean", "none"}, default "sum"
-        ``"mean"`` divides by the number of parameters.
-    return_grad, grad_output, out, accumulate, num_threads
-        As in `l1_penalty`.
-
-    Returns
-    -------
-    loss : float, or ndarray of the shape of `params`
-        As in `l1_penalty`.
-    grad : ndarray, shape and dtype of `params`
-        Only with `return_grad`.
-
-    Raises
-    ------
-    TypeError, ValueError
-        As `l1_penalty`.
 
     See Also
     --------
@@ -247,14 +195,15 @@ def elastic_net_penalty(
     >>> grad
     array([ 3.5,  0. , -1.5])
     """
-    return penalty(
+    return elementwise(
         "elastic_net",
+        "params",
         params,
-        (arguments.number("l1", l1, low=0.0), arguments.number("l2", l2, low=0.0)),
-        reduction=reduction,
-        return_grad=return_grad,
-        grad_output=grad_output,
-        out=out,
-        accumulate=accumulate,
-        num_threads=num_threads,
+        0.0,
+        None,
+        reduction,
+        return_grad,
+        out,
+        common,
+        parameters=(number("l1", l1, low=0.0), number("l2", l2, low=0.0)),
     )

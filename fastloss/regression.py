@@ -1,17 +1,23 @@
 """Regression: losses of a prediction against a number, element by element.
 
-In the formulas below `x` is the input, `t` the target, :math:`r = x - t` the residual and `w` the weight.
+In the formulas `x` is the input, `t` the target, :math:`r = x - t` the residual and `w` the weight.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy.typing as npt
 
-from fastloss._engine import arguments
-from fastloss._engine.elementwise import elementwise, gaussian
+from fastloss._engine.arguments import flag, number
+from fastloss._engine.documentation import documented
+from fastloss._engine.elementwise import GaussianNLLGradients, elementwise, gaussian
+from fastloss._engine.fragments import ELEMENTWISE
+from fastloss._engine.options import Common, CommonOfSeveral, option
 from fastloss._engine.types import Array, Reduction
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 __all__ = [
     "epsilon_insensitive_loss",
@@ -29,6 +35,7 @@ __all__ = [
 ]
 
 
+@documented(ELEMENTWISE)
 def mse_loss(
     input: npt.ArrayLike,
     target: npt.ArrayLike,
@@ -37,10 +44,8 @@ def mse_loss(
     reduction: Reduction = "mean",
     return_grad: bool = False,
     return_hessian: bool = False,
-    grad_output: npt.ArrayLike | None = None,
     out: Array | None = None,
-    accumulate: bool = False,
-    num_threads: int | None = None,
+    **common: Unpack[Common],
 ) -> Any:
     r"""Squared error.
 
@@ -55,47 +60,6 @@ def mse_loss(
     input : array_like
         Predictions, of any shape; float16, bfloat16 (of ml_dtypes), float32 or float64. Lists and
         integers become float64.
-    target : scalar or array_like, shape of `input`
-        What is to be predicted. Nothing but a scalar is broadcast: (N,) against (N, 1) is an error.
-        Other types than that of `input`, integers and booleans included, are converted to it.
-    weight : scalar or array_like, shape of `input`, optional
-        A weight for each element. Where it is 0, loss and derivatives are 0, even where the term
-        itself is infinite.
-    reduction : {"mean", "sum", "none"}, default "mean"
-        ``"mean"`` divides by the sum of the weights (the number of elements without `weight`; a
-        scalar counts as the weight of each element).
-    return_grad : bool, default False
-        Also return the gradient with respect to `input`, computed in the same pass.
-    return_hessian : bool, default False
-        Also return the second derivative of each element's loss by that element; needs `return_grad`.
-    grad_output : scalar, or array_like of the loss's shape, optional
-        The upstream gradient: multiplies both derivatives, not the loss. Needs `return_grad`.
-    out : ndarray, shape and dtype of `input`, optional
-        Where the gradient is written; may be `input` itself (in place). Needs `return_grad`.
-    accumulate : bool, default False
-        Add the gradient to `out`.
-    num_threads : int, optional
-        For this call; the package setting otherwise. Results do not depend on it.
-
-    Returns
-    -------
-    loss : float, or ndarray of the shape of `input`
-        A Python float for ``"mean"`` and ``"sum"``; for ``"none"`` an array of the dtype of `input`,
-        float32 for half types. Of no elements the mean is NaN and the sum 0. A NaN in `input` or
-        `target` is NaN in the unreduced loss and the derivatives, at that element alone.
-    grad : ndarray, shape and dtype of `input`
-        Only with `return_grad`; `out` where it was given.
-    hessian : ndarray, shape and dtype of `input`
-        Only with `return_hessian`. Both derivatives are those of the loss that is returned: ``"mean"``
-        divides them too.
-
-    Raises
-    ------
-    TypeError
-        If an argument is of a type that cannot be used.
-    ValueError
-        If a shape or an option is wrong, or `out` overlaps an input without being `input`. Nothing
-        has been written to `out` then.
 
     See Also
     --------
@@ -130,18 +94,16 @@ def mse_loss(
         "input",
         input,
         target,
-        parameters=(),
-        weight=weight,
-        reduction=reduction,
-        return_grad=return_grad,
+        weight,
+        reduction,
+        return_grad,
+        out,
+        common,
         return_hessian=return_hessian,
-        grad_output=grad_output,
-        out=out,
-        accumulate=accumulate,
-        num_threads=num_threads,
     )
 
 
+@documented(ELEMENTWISE)
 def l1_loss(
     input: npt.ArrayLike,
     target: npt.ArrayLike,
@@ -150,10 +112,8 @@ def l1_loss(
     reduction: Reduction = "mean",
     return_grad: bool = False,
     return_hessian: bool = False,
-    grad_output: npt.ArrayLike | None = None,
     out: Array | None = None,
-    accumulate: bool = False,
-    num_threads: int | None = None,
+    **common: Unpack[Common],
 ) -> Any:
     r"""Absolute error.
 
@@ -166,26 +126,6 @@ def l1_loss(
     ----------
     input : array_like
         Predictions; types as in `mse_loss`.
-    target : scalar or array_like, shape of `input`
-        What is to be predicted.
-    weight : scalar or array_like, shape of `input`, optional
-        A weight for each element.
-    reduction : {"mean", "sum", "none"}, default "mean"
-        ``"mean"`` divides by the sum of the weights.
-    return_grad, return_hessian, grad_output, out, accumulate, num_threads
-        As in `mse_loss`.
-
-    Returns
-    -------
-    loss : float, or ndarray of the shape of `input`
-        As in `mse_loss`.
-    grad, hessian : ndarray, shape and dtype of `input`
-        Only with `return_grad` and `return_hessian`.
-
-    Raises
-    ------
-    TypeError, ValueError
-        As `mse_loss`.
 
     See Also
     --------
@@ -213,18 +153,16 @@ def l1_loss(
         "input",
         input,
         target,
-        parameters=(),
-        weight=weight,
-        reduction=reduction,
-        return_grad=return_grad,
+        weight,
+        reduction,
+        return_grad,
+        out,
+        common,
         return_hessian=return_hessian,
-        grad_output=grad_output,
-        out=out,
-        accumulate=accumulate,
-        num_threads=num_threads,
     )
 
 
+@documented(ELEMENTWISE, mean="the sum of the weights, where torch divides by the number of elements")
 def huber_loss(
     input: npt.ArrayLike,
     target: npt.ArrayLike,
@@ -234,10 +172,8 @@ def huber_loss(
     reduction: Reduction = "mean",
     return_grad: bool = False,
     return_hessian: bool = False,
-    grad_output: npt.ArrayLike | None = None,
     out: Array | None = None,
-    accumulate: bool = False,
-    num_threads: int | None = None,
+    **common: Unpack[Common],
 ) -> Any:
     r"""Half the squared error up to `delta`, and a straight line beyond it.
 
@@ -256,29 +192,8 @@ def huber_loss(
     ----------
     input : array_like
         Predictions; types as in `mse_loss`.
-    target : scalar or array_like, shape of `input`
-        What is to be predicted.
-    weight : scalar or array_like, shape of `input`, optional
-        A weight for each element.
     delta : float, default 1.0
         Where the parabola goes over into the line; greater than 0.
-    reduction : {"mean", "sum", "none"}, default "mean"
-        ``"mean"`` divides by the sum of the weights (``torch.nn.functional.huber_loss`` divides by the
-        number of elements).
-    return_grad, return_hessian, grad_output, out, accumulate, num_threads
-        As in `mse_loss`.
-
-    Returns
-    -------
-    loss : float, or ndarray of the shape of `input`
-        As in `mse_loss`.
-    grad, hessian : ndarray, shape and dtype of `input`
-        Only with `return_grad` and `return_hessian`.
-
-    Raises
-    ------
-    TypeError, ValueError
-        As `mse_loss`.
 
     See Also
     --------
@@ -311,18 +226,17 @@ def huber_loss(
         "input",
         input,
         target,
-        parameters=(arguments.number("delta", delta, above=0.0),),
-        weight=weight,
-        reduction=reduction,
-        return_grad=return_grad,
+        weight,
+        reduction,
+        return_grad,
+        out,
+        common,
+        parameters=(option("delta", delta),),
         return_hessian=return_hessian,
-        grad_output=grad_output,
-        out=out,
-        accumulate=accumulate,
-        num_threads=num_threads,
     )
 
 
+@documented(ELEMENTWISE)
 def smooth_l1_loss(
     input: npt.ArrayLike,
     target: npt.ArrayLike,
@@ -332,10 +246,8 @@ def smooth_l1_loss(
     reduction: Reduction = "mean",
     return_grad: bool = False,
     return_hessian: bool = False,
-    grad_output: npt.ArrayLike | None = None,
     out: Array | None = None,
-    accumulate: bool = False,
-    num_threads: int | None = None,
+    **common: Unpack[Common],
 ) -> Any:
     r"""Absolute error with a parabola in place of the kink.
 
@@ -355,28 +267,6 @@ def smooth_l1_loss(
     ----------
     input : array_like
         Predictions; types as in `mse_loss`.
-    target : scalar or array_like, shape of `input`
-        What is to be predicted.
-    weight : scalar or array_like, shape of `input`, optional
-        A weight for each element.
-    beta : float, default 1.0
-        Half the width of the parabola; at least 0.
-    reduction : {"mean", "sum", "none"}, default "mean"
-        ``"mean"`` divides by the sum of the weights.
-    return_grad, return_hessian, grad_output, out, accumulate, num_threads
-        As in `mse_loss`.
-
-    Returns
-    -------
-    loss : float, or ndarray of the shape of `input`
-        As in `mse_loss`.
-    grad, hessian : ndarray, shape and dtype of `input`
-        Only with `return_grad` and `return_hessian`.
-
-    Raises
-    ------
-    TypeError, ValueError
-        As `mse_loss`.
 
     See Also
     --------
@@ -398,24 +288,24 @@ def smooth_l1_loss(
     >>> grad
     array([-0.25,  0.  ,  1.  ])
     """
-    beta = arguments.number("beta", beta, low=0.0)
+    beta = number("beta", beta, low=0.0)
+    kernel, parameters = ("smooth_l1", (beta,)) if beta > 0.0 else ("l1", ())
     return elementwise(
-        "smooth_l1" if beta > 0.0 else "l1",
+        kernel,
         "input",
         input,
         target,
-        parameters=(beta,) if beta > 0.0 else (),
-        weight=weight,
-        reduction=reduction,
-        return_grad=return_grad,
+        weight,
+        reduction,
+        return_grad,
+        out,
+        common,
+        parameters=parameters,
         return_hessian=return_hessian,
-        grad_output=grad_output,
-        out=out,
-        accumulate=accumulate,
-        num_threads=num_threads,
     )
 
 
+@documented(ELEMENTWISE)
 def log_cosh_loss(
     input: npt.ArrayLike,
     target: npt.ArrayLike,
@@ -424,10 +314,8 @@ def log_cosh_loss(
     reduction: Reduction = "mean",
     return_grad: bool = False,
     return_hessian: bool = False,
-    grad_output: npt.ArrayLike | None = None,
     out: Array | None = None,
-    accumulate: bool = False,
-    num_threads: int | None = None,
+    **common: Unpack[Common],
 ) -> Any:
     r"""Logarithm of the hyperbolic cosine of the error.
 
@@ -441,26 +329,6 @@ def log_cosh_loss(
     ----------
     input : array_like
         Predictions; types as in `mse_loss`.
-    target : scalar or array_like, shape of `input`
-        What is to be predicted.
-    weight : scalar or array_like, shape of `input`, optional
-        A weight for each element.
-    reduction : {"mean", "sum", "none"}, default "mean"
-        ``"mean"`` divides by the sum of the weights.
-    return_grad, return_hessian, grad_output, out, accumulate, num_threads
-        As in `mse_loss`.
-
-    Returns
-    -------
-    loss : float, or ndarray of the shape of `input`
-        As in `mse_loss`.
-    grad, hessian : ndarray, shape and dtype of `input`
-        Only with `return_grad` and `return_hessian`.
-
-    Raises
-    ------
-    TypeError, ValueError
-        As `mse_loss`.
 
     See Also
     --------
@@ -485,18 +353,16 @@ def log_cosh_loss(
         "input",
         input,
         target,
-        parameters=(),
-        weight=weight,
-        reduction=reduction,
-        return_grad=return_grad,
+        weight,
+        reduction,
+        return_grad,
+        out,
+        common,
         return_hessian=return_hessian,
-        grad_output=grad_output,
-        out=out,
-        accumulate=accumulate,
-        num_threads=num_threads,
     )
 
 
+@documented(ELEMENTWISE)
 def quantile_loss(
     input: npt.ArrayLike,
     target: npt.ArrayLike,
@@ -506,10 +372,8 @@ def quantile_loss(
     reduction: Reduction = "mean",
     return_grad: bool = False,
     return_hessian: bool = False,
-    grad_output: npt.ArrayLike | None = None,
     out: Array | None = None,
-    accumulate: bool = False,
-    num_threads: int | None = None,
+    **common: Unpack[Common],
 ) -> Any:
     r"""Quantile loss (pinball loss): an absolute error whose two sides weigh differently.
 
@@ -523,28 +387,8 @@ def quantile_loss(
     ----------
     input : array_like
         Predictions; types as in `mse_loss`.
-    target : scalar or array_like, shape of `input`
-        What is to be predicted.
-    weight : scalar or array_like, shape of `input`, optional
-        A weight for each element.
     quantile : float, default 0.5
         The quantile `q`, greater than 0 and less than 1. At 0.5 the loss is half of `l1_loss`.
-    reduction : {"mean", "sum", "none"}, default "mean"
-        ``"mean"`` divides by the sum of the weights.
-    return_grad, return_hessian, grad_output, out, accumulate, num_threads
-        As in `mse_loss`.
-
-    Returns
-    -------
-    loss : float, or ndarray of the shape of `input`
-        As in `mse_loss`.
-    grad, hessian : ndarray, shape and dtype of `input`
-        Only with `return_grad` and `return_hessian`.
-
-    Raises
-    ------
-    TypeError, ValueError
-        As `mse_loss`.
 
     See Also
     --------
@@ -566,26 +410,25 @@ def quantile_loss(
     >>> grad.round(4)
     array([-0.9,  0.1])
     """
-    checked = arguments.number("quantile", quantile, low=0.0, high=1.0)
-    if checked in (0.0, 1.0):
+    level = option("quantile", quantile)
+    if level in (0.0, 1.0):
         raise ValueError(f"quantile must be between 0 and 1, and neither of them, got {quantile!r}")
     return elementwise(
         "quantile",
         "input",
         input,
         target,
-        parameters=(checked, 1.0 - checked),
-        weight=weight,
-        reduction=reduction,
-        return_grad=return_grad,
+        weight,
+        reduction,
+        return_grad,
+        out,
+        common,
+        parameters=(level, 1.0 - level),
         return_hessian=return_hessian,
-        grad_output=grad_output,
-        out=out,
-        accumulate=accumulate,
-        num_threads=num_threads,
     )
 
 
+@documented(ELEMENTWISE)
 def epsilon_insensitive_loss(
     input: npt.ArrayLike,
     target: npt.ArrayLike,
@@ -594,10 +437,8 @@ def epsilon_insensitive_loss(
     epsilon: float = 0.1,
     reduction: Reduction = "mean",
     return_grad: bool = False,
-    grad_output: npt.ArrayLike | None = None,
     out: Array | None = None,
-    accumulate: bool = False,
-    num_threads: int | None = None,
+    **common: Unpack[Common],
 ) -> Any:
     r"""Absolute error beyond `epsilon`, and nothing up to it.
 
@@ -611,28 +452,8 @@ def epsilon_insensitive_loss(
     ----------
     input : array_like
         Predictions; types as in `mse_loss`.
-    target : scalar or array_like, shape of `input`
-        What is to be predicted.
-    weight : scalar or array_like, shape of `input`, optional
-        A weight for each element.
     epsilon : float, default 0.1
         The error that costs nothing; at least 0.
-    reduction : {"mean", "sum", "none"}, default "mean"
-        ``"mean"`` divides by the sum of the weights.
-    return_grad, grad_output, out, accumulate, num_threads
-        As in `mse_loss`.
-
-    Returns
-    -------
-    loss : float, or ndarray of the shape of `input`
-        As in `mse_loss`.
-    grad : ndarray, shape and dtype of `input`
-        Only with `return_grad`.
-
-    Raises
-    ------
-    TypeError, ValueError
-        As `mse_loss`.
 
     See Also
     --------
@@ -660,17 +481,16 @@ def epsilon_insensitive_loss(
         "input",
         input,
         target,
-        parameters=(arguments.number("epsilon", epsilon, low=0.0),),
-        weight=weight,
-        reduction=reduction,
-        return_grad=return_grad,
-        grad_output=grad_output,
-        out=out,
-        accumulate=accumulate,
-        num_threads=num_threads,
+        weight,
+        reduction,
+        return_grad,
+        out,
+        common,
+        parameters=(number("epsilon", epsilon, low=0.0),),
     )
 
 
+@documented(ELEMENTWISE, domain="greater than -1", checked="input and target")
 def mean_squared_log_loss(
     input: npt.ArrayLike,
     target: npt.ArrayLike,
@@ -679,10 +499,8 @@ def mean_squared_log_loss(
     check_domain: bool = True,
     reduction: Reduction = "mean",
     return_grad: bool = False,
-    grad_output: npt.ArrayLike | None = None,
     out: Array | None = None,
-    accumulate: bool = False,
-    num_threads: int | None = None,
+    **common: Unpack[Common],
 ) -> Any:
     r"""Squared difference of the logarithms of 1 plus each.
 
@@ -696,29 +514,6 @@ def mean_squared_log_loss(
     ----------
     input : array_like
         Predictions; types as in `mse_loss`.
-    target : scalar or array_like, shape of `input`
-        What is to be predicted; greater than -1.
-    weight : scalar or array_like, shape of `input`, optional
-        A weight for each element.
-    check_domain : bool, default True
-        Check that every target is greater than -1. Without, one of -1 gives infinity or NaN, and one below
-        NaN.
-    reduction : {"mean", "sum", "none"}, default "mean"
-        ``"mean"`` divides by the sum of the weights.
-    return_grad, grad_output, out, accumulate, num_threads
-        As in `mse_loss`.
-
-    Returns
-    -------
-    loss : float, or ndarray of the shape of `input`
-        As in `mse_loss`.
-    grad : ndarray, shape and dtype of `input`
-        Only with `return_grad`.
-
-    Raises
-    ------
-    TypeError, ValueError
-        As `mse_loss`; also for a target that is not greater than -1, with its position.
 
     See Also
     --------
@@ -747,18 +542,16 @@ def mean_squared_log_loss(
         "input",
         input,
         target,
-        parameters=(),
-        weight=weight,
+        weight,
+        reduction,
+        return_grad,
+        out,
+        common,
         check_domain=check_domain,
-        reduction=reduction,
-        return_grad=return_grad,
-        grad_output=grad_output,
-        out=out,
-        accumulate=accumulate,
-        num_threads=num_threads,
     )
 
 
+@documented(ELEMENTWISE, domain="at least 0")
 def poisson_nll_loss(
     input: npt.ArrayLike,
     target: npt.ArrayLike,
@@ -771,10 +564,8 @@ def poisson_nll_loss(
     reduction: Reduction = "mean",
     return_grad: bool = False,
     return_hessian: bool = False,
-    grad_output: npt.ArrayLike | None = None,
     out: Array | None = None,
-    accumulate: bool = False,
-    num_threads: int | None = None,
+    **common: Unpack[Common],
 ) -> Any:
     r"""Negative log-likelihood of counts under a Poisson distribution.
 
@@ -797,35 +588,12 @@ def poisson_nll_loss(
     ----------
     input : array_like
         Logarithms of the predicted rates, or with ``log_input=False`` the rates; types as in `mse_loss`.
-    target : scalar or array_like, shape of `input`
-        The counts; at least 0. At a target of 0 only the first term is there.
-    weight : scalar or array_like, shape of `input`, optional
-        A weight for each element.
     log_input : bool, default True
         Whether `input` is the logarithm of the rate.
     full : bool, default False
         Add the term without the input. It changes no derivative.
     eps : float, default 1e-8
         Keeps the logarithm of a rate of 0 finite; at least 0. Not used with `log_input`.
-    check_domain : bool, default True
-        Check that every target is at least 0. Without, a negative one gives the number that the formula
-        gives, which is no likelihood.
-    reduction : {"mean", "sum", "none"}, default "mean"
-        ``"mean"`` divides by the sum of the weights.
-    return_grad, return_hessian, grad_output, out, accumulate, num_threads
-        As in `mse_loss`.
-
-    Returns
-    -------
-    loss : float, or ndarray of the shape of `input`
-        As in `mse_loss`.
-    grad, hessian : ndarray, shape and dtype of `input`
-        Only with `return_grad` and `return_hessian`.
-
-    Raises
-    ------
-    TypeError, ValueError
-        As `mse_loss`; also for a negative target, with its position.
 
     See Also
     --------
@@ -847,26 +615,33 @@ def poisson_nll_loss(
     >>> grad.round(4)
     array([ 1.,  0., -1.])
     """
-    eps = arguments.number("eps", eps, low=0.0)
-    is_log = arguments.flag("log_input", log_input)
+    kernel = "poisson_log" if flag("log_input", log_input) else "poisson"
+    parameters = (option("eps", eps),)
+    if flag("full", full):
+        kernel += "_full"
     return elementwise(
-        ("poisson_log" if is_log else "poisson") + ("_full" if arguments.flag("full", full) else ""),
+        kernel,
         "input",
         input,
         target,
-        parameters=() if is_log else (eps,),
-        weight=weight,
+        weight,
+        reduction,
+        return_grad,
+        out,
+        common,
+        parameters=() if log_input else parameters,
         check_domain=check_domain,
-        reduction=reduction,
-        return_grad=return_grad,
         return_hessian=return_hessian,
-        grad_output=grad_output,
-        out=out,
-        accumulate=accumulate,
-        num_threads=num_threads,
     )
 
 
+@documented(
+    ELEMENTWISE,
+    gradients=GaussianNLLGradients,
+    domain="at least 0",
+    checked="variance",
+    gradient_or_gradients="gradients",
+)
 def gaussian_nll_loss(
     input: npt.ArrayLike,
     target: npt.ArrayLike,
@@ -878,10 +653,8 @@ def gaussian_nll_loss(
     check_domain: bool = True,
     reduction: Reduction = "mean",
     return_grad: bool = False,
-    grad_output: npt.ArrayLike | None = None,
     out: tuple[Array | None, Array | None] | None = None,
-    accumulate: bool = False,
-    num_threads: int | None = None,
+    **common: Unpack[CommonOfSeveral],
 ) -> Any:
     r"""Negative log-likelihood under a normal distribution, from its mean and variance.
 
@@ -895,44 +668,12 @@ def gaussian_nll_loss(
     ----------
     input : array_like
         Predicted means; types as in `mse_loss`.
-    target : scalar or array_like, shape of `input`
-        What is to be predicted.
     var : scalar or array_like, shape of `input`
         Predicted variances; at least 0.
-    weight : scalar or array_like, shape of `input`, optional
-        A weight for each element.
     full : bool, default False
         Add the constant. It changes no derivative.
     eps : float, default 1e-6
         The least variance; at least 0.
-    check_domain : bool, default True
-        Check that every variance is at least 0. Without, a negative one counts as `eps`.
-    reduction : {"mean", "sum", "none"}, default "mean"
-        ``"mean"`` divides by the sum of the weights.
-    return_grad : bool, default False
-        Also return the gradients with respect to `input` and `var`, computed in the same pass.
-    grad_output : scalar, or array_like of the loss's shape, optional
-        The upstream gradient: multiplies both gradients, not the loss. Needs `return_grad`.
-    out : tuple of two ndarrays or None, optional
-        Where the gradients for `input` and `var` are written, each as in `mse_loss`; None for one that is
-        not wanted. A tuple that was returned can be passed again. Needs `return_grad`.
-    accumulate : bool or tuple of two bools, default False
-        Add the gradients to `out`: both of them, or those for which the tuple says so.
-    num_threads : int, optional
-        As in `mse_loss`.
-
-    Returns
-    -------
-    loss : float, or ndarray of the shape of `input`
-        As in `mse_loss`.
-    grads : named tuple with the fields input and var
-        Only with `return_grad`: arrays of the shape and dtype of `input`. `var` is None where the variance
-        is a scalar, and either is None where `out` holds None for it.
-
-    Raises
-    ------
-    TypeError, ValueError
-        As `mse_loss`; also for a negative variance, with its position.
 
     See Also
     --------
@@ -959,19 +700,18 @@ def gaussian_nll_loss(
         input,
         target,
         var,
-        weight=weight,
+        weight,
+        reduction,
+        return_grad,
+        out,
+        common,
         full=full,
-        eps=arguments.number("eps", eps, low=0.0),
+        eps=option("eps", eps),
         check_domain=check_domain,
-        reduction=reduction,
-        return_grad=return_grad,
-        grad_output=grad_output,
-        out=out,
-        accumulate=accumulate,
-        num_threads=num_threads,
     )
 
 
+@documented(ELEMENTWISE, domain="greater than 0")
 def gamma_nll_loss(
     input: npt.ArrayLike,
     target: npt.ArrayLike,
@@ -981,10 +721,8 @@ def gamma_nll_loss(
     reduction: Reduction = "mean",
     return_grad: bool = False,
     return_hessian: bool = False,
-    grad_output: npt.ArrayLike | None = None,
     out: Array | None = None,
-    accumulate: bool = False,
-    num_threads: int | None = None,
+    **common: Unpack[Common],
 ) -> Any:
     r"""Negative log-likelihood under a gamma distribution, from the logarithm of its mean.
 
@@ -997,29 +735,6 @@ def gamma_nll_loss(
     ----------
     input : array_like
         Logarithms of the predicted means; types as in `mse_loss`.
-    target : scalar or array_like, shape of `input`
-        What is to be predicted; greater than 0.
-    weight : scalar or array_like, shape of `input`, optional
-        A weight for each element.
-    check_domain : bool, default True
-        Check that every target is greater than 0. Without, another gives the number that the formula
-        gives, which is no likelihood.
-    reduction : {"mean", "sum", "none"}, default "mean"
-        ``"mean"`` divides by the sum of the weights.
-    return_grad, return_hessian, grad_output, out, accumulate, num_threads
-        As in `mse_loss`.
-
-    Returns
-    -------
-    loss : float, or ndarray of the shape of `input`
-        As in `mse_loss`.
-    grad, hessian : ndarray, shape and dtype of `input`
-        Only with `return_grad` and `return_hessian`.
-
-    Raises
-    ------
-    TypeError, ValueError
-        As `mse_loss`; also for a target that is not positive, with its position.
 
     See Also
     --------
@@ -1045,19 +760,17 @@ def gamma_nll_loss(
         "input",
         input,
         target,
-        parameters=(),
-        weight=weight,
+        weight,
+        reduction,
+        return_grad,
+        out,
+        common,
         check_domain=check_domain,
-        reduction=reduction,
-        return_grad=return_grad,
         return_hessian=return_hessian,
-        grad_output=grad_output,
-        out=out,
-        accumulate=accumulate,
-        num_threads=num_threads,
     )
 
 
+@documented(ELEMENTWISE, domain="in the domain of the power")
 def tweedie_nll_loss(
     input: npt.ArrayLike,
     target: npt.ArrayLike,
@@ -1068,10 +781,8 @@ def tweedie_nll_loss(
     reduction: Reduction = "mean",
     return_grad: bool = False,
     return_hessian: bool = False,
-    grad_output: npt.ArrayLike | None = None,
     out: Array | None = None,
-    accumulate: bool = False,
-    num_threads: int | None = None,
+    **common: Unpack[Common],
 ) -> Any:
     r"""Half the Tweedie deviance, from the logarithm of the mean.
 
@@ -1089,30 +800,8 @@ def tweedie_nll_loss(
     target : scalar or array_like, shape of `input`
         What is to be predicted; at least 0 for :math:`1 \le p < 2`, greater than 0 for
         :math:`p \ge 2`, any finite number for :math:`p \le 0`.
-    weight : scalar or array_like, shape of `input`, optional
-        A weight for each element.
     power : float, default 1.5
         The power `p`. No such distribution has a power between 0 and 1: that is an error.
-    check_domain : bool, default True
-        Check that every target is one that the power allows. Without, another gives the number that the
-        formula gives, which is no likelihood.
-    reduction : {"mean", "sum", "none"}, default "mean"
-        ``"mean"`` divides by the sum of the weights.
-    return_grad, return_hessian, grad_output, out, accumulate, num_threads
-        As in `mse_loss`.
-
-    Returns
-    -------
-    loss : float, or ndarray of the shape of `input`
-        As in `mse_loss`.
-    grad, hessian : ndarray, shape and dtype of `input`
-        Only with `return_grad` and `return_hessian`. For powers below 1 or above 2 the second derivative
-        may be negative.
-
-    Raises
-    ------
-    TypeError, ValueError
-        As `mse_loss`; also for a target that the power does not allow, with its position.
 
     See Also
     --------
@@ -1133,28 +822,24 @@ def tweedie_nll_loss(
     >>> grad.round(4)
     array([1., 0., 3.])
     """
-    checked = arguments.number("power", power)
+    checked = number("power", power)
     if 0.0 < checked < 1.0:
         raise ValueError(f"power must not be between 0 and 1, got {power!r}")
     kernel = "tweedie" if 1.0 < checked < 2.0 else "tweedie_beyond"
     parameters: tuple[float, ...] = (checked,)
-    if checked == 1.0:
-        kernel, parameters = "poisson_log", ()
-    elif checked == 2.0:
-        kernel, parameters = "gamma", ()
+    if checked in (1.0, 2.0):
+        kernel, parameters = "poisson_log" if checked == 1.0 else "gamma", ()
     return elementwise(
         kernel,
         "input",
         input,
         target,
+        weight,
+        reduction,
+        return_grad,
+        out,
+        common,
         parameters=parameters,
-        weight=weight,
         check_domain=check_domain,
-        reduction=reduction,
-        return_grad=return_grad,
         return_hessian=return_hessian,
-        grad_output=grad_output,
-        out=out,
-        accumulate=accumulate,
-        num_threads=num_threads,
     )

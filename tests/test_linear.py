@@ -25,8 +25,7 @@ from linear_cases import (
 
 import fastloss
 from fastloss import reference
-from fastloss._engine import linear as engine
-from fastloss._engine import workspace
+from fastloss._engine import chunks, workspace
 
 on_every_isa = pytest.mark.usefixtures("isa")
 over_dtypes = pytest.mark.parametrize("dtype", DTYPES)
@@ -244,7 +243,7 @@ def test_shape_of_chunks(has_gradients: bool) -> None:
     for rows, classes, budget in product(
         (1, 7, 300, 5000), (100, 129, 1000, 50_000), (1, 4000, 10**5, 10**7)
     ):
-        at_once, bands = engine._shape_of_chunk(rows, classes, 4, budget, has_gradients)
+        at_once, bands = chunks._shape_of_chunk(rows, classes, 4, budget, has_gradients)
         widest = -(-classes // bands)
         assert 1 <= at_once <= rows and (bands == 1 or classes // bands > 64)
         assert at_once * widest * 4 <= max(budget, 2 * 128 * 4)
@@ -252,10 +251,10 @@ def test_shape_of_chunks(has_gradients: bool) -> None:
 
 
 def test_default_budget() -> None:
-    assert engine._shape_of_chunk(1000, 2**15, 4, None, True) == (1000, 1)
-    assert engine._shape_of_chunk(8192, 50_000, 4, None, True) == (328, 1)
-    assert engine._shape_of_chunk(1024, 10**6, 4, None, True) == (128, 1)
-    rows, bands = engine._shape_of_chunk(1024, 2 * 10**6, 4, None, True)
+    assert chunks._shape_of_chunk(1000, 2**15, 4, None, True) == (1000, 1)
+    assert chunks._shape_of_chunk(8192, 50_000, 4, None, True) == (328, 1)
+    assert chunks._shape_of_chunk(1024, 10**6, 4, None, True) == (128, 1)
+    rows, bands = chunks._shape_of_chunk(1024, 2 * 10**6, 4, None, True)
     assert rows == 512 and rows * -(-2 * 10**6 // bands) * 4 <= 2**29
 
 

@@ -19,8 +19,10 @@ from fastloss._engine.conversion import stored, widened
 from fastloss._engine.rows import run_family
 from fastloss._engine.types import Array
 
-__all__ = ["Merged", "clear_masked", "look", "target_slope", "weighed"]
+__all__ = ["OF_A_BAND", "Merged", "clear_masked", "look", "target_slope", "weighed"]
 
+# The z-loss is that of all bands together: a band by itself has none.
+OF_A_BAND = {"z_loss": 0.0}
 # Rows that are converted to float64 at a time.
 CONVERTED = 64
 
@@ -32,10 +34,10 @@ def weighed(values: Array, weight: Array | float) -> Array:
 
 def target_slope(options: dict[str, Any], all_classes: int) -> float:
     """The gradient of a row by a target of probability 0; none under a softcap, whose slope is 0 there."""
-    if options["softcap"]:
+    if options.get("softcap"):
         return 0.0
     smoothing = options.get("label_smoothing", 0.0)
-    return float(-(1.0 - smoothing + smoothing / all_classes) / options["temperature"])
+    return float(-(1.0 - smoothing + smoothing / all_classes) / options.get("temperature", 1.0))
 
 
 def clear_masked(gradient: Array, is_masked: Array, target: dict[str, Any], slope: Array) -> None:
@@ -80,12 +82,12 @@ def look(
     if z.shape[-1] == 0:
         return seen
     axis = z.ndim - 1
-    map_options = {name: options[name] for name in ("softcap", "temperature")}
+    map_options = {name: options[name] for name in ("softcap", "temperature") if name in options}
     run_family(_kernels.LOGSUMEXP, z, axis, row_loss=lse, num_threads=num_threads, **map_options)
     nothing = (np.full(lse.size, -np.inf), np.zeros(lse.size), all_classes)
     run_family(
         _kernels.CROSS_ENTROPY, z, axis, row_loss=terms, elsewhere=nothing, num_threads=num_threads,
-        **target, **{**options, "z_loss": 0.0},
+        **target, **{**options, **OF_A_BAND},
     )  # fmt: skip
     mass[...] = _mass(z, target, own, options.get("label_smoothing", 0.0), all_classes)
     is_masked = lse == -np.inf
@@ -96,7 +98,7 @@ def look(
 class Merged:
     """All bands of some rows: their losses, and what each has to know of the others."""
 
-    def __init__(self, seen: Array, *, has_indices: bool, z_loss: float) -> None:
+    def __init__(self, seen: Array, options: dict[str, Any], *, has_indices: bool) -> None:
         """`seen` stacks what was seen of the bands, shape (bands, 4, rows)."""
         self.lse, terms, self.masses, own = np.moveaxis(seen, 1, 0)
         self.weight = own.sum(axis=0) if has_indices else np.ones(own.shape[1:])
@@ -106,6 +108,7 @@ class Merged:
         ahead = np.logaddexp(0.0, self.others - self.lse)
         rows = (terms + np.where(self.masses == 0.0, 0.0, self.masses * ahead)).sum(axis=0)
         rows[np.isnan(self.whole)] = np.nan
+        z_loss = options.get("z_loss", 0.0)
         self.z_mass = 2.0 * z_loss * self.weight * self.whole if z_loss else np.zeros(rows.shape)
         self.losses = rows + 0.5 * self.z_mass * self.whole if z_loss else rows
 

@@ -12,7 +12,7 @@ from torch.autograd import forward_ad
 from torch.utils._device import DeviceContext
 
 from fastloss import _kernels
-from fastloss._engine import linear, settings
+from fastloss._engine import chunks, settings
 from fastloss._engine.types import Array
 
 __all__ = [
@@ -139,8 +139,8 @@ def _multiply(a: Array, b: Array, out: Array, add: bool) -> None:
 
 def with_torchs_products(function: Callable[..., Any], arguments: dict[str, Any]) -> Any:
     """Call a function of the package whose matrix products torch makes."""
-    token = linear.multiplier.set(_multiply)
+    token = chunks.multiplier.set(_multiply)
     try:
         return on_torchs_threads(function, arguments)
     finally:
-        linear.multiplier.reset(token)
+        chunks.multiplier.reset(token)

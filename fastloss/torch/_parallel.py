@@ -15,13 +15,14 @@ import torch.distributed
 from torch import Tensor
 
 from fastloss import _kernels
-from fastloss._engine import arguments
-from fastloss._engine.bands import Merged, clear_masked, look, target_slope
+from fastloss._engine import arguments, results
+from fastloss._engine.bands import OF_A_BAND, Merged, clear_masked, look, target_slope
+from fastloss._engine.chunks import LinearGradients
 from fastloss._engine.conversion import cast, widened
-from fastloss._engine.linear import LinearGradients
+from fastloss._engine.linear import linear_loss
+from fastloss._engine.options import softmax_options
 from fastloss._engine.rows import run_family
 from fastloss._engine.types import Array
-from fastloss.linear import linear_loss
 from fastloss.torch._autograd import Loss
 from fastloss.torch._bridge import autocast, like
 from fastloss.torch._evaluate import evaluate
@@ -90,31 +91,30 @@ def _sliced_cross_entropy(
     **options: Any,
 ) -> Any:
     """The function of arrays behind `vocab_parallel_cross_entropy`."""
-    arguments.reduction(reduction)
-    options = arguments.softmax_options(**options)
+    results.check_reduction(reduction)
+    checked: dict[str, Any] = softmax_options(options)[0]
     class_weight = None if weight is None else arguments.class_weight(weight, logits.shape[-1])
     ranks = _Ranks(logits.shape[-1], group)
     here, counted = _target_here(target, logits, class_weight, ignore_index, ranks)
-    seen = ranks.gather(look(logits, here, options, ranks.classes, None))
-    merged = Merged(seen, has_indices="indices" in here, z_loss=options["z_loss"])
+    seen = ranks.gather(look(logits, here, checked, ranks.classes, None))
+    merged = Merged(seen, checked, has_indices="indices" in here)
     losses = np.where(counted, merged.losses, 0.0)
     denominator = float(merged.weight[counted].sum()) if reduction == "mean" else 1.0
-    loss = arguments.reduced(reduction, losses, math.fsum(losses.flat), denominator, logits)
+    loss = results.reduced(reduction, losses, math.fsum(losses.flat), denominator, logits)
     if not return_grad:
         return loss
-    scale, upstream = arguments.upstream(grad_output, losses.shape if reduction == "none" else (), True)
+    scale, upstream = results.upstream(grad_output, losses.shape if reduction == "none" else (), True)
     scale = scale / denominator if denominator else 0.0
     gradient = np.empty_like(logits)
     run_family(
         _kernels.CROSS_ENTROPY, logits, logits.ndim - 1, output=gradient, grad_output=upstream,
         grad_scale=scale, elsewhere=(*merged.elsewhere(ranks.rank), ranks.classes), **here,
-        label_smoothing=options["label_smoothing"], softcap=options["softcap"],
-        temperature=options["temperature"],
+        **{**checked, **OF_A_BAND},
     )  # fmt: skip
     is_masked = merged.is_masked(ranks.rank) & counted
     if is_masked.any():
         factor = np.full(losses.shape, scale) if upstream is None else upstream * scale
-        clear_masked(gradient, is_masked, here, factor * target_slope(options, ranks.classes))
+        clear_masked(gradient, is_masked, here, factor * target_slope(checked, ranks.classes))
     return loss, gradient
 
 
@@ -124,15 +124,20 @@ def _sliced_linear(
     target: Array,
     *,
     group: Any,
+    linear_bias: Array | None = None,
+    weight: Array | None = None,
+    ignore_index: int,
+    memory_budget: int | None,
+    reduction: str,
     return_grad: bool = False,
+    out: Any = None,
     **options: Any,
 ) -> Any:
     """The function of arrays behind `vocab_parallel_linear_cross_entropy`."""
     ranks = _Ranks(linear_weight.shape[0], group)
-    given = {"linear_bias": None, "grad_output": None, "out": None, **options}
     result = linear_loss(
-        input, linear_weight, target, share=ranks, return_grad=return_grad, accumulate=False,
-        num_threads=None, **given,
+        input, linear_weight, target, reduction, return_grad, out, options, linear_bias=linear_bias,
+        weight=weight, ignore_index=ignore_index, memory_budget=memory_budget, share=ranks,
     )  # fmt: skip
     if not return_grad:
         return result
