@@ -190,9 +190,10 @@ def linear_token_log_probs(
         reduction,
         return_grad,
         out,
-        {"temperature": temperature, "softcap": softcap, **common},
+        common,
         linear_bias=linear_bias,
         ignore_index=ignore_index,
         sign=-1.0,
+        own={"temperature": temperature, "softcap": softcap},
         memory_budget=memory_budget,
     )

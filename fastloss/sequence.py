@@ -75,8 +75,9 @@ def token_log_probs(
         reduction,
         return_grad,
         out,
-        {"temperature": temperature, **common},
+        common,
         ignore_index=ignore_index,
+        own={"temperature": temperature},
         sign=-1.0,
     )
 

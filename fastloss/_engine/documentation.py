@@ -118,7 +118,7 @@ class Declaration(NamedTuple):
     gradients: type | None
 
 
-DECLARED: dict[str, Declaration] = {}
+DECLARED: dict[Callable[..., Any], Declaration] = {}
 
 
 def _expanded(function: Callable[..., Any]) -> inspect.Signature:
@@ -137,15 +137,17 @@ def _expanded(function: Callable[..., Any]) -> inspect.Signature:
         )
         for name, annotation in typing.get_type_hints(getattr(options, kind)).items()
     }
-    order = [p.name for p in found]
-    before = [p for p in behind.values() if p.name in options.SoftmaxOptions.__annotations__]
-    at, out = order.index("reduction"), order.index("out")
-    return signature.replace(
-        parameters=[
-            *found[:at], *before, *found[at:out], behind["grad_output"], *found[out:], behind["accumulate"],
-            behind["num_threads"],
-        ]
-    )  # fmt: skip
+    own = {p.name: p for p in found}
+    names = list(own)
+    if "out" in own:
+        at = names.index("out")
+        names[at : at + 1] = ["grad_output", "out", "accumulate", "num_threads"]
+    # In the order of torch, which has the first of these.
+    first = [name for name in ("label_smoothing",) if name in behind]
+    softmax = [name for name in options.MapOptions.__optional_keys__ if name in behind]
+    at = names.index("sample_weight") if "sample_weight" in own else len(names)
+    names[at : at + 1] = [*first, *names[at : at + 1], *sorted(softmax, key=list(behind).index)]
+    return signature.replace(parameters=[{**own, **behind}[name] for name in names])
 
 
 def _written(annotation: Any) -> str:
@@ -233,7 +235,7 @@ def documented(
             **{p.name: p.annotation for p in signature.parameters.values()},
             "return": signature.return_annotation,
         }
-        DECLARED[function.__name__] = Declaration(function, family, gradients)
+        DECLARED[function] = Declaration(function, family, gradients)
         if function.__doc__:  # python -OO has none
             filled = _texts_of(signature, family, gradients, texts)
             function.__doc__ = _completed(parsed(function.__doc__), signature, family, filled)
@@ -249,11 +251,12 @@ def _completed(own: Sections, signature: inspect.Signature, family: Family, text
     shared = {
         "Parameters": (_shared(family.parameters), list(signature.parameters)),
         "Returns": (_shared(family.returns), results),
-        "Raises": (_shared(family.raises), ["TypeError", "ValueError", "IndexError"]),
+        "Raises": (_shared(family.raises), ["TypeError", "ValueError", "IndexError", "RuntimeError"]),
     }
     if several and "out" in shared["Parameters"][0]:
         for name in ("out", "accumulate"):
-            shared["Parameters"][0][name] = shared["Parameters"][0][f"{name}_of_several"]
+            line, text = shared["Parameters"][0][f"{name}_of_several"]
+            shared["Parameters"][0][name] = Entry(line.replace("_of_several", "", 1), text)
     for title, (entries, names) in shared.items():
         mine = own.lists.get(title, [])
         if title == "Returns" and mine and mine[0].names[0] not in ("loss", "grad", "grads", "hessian"):

@@ -19,9 +19,10 @@ __all__ = [
     "ROWS",
     "TOKENS",
     "TRANSFORMS",
+    "TYPES",
 ]
 
-_TYPES = "float16, bfloat16 (of ml_dtypes), float32 or float64. Lists and integers become float64."
+TYPES = "float16, bfloat16 (of ml_dtypes), float32 or float64. Lists and integers become float64."
 
 _LOSS = Family(
     parameters="""
@@ -68,7 +69,7 @@ ValueError
     written to `out` then.
 """,
     texts={
-        "types": _TYPES,
+        "types": TYPES,
         "gradient_or_gradients": "gradient",
         "of_nothing": "The mean of no elements is NaN, their sum is 0.",
     },

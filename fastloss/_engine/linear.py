@@ -111,12 +111,14 @@ def linear_loss(
     filter_eps: Any = 0.0,
     memory_budget: Any,
     share: Share | None = None,
+    own: dict[str, Any] | None = None,
 ) -> Any:
     """Check, run in chunks, and reduce.
 
-    With a `share` the layer, the class weights, and a target of probabilities are a part of all.
+    With a `share` the layer, the class weights, and a target of probabilities are a part of all. `own` are
+    the softmax options of a function that has only some of them.
     """
-    softmax, options = softmax_options(options)
+    softmax, options = softmax_options(options, own)
     filter_eps = arguments.number("filter_eps", filter_eps, low=0.0, high=1.0)
     memory_budget = _budget(memory_budget)
     x = arguments.floating("input", input)

@@ -15,8 +15,8 @@ import numpy.typing as npt
 from fastloss._engine.arguments import number
 
 __all__ = [
-    "DEFAULTS", "DESCRIPTIONS", "ArrayOrNone", "Common", "CommonOfSeveral", "CommonOptions", "RowOptions",
-    "RowOptionsOfSeveral", "SoftmaxOptions", "common_options", "option", "softmax_options",
+    "DEFAULTS", "DESCRIPTIONS", "ArrayOrNone", "Common", "CommonOfSeveral", "CommonOptions", "MapOptions",
+    "RowOptions", "RowOptionsOfSeveral", "SoftmaxOptions", "common_options", "option", "softmax_options",
 ]  # fmt: skip
 
 ArrayOrNone: TypeAlias = npt.ArrayLike | None
@@ -38,13 +38,18 @@ class CommonOfSeveral(TypedDict, total=False):
     num_threads: int | None
 
 
-class SoftmaxOptions(TypedDict, total=False):
-    """The options of a cross-entropy."""
+class MapOptions(TypedDict, total=False):
+    """The options of a cross-entropy that torch lacks."""
 
-    label_smoothing: float
     z_loss: float
     softcap: float | None
     temperature: float
+
+
+class SoftmaxOptions(MapOptions, total=False):
+    """The options of a cross-entropy."""
+
+    label_smoothing: float
 
 
 class RowOptions(SoftmaxOptions, Common, total=False):
@@ -95,15 +100,20 @@ def option(name: str, value: Any) -> float:
     return number(name, value, **_RANGES[name])
 
 
-def softmax_options(given: dict[str, Any]) -> tuple[dict[str, float], dict[str, Any]]:
-    """Return the checked options of the softmax losses, and what else was given.
+def softmax_options(
+    given: dict[str, Any], own: dict[str, Any] | None = None
+) -> tuple[dict[str, float], dict[str, Any]]:
+    """Return the checked options of the softmax losses, and the other parameters that were given.
 
+    Of a function that has only some of the options these are `own`, and no others may be among those given.
     For the kernels a softcap of 0 is none.
     """
+    if own is not None:
+        return softmax_options(own)[0], given
     found: dict[str, float] = {}
     rest: dict[str, Any] = {}
     for name, value in given.items():
-        if name not in SoftmaxOptions.__annotations__:
+        if name not in SoftmaxOptions.__optional_keys__:
             rest[name] = value
         else:
             found[name] = 0.0 if name == "softcap" and value is None else option(name, value)

@@ -37,6 +37,8 @@ __all__ = [
 # First row with a bad target or -1, sum of the losses, the mean's denominator.
 Kernel = Callable[..., tuple[int, float, float]]
 cross_entropy_rows: Kernel = partial(_kernels.softmax, _kernels.CROSS_ENTROPY)
+# The ignore_index of a loss that ignores no row.
+_NO_INDEX = object()
 
 
 def run_family(
@@ -73,25 +75,27 @@ def row_loss(
     options: Any,
     *,
     weight: npt.ArrayLike | None = None,
-    ignore_index: Any = None,
+    ignore_index: Any = _NO_INDEX,
     sample_weight: npt.ArrayLike | None = None,
     return_hessian: Any = False,
     sign: float = 1.0,
+    own: dict[str, Any] | None = None,
     **more: Any,
 ) -> Any:
     """Check, run and reduce a loss over rows of classes, whose first argument is called `name`.
 
-    `options` are the parameters behind ``**options``, `more` further ones of the kernel. With a `sign` of -1
-    loss and gradient are negated, and the target is class indices: log-probabilities.
+    `options` are the parameters behind ``**options``, `own` the softmax options of a function that has only
+    some of them, `more` further parameters of the kernel. With a `sign` of -1 loss and gradient are negated,
+    and the target is class indices: log-probabilities.
     """
     x = arguments.floating(name, values)
     axis = arguments.class_axis(axis, x, name)
     rows, classes = arguments.rows_and_classes(x, axis)
-    ignore_index = None if ignore_index is None else arguments.index("ignore_index", ignore_index)
+    ignore_index = None if ignore_index is _NO_INDEX else arguments.index("ignore_index", ignore_index)
     is_soft = kernel is cross_entropy_rows and sign > 0
     if kernel is cross_entropy_rows:
-        own, options = softmax_options(options)
-        more.update(own)
+        checked, options = softmax_options(options, own)
+        more.update(checked)
     given = arguments.as_array("target", target)
     weight = arguments.given("weight", weight)
     sample_weight = arguments.given("sample_weight", sample_weight)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 from torch import Tensor
@@ -11,7 +11,7 @@ from torch import Tensor
 import fastloss
 from fastloss.torch._autograd import Loss
 from fastloss.torch._bridge import autocast
-from fastloss.torch._documentation import formula, summary
+from fastloss.torch._documentation import of_tensors as documentation
 from fastloss.torch._evaluate import evaluate
 from fastloss.torch._functional import declare, row_shape
 
@@ -61,36 +61,6 @@ _OTHERWISE = frozenset(
     )
 )
 
-_DOCUMENTATION = """{summary}
-
-{formula}
-
-As `fastloss.{name}`, which documents formula, arguments and options; of tensors, with autograd.
-
-Parameters
-----------
-{tensors} : Tensor
-    Of the shapes and meanings that `fastloss.{name}` has for its arrays.
-{options}reduction : {{"mean", "sum", "none"}}, default "{reduction}"
-    What ``"mean"`` divides by stands there, too.
-
-Returns
--------
-Tensor
-    Of the dtype of `{first}`; under autocast float32 for half types. With gradients for {gradients}.
-
-Raises
-------
-TypeError, ValueError, IndexError
-    As `fastloss.{name}`; a `ValueError` also for a tensor that requires a gradient and has none.
-RuntimeError
-    In backward with ``create_graph=True``.
-
-See Also
---------
-fastloss.{name} : the same of arrays, with an example.
-"""
-
 
 def _of_tensors(name: str, *tensors: str, **fields: Any) -> Callable[..., Tensor]:
     """Make the function of tensors from that of arrays."""
@@ -123,25 +93,12 @@ def _of_tensors(name: str, *tensors: str, **fields: Any) -> Callable[..., Tensor
 
     of_tensors.__name__ = of_tensors.__qualname__ = name
     of_tensors.__module__ = "fastloss.torch"
-    of_tensors.__doc__ = _documented(loss, kept, default_reduction)
+    wanted = [loss.tensors[k] for k in loss.gradients]
+    of_tensors.__doc__ = documentation(name, names, loss.tensors[0], wanted)
     of_tensors.__signature__ = signature.replace(  # type: ignore[attr-defined]
         parameters=[p.replace(annotation=p.empty) for p in kept], return_annotation=signature.empty
     )
     return of_tensors
-
-
-def _documented(loss: Loss, kept: Sequence[inspect.Parameter], reduction: str) -> str:
-    own = [p.name for p in kept if p.name not in loss.tensors and p.name != "reduction"]
-    return _DOCUMENTATION.format(
-        name=loss.name,
-        summary=summary(loss.name),
-        formula=formula(loss.name),
-        tensors=", ".join(loss.tensors),
-        options=f"{', '.join(own)}\n    Options, with the same defaults.\n" if own else "",
-        reduction=reduction,
-        first=loss.tensors[0],
-        gradients=" and ".join(f"`{loss.tensors[k]}`" for k in loss.gradients),
-    )
 
 
 def _evaluate(loss: Loss, arguments: dict[str, Any], reduction: str) -> Tensor:
@@ -171,39 +128,41 @@ def _sequence_shape(logits: Tensor, options: dict[str, Any]) -> Any:
     return logits.shape[:-2]
 
 
+# Written out, as type checkers meet these names before the function that makes them.
+_Function = Callable[..., Tensor]
 _PAIR = ("policy_chosen_logps", "policy_rejected_logps")
 _WEIGHTED = ("input", "target", "weight")
 
-hinge_loss = _of_tensors("hinge_loss", "scores", "target", "weight")
-squared_hinge_loss = _of_tensors("squared_hinge_loss", "scores", "target", "weight")
-sigmoid_focal_loss = _of_tensors("sigmoid_focal_loss", "logits", "target", "weight")
-log_cosh_loss = _of_tensors("log_cosh_loss", *_WEIGHTED)
-quantile_loss = _of_tensors("quantile_loss", *_WEIGHTED)
-epsilon_insensitive_loss = _of_tensors("epsilon_insensitive_loss", *_WEIGHTED)
-mean_squared_log_loss = _of_tensors("mean_squared_log_loss", *_WEIGHTED)
-gamma_nll_loss = _of_tensors("gamma_nll_loss", *_WEIGHTED)
-tweedie_nll_loss = _of_tensors("tweedie_nll_loss", *_WEIGHTED)
-l1_penalty = _of_tensors("l1_penalty", "params")
-l2_penalty = _of_tensors("l2_penalty", "params")
-elastic_net_penalty = _of_tensors("elastic_net_penalty", "params")
+hinge_loss: _Function = _of_tensors("hinge_loss", "scores", "target", "weight")
+squared_hinge_loss: _Function = _of_tensors("squared_hinge_loss", "scores", "target", "weight")
+sigmoid_focal_loss: _Function = _of_tensors("sigmoid_focal_loss", "logits", "target", "weight")
+log_cosh_loss: _Function = _of_tensors("log_cosh_loss", *_WEIGHTED)
+quantile_loss: _Function = _of_tensors("quantile_loss", *_WEIGHTED)
+epsilon_insensitive_loss: _Function = _of_tensors("epsilon_insensitive_loss", *_WEIGHTED)
+mean_squared_log_loss: _Function = _of_tensors("mean_squared_log_loss", *_WEIGHTED)
+gamma_nll_loss: _Function = _of_tensors("gamma_nll_loss", *_WEIGHTED)
+tweedie_nll_loss: _Function = _of_tensors("tweedie_nll_loss", *_WEIGHTED)
+l1_penalty: _Function = _of_tensors("l1_penalty", "params")
+l2_penalty: _Function = _of_tensors("l2_penalty", "params")
+elastic_net_penalty: _Function = _of_tensors("elastic_net_penalty", "params")
 
 _DIVERGENCE = {"shape": row_shape, "gradients": (0, 1), "second_wanted": "teacher_grad"}
-kl_div_with_logits = _of_tensors(
+kl_div_with_logits: _Function = _of_tensors(
     "kl_div_with_logits", "student_logits", "teacher_logits", "mask", **_DIVERGENCE
 )
-js_div_with_logits = _of_tensors(
+js_div_with_logits: _Function = _of_tensors(
     "js_div_with_logits", "student_logits", "teacher_logits", "mask", **_DIVERGENCE
 )
-tv_distance_with_logits = _of_tensors(
+tv_distance_with_logits: _Function = _of_tensors(
     "tv_distance_with_logits", "student_logits", "teacher_logits", "mask", **_DIVERGENCE
 )
 
-token_log_probs = _of_tensors("token_log_probs", "logits", "target", shape=row_shape)
-sequence_log_probs = _of_tensors(
+token_log_probs: _Function = _of_tensors("token_log_probs", "logits", "target", shape=row_shape)
+sequence_log_probs: _Function = _of_tensors(
     "sequence_log_probs", "logits", "target", "mask", "lengths", shape=_sequence_shape
 )
-entropy = _of_tensors("entropy", "logits", shape=row_shape)
-linear_token_log_probs = _of_tensors(
+entropy: _Function = _of_tensors("entropy", "logits", shape=row_shape)
+linear_token_log_probs: _Function = _of_tensors(
     "linear_token_log_probs",
     "input",
     "linear_weight",
@@ -214,17 +173,19 @@ linear_token_log_probs = _of_tensors(
     is_linear=True,
 )
 
-dpo_loss = _of_tensors(
+dpo_loss: _Function = _of_tensors(
     "dpo_loss", *_PAIR, "ref_chosen_logps", "ref_rejected_logps", gradients=(0, 1), is_small=True
 )
-cpo_loss = _of_tensors("cpo_loss", *_PAIR, gradients=(0, 1), is_small=True)
-simpo_loss = _of_tensors("simpo_loss", *_PAIR, gradients=(0, 1), is_small=True)
-orpo_loss = _of_tensors("orpo_loss", *_PAIR, gradients=(0, 1), is_small=True)
-kto_loss = _of_tensors("kto_loss", "policy_logps", "ref_logps", "labels", is_small=True)
-reward_model_loss = _of_tensors(
+cpo_loss: _Function = _of_tensors("cpo_loss", *_PAIR, gradients=(0, 1), is_small=True)
+simpo_loss: _Function = _of_tensors("simpo_loss", *_PAIR, gradients=(0, 1), is_small=True)
+orpo_loss: _Function = _of_tensors("orpo_loss", *_PAIR, gradients=(0, 1), is_small=True)
+kto_loss: _Function = _of_tensors("kto_loss", "policy_logps", "ref_logps", "labels", is_small=True)
+reward_model_loss: _Function = _of_tensors(
     "reward_model_loss", "chosen_rewards", "rejected_rewards", "margin", gradients=(0, 1), is_small=True
 )
-ppo_loss = _of_tensors("ppo_loss", "logps", "old_logps", "advantages", "mask", is_small=True)
-value_loss = _of_tensors("value_loss", "values", "old_values", "returns", "mask", is_small=True)
-grpo_loss = _of_tensors("grpo_loss", "logps", "old_logps", "advantages", "mask", "ref_logps", is_small=True)
-kl_penalty = _of_tensors("kl_penalty", "logps", "ref_logps", "mask", is_small=True)
+ppo_loss: _Function = _of_tensors("ppo_loss", "logps", "old_logps", "advantages", "mask", is_small=True)
+value_loss: _Function = _of_tensors("value_loss", "values", "old_values", "returns", "mask", is_small=True)
+grpo_loss: _Function = _of_tensors(
+    "grpo_loss", "logps", "old_logps", "advantages", "mask", "ref_logps", is_small=True
+)
+kl_penalty: _Function = _of_tensors("kl_penalty", "logps", "ref_logps", "mask", is_small=True)

@@ -20,11 +20,15 @@ from torch.nn import functional as _current
 from torch.overrides import handle_torch_function, has_torch_function
 
 import fastloss
+from fastloss._engine.options import DEFAULTS, MapOptions
 from fastloss._engine.types import Array
 from fastloss.torch._autograd import LOSSES, Loss
 from fastloss.torch._bridge import FLOATING, autocast, is_dual, like
 from fastloss.torch._documentation import as_torchs
 from fastloss.torch._evaluate import evaluate
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 __all__ = [
     "binary_cross_entropy",
@@ -205,16 +209,15 @@ def _spread(weight: Any, input: Any) -> Any:
     return weight
 
 
-def _extras(*, z_loss: float, softcap: float | None, temperature: float) -> dict[str, Any]:
-    """The options beyond torch's that were given."""
-    extras: dict[str, Any] = {}
-    if z_loss:
-        extras["z_loss"] = z_loss
-    if softcap is not None:
-        extras["softcap"] = softcap
-    if temperature != 1.0:
-        extras["temperature"] = temperature
-    return extras
+MAP_DEFAULTS = {name: DEFAULTS[name] for name in MapOptions.__optional_keys__}
+
+
+def further(function: str, extras: Any) -> dict[str, Any]:
+    """The options of a function that torch lacks and that are not at their defaults."""
+    for name in extras:
+        if name not in MAP_DEFAULTS:
+            raise TypeError(f"{function}() got an unexpected keyword argument {name!r}")
+    return {name: value for name, value in extras.items() if value != MAP_DEFAULTS[name]}
 
 
 def _is_positive(value: Any) -> bool:
@@ -250,6 +253,7 @@ def _is_weight(weight: Any, input: Tensor, axis: int) -> bool:
     )
 
 
+@as_torchs
 def cross_entropy(
     input: Tensor,
     target: Tensor,
@@ -261,56 +265,23 @@ def cross_entropy(
     label_smoothing: float = 0.0,
     *,
     sample_weight: Tensor | None = None,
-    z_loss: float = 0.0,
-    softcap: float | None = None,
-    temperature: float = 1.0,
     inplace: bool = False,
+    **extras: Unpack[MapOptions],
 ) -> Tensor:
     r"""Cross-entropy of logits, as ``torch.nn.functional.cross_entropy``.
 
+    ``loss = sample_weight * weight[y] * (log(sum(exp(input))) - input[y])`` for a row with class ``y``
+
     .. math:: -s\, w_y \log \frac{e^{x_y}}{\sum_j e^{x_j}}
 
-    for a row `x` with class `y`; the options beyond torch's mean what they do in `fastloss.cross_entropy`.
-
-    Parameters
-    ----------
-    input : Tensor, shape (C,), (N, C) or (N, C, d1, ...)
-        Logits of any strides; float16, bfloat16, float32 or float64.
-    target : Tensor, shape of `input` without the classes, or shape of `input`
-        Class indices of any integer type, or probabilities of the dtype of `input`.
-    weight : Tensor, shape (C,), optional
-        A weight for each class.
-    size_average, reduce : bool, optional
-        As in torch, which has deprecated them.
-    ignore_index : int, default -100
-        Rows with this target have loss and gradient 0.
-    reduction : {"mean", "sum", "none"}, default "mean"
-        ``"mean"`` divides by the sum of the weights of the rows that are not ignored, class weight times
-        sample weight; for probabilities by the number of rows.
-    label_smoothing : float, default 0.0
-        The share of the target that is spread over all classes.
-    sample_weight : Tensor, shape of the unreduced loss, optional
-        A weight for each row.
-    z_loss, softcap, temperature
-        As in `fastloss.cross_entropy`.
-    inplace : bool, default False
-        Let the gradient take the place of the logits, so that nothing is allocated. They must not be used
-        afterwards: what of that autograd sees is a `RuntimeError`, in backward. Nothing happens to them where
-        no gradient is wanted. A compiled call allocates all the same.
-
-    Returns
-    -------
-    Tensor, shape () or that of a target of class indices
-        Of the dtype of `input`; under autocast float32 for half types.
+    The options that torch lacks mean the same as in `fastloss.cross_entropy`.
 
     Raises
     ------
-    IndexError
-        If a class index is out of range. Nothing has been written then.
     RuntimeError
         With `inplace`, if `input` is a leaf that requires a gradient, or a view of one.
     TypeError, ValueError
-        If an option beyond torch's is wrong, or used where only torch's function could serve.
+        If an option that torch lacks is wrong, or is used where only torch's function could serve.
 
     See Also
     --------
@@ -338,7 +309,7 @@ def cross_entropy(
         options["ignore_index"] = ignore_index
     if label_smoothing:
         options["label_smoothing"] = label_smoothing
-    extras = _extras(z_loss=z_loss, softcap=softcap, temperature=temperature)
+    more = further("cross_entropy", extras)
 
     def own(input: Tensor, target: Tensor, weight: Tensor | None, _: Tensor | None) -> Tensor:
         if _is_index(target):
@@ -348,19 +319,19 @@ def cross_entropy(
             label_smoothing=label_smoothing,
         )  # fmt: skip
 
-    is_torchs = sample_weight is None and not extras
+    is_torchs = sample_weight is None and not more
     is_ours = _has_classes(input, target, weight) or (
         _are_alike(input, target) and (weight is None or _is_weight(weight, input, axis))
     )
     if is_torchs and not is_ours:
         return own(input, target, weight, None)
     return evaluate(
-        _CROSS_ENTROPY, (input, target, weight, sample_weight), {**options, **extras}, reduction,
+        _CROSS_ENTROPY, (input, target, weight, sample_weight), {**options, **more}, reduction,
         own if is_torchs else None, inplace=inplace,
     )  # fmt: skip
 
 
-@as_torchs("`sample_weight`")
+@as_torchs
 def nll_loss(
     input: Tensor,
     target: Tensor,
@@ -392,7 +363,7 @@ def nll_loss(
     )
 
 
-@as_torchs("`sample_weight`, `z_loss`, `softcap`, `temperature`, `memory_budget` as in `fastloss`")
+@as_torchs
 def linear_cross_entropy(
     input: Tensor,
     linear_weight: Tensor,
@@ -405,18 +376,16 @@ def linear_cross_entropy(
     label_smoothing: float = 0.0,
     options: Any = None,
     sample_weight: Tensor | None = None,
-    z_loss: float = 0.0,
-    softcap: float | None = None,
-    temperature: float = 1.0,
     memory_budget: int | None = None,
+    **extras: Unpack[MapOptions],
 ) -> Tensor:
     """The logits never exist all at once. For `input` of shape (D,) or (N, D); the products are torch's,
     on its threads. With torch's own `options` torch's function is called.
     """
-    extras = _extras(z_loss=z_loss, softcap=softcap, temperature=temperature)
+    more = further("linear_cross_entropy", extras)
     if memory_budget is not None:
-        extras["memory_budget"] = memory_budget
-    is_torchs = sample_weight is None and not extras
+        more["memory_budget"] = memory_budget
+    is_torchs = sample_weight is None and not more
 
     def own(
         input: Tensor,
@@ -449,7 +418,7 @@ def linear_cross_entropy(
         "ignore_index": -100 if ignore_index is None else ignore_index,
         "label_smoothing": label_smoothing,
     }
-    return evaluate(_LINEAR, tensors, {**said, **extras}, reduction, own if is_torchs else None)
+    return evaluate(_LINEAR, tensors, {**said, **more}, reduction, own if is_torchs else None)
 
 
 def _is_layer(input: Any, linear_weight: Any, linear_bias: Any) -> bool:
@@ -468,7 +437,7 @@ def _is_layer(input: Any, linear_weight: Any, linear_bias: Any) -> bool:
     )
 
 
-@as_torchs()
+@as_torchs
 def binary_cross_entropy(
     input: Tensor,
     target: Tensor,
@@ -486,7 +455,7 @@ def binary_cross_entropy(
     return evaluate(_BINARY, (input, target, spread), {}, reduction, own)
 
 
-@as_torchs()
+@as_torchs
 def binary_cross_entropy_with_logits(
     input: Tensor,
     target: Tensor,
@@ -510,7 +479,7 @@ def binary_cross_entropy_with_logits(
     return evaluate(_LOGISTIC, tensors, {"check_domain": False}, reduction, own)
 
 
-@as_torchs()
+@as_torchs
 def mse_loss(
     input: Tensor,
     target: Tensor,
@@ -530,7 +499,7 @@ def mse_loss(
     return evaluate(_SQUARED, (input, target, weight), {}, reduction, own)
 
 
-@as_torchs()
+@as_torchs
 def l1_loss(
     input: Tensor,
     target: Tensor,
@@ -550,7 +519,7 @@ def l1_loss(
     return evaluate(_ABSOLUTE, (input, target, weight), {}, reduction, own)
 
 
-@as_torchs()
+@as_torchs
 def smooth_l1_loss(
     input: Tensor,
     target: Tensor,
@@ -566,7 +535,7 @@ def smooth_l1_loss(
     return evaluate(_SMOOTH, (input, target), {"beta": beta}, reduction, own)
 
 
-@as_torchs()
+@as_torchs
 def huber_loss(
     input: Tensor,
     target: Tensor,
@@ -584,7 +553,7 @@ def huber_loss(
     return evaluate(_HUBER, (input, target, weight), {"delta": delta}, reduction, own)
 
 
-@as_torchs()
+@as_torchs
 def kl_div(
     input: Tensor,
     target: Tensor,
@@ -601,7 +570,7 @@ def kl_div(
     return evaluate(_KL, (input, target), {"log_target": log_target}, reduction, own)
 
 
-@as_torchs()
+@as_torchs
 def poisson_nll_loss(
     input: Tensor,
     target: Tensor,
@@ -620,7 +589,7 @@ def poisson_nll_loss(
     return evaluate(_POISSON, (input, target), options, reduction, own)
 
 
-@as_torchs()
+@as_torchs
 def gaussian_nll_loss(
     input: Tensor,
     target: Tensor,
@@ -647,7 +616,7 @@ def gaussian_nll_loss(
     return evaluate(_GAUSSIAN, tensors, options, reduction, own)
 
 
-@as_torchs()
+@as_torchs
 def soft_margin_loss(
     input: Tensor,
     target: Tensor,
@@ -662,7 +631,7 @@ def soft_margin_loss(
     return evaluate(_SOFT_MARGIN, (input, target), {"check_domain": False}, reduction, own)
 
 
-@as_torchs()
+@as_torchs
 def multi_margin_loss(
     input: Tensor,
     target: Tensor,
@@ -686,7 +655,7 @@ def multi_margin_loss(
     return evaluate(_MULTI_MARGIN, (input, target, weight), {"p": p, "margin": margin}, reduction, own)
 
 
-@as_torchs()
+@as_torchs
 def multilabel_soft_margin_loss(
     input: Tensor,
     target: Tensor,

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
+from fastloss._engine.options import MapOptions
 from fastloss.torch import _beyond, _functional
 from fastloss.torch._documentation import as_module, formula
+from fastloss.torch._functional import MAP_DEFAULTS
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 __all__ = [
     "BCELoss",
@@ -61,19 +66,21 @@ class CrossEntropyLoss(nn.CrossEntropyLoss):
         reduction: str = "mean",
         label_smoothing: float = 0.0,
         *,
-        z_loss: float = 0.0,
-        softcap: float | None = None,
-        temperature: float = 1.0,
         inplace: bool = False,
+        **extras: Unpack[MapOptions],
     ) -> None:
         super().__init__(weight, size_average, ignore_index, reduce, reduction, label_smoothing)
-        self.z_loss, self.softcap, self.temperature, self.inplace = z_loss, softcap, temperature, inplace
+        for name, value in {**MAP_DEFAULTS, **extras}.items():
+            if name not in MAP_DEFAULTS:
+                raise TypeError(f"CrossEntropyLoss() got an unexpected keyword argument {name!r}")
+            setattr(self, name, value)
+        self.inplace = inplace
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
         return _functional.cross_entropy(
             input, target, weight=self.weight, ignore_index=self.ignore_index, reduction=self.reduction,
-            label_smoothing=self.label_smoothing, z_loss=self.z_loss, softcap=self.softcap,
-            temperature=self.temperature, inplace=self.inplace,
+            label_smoothing=self.label_smoothing, inplace=self.inplace,
+            **{name: getattr(self, name) for name in MAP_DEFAULTS},
         )  # fmt: skip
 
 

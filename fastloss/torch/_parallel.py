@@ -7,7 +7,7 @@ a log-sum-exp, a loss and the target's part of each row.
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -19,14 +19,19 @@ from fastloss._engine import arguments, results
 from fastloss._engine.bands import OF_A_BAND, Merged, clear_masked, look, target_slope
 from fastloss._engine.chunks import LinearGradients
 from fastloss._engine.conversion import cast, widened
+from fastloss._engine.documentation import documented
 from fastloss._engine.linear import linear_loss
-from fastloss._engine.options import softmax_options
+from fastloss._engine.options import MapOptions, softmax_options
 from fastloss._engine.rows import run_family
 from fastloss._engine.types import Array
 from fastloss.torch._autograd import Loss
 from fastloss.torch._bridge import autocast, like
+from fastloss.torch._documentation import PARALLEL
 from fastloss.torch._evaluate import evaluate
-from fastloss.torch._functional import row_shape
+from fastloss.torch._functional import further, row_shape
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 __all__ = ["vocab_parallel_cross_entropy", "vocab_parallel_linear_cross_entropy"]
 
@@ -160,6 +165,7 @@ _SLICED_LINEAR = Loss(
 
 
 @torch.compiler.disable  # type: ignore[untyped-decorator]
+@documented(PARALLEL, size="V_r", input="The logits of this rank's slice of the classes.")
 def vocab_parallel_cross_entropy(
     input: Tensor,
     target: Tensor,
@@ -169,9 +175,7 @@ def vocab_parallel_cross_entropy(
     label_smoothing: float = 0.0,
     *,
     group: Any = None,
-    z_loss: float = 0.0,
-    softcap: float | None = None,
-    temperature: float = 1.0,
+    **extras: Unpack[MapOptions],
 ) -> Tensor:
     r"""Cross-entropy of logits whose classes are shared out over the processes of a group.
 
@@ -181,31 +185,10 @@ def vocab_parallel_cross_entropy(
     rank, of any sizes. Four numbers for each row go over the network; logits and gradient stay where they
     are.
 
-    Parameters
-    ----------
-    input : Tensor, shape (..., V_r)
-        The logits of this rank's slice of the classes.
-    target : Tensor, shape (...) or (..., V_r)
-        Indices among all classes, the same on each rank; or this rank's slice of probabilities.
-    weight : Tensor, shape (V_r,), optional
-        This rank's slice of the class weights.
-    ignore_index, reduction, label_smoothing, z_loss, softcap, temperature
-        As in `cross_entropy`.
-    group : ProcessGroup, optional
-        The default group otherwise. All its ranks make the call, and of an unreduced or float16 loss the
-        backward pass, too.
-
     Returns
     -------
-    Tensor, shape () or (...)
+    loss : Tensor with shape (), or (...)
         The same on each rank, and as one process has it from all logits. With gradient for `input`.
-
-    Raises
-    ------
-    IndexError
-        If a class index is out of range; on each rank.
-    TypeError, ValueError
-        As `cross_entropy`.
 
     References
     ----------
@@ -222,14 +205,15 @@ def vocab_parallel_cross_entropy(
     if is_one:
         input, target = input.unsqueeze(0), target.unsqueeze(0)
     options = {
-        "group": group, "ignore_index": ignore_index, "label_smoothing": label_smoothing, "z_loss": z_loss,
-        "softcap": softcap, "temperature": temperature,
+        "group": group, "ignore_index": ignore_index, "label_smoothing": label_smoothing,
+        **further("vocab_parallel_cross_entropy", extras),
     }  # fmt: skip
     loss = evaluate(_SLICED, (input, target, weight), options, reduction)
     return loss.squeeze(0) if is_one and reduction == "none" else loss
 
 
 @torch.compiler.disable  # type: ignore[untyped-decorator]
+@documented(PARALLEL, size="D", input="The vectors of the tokens, the same on each rank.")
 def vocab_parallel_linear_cross_entropy(
     input: Tensor,
     linear_weight: Tensor,
@@ -241,10 +225,8 @@ def vocab_parallel_linear_cross_entropy(
     reduction: str = "mean",
     label_smoothing: float = 0.0,
     group: Any = None,
-    z_loss: float = 0.0,
-    softcap: float | None = None,
-    temperature: float = 1.0,
     memory_budget: int | None = None,
+    **extras: Unpack[MapOptions],
 ) -> Tensor:
     r"""Cross-entropy of a linear layer whose classes are shared out over the processes of a group.
 
@@ -253,35 +235,11 @@ def vocab_parallel_linear_cross_entropy(
     As `vocab_parallel_cross_entropy`, of logits that never exist all at once: see
     `fastloss.linear_cross_entropy`.
 
-    Parameters
-    ----------
-    input : Tensor, shape (..., D)
-        The vectors of the tokens, the same on each rank.
-    linear_weight : Tensor, shape (V_r, D)
-        This rank's slice of the layer.
-    target : Tensor, shape (...) or (..., V_r)
-        Indices among all classes, the same on each rank; or this rank's slice of probabilities.
-    linear_bias, weight : Tensor, shape (V_r,), optional
-        This rank's slices of bias and class weights.
-    ignore_index, reduction, label_smoothing, z_loss, softcap, temperature
-        As in `cross_entropy`.
-    group : ProcessGroup, optional
-        The default group otherwise.
-    memory_budget : int, optional
-        Bytes of logits at a time on each rank; the same on each.
-
     Returns
     -------
-    Tensor, shape () or (...)
+    loss : Tensor with shape (), or (...)
         The same on each rank. The gradient for `input` is summed over the ranks, and the same on each; those
         for `linear_weight` and `linear_bias` are this rank's own.
-
-    Raises
-    ------
-    IndexError
-        If a class index is out of range; on each rank.
-    TypeError, ValueError
-        As `fastloss.linear_cross_entropy`.
 
     References
     ----------
@@ -294,8 +252,8 @@ def vocab_parallel_linear_cross_entropy(
         loss = fastloss.torch.vocab_parallel_linear_cross_entropy(hidden, head, target)
     """
     options = {
-        "group": group, "ignore_index": ignore_index, "label_smoothing": label_smoothing, "z_loss": z_loss,
-        "softcap": softcap, "temperature": temperature, "memory_budget": memory_budget,
+        "group": group, "ignore_index": ignore_index, "label_smoothing": label_smoothing,
+        "memory_budget": memory_budget, **further("vocab_parallel_linear_cross_entropy", extras),
     }  # fmt: skip
     input = autocast(input)
     tensors = (input, autocast(linear_weight), like(input, target), autocast(linear_bias), weight)
