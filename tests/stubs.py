@@ -1,18 +1,20 @@
-"""Make the types of the package, ``fastloss/__init__.pyi``, from the signatures of its functions.
+"""Make the types of `fastloss` and `fastloss.torch`, their ``__init__.pyi``, from the functions' signatures.
 
-A loss returns a float or an array, with or without gradients, as `reduction`, `return_grad` and the like say:
-an overload for each. ``python tests/stubs.py`` writes the file; a test fails where it is stale.
+A loss of arrays returns a float or an array, with or without gradients, as `reduction`, `return_grad` and the
+like say: an overload for each. ``python tests/stubs.py`` writes the files; a test fails where one is stale.
 """
 
+import importlib.util
 import inspect
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import fastloss
 from fastloss._engine.documentation import DECLARED
 
-STUB = Path(fastloss.__file__).with_name("__init__.pyi")
+FOLDER = Path(fastloss.__file__).parent
 MODULES = ("boosting", "reference", "torch")
 
 _HEAD = '''"""Types of the public functions; made by tests/stubs.py from their signatures."""
@@ -82,8 +84,8 @@ def _imported(name: str) -> str:
     return f"from {getattr(fastloss, name).__module__} import {name} as {name}"
 
 
-def text() -> str:
-    """The whole file."""
+def of_arrays() -> str:
+    """The types of `fastloss`."""
     losses = [
         n for n in fastloss.__all__ if "return_grad" in inspect.signature(getattr(fastloss, n)).parameters
     ]
@@ -101,5 +103,62 @@ def text() -> str:
     ) + "\n".join(map(_overloads, losses))
 
 
+def _of_tensors(name: str, value: Callable[..., Any]) -> str:
+    """A function of tensors that is made at import."""
+    arrays = {"npt.ArrayLike", "npt.ArrayLike | None"}
+    own = inspect.signature(getattr(fastloss, name)).parameters
+    found = []
+    for p in inspect.signature(value).parameters.values():
+        if p.kind is p.KEYWORD_ONLY and "*" not in found:
+            found.append("*")
+        kind = str(own[p.name].annotation) if p.name in own else _TORCHS.get(p.name, "Any")
+        if kind in arrays:  # numbers, too, but for the first
+            kind = kind.replace("npt.ArrayLike", "Tensor | float" if found else "Tensor")
+        kind = kind.replace("Reduction", "str")
+        found.append(f"{p.name}: {kind}{'' if p.default is p.empty else ' = ...'}")
+    return f"def {name}({', '.join(found)}) -> Tensor: ..."
+
+
+# The types of torch's parameters that the function of arrays lacks.
+_TORCHS = {"size_average": "bool | None", "reduce": "bool | None"}
+
+
+def of_tensors() -> str:
+    """The types of `fastloss.torch`."""
+    from torch import nn
+
+    import fastloss.torch as ft
+    from fastloss.torch import _beyond, _derived, _functional, _install, _modules, _parallel
+
+    lines = ['"""Types of the functions of tensors; made by tests/stubs.py from their signatures."""', ""]
+    lines += ["from typing import Any, Literal", "", "from torch import Tensor, nn", ""]
+    for module in (_functional, _install, _modules, _parallel):
+        lines += [f"from {module.__name__} import {name} as {name}" for name in sorted(module.__all__)]
+    lines += ["", "__all__ = [", *(f'    "{name}",' for name in ft.__all__), "]", ""]
+    for module in (_beyond, _derived):
+        for name in sorted(module.__all__):
+            value = getattr(module, name)
+            if isinstance(value, type):
+                base = "nn.Module" if not hasattr(nn, name) else f"nn.{name}"
+                lines.append(f"class {name}({base}):" + _CONSTRUCTED)
+            else:
+                lines.append(_of_tensors(name, value))
+    return "\n".join(lines) + "\n"
+
+
+_CONSTRUCTED = """
+    def __init__(self, *args: Any, **options: Any) -> None: ...
+    def forward(self, *tensors: Tensor | None, **options: Any) -> Tensor: ..."""
+
+
+def files() -> dict[Path, str]:
+    """The files and what they should hold; those of `fastloss.torch` only where torch is installed."""
+    made = {FOLDER / "__init__.pyi": of_arrays()}
+    if importlib.util.find_spec("torch"):
+        made[FOLDER / "torch" / "__init__.pyi"] = of_tensors()
+    return made
+
+
 if __name__ == "__main__":
-    STUB.write_text(text(), encoding="utf-8")
+    for path, text in files().items():
+        path.write_text(text, encoding="utf-8")

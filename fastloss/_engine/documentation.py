@@ -16,11 +16,12 @@ import textwrap
 import typing
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any, NamedTuple, TypeVar
 
 from fastloss._engine import options
 
-__all__ = ["DECLARED", "Declaration", "Family", "documented", "parsed", "written"]
+__all__ = ["DECLARED", "Declaration", "Family", "documented", "parsed", "with_every_parameter", "written"]
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -121,14 +122,10 @@ class Declaration(NamedTuple):
 DECLARED: dict[Callable[..., Any], Declaration] = {}
 
 
-def _expanded(function: Callable[..., Any]) -> inspect.Signature:
-    """Return the signature with every parameter behind ``**common``, in the order of the documentation."""
-    signature = inspect.signature(function)
-    found = list(signature.parameters.values())
-    if not found or found[-1].kind is not inspect.Parameter.VAR_KEYWORD:
-        return signature
-    kind = re.sub(r"Unpack\[(.*)\]", r"\1", str(found.pop().annotation))
-    behind = {
+@cache
+def _behind(kind: str) -> dict[str, inspect.Parameter]:
+    """Return the parameters behind ``**common`` of a type of `fastloss._engine.options`."""
+    return {
         name: inspect.Parameter(
             name,
             inspect.Parameter.KEYWORD_ONLY,
@@ -137,6 +134,16 @@ def _expanded(function: Callable[..., Any]) -> inspect.Signature:
         )
         for name, annotation in typing.get_type_hints(getattr(options, kind)).items()
     }
+
+
+def _expanded(function: Callable[..., Any]) -> inspect.Signature:
+    """Return the signature with every parameter behind ``**common``, in the order of the documentation."""
+    signature = inspect.signature(function)
+    found = list(signature.parameters.values())
+    if not found or found[-1].kind is not inspect.Parameter.VAR_KEYWORD:
+        return signature
+    kind = re.sub(r"Unpack\[(.*)\]", r"\1", str(found.pop().annotation))
+    behind = _behind(kind)
     own = {p.name: p for p in found}
     names = list(own)
     if "out" in own:
@@ -148,6 +155,17 @@ def _expanded(function: Callable[..., Any]) -> inspect.Signature:
     at = names.index("sample_weight") if "sample_weight" in own else len(names)
     names[at : at + 1] = [*first, *names[at : at + 1], *sorted(softmax, key=list(behind).index)]
     return signature.replace(parameters=[{**own, **behind}[name] for name in names])
+
+
+def with_every_parameter(function: Function) -> Function:
+    """Decorate a function with its signature as `inspect.signature` and ``help()`` show it."""
+    signature = _expanded(function)
+    function.__signature__ = signature  # type: ignore[attr-defined]
+    function.__annotations__ = {
+        **{p.name: p.annotation for p in signature.parameters.values()},
+        "return": signature.return_annotation,
+    }
+    return function
 
 
 def _written(annotation: Any) -> str:
@@ -188,6 +206,7 @@ def _wrapped(text: str, width: int = 100) -> str:
     )
 
 
+@cache
 def _shared(text: str) -> dict[str, Entry]:
     """Return the entries of a family by name; the first of a name counts."""
     found: dict[str, Entry] = {}
@@ -229,12 +248,7 @@ def documented(
     """
 
     def complete(function: Function) -> Function:
-        signature = _expanded(function)
-        function.__signature__ = signature  # type: ignore[attr-defined]
-        function.__annotations__ = {
-            **{p.name: p.annotation for p in signature.parameters.values()},
-            "return": signature.return_annotation,
-        }
+        signature = inspect.signature(with_every_parameter(function))
         DECLARED[function] = Declaration(function, family, gradients)
         if function.__doc__:  # python -OO has none
             filled = _texts_of(signature, family, gradients, texts)
@@ -249,8 +263,8 @@ def _completed(own: Sections, signature: inspect.Signature, family: Family, text
     results = ["loss", "grads" if several else "grad"]
     results += ["hessian"] if "return_hessian" in signature.parameters else []
     shared = {
-        "Parameters": (_shared(family.parameters), list(signature.parameters)),
-        "Returns": (_shared(family.returns), results),
+        "Parameters": (dict(_shared(family.parameters)), list(signature.parameters)),
+        "Returns": (dict(_shared(family.returns)), results),
         "Raises": (_shared(family.raises), ["TypeError", "ValueError", "IndexError", "RuntimeError"]),
     }
     if several and "out" in shared["Parameters"][0]:

@@ -263,8 +263,8 @@ def of_tensors(name: str, kept: Collection[str], first: str, wanted: Collection[
         "Returns": [
             Entry(
                 "Tensor with shape (), or that of the unreduced loss",
-                f"    Of the dtype of `{first}`, under autocast float32 for half types. It has gradients for\n"
-                f"    {gradients}.",
+                f"    Of the dtype of `{first}`, under autocast float32 for half types.\n"
+                f"    It has gradients for {gradients}.",
             )
         ],
         "Raises": [

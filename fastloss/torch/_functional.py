@@ -113,6 +113,14 @@ class _Torchs:
 
 
 torchs = _Torchs()
+# The functions here by the names of torch's.
+OF_TORCH: dict[str, Callable[..., Tensor]] = {}
+
+
+def take_over(name: str, function: Callable[..., Tensor]) -> None:
+    """Make a function known as that of a name of torch's."""
+    OF_TORCH[name] = function
+    vars(torchs).setdefault(name, _torchs_own(name))
 
 
 def same_shape(input: Tensor, options: dict[str, Any]) -> Any:
@@ -180,14 +188,14 @@ _MULTILABEL = declare(
 )
 
 
-def _reduction(reduction: str, size_average: bool | None, reduce: bool | None) -> str:
+def reduction_of(reduction: str, size_average: bool | None, reduce: bool | None) -> str:
     """The reduction, also where it is said in the way of old."""
     if size_average is None and reduce is None:
         return reduction
     return _legacy.legacy_get_string(size_average, reduce)
 
 
-def _are_alike(input: Any, *others: Any) -> bool:
+def are_alike(input: Any, *others: Any) -> bool:
     """Whether these are tensors of one type that is ours, and of one shape."""
     return (
         isinstance(input, Tensor)
@@ -301,7 +309,7 @@ def cross_entropy(
     >>> logits.grad[0]
     tensor([-0.1065,  0.0533,  0.0533])
     """
-    reduction = _reduction(reduction, size_average, reduce)
+    reduction = reduction_of(reduction, size_average, reduce)
     axis = _class_axis(input)
     options: dict[str, Any] = {"axis": axis}
     # Only what was said: a call without options has a shorter way.
@@ -321,7 +329,7 @@ def cross_entropy(
 
     is_torchs = sample_weight is None and not more
     is_ours = _has_classes(input, target, weight) or (
-        _are_alike(input, target) and (weight is None or _is_weight(weight, input, axis))
+        are_alike(input, target) and (weight is None or _is_weight(weight, input, axis))
     )
     if is_torchs and not is_ours:
         return own(input, target, weight, None)
@@ -344,7 +352,7 @@ def nll_loss(
     sample_weight: Tensor | None = None,
 ) -> Tensor:
     """A `sample_weight` multiplies the loss of a row and counts in the mean."""
-    reduction = _reduction(reduction, size_average, reduce)
+    reduction = reduction_of(reduction, size_average, reduce)
 
     def own(input: Tensor, target: Tensor, weight: Tensor | None, _: Tensor | None) -> Tensor:
         if _is_index(target):
@@ -446,11 +454,11 @@ def binary_cross_entropy(
     reduce: bool | None = None,
     reduction: str = "mean",
 ) -> Tensor:
-    reduction = _reduction(reduction, size_average, reduce)
+    reduction = reduction_of(reduction, size_average, reduce)
     own = partial(torchs.binary_cross_entropy, reduction=reduction)
     spread = _spread(weight, input)
     # Torch refuses this loss under autocast.
-    if not _are_alike(input, target, spread) or torch.is_autocast_enabled("cpu"):
+    if not are_alike(input, target, spread) or torch.is_autocast_enabled("cpu"):
         return own(input, target, weight)
     return evaluate(_BINARY, (input, target, spread), {}, reduction, own)
 
@@ -465,7 +473,7 @@ def binary_cross_entropy_with_logits(
     reduction: str = "mean",
     pos_weight: Tensor | None = None,
 ) -> Tensor:
-    reduction = _reduction(reduction, size_average, reduce)
+    reduction = reduction_of(reduction, size_average, reduce)
 
     def own(input: Tensor, target: Tensor, weight: Tensor | None, pos_weight: Tensor | None) -> Tensor:
         return torchs.binary_cross_entropy_with_logits(
@@ -473,7 +481,7 @@ def binary_cross_entropy_with_logits(
         )
 
     spread, pos_spread = _spread(weight, input), _spread(pos_weight, input)
-    if not _are_alike(input, target, spread, pos_spread):
+    if not are_alike(input, target, spread, pos_spread):
         return own(input, target, weight, pos_weight)
     tensors = (input, target, spread, pos_spread)
     return evaluate(_LOGISTIC, tensors, {"check_domain": False}, reduction, own)
@@ -489,12 +497,12 @@ def mse_loss(
     weight: Tensor | None = None,
 ) -> Tensor:
     """A weighted mean divides by the sum of the weights."""
-    reduction = _reduction(reduction, size_average, reduce)
+    reduction = reduction_of(reduction, size_average, reduce)
 
     def own(input: Tensor, target: Tensor, weight: Tensor | None) -> Tensor:
         return torchs.mse_loss(input, target, reduction=reduction, weight=weight)
 
-    if not _are_alike(input, target, weight):
+    if not are_alike(input, target, weight):
         return own(input, target, weight)
     return evaluate(_SQUARED, (input, target, weight), {}, reduction, own)
 
@@ -509,12 +517,12 @@ def l1_loss(
     weight: Tensor | None = None,
 ) -> Tensor:
     """A weighted mean divides by the sum of the weights."""
-    reduction = _reduction(reduction, size_average, reduce)
+    reduction = reduction_of(reduction, size_average, reduce)
 
     def own(input: Tensor, target: Tensor, weight: Tensor | None) -> Tensor:
         return torchs.l1_loss(input, target, reduction=reduction, weight=weight)
 
-    if not _are_alike(input, target, weight):
+    if not are_alike(input, target, weight):
         return own(input, target, weight)
     return evaluate(_ABSOLUTE, (input, target, weight), {}, reduction, own)
 
@@ -528,9 +536,9 @@ def smooth_l1_loss(
     reduction: str = "mean",
     beta: float = 1.0,
 ) -> Tensor:
-    reduction = _reduction(reduction, size_average, reduce)
+    reduction = reduction_of(reduction, size_average, reduce)
     own = partial(torchs.smooth_l1_loss, reduction=reduction, beta=beta)
-    if not (_are_alike(input, target) and _is_positive(beta)):
+    if not (are_alike(input, target) and _is_positive(beta)):
         return own(input, target)
     return evaluate(_SMOOTH, (input, target), {"beta": beta}, reduction, own)
 
@@ -548,7 +556,7 @@ def huber_loss(
     def own(input: Tensor, target: Tensor, weight: Tensor | None) -> Tensor:
         return torchs.huber_loss(input, target, reduction=reduction, delta=delta, weight=weight)
 
-    if not (_are_alike(input, target, weight) and _is_positive(delta)):
+    if not (are_alike(input, target, weight) and _is_positive(delta)):
         return own(input, target, weight)
     return evaluate(_HUBER, (input, target, weight), {"delta": delta}, reduction, own)
 
@@ -563,9 +571,9 @@ def kl_div(
     log_target: bool = False,
 ) -> Tensor:
     """There is no warning that ``"mean"`` divides by the number of elements."""
-    reduction = _reduction(reduction, size_average, reduce)
+    reduction = reduction_of(reduction, size_average, reduce)
     own = partial(torchs.kl_div, reduction=reduction, log_target=log_target)
-    if not _are_alike(input, target) or (reduction == "batchmean" and input.dim() == 0):
+    if not are_alike(input, target) or (reduction == "batchmean" and input.dim() == 0):
         return own(input, target)
     return evaluate(_KL, (input, target), {"log_target": log_target}, reduction, own)
 
@@ -581,9 +589,9 @@ def poisson_nll_loss(
     reduce: bool | None = None,
     reduction: str = "mean",
 ) -> Tensor:
-    reduction = _reduction(reduction, size_average, reduce)
+    reduction = reduction_of(reduction, size_average, reduce)
     own = partial(torchs.poisson_nll_loss, log_input=log_input, full=full, eps=eps, reduction=reduction)
-    if not _are_alike(input, target):
+    if not are_alike(input, target):
         return own(input, target)
     options = {"log_input": log_input, "full": full, "eps": eps, "check_domain": False}
     return evaluate(_POISSON, (input, target), options, reduction, own)
@@ -610,7 +618,7 @@ def gaussian_nll_loss(
     options: dict[str, Any] = {"full": full, "eps": eps}
     if isinstance(var, float):
         options["var"] = var
-    if not _are_alike(input, target) or not ("var" in options or _are_alike(input, var)):
+    if not are_alike(input, target) or not ("var" in options or are_alike(input, var)):
         return own(input, target, var)  # type: ignore[arg-type]
     tensors = (input, target, var if isinstance(var, Tensor) else None)
     return evaluate(_GAUSSIAN, tensors, options, reduction, own)
@@ -624,9 +632,9 @@ def soft_margin_loss(
     reduce: bool | None = None,
     reduction: str = "mean",
 ) -> Tensor:
-    reduction = _reduction(reduction, size_average, reduce)
+    reduction = reduction_of(reduction, size_average, reduce)
     own = partial(torchs.soft_margin_loss, reduction=reduction)
-    if not _are_alike(input, target):
+    if not are_alike(input, target):
         return own(input, target)
     return evaluate(_SOFT_MARGIN, (input, target), {"check_domain": False}, reduction, own)
 
@@ -642,7 +650,7 @@ def multi_margin_loss(
     reduce: bool | None = None,
     reduction: str = "mean",
 ) -> Tensor:
-    reduction = _reduction(reduction, size_average, reduce)
+    reduction = reduction_of(reduction, size_average, reduce)
 
     def own(input: Tensor, target: Tensor, weight: Tensor | None) -> Tensor:
         return torchs.multi_margin_loss(
@@ -664,9 +672,13 @@ def multilabel_soft_margin_loss(
     reduce: bool | None = None,
     reduction: str = "mean",
 ) -> Tensor:
-    reduction = _reduction(reduction, size_average, reduce)
+    reduction = reduction_of(reduction, size_average, reduce)
     own = partial(torchs.multilabel_soft_margin_loss, reduction=reduction)
-    is_ours = _are_alike(input, target) and input.dim() > 0
+    is_ours = are_alike(input, target) and input.dim() > 0
     if not is_ours or not (weight is None or _is_weight(weight, input, input.dim() - 1)):
         return own(input, target, weight)
     return evaluate(_MULTILABEL, (input, target, weight), {"check_domain": False}, reduction, own)
+
+
+for _name in __all__:
+    take_over(_name, globals()[_name])

@@ -11,11 +11,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from fastloss.torch import _functional
 from fastloss.torch._autograd import LOSSES
 from fastloss.torch._bridge import FLOATING
 from fastloss.torch._evaluate import evaluate
-from fastloss.torch._functional import leave_to_torch, left_to_torch
+from fastloss.torch._functional import OF_TORCH, leave_to_torch, left_to_torch
 
 __all__ = ["Calls", "Installed", "calls", "install", "installed", "uninstall"]
 
@@ -132,10 +131,10 @@ def _selective_log_softmax(own: Callable[..., Tensor]) -> Callable[..., Tensor]:
 
 def _torchs_pairs() -> Iterator[tuple[Callable[..., Any], Callable[..., Any]]]:
     """What is to replace the functions of torch, and these."""
-    for name in _functional.__all__:
+    for name, function in OF_TORCH.items():
         own = getattr(torch.nn.functional, name, None)
         if isinstance(own, types.FunctionType):
-            yield _Replacement(name, getattr(_functional, name), own), own
+            yield _Replacement(name, function, own), own
 
 
 def _trls_pairs() -> Iterator[tuple[Callable[..., Any], Callable[..., Any]]]:

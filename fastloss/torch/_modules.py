@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
+from fastloss._engine.documentation import with_every_parameter
 from fastloss._engine.options import MapOptions
 from fastloss.torch import _beyond, _functional
 from fastloss.torch._documentation import as_module, formula
@@ -22,10 +23,7 @@ __all__ = [
     "CPOLoss",
     "CrossEntropyLoss",
     "DPOLoss",
-    "EpsilonInsensitiveLoss",
-    "GammaNLLLoss",
     "GaussianNLLLoss",
-    "HingeLoss",
     "HuberLoss",
     "JSDivWithLogitsLoss",
     "KLDivLoss",
@@ -33,23 +31,17 @@ __all__ = [
     "KTOLoss",
     "L1Loss",
     "LinearCrossEntropyLoss",
-    "LogCoshLoss",
     "MSELoss",
-    "MeanSquaredLogLoss",
     "MultiLabelSoftMarginLoss",
     "MultiMarginLoss",
     "NLLLoss",
     "ORPOLoss",
     "PoissonNLLLoss",
-    "QuantileLoss",
     "RewardModelLoss",
-    "SigmoidFocalLoss",
     "SimPOLoss",
     "SmoothL1Loss",
     "SoftMarginLoss",
-    "SquaredHingeLoss",
     "TVDistanceWithLogitsLoss",
-    "TweedieNLLLoss",
 ]
 
 
@@ -57,6 +49,7 @@ __all__ = [
 class CrossEntropyLoss(nn.CrossEntropyLoss):
     """``torch.nn.CrossEntropyLoss`` by `fastloss.torch.cross_entropy`, with its further options."""
 
+    @with_every_parameter
     def __init__(
         self,
         weight: Tensor | None = None,
@@ -243,7 +236,7 @@ class _Of(nn.Module):
         return ", ".join(f"{name}={value!r}" for name, value in self.options.items())
 
 
-def _module(name: str, function: Callable[..., Tensor]) -> type[_Of]:
+def module_of(name: str, function: Callable[..., Tensor]) -> type[_Of]:
     documentation = (
         f"`fastloss.torch.{function.__name__}` as a module.\n\n{formula(function.__name__)}\n\n"
         "The options of the function are keyword arguments of the constructor, tensors among them become\n"
@@ -253,21 +246,12 @@ def _module(name: str, function: Callable[..., Tensor]) -> type[_Of]:
     return type(name, (_Of,), contents)
 
 
-SigmoidFocalLoss = _module("SigmoidFocalLoss", _beyond.sigmoid_focal_loss)
-HingeLoss = _module("HingeLoss", _beyond.hinge_loss)
-SquaredHingeLoss = _module("SquaredHingeLoss", _beyond.squared_hinge_loss)
-LogCoshLoss = _module("LogCoshLoss", _beyond.log_cosh_loss)
-QuantileLoss = _module("QuantileLoss", _beyond.quantile_loss)
-GammaNLLLoss = _module("GammaNLLLoss", _beyond.gamma_nll_loss)
-TweedieNLLLoss = _module("TweedieNLLLoss", _beyond.tweedie_nll_loss)
-EpsilonInsensitiveLoss = _module("EpsilonInsensitiveLoss", _beyond.epsilon_insensitive_loss)
-MeanSquaredLogLoss = _module("MeanSquaredLogLoss", _beyond.mean_squared_log_loss)
-KLDivWithLogitsLoss = _module("KLDivWithLogitsLoss", _beyond.kl_div_with_logits)
-JSDivWithLogitsLoss = _module("JSDivWithLogitsLoss", _beyond.js_div_with_logits)
-TVDistanceWithLogitsLoss = _module("TVDistanceWithLogitsLoss", _beyond.tv_distance_with_logits)
-DPOLoss = _module("DPOLoss", _beyond.dpo_loss)
-SimPOLoss = _module("SimPOLoss", _beyond.simpo_loss)
-CPOLoss = _module("CPOLoss", _beyond.cpo_loss)
-ORPOLoss = _module("ORPOLoss", _beyond.orpo_loss)
-KTOLoss = _module("KTOLoss", _beyond.kto_loss)
-RewardModelLoss = _module("RewardModelLoss", _beyond.reward_model_loss)
+KLDivWithLogitsLoss = module_of("KLDivWithLogitsLoss", _beyond.kl_div_with_logits)
+JSDivWithLogitsLoss = module_of("JSDivWithLogitsLoss", _beyond.js_div_with_logits)
+TVDistanceWithLogitsLoss = module_of("TVDistanceWithLogitsLoss", _beyond.tv_distance_with_logits)
+DPOLoss = module_of("DPOLoss", _beyond.dpo_loss)
+SimPOLoss = module_of("SimPOLoss", _beyond.simpo_loss)
+CPOLoss = module_of("CPOLoss", _beyond.cpo_loss)
+ORPOLoss = module_of("ORPOLoss", _beyond.orpo_loss)
+KTOLoss = module_of("KTOLoss", _beyond.kto_loss)
+RewardModelLoss = module_of("RewardModelLoss", _beyond.reward_model_loss)
