@@ -124,7 +124,7 @@ def buffer(out: Any, x: Array, name: str = "out") -> Array:
         raise ValueError(f"{name} must be writeable, got a read-only array")
     if not out.flags.aligned or not out.dtype.isnative:
         raise ValueError(f"{name} must be aligned and of native byte order")
-    if out is not x and not _same_memory(out, x) and _share_memory(out, x):
+    if out is not x and _share_memory(out, x) and not _same_memory(out, x):
         raise ValueError(f"{name} overlaps the input: it must be exactly the input or apart from it")
     if _overlaps_itself(out):
         raise ValueError(f"{name} must not overlap itself (strides {out.strides})")
@@ -165,7 +165,6 @@ def gradient_buffers(
     from the other buffers; with `in_place` it may be its own array, if that was given. None is nowhere.
     """
     return_grad = flag("return_grad", return_grad)
-    # The usual call, in a microsecond less.
     flags = (False,) * len(fields) if accumulate is False else _flags(accumulate, out, fields)
     if out is None:
         made = [empty_like(array) if return_grad and array is not None else None for array in arrays]
@@ -203,6 +202,9 @@ def gradient_buffers(
         apart(one, found, f"{name} must not overlap another buffer")
         found.append(one)
     return found, flags
+
+
+_NOT_ADDED = (False,) * 8
 
 
 class Request(NamedTuple):
@@ -244,8 +246,12 @@ def request(
             grad_output = as_array("grad_output", grad_output)
             others = (*others, grad_output)
         scale, array = upstream(grad_output, loss_shape if reduction == "none" else (), return_grad)
-    buffers, flags = gradient_buffers(
-        out, fields, arrays, others, return_grad=return_grad, accumulate=accumulate, given=given,
-        in_place=in_place,
-    )  # fmt: skip
+    if out is None and accumulate is False:  # the usual call, in a microsecond less
+        buffers = [empty_like(array) if return_grad and array is not None else None for array in arrays]
+        flags = _NOT_ADDED[: len(fields)]
+    else:
+        buffers, flags = gradient_buffers(
+            out, fields, arrays, others, return_grad=return_grad, accumulate=accumulate, given=given,
+            in_place=in_place,
+        )  # fmt: skip
     return Request(reduction, return_grad, scale, array, buffers, flags, threads(num_threads))

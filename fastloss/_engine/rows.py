@@ -48,21 +48,6 @@ def run_family(
     return _kernels.softmax(operation, x, axis, threads=arguments.threads(num_threads), **fields)
 
 
-class _Target(NamedTuple):
-    """A target as the kernels take it: indices and the one to ignore, or probabilities."""
-
-    indices: Array | None
-    ignored: int | None
-    probabilities: Array | None
-
-
-def _target(given: Array, x: Array, axis: int, ignore_index: int | None, *, is_soft: bool) -> _Target:
-    if is_soft and arguments.is_probabilities(given):
-        assert ignore_index is not None
-        return _Target(None, None, arguments.probabilities(given, x.shape, axis, x.dtype, ignore_index))
-    return _Target(*arguments.class_indices(given, x.shape, axis, ignore_index), None)
-
-
 def row_loss(
     kernel: Kernel,
     name: str,
@@ -99,9 +84,12 @@ def row_loss(
     given = arguments.as_array("target", target)
     weight = arguments.given("weight", weight)
     sample_weight = arguments.given("sample_weight", sample_weight)
-    found = _target(given, x, axis, ignore_index, is_soft=is_soft)
-    if found.probabilities is not None:
-        more["probabilities"] = found.probabilities
+    indices = ignored = None
+    if is_soft and arguments.is_probabilities(given):
+        assert ignore_index is not None
+        more["probabilities"] = arguments.probabilities(given, x.shape, axis, x.dtype, ignore_index)
+    else:
+        indices, ignored = arguments.class_indices(given, x.shape, axis, ignore_index)
     class_weight = None if weight is None else arguments.class_weight(weight, classes)
     samples = arguments.per_row("sample_weight", sample_weight, rows)
     call = request(
@@ -113,7 +101,7 @@ def row_loss(
         more["hessian"] = empty_like(x)
     losses = np.empty(rows) if reduction == "none" else None
     first_bad, total, denominator = kernel(
-        x, axis, output=call.buffers[0], indices=found.indices, ignored=found.ignored, weight=class_weight,
+        x, axis, output=call.buffers[0], indices=indices, ignored=ignored, weight=class_weight,
         sample_weight=samples, grad_output=call.upstream, grad_scale=sign * call.scale,
         mean=reduction == "mean", accumulate=call.accumulate[0], row_loss=losses, threads=call.num_threads,
         **more,
