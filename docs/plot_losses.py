@@ -3,8 +3,8 @@
     python docs/plot_losses.py [--out FOLDER]
 
 Every picture shows the loss on the left, its gradient on the right, a line for each choice of arguments. It is
-a row of _PICTURES, or, of an elementwise loss without a row, the usual one. Where a gradient jumps, a dot shows what the library returns at the jump itself. Drawn again,
-a picture has the same bytes. Needs matplotlib.
+a row of _PICTURES or, for an elementwise loss without a row, the usual one. Where a gradient jumps, a dot
+shows the value of the library at the jump itself. Drawn again, a picture has the same bytes. Needs matplotlib.
 """
 
 from __future__ import annotations
