@@ -2,9 +2,10 @@
 
     python docs/plot_losses.py [--out FOLDER]
 
-Every picture shows the loss on the left, its gradient on the right, a line for each choice of arguments. It is
-a row of _PICTURES or, for an elementwise loss without a row, the usual one. Where a gradient jumps, a dot
-shows the value of the library at the jump itself. Drawn again, a picture has the same bytes. Needs matplotlib.
+Every picture shows the loss on the left, its gradient on the right, a line for each choice of arguments. It
+is a row of _PICTURES or, for an elementwise loss without a row, the usual one. Where a gradient jumps, a dot
+shows the value of the library at the jump itself. Drawn again, a picture has the same bytes. It needs
+matplotlib.
 """
 
 from __future__ import annotations
