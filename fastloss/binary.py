@@ -45,17 +45,14 @@ def binary_cross_entropy(
 ) -> Any:
     r"""Binary cross-entropy of probabilities.
 
+    ``loss = -weight * (target * log(probs) + (1 - target) * log(1 - probs))``
+
     .. math:: -w\, \big(t \max(\log x, -100) + (1 - t) \max(\log(1 - x), -100)\big)
 
     For models whose output is a probability already; where there are logits,
     `binary_cross_entropy_with_logits` is more precise and faster. The bound of -100 keeps a probability of
     exactly 0 or 1 finite. The gradient is :math:`w (x - t) / \max(x (1 - x), 10^{-12})`, as in torch.
     Probabilities and targets must be in [0, 1].
-
-    Parameters
-    ----------
-    probs : array_like
-        Probabilities of class 1, in [0, 1]; types as in `binary_cross_entropy_with_logits`.
 
     See Also
     --------
@@ -107,6 +104,9 @@ def binary_cross_entropy_with_logits(
     **common: Unpack[Common],
 ) -> Any:
     r"""Binary cross-entropy of sigmoid(logits).
+
+    ``loss = -weight * (pos_weight * target * log(p) + (1 - target) * log(1 - p))``, ``p =
+    sigmoid(logits)``
 
     With positive weight `p` and label smoothing :math:`\varepsilon`,
 
@@ -196,6 +196,9 @@ def sigmoid_focal_loss(
 ) -> Any:
     r"""Focal loss: binary cross-entropy of sigmoid(logits), less where the right class is certain already.
 
+    ``loss = -weight * alpha_t * (1 - p_t)**gamma * log(p_t)``, ``p_t = p if target == 1 else 1 - p``,
+    ``p = sigmoid(logits)``
+
     With the binary cross-entropy :math:`\mathrm{ce}` of the logit,
 
     .. math::
@@ -268,6 +271,8 @@ def hinge_loss(
 ) -> Any:
     r"""Hinge loss: how far a score falls short of the margin, on the side of its class.
 
+    ``loss = weight * max(0, margin - target * scores)``
+
     .. math:: w \max(0,\ m - t\, x)
 
     The loss of support vector machines, for two classes where only the sign of the score matters, not a
@@ -276,8 +281,6 @@ def hinge_loss(
 
     Parameters
     ----------
-    scores : array_like
-        Scores, positive for class 1; types as in `binary_cross_entropy_with_logits`.
     margin : float, default 1.0
         The margin `m`, any finite number. At 0 it is the loss of the perceptron.
 
@@ -331,6 +334,8 @@ def squared_hinge_loss(
 ) -> Any:
     r"""Square of the hinge loss.
 
+    ``loss = weight * max(0, margin - target * scores)**2``
+
     .. math:: w \max(0,\ m - t\, x)^2
 
     A hinge loss whose gradient, :math:`-2 t \max(0, m - t x)`, does not jump: for solvers that need that,
@@ -338,8 +343,6 @@ def squared_hinge_loss(
 
     Parameters
     ----------
-    scores : array_like
-        Scores, positive for class 1; types as in `binary_cross_entropy_with_logits`.
     margin : float, default 1.0
         The margin `m`, any finite number.
 
@@ -391,15 +394,12 @@ def soft_margin_loss(
 ) -> Any:
     r"""Logistic loss of a score.
 
+    ``loss = weight * log(1 + exp(-target * scores))``
+
     .. math:: w \log\big(1 + e^{-t x}\big)
 
     The loss of logistic regression for classes called -1 and 1 (the binary cross-entropy, with another
     name for class 0): smooth everywhere, precise for scores of any size. Targets must be -1 or 1.
-
-    Parameters
-    ----------
-    scores : array_like
-        Scores, positive for class 1; types as in `binary_cross_entropy_with_logits`.
 
     See Also
     --------
@@ -455,6 +455,9 @@ def multilabel_soft_margin_loss(
 ) -> Any:
     r"""Binary cross-entropy of sigmoid(logits), averaged over the classes of each row.
 
+    ``loss = -mean(weight * (target * log(p) + (1 - target) * log(1 - p)))`` over the classes, ``p =
+    sigmoid(logits)``
+
     .. math:: -\frac{1}{C} \sum_c w_c\, \big(t_c \log \sigma(x_c) + (1 - t_c) \log(1 - \sigma(x_c))\big)
 
     For rows that may have several classes at once, or none. Without weights the mean is that of
@@ -463,9 +466,7 @@ def multilabel_soft_margin_loss(
 
     Parameters
     ----------
-    logits : array_like, shape (..., C)
-        Unnormalised scores, the classes on the last axis; types as in `binary_cross_entropy_with_logits`.
-    weight : array_like, shape (C,), optional
+    weight : array_like with shape (C,), optional
         A weight for each class.
 
     See Also

@@ -48,6 +48,9 @@ def cross_entropy(
 ) -> Any:
     r"""Cross-entropy of softmax(logits) against class indices or probabilities.
 
+    ``loss = sample_weight * weight[y] * (log(sum(exp(logits))) - logits[y])`` for a row of class
+    ``y``
+
     With :math:`u = c \tanh(x / c)` (a softcap `c`; else :math:`u = x`), :math:`z = u / T`,
     :math:`\mathrm{lse} = \log \sum_j e^{z_j}`, class weights `w`, sample weight `s`, label smoothing
     :math:`\varepsilon`, z-loss factor :math:`\lambda` and `C` classes, the loss of a row with class
@@ -64,10 +67,10 @@ def cross_entropy(
 
     Parameters
     ----------
-    target : array_like, shape (...) or that of `logits`
+    target : array_like with shape (...) or that of `logits`
         A class index for each row, of any integer type; or, in the shape of `logits`, probabilities
         (converted to the type of `logits`).
-    weight : array_like, shape (C,), optional
+    weight : array_like with shape (C,), optional
         A weight for each class. It is not checked: a negative one turns the sign of its term.
     ignore_index : int, default -100
         Rows with this target have loss and gradient 0, and are not read. With probabilities it must
@@ -132,15 +135,12 @@ def nll_loss(
 ) -> Any:
     r"""Negative log-likelihood of class indices, from log-probabilities.
 
+    ``loss = -sample_weight * weight[y] * log_probs[y]`` for a row of class ``y``
+
     .. math:: -s\, w_y\, x_y
 
     for a row `x` with class `y`, class weights `w` and sample weight `s`. Only the target's element
     of a row is read.
-
-    Parameters
-    ----------
-    log_probs : array_like, shape (..., C) or with the classes on `axis`
-        Log-probabilities; types and strides as in `cross_entropy`.
 
     See Also
     --------
@@ -188,6 +188,9 @@ def multi_margin_loss(
 ) -> Any:
     r"""Multi-class margin loss: every other class should score a margin less than the target.
 
+    ``loss = weight[y] / C * sum(max(0, margin - scores[y] + scores[j])**p for j != y)`` for a row of
+    class ``y``
+
     .. math:: \frac{w_y}{C} \sum_{j \neq y} \max(0,\, m - x_y + x_j)^p
 
     for a row `x` with class `y` among `C`, class weights `w` and margin `m`. Where a term is exactly 0
@@ -196,8 +199,6 @@ def multi_margin_loss(
 
     Parameters
     ----------
-    scores : array_like, shape (..., C)
-        A score for each class; types and strides as in `cross_entropy`.
     p : {1, 2}, default 1
         The power of a violation.
     margin : float, default 1.0
@@ -247,12 +248,9 @@ def softmax(
 ) -> Array:
     r"""Softmax along an axis.
 
-    .. math:: \frac{e^{x_i}}{\sum_j e^{x_j}}
+    ``result = exp(x) / sum(exp(x))``
 
-    Parameters
-    ----------
-    x : array_like
-        Types and strides as in `cross_entropy`.
+    .. math:: \frac{e^{x_i}}{\sum_j e^{x_j}}
 
     References
     ----------
@@ -277,12 +275,9 @@ def log_softmax(
 ) -> Array:
     r"""Logarithm of the softmax along an axis.
 
-    .. math:: x_i - \log \sum_j e^{x_j}
+    ``result = x - log(sum(exp(x)))``
 
-    Parameters
-    ----------
-    x : array_like
-        Types and strides as in `cross_entropy`.
+    .. math:: x_i - \log \sum_j e^{x_j}
 
     See Also
     --------
@@ -305,12 +300,9 @@ def log_softmax(
 def logsumexp(x: npt.ArrayLike, *, axis: int = -1, num_threads: int | None = None) -> Array:
     r"""Logarithm of the sum of exponentials along an axis.
 
-    .. math:: \log \sum_j e^{x_j}
+    ``result = log(sum(exp(x)))``
 
-    Parameters
-    ----------
-    x : array_like
-        Types and strides as in `cross_entropy`.
+    .. math:: \log \sum_j e^{x_j}
 
     References
     ----------

@@ -43,15 +43,17 @@ def kl_div(
 ) -> Any:
     r"""Kullback-Leibler divergence of given distributions, element by element.
 
+    ``loss = target * (log(target) - input)``
+
     .. math:: t (\log t - x)
 
     for a log-probability `x` and a probability `t`; from logits there is `kl_div_with_logits`.
 
     Parameters
     ----------
-    input : array_like, any shape
+    input : array_like of any shape
         Log-probabilities of the model, as `log_softmax` gives them. Its type decides.
-    target : scalar or array_like, the same shape
+    target : scalar or array_like with the shape of `|x|`
         Probabilities, or with `log_target` their logarithms. One of 0 adds 0.
     log_target : bool, default False
         Whether `target` holds logarithms.
@@ -91,6 +93,8 @@ def kl_div_with_logits(
     **common: Unpack[Common],
 ) -> Any:
     r"""Kullback-Leibler divergence of a student from its teacher, straight from their logits.
+
+    ``loss = sum(p * (log(p) - log(q)))``, ``p`` the teacher's and ``q`` the student's softmax
 
     .. math:: \mathrm{KL}(p \| q) = \sum_j p_j (\log p_j - \log q_j), \qquad
               p = \mathrm{softmax}(t / T), \quad q = \mathrm{softmax}(x / T)
@@ -156,6 +160,8 @@ def js_div_with_logits(
 ) -> Any:
     r"""Generalised Jensen-Shannon divergence of a student and its teacher, straight from their logits.
 
+    ``loss = beta * KL(p, m) + (1 - beta) * KL(q, m)``, ``m = beta * p + (1 - beta) * q``
+
     .. math:: \beta\, \mathrm{KL}(p \| m) + (1 - \beta)\, \mathrm{KL}(q \| m), \qquad
               m = \beta p + (1 - \beta) q
 
@@ -166,8 +172,6 @@ def js_div_with_logits(
     ----------
     beta : float, default 0.5
         The teacher's share of the mixture, between 0 and 1.
-    mask, teacher_grad, reduction, return_grad, grad_output, out, accumulate, num_threads
-        As in `kl_div_with_logits`.
 
     See Also
     --------
@@ -218,14 +222,11 @@ def tv_distance_with_logits(
 ) -> Any:
     r"""Total variation distance of a student and its teacher, straight from their logits.
 
+    ``loss = 0.5 * sum(abs(p - q))``, ``p`` the teacher's and ``q`` the student's softmax
+
     .. math:: \tfrac12 \sum_j |p_j - q_j|
 
     with `p` and `q` as in `kl_div_with_logits`.
-
-    Parameters
-    ----------
-    mask, teacher_grad, reduction, return_grad, grad_output, out, accumulate, num_threads
-        As in `kl_div_with_logits`.
 
     References
     ----------

@@ -42,6 +42,8 @@ def linear_cross_entropy(
 ) -> Any:
     r"""Cross-entropy of a linear layer's logits, which are made in chunks.
 
+    ``loss = cross_entropy(input @ linear_weight.T + linear_bias, target)``
+
     With :math:`z_i = W x_i + b` the logits of token `i`,
 
     .. math:: \mathrm{cross\_entropy}(X W^\top + b,\ y)
@@ -53,11 +55,11 @@ def linear_cross_entropy(
 
     Parameters
     ----------
-    input : array_like, shape (..., D)
+    input : array_like with shape (..., D)
         The vectors of the tokens; float16, bfloat16 (of ml_dtypes), float32 or float64. Half types are
         multiplied in float32, of which there is never a whole copy of `linear_weight`; the gradient of
         that is added up in float32 and rounded once. Lists and integers become float64.
-    target : array_like, shape (...) or (..., V)
+    target : array_like with shape (...) or (..., V)
         A class index for each token, of any integer type; or probabilities.
     ignore_index : int, default -100
         Tokens with this target have loss and gradient 0, and are not read. With probabilities it must be
@@ -153,20 +155,12 @@ def linear_token_log_probs(
 ) -> Any:
     r"""Log-probability of each target under a linear layer's logits, which are made in chunks.
 
+    ``log_probs = token_log_probs(input @ linear_weight.T + linear_bias, target)``
+
     .. math:: z_{i y_i} - \log \sum_j e^{z_{ij}}, \qquad z_i = \mathrm{softcap}(W x_i + b) / T
 
     for token `i` with class :math:`y_i`. What preference and policy losses are made from; their gradient
     comes back through `grad_output`.
-
-    Parameters
-    ----------
-    input : array_like, shape (..., D)
-        The vectors of the tokens; types as in `linear_cross_entropy`.
-
-    Returns
-    -------
-    log_probs : float, or ndarray of shape (...)
-        Types as those of the loss of `linear_cross_entropy`.
 
     See Also
     --------

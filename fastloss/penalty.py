@@ -39,6 +39,8 @@ def l1_penalty(
 ) -> Any:
     r"""Sum of the absolute values of parameters, times a strength.
 
+    ``loss = strength * sum(abs(params))``
+
     .. math:: \lambda \sum_i |w_i|
 
     For sparse models: it draws every parameter towards 0 equally hard, so that those of little use get
@@ -104,6 +106,8 @@ def l2_penalty(
 ) -> Any:
     r"""Half the sum of the squares of parameters, times a strength.
 
+    ``loss = 0.5 * strength * sum(params**2)``
+
     .. math:: \frac{\lambda}{2} \sum_i w_i^2
 
     The usual penalty (ridge, weight decay): it draws every parameter towards 0 in proportion to its size.
@@ -111,8 +115,6 @@ def l2_penalty(
 
     Parameters
     ----------
-    params : array_like
-        Parameters of any shape; types as in `l1_penalty`.
     strength : float
         The factor :math:`\lambda`; at least 0. At 0 even an infinite parameter costs nothing.
 
@@ -162,6 +164,8 @@ def elastic_net_penalty(
 ) -> Any:
     r"""Sum of the absolute values and half the sum of the squares, each with its own strength.
 
+    ``loss = l1 * sum(abs(params)) + 0.5 * l2 * sum(params**2)``
+
     .. math:: \lambda_1 \sum_i |w_i| + \frac{\lambda_2}{2} \sum_i w_i^2
 
     For sparse models whose inputs are correlated, where `l1_penalty` alone would keep one of a group at
@@ -169,8 +173,6 @@ def elastic_net_penalty(
 
     Parameters
     ----------
-    params : array_like
-        Parameters of any shape; types as in `l1_penalty`.
     l1, l2 : float
         The strengths :math:`\lambda_1` of the absolute values and :math:`\lambda_2` of the squares; at
         least 0. A part whose strength is 0 costs nothing, even where a parameter is infinite.

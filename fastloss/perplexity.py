@@ -38,6 +38,8 @@ def _exact_sum(values: npt.NDArray[np.float64]) -> int:
 class Perplexity:
     r"""Perplexity of a corpus, batch by batch.
 
+    ``perplexity = exp(mean(-log(p[target])))`` over all tokens that are not ignored
+
     .. math:: \exp\Big(\frac{1}{N} \sum_{i=1}^{N} -\log p_i(y_i)\Big)
 
     over all tokens that are not ignored. The losses are added exactly, as integers, so that any
@@ -197,6 +199,8 @@ def perplexity(
     num_threads: int | None = None,
 ) -> float:
     r"""Return the perplexity of a batch: the exponential of its mean cross-entropy.
+
+    ``perplexity = exp(mean(cross_entropy(logits, target)))``
 
     .. math:: \exp\Big(\frac{1}{N} \sum_{i=1}^{N} -\log \mathrm{softmax}(x_i)_{y_i}\Big)
 

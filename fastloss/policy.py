@@ -38,6 +38,9 @@ def ppo_loss(
 ) -> Any:
     r"""Clipped surrogate of proximal policy optimisation.
 
+    ``loss = max(-A * r, -A * clip(r, 1 - clip, 1 + clip))``, ``r = exp(logps - old_logps)``, ``A =
+    advantages``
+
     .. math:: \max\big(-A r,\ -A\,\mathrm{clip}(r, 1 - \epsilon, 1 + \epsilon)\big), \qquad
               r = \pi / \pi_{old}
 
@@ -45,12 +48,12 @@ def ppo_loss(
 
     Parameters
     ----------
-    logps : array_like, any shape, usually (B, T)
+    logps : array_like of any shape, usually (B, T)
         Log-probabilities of the tokens, as `token_log_probs` gives them. Its type decides; all are computed
         in float64.
-    old_logps : array_like, the same shape
+    old_logps : array_like with the shape of `|x|`
         Under the policy that drew the tokens.
-    advantages : array_like, the same shape
+    advantages : array_like with the shape of `|x|`
         How much better than expected each turned out.
     clip : float, default 0.2
         How far the ratio may move. At least 0.
@@ -94,16 +97,18 @@ def value_loss(
 ) -> Any:
     r"""Clipped squared error of a value function.
 
+    ``loss = 0.5 * max((v - R)**2, (old + clip(v - old, -clip, clip) - R)**2)``, ``R = returns``
+
     .. math:: \tfrac12 \max\big((v - R)^2,\ (v_{old} + d - R)^2\big), \qquad
               d = \mathrm{clip}(v - v_{old}, -\epsilon, \epsilon)
 
     Parameters
     ----------
-    values : array_like, any shape, usually (B, T)
+    values : array_like of any shape, usually (B, T)
         What the model predicts. Its type decides; all are computed in float64.
-    old_values : array_like, the same shape
+    old_values : array_like with the shape of `|x|`
         What it predicted when the tokens were drawn; not read, and may be None, where `clip` is None.
-    returns : array_like, the same shape
+    returns : array_like with the shape of `|x|`
         What came.
     clip : float or None, default 0.2
         How far a value may move and still gain. At least 0; None for the plain half of the squared error.
@@ -141,23 +146,20 @@ def kl_penalty(
 ) -> Any:
     r"""Estimate of the divergence of a policy from its reference, from the tokens that it drew.
 
+    ``k1 = d``, ``k2 = 0.5 * d**2``, ``k3 = exp(-d) - 1 + d``, ``d = logps - ref_logps``
+
     .. math:: k_1 = l, \qquad k_2 = \tfrac12 l^2, \qquad k_3 = e^{-l} - 1 + l, \qquad
               l = \log \pi - \log \pi_{ref}
 
     Parameters
     ----------
-    logps : array_like, any shape, usually (B, T)
+    logps : array_like of any shape, usually (B, T)
         Log-probabilities of the tokens. Its type decides; both are computed in float64.
-    ref_logps : array_like, the same shape
+    ref_logps : array_like with the shape of `|x|`
         Under the reference model.
     estimator : {"k1", "k2", "k3"}, default "k3"
         The third has the mean of the first, less spread, and is never negative. In it :math:`-l` is held
         under 80, without a gradient beyond, as its exponential would be larger than any float32.
-
-    Returns
-    -------
-    penalty : float, or ndarray of the shape of `logps`
-        As the loss of `ppo_loss`.
 
     References
     ----------
@@ -197,6 +199,9 @@ def grpo_loss(
 ) -> Any:
     r"""Group-relative policy optimisation, and what came of it.
 
+    ``loss = -min(min(r, delta) * A, clip(r, 1 - epsilon_low, 1 + epsilon_high) * A) + beta * k3``,
+    ``r = exp(logps - old_logps)``
+
     .. math:: -\min\big(\min(r, \delta) A,\ \mathrm{clip}(r, 1 - \epsilon_l, 1 + \epsilon_h) A\big)
               + \beta k_3, \qquad r = \pi / \pi_{old}
 
@@ -214,14 +219,14 @@ def grpo_loss(
 
     Parameters
     ----------
-    logps : array_like, shape (B, T)
+    logps : array_like with shape (B, T)
         Log-probabilities of the tokens, as `token_log_probs` and `linear_token_log_probs` give them. Its type
         decides; all are computed in float64.
-    old_logps : array_like, shape (B, T)
+    old_logps : array_like with shape (B, T)
         Under the policy that drew the tokens.
-    advantages : array_like, shape (B,) or (B, T)
+    advantages : array_like with shape (B,) or (B, T)
         Of each sequence, or of each token.
-    ref_logps : array_like, shape (B, T), optional
+    ref_logps : array_like with shape (B, T), optional
         Under the reference model; needed where `beta` is not 0.
     loss_type : str, default "grpo"
         One of those above.

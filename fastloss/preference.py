@@ -65,6 +65,8 @@ def dpo_loss(
 ) -> Any:
     r"""Direct preference optimisation, in every form that is a function of four log-probabilities.
 
+    ``loss = -log_sigmoid(beta * (r_chosen - r_rejected))``, ``r = policy_logps - ref_logps``
+
     .. math:: -(1 - \epsilon) \log \sigma(\beta D) - \epsilon \log \sigma(-\beta D), \qquad D = r_c - r_r
 
     for ``"sigmoid"``, with :math:`r = \log \pi - \log \pi_{ref}` of the chosen and of the rejected answer.
@@ -89,7 +91,7 @@ def dpo_loss(
 
     Parameters
     ----------
-    ref_chosen_logps, ref_rejected_logps : array_like, the same shape
+    ref_chosen_logps, ref_rejected_logps : array_like with the shape of `|x|`
         Under the reference model. Not needed with `reference_free`.
     beta : float, default 0.1
         How far the model may go from its reference: less for more. Greater than 0.
@@ -149,13 +151,15 @@ def preference_rewards(
 ) -> PreferenceRewards:
     r"""Rewards that a policy implies, their margins, and how often it agrees with the preference.
 
+    ``rewards = beta * (policy_logps - ref_logps)``
+
     .. math:: \beta (\log \pi - \log \pi_{ref})
 
     What a run of DPO, CPO, ORPO or SimPO is watched by.
 
     Parameters
     ----------
-    ref_chosen_logps, ref_rejected_logps : array_like, the same shape, optional
+    ref_chosen_logps, ref_rejected_logps : array_like with the shape of `|x|`, optional
         Under the reference model; 0 for losses without one.
     beta : float, default 0.1
         The factor. Greater than 0.
@@ -195,15 +199,17 @@ def reward_model_loss(
 ) -> Any:
     r"""Bradley-Terry loss of a reward model.
 
+    ``loss = -log_sigmoid(chosen - rejected - margin) + center_coefficient * (chosen + rejected)**2``
+
     .. math:: -\log \sigma(c - r - m) + \lambda (c + r)^2
 
     for the rewards `c` of the chosen and `r` of the rejected answer.
 
     Parameters
     ----------
-    chosen_rewards, rejected_rewards : array_like, any shape, usually (N,)
+    chosen_rewards, rejected_rewards : array_like of any shape, usually (N,)
         What the model gives. The first one's type decides; both are computed in float64.
-    margin : scalar or array_like, the same shape, optional
+    margin : scalar or array_like with the shape of `|x|`, optional
         By how much the chosen answer should be ahead.
     center_coefficient : float, default 0.0
         The :math:`\lambda` that keeps rewards near 0. At least 0.
@@ -248,6 +254,9 @@ def kto_loss(
 ) -> Any:
     r"""Kahneman-Tversky optimisation: answers that are good or bad, not pairs.
 
+    ``loss = weight * (1 - sigmoid(s * beta * (policy_logps - ref_logps - kl)))``, ``s = 1`` for a
+    good answer, else -1
+
     .. math:: w_d (1 - \sigma(\beta (r - k))) \ \text{or}\ w_u (1 - \sigma(\beta (k - r)))
 
     with :math:`r = \log \pi - \log \pi_{ref}` of a desirable or an undesirable answer, and :math:`k` the
@@ -255,9 +264,9 @@ def kto_loss(
 
     Parameters
     ----------
-    policy_logps : array_like, any shape, usually (N,)
+    policy_logps : array_like of any shape, usually (N,)
         Log-probabilities under the model in training. Its type decides; all are computed in float64.
-    ref_logps : array_like, the same shape
+    ref_logps : array_like with the shape of `|x|`
         Under the reference model.
     labels : array_like of bool, or of 0 and 1, the same shape
         Which answers are desirable.
@@ -314,6 +323,9 @@ def orpo_loss(
 ) -> Any:
     r"""The odds-ratio term of ORPO.
 
+    ``loss = -beta * log_sigmoid(log_odds(chosen) - log_odds(rejected))``, ``log_odds(x) = x - log(1 -
+    exp(x))``
+
     .. math:: -\beta \log \sigma\!\left(\log \frac{p_c}{1 - p_c} - \log \frac{p_r}{1 - p_r}\right)
 
     with :math:`p = e^{\log \pi}` of averages over tokens. The likelihood of the chosen answer, the other term
@@ -361,12 +373,14 @@ def simpo_loss(
 ) -> Any:
     r"""Simple preference optimisation, without a reference model.
 
+    ``loss = -log_sigmoid(beta * (chosen - rejected) - gamma)``
+
     .. math:: -(1 - \epsilon) \log \sigma(z) - \epsilon \log \sigma(-z), \qquad
               z = \beta (\log \pi_c - \log \pi_r) - \gamma
 
     Parameters
     ----------
-    policy_chosen_logps, policy_rejected_logps : array_like, any shape, usually (N,)
+    policy_chosen_logps, policy_rejected_logps : array_like of any shape, usually (N,)
         Averages over tokens of their log-probabilities. The first one's type decides; both are computed in
         float64.
     gamma : float, default 1.0
@@ -405,6 +419,8 @@ def cpo_loss(
 ) -> Any:
     r"""The preference term of contrastive preference optimisation.
 
+    ``loss = -log_sigmoid(beta * (chosen - rejected))``
+
     .. math:: -(1 - \epsilon) \log \sigma(\beta D) - \epsilon \log \sigma(-\beta D), \qquad
               D = \log \pi_c - \log \pi_r
 
@@ -415,8 +431,6 @@ def cpo_loss(
     ----------
     label_smoothing : float, default 0.0
         The share of labels taken to be wrong. For sigmoid alone.
-    loss_type : {"sigmoid", "hinge", "ipo"}, default "sigmoid"
-        As in `dpo_loss`.
 
     References
     ----------

@@ -50,6 +50,8 @@ def mse_loss(
 ) -> Any:
     r"""Squared error.
 
+    ``loss = weight * (input - target)**2``
+
     .. math:: w\, (x - t)^2
 
     The usual loss for a number: its minimum is at the mean of the target. Large errors dominate it;
@@ -118,15 +120,12 @@ def l1_loss(
 ) -> Any:
     r"""Absolute error.
 
+    ``loss = weight * abs(input - target)``
+
     .. math:: w\, |x - t|
 
     For targets with outliers: every error pulls equally hard, and the minimum is at the median of the
     target. At the kink, :math:`r = 0`, the gradient is 0. The second derivative is 0 everywhere.
-
-    Parameters
-    ----------
-    input : array_like
-        Predictions; types as in `mse_loss`.
 
     See Also
     --------
@@ -178,6 +177,9 @@ def huber_loss(
 ) -> Any:
     r"""Half the squared error up to `delta`, and a straight line beyond it.
 
+    ``loss = weight * (0.5 * r**2 if abs(r) <= delta else delta * (abs(r) - 0.5 * delta))``, ``r =
+    input - target``
+
     .. math::
 
         w \cdot \begin{cases}
@@ -191,8 +193,6 @@ def huber_loss(
 
     Parameters
     ----------
-    input : array_like
-        Predictions; types as in `mse_loss`.
     delta : float, default 1.0
         Where the parabola goes over into the line; greater than 0.
 
@@ -252,6 +252,9 @@ def smooth_l1_loss(
 ) -> Any:
     r"""Absolute error with a parabola in place of the kink.
 
+    ``loss = weight * (0.5 * r**2 / beta if abs(r) < beta else abs(r) - 0.5 * beta)``, ``r = input -
+    target``
+
     .. math::
 
         w \cdot \begin{cases}
@@ -263,11 +266,6 @@ def smooth_l1_loss(
     the gradient is the sign of the error, whatever `beta` is. The second derivative is :math:`1 / \beta`
     where :math:`|r| < \beta` and 0 elsewhere. With ``beta=0`` it is `l1_loss`, with gradient 0 at the
     kink :math:`r = 0`.
-
-    Parameters
-    ----------
-    input : array_like
-        Predictions; types as in `mse_loss`.
 
     See Also
     --------
@@ -320,16 +318,13 @@ def log_cosh_loss(
 ) -> Any:
     r"""Logarithm of the hyperbolic cosine of the error.
 
+    ``loss = weight * log(cosh(input - target))``
+
     .. math:: w \log \cosh(x - t)
 
     A smooth relative of the Huber loss, for targets with outliers where second derivatives are wanted:
     :math:`r^2 / 2` near 0, :math:`|r| - \log 2` far out, the gradient :math:`\tanh r`, and a second
     derivative, :math:`1 / \cosh^2 r`, that nowhere jumps. Nothing overflows, however large the error.
-
-    Parameters
-    ----------
-    input : array_like
-        Predictions; types as in `mse_loss`.
 
     See Also
     --------
@@ -378,6 +373,8 @@ def quantile_loss(
 ) -> Any:
     r"""Quantile loss (pinball loss): an absolute error whose two sides weigh differently.
 
+    ``loss = weight * max(quantile * (target - input), (quantile - 1) * (target - input))``
+
     .. math:: w \max\big(q\, (t - x),\ (q - 1)\, (t - x)\big)
 
     For predicting a quantile `q` of the target instead of its mean, as for the two ends of a prediction
@@ -386,8 +383,6 @@ def quantile_loss(
 
     Parameters
     ----------
-    input : array_like
-        Predictions; types as in `mse_loss`.
     quantile : float, default 0.5
         The quantile `q`, greater than 0 and less than 1. At 0.5 the loss is half of `l1_loss`.
 
@@ -443,6 +438,8 @@ def epsilon_insensitive_loss(
 ) -> Any:
     r"""Absolute error beyond `epsilon`, and nothing up to it.
 
+    ``loss = weight * max(0, abs(input - target) - epsilon)``
+
     .. math:: w \max(0,\ |x - t| - \varepsilon)
 
     The loss of support vector regression, for targets whose small errors do not matter: an element that is
@@ -451,8 +448,6 @@ def epsilon_insensitive_loss(
 
     Parameters
     ----------
-    input : array_like
-        Predictions; types as in `mse_loss`.
     epsilon : float, default 0.1
         The error that costs nothing; at least 0.
 
@@ -505,16 +500,13 @@ def mean_squared_log_loss(
 ) -> Any:
     r"""Squared difference of the logarithms of 1 plus each.
 
+    ``loss = weight * (log(1 + input) - log(1 + target))**2``
+
     .. math:: w\, \big(\log(1 + x) - \log(1 + t)\big)^2
 
     For targets that are at least 0 and span orders of magnitude: it weighs ratios rather than
     differences. Near :math:`x = t` no digits are lost. Targets must be greater than -1; an input below
     -1 is not an error, but NaN, and one of exactly -1 costs infinitely much.
-
-    Parameters
-    ----------
-    input : array_like
-        Predictions; types as in `mse_loss`.
 
     See Also
     --------
@@ -570,6 +562,9 @@ def poisson_nll_loss(
 ) -> Any:
     r"""Negative log-likelihood of counts under a Poisson distribution.
 
+    ``loss = weight * (exp(input) - target * input)``, or ``weight * (input - target * log(input +
+    eps))``
+
     From the logarithm of the rate (`log_input`), and from the rate itself:
 
     .. math::
@@ -587,8 +582,6 @@ def poisson_nll_loss(
 
     Parameters
     ----------
-    input : array_like
-        Logarithms of the predicted rates, or with ``log_input=False`` the rates; types as in `mse_loss`.
     log_input : bool, default True
         Whether `input` is the logarithm of the rate.
     full : bool, default False
@@ -659,6 +652,8 @@ def gaussian_nll_loss(
 ) -> Any:
     r"""Negative log-likelihood under a normal distribution, from its mean and variance.
 
+    ``loss = 0.5 * weight * (log(v) + (input - target)**2 / v)``, ``v = max(var, eps)``
+
     .. math:: \tfrac{w}{2} \Big(\log v + \frac{(x - t)^2}{v}\Big), \qquad v = \max(\mathrm{var}, \varepsilon)
 
     and with `full` plus :math:`\tfrac{w}{2} \log 2 \pi`. For models that predict how uncertain they are
@@ -667,9 +662,7 @@ def gaussian_nll_loss(
 
     Parameters
     ----------
-    input : array_like
-        Predicted means; types as in `mse_loss`.
-    var : scalar or array_like, shape of `input`
+    var : scalar or array_like with the shape of `input`
         Predicted variances; at least 0.
     full : bool, default False
         Add the constant. It changes no derivative.
@@ -727,15 +720,12 @@ def gamma_nll_loss(
 ) -> Any:
     r"""Negative log-likelihood under a gamma distribution, from the logarithm of its mean.
 
+    ``loss = weight * (input + target * exp(-input))``
+
     .. math:: w\, (x + t\, e^{-x})
 
     Terms without the input are left out. For positive targets whose spread is proportional to their
     mean, such as durations, claims and prices. Targets must be positive.
-
-    Parameters
-    ----------
-    input : array_like
-        Logarithms of the predicted means; types as in `mse_loss`.
 
     See Also
     --------
@@ -787,6 +777,9 @@ def tweedie_nll_loss(
 ) -> Any:
     r"""Half the Tweedie deviance, from the logarithm of the mean.
 
+    ``loss = weight * (exp((2 - p) * input) / (2 - p) - target * exp((1 - p) * input) / (1 - p))``,
+    ``p = power``
+
     .. math:: w \Big(\frac{e^{(2 - p)\, x}}{2 - p} - \frac{t\, e^{(1 - p)\, x}}{1 - p}\Big)
 
     Terms without the input are left out. For targets whose variance grows as the power `p` of their mean;
@@ -796,9 +789,7 @@ def tweedie_nll_loss(
 
     Parameters
     ----------
-    input : array_like
-        Logarithms of the predicted means; types as in `mse_loss`.
-    target : scalar or array_like, shape of `input`
+    target : scalar or array_like with the shape of `input`
         What is to be predicted; at least 0 for :math:`1 \le p < 2`, greater than 0 for
         :math:`p \ge 2`, any finite number for :math:`p \le 0`.
     power : float, default 1.5

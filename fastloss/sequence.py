@@ -39,16 +39,13 @@ def token_log_probs(
 ) -> Any:
     r"""Log-probability of each target token.
 
+    ``log_probs = z[y] - log(sum(exp(z)))`` for a token of class ``y``, ``z = logits / temperature``
+
     .. math:: z_y - \log \sum_j e^{z_j}, \qquad z = x / T
 
     for a row of logits `x` with class `y`. Minus the `cross_entropy` of each row, without log-probabilities
     of the other classes in memory. What preference and policy losses are made from; their gradients come back
     to the logits through `grad_output`.
-
-    Returns
-    -------
-    log_probs : float, or ndarray of shape (...)
-        Types as those of the loss of `cross_entropy`.
 
     See Also
     --------
@@ -99,6 +96,9 @@ def sequence_log_probs(
 ) -> Any:
     r"""Log-probability of each sequence of target tokens.
 
+    ``log_probs = sum(z[t, y[t]] - log(sum(exp(z[t]))))`` over the tokens that count, ``z = logits /
+    temperature``
+
     .. math:: \sum_t m_t \Big(z_{t y_t} - \log \sum_j e^{z_{tj}}\Big), \qquad z_t = x_t / T
 
     for a sequence with logits :math:`x_t`, classes :math:`y_t` and mask `m`. Nothing is shifted: the logits
@@ -106,14 +106,11 @@ def sequence_log_probs(
 
     Parameters
     ----------
-    logits : array_like, shape (..., T, V)
-        Unnormalised scores; types and strides as in `cross_entropy`. Those of tokens that do not count are
-        not read, and their gradient is 0.
-    target : array_like of int, shape (..., T)
+    target : array_like of int with shape (..., T)
         A class index for each token; where it does not count, anything.
-    mask : array_like of bool, or of 0 and 1, shape (..., T), optional
+    mask : array_like of bool, or of 0 and 1, with shape (..., T), optional
         Which tokens count; all by default.
-    lengths : array_like of int, shape (...), optional
+    lengths : array_like of int with shape (...), optional
         Instead: how many tokens of each sequence count, from its first on.
     ignore_index : int, default -100
         Tokens with this target do not count either.
@@ -167,6 +164,8 @@ def entropy(
     **common: Unpack[Common],
 ) -> Any:
     r"""Entropy of softmax(logits), in nats.
+
+    ``entropy = -sum(p * log(p))``, ``p = softmax(logits / temperature)``
 
     .. math:: -\sum_j p_j \log p_j, \qquad p = \mathrm{softmax}(x / T)
 

@@ -37,9 +37,9 @@ grad_output : scalar, or array_like with the shape of the loss, optional
     The upstream gradient. It multiplies the |derivatives|, not the loss. Needs `return_grad`.
 out : ndarray with the shape and dtype of `|x|`, optional
     Buffer for the gradient. It may be `|x|` itself (in place). Needs `return_grad`.
-out_of_several : tuple of |count| ndarrays or None, optional
-    Buffers for the gradients, in the order of the fields of `|Gradients|`, each with the shape and dtype of
-    its argument. A buffer may be that argument itself (in place). A gradient whose place holds None is not
+out_of_several : tuple of |count|, each an ndarray with the shape of its argument or None, optional
+    Buffers for the gradients, in the order of the fields of `|Gradients|`, of the dtypes of their arguments.
+    A buffer may be that argument itself (in place). A gradient whose place holds None is not
     computed. Needs `return_grad`.
 accumulate : bool, default False
     Add the gradient to the contents of `out`. Needs `out`.
@@ -103,6 +103,8 @@ logits : array_like of any shape
     Unnormalised scores; |types|
 scores : array_like of any shape
     Scores, positive for class 1; |types|
+probs : array_like of any shape
+    Probabilities of class 1, in [0, 1]; |types|
 target : scalar or array_like with the shape of `|x|`
     The classes: each must be |domain|. Only a scalar broadcasts. Values of another type are converted to the
     type of `|x|`.
@@ -125,6 +127,10 @@ ROWS = _LOSS.varied(
 logits : array_like with shape (..., C), or with the classes on `axis`
     Unnormalised scores; |types| Rows may have any strides and are not copied. A class at ``-inf`` is masked:
     its probability and gradient are 0.
+log_probs : array_like with shape (..., C), or with the classes on `axis`
+    Log-probabilities; |types| Rows may have any strides and are not copied.
+scores : array_like with shape (..., C)
+    A score for each class; |types| Rows may have any strides and are not copied.
 target : array_like of int with shape (...)
     Class index of each row, of any integer type.
 axis : int, default -1
@@ -152,6 +158,8 @@ TRANSFORMS = _LOSS.varied(
     parameters="""
 x : array_like of any shape, but at least one axis
     The input; |types| Rows may have any strides and are not copied.
+axis : int, default -1
+    The axis whose exponentials are added.
 out : ndarray with the shape and dtype of `x`, optional
     Buffer for the result. It may be `x` itself (in place).
 """,
@@ -182,9 +190,9 @@ memory_budget : int, optional
     and a twenty-fifth, but at most 512 MiB for the 256 tokens. If the budget holds fewer than 80 tokens (512
     for the value alone), the classes are cut into bands, and gradients take four products instead of three.
     Up to 256 MiB are kept for the next call; the system may reclaim them in between.
-out_of_several : tuple of three ndarrays or None, optional
-    Buffers for the gradients, in the order of the fields of `|Gradients|`, each with the shape and dtype of
-    its argument and apart from all arguments. A gradient whose place holds None is not computed. Tuples that
+out_of_several : tuple of three, each an ndarray with the shape of its argument or None, optional
+    Buffers for the gradients, in the order of the fields of `|Gradients|`, of the dtypes of their arguments
+    and apart from all arguments. A gradient whose place holds None is not computed. Tuples that
     were returned can be passed again. Needs `return_grad`.
 num_threads : int, optional
     Number of threads of the softmax in this call. By default the package setting, or one if there are few
@@ -220,8 +228,8 @@ teacher_grad : bool, default False
     Also return the gradient with respect to `teacher_logits`. Needs `return_grad`.
 return_grad : bool, default False
     Also return the gradient with respect to `student_logits`, computed in the same pass.
-out : ndarray, or tuple of two ndarrays or None, optional
-    Buffer for the gradient, with the shape and dtype of `student_logits`. It may be `student_logits` itself
+out : ndarray with the shape of `student_logits`, or tuple of two, optional
+    Buffer for the gradient, with the dtype of `student_logits`. It may be `student_logits` itself
     (in place). With `teacher_grad` a tuple of buffers for both gradients; a gradient whose place holds None
     is not computed. Needs `return_grad`.
 accumulate : bool, or tuple of two bools, default False
