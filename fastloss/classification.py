@@ -252,6 +252,11 @@ def softmax(
 
     .. math:: \frac{e^{x_i}}{\sum_j e^{x_j}}
 
+    Returns
+    -------
+    ndarray with the shape and dtype of `x`
+        A row with a NaN, with ``+inf``, or with nothing but ``-inf`` is NaN.
+
     References
     ----------
     ``torch.nn.functional.softmax``, ``scipy.special.softmax``.
@@ -279,6 +284,12 @@ def log_softmax(
 
     .. math:: x_i - \log \sum_j e^{x_j}
 
+    Returns
+    -------
+    ndarray with the shape and dtype of `x`
+        A row with a NaN, with ``+inf``, or with nothing but ``-inf`` is NaN. The largest entry keeps its
+        digits where it is nearly 0.
+
     See Also
     --------
     cross_entropy : picks one entry of each row, without the others in memory.
@@ -303,6 +314,12 @@ def logsumexp(x: npt.ArrayLike, *, axis: int = -1, num_threads: int | None = Non
     ``result = log(sum(exp(x)))``
 
     .. math:: \log \sum_j e^{x_j}
+
+    Returns
+    -------
+    ndarray with the shape of `x` without `axis`
+        Its dtype is that of `x`, float32 for half types. Nothing but ``-inf``, or nothing at all, sums to
+        ``-inf``; a row with ``+inf`` to ``+inf``.
 
     References
     ----------

@@ -165,8 +165,8 @@ def js_div_with_logits(
     .. math:: \beta\, \mathrm{KL}(p \| m) + (1 - \beta)\, \mathrm{KL}(q \| m), \qquad
               m = \beta p + (1 - \beta) q
 
-    with `p` and `q` as in `kl_div_with_logits`. At ``beta=0`` it is :math:`\mathrm{KL}(p \| q)`, at
-    ``beta=1`` :math:`\mathrm{KL}(q \| p)`.
+    for each row, with the softmax `p` of the teacher's and `q` of the student's logits over the temperature.
+    At ``beta=0`` it is :math:`\mathrm{KL}(p \| q)`, at ``beta=1`` :math:`\mathrm{KL}(q \| p)`.
 
     Parameters
     ----------
@@ -226,7 +226,7 @@ def tv_distance_with_logits(
 
     .. math:: \tfrac12 \sum_j |p_j - q_j|
 
-    with `p` and `q` as in `kl_div_with_logits`.
+    for each row, with the softmax `p` of the teacher's and `q` of the student's logits over the temperature.
 
     References
     ----------

@@ -137,6 +137,7 @@ def linear_cross_entropy(
     gradients=LinearGradients,
     mean="the number of tokens that are not ignored",
     unreduced="the log-probability of each token",
+    result="log_probs",
 )
 def linear_token_log_probs(
     input: npt.ArrayLike,

@@ -48,9 +48,6 @@ def l1_penalty(
 
     Parameters
     ----------
-    params : array_like
-        Parameters of any shape; float16, bfloat16 (of ml_dtypes), float32 or float64. Lists and integers
-        become float64.
     strength : float
         The factor :math:`\lambda`; at least 0. At 0 even an infinite parameter costs nothing.
 

@@ -132,7 +132,7 @@ def value_loss(
     return value_error((values, old_values, returns), clip, mask, reduction, return_grad, out, common)
 
 
-@documented(TOKENS)
+@documented(TOKENS, result="penalty")
 def kl_penalty(
     logps: npt.ArrayLike,
     ref_logps: npt.ArrayLike,

@@ -1,4 +1,4 @@
-"""What sequences of tokens are worth to a model: log-probabilities and entropies, straight from logits."""
+"""Log-probabilities and entropies of sequences of tokens, straight from logits."""
 
 from __future__ import annotations
 
@@ -23,7 +23,10 @@ __all__ = [
 
 
 @documented(
-    ROWS, mean="the number of tokens that are not ignored", unreduced="the log-probability of each token"
+    ROWS,
+    mean="the number of tokens that are not ignored",
+    unreduced="the log-probability of each token",
+    result="log_probs",
 )
 def token_log_probs(
     logits: npt.ArrayLike,
@@ -79,7 +82,13 @@ def token_log_probs(
     )
 
 
-@documented(ROWS, mean="the number of sequences", unreduced="the log-probability of each sequence")
+@documented(
+    ROWS,
+    mean="the number of sequences",
+    unreduced="the log-probability of each sequence",
+    result="log_probs",
+    of_nothing="A sequence without tokens that count has log-probability 0.",
+)
 def sequence_log_probs(
     logits: npt.ArrayLike,
     target: npt.ArrayLike,
@@ -117,11 +126,6 @@ def sequence_log_probs(
     average : bool, default False
         Divide by the number of tokens that count.
 
-    Returns
-    -------
-    log_probs : float, or ndarray of shape (...)
-        Types as those of the loss of `cross_entropy`. A sequence without tokens that count has 0.
-
     See Also
     --------
     token_log_probs : of each token.
@@ -152,7 +156,13 @@ def sequence_log_probs(
     )
 
 
-@documented(ROWS, mean="the number of rows", unreduced="the entropy of each row")
+@documented(
+    ROWS,
+    mean="the number of rows",
+    unreduced="the entropy of each row",
+    result="entropy",
+    of_nothing="A row with a NaN, with ``+inf``, or with nothing but ``-inf`` is NaN.",
+)
 def entropy(
     logits: npt.ArrayLike,
     *,
@@ -171,12 +181,6 @@ def entropy(
 
     How undecided a model is. Its gradient, :math:`-p_j (\log p_j + H) / T`, is what an entropy bonus adds to
     a policy's.
-
-    Returns
-    -------
-    entropy : float, or ndarray of shape (...)
-        Types as those of the loss of `cross_entropy`. A row with a NaN, with ``+inf``, or of nothing but
-        ``-inf`` is NaN.
 
     See Also
     --------

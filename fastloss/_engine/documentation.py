@@ -271,14 +271,15 @@ def _completed(own: Sections, signature: inspect.Signature, family: Family, text
         for name in ("out", "accumulate"):
             line, text = shared["Parameters"][0][f"{name}_of_several"]
             shared["Parameters"][0][name] = Entry(line.replace("_of_several", "", 1), text)
+    if "return_grad" not in signature.parameters:
+        del shared["Returns"]
+        own.lists["Returns"] = [_filled(e, texts) for e in own.lists.get("Returns", [])]
     for title, (entries, names) in shared.items():
         mine = own.lists.get(title, [])
-        if title == "Returns" and mine and mine[0].names[0] not in ("loss", "grad", "grads", "hessian"):
-            # The loss has another name here.
+        if title == "Returns" and "result" in texts:  # the loss has another name
             entries["loss"] = entries["loss"]._replace(
-                line=entries["loss"].line.replace("loss : ", f"{mine[0].names[0]} : ")
+                line=entries["loss"].line.replace("loss : ", f"{texts['result']} : ")
             )
-            names = [mine[0].names[0], *names[1:]]
         own.lists[title] = [_filled(e, texts) for e in merged(mine, entries, names)]
     own.preamble = _substituted(own.preamble, texts)
     own.texts = {title: _substituted(text, texts) for title, text in own.texts.items()}

@@ -68,7 +68,7 @@ size_average : bool, optional
     Deprecated in torch, which derives the reduction from it and `reduce`. By default `reduction` holds.
 reduce : bool, optional
     Deprecated in torch, which derives the reduction from it and `size_average`. By default `reduction` holds.
-ignore_index : int, default -100
+ignore_index : int, |ignore|
     Rows with this target have loss and gradient 0, and are not read.
 reduction : {"mean", "sum", "none"}, default "mean"
     ``"mean"`` divides by |mean|. ``"sum"`` adds. ``"none"`` returns the unreduced loss.
@@ -117,6 +117,7 @@ TypeError, ValueError, RuntimeError
 """,
     texts={
         "types": _TENSORS,
+        "ignore": "default -100",
         "shape_of_input": "any shape",
         "shape_of_target": "the shape of `input`",
         "shape_of_weight": "the shape of `input`",
@@ -169,6 +170,7 @@ _TEXTS: dict[str, dict[str, str]] = {
     },
     "linear_cross_entropy": {
         **_ROWS,
+        "ignore": "optional (-100)",
         "input": "The vectors of the tokens.",
         "shape_of_input": "shape (D,) or (N, D)",
         "shape_of_target": "shape () or (N,), or with the classes behind",

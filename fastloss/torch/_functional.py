@@ -282,7 +282,7 @@ def cross_entropy(
 
     .. math:: -s\, w_y \log \frac{e^{x_y}}{\sum_j e^{x_j}}
 
-    The options that torch lacks mean the same as in `fastloss.cross_entropy`.
+    The options that torch lacks have the meaning of those of `fastloss.cross_entropy`.
 
     Raises
     ------

@@ -179,6 +179,8 @@ def vocab_parallel_cross_entropy(
 ) -> Tensor:
     r"""Cross-entropy of logits whose classes are shared out over the processes of a group.
 
+    ``loss = log(sum(exp(input))) - input[y]`` over the classes of all ranks, for a row of class ``y``
+
     .. math:: \log \sum_r \sum_{j \in V_r} e^{x_j} - x_y
 
     for a row `x` with class `y`, rank `r` holding the classes :math:`V_r`: consecutive slices, in order of
@@ -229,6 +231,8 @@ def vocab_parallel_linear_cross_entropy(
     **extras: Unpack[MapOptions],
 ) -> Tensor:
     r"""Cross-entropy of a linear layer whose classes are shared out over the processes of a group.
+
+    ``loss = cross_entropy(input @ linear_weight.T + linear_bias, target)`` over the classes of all ranks
 
     .. math:: \log \sum_r \sum_{j \in V_r} e^{W_j x + b_j} - (W_y x + b_y)
 
