@@ -31,7 +31,7 @@ __all__ = [
 ]
 
 
-@documented(BINARY, mean="the number of elements", domain="in [0, 1]", checked="probability and target")
+@documented(BINARY, mean="the number of elements, whatever their weights", domain="in [0, 1]")
 def binary_cross_entropy(
     probs: npt.ArrayLike,
     target: npt.ArrayLike,
@@ -45,14 +45,24 @@ def binary_cross_entropy(
 ) -> Any:
     r"""Binary cross-entropy of probabilities.
 
-    ``loss = -weight * (target * log(probs) + (1 - target) * log(1 - probs))``
+    ``loss = -weight * (target * max(log(probs), -100) + (1 - target) * max(log(1 - probs), -100))``; with
+    probability `x`, target `t` and weight `w`:
 
     .. math:: -w\, \big(t \max(\log x, -100) + (1 - t) \max(\log(1 - x), -100)\big)
 
-    For models whose output is a probability already; where there are logits,
-    `binary_cross_entropy_with_logits` is more precise and faster. The bound of -100 keeps a probability of
-    exactly 0 or 1 finite. The gradient is :math:`w (x - t) / \max(x (1 - x), 10^{-12})`, as in torch.
-    Probabilities and targets must be in [0, 1].
+    Choose it for models whose output is a probability. If there are logits,
+    `binary_cross_entropy_with_logits` is more precise and faster. The bound of -100 keeps the loss of a
+    probability of exactly 0 or 1 finite. The gradient is
+    ``weight * (probs - target) / max(probs * (1 - probs), 1e-12)``, as in torch.
+
+    Parameters
+    ----------
+    target : scalar or array_like with the shape of `|x|`
+        Classes, 0 or 1, or probabilities of class 1. Only a scalar broadcasts. Values of another type are
+        converted to the type of `|x|`.
+    check_domain : bool, default True
+        Check that every probability and every target is in [0, 1]. If False, the formula is evaluated for any
+        target, and a probability outside gives NaN.
 
     See Also
     --------
@@ -74,21 +84,12 @@ def binary_cross_entropy(
     array([ 1.3333, -2.    , -1.25  ])
     """
     return elementwise(
-        "binary",
-        "probs",
-        probs,
-        target,
-        weight,
-        reduction,
-        return_grad,
-        out,
-        common,
-        mean_over_weights=False,
-        check_domain=check_domain,
-    )
+        "binary", "probs", probs, target, weight, reduction, return_grad, out, common,
+        mean_over_weights=False, check_domain=check_domain,
+    )  # fmt: skip
 
 
-@documented(BINARY, mean="the number of elements", domain="in [0, 1]")
+@documented(BINARY, mean="the number of elements, whatever their weights", domain="in [0, 1]")
 def binary_cross_entropy_with_logits(
     logits: npt.ArrayLike,
     target: npt.ArrayLike,
@@ -105,32 +106,39 @@ def binary_cross_entropy_with_logits(
 ) -> Any:
     r"""Binary cross-entropy of sigmoid(logits).
 
-    ``loss = -weight * (pos_weight * target * log(p) + (1 - target) * log(1 - p))``, ``p =
-    sigmoid(logits)``
-
-    With positive weight `p` and label smoothing :math:`\varepsilon`,
+    ``loss = weight * (pos_weight * t * softplus(-logits) + (1 - t) * softplus(logits))`` with
+    ``softplus(x) = log(1 + exp(x))`` and ``t = (1 - label_smoothing) * target + label_smoothing / 2``; with
+    logit `x`, target `t`, weight `w`, positive weight `p`, label smoothing :math:`\varepsilon` and
+    :math:`\sigma(x) = 1 / (1 + e^{-x})`:
 
     .. math::
 
         -w\, \big(p\, t' \log \sigma(x) + (1 - t') \log(1 - \sigma(x))\big),
         \qquad t' = (1 - \varepsilon)\, t + \tfrac{\varepsilon}{2}
 
-    The usual loss for two classes, and for labels that hold independently of each other. It is computed
-    from the logits in one piece, precise for logits of any size. Targets must be in [0, 1].
+    The usual loss for two classes, and for labels that are independent of each other. It is computed from the
+    logits in one pass and is precise for logits of any size. Without `pos_weight` the gradient is
+    ``weight * (sigmoid(logits) - t)``.
 
     Parameters
     ----------
-    pos_weight : scalar, or array_like of shape (C,) or that of `logits`, optional
-        A factor of the term of class 1; (C,) holds one for each entry of the last axis. It is not checked:
-        a negative one turns the sign of the term.
+    logits : array_like of any shape
+        Unnormalised scores of class 1; |types| A logit of ``inf`` has loss 0 at a target of 1 and an infinite
+        loss at a target of 0; for ``-inf`` it is the other way round.
+    target : scalar or array_like with the shape of `|x|`
+        Classes, 0 or 1, or probabilities of class 1. Only a scalar broadcasts. Values of another type are
+        converted to the type of `|x|`.
+    pos_weight : scalar, or array_like with shape (C,) or that of `logits`, optional
+        Factor of the term of class 1. An array of shape (C,) has an entry for each index of the last axis. It
+        is not checked: a negative factor turns the sign of the term.
     label_smoothing : float, default 0.0
         The share, between 0 and 1, of the target that is spread evenly over both classes.
 
     See Also
     --------
     binary_cross_entropy : from probabilities.
-    soft_margin_loss : the same for classes -1 and 1.
-    sigmoid_focal_loss : with less weight on what is easy.
+    soft_margin_loss : the same loss for classes -1 and 1.
+    sigmoid_focal_loss : with less weight on well-classified elements.
     cross_entropy : for one class out of several.
 
     References
@@ -150,7 +158,7 @@ def binary_cross_entropy_with_logits(
     >>> grad.round(4)
     array([ 0.0397, -0.1667, -0.0158])
 
-    In place the gradient takes the place of the logits:
+    In place: the gradient overwrites the logits.
 
     >>> loss, grad = fastloss.binary_cross_entropy_with_logits(
     ...     logits, [0, 1, 1], return_grad=True, out=logits
@@ -162,25 +170,13 @@ def binary_cross_entropy_with_logits(
     smoothing = option("label_smoothing", label_smoothing)
     positive = None if pos_weight is None else positive_weights(pos_weight, x)
     return elementwise(
-        "binary_logits",
-        "logits",
-        x,
-        target,
-        weight,
-        reduction,
-        return_grad,
-        out,
-        common,
-        parameters=(1.0 - smoothing, 0.5 * smoothing),
-        extra=positive,
-        extra_name="pos_weight",
-        mean_over_weights=False,
-        check_domain=check_domain,
-        return_hessian=return_hessian,
-    )
+        "binary_logits", "logits", x, target, weight, reduction, return_grad, out, common,
+        parameters=(1.0 - smoothing, 0.5 * smoothing), extra=positive, extra_name="pos_weight",
+        mean_over_weights=False, check_domain=check_domain, return_hessian=return_hessian,
+    )  # fmt: skip
 
 
-@documented(BINARY, mean="the number of elements", domain="in [0, 1]")
+@documented(BINARY, mean="the number of elements, whatever their weights", domain="in [0, 1]")
 def sigmoid_focal_loss(
     logits: npt.ArrayLike,
     target: npt.ArrayLike,
@@ -194,39 +190,43 @@ def sigmoid_focal_loss(
     out: Array | None = None,
     **common: Unpack[Common],
 ) -> Any:
-    r"""Focal loss: binary cross-entropy of sigmoid(logits), less where the right class is certain already.
+    r"""Focal loss: binary cross-entropy of sigmoid(logits) with less weight on well-classified elements.
 
-    ``loss = -weight * alpha_t * (1 - p_t)**gamma * log(p_t)``, ``p_t = p if target == 1 else 1 - p``,
-    ``p = sigmoid(logits)``
-
-    With the binary cross-entropy :math:`\mathrm{ce}` of the logit,
+    ``loss = weight * alpha_t * (1 - p_t)**gamma * bce`` with ``p = sigmoid(logits)``,
+    ``p_t = target * p + (1 - target) * (1 - p)``, ``alpha_t = alpha * target + (1 - alpha) * (1 - target)``
+    and the binary cross-entropy ``bce`` of the logit; with logit `x`, target `t`, weight `w` and
+    :math:`\sigma(x) = 1 / (1 + e^{-x})`:
 
     .. math::
 
-        w\, \alpha_t\, (1 - p_t)^\gamma\, \mathrm{ce}, \qquad
+        w\, \alpha_t\, (1 - p_t)^\gamma\, \mathrm{bce}, \qquad
         p_t = t\, \sigma(x) + (1 - t)\, (1 - \sigma(x)), \qquad
         \alpha_t = \alpha\, t + (1 - \alpha)\, (1 - t)
 
-    For classes of very different sizes, as in object detection, where the many easy elements would
-    otherwise drown the few hard ones. Targets must be in [0, 1].
+    Choose it for classes of very different sizes, as in object detection, where the many easy elements would
+    otherwise outweigh the few hard ones.
 
     Parameters
     ----------
+    target : scalar or array_like with the shape of `|x|`
+        Classes, 0 or 1, or probabilities of class 1. Only a scalar broadcasts. Values of another type are
+        converted to the type of `|x|`.
     alpha : float or None, default 0.25
-        The weight of class 1, at most 1; class 0 has the rest. None, or a negative number, weighs neither
-        (:math:`\alpha_t = 1`).
+        Weight of class 1, at most 1; class 0 has ``1 - alpha``. With None, or a negative number, both classes
+        have weight 1.
     gamma : float, default 2.0
-        How strongly certain elements are played down; at least 0. At 0 what is left is the weighted
-        cross-entropy.
+        Exponent of ``1 - p_t``, at least 0: the larger, the less weight for well-classified elements. At 0
+        the loss is the weighted cross-entropy.
 
     See Also
     --------
-    binary_cross_entropy_with_logits : the same with ``alpha=None`` and ``gamma=0``.
+    binary_cross_entropy_with_logits : the same loss with ``alpha=None`` and ``gamma=0``.
 
     References
     ----------
-    Lin et al., "Focal loss for dense object detection", 2017. ``torchvision.ops.sigmoid_focal_loss``,
-    ``optax.losses.sigmoid_focal_loss``, ``keras.losses.BinaryFocalCrossentropy``.
+    Lin et al., "Focal loss for dense object detection", 2017. ``torchvision.ops.sigmoid_focal_loss``
+    (with the default reduction ``"none"``), ``optax.losses.sigmoid_focal_loss``,
+    ``keras.losses.BinaryFocalCrossentropy``.
 
     Examples
     --------
@@ -241,19 +241,9 @@ def sigmoid_focal_loss(
     share = -1.0 if alpha is None else option("alpha", alpha)
     parameters = share if share >= 0.0 else -1.0, number("gamma", gamma, low=0.0)
     return elementwise(
-        "focal",
-        "logits",
-        logits,
-        target,
-        weight,
-        reduction,
-        return_grad,
-        out,
-        common,
-        parameters=parameters,
-        mean_over_weights=False,
-        check_domain=check_domain,
-    )
+        "focal", "logits", logits, target, weight, reduction, return_grad, out, common, parameters=parameters,
+        mean_over_weights=False, check_domain=check_domain,
+    )  # fmt: skip
 
 
 @documented(BINARY, domain="-1 or 1")
@@ -269,24 +259,25 @@ def hinge_loss(
     out: Array | None = None,
     **common: Unpack[Common],
 ) -> Any:
-    r"""Hinge loss: how far a score falls short of the margin, on the side of its class.
+    r"""Hinge loss: the amount by which a score misses the margin on the side of its class.
 
-    ``loss = weight * max(0, margin - target * scores)``
+    ``loss = weight * max(0, margin - target * scores)``; with score `x`, target `t`, weight `w` and margin
+    `m`:
 
     .. math:: w \max(0,\ m - t\, x)
 
-    The loss of support vector machines, for two classes where only the sign of the score matters, not a
-    probability: an element beyond the margin is left alone. The gradient is :math:`-t` short of the margin
-    and 0 elsewhere, at the kink :math:`t x = m` included. Targets must be -1 or 1.
+    The loss of support vector machines. Choose it for two classes if only the sign of the score matters, not
+    a probability: an element beyond the margin has loss 0. The gradient is ``-weight * target`` short of the
+    margin and 0 elsewhere, also at the kink ``target * scores == margin``.
 
     Parameters
     ----------
     margin : float, default 1.0
-        The margin `m`, any finite number. At 0 it is the loss of the perceptron.
+        The margin, any finite number. At 0 the loss is that of the perceptron.
 
     See Also
     --------
-    squared_hinge_loss, soft_margin_loss : smooth ones.
+    squared_hinge_loss, soft_margin_loss : with a continuous gradient.
     multi_margin_loss : for more than two classes.
 
     References
@@ -305,18 +296,9 @@ def hinge_loss(
     array([ 0., -1., -1.])
     """
     return elementwise(
-        "hinge",
-        "scores",
-        scores,
-        target,
-        weight,
-        reduction,
-        return_grad,
-        out,
-        common,
-        parameters=(number("margin", margin),),
-        check_domain=check_domain,
-    )
+        "hinge", "scores", scores, target, weight, reduction, return_grad, out, common,
+        parameters=(number("margin", margin),), check_domain=check_domain,
+    )  # fmt: skip
 
 
 @documented(BINARY, domain="-1 or 1")
@@ -334,21 +316,22 @@ def squared_hinge_loss(
 ) -> Any:
     r"""Square of the hinge loss.
 
-    ``loss = weight * max(0, margin - target * scores)**2``
+    ``loss = weight * max(0, margin - target * scores)**2``; with score `x`, target `t`, weight `w` and margin
+    `m`:
 
     .. math:: w \max(0,\ m - t\, x)^2
 
-    A hinge loss whose gradient, :math:`-2 t \max(0, m - t x)`, does not jump: for solvers that need that,
-    and where scores far on the wrong side should count for more. Targets must be -1 or 1.
+    Choose it for solvers that need a continuous gradient, and if scores far on the wrong side should count
+    more than in `hinge_loss`. The gradient is ``-2 * weight * target * max(0, margin - target * scores)``.
 
     Parameters
     ----------
     margin : float, default 1.0
-        The margin `m`, any finite number.
+        The margin, any finite number.
 
     See Also
     --------
-    hinge_loss : not squared.
+    hinge_loss : the loss without the square.
 
     References
     ----------
@@ -365,21 +348,17 @@ def squared_hinge_loss(
     array([ 0. , -1. , -2.5])
     """
     return elementwise(
-        "squared_hinge",
-        "scores",
-        scores,
-        target,
-        weight,
-        reduction,
-        return_grad,
-        out,
-        common,
-        parameters=(number("margin", margin),),
-        check_domain=check_domain,
-    )
+        "squared_hinge", "scores", scores, target, weight, reduction, return_grad, out, common,
+        parameters=(number("margin", margin),), check_domain=check_domain,
+    )  # fmt: skip
 
 
-@documented(BINARY, domain="-1 or 1")
+@documented(
+    BINARY,
+    mean="the sum of the weights, unlike in `binary_cross_entropy_with_logits`, or by the number of elements "
+    "without `weight`",
+    domain="-1 or 1",
+)
 def soft_margin_loss(
     scores: npt.ArrayLike,
     target: npt.ArrayLike,
@@ -394,16 +373,17 @@ def soft_margin_loss(
 ) -> Any:
     r"""Logistic loss of a score.
 
-    ``loss = weight * log(1 + exp(-target * scores))``
+    ``loss = weight * log(1 + exp(-target * scores))``; with score `x`, target `t` and weight `w`:
 
     .. math:: w \log\big(1 + e^{-t x}\big)
 
-    The loss of logistic regression for classes called -1 and 1 (the binary cross-entropy, with another
-    name for class 0): smooth everywhere, precise for scores of any size. Targets must be -1 or 1.
+    The loss of logistic regression for classes -1 and 1: the binary cross-entropy with another name for class
+    0. It is smooth everywhere and precise for scores of any size. The gradient is
+    ``-weight * target * sigmoid(-target * scores)``.
 
     See Also
     --------
-    binary_cross_entropy_with_logits : for classes 0 and 1, and probabilities.
+    binary_cross_entropy_with_logits : for classes 0 and 1, and for probabilities.
 
     References
     ----------
@@ -421,18 +401,9 @@ def soft_margin_loss(
     array([ 0.1192, -0.5   , -0.0474])
     """
     return elementwise(
-        "soft_margin",
-        "scores",
-        scores,
-        target,
-        weight,
-        reduction,
-        return_grad,
-        out,
-        common,
-        check_domain=check_domain,
-        return_hessian=return_hessian,
-    )
+        "soft_margin", "scores", scores, target, weight, reduction, return_grad, out, common,
+        check_domain=check_domain, return_hessian=return_hessian,
+    )  # fmt: skip
 
 
 @documented(
@@ -441,6 +412,8 @@ def soft_margin_loss(
     domain="in [0, 1]",
     unreduced="the loss of each row",
     loss_shape="shape (...)",
+    of_nothing="The mean of no rows is NaN, their sum is 0. A NaN gives NaN in the loss of its row, and in "
+    "the gradient at that element alone.",
 )
 def multilabel_soft_margin_loss(
     logits: npt.ArrayLike,
@@ -455,23 +428,29 @@ def multilabel_soft_margin_loss(
 ) -> Any:
     r"""Binary cross-entropy of sigmoid(logits), averaged over the classes of each row.
 
-    ``loss = -mean(weight * (target * log(p) + (1 - target) * log(1 - p)))`` over the classes, ``p =
-    sigmoid(logits)``
+    ``loss = mean(weight * (target * softplus(-logits) + (1 - target) * softplus(logits)), axis=-1)`` with
+    ``softplus(x) = log(1 + exp(x))``; with logit `x`, target `t`, weight `w`, `C` classes and
+    :math:`\sigma(x) = 1 / (1 + e^{-x})`:
 
     .. math:: -\frac{1}{C} \sum_c w_c\, \big(t_c \log \sigma(x_c) + (1 - t_c) \log(1 - \sigma(x_c))\big)
 
-    For rows that may have several classes at once, or none. Without weights the mean is that of
-    `binary_cross_entropy_with_logits`; here a weight belongs to a class, and the unreduced loss to a row.
-    Targets must be in [0, 1].
+    Choose it for rows that may have several classes at once, or none. Without weights its mean is that of
+    `binary_cross_entropy_with_logits`; but here each class has a weight, and each row an unreduced loss. The
+    gradient of a row is ``weight * (sigmoid(logits) - target) / C``.
 
     Parameters
     ----------
+    logits : array_like with shape (..., C), C at least 1
+        Unnormalised scores with the classes on the last axis; |types|
+    target : scalar or array_like with the shape of `logits`
+        Whether the row has the class, 0 or 1, or the probability of that. Only a scalar broadcasts. Values of
+        another type are converted to the type of `logits`.
     weight : array_like with shape (C,), optional
-        A weight for each class.
+        Weight of each class. Where it is 0, loss and gradient are 0, even if the term is infinite.
 
     See Also
     --------
-    binary_cross_entropy_with_logits : for each element by itself.
+    binary_cross_entropy_with_logits : with a loss and a weight for each element.
     cross_entropy : for rows that have exactly one class.
 
     References
@@ -492,15 +471,6 @@ def multilabel_soft_margin_loss(
            [ 0.25  ,  0.4763]])
     """
     return averaged_over_classes(
-        "binary_logits",
-        "logits",
-        logits,
-        target,
-        weight,
-        reduction,
-        return_grad,
-        out,
-        common,
-        parameters=(1.0, 0.0),
-        check_domain=check_domain,
-    )
+        "binary_logits", "logits", logits, target, weight, reduction, return_grad, out, common,
+        parameters=(1.0, 0.0), check_domain=check_domain,
+    )  # fmt: skip

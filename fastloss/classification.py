@@ -31,7 +31,11 @@ __all__ = [
 ]
 
 
-@documented(ROWS)
+@documented(
+    ROWS,
+    mean="the sum, over the rows that are not ignored, of class weight times sample weight; with "
+    "probabilities by the number of rows, or by the sum of their sample weights",
+)
 def cross_entropy(
     logits: npt.ArrayLike,
     target: npt.ArrayLike,
@@ -48,13 +52,12 @@ def cross_entropy(
 ) -> Any:
     r"""Cross-entropy of softmax(logits) against class indices or probabilities.
 
-    ``loss = sample_weight * weight[y] * (log(sum(exp(logits))) - logits[y])`` for a row of class
-    ``y``
-
-    With :math:`u = c \tanh(x / c)` (a softcap `c`; else :math:`u = x`), :math:`z = u / T`,
+    ``loss = sample_weight * weight[target] * (logsumexp(logits) - logits[target])`` for a row, without
+    further options. In general a row of logits `x` becomes :math:`z = u / T` with the temperature `T`, where
+    :math:`u = c \tanh(x / c)` with a softcap `c`, else :math:`u = x`. With
     :math:`\mathrm{lse} = \log \sum_j e^{z_j}`, class weights `w`, sample weight `s`, label smoothing
-    :math:`\varepsilon`, z-loss factor :math:`\lambda` and `C` classes, the loss of a row with class
-    `y`, and of one with probabilities `q`, is
+    :math:`\varepsilon`, z-loss factor :math:`\lambda` and `C` classes, the first formula is the loss of a row
+    with class `y`, the second that of a row with probabilities `q`:
 
     .. math::
 
@@ -65,21 +68,28 @@ def cross_entropy(
         s\Big[\sum_j w_j \big((1 - \varepsilon) q_j + \tfrac{\varepsilon}{C}\big) (\mathrm{lse} - z_j)
         + \lambda\, \mathrm{lse}^2\Big]
 
+    The usual loss for one class out of several, and for the tokens of a language model. It contains the
+    softmax: pass logits, not probabilities. Without options the gradient of a row is
+    ``softmax(logits) - one_hot(target)``. A row with NaN, with ``inf``, or with ``-inf`` alone gives NaN.
+
     Parameters
     ----------
-    target : array_like with shape (...) or that of `logits`
-        A class index for each row, of any integer type; or, in the shape of `logits`, probabilities
-        (converted to the type of `logits`).
+    target : array_like of int with shape (...), or of float with the shape of `logits`
+        Class index of each row, of any integer type; or the probabilities of its classes, converted to the
+        type of `logits`.
     weight : array_like with shape (C,), optional
-        A weight for each class. It is not checked: a negative one turns the sign of its term.
+        Weight of each class. It is not checked: a negative weight turns the sign of its term.
     ignore_index : int, default -100
-        Rows with this target have loss and gradient 0, and are not read. With probabilities it must
-        be negative.
+        Rows with this target have loss and gradient 0, and are not read. With probabilities it must be
+        negative.
+    return_hessian : bool, default False
+        Also return the diagonal of the second derivative of the loss with respect to `logits`, for gradient
+        boosting. Needs `return_grad`.
 
     See Also
     --------
     nll_loss : from log-probabilities.
-    perplexity : its exponential.
+    perplexity : the exponential of the mean.
 
     References
     ----------
@@ -101,7 +111,7 @@ def cross_entropy(
     array([[-0.107,  0.053,  0.053],
            [ 0.106,  0.288, -0.394]])
 
-    In a training loop the gradient takes the place of the logits:
+    In a training loop the gradient overwrites the logits, and nothing is allocated:
 
     >>> loss, grad = fastloss.cross_entropy(logits, [0, 2], return_grad=True, out=logits)
     >>> grad is logits
@@ -135,16 +145,17 @@ def nll_loss(
 ) -> Any:
     r"""Negative log-likelihood of class indices, from log-probabilities.
 
-    ``loss = -sample_weight * weight[y] * log_probs[y]`` for a row of class ``y``
+    ``loss = -sample_weight * weight[target] * log_probs[target]`` for a row; with log-probabilities `x`,
+    class `y`, class weights `w` and sample weight `s`:
 
     .. math:: -s\, w_y\, x_y
 
-    for a row `x` with class `y`, class weights `w` and sample weight `s`. Only the target's element
-    of a row is read.
+    Choose it if log-probabilities exist already. Only the element of the target is read in a row, and only
+    its gradient is not 0.
 
     See Also
     --------
-    cross_entropy : from logits, in one pass and without log-probabilities in memory.
+    cross_entropy : from logits, in one pass, without log-probabilities in memory.
 
     References
     ----------
@@ -158,22 +169,12 @@ def nll_loss(
     array([0.6931, 0.2231])
     """
     return row_loss(
-        _kernels.nll,
-        "log_probs",
-        log_probs,
-        axis,
-        target,
-        reduction,
-        return_grad,
-        out,
-        common,
-        weight=weight,
-        ignore_index=ignore_index,
-        sample_weight=sample_weight,
-    )
+        _kernels.nll, "log_probs", log_probs, axis, target, reduction, return_grad, out, common,
+        weight=weight, ignore_index=ignore_index, sample_weight=sample_weight,
+    )  # fmt: skip
 
 
-@documented(ROWS, mean="the number of rows")
+@documented(ROWS, mean="the number of rows, whatever the weights")
 def multi_margin_loss(
     scores: npt.ArrayLike,
     target: npt.ArrayLike,
@@ -188,25 +189,30 @@ def multi_margin_loss(
 ) -> Any:
     r"""Multi-class margin loss: every other class should score a margin less than the target.
 
-    ``loss = weight[y] / C * sum(max(0, margin - scores[y] + scores[j])**p for j != y)`` for a row of
-    class ``y``
+    ``loss = weight[target] / C * sum(max(0, margin - scores[target] + scores[j])**p)`` for a row, over the
+    classes ``j != target``; with scores `x`, class `y`, `C` classes, class weights `w` and margin `m`:
 
     .. math:: \frac{w_y}{C} \sum_{j \neq y} \max(0,\, m - x_y + x_j)^p
 
-    for a row `x` with class `y` among `C`, class weights `w` and margin `m`. Where a term is exactly 0
-    its gradient is 0. Choose it for scores that need not be probabilities: once the margin is reached,
-    nothing is gained by more.
+    Choose it for scores that need not be probabilities: a class beyond the margin has no influence. The
+    gradient of a term is 0 at its kink.
 
     Parameters
     ----------
     p : {1, 2}, default 1
-        The power of a violation.
+        Exponent of each term.
     margin : float, default 1.0
-        The difference that is asked for.
+        The difference of the scores up to which a class has a loss, any finite number.
+
+    Raises
+    ------
+    IndexError
+        If a class index is not in ``[0, C)``. The message names the first one. Nothing has been written to
+        `out` then.
 
     See Also
     --------
-    hinge_loss : two classes.
+    hinge_loss : for two classes.
 
     References
     ----------
@@ -223,19 +229,9 @@ def multi_margin_loss(
     if power not in (1.0, 2.0):
         raise ValueError(f"p must be 1 or 2, got {p!r}")
     return row_loss(
-        _kernels.multi_margin,
-        "scores",
-        scores,
-        -1,
-        target,
-        reduction,
-        return_grad,
-        out,
-        common,
-        weight=weight,
-        margin=number("margin", margin),
-        power=power,
-    )
+        _kernels.multi_margin, "scores", scores, -1, target, reduction, return_grad, out, common,
+        weight=weight, margin=number("margin", margin), power=power,
+    )  # fmt: skip
 
 
 @documented(TRANSFORMS)
@@ -248,14 +244,17 @@ def softmax(
 ) -> Array:
     r"""Softmax along an axis.
 
-    ``result = exp(x) / sum(exp(x))``
+    ``result = exp(x) / sum(exp(x))`` for each row along `axis`:
 
     .. math:: \frac{e^{x_i}}{\sum_j e^{x_j}}
 
+    It turns scores into probabilities, and overflows for no finite score.
+
     Returns
     -------
-    ndarray with the shape and dtype of `x`
-        A row with a NaN, with ``+inf``, or with nothing but ``-inf`` is NaN.
+    probs : ndarray with the shape and dtype of `x`
+        Probabilities. A row with NaN, with ``inf``, or with ``-inf`` alone is NaN. It is `out` if `out` was
+        given.
 
     References
     ----------
@@ -280,19 +279,21 @@ def log_softmax(
 ) -> Array:
     r"""Logarithm of the softmax along an axis.
 
-    ``result = x - log(sum(exp(x)))``
+    ``result = x - log(sum(exp(x)))`` for each row along `axis`:
 
     .. math:: x_i - \log \sum_j e^{x_j}
 
+    Choose it instead of the logarithm of `softmax`, which is ``-inf`` for a probability that underflows to 0.
+
     Returns
     -------
-    ndarray with the shape and dtype of `x`
-        A row with a NaN, with ``+inf``, or with nothing but ``-inf`` is NaN. The largest entry keeps its
-        digits where it is nearly 0.
+    log_probs : ndarray with the shape and dtype of `x`
+        Log-probabilities. A row with NaN, with ``inf``, or with ``-inf`` alone is NaN. The largest entry
+        keeps its digits if it is nearly 0. It is `out` if `out` was given.
 
     See Also
     --------
-    cross_entropy : picks one entry of each row, without the others in memory.
+    cross_entropy : computes the entry of the target of each row, without an array of all entries.
 
     References
     ----------
@@ -311,15 +312,22 @@ def log_softmax(
 def logsumexp(x: npt.ArrayLike, *, axis: int = -1, num_threads: int | None = None) -> Array:
     r"""Logarithm of the sum of exponentials along an axis.
 
-    ``result = log(sum(exp(x)))``
+    ``result = log(sum(exp(x)))`` for each row along `axis`:
 
     .. math:: \log \sum_j e^{x_j}
 
+    It is the logarithm of the denominator of `softmax`, and overflows for no finite score.
+
     Returns
     -------
-    ndarray with the shape of `x` without `axis`
-        Its dtype is that of `x`, float32 for half types. Nothing but ``-inf``, or nothing at all, sums to
-        ``-inf``; a row with ``+inf`` to ``+inf``.
+    lse : ndarray with the shape of `x` without `axis`
+        Has the dtype of `x`, float32 for half types. It is ``-inf`` for a row with ``-inf`` alone or without
+        entries, and ``inf`` for a row with ``inf``.
+
+    Raises
+    ------
+    ValueError
+        If `x` is a scalar, or if `axis` or `num_threads` is out of range.
 
     References
     ----------

@@ -39,21 +39,21 @@ def l1_penalty(
 ) -> Any:
     r"""Sum of the absolute values of parameters, times a strength.
 
-    ``loss = strength * sum(abs(params))``
+    ``loss = strength * sum(abs(params))``; with parameters `w` and strength :math:`\lambda`:
 
-    .. math:: \lambda \sum_i |w_i|
+    .. math:: \lambda \sum_i \lvert w_i \rvert
 
-    For sparse models: it draws every parameter towards 0 equally hard, so that those of little use get
-    there. At the kink, :math:`w_i = 0`, the gradient is 0.
+    Choose it for sparse models: every gradient has the same size, so that parameters of little use reach 0.
+    The gradient is ``strength * sign(params)``, 0 at the kink ``params == 0``.
 
     Parameters
     ----------
     strength : float
-        The factor :math:`\lambda`; at least 0. At 0 even an infinite parameter costs nothing.
+        Factor of the penalty, at least 0. At 0 the penalty is 0 even for an infinite parameter.
 
     See Also
     --------
-    l2_penalty : shrinks, without making sparse.
+    l2_penalty : makes parameters small, but not 0.
     elastic_net_penalty : both in one pass.
 
     References
@@ -71,24 +71,16 @@ def l1_penalty(
     >>> grad
     array([ 0.5,  0. , -0.5])
 
-    Added to a gradient that is there already:
+    Added to an existing gradient:
 
     >>> loss, grad = fastloss.l1_penalty(params, 0.25, return_grad=True, out=grad, accumulate=True)
     >>> grad
     array([ 0.75,  0.  , -0.75])
     """
     return elementwise(
-        "elastic_net",
-        "params",
-        params,
-        0.0,
-        None,
-        reduction,
-        return_grad,
-        out,
-        common,
+        "elastic_net", "params", params, 0.0, None, reduction, return_grad, out, common,
         parameters=(number("strength", strength, low=0.0), 0.0),
-    )
+    )  # fmt: skip
 
 
 @documented(PENALTIES)
@@ -103,21 +95,21 @@ def l2_penalty(
 ) -> Any:
     r"""Half the sum of the squares of parameters, times a strength.
 
-    ``loss = 0.5 * strength * sum(params**2)``
+    ``loss = 0.5 * strength * sum(params**2)``; with parameters `w` and strength :math:`\lambda`:
 
     .. math:: \frac{\lambda}{2} \sum_i w_i^2
 
     The usual penalty (ridge, weight decay): it draws every parameter towards 0 in proportion to its size.
-    With the half the gradient is :math:`\lambda w`.
+    With the factor of one half the gradient is ``strength * params``.
 
     Parameters
     ----------
     strength : float
-        The factor :math:`\lambda`; at least 0. At 0 even an infinite parameter costs nothing.
+        Factor of the penalty, at least 0. At 0 the penalty is 0 even for an infinite parameter.
 
     See Also
     --------
-    l1_penalty : makes sparse.
+    l1_penalty : makes parameters 0.
     elastic_net_penalty : both in one pass.
 
     References
@@ -135,17 +127,9 @@ def l2_penalty(
     array([ 1.5,  0. , -0.5])
     """
     return elementwise(
-        "elastic_net",
-        "params",
-        params,
-        0.0,
-        None,
-        reduction,
-        return_grad,
-        out,
-        common,
+        "elastic_net", "params", params, 0.0, None, reduction, return_grad, out, common,
         parameters=(0.0, number("strength", strength, low=0.0)),
-    )
+    )  # fmt: skip
 
 
 @documented(PENALTIES)
@@ -161,22 +145,22 @@ def elastic_net_penalty(
 ) -> Any:
     r"""Sum of the absolute values and half the sum of the squares, each with its own strength.
 
-    ``loss = l1 * sum(abs(params)) + 0.5 * l2 * sum(params**2)``
+    ``loss = l1 * sum(abs(params)) + 0.5 * l2 * sum(params**2)``; with parameters `w`:
 
-    .. math:: \lambda_1 \sum_i |w_i| + \frac{\lambda_2}{2} \sum_i w_i^2
+    .. math:: \lambda_1 \sum_i \lvert w_i \rvert + \frac{\lambda_2}{2} \sum_i w_i^2
 
-    For sparse models whose inputs are correlated, where `l1_penalty` alone would keep one of a group at
-    random. At the kink, :math:`w_i = 0`, the gradient is 0.
+    Choose it for sparse models with correlated inputs, for which `l1_penalty` alone would keep an arbitrary
+    one of a group. The gradient is ``l1 * sign(params) + l2 * params``, 0 at the kink ``params == 0``.
 
     Parameters
     ----------
     l1, l2 : float
-        The strengths :math:`\lambda_1` of the absolute values and :math:`\lambda_2` of the squares; at
-        least 0. A part whose strength is 0 costs nothing, even where a parameter is infinite.
+        Strengths :math:`\lambda_1` of the absolute values and :math:`\lambda_2` of the squares, at least 0. A
+        part with strength 0 is 0 even for an infinite parameter.
 
     See Also
     --------
-    l1_penalty, l2_penalty : one of the two.
+    l1_penalty, l2_penalty : each of the two parts.
 
     References
     ----------
@@ -195,14 +179,6 @@ def elastic_net_penalty(
     array([ 3.5,  0. , -1.5])
     """
     return elementwise(
-        "elastic_net",
-        "params",
-        params,
-        0.0,
-        None,
-        reduction,
-        return_grad,
-        out,
-        common,
+        "elastic_net", "params", params, 0.0, None, reduction, return_grad, out, common,
         parameters=(number("l1", l1, low=0.0), number("l2", l2, low=0.0)),
-    )
+    )  # fmt: skip

@@ -36,7 +36,11 @@ __all__ = [
 ]
 
 
-@documented(ELEMENTWISE)
+@documented(
+    ELEMENTWISE,
+    mean="the sum of the weights (a scalar counts for each element), or by the number of elements without "
+    "`weight`",
+)
 def mse_loss(
     input: npt.ArrayLike,
     target: npt.ArrayLike,
@@ -50,30 +54,24 @@ def mse_loss(
 ) -> Any:
     r"""Squared error.
 
-    ``loss = weight * (input - target)**2``
+    ``loss = weight * (input - target)**2``; with input `x`, target `t` and weight `w`:
 
     .. math:: w\, (x - t)^2
 
-    The usual loss for a number: its minimum is at the mean of the target. Large errors dominate it;
-    `huber_loss` and `l1_loss` heed them less. There is no factor of one half: the gradient is
-    :math:`2 w r`.
-
-    Parameters
-    ----------
-    input : array_like
-        Predictions, of any shape; float16, bfloat16 (of ml_dtypes), float32 or float64. Lists and
-        integers become float64.
+    The usual loss for a number. Its minimum is at the mean of the target. Large errors dominate it;
+    `huber_loss` and `l1_loss` are less sensitive to them. There is no factor of one half: the gradient is
+    ``2 * weight * (input - target)``.
 
     See Also
     --------
     huber_loss, l1_loss : less sensitive to outliers.
-    gaussian_nll_loss : with a variance that is predicted too.
+    gaussian_nll_loss : with a predicted variance.
 
     References
     ----------
     ``torch.nn.functional.mse_loss``, ``sklearn.metrics.mean_squared_error``,
     ``optax.losses.squared_error``, ``keras.losses.MeanSquaredError``; the objectives ``regression`` of
-    LightGBM and ``reg:squarederror`` of XGBoost. Some peers halve it: ``optax.losses.l2_loss``,
+    LightGBM and ``reg:squarederror`` of XGBoost. With a factor of one half: ``optax.losses.l2_loss``,
     ``sklearn._loss.HalfSquaredError``.
 
     Examples
@@ -86,24 +84,16 @@ def mse_loss(
     >>> grad.round(4)
     array([-0.3333,  0.    ,  2.    ])
 
-    Weighted, and in place: the gradient takes the place of the predictions.
+    With weights and in place: the gradient overwrites the predictions.
 
     >>> loss, grad = fastloss.mse_loss(x, 0.0, weight=[1.0, 2.0, 0.0], return_grad=True, out=x)
     >>> loss, grad is x
     (3.0, True)
     """
     return elementwise(
-        "mse",
-        "input",
-        input,
-        target,
-        weight,
-        reduction,
-        return_grad,
-        out,
-        common,
+        "mse", "input", input, target, weight, reduction, return_grad, out, common,
         return_hessian=return_hessian,
-    )
+    )  # fmt: skip
 
 
 @documented(ELEMENTWISE)
@@ -120,12 +110,13 @@ def l1_loss(
 ) -> Any:
     r"""Absolute error.
 
-    ``loss = weight * abs(input - target)``
+    ``loss = weight * abs(input - target)``; with input `x`, target `t` and weight `w`:
 
     .. math:: w\, |x - t|
 
-    For targets with outliers: every error pulls equally hard, and the minimum is at the median of the
-    target. At the kink, :math:`r = 0`, the gradient is 0. The second derivative is 0 everywhere.
+    Choose it for targets with outliers: the size of an error does not change its gradient, and the minimum
+    is at the median of the target. The gradient is ``weight * sign(input - target)``, 0 at the kink
+    ``input == target``. The second derivative is 0 everywhere.
 
     See Also
     --------
@@ -149,20 +140,16 @@ def l1_loss(
     array([-1.,  0.,  1.])
     """
     return elementwise(
-        "l1",
-        "input",
-        input,
-        target,
-        weight,
-        reduction,
-        return_grad,
-        out,
-        common,
+        "l1", "input", input, target, weight, reduction, return_grad, out, common,
         return_hessian=return_hessian,
-    )
+    )  # fmt: skip
 
 
-@documented(ELEMENTWISE, mean="the sum of the weights, where torch divides by the number of elements")
+@documented(
+    ELEMENTWISE,
+    mean="the sum of the weights (torch: the number of elements), or by the number of elements without "
+    "`weight`",
+)
 def huber_loss(
     input: npt.ArrayLike,
     target: npt.ArrayLike,
@@ -177,29 +164,29 @@ def huber_loss(
 ) -> Any:
     r"""Half the squared error up to `delta`, and a straight line beyond it.
 
-    ``loss = weight * (0.5 * r**2 if abs(r) <= delta else delta * (abs(r) - 0.5 * delta))``, ``r =
-    input - target``
+    ``loss = weight * (0.5 * r**2 if abs(r) <= delta else delta * (abs(r) - 0.5 * delta))`` with
+    ``r = input - target``; with weight `w`:
 
     .. math::
 
         w \cdot \begin{cases}
-        \tfrac{1}{2} r^2 & |r| \le \delta \\
-        \delta\, \big(|r| - \tfrac{1}{2} \delta\big) & |r| > \delta
+        \tfrac{1}{2} r^2 & \lvert r \rvert \le \delta \\
+        \delta\, \big(\lvert r \rvert - \tfrac{1}{2} \delta\big) & \lvert r \rvert > \delta
         \end{cases}
 
-    For targets with outliers: as precise as the squared error on small errors, while no element pulls
-    harder than `delta`. The gradient is :math:`r` held within :math:`\pm\delta`; the second derivative is 1
-    where :math:`|r| \le \delta` and 0 beyond.
+    Choose it for targets with outliers: it is as precise as the squared error for small errors, and no error
+    has a gradient larger than `delta`. The gradient is ``weight * clip(r, -delta, delta)``. The second
+    derivative is `weight` where ``abs(r) <= delta`` and 0 beyond.
 
     Parameters
     ----------
     delta : float, default 1.0
-        Where the parabola goes over into the line; greater than 0.
+        Largest error of the quadratic part, greater than 0.
 
     See Also
     --------
-    smooth_l1_loss : the same divided by `delta`.
-    log_cosh_loss : of the same kind, without an option.
+    smooth_l1_loss : the same loss divided by `delta`.
+    log_cosh_loss : a similar loss without an option.
 
     References
     ----------
@@ -223,18 +210,9 @@ def huber_loss(
     array([1., 1., 0.])
     """
     return elementwise(
-        "huber",
-        "input",
-        input,
-        target,
-        weight,
-        reduction,
-        return_grad,
-        out,
-        common,
-        parameters=(option("delta", delta),),
-        return_hessian=return_hessian,
-    )
+        "huber", "input", input, target, weight, reduction, return_grad, out, common,
+        parameters=(option("delta", delta),), return_hessian=return_hessian,
+    )  # fmt: skip
 
 
 @documented(ELEMENTWISE)
@@ -252,24 +230,29 @@ def smooth_l1_loss(
 ) -> Any:
     r"""Absolute error with a parabola in place of the kink.
 
-    ``loss = weight * (0.5 * r**2 / beta if abs(r) < beta else abs(r) - 0.5 * beta)``, ``r = input -
-    target``
+    ``loss = weight * (0.5 * r**2 / beta if abs(r) < beta else abs(r) - 0.5 * beta)`` with
+    ``r = input - target``; with weight `w`:
 
     .. math::
 
         w \cdot \begin{cases}
-        \dfrac{r^2}{2 \beta} & |r| < \beta \\
-        |r| - \tfrac{1}{2} \beta & |r| \ge \beta
+        \dfrac{r^2}{2 \beta} & \lvert r \rvert < \beta \\
+        \lvert r \rvert - \tfrac{1}{2} \beta & \lvert r \rvert \ge \beta
         \end{cases}
 
-    The absolute error for gradients that must not jump, as in the regression of bounding boxes: far out
-    the gradient is the sign of the error, whatever `beta` is. The second derivative is :math:`1 / \beta`
-    where :math:`|r| < \beta` and 0 elsewhere. With ``beta=0`` it is `l1_loss`, with gradient 0 at the
-    kink :math:`r = 0`.
+    Choose it for an absolute error with a continuous gradient, as in the regression of bounding boxes. The
+    gradient is ``weight * r / beta`` where ``abs(r) < beta`` and ``weight * sign(r)`` elsewhere. The second
+    derivative is ``weight / beta`` where ``abs(r) < beta`` and 0 elsewhere. With ``beta=0`` it is `l1_loss`,
+    with gradient 0 at the kink ``r == 0``.
+
+    Parameters
+    ----------
+    beta : float, default 1.0
+        Error at which the parabola ends (half of its width), at least 0.
 
     See Also
     --------
-    huber_loss : the same times `beta`.
+    huber_loss : the same loss times `beta`.
 
     References
     ----------
@@ -290,18 +273,9 @@ def smooth_l1_loss(
     beta = number("beta", beta, low=0.0)
     kernel, parameters = ("smooth_l1", (beta,)) if beta > 0.0 else ("l1", ())
     return elementwise(
-        kernel,
-        "input",
-        input,
-        target,
-        weight,
-        reduction,
-        return_grad,
-        out,
-        common,
-        parameters=parameters,
+        kernel, "input", input, target, weight, reduction, return_grad, out, common, parameters=parameters,
         return_hessian=return_hessian,
-    )
+    )  # fmt: skip
 
 
 @documented(ELEMENTWISE)
@@ -318,17 +292,18 @@ def log_cosh_loss(
 ) -> Any:
     r"""Logarithm of the hyperbolic cosine of the error.
 
-    ``loss = weight * log(cosh(input - target))``
+    ``loss = weight * log(cosh(input - target))``; with input `x`, target `t` and weight `w`:
 
     .. math:: w \log \cosh(x - t)
 
-    A smooth relative of the Huber loss, for targets with outliers where second derivatives are wanted:
-    :math:`r^2 / 2` near 0, :math:`|r| - \log 2` far out, the gradient :math:`\tanh r`, and a second
-    derivative, :math:`1 / \cosh^2 r`, that nowhere jumps. Nothing overflows, however large the error.
+    Choose it for targets with outliers if second derivatives are needed. With ``r = input - target`` the loss
+    is close to ``r**2 / 2`` near 0 and to ``abs(r) - log(2)`` far from 0. The gradient is
+    ``weight * tanh(r)``, and the second derivative, ``weight / cosh(r)**2``, is continuous. Large errors do
+    not overflow.
 
     See Also
     --------
-    huber_loss : with a bend that can be chosen.
+    huber_loss : a similar loss with an option.
 
     References
     ----------
@@ -345,17 +320,9 @@ def log_cosh_loss(
     array([-0.4621,  0.7616,  0.9951])
     """
     return elementwise(
-        "log_cosh",
-        "input",
-        input,
-        target,
-        weight,
-        reduction,
-        return_grad,
-        out,
-        common,
+        "log_cosh", "input", input, target, weight, reduction, return_grad, out, common,
         return_hessian=return_hessian,
-    )
+    )  # fmt: skip
 
 
 @documented(ELEMENTWISE)
@@ -371,20 +338,21 @@ def quantile_loss(
     out: Array | None = None,
     **common: Unpack[Common],
 ) -> Any:
-    r"""Quantile loss (pinball loss): an absolute error whose two sides weigh differently.
+    r"""Quantile loss (pinball loss): an absolute error with different weights for its two sides.
 
-    ``loss = weight * max(quantile * (target - input), (quantile - 1) * (target - input))``
+    ``loss = weight * max(quantile * (target - input), (quantile - 1) * (target - input))``; with input `x`,
+    target `t`, weight `w` and quantile `q`:
 
     .. math:: w \max\big(q\, (t - x),\ (q - 1)\, (t - x)\big)
 
-    For predicting a quantile `q` of the target instead of its mean, as for the two ends of a prediction
-    interval. The gradient is :math:`-q` where the prediction is too small, :math:`1 - q` where it is too
-    large, and 0 at the kink :math:`x = t`. The second derivative is 0 everywhere.
+    Choose it to predict a quantile of the target instead of its mean, such as the two ends of a prediction
+    interval. For weight 1 the gradient is ``-quantile`` where the prediction is too small, ``1 - quantile``
+    where it is too large, and 0 at the kink ``input == target``. The second derivative is 0 everywhere.
 
     Parameters
     ----------
     quantile : float, default 0.5
-        The quantile `q`, greater than 0 and less than 1. At 0.5 the loss is half of `l1_loss`.
+        The quantile, greater than 0 and less than 1. At 0.5 the loss is half of `l1_loss`.
 
     See Also
     --------
@@ -410,18 +378,9 @@ def quantile_loss(
     if level in (0.0, 1.0):
         raise ValueError(f"quantile must be between 0 and 1, and neither of them, got {quantile!r}")
     return elementwise(
-        "quantile",
-        "input",
-        input,
-        target,
-        weight,
-        reduction,
-        return_grad,
-        out,
-        common,
-        parameters=(level, 1.0 - level),
-        return_hessian=return_hessian,
-    )
+        "quantile", "input", input, target, weight, reduction, return_grad, out, common,
+        parameters=(level, 1.0 - level), return_hessian=return_hessian,
+    )  # fmt: skip
 
 
 @documented(ELEMENTWISE)
@@ -436,24 +395,24 @@ def epsilon_insensitive_loss(
     out: Array | None = None,
     **common: Unpack[Common],
 ) -> Any:
-    r"""Absolute error beyond `epsilon`, and nothing up to it.
+    r"""Absolute error beyond `epsilon`, and 0 up to it.
 
-    ``loss = weight * max(0, abs(input - target) - epsilon)``
+    ``loss = weight * max(0, abs(input - target) - epsilon)``; with input `x`, target `t` and weight `w`:
 
     .. math:: w \max(0,\ |x - t| - \varepsilon)
 
-    The loss of support vector regression, for targets whose small errors do not matter: an element that is
-    predicted to within `epsilon` is left alone. The gradient is the sign of the error beyond `epsilon`
-    and 0 up to it, at the kinks :math:`|r| = \varepsilon` included.
+    The loss of support vector regression. Choose it for targets whose small errors do not matter: a
+    prediction within `epsilon` of its target has loss 0. The gradient is ``weight * sign(input - target)``
+    beyond `epsilon` and 0 up to it, also at the kinks ``abs(input - target) == epsilon``.
 
     Parameters
     ----------
     epsilon : float, default 0.1
-        The error that costs nothing; at least 0.
+        Largest error with a loss of 0; at least 0.
 
     See Also
     --------
-    l1_loss : the same with ``epsilon=0``.
+    l1_loss : the same loss with ``epsilon=0``.
 
     References
     ----------
@@ -473,20 +432,12 @@ def epsilon_insensitive_loss(
     array([0., 0., 1.])
     """
     return elementwise(
-        "epsilon_insensitive",
-        "input",
-        input,
-        target,
-        weight,
-        reduction,
-        return_grad,
-        out,
-        common,
+        "epsilon_insensitive", "input", input, target, weight, reduction, return_grad, out, common,
         parameters=(number("epsilon", epsilon, low=0.0),),
-    )
+    )  # fmt: skip
 
 
-@documented(ELEMENTWISE, domain="greater than -1", checked="input and target")
+@documented(ELEMENTWISE, domain="greater than -1")
 def mean_squared_log_loss(
     input: npt.ArrayLike,
     target: npt.ArrayLike,
@@ -498,20 +449,27 @@ def mean_squared_log_loss(
     out: Array | None = None,
     **common: Unpack[Common],
 ) -> Any:
-    r"""Squared difference of the logarithms of 1 plus each.
+    r"""Squared difference of the logarithms of 1 plus input and 1 plus target.
 
-    ``loss = weight * (log(1 + input) - log(1 + target))**2``
+    ``loss = weight * (log1p(input) - log1p(target))**2``; with input `x`, target `t` and weight `w`:
 
     .. math:: w\, \big(\log(1 + x) - \log(1 + t)\big)^2
 
-    For targets that are at least 0 and span orders of magnitude: it weighs ratios rather than
-    differences. Near :math:`x = t` no digits are lost. Targets must be greater than -1; an input below
-    -1 is not an error, but NaN, and one of exactly -1 costs infinitely much.
+    Choose it for targets of at least 0 that span orders of magnitude: it measures ratios rather than
+    differences. It keeps its digits where input and target are nearly equal. The gradient is
+    ``2 * weight * (log1p(input) - log1p(target)) / (1 + input)``. Targets must be greater than -1. Inputs are
+    not checked: one of -1 has an infinite loss, and one below -1 gives NaN.
+
+    Parameters
+    ----------
+    check_domain : bool, default True
+        Check that every target is greater than -1. If False, a target of -1 gives infinity or NaN, and one
+        below -1 gives NaN.
 
     See Also
     --------
-    mse_loss : of the numbers themselves.
-    gamma_nll_loss, poisson_nll_loss : from a model of the logarithm.
+    mse_loss : the squared difference of the numbers.
+    gamma_nll_loss, poisson_nll_loss : for models of the logarithm of the mean.
 
     References
     ----------
@@ -531,17 +489,9 @@ def mean_squared_log_loss(
     array([-0.2231,  0.    ,  0.3665])
     """
     return elementwise(
-        "squared_log",
-        "input",
-        input,
-        target,
-        weight,
-        reduction,
-        return_grad,
-        out,
-        common,
+        "squared_log", "input", input, target, weight, reduction, return_grad, out, common,
         check_domain=check_domain,
-    )
+    )  # fmt: skip
 
 
 @documented(ELEMENTWISE, domain="at least 0")
@@ -562,10 +512,9 @@ def poisson_nll_loss(
 ) -> Any:
     r"""Negative log-likelihood of counts under a Poisson distribution.
 
-    ``loss = weight * (exp(input) - target * input)``, or ``weight * (input - target * log(input +
-    eps))``
-
-    From the logarithm of the rate (`log_input`), and from the rate itself:
+    ``loss = weight * (exp(input) - target * input)`` if `input` is the logarithm of the rate, and
+    ``loss = weight * (input - target * log(input + eps))`` with ``log_input=False``; with input `x`, target
+    `t` and weight `w`:
 
     .. math::
 
@@ -573,21 +522,28 @@ def poisson_nll_loss(
 
         w\, \big(x - t \log(x + \varepsilon)\big)
 
-    and with `full`, where :math:`t > 1`, plus Stirling's approximation of the term without the input,
+    With `full`, where ``target > 1``, Stirling's approximation of the term without the input is added,
 
     .. math:: w\, \big(t \log t - t + \tfrac{1}{2} \log(2 \pi t)\big)
 
-    For counts, and for other targets of at least 0 whose variance grows with their mean. Targets must
-    not be negative; they need not be whole.
+    Choose it for counts, and for other targets of at least 0 whose variance grows in proportion to their
+    mean. For weight 1 the gradient is ``exp(input) - target``, or ``1 - target / (input + eps)`` with
+    ``log_input=False``.
 
     Parameters
     ----------
+    input : array_like of any shape
+        Logarithms of the predicted rates, or the rates with ``log_input=False``; |types|
+    target : scalar or array_like with the shape of `input`
+        Counts, at least 0; they need not be integers. At 0 only the first term of the loss counts. Only a
+        scalar broadcasts. Values of another type are converted to the type of `input`.
     log_input : bool, default True
         Whether `input` is the logarithm of the rate.
     full : bool, default False
         Add the term without the input. It changes no derivative.
     eps : float, default 1e-8
-        Keeps the logarithm of a rate of 0 finite; at least 0. Not used with `log_input`.
+        Added to the rate in the logarithm, which keeps that of a rate of 0 finite; at least 0. Not used with
+        `log_input`.
 
     See Also
     --------
@@ -614,19 +570,9 @@ def poisson_nll_loss(
     if flag("full", full):
         kernel += "_full"
     return elementwise(
-        kernel,
-        "input",
-        input,
-        target,
-        weight,
-        reduction,
-        return_grad,
-        out,
-        common,
-        parameters=() if log_input else parameters,
-        check_domain=check_domain,
-        return_hessian=return_hessian,
-    )
+        kernel, "input", input, target, weight, reduction, return_grad, out, common,
+        parameters=() if log_input else parameters, check_domain=check_domain, return_hessian=return_hessian,
+    )  # fmt: skip
 
 
 @documented(
@@ -652,26 +598,38 @@ def gaussian_nll_loss(
 ) -> Any:
     r"""Negative log-likelihood under a normal distribution, from its mean and variance.
 
-    ``loss = 0.5 * weight * (log(v) + (input - target)**2 / v)``, ``v = max(var, eps)``
+    ``loss = 0.5 * weight * (log(v) + (input - target)**2 / v)`` with ``v = maximum(var, eps)``; with input
+    `x`, target `t` and weight `w`:
 
     .. math:: \tfrac{w}{2} \Big(\log v + \frac{(x - t)^2}{v}\Big), \qquad v = \max(\mathrm{var}, \varepsilon)
 
-    and with `full` plus :math:`\tfrac{w}{2} \log 2 \pi`. For models that predict how uncertain they are
-    along with the mean. Variances must not be negative. Where `var` is less than `eps` its gradient is
-    that at `eps`, not 0, so that a variance can leave the ground again.
+    Choose it for models that predict their uncertainty along with the mean. For weight 1 the gradients are
+    ``(input - target) / v`` and ``0.5 * (1 / v - ((input - target) / v)**2)``. Where `var` is less than `eps`
+    its gradient is that at `eps`, not 0, so that the variance can grow again.
 
     Parameters
     ----------
+    input : array_like of any shape
+        Predicted means; |types|
     var : scalar or array_like with the shape of `input`
-        Predicted variances; at least 0.
+        Predicted variances, at least 0.
     full : bool, default False
-        Add the constant. It changes no derivative.
+        Add the constant ``0.5 * weight * log(2 * pi)``. It changes no derivative.
     eps : float, default 1e-6
-        The least variance; at least 0.
+        Lower bound of the variances, at least 0.
+    check_domain : bool, default True
+        Check that every variance is at least 0. If False, a negative variance counts as `eps`.
+
+    Returns
+    -------
+    grads : GaussianNLLGradients
+        Only with `return_grad`: a named tuple ``(input, var)`` of arrays with the shape and dtype of `input`.
+        `var` is None for a scalar variance, and each is None if `out` has None in its place. The tuple can be
+        passed again as `out`.
 
     See Also
     --------
-    mse_loss : for a variance that is the same everywhere.
+    mse_loss : for a constant variance.
 
     References
     ----------
@@ -691,18 +649,9 @@ def gaussian_nll_loss(
     array([0., 2.])
     """
     return gaussian(
-        input,
-        target,
-        var,
-        weight,
-        reduction,
-        return_grad,
-        out,
-        common,
-        full=full,
-        eps=option("eps", eps),
+        input, target, var, weight, reduction, return_grad, out, common, full=full, eps=option("eps", eps),
         check_domain=check_domain,
-    )
+    )  # fmt: skip
 
 
 @documented(ELEMENTWISE, domain="greater than 0")
@@ -720,12 +669,18 @@ def gamma_nll_loss(
 ) -> Any:
     r"""Negative log-likelihood under a gamma distribution, from the logarithm of its mean.
 
-    ``loss = weight * (input + target * exp(-input))``
+    ``loss = weight * (input + target * exp(-input))``; with input `x`, target `t` and weight `w`:
 
     .. math:: w\, (x + t\, e^{-x})
 
-    Terms without the input are left out. For positive targets whose spread is proportional to their
-    mean, such as durations, claims and prices. Targets must be positive.
+    Terms without the input are left out. Choose it for positive targets whose standard deviation is
+    proportional to their mean, such as durations, claims and prices. The gradient is
+    ``weight * (1 - target * exp(-input))``. Targets must be greater than 0.
+
+    Parameters
+    ----------
+    input : array_like of any shape
+        Logarithms of the predicted means; |types|
 
     See Also
     --------
@@ -747,21 +702,12 @@ def gamma_nll_loss(
     array([-2.  ,  0.  ,  0.75])
     """
     return elementwise(
-        "gamma",
-        "input",
-        input,
-        target,
-        weight,
-        reduction,
-        return_grad,
-        out,
-        common,
-        check_domain=check_domain,
-        return_hessian=return_hessian,
-    )
+        "gamma", "input", input, target, weight, reduction, return_grad, out, common,
+        check_domain=check_domain, return_hessian=return_hessian,
+    )  # fmt: skip
 
 
-@documented(ELEMENTWISE, domain="in the domain of the power")
+@documented(ELEMENTWISE, domain="allowed for `power`")
 def tweedie_nll_loss(
     input: npt.ArrayLike,
     target: npt.ArrayLike,
@@ -777,23 +723,28 @@ def tweedie_nll_loss(
 ) -> Any:
     r"""Half the Tweedie deviance, from the logarithm of the mean.
 
-    ``loss = weight * (exp((2 - p) * input) / (2 - p) - target * exp((1 - p) * input) / (1 - p))``,
-    ``p = power``
+    ``loss = weight * (exp((2 - p) * input) / (2 - p) - target * exp((1 - p) * input) / (1 - p))`` with
+    ``p = power``; with input `x`, target `t` and weight `w`:
 
     .. math:: w \Big(\frac{e^{(2 - p)\, x}}{2 - p} - \frac{t\, e^{(1 - p)\, x}}{1 - p}\Big)
 
-    Terms without the input are left out. For targets whose variance grows as the power `p` of their mean;
-    between 1 and 2 they may be 0 with some probability and continuous above, such as rainfall or the
-    claims of an insured in a year. Powers 1 and 2 are `poisson_nll_loss` and `gamma_nll_loss`, and a power
-    of 0 is the squared error of a mean with a log link.
+    Terms without the input are left out. Choose it for targets whose variance is proportional to the power
+    `p` of their mean. Powers between 1 and 2 describe targets that are 0 with some probability and continuous
+    above, such as rainfall or the yearly claims of a policy. The powers 1 and 2 are `poisson_nll_loss` and
+    `gamma_nll_loss`; a power of 0 is half the squared error of ``exp(input)``. The gradient is
+    ``weight * (exp((2 - p) * input) - target * exp((1 - p) * input))``. For powers of at most 0 or above 2
+    the second derivative may be negative.
 
     Parameters
     ----------
+    input : array_like of any shape
+        Logarithms of the predicted means; |types|
     target : scalar or array_like with the shape of `input`
-        What is to be predicted; at least 0 for :math:`1 \le p < 2`, greater than 0 for
-        :math:`p \ge 2`, any finite number for :math:`p \le 0`.
+        Values to predict: at least 0 for ``1 <= power < 2``, greater than 0 for ``power >= 2``, any finite
+        number for ``power <= 0``. Only a scalar broadcasts. Values of another type are converted to the type
+        of `input`.
     power : float, default 1.5
-        The power `p`. No such distribution has a power between 0 and 1: that is an error.
+        The power `p`. A power between 0 and 1 is an error: no Tweedie distribution has one.
 
     See Also
     --------
@@ -822,16 +773,6 @@ def tweedie_nll_loss(
     if checked in (1.0, 2.0):
         kernel, parameters = "poisson_log" if checked == 1.0 else "gamma", ()
     return elementwise(
-        kernel,
-        "input",
-        input,
-        target,
-        weight,
-        reduction,
-        return_grad,
-        out,
-        common,
-        parameters=parameters,
-        check_domain=check_domain,
-        return_hessian=return_hessian,
-    )
+        kernel, "input", input, target, weight, reduction, return_grad, out, common, parameters=parameters,
+        check_domain=check_domain, return_hessian=return_hessian,
+    )  # fmt: skip

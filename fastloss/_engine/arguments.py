@@ -91,7 +91,7 @@ def number(
         raise ValueError(f"{name} must be finite, got an integer beyond the range of float64") from None
     if not (low <= result <= high and above < result and math.isfinite(result)):
         if high < math.inf:
-            expected = f"between {low:g} and {high:g}"
+            expected = f"between {low:g} and {high:g}" if low > -math.inf else f"finite and at most {high:g}"
         elif above > -math.inf:
             expected = f"finite and greater than {above:g}"
         elif low > -math.inf:

@@ -232,7 +232,7 @@ def _texts_of(
         "wanted": " and ".join(f"`{name}`" for name in (fields or names[:1])),
         "fields": ", ".join(fields),
         "derivatives": "derivatives" if "return_hessian" in names else "gradients" if fields else "gradient",
-        "outside": f"if a value is not {domain}; the message names its position; " if domain else "",
+        "outside": f"if a value is not {domain} (the message names its position), " if domain else "",
         **family.texts,
         **texts,
     }

@@ -271,8 +271,9 @@ def averaged_over_classes(
     """
     x = arguments.floating(name, values)
     rows, classes = arguments.rows_and_classes(x, arguments.class_axis(-1, x, name))
-    others: tuple[Any, ...] = (arguments.given("weight", weight),)
+    others: tuple[Any, ...] = ()
     if weight is not None:
+        others = (arguments.given("weight", weight),)
         weight = np.broadcast_to(arguments.class_weight(others[0], classes), x.shape)
     if reduction in ("sum", "none") and return_grad:
         grad_output = arguments.given("grad_output", options.get("grad_output"))

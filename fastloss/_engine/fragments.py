@@ -83,9 +83,11 @@ target : scalar or array_like with the shape of `|x|`
     Values to predict. Only a scalar broadcasts: (N,) against (N, 1) is an error. Values of another type are
     converted to the type of `|x|`.
 weight : scalar or array_like with the shape of `|x|`, optional
-    Weight of each element. Where it is 0, loss and derivatives are 0, even if the term is infinite.
+    Weight of each element. Where it is 0, loss and derivatives are 0, even if the term is infinite
+    (a NaN stays NaN).
 check_domain : bool, default True
-    Check that every |checked| is |domain|. If False, the formula is evaluated for any value.
+    Check that every |checked| is |domain|. If False, the formula is evaluated for any value; the result
+    is then no likelihood or loss in its usual sense.
 """,
     mean="the sum of the weights, or by the number of elements without `weight`",
     unreduced="the loss of each element",
@@ -140,7 +142,8 @@ weight : array_like with shape (C,), optional
 ignore_index : int, default -100
     Rows with this target have loss and gradient 0, and are not read.
 sample_weight : scalar or array_like with shape (...), optional
-    Weight of each row. A row of weight 0 has loss and gradient 0, even if its loss is infinite.
+    Weight of each row. A row of weight 0 has loss and gradient 0, even if its loss is infinite (a NaN stays
+    NaN).
 """
     + DESCRIPTIONS,
     raises="""
@@ -183,7 +186,8 @@ weight : array_like with shape (V,), optional
 ignore_index : int, default -100
     Tokens with this target have value and gradient 0, and are not read.
 sample_weight : scalar or array_like with shape (...), optional
-    Weight of each token. A token of weight 0 has loss and gradient 0, even if its loss is infinite.
+    Weight of each token. A token of weight 0 has loss and gradient 0, even if its loss is infinite (a NaN
+    stays NaN).
 memory_budget : int, optional
     Bytes of logits that exist at a time, at least 1; the smallest block, some 128 classes of one token, may
     exceed it. By default up to 128 MiB of logits are made at once; of more, the largest of 64 MiB, 256 tokens

@@ -112,12 +112,12 @@ def apart(out: Array, others: Iterable[Array | None], message: str) -> None:
             raise ValueError(message)
 
 
-def buffer(out: Any, x: Array, name: str = "out") -> Array:
+def buffer(out: Any, x: Array, name: str = "out", what: str = "the gradient") -> Array:
     """Check a buffer for something shaped like `x`: `x` itself, or apart from it."""
     if not isinstance(out, np.ndarray) or isinstance(out, np.ma.MaskedArray):
         raise TypeError(f"{name} must be a NumPy array, got {type(out).__name__}")
     if out.dtype != x.dtype:
-        raise TypeError(f"{name} must have the dtype of the gradient, {x.dtype}; got {out.dtype}")
+        raise TypeError(f"{name} must have the dtype of {what}, {x.dtype}; got {out.dtype}")
     if out.shape != x.shape:
         raise ValueError(f"{name} must have the shape of the input, {x.shape}; got {out.shape}")
     if not out.flags.writeable:

@@ -140,7 +140,7 @@ def normalised(
     """Run softmax or log-softmax."""
     x = arguments.floating("x", values)
     axis = arguments.class_axis(axis, x, "x")
-    output = empty_like(x) if out is None else buffer(out, x)
+    output = empty_like(x) if out is None else buffer(out, x, what="the input")
     run_family(operation, x, axis, output=output, num_threads=num_threads)
     return output
 
