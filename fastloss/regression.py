@@ -619,6 +619,9 @@ def gaussian_nll_loss(
         Lower bound of the variances, at least 0.
     check_domain : bool, default True
         Check that every variance is at least 0. If False, a negative variance counts as `eps`.
+    out : tuple of two, each an ndarray with the shape and dtype of `input` or None, optional
+        Buffers for the gradients of `input` and `var`. Each may be its argument itself (in place).
+        A gradient whose place holds None is not computed; a scalar variance needs None. Needs `return_grad`.
 
     Returns
     -------
@@ -675,12 +678,15 @@ def gamma_nll_loss(
 
     Terms without the input are left out. Choose it for positive targets whose standard deviation is
     proportional to their mean, such as durations, claims and prices. The gradient is
-    ``weight * (1 - target * exp(-input))``. Targets must be greater than 0.
+    ``weight * (1 - target * exp(-input))``.
 
     Parameters
     ----------
     input : array_like of any shape
         Logarithms of the predicted means; |types|
+    target : scalar or array_like with the shape of `input`
+        Values to predict, greater than 0. Only a scalar broadcasts. Values of another type are converted to
+        the type of `input`.
 
     See Also
     --------

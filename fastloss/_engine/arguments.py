@@ -1,7 +1,8 @@
-"""Every rule on arguments, once: types, shapes, class axes, numbers, targets, weights, masks.
+"""Checks of arguments: types, shapes, class axes, numbers, targets, weights and masks.
 
-The functions here take an argument of a caller and return the form that the kernels read, or raise an error
-that names the argument, the expected values and the given one. All of them run before anything is written.
+Each function takes a caller's argument and returns it in the form that the kernels read. Otherwise it raises
+an error that names the argument, the expected values and the given one. All checks run before anything is
+written.
 """
 
 from __future__ import annotations
@@ -22,9 +23,9 @@ from fastloss._engine.types import Array
 
 
 def floating(name: str, value: npt.ArrayLike) -> Array:
-    """Return `value` as an array that the kernels can read; copies only what they cannot.
+    """Return `value` as an array that the kernels can read, copied only if it is not one already.
 
-    Lists, and arrays of integers, become float64.
+    Lists and arrays of integers become float64.
     """
     if _kernels.is_floating(value):
         return value  # type: ignore[return-value]
@@ -40,12 +41,12 @@ def floating(name: str, value: npt.ArrayLike) -> Array:
 
 
 def given(name: str, value: npt.ArrayLike | None) -> Array | None:
-    """Return `value` as the array that is read, or None: asked for once, and compared with buffers."""
+    """Return `value` as an array, or None. It is converted once: buffers are compared with this array."""
     return None if value is None else as_array(name, value)
 
 
 def converted(name: str, value: npt.ArrayLike, dtype: npt.DTypeLike) -> Array:
-    """Return `value`, real numbers of any type, as a contiguous array of `dtype`."""
+    """Return `value`, which holds real numbers of any type, as a contiguous array of `dtype`."""
     return cast(floating(name, value), dtype, contiguous=True)
 
 
@@ -67,7 +68,7 @@ def class_axis(axis: Any, x: Array, name: str) -> int:
 
 
 def rows_and_classes(x: Array, axis: int) -> tuple[tuple[int, ...], int]:
-    """The shape of `x` without its class axis, and the number of classes, of which there must be one."""
+    """Return the shape of `x` without its class axis, and the number of classes, which must be at least 1."""
     shape = x.shape
     if shape[axis] == 0:
         raise ValueError(f"there must be at least one class along axis {axis}, got shape {shape}")
@@ -82,7 +83,7 @@ def number(
     high: float = math.inf,
     above: float = -math.inf,
 ) -> float:
-    """Return a finite number from `low` to `high` and greater than `above` as a float."""
+    """Return `value` as a float; it must be finite, from `low` to `high`, and greater than `above`."""
     if isinstance(value, (bool, np.bool_)) or not isinstance(value, numbers.Real):
         raise TypeError(f"{name} must be a number, got {value!r}")
     try:
@@ -103,7 +104,7 @@ def number(
 
 
 def index(name: str, value: Any) -> int:
-    """Return an integer of any width."""
+    """Return `value`, an integer of any width, as an int."""
     if type(value) is int:
         return value
     if isinstance(value, (bool, np.bool_)):
@@ -115,7 +116,7 @@ def index(name: str, value: Any) -> int:
 
 
 def flag(name: str, value: Any) -> bool:
-    """Return a truth value."""
+    """Return `value`, a Python or NumPy bool, as a bool."""
     if value is True or value is False:
         return value
     if isinstance(value, np.bool_):
@@ -124,17 +125,17 @@ def flag(name: str, value: Any) -> bool:
 
 
 def threads(value: Any) -> int:
-    """The number of threads of this call."""
+    """Return the number of threads for this call."""
     return get_num_threads() if value is None else checked_threads(value, "num_threads")
 
 
 def is_probabilities(target: Array) -> bool:
-    """Whether a target holds probabilities, not class indices."""
+    """Return whether a target holds probabilities, not class indices."""
     return target.dtype.kind == "f" or is_bfloat16(target.dtype)
 
 
 def _hint_of_axis(target: Array, shape: tuple[int, ...], axis: int) -> str:
-    """A question for targets that would fit if the classes were on axis 1, where torch has them."""
+    """Return a hint for targets that would fit if the classes were on axis 1, as in torch."""
     fits = len(shape) > 2 and axis != 1 and target.shape == shape[:1] + shape[2:]
     return " (classes on axis 1? pass axis=1)" if fits else ""
 
@@ -142,7 +143,7 @@ def _hint_of_axis(target: Array, shape: tuple[int, ...], axis: int) -> str:
 def probabilities(
     target: Array, shape: tuple[int, ...], axis: int, dtype: npt.DTypeLike, ignore_index: int
 ) -> Array:
-    """Return probability targets for logits of a shape and dtype, as the kernels read them."""
+    """Return probability targets in the dtype of the logits, as the kernels read them."""
     if target.shape != shape:
         rows = shape[:axis] + shape[axis + 1 :]
         hint = "; convert class indices by target.astype(np.int64)" if target.shape == rows else ""
@@ -158,9 +159,9 @@ def probabilities(
 def class_indices(
     target: Array, shape: tuple[int, ...], axis: int, ignore_index: int | None
 ) -> tuple[Array, int | None]:
-    """Return class indices for logits of a shape as contiguous int64, and the one to ignore, if any.
+    """Return class indices for logits of a shape as contiguous int64, and the index to ignore, if any.
 
-    No value changes its meaning: a uint64 above the range of int64 stays out of range.
+    Values keep their meaning: a uint64 above the range of int64 stays out of range.
     """
     dtype, rows = target.dtype, shape[:axis] + shape[axis + 1 :]
     if dtype.kind not in "iu":
@@ -189,7 +190,7 @@ def class_indices(
 
 
 def bad_class_index(target: Array, position: int, classes: int) -> IndexError:
-    """The error for the first class index out of range."""
+    """Return the error for the class index at `position`, which is out of range."""
     where = np.unravel_index(position, target.shape) if target.ndim else ()
     name = f"target[{', '.join(str(i) for i in where)}]" if where else "target"
     value = target[where]
@@ -197,7 +198,7 @@ def bad_class_index(target: Array, position: int, classes: int) -> IndexError:
 
 
 def require_classes(target: Array, indices: Array, classes: int, counted: npt.NDArray[np.bool_]) -> None:
-    """Check the class indices of a target that count, where it is not left to the kernels."""
+    """Check the class indices that count, for callers whose kernel does not check them."""
     is_bad = counted & ((indices < 0) | (indices >= classes))
     if is_bad.any():
         raise bad_class_index(target, int(is_bad.argmax()), classes)
@@ -212,7 +213,7 @@ def class_weight(value: npt.ArrayLike, classes: int) -> Array:
 
 
 def per_row(name: str, value: npt.ArrayLike | None, shape: tuple[int, ...]) -> Array | None:
-    """Return a scalar or an array of exactly `shape` as contiguous float64 of that shape."""
+    """Return a scalar, or an array of exactly `shape`, as a contiguous float64 array of that shape."""
     if value is None:
         return None
     array = converted(name, value, np.float64)
@@ -224,7 +225,7 @@ def per_row(name: str, value: npt.ArrayLike | None, shape: tuple[int, ...]) -> A
 
 
 def mask(name: str, value: npt.ArrayLike, shape: tuple[int, ...]) -> npt.NDArray[np.bool_]:
-    """Return a mask, booleans or numbers that are 0 or 1, of exactly `shape`, as booleans."""
+    """Return a mask of exactly `shape` as booleans; it may hold booleans, or the numbers 0 and 1."""
     array = as_array(name, value)
     if array.dtype != np.bool_ and array.dtype.kind not in "iuf" and not is_bfloat16(array.dtype):
         raise TypeError(f"{name} must hold booleans, or 0 and 1; got {array.dtype}")
@@ -233,5 +234,5 @@ def mask(name: str, value: npt.ArrayLike, shape: tuple[int, ...]) -> npt.NDArray
     array = cast(array, np.float32) if array.dtype == _kernels.BFLOAT16_BITS else array
     found: npt.NDArray[np.bool_] = array != 0
     if array.dtype != np.bool_ and not (array[found] == 1).all():
-        raise ValueError(f"{name} must hold nothing but 0 and 1")
+        raise ValueError(f"{name} must contain only 0 and 1")
     return found

@@ -1,9 +1,9 @@
-"""How the losses of a linear layer are run: chunk by chunk.
+"""Run the losses of a linear layer in chunks.
 
-Of a chunk of tokens the logits are a matrix product, the softmax family turns them in place into their
-gradient, and two more products turn that into the gradients of input and weight. Where a budget holds fewer
-tokens than a product is good with, a chunk is also cut into bands of classes: their log-sum-exps are merged,
-and for gradients the logits of each band are made a second time.
+A matrix product computes the logits of a chunk of tokens. The softmax family replaces them in place with their
+gradient, and two more products compute the gradients of input and weight. If the memory budget holds too few
+tokens for efficient products, a chunk is also cut into bands of classes. The log-sum-exps of the bands are
+merged, and the logits of each band are computed a second time for the gradients.
 """
 
 from __future__ import annotations
@@ -27,32 +27,32 @@ from fastloss._engine.workspace import empty
 
 __all__ = ["Call", "Layer", "LinearGradients", "Share", "multiplier"]
 
-# Logits of up to WHOLE bytes are computed at once. Of more, the largest of CHUNK bytes, ROWS rows and a
-# SHARE of all is. A product packs the weight anew for every chunk: with 128 rows it takes 1.5 times as long
-# for each row as with 1024, with 256 1.2, with 512 1.1.
+# Up to WHOLE bytes of logits are computed at once. Larger logits are cut into chunks of CHUNK bytes, ROWS rows
+# or 1/SHARE of all rows, whichever is largest. A product packs the weight again for every chunk. For each row
+# it takes 1.5 times as long with 128 rows as with 1024, 1.2 times with 256 and 1.1 times with 512.
 WHOLE, CHUNK, ROWS, SHARE = 2**27, 2**26, 256, 25
-# ROWS rows of more than MOST bytes are taken for a budget of MOST.
+# If ROWS rows need more than MOST bytes, MOST is the default budget.
 MOST = 2**29
-# A budget of fewer rows than this (FEW_FOR_VALUE for the value alone, which takes no product more) is kept by
-# bands of classes: four products instead of three are less than what fewer rows cost. (Measured, 1024 tokens
-# of width 768, 32000 classes, over the time of one chunk: gradients in rows of 128, 64 and 32 1.27, 1.52 and
-# 2.3, in bands of as many bytes 1.42, 1.45 and 1.48; the value 1.36, 1.73 and 2.6, and 1.10, 1.15 and 1.27.)
+# A budget of fewer rows than FEW is met with bands of classes: a fourth product costs less than fewer rows.
+# The value alone needs no further product, so its limit is FEW_FOR_VALUE. (Measured with 1024 tokens of width
+# 768 and 32000 classes, relative to one chunk. Gradients: 1.27, 1.52 and 2.3 in chunks of 128, 64 and 32 rows;
+# 1.42, 1.45 and 1.48 in bands of as many bytes. Value: 1.36, 1.73 and 2.6; 1.10, 1.15 and 1.27.)
 FEW, FEW_FOR_VALUE = 80, 512
-# Bands have BAND_ROWS rows where the budget has room for BAND_CLASSES classes of each, and NARROW classes at
-# least (more than FL_SHORT_ROW of the kernels).
+# A band has BAND_ROWS rows if the budget has room for BAND_CLASSES classes of each. It has at least NARROW
+# classes (more than FL_SHORT_ROW of the kernels).
 BAND_ROWS, BAND_CLASSES, NARROW = 512, 1024, 128
-# Up to this many logits at a time are worked on by one thread, unless the caller knows better: waking the
-# others beside those of BLAS, which wait spinning, costs more. (Measured, as above: 4 MiB
-# 0.20 s for 0.38, 1 MiB 0.26 for 1.4; 16 MiB 0.20 for 0.23.)
+# One thread processes up to this many logits at a time, unless the caller sets `num_threads`. Waking other
+# threads costs more, because the threads of BLAS spin while they wait. (Measured as above, with one thread and
+# with all: 0.20 and 0.38 s for 4 MiB, 0.26 and 1.4 s for 1 MiB, 0.20 and 0.23 s for 16 MiB.)
 ALONE = 2**22
-# Bytes of the weight that are converted, or brought into order, at a time.
+# Bytes of the weight that are converted or made contiguous at a time.
 BAND = 2**24
-# Rows that are added in the type computed in at a time.
+# Number of rows that are summed at a time in the type of the computation.
 ADDED = 64
 
 
 class LinearGradients(NamedTuple):
-    """The gradients of the linear losses; None where one was not wanted or there is no bias."""
+    """The gradients of the linear losses; None for a gradient not wanted, or without a bias."""
 
     input: Array | None
     linear_weight: Array | None
@@ -60,14 +60,14 @@ class LinearGradients(NamedTuple):
 
 
 def _cut(length: int, most: int) -> int:
-    """A length that divides a longer one evenly and is at most `most`."""
+    """Return the length of the pieces, at most `most`, that cut `length` as evenly as possible."""
     return -(-length // -(-length // most))
 
 
 def _shape_of_chunk(
     rows: int, classes: int, itemsize: int, memory_budget: int | None, has_gradients: bool
 ) -> tuple[int, int]:
-    """How many rows make a chunk, and into how many bands of classes it is cut."""
+    """Return the number of rows of a chunk, and the number of bands of classes that it is cut into."""
     row = classes * itemsize
     if memory_budget is None and ROWS * row > MOST:
         memory_budget = MOST
@@ -87,14 +87,14 @@ def _shape_of_chunk(
     return _cut(rows, at_once), bands
 
 
-# Who multiplies instead of NumPy's BLAS: a program with threads of its own for that.
+# The function that multiplies instead of NumPy's BLAS, in a program with its own threads for products.
 multiplier: ContextVar[Callable[[Array, Array, Array, bool], None] | None] = ContextVar(
     "fastloss_multiplier", default=None
 )
 
 
 def _product(a: Array, b: Array, out: Array, *, add: bool) -> None:
-    """``out = a @ b``, or ``out += a @ b``."""
+    """Compute ``out = a @ b``, or ``out += a @ b`` with `add`."""
     other = multiplier.get()
     if other is not None:
         other(a, b, out, add)
@@ -106,14 +106,17 @@ def _product(a: Array, b: Array, out: Array, *, add: bool) -> None:
 
 @dataclass
 class Layer:
-    """The weight and bias, in the type computed in, as BLAS takes them."""
+    """The weight, and the bias in the type of the computation, `compute`."""
 
     weight: Array
     bias: Array | None
     compute: np.dtype[Any]
 
     def pieces(self, classes: slice) -> Iterator[tuple[slice, Array]]:
-        """The weight of some classes: as it lies, or converted piece by piece (counted from the first)."""
+        """Yield the weight of some classes for BLAS: without a copy, or converted piece by piece.
+
+        Each piece comes with its slice, counted from the first of these classes.
+        """
         weight = self.weight[classes]
         count = len(weight)
         if weight.dtype == self.compute and is_straight(weight):
@@ -125,39 +128,39 @@ class Layer:
             yield piece, widened(weight[piece], self.compute)
 
     def logits(self, x: Array, classes: slice, out: Array) -> None:
-        """``x @ weight.T + bias``, of some classes."""
+        """Write ``x @ weight.T + bias`` of some classes to `out`."""
         if self.bias is not None:
             out[...] = self.bias[classes]
         for piece, weight in self.pieces(classes):
             _product(x, weight.T, out[:, piece], add=self.bias is not None)
 
     def back(self, z: Array, classes: slice, out: Array, *, add: bool) -> None:
-        """``z @ weight``, of some classes."""
+        """Write ``z @ weight`` of some classes to `out`, or add it with `add`."""
         for piece, weight in self.pieces(classes):
             _product(z[:, piece], weight, out, add=add or piece.start > 0)
 
 
 class Share(Protocol):
-    """A layer whose classes are shared out over processes, as one of them sees it."""
+    """A layer whose classes are divided among processes, as seen by one of them."""
 
     rank: int
-    first: int  # class here
-    classes: int  # of all
-    most: int  # that one of them has
+    first: int  # the first class of this process
+    classes: int  # the number of classes of all processes
+    most: int  # the largest number of classes of one process
 
     def gather(self, values: Array) -> Array:
-        """The values of all processes, stacked in order."""
+        """Return the values of all processes, stacked in order of rank."""
 
 
 @dataclass
 class Call:
-    """A checked call; rows are flat. What is None was not given, or is not wanted."""
+    """A checked call with flattened rows. A field is None if it was not given or is not wanted."""
 
     layer: Layer
     x: Array
     indices: Array | None
     probabilities: Array | None
-    counted: npt.NDArray[np.bool_] | None  # which rows are not ignored, None for all
+    counted: npt.NDArray[np.bool_] | None  # the rows that are not ignored, None for all
     weight: Array | None
     sample_weight: Array | None
     grad_output: Array | None
@@ -166,24 +169,24 @@ class Call:
     options: dict[str, Any]
     filter_eps: float
     gradients: LinearGradients
-    accumulate: tuple[bool, ...]  # to which of the gradients the sums are added
+    accumulate: tuple[bool, ...]  # whether to add to each gradient
     memory_budget: int | None
-    num_threads: int | None  # None: the package's, or one
-    share: Share | None  # the indices count from the first class here, then
+    num_threads: int | None  # None for the package setting, or one for few logits
+    share: Share | None  # if given, indices count from the first class of this process
 
     def has_gradients(self) -> bool:
-        """Whether any is wanted."""
+        """Return whether any gradient is wanted."""
         return any(gradient is not None for gradient in self.gradients)
 
     def run(self, losses: Array | None) -> float:
-        """Run all chunks; return the sum of the losses, which go to `losses` one by one, too.
+        """Run all chunks and return the sum of the losses; also write each loss to `losses`.
 
-        Product and softmax take turns: the softmax of one chunk beside the product of the next, in another
-        thread, brought nothing (1.05 of the bare products for 1.05).
+        Product and softmax alternate. Running the softmax of one chunk in another thread, during the product
+        of the next chunk, brought no gain (1.05 times the bare products either way).
         """
         kept = None if self.counted is None else np.flatnonzero(self.counted)
         count, classes = self.x.shape[0] if kept is None else kept.size, self.layer.weight.shape[0]
-        # Who shares a layer goes in step.
+        # Processes that share a layer must use the same chunks and bands.
         longest = classes if self.share is None else self.share.most
         step, parts = _shape_of_chunk(
             max(count, 1), longest, self.layer.compute.itemsize, self.memory_budget, self.has_gradients()
@@ -195,7 +198,7 @@ class Call:
             self.num_threads = 1
         total = 0.0
         room = empty((at_once,), self.layer.compute)
-        sums = _Sums(self)  # writes: all that may fail comes before
+        sums = _Sums(self)  # writes to the gradients, so all checks come before
         for start in range(0, count, step):
             chunk = slice(start, min(start + step, count))
             rows = chunk if kept is None else kept[chunk]
@@ -207,7 +210,7 @@ class Call:
         return total
 
     def chunk(self, rows: Any, bands: list[slice], room: Array, sums: _Sums) -> Array:
-        """Run some rows; return their losses. Their logits, of all classes or of a band, stand in `room`."""
+        """Run some rows and return their losses. `room` holds their logits, of all classes or of one band."""
         x = self.x[rows]
         if x.dtype != self.layer.compute or not is_straight(x):
             x = widened(x, self.layer.compute)
@@ -242,15 +245,15 @@ class Call:
         return losses if self.sign > 0 else 0.0 - losses
 
     def all_classes(self) -> int:
-        """The number of classes, those of other processes included."""
+        """Return the number of classes, including those of other processes."""
         return self.layer.weight.shape[0] if self.share is None else self.share.classes
 
     def look(self, rows: Any, band: slice, z: Array) -> Array:
-        """What has to be known of the logits of some rows in a band."""
+        """Return the statistics of the logits of some rows in a band."""
         return look(z, self.target_in(rows, band), self.options, self.all_classes(), self.num_threads)
 
     def merged(self, seen: list[Array]) -> tuple[Merged, int]:
-        """All bands of some rows, those of other processes too, and which is the first of ours."""
+        """Return the merged bands of some rows, over all processes, and the index of our first band."""
         stacked, first = np.stack(seen), 0
         if self.share is not None:
             stacked = np.concatenate(list(self.share.gather(stacked)))
@@ -258,7 +261,7 @@ class Call:
         return Merged(stacked, self.options, has_indices=self.indices is not None), first
 
     def clear_masked(self, rows: Any, band: slice, z: Array, is_masked: Array) -> None:
-        """Mend the gradient where a band of a row holds masked classes alone."""
+        """Correct the gradient of rows whose classes in a band are all masked."""
         if not is_masked.any():
             return
         factor = np.full(len(z), self.sign * self.grad_scale)
@@ -269,7 +272,7 @@ class Call:
         clear_masked(z, is_masked, target, factor * target_slope(self.options, self.all_classes()))
 
     def target_in(self, rows: Any, band: slice) -> dict[str, Any]:
-        """Target and class weights of some rows as a band sees them; an index elsewhere is -1."""
+        """Return the target and the class weights of some rows for a band. Indices in other bands become -1."""
         weight = None if self.weight is None else self.weight[band]
         if self.indices is None:
             assert self.probabilities is not None
@@ -279,7 +282,7 @@ class Call:
         return {"indices": np.where(is_here, indices - band.start, -1), "weight": weight}
 
     def softmax(self, rows: Any, band: slice, z: Array, **more: Any) -> None:
-        """The losses of some rows, or their gradients by the logits `z`, which these may overwrite."""
+        """Compute the losses of some rows, or the gradients with respect to the logits `z`, in place or not."""
 
         def of(array: Array | None) -> Array | None:
             return None if array is None else array[rows]
@@ -291,7 +294,7 @@ class Call:
         )  # fmt: skip
 
     def kept_classes(self, rows: Any, z: Array) -> npt.NDArray[np.intp] | None:
-        """The classes that `filter_eps` keeps; None for all, also where leaving some out would not pay."""
+        """Return the classes that `filter_eps` keeps, or None for all, also if too few could be dropped to pay."""
         if self.filter_eps == 0.0:
             return None
         factors = np.full(z.shape[0], abs(self.grad_scale))
@@ -302,16 +305,16 @@ class Call:
             factors *= np.abs(self.weight[self.indices[rows]])
         factors = factors[factors > 0.0]
         bound = self.filter_eps * factors.min() if factors.size else 0.0
-        # The other way round, a NaN would be left out.
+        # Written as a negation, so that a class with a NaN is kept.
         kept = np.flatnonzero(~((z.max(axis=0) < bound) & (z.min(axis=0) > -bound)))
         return kept if kept.size <= z.shape[1] // 2 else None
 
 
 class _Sums:
-    """The gradients of a call as they grow, chunk after chunk.
+    """The gradients of a call, summed chunk by chunk.
 
-    Where the caller's buffer can hold a sum it is kept there; where it cannot (another type than that
-    computed in, gaps), beside it until the end.
+    A sum is kept in the caller's buffer if possible. If the buffer has another type than the computation, or
+    gaps, the sum is kept in a separate array until the end.
     """
 
     def __init__(self, call: Call) -> None:
@@ -321,7 +324,7 @@ class _Sums:
         self.input = self.weight = self.bias = None
         self.input_is_begun = self.weight_is_begun = False
         if given.input is not None:
-            # Each of its rows is written once, rounded once: it may be of any type.
+            # Each row is written once and rounded once, so the buffer may be of any type.
             is_ready = given.input.flags.c_contiguous
             self.input = given.input if is_ready else np.zeros(given.input.shape, compute)
             self.input = self.input.reshape(call.x.shape)
@@ -336,7 +339,7 @@ class _Sums:
             self.bias = np.zeros(given.linear_bias.shape)
 
     def add(self, rows: Any, band: slice, x: Array, z: Array) -> None:
-        """Add what the gradients `z` of the logits of some rows, in a band of classes, come to."""
+        """Add the contribution of `z`, the gradients of the logits of some rows in a band of classes."""
         has_products = self.input is not None or self.weight is not None
         kept = self.call.kept_classes(rows, z) if has_products else None
         if self.bias is not None:
@@ -379,7 +382,7 @@ class _Sums:
             total[kept] += z.T @ x
 
     def end(self) -> None:
-        """Bring home what was kept elsewhere."""
+        """Copy the sums that were kept in separate arrays to the caller's buffers."""
         if self.weight is not None and not self.weight_is_begun:
             self.weight[...] = 0
         totals = (self.input, self.weight, self.bias)
