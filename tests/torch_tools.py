@@ -259,13 +259,15 @@ def by_autograd(label: str, f: Of, x: Tensor) -> Tensor:
     return torch.stack(rows).view(*value.shape, *x.shape) if label == "jacrev" else torch.stack(rows).sum(0)
 
 
-def assert_batches_of_gradients(f: Callable[[], Tensor], leaves: list[Tensor]) -> None:
-    """``is_grads_batched=True``: each row is the gradient of its own incoming one."""
-    value = f()
+def assert_batches_of_gradients(
+    f: Callable[[], Tensor], leaves: list[Tensor], plain: Callable[[], Tensor] | None = None
+) -> None:
+    """``is_grads_batched=True``: each row is the gradient of its own incoming one, also by a plain call."""
+    value, other = f(), (plain or f)()
     upstreams = torch.stack([torch.ones_like(value), torch.rand_like(value)])
-    found = torch.autograd.grad(value, leaves, upstreams, is_grads_batched=True, retain_graph=True)
+    found = torch.autograd.grad(value, leaves, upstreams, is_grads_batched=True)
     for index, upstream in enumerate(upstreams):
-        one = torch.autograd.grad(value, leaves, upstream, retain_graph=True)
+        one = torch.autograd.grad(other, leaves, upstream, retain_graph=True)
         torch.testing.assert_close([x[index] for x in found], list(one))
 
 
