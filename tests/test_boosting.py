@@ -14,33 +14,10 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
+import boosting_cases as table
 import numpy as np
 import pytest
-from boosting_cases import (
-    CLASSES,
-    KINDS,
-    LIBRARIES,
-    RENEWED,
-    ROUNDS,
-    ROWS,
-    Array,
-    Data,
-    N,
-    Problem,
-    Row,
-    check,
-    expected,
-    labels,
-    missing_rows,
-    over_libraries,
-    over_names,
-    over_rows,
-    problem,
-    same_bits,
-    scores,
-    sigmoid,
-    whole_labels,
-)
+from boosting_cases import LIBRARIES, ROWS, Array, N, Row, labels, over_libraries, over_names, problem, scores
 
 import fastloss
 from fastloss.boosting import Objective, _derivatives, lightgbm_objective, xgboost_objective
@@ -52,12 +29,12 @@ on_every_isa = pytest.mark.usefixtures("isa")
 
 
 def test_every_objective_has_a_row() -> None:
-    assert not missing_rows(ROWS)
+    assert not table.missing_rows(ROWS)
 
 
 @pytest.mark.parametrize("row", [row for row in ROWS if not row.options], ids=str)
 def test_a_missing_row_is_found(row: Row) -> None:
-    assert missing_rows([other for other in ROWS if other != row]) == {row.name}
+    assert table.missing_rows([other for other in ROWS if other != row]) == {row.name}
 
 
 # Without the libraries
@@ -65,7 +42,7 @@ def test_a_missing_row_is_found(row: Row) -> None:
 
 @on_every_isa
 @over_libraries
-@over_rows
+@table.over_rows
 def test_formulas(library: str, row: Row) -> None:
     objective, name = row.objective(library), row.name
     for n, seed in ((1, 0), (257, 1), (3000, 2)):
@@ -74,7 +51,9 @@ def test_formulas(library: str, row: Row) -> None:
         weight = rng.uniform(0.0, 3.0, n).astype(np.float32) * (rng.random(n) < 0.9)
         for w in (None, weight, weight.astype(np.float64)):
             bound = 2e-6 if name == "sigmoid_focal_loss" else None  # out of parts that are float32
-            check(library, objective(y, s, w), expected(library, name, s, y, w, **row.options), bound)
+            table.check(
+                library, objective(y, s, w), table.expected(library, name, s, y, w, **row.options), bound
+            )
 
 
 @over_libraries
@@ -127,7 +106,7 @@ def test_central_differences(name: str) -> None:
     def difference(f: Callable[[Array], Array], moved: Any) -> Array:
         return (f(s + moved) - f(s - moved)) / (2 * step)
 
-    for k, moved in enumerate(step * np.eye(CLASSES) if is_softmax else [step]):
+    for k, moved in enumerate(step * np.eye(table.CLASSES) if is_softmax else [step]):
         at = (slice(None), k) if is_softmax else slice(None)
         slope, bend, g, h = (
             difference(values, moved),
@@ -140,12 +119,13 @@ def test_central_differences(name: str) -> None:
         if name in ("l1_loss", "quantile_loss", "huber_loss", "log_cosh_loss"):
             assert (h[is_smooth] >= bend[is_smooth] - 1e-6).all()  # a bound
         elif name == "sigmoid_focal_loss":
-            p = sigmoid((2 * y - 1) * s)
+            p = table.sigmoid((2 * y - 1) * s)
             np.testing.assert_allclose(h, np.maximum(bend, p * np.abs(g)), rtol=1e-4, atol=1e-7)
         else:
-            factor = {"poisson_nll_loss": np.exp(0.7), "cross_entropy": CLASSES / (CLASSES - 1)}.get(
-                name, 1.0
-            )
+            factor = {
+                "poisson_nll_loss": np.exp(0.7),
+                "cross_entropy": table.CLASSES / (table.CLASSES - 1),
+            }.get(name, 1.0)
             np.testing.assert_allclose(h, factor * bend, rtol=1e-5, atol=1e-6)
 
 
@@ -165,9 +145,11 @@ def test_extreme_scores(name: str, dtype: str, library: str) -> None:
             if library == "xgboost" and name in ("cross_entropy", "binary_cross_entropy_with_logits"):
                 assert (hessian >= 1e-16 * 0.999).all()
             inner = np.abs(s) <= 50.0
-            want = expected(library, name, x[inner], y[inner], None if weight is None else weight[inner])
-            if KINDS[name].link is not np.exp:
-                check("xgboost", (gradient[inner], hessian[inner]), want)
+            want = table.expected(
+                library, name, x[inner], y[inner], None if weight is None else weight[inner]
+            )
+            if table.KINDS[name].link is not np.exp:
+                table.check("xgboost", (gradient[inner], hessian[inner]), want)
 
 
 def test_where_an_exponential_exceeds_float32() -> None:
@@ -209,13 +191,13 @@ ORDERS: dict[str, Callable[[Array], Array]] = {
 @pytest.mark.parametrize("order", ORDERS)
 def test_orders(order: str, library: str) -> None:
     rng = np.random.default_rng(4)
-    for classes in (2, CLASSES, 40):
+    for classes in (2, table.CLASSES, 40):
         x = ORDERS[order](scores("cross_entropy", 70, rng, library, classes))
         before, y = x.copy(), labels("cross_entropy", 70, rng, classes)
         weight = rng.uniform(size=70)
         for w in (None, weight):
             found = LIBRARIES[library]("cross_entropy")(y, x, w)
-            check(library, found, expected(library, "cross_entropy", x, y, w))
+            table.check(library, found, table.expected(library, "cross_entropy", x, y, w))
             # What comes out needs no copy where what went in needed none.
             for array in found:
                 assert array.flags.forc
@@ -233,9 +215,9 @@ def test_blocks_of_rows(library: str, monkeypatch: pytest.MonkeyPatch) -> None:
         for w in (None, weight):
             monkeypatch.undo()
             whole = objective(y, order(x), w)
-            monkeypatch.setattr(_derivatives, "BLOCK", 37 * CLASSES)
+            monkeypatch.setattr(_derivatives, "BLOCK", 37 * table.CLASSES)
             parts = objective(y, order(x), w)
-            assert same_bits(whole, parts)
+            assert table.same_bits(whole, parts)
 
 
 @over_libraries
@@ -248,15 +230,15 @@ def test_interfaces(name: str, library: str) -> None:
     assert not np.array_equal(plain[0], weighted[0])
     none = np.empty(0, np.float32)  # XGBoost
     for found, want in (
-        (objective(s, Data(y)), plain),
-        (objective(s, Data(y, none)), plain),
-        (objective(s, Data(y, w)), weighted),
+        (objective(s, table.Data(y)), plain),
+        (objective(s, table.Data(y, none)), plain),
+        (objective(s, table.Data(y, w)), weighted),
         (objective(y, s, None), plain),
         (objective(y, s, sample_weight=w), weighted),
         (objective(y.tolist(), s, w.tolist()), weighted),
         (objective(y.astype(np.float64), s), plain),
     ):
-        assert same_bits(found, want)
+        assert table.same_bits(found, want)
     # LightGBM counts the parameters, XGBoost looks for the name.
     assert list(inspect.signature(objective).parameters) == ["y_true", "y_pred", "sample_weight"]
 
@@ -265,7 +247,7 @@ def test_interfaces(name: str, library: str) -> None:
 @over_names
 def test_kinds_of_labels(name: str, library: str) -> None:
     rng = np.random.default_rng(10)
-    s, y, w = scores(name, 40, rng, library), whole_labels(name, 40, rng), rng.uniform(size=40)
+    s, y, w = scores(name, 40, rng, library), table.whole_labels(name, 40, rng), rng.uniform(size=40)
     objective = LIBRARIES[library](name)
     want = objective(y, s, w)
     kinds: list[Any] = [y.astype(kind) for kind in ("f8", ">f4", "i8", "u8", "i1", "f2")]
@@ -273,13 +255,13 @@ def test_kinds_of_labels(name: str, library: str) -> None:
     for label in kinds:
         for weight in (w, w.astype(">f8"), w.repeat(2)[::2]):
             found = objective(label, s, weight)
-            assert same_bits(found, want)
+            assert table.same_bits(found, want)
     for label in (y.astype(str), y.astype(object)):
         with pytest.raises(TypeError, match="labels"):
             objective(label, s)
 
 
-@pytest.mark.parametrize("name", [name for name in KINDS if name != "cross_entropy"])
+@pytest.mark.parametrize("name", [name for name in table.KINDS if name != "cross_entropy"])
 def test_several_targets(name: str) -> None:
     """As XGBoost has them: (n, k) scores, and the labels in one row."""
     rng = np.random.default_rng(7)
@@ -287,8 +269,8 @@ def test_several_targets(name: str) -> None:
     objective = xgboost_objective(name)
     want = objective(y, s, np.repeat(w, 3))
     for label in (y, y.reshape(20, 3)):
-        found = objective(s.reshape(20, 3), Data(label, w))
-        assert found[0].shape == (20, 3) and same_bits(found, want)
+        found = objective(s.reshape(20, 3), table.Data(label, w))
+        assert found[0].shape == (20, 3) and table.same_bits(found, want)
 
 
 @over_libraries
@@ -304,11 +286,11 @@ def test_results_stay(name: str, library: str) -> None:
     kept = [tuple(a.copy() for a in pair) for pair in first]
     with ThreadPoolExecutor(3) as pool:
         second = list(pool.map(lambda s: objective(y, s), inputs * 2))
-    assert all(same_bits(pair, want) for pair, want in zip(first + second, kept * 3, strict=True))
+    assert all(table.same_bits(pair, want) for pair, want in zip(first + second, kept * 3, strict=True))
 
 
 @over_libraries
-@over_rows
+@table.over_rows
 def test_an_object_of_its_own(row: Row, library: str) -> None:
     objective, name, options = row.objective(library), row.name, row.options
     for twin in (pickle.loads(pickle.dumps(objective)), copy.deepcopy(objective), eval(repr(objective))):
@@ -402,7 +384,7 @@ def test_bad_labels(library: str, name: str, values: list[float], match: str) ->
         with pytest.raises(ValueError, match=match):
             objective(np.array(values, dtype), s)
         with pytest.raises(ValueError, match=match):
-            objective(s, Data(np.array(values, dtype)))
+            objective(s, table.Data(np.array(values, dtype)))
 
 
 def test_labels_that_one_library_takes() -> None:
@@ -441,12 +423,12 @@ def test_bad_shapes(library: str) -> None:
 def smooth_labels(name: str, n: int, rng: np.random.Generator) -> Array:
     """Labels of a loss, for regression of any scale."""
     y = labels(name, n, rng).astype(np.float64)
-    is_error = KINDS[name].labels == "errors"
+    is_error = table.KINDS[name].labels == "errors"
     return 10.0 ** rng.uniform(-3, 4) * rng.standard_t(1.5, n) if is_error else y
 
 
 @over_libraries
-@over_rows
+@table.over_rows
 def test_no_constant_has_less_loss(row: Row, library: str) -> None:
     objective, name = row.objective(library), row.name
     loss = partial(getattr(fastloss, name), reduction="none")
@@ -529,7 +511,7 @@ def test_starts_of_labels_that_say_little() -> None:
         np.testing.assert_allclose(classes.init_score([0, 2]), [math.log(0.5), log, math.log(0.5)])
         np.testing.assert_allclose(classes.init_score([0, 0]), [0.0, log], atol=1e-15)
         np.testing.assert_allclose(classes.init_score([1], num_class=3), [log, 0.0, log], atol=1e-15)
-        for name in KINDS:
+        for name in table.KINDS:
             y = [1.0, 1.0, 0.0] if name != "gamma_nll_loss" else [1.0, 1.0, 3.0]
             np.testing.assert_array_equal(make(name).init_score(y, np.zeros(3)), make(name).init_score(y))
         for name in ("mse_loss", "l1_loss", "huber_loss", "log_cosh_loss", "quantile_loss"):
@@ -537,11 +519,11 @@ def test_starts_of_labels_that_say_little() -> None:
 
 
 @over_libraries
-@over_rows
+@table.over_rows
 def test_kinds_of_starts(row: Row, library: str) -> None:
     rng = np.random.default_rng(11)
     objective, name = row.objective(library), row.name
-    y, w = whole_labels(name, 60, rng), rng.uniform(size=60).astype(np.float32)
+    y, w = table.whole_labels(name, 60, rng), rng.uniform(size=60).astype(np.float32)
     want = objective.init_score(y, w)
     assert type(want) is float or name == "cross_entropy"
     for label in (y.astype(np.int64), y.astype(np.float32), y.tolist(), y.repeat(2)[::2], y.astype(">f8")):
@@ -598,7 +580,7 @@ def test_transform(name: str, dtype: str, library: str) -> None:
     objective = LIBRARIES[library](name)
     rng = np.random.default_rng(12)
     s = (5.0 * rng.normal(size=(40, 3))).astype(dtype)
-    link = KINDS[name].link
+    link = table.KINDS[name].link
     found = objective.transform(s)
     assert isinstance(found, np.ndarray) and found.dtype == dtype
     np.testing.assert_allclose(found, link(s.astype(np.float64)), rtol=2e-6 if dtype == "float32" else 1e-14)
@@ -639,7 +621,9 @@ LIGHTGBM: dict[str, Any] = {
 XGBOOST: dict[str, Any] = {"eta": 0.2, "max_depth": 4, "base_score": 0.5, "nthread": 1}
 
 
-def lightgbm_model(params: dict[str, Any], p: Problem, weight: Array | None, rounds: int = ROUNDS) -> Any:
+def lightgbm_model(
+    params: dict[str, Any], p: table.Problem, weight: Array | None, rounds: int = table.ROUNDS
+) -> Any:
     lightgbm = pytest.importorskip("lightgbm")
     params = {**LIGHTGBM, **params}
     data = lightgbm.Dataset(p.features, p.labels, weight=weight, params={"verbose": -1})
@@ -647,7 +631,11 @@ def lightgbm_model(params: dict[str, Any], p: Problem, weight: Array | None, rou
 
 
 def xgboost_model(
-    params: dict[str, Any], p: Problem, weight: Array | None, obj: Objective | None, rounds: int = ROUNDS
+    params: dict[str, Any],
+    p: table.Problem,
+    weight: Array | None,
+    obj: Objective | None,
+    rounds: int = table.ROUNDS,
 ) -> tuple[Any, Any]:
     xgboost = pytest.importorskip("xgboost")
     data = xgboost.DMatrix(p.features, p.labels, weight=weight)
@@ -677,13 +665,13 @@ def test_lightgbm_models_are_equal(row: Row, is_weighted: bool) -> None:
     """Where leaves are renewed, trees before they are."""
     p = problem(row.name)
     weight = p.weight if is_weighted else None
-    rounds = 1 if row.name in RENEWED else ROUNDS
+    rounds = 1 if row.name in table.RENEWED else table.ROUNDS
     built_in = lightgbm_model(row.lightgbm, p, weight, rounds)
     ours = {k: v for k, v in row.lightgbm.items() if k == "num_class"}
     model = lightgbm_model({**ours, "objective": row.objective("lightgbm")}, p, weight, rounds)
     assert len(splits(built_in)) > 3
     assert splits(model) == splits(built_in)
-    if row.name in RENEWED:
+    if row.name in table.RENEWED:
         return
     want = built_in.predict(p.features, raw_score=True)
     assert np.std(want) > 0.1

@@ -12,30 +12,12 @@ import pytest
 torch = pytest.importorskip("torch")
 
 import torch_cases as cases  # noqa: E402
+import torch_tools as tools  # noqa: E402
 from torch.autograd import forward_ad  # noqa: E402
 from torch.utils.checkpoint import checkpoint  # noqa: E402
 from torch.utils.flop_counter import FlopCounterMode  # noqa: E402
 from torch_cases import Call, assert_as_torch  # noqa: E402
-from torch_tools import (  # noqa: E402
-    HALVES,
-    REDUCTIONS,
-    REVERSE,
-    TRANSFORMS,
-    Of,
-    Result,
-    assert_batches_of_gradients,
-    assert_close_in_half,
-    assert_error_or,
-    assert_near,
-    by_autograd,
-    equal,
-    gradients_of,
-    jvp,
-    outcome,
-    packing,
-    tangent_of,
-    two,
-)
+from torch_tools import HALVES, REDUCTIONS, Of, equal, gradients_of, jvp, outcome, tangent_of  # noqa: E402
 
 import fastloss.torch as ft  # noqa: E402
 
@@ -297,7 +279,7 @@ def test_backward_twice_with_one(name: str) -> None:
         g.mul_(7.0)
     second = outcome(lambda: torch.autograd.grad(loss, leaves))
     if isinstance(second, Exception):
-        assert_error_or(second, lambda: kept[0], "modified by an inplace operation")
+        tools.assert_error_or(second, lambda: kept[0], "modified by an inplace operation")
     else:
         assert equal(second, kept)
 
@@ -372,7 +354,7 @@ def expected_of_first(name: str, reduction: str) -> Tensor:
 def test_logits_may_change_before_backward(name: str, reduction: str) -> None:
     grad = changed_after(zero_input, name, reduction)
     assert isinstance(grad, Tensor), grad
-    assert_near(grad, expected_of_first(name, reduction), 1e-11, title=name)
+    tools.assert_near(grad, expected_of_first(name, reduction), 1e-11, title=name)
 
 
 @pytest.mark.parametrize("change", [zero_input, change_target])
@@ -383,7 +365,9 @@ def test_changes_before_backward_are_never_wrong(
 ) -> None:
     """The right gradient, or torch's error of versions."""
     grad = changed_after(change, name, reduction)
-    assert_error_or(grad, lambda: expected_of_first(name, reduction), "modified by an inplace operation")
+    tools.assert_error_or(
+        grad, lambda: expected_of_first(name, reduction), "modified by an inplace operation"
+    )
 
 
 @over_reductions
@@ -392,7 +376,7 @@ def test_saved_tensor_hooks(name: str, reduction: str) -> None:
     f, leaves = loss_of(name, reduction)
     plain = gradients_of(f(*leaves), leaves)
     copies: list[int] = []
-    for hooks in (packing(copies), torch.autograd.graph.save_on_cpu()):
+    for hooks in (tools.packing(copies), torch.autograd.graph.save_on_cpu()):
         with hooks:
             loss = f(*leaves)
         for keep in (True, False):
@@ -528,7 +512,7 @@ def assert_autocast_is_torchs(call: Call, half: torch.dtype, reduction: str) -> 
     assert not isinstance(ours, Exception), (call, ours)
     assert [x.dtype for x in ours] == [x.dtype for x in theirs]
     for a, b in zip(ours, theirs, strict=True):
-        assert_close_in_half(a, b, max(half, a.dtype, key=lambda t: torch.finfo(t).eps))
+        tools.assert_close_in_half(a, b, max(half, a.dtype, key=lambda t: torch.finfo(t).eps))
 
 
 @over_halves
@@ -546,7 +530,7 @@ def test_autocast_gives_float32(name: str, half: torch.dtype) -> None:
         for reduction in REDUCTIONS:
             loss, *grads = under_autocast(call.function, call, half, reduction)
             assert loss.dtype == expected and {g.dtype for g in grads} == {dtype}
-            result = Result(loss, dict(zip(call.wants, grads, strict=True)))
+            result = tools.Result(loss, dict(zip(call.wants, grads, strict=True)))
             call.check(result, call.expected(reduction), dtype, title=reduction)
 
 
@@ -632,7 +616,7 @@ def test_autocast_of_a_layer_with_probabilities(
         assert loss.dtype.itemsize >= 4
         results.append([loss.detach().float(), *(leaf.grad for leaf in leaves)])
     for actual, expected in zip(*results, strict=True):
-        assert_close_in_half(actual, expected, half, 8.0)
+        tools.assert_close_in_half(actual, expected, half, 8.0)
 
 
 @over_layers
@@ -676,12 +660,12 @@ def of_first(call: Call, reduction: str, function: Any = None) -> tuple[Of, Tens
 
 
 @over_reductions
-@pytest.mark.parametrize("label", TRANSFORMS)
+@pytest.mark.parametrize("label", tools.TRANSFORMS)
 @over_torchs
 def test_transforms_are_torchs(name: str, label: str, reduction: str) -> None:
     def answer(function: Any) -> Any:
         f, x = of_first(cases.FIRST[name], reduction, function)
-        return TRANSFORMS[label](f)(x)
+        return tools.TRANSFORMS[label](f)(x)
 
     assert_as_torch(name, answer, label, rtol=1e-7, atol=1e-9)
 
@@ -707,11 +691,11 @@ def test_forward_mode_of_ours_is_an_error(name: str, require: bool) -> None:
 
 
 @over_reductions
-@pytest.mark.parametrize("label", REVERSE)
+@pytest.mark.parametrize("label", tools.REVERSE)
 @over_own
 def test_reverse_transforms_of_the_first_argument(name: str, label: str, reduction: str) -> None:
     f, x = of_first(cases.FIRST[name], reduction)
-    torch.testing.assert_close(REVERSE[label](f)(x), by_autograd(label, f, x))
+    torch.testing.assert_close(tools.REVERSE[label](f)(x), tools.by_autograd(label, f, x))
 
 
 @over_reductions
@@ -728,7 +712,7 @@ def test_reverse_transforms_of_ours(name: str, reduction: str) -> None:
     torch.testing.assert_close(list(found), expected)
     found = torch.func.vjp(f, *plain)[1](upstreams[-1])
     torch.testing.assert_close(list(found), list(jacobian[-1]))
-    batch = [two(x) for x in plain]
+    batch = [tools.two(x) for x in plain]
     values = torch.func.vmap(f)(*batch)
     gradients = torch.func.vmap(torch.func.grad(lambda *xs: f(*xs).sum()))(*batch)
     for index in range(2):
@@ -786,4 +770,4 @@ def test_vmap_of_vmap() -> None:
 @over_functions
 def test_batched_gradients(name: str, reduction: str) -> None:
     f, leaves = loss_of(name, reduction)
-    assert_batches_of_gradients(lambda: f(*leaves), leaves)
+    tools.assert_batches_of_gradients(lambda: f(*leaves), leaves)

@@ -9,6 +9,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 import torch_cases as cases  # noqa: E402
+import torch_tools as tools  # noqa: E402
 from functorch.compile import make_boxed_func  # noqa: E402
 from torch import nn  # noqa: E402
 from torch._dynamo import compiled_autograd  # noqa: E402
@@ -16,19 +17,7 @@ from torch._dynamo.backends.common import aot_autograd  # noqa: E402
 from torch._dynamo.testing import CompileCounterWithBackend  # noqa: E402
 from torch.nn import functional  # noqa: E402
 from torch_cases import Call  # noqa: E402
-from torch_tools import (  # noqa: E402
-    FORWARD,
-    HALVES,
-    REDUCTIONS,
-    REVERSE,
-    Of,
-    assert_batches_of_gradients,
-    by_autograd,
-    make_module,
-    make_selective_log_softmax,
-    run,
-    tangent_of,
-)
+from torch_tools import FORWARD, HALVES, REDUCTIONS, REVERSE, Of, by_autograd, run, tangent_of  # noqa: E402
 
 import fastloss.torch as ft  # noqa: E402
 
@@ -311,8 +300,8 @@ def test_calls_of_compiled_code() -> None:
 
 def test_trls_function(monkeypatch: pytest.MonkeyPatch) -> None:
     """Replaced and compiled: one graph, with the answers of its own."""
-    theirs = make_selective_log_softmax()
-    trl = make_module(monkeypatch, "trl.trainer.utils", selective_log_softmax=theirs)
+    theirs = tools.make_selective_log_softmax()
+    trl = tools.make_module(monkeypatch, "trl.trainer.utils", selective_log_softmax=theirs)
     x, index = torch.randn(2, 3, 7), torch.tensor([[0, 6, 2], [3, 3, 1]])
     with ft.install():
         actual = run(compiled(lambda x: trl.selective_log_softmax(x, index)), [x])
@@ -429,7 +418,7 @@ def test_per_sample_gradients_of_half_types(name: str, dtype: torch.dtype) -> No
 def test_batched_gradients(name: str, point: Tensor) -> None:
     """``is_grads_batched=True`` through a compiled loss."""
     f, leaves = compiled(ALL[name]), [point.requires_grad_()]
-    assert_batches_of_gradients(lambda: f(point), leaves, lambda: ALL[name](point))
+    tools.assert_batches_of_gradients(lambda: f(point), leaves, lambda: ALL[name](point))
 
 
 def test_second_derivatives_of_operators_are_errors(point: Tensor) -> None:

@@ -16,22 +16,10 @@ import fastloss
 torch = pytest.importorskip("torch")
 
 import torch_cases as cases  # noqa: E402
+import torch_tools as tools  # noqa: E402
 from torch.nn import LinearCrossEntropyOptions, functional  # noqa: E402
 from torch_cases import Call, assert_as_torch  # noqa: E402
-from torch_tools import (  # noqa: E402
-    DTYPES,
-    HALVES,
-    REDUCTIONS,
-    Counting,
-    Result,
-    Tagged,
-    assert_near,
-    copied,
-    equal,
-    layouts,
-    outcome,
-    upstream_for,
-)
+from torch_tools import DTYPES, HALVES, Counting, Result, assert_near, copied, equal, outcome  # noqa: E402
 
 import fastloss.torch as ft  # noqa: E402
 
@@ -42,7 +30,7 @@ over_calls = pytest.mark.parametrize("call", cases.CALLS, ids=str)
 over_functions = pytest.mark.parametrize("name", cases.FIRST)
 over_torchs = pytest.mark.parametrize("name", cases.NAMES_OF_TORCH)
 over_dtypes = pytest.mark.parametrize("dtype", DTYPES.values(), ids=DTYPES)
-over_reductions = pytest.mark.parametrize("reduction", REDUCTIONS)
+over_reductions = pytest.mark.parametrize("reduction", tools.REDUCTIONS)
 
 
 # The registry
@@ -130,7 +118,7 @@ def test_incoming_gradient_of_one_call(name: str, dtype: torch.dtype) -> None:
 def check_incoming_gradient(call: Call, dtype: torch.dtype) -> None:
     for reduction in call.loss.reductions:
         shape = tuple(call.value(reduction=reduction).shape)
-        one = torch.tensor(-2.5) if shape == () else upstream_for(shape)
+        one = torch.tensor(-2.5) if shape == () else tools.upstream_for(shape)
         for upstream in (one, torch.zeros(shape)):
             expected = call.expected(reduction, upstream)
             # A half type is rounded once more where the gradient waits for its factor.
@@ -222,15 +210,15 @@ def test_no_type_wraps_into_the_ignored_class(name: str) -> None:
 def test_layout_of_arguments(name: str, layout: str) -> None:
     """Views with any strides: of all arguments, and of the gradient that comes in."""
     call = cases.FIRST[name]
-    moved = {k: layouts(v)[layout] for k, v in call.arguments.items() if isinstance(v, Tensor)}
+    moved = {k: tools.layouts(v)[layout] for k, v in call.arguments.items() if isinstance(v, Tensor)}
     view = call.changed(**moved)
     for reduction in call.loss.reductions:
         shape = tuple(call.value(reduction=reduction).shape)
-        upstream = upstream_for(shape)
+        upstream = tools.upstream_for(shape)
         expected = call.expected(reduction, upstream)
         leaves = {n: moved[n].detach().requires_grad_() for n in call.wants}
         loss = view.value(leaves, reduction=reduction)
-        given = layouts(upstream)[layout] if shape else upstream
+        given = tools.layouts(upstream)[layout] if shape else upstream
         grads = torch.autograd.grad(loss, list(leaves.values()), given.to(loss.dtype))
         result = Result(loss.detach(), dict(zip(leaves, grads, strict=True)))
         view.check(result, expected, torch.float64, title=f"{layout} {reduction}")
@@ -405,7 +393,7 @@ def check_types(request: pytest.FixtureRequest, call: Call, others: dict[str, to
         )
     mixed = call.changed(**{n: call.tensors[n].to(dtype) for n, dtype in others.items()})
     rounded = mixed.changed(**{n: mixed.tensors[n].to(first) for n in others})
-    for reduction in REDUCTIONS:
+    for reduction in tools.REDUCTIONS:
         result = mixed.run(reduction=reduction)
         assert result.loss.dtype == first
         assert {n: g.dtype for n, g in result.gradients.items()} == {
@@ -713,7 +701,7 @@ def test_warning_of_broadcasting_is_kept() -> None:
             f(torch.zeros(4, 1), torch.zeros(4))
 
 
-@pytest.mark.parametrize("subclass", [Tagged, Counting])
+@pytest.mark.parametrize("subclass", [tools.Tagged, Counting])
 @over_torchs
 def test_subclasses_are_torchs(name: str, subclass: type[Tensor]) -> None:
     call = cases.FIRST[name]
@@ -788,7 +776,7 @@ def test_options_that_torch_lacks_outside_of_our_ground(ground: str, options: di
     x = torch.randn(4, 5, generator=torch.Generator().manual_seed(0))
     call: dict[str, Callable[[], Tensor]] = {
         "meta": lambda: ft.cross_entropy(x.to("meta"), CLASSES.to("meta"), **options),
-        "subclass": lambda: ft.cross_entropy(x.as_subclass(Tagged), CLASSES, **options),
+        "subclass": lambda: ft.cross_entropy(x.as_subclass(tools.Tagged), CLASSES, **options),
         "target-wants": lambda: ft.cross_entropy(x, x.softmax(1).requires_grad_(), **options),
         "complex": lambda: ft.cross_entropy(x.to(torch.complex64), CLASSES, **options),
         "func": lambda: torch.func.grad_and_value(lambda x: ft.cross_entropy(x, CLASSES, **options))(x)[1],
@@ -811,7 +799,7 @@ def test_options_that_torch_lacks_outside_of_our_ground(ground: str, options: di
 def test_class_index_out_of_range(call: Call, bad: int) -> None:
     target = call.arguments["target"].clone()
     target[-1] = bad
-    for reduction in REDUCTIONS:
+    for reduction in tools.REDUCTIONS:
         with pytest.raises(IndexError):
             call.bare().changed(target=target).run(reduction=reduction)
 

@@ -11,25 +11,17 @@ import pytest
 torch = pytest.importorskip("torch")
 
 import torch_cases as cases  # noqa: E402
+import torch_tools as tools  # noqa: E402
 from torch.nn import functional  # noqa: E402
 from torch.utils.checkpoint import checkpoint  # noqa: E402
-from torch_tools import (  # noqa: E402
-    DTYPES,
-    REDUCTIONS,
-    Of,
-    assert_error_or,
-    assert_near,
-    gradients_of,
-    outcome,
-    packing,
-)
+from torch_tools import DTYPES, Of, assert_error_or, assert_near, gradients_of, outcome, packing  # noqa: E402
 
 import fastloss.torch as ft  # noqa: E402
 
 Tensor = torch.Tensor
 ROWS, CLASSES = 6, 9
 MODIFIED = "modified by an inplace operation"
-over_reductions = pytest.mark.parametrize("reduction", REDUCTIONS)
+over_reductions = pytest.mark.parametrize("reduction", tools.REDUCTIONS)
 
 
 def leaf_and_target(

@@ -15,17 +15,10 @@ import pytest
 torch = pytest.importorskip("torch")
 
 import torch_cases as cases  # noqa: E402
+import torch_tools as tools  # noqa: E402
 from torch import nn  # noqa: E402
 from torch.nn import functional  # noqa: E402
-from torch_tools import (  # noqa: E402
-    TRANSFORMS,
-    Counting,
-    Tagged,
-    gradients_of,
-    make_module,
-    make_selective_log_softmax,
-    penalty,
-)
+from torch_tools import TRANSFORMS, Counting, Tagged, gradients_of, make_module, penalty  # noqa: E402
 
 import fastloss.torch as ft  # noqa: E402
 
@@ -241,7 +234,7 @@ def test_modules_of_torch_use_ours() -> None:
 
 
 def test_installed_functions_look_like_functions(module: Module) -> None:
-    theirs = make_selective_log_softmax()
+    theirs = tools.make_selective_log_softmax()
     utils = module("trl.trainer.utils", selective_log_softmax=theirs)
     with ft.install():
         for name, own in cases.TORCHS.items():
@@ -298,7 +291,7 @@ INDEX = torch.tensor([[0, 6, 2], [3, 3, 1]])
 
 @pytest.fixture
 def theirs() -> Callable[[Tensor, Tensor], Tensor]:
-    return make_selective_log_softmax()
+    return tools.make_selective_log_softmax()
 
 
 @pytest.fixture
