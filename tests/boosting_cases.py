@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 import pytest
+from numpy.testing import assert_array_less
 
 from fastloss.boosting import Objective, lightgbm_objective, xgboost_objective
 
@@ -145,7 +146,8 @@ ROWS = [
     Row("tweedie_nll_loss", {"power": 2.0}),
     Row("binary_cross_entropy_with_logits", {}, {"objective": "binary"}, {"objective": "binary:logistic"}),
     Row("binary_cross_entropy_with_logits", {"pos_weight": 3.0},
-        {"objective": "binary", "scale_pos_weight": 3}, {"objective": "binary:logistic", "scale_pos_weight": 3}),
+        {"objective": "binary", "scale_pos_weight": 3},
+        {"objective": "binary:logistic", "scale_pos_weight": 3}),
     Row("sigmoid_focal_loss"),
     Row("sigmoid_focal_loss", {"alpha": None, "gamma": 0.0}, {"objective": "binary"},
         {"objective": "binary:logistic"}),
@@ -203,7 +205,7 @@ def check(library: str, found: Pair, want: Pair, bound: float | None = None) -> 
         assert got.dtype == np.float32
         assert got.shape == exact.shape
         scale = np.abs(exact) if library == "lightgbm" else np.maximum(np.abs(exact), 1.0)
-        np.testing.assert_array_less(np.abs(got - exact), bound * scale + 1e-30)
+        assert_array_less(np.abs(got - exact), bound * scale + 1e-30)
 
 
 def same_bits(found: Pair, want: Pair) -> bool:

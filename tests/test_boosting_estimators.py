@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 from boosting_cases import LIBRARIES, ROWS, Array, Row
+from numpy.testing import assert_allclose, assert_array_equal
 
 import fastloss
 from fastloss import boosting
@@ -88,14 +89,8 @@ LINES = [
     # Neither library has it: beside the squared error.
     Row("log_cosh_loss", {}, {"objective": "regression"}, {"objective": "reg:squarederror"}),
 ]
-LEARNT = (
-    "mse_loss",
-    "poisson_nll_loss",
-    "gamma_nll_loss",
-    "tweedie_nll_loss",
-    "binary_cross_entropy_with_logits",
-)
-LINES += [row for row in ROWS if row.name in LEARNT and not row.options]
+LEARNT = ("mse", "poisson_nll", "gamma_nll", "tweedie_nll", "binary_cross_entropy_with_logits")
+LINES += [row for row in ROWS if row.name.removesuffix("_loss") in LEARNT and not row.options]
 JUDGES = {
     "huber_loss": "huber_loss", "log_cosh_loss": "l1_loss", "gamma_nll_loss": "l1_loss",
     "binary_cross_entropy_with_logits": "binary_cross_entropy",
@@ -209,8 +204,8 @@ def test_scores_do_not_follow_leaves_that_are_set() -> None:
     before = {name: list(scores) for name, scores in seen.items()}
     moved = train([move]).predict(X)
     for name, scores in seen.items():
-        np.testing.assert_array_equal(scores, before[name])
-    np.testing.assert_allclose(moved, plain + 40.0)
+        assert_array_equal(scores, before[name])
+    assert_allclose(moved, plain + 40.0)
 
 
 # The estimators
@@ -224,7 +219,9 @@ def lightgbm_pair(row: Row, kind: str, **more: Any) -> tuple[Any, Any]:
 
 
 OF_NUMBERS = [row for row in ROWS if row.labels not in ("binary", "classes")]
-BINARY, MANY = (next(row for row in ROWS if row.labels == kind) for kind in ("binary", "classes"))
+SQUARES, BINARY, MANY = (
+    next(r for r in ROWS if r.labels == kind) for kind in ("errors", "binary", "classes")
+)
 
 
 def weights_of(y: Array, is_weighted: bool) -> Array | None:
@@ -241,16 +238,14 @@ def test_lightgbm_regressors(row: Row, is_weighted: bool) -> None:
     ours, built_in = lightgbm_pair(row, "Regressor")
     for model in (ours, built_in):
         model.fit(X, y, sample_weight=weights_of(y, is_weighted))
-    np.testing.assert_allclose(ours.predict(X), built_in.predict(X), rtol=1e-4)
-    np.testing.assert_allclose(
-        ours.predict(X, raw_score=True), built_in.predict(X, raw_score=True), rtol=1e-4
-    )
+    assert_allclose(ours.predict(X), built_in.predict(X), rtol=1e-4)
+    assert_allclose(ours.predict(X, raw_score=True), built_in.predict(X, raw_score=True), rtol=1e-4)
     assert ours.score(X, y) == pytest.approx(built_in.score(X, y), rel=1e-4)
     shares = ours.predict(X, pred_contrib=True)
-    np.testing.assert_allclose(shares.sum(axis=1), ours.predict(X, raw_score=True), rtol=1e-6)
-    np.testing.assert_array_equal(ours.predict(X, pred_leaf=True).shape, (len(y), 100))
+    assert_allclose(shares.sum(axis=1), ours.predict(X, raw_score=True), rtol=1e-6)
+    assert_array_equal(ours.predict(X, pred_leaf=True).shape, (len(y), 100))
     again = lightgbm.Booster(model_str=ours.booster_.model_to_string())  # the start is in the model
-    np.testing.assert_allclose(again.predict(X, raw_score=True), ours.predict(X, raw_score=True), rtol=1e-12)
+    assert_allclose(again.predict(X, raw_score=True), ours.predict(X, raw_score=True), rtol=1e-12)
 
 
 @pytest.mark.parametrize("class_weight", [None, "balanced", {"no": 3.0, "yes": 1.0}], ids=str)
@@ -262,17 +257,15 @@ def test_lightgbm_classifier_of_two(is_weighted: bool, class_weight: Any) -> Non
     for model in (ours, built_in):
         model.fit(X, words, sample_weight=weights_of(y, is_weighted))
     check_classifier(ours, built_in, X, words)
-    np.testing.assert_allclose(
-        ours.decision_function(X), built_in.predict(X, raw_score=True), rtol=1e-4, atol=1e-6
-    )
+    assert_allclose(ours.decision_function(X), built_in.predict(X, raw_score=True), rtol=1e-4, atol=1e-6)
 
 
 def check_classifier(ours: Any, built_in: Any, X: Array, y: Array) -> None:
-    np.testing.assert_allclose(ours.predict_proba(X), built_in.predict_proba(X), rtol=1e-4, atol=1e-7)
-    np.testing.assert_array_equal(ours.predict(X), built_in.predict(X))
+    assert_allclose(ours.predict_proba(X), built_in.predict_proba(X), rtol=1e-4, atol=1e-7)
+    assert_array_equal(ours.predict(X), built_in.predict(X))
     assert ours.predict(X).dtype == y.dtype and list(ours.classes_) == list(built_in.classes_)
     assert ours.score(X, y) == built_in.score(X, y)
-    np.testing.assert_allclose(
+    assert_allclose(
         ours.predict(X, raw_score=True), built_in.predict(X, raw_score=True), rtol=1e-4, atol=1e-6
     )
 
@@ -298,36 +291,30 @@ def test_two_classes_by_softmax() -> None:
         assert model.predict_proba(X).shape == (len(y), 2)
         assert model.score(X, target) > 0.97
         assert cross_val_score(model, X, target, cv=3, scoring="roc_auc", error_score="raise").min() > 0.97
-    np.testing.assert_allclose(models[0].decision_function(X).shape, (len(y),))
+    assert_allclose(models[0].decision_function(X).shape, (len(y),))
     found = models[0].predict_proba(X)[:, 1]
-    np.testing.assert_allclose(found, 1.0 / (1.0 + np.exp(-models[0].decision_function(X))), rtol=1e-6)
+    assert_allclose(found, 1.0 / (1.0 + np.exp(-models[0].decision_function(X))), rtol=1e-6)
 
 
-SETS = [
-    ("LGBMClassifier", "binary_cross_entropy_with_logits", "binary", "error average_precision l2 rmse"),
-    ("LGBMClassifier", "binary_cross_entropy_with_logits", "binary", "auc"),
-    ("LGBMClassifier", "cross_entropy", "multiclass", "multi_error"),
-    ("LGBMRegressor", "poisson_nll_loss", "poisson", "poisson l2 rmse mae mape"),
-    ("LGBMRegressor", "gamma_nll_loss", "gamma", "gamma"),
-    ("LGBMRegressor", "tweedie_nll_loss", "tweedie", "tweedie rmse"),
-    ("LGBMRegressor", "mse_loss", "regression", "mae huber"),
-    ("LGBMRegressor", "l1_loss", "regression_l1", "l2"),
-]
+METRICS = {
+    "binary_cross_entropy_with_logits": ("error average_precision l2 rmse", "auc"),
+    "cross_entropy": ("multi_error",),
+    "poisson_nll_loss": ("poisson l2 rmse mae mape",), "gamma_nll_loss": ("gamma",),
+    "tweedie_nll_loss": ("tweedie rmse",), "mse_loss": ("mae huber",), "l1_loss": ("l2",),
+}  # fmt: skip
+SETS = [(row, metrics) for row in ROWS if not row.options for metrics in METRICS.get(row.name, ())]
 
 
 @pytest.mark.parametrize("is_list", [False, True])
-@pytest.mark.parametrize(("kind", "name", "own", "metrics"), SETS, ids=str)
-def test_early_stopping_in_lightgbm(kind: str, name: str, own: str, metrics: str, is_list: bool) -> None:
+@pytest.mark.parametrize(("row", "metrics"), SETS, ids=str)
+def test_early_stopping_in_lightgbm(row: Row, metrics: str, is_list: bool) -> None:
     """It stops where it would with LightGBM's own objective, by the same values of the same metrics."""
-    X, y = {"LGBMRegressor": diabetes, "multiclass": digits}.get(
-        own if own == "multiclass" else kind, cancer
-    )()
-    kept, labels, held, wanted = splits(X, y)
-    words = kind == "LGBMClassifier"
+    kept, labels, held, wanted = splits(*{"binary": cancer, "classes": digits}.get(row.labels, diabetes)())
+    kind = "Regressor" if row in OF_NUMBERS else "Classifier"
     results = []
-    for module, objective in ((boosting, lightgbm_objective(name)), (lightgbm, own)):
-        model = getattr(module, kind)(objective=objective, n_estimators=80, learning_rate=0.4, **QUIET)
-        is_ours = words and module is boosting  # LightGBM's own has no words in eval_y
+    for model in lightgbm_pair(row, kind, n_estimators=80, learning_rate=0.4):
+        # LightGBM's own has no words in eval_y.
+        is_ours = kind == "Classifier" and isinstance(model, boosting.LGBMClassifier)
         a, b = (labels.astype(str), wanted.astype(str)) if is_ours else (labels, wanted)
         weights = [None, np.linspace(1.0, 2.0, len(b))]
         model.fit(
@@ -382,8 +369,8 @@ def test_metrics_as_functions() -> None:
         X, words, sample_weight=np.full(len(y), 0.5), **sets, eval_metric=[distance, "binary_error", weighted]
     )
     assert list(model.evals_result_["valid_1"]) == ["binary_error", "auc", "distance", "weighted"]
-    np.testing.assert_allclose(seen[-1][1], model.predict_proba(X[:99])[:, 1], rtol=1e-6)
-    np.testing.assert_array_equal(seen[-1][0], y[:99])
+    assert_allclose(seen[-1][1], model.predict_proba(X[:99])[:, 1], rtol=1e-6)
+    assert_array_equal(seen[-1][0], y[:99])
     error = 1.0 - model.score(X[:99], words[:99])
     assert model.evals_result_["valid_1"]["binary_error"][-1] == pytest.approx(error, abs=1e-12)
     with pytest.raises(
@@ -397,24 +384,22 @@ def test_starts_of_the_user_stay() -> None:
     objective = lightgbm_objective("mse_loss")
     kept, labels, held, wanted = splits(X, y)
     own = np.full(len(labels), 100.0)
-    model = boosting.LGBMRegressor(objective=objective, n_estimators=10, **QUIET)
-    model.fit(kept, labels, init_score=own)
-    same = lightgbm.LGBMRegressor(objective="regression", n_estimators=10, **QUIET)
-    same.fit(kept, labels, init_score=own)
-    np.testing.assert_allclose(model.predict(held), same.predict(held), rtol=1e-6)  # without the 100
+    model, same = lightgbm_pair(SQUARES, "Regressor", n_estimators=10)
+    for one in (model, same):
+        one.fit(kept, labels, init_score=own)
+    assert_allclose(model.predict(held), same.predict(held), rtol=1e-6)  # without the 100
     # A model that goes on has its start already.
-    first = boosting.LGBMRegressor(objective=objective, n_estimators=10, **QUIET).fit(kept, labels)
-    both = boosting.LGBMRegressor(objective=objective, n_estimators=5, **QUIET)
-    both.fit(kept, labels, init_model=first)
-    whole = boosting.LGBMRegressor(objective=objective, n_estimators=15, **QUIET).fit(kept, labels)
-    np.testing.assert_allclose(both.predict(held), whole.predict(held), rtol=1e-6)
+    first, both, whole = (estimator("lightgbm", "Regressor", objective, n_estimators=n) for n in (10, 5, 15))
+    both.fit(kept, labels, init_model=first.fit(kept, labels))
+    whole.fit(kept, labels)
+    assert_allclose(both.predict(held), whole.predict(held), rtol=1e-6)
     # Of the sets for evaluation, those that are given.
     sets = evaluation([(held, wanted), (held, wanted)])
     model.fit(kept, labels, **sets, eval_init_score=[np.zeros(len(wanted))], eval_metric="l2")
     far, near = (model.evals_result_[f"valid_{i}"]["l2"][-1] for i in range(2))
     assert near == pytest.approx(np.mean((model.predict(held) - wanted) ** 2), rel=1e-6) and far > 4 * near
     with pytest.raises(ValueError, match=r"linear_tree=True .* pass init_score"):
-        boosting.LGBMRegressor(objective=objective, linear_tree=True, **QUIET).fit(X, y)
+        estimator("lightgbm", "Regressor", objective, linear_tree=True).fit(X, y)
 
 
 def test_nothing_to_learn() -> None:
@@ -423,21 +408,19 @@ def test_nothing_to_learn() -> None:
     for name, value in (("huber_loss", 150.0), ("poisson_nll_loss", 7.0), ("poisson_nll_loss", 0.0)):
         y = np.full(100, value)
         ours = boosting.LGBMRegressor(objective=lightgbm_objective(name), **QUIET).fit(X, y)
-        np.testing.assert_allclose(ours.predict(X), y, rtol=1e-6, atol=1e-12)
+        assert_allclose(ours.predict(X), y, rtol=1e-6, atol=1e-12)
     for name in ("binary_cross_entropy_with_logits", "sigmoid_focal_loss", "cross_entropy"):
         model = boosting.LGBMClassifier(objective=lightgbm_objective(name), **QUIET).fit(X, np.full(100, "a"))
         assert (model.predict(X) == "a").all()
-        np.testing.assert_allclose(model.predict_proba(X)[:, 0], 1.0)
+        assert_allclose(model.predict_proba(X)[:, 0], 1.0)
 
 
 @pytest.mark.parametrize("boosting_type", ["dart", "goss"])
 def test_other_ways_of_boosting(boosting_type: str) -> None:
     X, y = diabetes()
     kept, labels, held, wanted = splits(X, y)
-    errors = []
-    for module, objective in ((boosting, lightgbm_objective("mse_loss")), (lightgbm, "regression")):
-        model = module.LGBMRegressor(objective=objective, boosting_type=boosting_type, **QUIET)
-        errors.append(np.mean((model.fit(kept, labels).predict(held) - wanted) ** 2))
+    models = lightgbm_pair(SQUARES, "Regressor", boosting_type=boosting_type)
+    errors = [np.mean((model.fit(kept, labels).predict(held) - wanted) ** 2) for model in models]
     assert errors[0] < 1.1 * errors[1]
 
 
@@ -449,7 +432,7 @@ def test_other_ways_of_boosting(boosting_type: str) -> None:
 def test_other_objectives_are_the_librarys(library: str, objective: Any) -> None:
     X, y = diabetes()
     models = [estimator(library, "Regressor", objective, of) for of in (boosting, sys.modules[library])]
-    np.testing.assert_array_equal(*(model.fit(X, y).predict(X) for model in models))
+    assert_array_equal(*(model.fit(X, y).predict(X) for model in models))
 
 
 def test_objectives_that_do_not_fit() -> None:
@@ -475,14 +458,14 @@ def test_xgboost_regressors(row: Row, is_weighted: bool) -> None:
     built_in = xgboost.XGBRegressor(**row.xgboost, base_score=start, **{**FEW, **rest})
     for model in (ours, built_in):
         model.fit(kept, labels, sample_weight=weight, eval_set=[(held, wanted)], verbose=False)
-    np.testing.assert_allclose(ours.predict(held), built_in.predict(held), rtol=1e-4)
+    assert_allclose(ours.predict(held), built_in.predict(held), rtol=1e-4)
     assert ours.best_iteration == built_in.best_iteration
     assert ours.best_score == pytest.approx(built_in.best_score, rel=1e-5)
     assert ours.score(held, wanted) == pytest.approx(built_in.score(held, wanted), rel=1e-4)
     set_by_user = estimator("xgboost", "Regressor", objective, base_score=100.0).fit(kept, labels)
     assert set_by_user.base_score == 100.0
     same = xgboost.XGBRegressor(**row.xgboost, base_score=100.0, **FEW).fit(kept, labels)
-    np.testing.assert_allclose(set_by_user.predict(held), same.predict(held), rtol=1e-4)
+    assert_allclose(set_by_user.predict(held), same.predict(held), rtol=1e-4)
 
 
 def test_xgboost_learns_where_labels_are_far_from_0() -> None:
@@ -495,7 +478,7 @@ def test_xgboost_learns_where_labels_are_far_from_0() -> None:
         assert np.abs(model.predict(held) - 1000.0 - wanted).mean() < constant
     two = boosting.XGBRegressor(objective=xgboost_objective("mse_loss"), **FEW)
     two.fit(kept, np.stack([labels, -labels], axis=1))
-    np.testing.assert_allclose(two.predict(held)[:, 0], -two.predict(held)[:, 1], rtol=1e-4)
+    assert_allclose(two.predict(held)[:, 0], -two.predict(held)[:, 1], rtol=1e-4)
 
 
 @pytest.mark.parametrize("name", ["binary_cross_entropy_with_logits", "sigmoid_focal_loss", "cross_entropy"])
@@ -506,11 +489,11 @@ def test_xgboost_classifiers(name: str) -> None:
     ours = boosting.XGBClassifier(objective=objective, early_stopping_rounds=3, **FEW)
     ours.fit(kept, labels, eval_set=[(held, wanted)], verbose=False)
     probabilities = ours.predict_proba(held)
-    np.testing.assert_allclose(probabilities.sum(axis=1), 1.0, rtol=1e-6)
-    np.testing.assert_array_equal(ours.predict(held), probabilities.argmax(axis=1))
+    assert_allclose(probabilities.sum(axis=1), 1.0, rtol=1e-6)
+    assert_array_equal(ours.predict(held), probabilities.argmax(axis=1))
     margins = objective.transform(ours.predict(held, output_margin=True))
     last = probabilities if name == "cross_entropy" else probabilities[:, 1]
-    np.testing.assert_allclose(margins, last, rtol=1e-4, atol=1e-6)
+    assert_allclose(margins, last, rtol=1e-4, atol=1e-6)
     assert ours.score(held, wanted) > 0.9
     with pytest.raises(ValueError, match="two classes or more"):
         boosting.XGBClassifier(objective=xgboost_objective("cross_entropy"), **FEW).fit(kept, 0 * labels)
@@ -549,11 +532,11 @@ def test_conventions(kind: str) -> None:
     other = type(model)().set_params(**model.get_params())
     want = model.fit(X, y).predict(X)
     for again in (twin, other):
-        np.testing.assert_array_equal(again.fit(X, y).predict(X), want)
+        assert_array_equal(again.fit(X, y).predict(X), want)
     loaded = pickle.loads(pickle.dumps(model))
     assert type(loaded) is type(model) and loaded.objective == model.objective
-    np.testing.assert_array_equal(loaded.predict(X), want)
-    np.testing.assert_array_equal(clone(loaded).fit(X, y).predict(X), want)
+    assert_array_equal(loaded.predict(X), want)
+    assert_array_equal(clone(loaded).fit(X, y).predict(X), want)
     assert model.get_params() == twin.get_params()  # fit leaves no trace in them
     names = list(inspect.signature(type(model).fit).parameters)
     assert names[:3] == ["self", "X", "y"] and "sample_weight" in names
@@ -564,11 +547,11 @@ def test_model_selection(kind: str) -> None:
     X, y = data_for(kind)
     model = MODELS[kind]()
     alone, together = (cross_val_score(model, X, y, cv=3, n_jobs=n, error_score="raise") for n in (1, 2))
-    np.testing.assert_array_equal(alone, together)
+    assert_array_equal(alone, together)
     assert alone.mean() > (0.1 if kind.endswith("Regressor") else 0.75)
     if kind.endswith("Classifier"):
         probabilities = cross_val_predict(model, X, y, cv=3, method="predict_proba")
-        np.testing.assert_allclose(probabilities.sum(axis=1), 1.0, rtol=1e-5)
+        assert_allclose(probabilities.sum(axis=1), 1.0, rtol=1e-5)
         losses = cross_val_score(model, X, y, cv=3, scoring="neg_log_loss", error_score="raise")
         assert losses.mean() > -np.log(10)
     objectives = [model.objective, None] if kind[0] == "L" else [model.objective]
@@ -606,9 +589,9 @@ def test_tables_and_series(kind: str) -> None:
     rows = np.arange(len(y))[::-1] + 5  # an index that is no position
     table = pandas.DataFrame(X, index=rows, columns=[f"f{i}" for i in range(X.shape[1])])
     series, weight = pandas.Series(y, index=rows), pandas.Series(np.ones(len(y)), index=rows)
-    np.testing.assert_allclose(MODELS[kind]().fit(table, series, sample_weight=weight).predict(table), want)
+    assert_allclose(MODELS[kind]().fit(table, series, sample_weight=weight).predict(table), want)
     objective = MODELS[kind]().objective
-    np.testing.assert_array_equal(objective.init_score(series, weight), objective.init_score(y))
+    assert_array_equal(objective.init_score(series, weight), objective.init_score(y))
 
 
 def test_libraries_are_imported_when_asked_for() -> None:

@@ -691,14 +691,6 @@ def test_forward_mode_of_ours_is_an_error(name: str, require: bool) -> None:
 
 
 @over_reductions
-@pytest.mark.parametrize("label", tools.REVERSE)
-@over_own
-def test_reverse_transforms_of_the_first_argument(name: str, label: str, reduction: str) -> None:
-    f, x = of_first(cases.FIRST[name], reduction)
-    torch.testing.assert_close(tools.REVERSE[label](f)(x), tools.by_autograd(label, f, x))
-
-
-@over_reductions
 @over_own
 def test_reverse_transforms_of_ours(name: str, reduction: str) -> None:
     """`torch.func.vjp`, `jacrev` and `vmap` have what torch.autograd has, one by one, of all arguments."""

@@ -244,50 +244,32 @@ def tensor(array: Any) -> Tensor:
     return torch.as_tensor(np.asarray(array))
 
 
-def normal(*shape: int, scale: float = 1.0) -> Maker:
-    return lambda rng, given: tensor(scale * rng.standard_normal(shape))
+def drawn(f: Callable[..., Any]) -> Callable[..., Maker]:
+    """The maker of a tensor of some shape that is drawn so."""
+    return lambda *shape, **more: lambda rng, given: tensor(f(rng, shape, **more))
 
 
-def uniform(low: float, high: float, *shape: int) -> Maker:
-    return lambda rng, given: tensor(rng.uniform(low, high, shape))
+def uniform(low: float, high: float) -> Callable[..., Maker]:
+    return drawn(lambda rng, shape: rng.uniform(low, high, shape))
+
+
+def halves_and_wholes(rng: Rng, shape: tuple[int, ...]) -> Any:
+    """0, 1 and what is between."""
+    soft = rng.random(shape)
+    return np.where(rng.random(shape) < 0.6, np.round(soft), soft)
 
 
 def indices(classes: int, *shape: int) -> Maker:
     return lambda rng, given: tensor(rng.integers(0, classes, shape))
 
 
-def log_softmax(*shape: int, dim: int = -1) -> Maker:
-    return lambda rng, given: tensor(rng.standard_normal(shape)).log_softmax(dim)
-
-
-def distributions(*shape: int, dim: int = -1) -> Maker:
-    return lambda rng, given: tensor(rng.exponential(size=shape)).softmax(dim)
-
-
-def labels(*shape: int) -> Maker:
-    """0, 1 and what is between."""
-
-    def make(rng: Rng, given: Values) -> Tensor:
-        soft = rng.random(shape)
-        return tensor(np.where(rng.random(shape) < 0.6, np.round(soft), soft))
-
-    return make
-
-
-def signs(*shape: int) -> Maker:
-    return lambda rng, given: tensor(rng.choice([-1.0, 1.0], shape))
-
-
-def counts(*shape: int) -> Maker:
-    return lambda rng, given: tensor(rng.poisson(3.0, shape).astype(np.float64))
-
-
-def positive(*shape: int) -> Maker:
-    return uniform(0.1, 3.0, *shape)
-
-
-def log_probs(*shape: int) -> Maker:
-    return uniform(-3.0, -0.1, *shape)
+normal = drawn(lambda rng, shape, scale=1.0: scale * rng.standard_normal(shape))
+log_softmax = drawn(lambda rng, shape, dim=-1: tensor(rng.standard_normal(shape)).log_softmax(dim))
+distributions = drawn(lambda rng, shape, dim=-1: tensor(rng.exponential(size=shape)).softmax(dim))
+labels = drawn(halves_and_wholes)
+signs = drawn(lambda rng, shape: rng.choice([-1.0, 1.0], shape))
+counts = drawn(lambda rng, shape: rng.poisson(3.0, shape).astype(np.float64))
+inner, positive, log_probs = uniform(0.03, 0.97), uniform(0.1, 3.0), uniform(-3.0, -0.1)
 
 
 def pair(input: Maker, target: Maker) -> Values:
@@ -321,9 +303,10 @@ def linear(*rows: int, bias: bool = True, width: int = 6, vocabulary: int = 11) 
 
 
 def class_weight(rng: Rng, given: Values) -> Tensor:
-    """Of dimension 1, or of all classes of a linear layer."""
+    """Of all classes: of a linear layer, of the last dimension of slices, or of dimension 1."""
     shape = given["input"].shape
-    classes = given["linear_weight"].shape[0] if "linear_weight" in given else shape[min(1, len(shape) - 1)]
+    classes = shape[-1] if given["target"].shape == shape[:-1] else shape[min(1, len(shape) - 1)]
+    classes = given["linear_weight"].shape[0] if "linear_weight" in given else classes
     return tensor(rng.uniform(0.2, 2.0, classes))
 
 
@@ -426,7 +409,7 @@ OF_TORCH = [
           options={**CLASS_WEIGHT, "ignoring": {"ignore_index": ignoring(3)}, **SMOOTHED, **EVERYTHING}),
     *rows("linear_cross_entropy", {"probabilities": {**linear(8), "target": distributions(8, 11)}},
           wants=OF_LINEAR, options={**CLASS_WEIGHT, **SMOOTHED}),
-    Loss("binary_cross_entropy", pair(uniform(0.03, 0.97, *SHAPE), labels(*SHAPE)), options=WEIGHT),
+    Loss("binary_cross_entropy", pair(inner(*SHAPE), labels(*SHAPE)), options=WEIGHT),
     Loss("binary_cross_entropy_with_logits", {"input": normal(*SHAPE, scale=1.5), **BINARY_TARGETS}, options={
         **WEIGHT, "pos_weight": {"pos_weight": positive(*SHAPE)},
         "everything": {"weight": element_weight, "pos_weight": positive(*SHAPE)},
@@ -574,73 +557,69 @@ def shifted(rng: Rng, given: Values) -> Tensor:
     return logits
 
 
-# Targets are in every slice of the 11 classes.
+def in_turn(*rows: int) -> Tensor:
+    """A target in each slice of the 11 classes."""
+    return torch.arange(int(np.prod(rows))).view(rows) % 11
+
+
+# fmt: off
 OF_SLICES: dict[str, Values] = {
-    **{f"ignoring-{i}": {"ignore_index": ignoring(i)} for i in (-100, 4, 9)},
-    **SMOOTHED,
+    **{f"ignoring-{i}": {"ignore_index": ignoring(i)} for i in (-100, 4, 9)}, **SMOOTHED, **CLASS_WEIGHT,
     "weight-and-smoothing": {"weight": class_weight, "label_smoothing": 0.2},
-    **CLASS_WEIGHT,
     **{name: SOFTMAX[name] for name in ("z_loss", "softcap", "temperature")},
     "everything": {
         "weight": class_weight, "ignore_index": ignoring(-100), "label_smoothing": 0.1, "z_loss": 0.05,
         "softcap": 4.0, "temperature": 0.7,
     },
-}  # fmt: skip
-
-
-def in_turn(*rows: int) -> Tensor:
-    return torch.arange(int(np.prod(rows))).view(rows) % 11
-
-
+}
 SLICED = [
-    *(
-        Loss(
-            "vocab_parallel_cross_entropy",
-            pair(normal(*rows, 11, scale=2.0), lambda rng, given, rows=rows: in_turn(*rows)),
-            options=OF_SLICES
-            if rows == (13,)
-            else {"options": {"weight": normal(11), "label_smoothing": 0.1}},
-            dim=-1,
-            label="x".join(map(str, rows)),
-            of_reference="cross_entropy",
-        )
+    *rows("vocab_parallel_cross_entropy", {
+        str(rows): pair(normal(*rows, 11, scale=2.0), lambda rng, given, rows=rows: in_turn(*rows))
         for rows in ((13,), (2, 3), (2, 2, 2), (), (1,))
-    ),
-    *rows(
-        "vocab_parallel_cross_entropy",
-        {
-            "shifted": pair(shifted, in_turn(13)),
-            "shifted-elsewhere": pair(shifted, (in_turn(13) + 5) % 11),
-            "probabilities": pair(normal(13, 11), distributions(13, 11)),
-        },
-        dim=-1,
-        of_reference="cross_entropy",
-    ),
-    *rows(
-        "vocab_parallel_linear_cross_entropy",
-        {
-            "bias": {**linear(13), "target": lambda rng, given: in_turn(13)},
-            "3d": {**linear(2, 5, bias=False), "target": lambda rng, given: in_turn(2, 5)},
-        },
-        wants=OF_LINEAR,
-        options=OF_SLICES,
-        of_reference="linear_cross_entropy",
-    ),
+    }, options=OF_SLICES, dim=-1, of_reference="cross_entropy"),
+    *rows("vocab_parallel_cross_entropy", {
+        "shifted": pair(shifted, in_turn(13)), "shifted-elsewhere": pair(shifted, (in_turn(13) + 5) % 11),
+        "probabilities": pair(normal(13, 11), distributions(13, 11)),
+    }, dim=-1, of_reference="cross_entropy"),
+    *rows("vocab_parallel_linear_cross_entropy", {
+        "bias": {**linear(13), "target": lambda rng, given: in_turn(13)},
+        "3d": {**linear(2, 5, bias=False), "target": lambda rng, given: in_turn(2, 5)},
+    }, wants=OF_LINEAR, options=OF_SLICES, of_reference="linear_cross_entropy"),
 ]
+# fmt: on
 MODULES = {
-    "CrossEntropyLoss": "cross_entropy", "NLLLoss": "nll_loss", "BCELoss": "binary_cross_entropy",
-    "BCEWithLogitsLoss": "binary_cross_entropy_with_logits", "MSELoss": "mse_loss", "L1Loss": "l1_loss",
-    "SmoothL1Loss": "smooth_l1_loss", "HuberLoss": "huber_loss", "KLDivLoss": "kl_div",
-    "PoissonNLLLoss": "poisson_nll_loss", "GaussianNLLLoss": "gaussian_nll_loss",
-    "SoftMarginLoss": "soft_margin_loss", "MultiMarginLoss": "multi_margin_loss",
+    "CrossEntropyLoss": "cross_entropy",
+    "NLLLoss": "nll_loss",
+    "BCELoss": "binary_cross_entropy",
+    "BCEWithLogitsLoss": "binary_cross_entropy_with_logits",
+    "MSELoss": "mse_loss",
+    "L1Loss": "l1_loss",
+    "SmoothL1Loss": "smooth_l1_loss",
+    "HuberLoss": "huber_loss",
+    "KLDivLoss": "kl_div",
+    "PoissonNLLLoss": "poisson_nll_loss",
+    "GaussianNLLLoss": "gaussian_nll_loss",
+    "SoftMarginLoss": "soft_margin_loss",
+    "MultiMarginLoss": "multi_margin_loss",
     "MultiLabelSoftMarginLoss": "multilabel_soft_margin_loss",
-    "LinearCrossEntropyLoss": "linear_cross_entropy", "SigmoidFocalLoss": "sigmoid_focal_loss",
-    "HingeLoss": "hinge_loss", "SquaredHingeLoss": "squared_hinge_loss", "LogCoshLoss": "log_cosh_loss",
-    "QuantileLoss": "quantile_loss", "GammaNLLLoss": "gamma_nll_loss", "TweedieNLLLoss": "tweedie_nll_loss",
-    "EpsilonInsensitiveLoss": "epsilon_insensitive_loss", "MeanSquaredLogLoss": "mean_squared_log_loss",
-    "KLDivWithLogitsLoss": "kl_div_with_logits", "JSDivWithLogitsLoss": "js_div_with_logits",
-    "TVDistanceWithLogitsLoss": "tv_distance_with_logits", "DPOLoss": "dpo_loss",
-    "SimPOLoss": "simpo_loss", "CPOLoss": "cpo_loss", "ORPOLoss": "orpo_loss", "KTOLoss": "kto_loss",
+    "LinearCrossEntropyLoss": "linear_cross_entropy",
+    "SigmoidFocalLoss": "sigmoid_focal_loss",
+    "HingeLoss": "hinge_loss",
+    "SquaredHingeLoss": "squared_hinge_loss",
+    "LogCoshLoss": "log_cosh_loss",
+    "QuantileLoss": "quantile_loss",
+    "GammaNLLLoss": "gamma_nll_loss",
+    "TweedieNLLLoss": "tweedie_nll_loss",
+    "EpsilonInsensitiveLoss": "epsilon_insensitive_loss",
+    "MeanSquaredLogLoss": "mean_squared_log_loss",
+    "KLDivWithLogitsLoss": "kl_div_with_logits",
+    "JSDivWithLogitsLoss": "js_div_with_logits",
+    "TVDistanceWithLogitsLoss": "tv_distance_with_logits",
+    "DPOLoss": "dpo_loss",
+    "SimPOLoss": "simpo_loss",
+    "CPOLoss": "cpo_loss",
+    "ORPOLoss": "orpo_loss",
+    "KTOLoss": "kto_loss",
     "RewardModelLoss": "reward_model_loss",
 }  # fmt: skip
 # Names that are no losses.
