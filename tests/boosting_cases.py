@@ -177,17 +177,20 @@ def missing_rows(rows: list[Row]) -> set[str]:
     return lacking | set.union(*(names_of(library) ^ of_defaults for library in LIBRARIES))
 
 
+OBJECTIVES = [row.objective(library) for library in LIBRARIES for row in ROWS]
 over_libraries = pytest.mark.parametrize("library", LIBRARIES)
-over_rows = pytest.mark.parametrize("row", ROWS, ids=str)
-over_names = pytest.mark.parametrize("name", KINDS)
+over_all = pytest.mark.parametrize("objective", OBJECTIVES, ids=repr)
+# With the default options.
+over_plain = pytest.mark.parametrize(
+    "objective", [make(name) for make in LIBRARIES.values() for name in KINDS], ids=repr
+)
 
 
-def expected(
-    library: str, name: str, s: Array, y: Array, weight: Array | None = None, **options: Any
-) -> Pair:
+def expected(objective: Objective, s: Array, y: Array, weight: Array | None = None) -> Pair:
     """What the library has for these scores."""
+    name, library = objective.name, objective.library
     s, y = s.astype(np.float64), y.astype(np.float64)
-    gradient, hessian = KINDS[name].formula(s, y, **options)
+    gradient, hessian = KINDS[name].formula(s, y, **objective.options)
     w = np.ones(len(s)) if weight is None else weight.astype(np.float64)
     w = w.reshape((-1,) + (1,) * (s.ndim - 1))
     if name == "cross_entropy":
@@ -232,6 +235,13 @@ def whole_labels(name: str, n: int, rng: np.random.Generator) -> Array:
 def scores(name: str, n: int, rng: np.random.Generator, library: str, classes: int = CLASSES) -> Array:
     found = 2.0 * rng.normal(size=(n, classes) if name == "cross_entropy" else n)
     return found.astype(np.float32 if library == "xgboost" else np.float64)
+
+
+def drawn(objective: Objective, n: int, seed: int, classes: int = CLASSES) -> tuple[Array, Array, Array]:
+    """Scores, labels and weights for an objective."""
+    rng = np.random.default_rng(seed)
+    s, y = scores(objective.name, n, rng, objective.library, classes), labels(objective.name, n, rng, classes)
+    return s, y, rng.uniform(0.0, 3.0, n).astype(np.float32)
 
 
 class Problem(NamedTuple):
