@@ -161,23 +161,21 @@ def test_inplace_of_logits_that_retain_their_gradient(x: Tensor, target: Tensor)
     assert torch.equal(logits, before)
 
 
-@over_reductions
-@pytest.mark.parametrize("operation", [torch.exp, torch.sigmoid, torch.tanh, lambda x: x.log_softmax(1)])
-def test_inplace_of_what_others_have_saved(operation: Of, reduction: str, x: Tensor, target: Tensor) -> None:
-    """These compute their gradients of their results."""
-    loss = overwriting(operation(x), target, reduction=reduction)
-    with pytest.raises(RuntimeError, match=MODIFIED):
-        loss.backward()
-    assert x.grad is None
+SAVED: dict[str, Of] = {
+    "exp": torch.exp, "sigmoid": torch.sigmoid, "tanh": torch.tanh, "log_softmax": lambda x: x.log_softmax(1)
+}  # fmt: skip
 
 
 @over_reductions
-def test_inplace_of_what_has_been_used_and_saved(reduction: str, x: Tensor, target: Tensor) -> None:
-    logits = x * 1.0
-    squares = (logits**2).sum()
+@pytest.mark.parametrize("operation", [*SAVED, "square"])
+def test_inplace_of_what_others_have_saved(operation: str, reduction: str, x: Tensor, target: Tensor) -> None:
+    """Some compute their gradients of their results, and who has used the logits, of these."""
+    logits = SAVED.get(operation, lambda x: x * 1.0)(x)
+    squares = (logits**2).sum() if operation == "square" else 0.0
     loss = overwriting(logits, target, reduction=reduction)
     with pytest.raises(RuntimeError, match=MODIFIED):
         (loss + squares).backward()
+    assert x.grad is None
 
 
 @over_reductions
@@ -223,13 +221,10 @@ def test_inplace_and_use_of_the_logits_after(
 @over_reductions
 @pytest.mark.parametrize(
     "write",
-    [
-        lambda logits: logits.zero_(),
-        lambda logits: logits.detach().mul_(2.0),
-        lambda logits: logits[1:].add_(1.0),
-        lambda logits: logits.detach().numpy() is not None and logits.clamp_(min=0.0),
-    ],
-)
+    [lambda logits: logits.zero_(), lambda logits: logits.detach().mul_(2.0),
+     lambda logits: logits[1:].add_(1.0),
+     lambda logits: logits.detach().numpy() is not None and logits.clamp_(min=0.0)],
+)  # fmt: skip
 def test_inplace_and_writing_before_backward(
     write: Callable[[Tensor], Any], reduction: str, x: Tensor, target: Tensor
 ) -> None:
@@ -348,14 +343,10 @@ def test_inplace_with_bad_options_writes_nothing(options: dict[str, Any], x: Ten
 @over_reductions
 @pytest.mark.parametrize(
     "view",
-    [
-        lambda h: h[:, :CLASSES],
-        lambda h: h[1:, 2 : 2 + CLASSES],
-        lambda h: h.view(-1)[: 4 * CLASSES].view(4, CLASSES),
-        lambda h: h.t()[:, :5],
-    ],
+    [lambda h: h[:, :CLASSES], lambda h: h[1:, 2 : 2 + CLASSES],
+     lambda h: h.view(-1)[: 4 * CLASSES].view(4, CLASSES), lambda h: h.t()[:, :5]],
     ids=["columns", "block", "flat", "transposed"],
-)
+)  # fmt: skip
 def test_inplace_of_a_view(view: Of, reduction: str) -> None:
     """Of logits that an operation has made, such as `logits.view(-1, V)`: the whole has its gradient."""
     x, _ = leaf_and_target(shape=(ROWS, CLASSES + 3))
