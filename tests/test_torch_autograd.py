@@ -75,14 +75,16 @@ def test_second_derivatives_are_torchs(name: str, reduction: str) -> None:
     assert isinstance(found, Exception) == (name in ONCE_IN_TORCH)
 
 
-REFUSED = [cases.FIRST[name] for name in cases.NAMES_OF_OWN]
-REFUSED += [
+# Calls that torch has no function for.
+BEYOND = [cases.FIRST[name] for name in cases.NAMES_OF_OWN]
+BEYOND += [
     cases.row_of(n, cases.EXTRAS).call("all-extras") for n in ("cross_entropy", "linear_cross_entropy")
 ]
+over_beyond = pytest.mark.parametrize("call", BEYOND, ids=str)
 
 
 @over_reductions
-@pytest.mark.parametrize("call", REFUSED, ids=str)
+@over_beyond
 def test_second_derivatives_of_ours_are_refused(call: Call, reduction: str) -> None:
     """Right or an error, never wrong."""
     f, leaves = call.of_leaves(reduction)
@@ -682,19 +684,19 @@ def test_forward_mode_is_torchs(name: str) -> None:
 
 
 @pytest.mark.parametrize("require", [False, True])
-@over_own
-def test_forward_mode_of_ours_is_an_error(name: str, require: bool) -> None:
+@over_beyond
+def test_forward_mode_of_ours_is_an_error(call: Call, require: bool) -> None:
     """A tangent that is dropped would be a derivative of 0."""
-    f, leaves = loss_of(name, "sum")
+    f, leaves = call.of_leaves("sum")
     with forward_ad.dual_level(), pytest.raises(NotImplementedError):
         f(*(forward_ad.make_dual(x.detach().requires_grad_(require), torch.cos(x.detach())) for x in leaves))
 
 
 @over_reductions
-@over_own
-def test_reverse_transforms_of_ours(name: str, reduction: str) -> None:
+@over_beyond
+def test_reverse_transforms_of_ours(call: Call, reduction: str) -> None:
     """`torch.func.vjp`, `jacrev` and `vmap` have what torch.autograd has, one by one, of all arguments."""
-    f, leaves = loss_of(name, reduction)
+    f, leaves = call.of_leaves(reduction)
     plain = [x.detach() for x in leaves]
     value = f(*leaves)
     upstreams = torch.eye(value.numel(), dtype=value.dtype).view(value.numel(), *value.shape)
