@@ -161,7 +161,7 @@ def test_cross_entropy_with_everything(kind, reduction, shape, axis, dtype) -> N
 @over_dtypes
 @over_shapes
 @over_reductions
-@over_scales
+@pytest.mark.parametrize("scaled", [pytest.param(False, marks=pytest.mark.full), True])
 @over_weights
 @pytest.mark.parametrize("kind", ["indices", "ignoring"])
 def test_nll_loss(kind, weighted, reduction, scaled, shape, axis, dtype) -> None:

@@ -94,7 +94,7 @@ def leaves_of(call: Call) -> list[Tensor]:
     return list(call.leaves().values())
 
 
-SOME = ("cross_entropy", "linear_cross_entropy", "mse_loss", "kl_div_with_logits", "dpo_loss", "grpo_loss")
+SOME = ("cross_entropy", "linear_cross_entropy", "mse_loss", "dpo_loss")
 
 
 @pytest.mark.parametrize("name", mostly_full(cases.FIRST, *SOME))
@@ -329,7 +329,7 @@ OURS: dict[str, Of] = {
     "linear": lambda x: ft.linear_cross_entropy(x, x.T @ x, CLASSES, softcap=3.0, reduction="none"),
 }
 ALL: dict[str, Of] = {**OURS, **{f"torch's {name}": f(ft) for name, f in THEIRS.items()}}
-over_ours = pytest.mark.parametrize("name", mostly_full(OURS, "mean", "linear"))
+over_ours = pytest.mark.parametrize("name", mostly_full(OURS, "mean"))
 over_transforms = pytest.mark.parametrize("label", [*REVERSE, *FORWARD])
 
 
@@ -352,7 +352,7 @@ def test_transforms_are_torchs(name: str, label: str, point: Tensor) -> None:
     assert_compiled(transform(THEIRS[name](ft)), point, transform(THEIRS[name](functional))(point))
 
 
-@pytest.mark.parametrize("label", mostly_full([*REVERSE, *FORWARD], "grad", "vmap", "jvp", "hessian"))
+@pytest.mark.parametrize("label", mostly_full([*REVERSE, *FORWARD], "grad", "jvp"))
 def test_transforms_of_installed_functions(label: str, point: Tensor) -> None:
     """A program that ran before runs."""
     f = {**REVERSE, **FORWARD}[label](

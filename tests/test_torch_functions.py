@@ -30,6 +30,14 @@ over_calls = pytest.mark.parametrize("call", cases.CALLS, ids=str)
 over_functions = pytest.mark.parametrize("name", cases.FIRST)
 over_torchs = pytest.mark.parametrize("name", cases.NAMES_OF_TORCH)
 over_dtypes = pytest.mark.parametrize("dtype", DTYPES.values(), ids=DTYPES)
+# Over all calls the default run has two types.
+over_some_dtypes = pytest.mark.parametrize(
+    "dtype",
+    [
+        pytest.param(t, id=n, marks=[pytest.mark.full] if n in ("float64", "float16") else [])
+        for n, t in DTYPES.items()
+    ],
+)
 over_reductions = pytest.mark.parametrize("reduction", tools.REDUCTIONS)
 
 
@@ -87,7 +95,7 @@ def test_signature_is_that_of_numpy(name: str) -> None:
 # Values and gradients
 
 
-@over_dtypes
+@over_some_dtypes
 @over_calls
 def test_value_and_gradient(call: Call, dtype: torch.dtype) -> None:
     call = call.cast(dtype)
