@@ -492,12 +492,9 @@ MIXED = [
 @over_narrow
 @pytest.mark.parametrize(("call", "argument"), MIXED, ids=str)
 def test_autocast_of_mixed_types_is_torchs(
-    call: Call, argument: str, dtype: torch.dtype, half: torch.dtype, request: pytest.FixtureRequest
+    call: Call, argument: str, dtype: torch.dtype, half: torch.dtype
 ) -> None:
     """Half predictions against what a data loader gives, or the other way round."""
-    if (call.name, argument) == ("multilabel_soft_margin_loss", "weight") and dtype in HALVES:
-        reason = "the loss has the type of the input; torch's is float32 like the weight"
-        request.applymarker(pytest.mark.xfail(reason=reason, raises=AssertionError))
     other = torch.bfloat16 if dtype is torch.float32 else torch.float32
     mixed = call.cast(dtype).changed(**{argument: call.tensors[argument].to(other)})
     assert_autocast_is_torchs(mixed, half, "mean")
