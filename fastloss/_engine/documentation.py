@@ -260,7 +260,9 @@ def documented(
 
 def _completed(own: Sections, signature: inspect.Signature, family: Family, texts: dict[str, str]) -> str:
     several = bool(texts["fields"])
-    results = ["loss", "grads" if several else "grad"]
+    results = ["loss"]
+    if "return_grad" in signature.parameters:
+        results += ["grads" if several else "grad"]
     results += ["hessian"] if "return_hessian" in signature.parameters else []
     shared = {
         "Parameters": (dict(_shared(family.parameters)), list(signature.parameters)),
@@ -271,9 +273,9 @@ def _completed(own: Sections, signature: inspect.Signature, family: Family, text
         for name in ("out", "accumulate"):
             line, text = shared["Parameters"][0][f"{name}_of_several"]
             shared["Parameters"][0][name] = Entry(line.replace("_of_several", "", 1), text)
-    if "return_grad" not in signature.parameters:
+    if "return_grad" not in signature.parameters and "Returns" in own.lists:
         del shared["Returns"]
-        own.lists["Returns"] = [_filled(e, texts) for e in own.lists.get("Returns", [])]
+        own.lists["Returns"] = [_filled(e, texts) for e in own.lists["Returns"]]
     for title, (entries, names) in shared.items():
         mine = own.lists.get(title, [])
         if title == "Returns" and "result" in texts:  # the loss has another name

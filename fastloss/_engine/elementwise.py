@@ -276,8 +276,9 @@ def averaged_over_classes(
     rows, classes = arguments.rows_and_classes(x, arguments.class_axis(-1, x, name))
     others: tuple[Any, ...] = ()
     if weight is not None:
-        others = (arguments.given("weight", weight),)
-        weight = np.broadcast_to(arguments.class_weight(others[0], classes), x.shape)
+        weight = arguments.as_array("weight", weight)
+        others = (weight,)
+        weight = np.broadcast_to(arguments.class_weight(weight, classes), x.shape)
     if reduction in ("sum", "none") and return_grad:
         grad_output = arguments.given("grad_output", options.get("grad_output"))
         others = (*others, grad_output)

@@ -38,8 +38,8 @@ grad_output : scalar, or array_like with the shape of the loss, optional
 out : ndarray with the shape and dtype of `|x|`, optional
     Buffer for the gradient. It may be `|x|` itself (in place). Needs `return_grad`.
 out_of_several : tuple of |count|, each an ndarray with the shape of its argument or None, optional
-    Buffers for the gradients, in the order of the fields of `|Gradients|`, of the dtypes of their arguments.
-    A buffer may be that argument itself (in place). A gradient whose place holds None is not
+    Buffers for the gradients, in the order of the fields of `|Gradients|`, of the dtype of
+    the first argument. A buffer may be that argument itself (in place). A gradient whose place holds None is not
     computed. Needs `return_grad`.
 accumulate : bool, default False
     Add the gradient to the contents of `out`. Needs `out`.
@@ -252,10 +252,10 @@ grad : ndarray, or DivergenceGradients
 
 PAIRS = _LOSS.varied(
     parameters="""
-policy_chosen_logps, policy_rejected_logps : array_like of any shape, usually (N,), both of one
+policy_chosen_logps, policy_rejected_logps : array_like of any shape, usually (N,), the same for both
     Log-probabilities of the chosen and of the rejected answers under the model in training; float16,
-    bfloat16 (of ml_dtypes), float32 or float64. Both are computed in float64. The dtype of the first one is
-    that of the results.
+    bfloat16 (of ml_dtypes), float32 or float64. Lists and integers become float64. Both are computed in
+    float64. The dtype of the first one is that of the results.
 ref_chosen_logps, ref_rejected_logps : array_like with the shape of `policy_chosen_logps`, optional
     Log-probabilities of the same answers under the reference model.
 beta : float, default 0.1
@@ -274,8 +274,8 @@ TOKENS = _LOSS.varied(
     parameters="""
 logps : array_like of any shape, usually (B, T)
     Log-probabilities of the tokens under the policy in training, as `token_log_probs` returns them; float16,
-    bfloat16 (of ml_dtypes), float32 or float64. Everything is computed in float64. The dtype of `logps` is
-    that of the results.
+    bfloat16 (of ml_dtypes), float32 or float64. Lists and integers become float64. Everything is computed in
+    float64. The dtype of `logps` is that of the results.
 old_logps : array_like with the shape of `logps`
     Log-probabilities of the tokens under the policy that generated them.
 mask : array_like of bool, or of 0 and 1, with the shape of `|x|`, optional
