@@ -34,7 +34,7 @@ def programs() -> Iterator[Any]:
             yield pytest.param(page, run, id=f"{page.name}-{k}")
 
 
-@pytest.mark.parametrize(("page", "blocks"), programs())
+@pytest.mark.parametrize(("page", "blocks"), [*programs()])
 def test_the_code_runs(page: Path, blocks: list[str]) -> None:
     for module, words in NEEDS.items():
         if re.search(words, "".join(blocks)):
