@@ -23,7 +23,7 @@ __all__ = [
 ]
 
 
-@documented(TOKENS)
+@documented(TOKENS, unreduced="the loss of each token")
 def ppo_loss(
     logps: npt.ArrayLike,
     old_logps: npt.ArrayLike,
@@ -38,25 +38,22 @@ def ppo_loss(
 ) -> Any:
     r"""Clipped surrogate of proximal policy optimisation.
 
-    ``loss = max(-A * r, -A * clip(r, 1 - clip, 1 + clip))``, ``r = exp(logps - old_logps)``, ``A =
-    advantages``
+    ``loss = max(-A * r, -A * min(max(r, 1 - clip), 1 + clip))`` with ``r = exp(logps - old_logps)`` and
+    ``A = advantages``
 
     .. math:: \max\big(-A r,\ -A\,\mathrm{clip}(r, 1 - \epsilon, 1 + \epsilon)\big), \qquad
               r = \pi / \pi_{old}
 
-    for each token, with advantage `A`.
+    for each token, with advantage `A` and :math:`\epsilon` the `clip`. Choose it to train on the same tokens
+    for several steps: the clipping stops a token's gradient once its ratio has moved far enough. The gradient
+    is ``-A * r`` where the first term is the greater or equal, otherwise 0.
 
     Parameters
     ----------
-    logps : array_like of any shape, usually (B, T)
-        Log-probabilities of the tokens, as `token_log_probs` gives them. Its type decides; all are computed
-        in float64.
-    old_logps : array_like with the shape of `|x|`
-        Under the policy that drew the tokens.
     advantages : array_like with the shape of `|x|`
-        How much better than expected each turned out.
+        Advantage of each token: by how much its outcome was better than expected.
     clip : float, default 0.2
-        How far the ratio may move. At least 0.
+        Largest distance of the ratio from 1, at least 0.
 
     See Also
     --------
@@ -64,7 +61,7 @@ def ppo_loss(
 
     Notes
     -----
-    The ratio is held under its bound as a logarithm: it cannot overflow where its bound counts.
+    The ratio is bounded as a logarithm: it cannot overflow where its upper bound applies.
 
     References
     ----------
@@ -82,7 +79,7 @@ def ppo_loss(
     )
 
 
-@documented(TOKENS)
+@documented(TOKENS, unreduced="the loss of each token")
 def value_loss(
     values: npt.ArrayLike,
     old_values: npt.ArrayLike | None,
@@ -97,26 +94,33 @@ def value_loss(
 ) -> Any:
     r"""Clipped squared error of a value function.
 
-    ``loss = 0.5 * max((v - R)**2, (old + clip(v - old, -clip, clip) - R)**2)``, ``R = returns``
+    ``loss = 0.5 * max((v - R)**2, (old + d - R)**2)`` with ``v = values``, ``old = old_values``,
+    ``R = returns`` and ``d = min(max(v - old, -clip), clip)``
 
     .. math:: \tfrac12 \max\big((v - R)^2,\ (v_{old} + d - R)^2\big), \qquad
               d = \mathrm{clip}(v - v_{old}, -\epsilon, \epsilon)
 
+    with :math:`\epsilon` the `clip`. Choose it beside `ppo_loss`, for the value function that its advantages
+    come from. The gradient is ``v - R`` where the first square is the greater or equal, otherwise 0.
+
     Parameters
     ----------
     values : array_like of any shape, usually (B, T)
-        What the model predicts. Its type decides; all are computed in float64.
-    old_values : array_like with the shape of `|x|`
-        What it predicted when the tokens were drawn; not read, and may be None, where `clip` is None.
+        Values of the tokens as the model predicts them now; |types| All are computed in float64. The dtype of
+        `values` is that of the results.
+    old_values : array_like with the shape of `|x|`, or None
+        Values that the model predicted when the tokens were generated. If `clip` is None they are not used
+        and may be None.
     returns : array_like with the shape of `|x|`
-        What came.
+        The returns: the values to predict.
     clip : float or None, default 0.2
-        How far a value may move and still gain. At least 0; None for the plain half of the squared error.
+        Largest change from the old value that can reduce the loss, at least 0. None gives half of the squared
+        error, without clipping.
 
-    Returns
-    -------
-    grad : ndarray
-        Only with `return_grad`: :math:`v - R` where the first square is the greater or equal, otherwise 0.
+    Raises
+    ------
+    TypeError
+        If an argument has a type that cannot be used, or if `old_values` is None and `clip` is not.
 
     References
     ----------
@@ -144,22 +148,23 @@ def kl_penalty(
     out: Array | None = None,
     **common: Unpack[Common],
 ) -> Any:
-    r"""Estimate of the divergence of a policy from its reference, from the tokens that it drew.
+    r"""Estimate of the Kullback-Leibler divergence of a policy from its reference, from generated tokens.
 
-    ``k1 = d``, ``k2 = 0.5 * d**2``, ``k3 = exp(-d) - 1 + d``, ``d = logps - ref_logps``
+    ``k1 = d``, ``k2 = 0.5 * d**2``, ``k3 = exp(-d) - 1 + d`` with ``d = logps - ref_logps``
 
     .. math:: k_1 = l, \qquad k_2 = \tfrac12 l^2, \qquad k_3 = e^{-l} - 1 + l, \qquad
               l = \log \pi - \log \pi_{ref}
 
+    for each token, which the policy itself has generated. Add it to a loss to keep the policy near its
+    reference. The gradients are ``1``, ``d`` and ``1 - exp(-d)``.
+
     Parameters
     ----------
-    logps : array_like of any shape, usually (B, T)
-        Log-probabilities of the tokens. Its type decides; both are computed in float64.
     ref_logps : array_like with the shape of `|x|`
-        Under the reference model.
+        Log-probabilities of the same tokens under the reference model.
     estimator : {"k1", "k2", "k3"}, default "k3"
-        The third has the mean of the first, less spread, and is never negative. In it :math:`-l` is held
-        under 80, without a gradient beyond, as its exponential would be larger than any float32.
+        The formula. ``"k3"`` has the mean of ``"k1"`` and less spread, and is never negative. It uses at most
+        80 for :math:`-l`, with gradient 0 beyond, so that the exponential stays within float32.
 
     References
     ----------
@@ -174,7 +179,11 @@ def kl_penalty(
     return kl_estimate((logps, ref_logps), estimator, mask, reduction, return_grad, out, common)
 
 
-@documented(TOKENS)
+@documented(
+    TOKENS,
+    unreduced="the loss of each token",
+    outside="if an option is missing or does not apply to `loss_type`, if `beta` has no `ref_logps`, ",
+)
 def grpo_loss(
     logps: npt.ArrayLike,
     old_logps: npt.ArrayLike,
@@ -197,15 +206,18 @@ def grpo_loss(
     out: Array | None = None,
     **common: Unpack[Common],
 ) -> Any:
-    r"""Group-relative policy optimisation, and what came of it.
+    r"""Group-relative policy optimisation and its variants.
 
-    ``loss = -min(min(r, delta) * A, clip(r, 1 - epsilon_low, 1 + epsilon_high) * A) + beta * k3``,
-    ``r = exp(logps - old_logps)``
+    ``loss = -min(min(r, delta) * A, c * A) + beta * k3`` with ``r = exp(logps - old_logps)``,
+    ``c = min(max(r, 1 - epsilon_low), 1 + epsilon_high)`` and ``A = advantages``
 
     .. math:: -\min\big(\min(r, \delta) A,\ \mathrm{clip}(r, 1 - \epsilon_l, 1 + \epsilon_h) A\big)
               + \beta k_3, \qquad r = \pi / \pi_{old}
 
-    for each token. The types differ in this and in what their mean is:
+    for each token, :math:`k_3` as `kl_penalty` has it. Choose it for advantages that are relative to a group
+    of answers to the same prompt: it needs no value function. The gradient of the first term is ``-A * r``
+    where the ratio is within the bound that applies, otherwise 0. The types differ in that term and in their
+    mean:
 
     =========  ==========================================================================================
     grpo       mean over sequences of the mean over their tokens
@@ -220,33 +232,40 @@ def grpo_loss(
     Parameters
     ----------
     logps : array_like with shape (B, T)
-        Log-probabilities of the tokens, as `token_log_probs` and `linear_token_log_probs` give them. Its type
-        decides; all are computed in float64.
+        Log-probabilities of the tokens under the policy in training, as `token_log_probs` and
+        `linear_token_log_probs` return them; |types| All are computed in float64. The dtype of `logps` is
+        that of the results.
     old_logps : array_like with shape (B, T)
-        Under the policy that drew the tokens.
+        Log-probabilities of the tokens under the policy that generated them.
     advantages : array_like with shape (B,) or (B, T)
-        Of each sequence, or of each token.
+        Advantage of each sequence, or of each token.
     ref_logps : array_like with shape (B, T), optional
-        Under the reference model; needed where `beta` is not 0.
+        Log-probabilities of the tokens under the reference model. Required if `beta` is not 0.
     loss_type : str, default "grpo"
-        One of those above.
-    epsilon_low, epsilon_high : float, default 0.2 and the same
-        How far the ratio may move down and up. For cispo `epsilon_high` itself is its bound, with none
-        below; sapo has none. At least 0.
+        The formula and its mean: "grpo", "bnpo", "dr_grpo", "dapo", "luspo", "cispo" or "sapo".
+    epsilon_low : float, default 0.2
+        Largest distance of the ratio below 1, at least 0. cispo and sapo have no lower bound.
+    epsilon_high : float, optional
+        Largest distance of the ratio above 1, at least 0, by default `epsilon_low`. For cispo it is the upper
+        bound of the ratio itself; sapo has none.
     delta : float, optional
-        A bound of the ratio for negative advantages, too; it has no meaning for cispo and sapo. Greater
-        than 0.
+        An upper bound of the ratio that holds for negative advantages, too, greater than 0. By default none.
+        It does not apply to cispo and sapo.
     beta : float, default 0.0
-        The weight of the divergence from the reference, `kl_penalty` with ``estimator="k3"``. At least 0.
+        Weight of the divergence from the reference, `kl_penalty` with ``estimator="k3"``; at least 0.
     importance_sampling_level : {"token", "sequence"}, default "token"
-        Whether :math:`\log r` is each token's or, for all of a sequence's tokens, their mean (GSPO).
+        ``"token"`` takes the ratio of each token. ``"sequence"`` takes one ratio for all tokens of a
+        sequence, whose logarithm is the mean of theirs (GSPO).
     max_completion_length : float, optional
-        For dr_grpo, which needs it: what it divides by beside the sequences.
+        Required for dr_grpo, and for it alone: its mean divides by the number of sequences times this.
     num_items : float, optional
-        For dapo and cispo: the tokens of the whole batch, where this is a part of it. By default those that
-        count here, or 1.
+        For dapo and cispo: the number of tokens in the whole batch, if this call has only a part of it. By
+        default the number of tokens that count in this call, at least 1.
     sapo_temperature_pos, sapo_temperature_neg : float, default 1.0 and 1.05
-        The `t` of sapo for advantages above 0, and for others. Greater than 0.
+        The temperature `t` of sapo for advantages above 0, and for all others; greater than 0.
+    reduction : {"mean", "sum", "none"}, default "mean"
+        ``"mean"`` takes the mean of `loss_type`. ``"sum"`` adds the losses of the tokens. ``"none"`` returns
+        the loss of each token.
 
     See Also
     --------

@@ -44,7 +44,12 @@ __all__ = [
 ]
 
 
-@documented(PAIRS, gradients=PairGradients)
+@documented(
+    PAIRS,
+    gradients=PairGradients,
+    unreduced="the loss of each pair, for aot and aot_unpaired in sorted order",
+    outside="if a reference is missing, if an option does not apply to `loss_type`, ",
+)
 def dpo_loss(
     policy_chosen_logps: npt.ArrayLike,
     policy_rejected_logps: npt.ArrayLike,
@@ -65,11 +70,16 @@ def dpo_loss(
 ) -> Any:
     r"""Direct preference optimisation, in every form that is a function of four log-probabilities.
 
-    ``loss = -log_sigmoid(beta * (r_chosen - r_rejected))``, ``r = policy_logps - ref_logps``
+    ``loss = -log_sigmoid(beta * (r_chosen - r_rejected))`` with ``r = policy_logps - ref_logps``, without
+    `label_smoothing`
 
     .. math:: -(1 - \epsilon) \log \sigma(\beta D) - \epsilon \log \sigma(-\beta D), \qquad D = r_c - r_r
 
     for ``"sigmoid"``, with :math:`r = \log \pi - \log \pi_{ref}` of the chosen and of the rejected answer.
+    Choose DPO to train on pairs without a reward model. The gradient of ``"sigmoid"`` with respect to
+    `policy_chosen_logps` is ``-beta * sigmoid(-beta * D)``, that with respect to `policy_rejected_logps` its
+    negative. Pass the gradients to `sequence_log_probs` as its `grad_output` for those of the logits.
+
     The other types, with :math:`s = \sigma`:
 
     ================  ==========================================================================
@@ -91,33 +101,37 @@ def dpo_loss(
 
     Parameters
     ----------
-    ref_chosen_logps, ref_rejected_logps : array_like with the shape of `|x|`
-        Under the reference model. Not needed with `reference_free`.
+    policy_chosen_logps, policy_rejected_logps : array_like of any shape, usually (N,)
+        Log-probabilities of the chosen and of the rejected answers under the model in training: sums over
+        their tokens, as `sequence_log_probs` returns them, or sums of `linear_token_log_probs`; |types| All
+        are computed in float64. The dtype of the first one is that of the results.
+    ref_chosen_logps, ref_rejected_logps : array_like with the shape of `|x|`, optional
+        Log-probabilities of the same answers under the reference model. Required unless `reference_free`.
     beta : float, default 0.1
-        How far the model may go from its reference: less for more. Greater than 0.
+        Scale of the rewards, greater than 0. A smaller `beta` lets the model move further from its reference.
     label_smoothing : float, default 0.0
-        The share of labels taken to be wrong. For sigmoid (conservative DPO), exo_pair (greater than 0),
-        robust (less than 0.5), aot and aot_unpaired.
+        The share of labels, between 0 and 1, that are taken to be wrong. It applies to sigmoid (conservative
+        DPO), exo_pair (which needs more than 0 and less than 1), robust (less than 0.5), aot and
+        aot_unpaired.
     loss_type : str, default "sigmoid"
-        One of those above.
+        The formula: "sigmoid", "hinge", "ipo", "exo_pair", "nca_pair", "robust", "bco_pair", "sppo_hard",
+        "aot", "aot_unpaired", "apo_zero", "apo_down" or "discopop".
     reference_free : bool, default False
-        Take the reference's log-probabilities for 0, whatever is given.
+        Use 0 for the log-probabilities of the reference, whatever is given.
     f_divergence_type : str, default "reverse_kl"
-        What is held small between model and reference: "forward_kl", "js_divergence" and "alpha_divergence"
-        replace :math:`r` in :math:`D` by :math:`-e^{-r}`, :math:`\log s(r)` or
-        :math:`e^{(a - 1) r} / (a - 1)`, with exponents of at most 80. For the types sigmoid, hinge, ipo,
+        The divergence between model and reference that is kept small. "forward_kl", "js_divergence" and
+        "alpha_divergence" replace :math:`r` in :math:`D` by :math:`-e^{-r}`, :math:`\log s(r)` or
+        :math:`e^{(a - 1) r} / (a - 1)`, with exponents of at most 80. They apply to sigmoid, hinge, ipo,
         exo_pair, robust and discopop.
     f_alpha_divergence_coef : float, default 0.5
-        The :math:`a` of the alpha divergence.
+        The coefficient :math:`a` of the alpha divergence.
     discopop_tau : float, default 0.05
-        The :math:`\tau` of discopop. Greater than 0.
-    reduction : {"mean", "sum", "none"}, default "mean"
-        ``"mean"`` divides by the number of pairs. For aot and aot_unpaired ``"none"`` is in sorted order.
+        The temperature :math:`\tau` of discopop, greater than 0.
 
     See Also
     --------
     preference_rewards : rewards, margins and accuracy of the same arguments.
-    sequence_log_probs : where log-probabilities come from.
+    sequence_log_probs : computes the log-probabilities.
 
     References
     ----------
@@ -155,20 +169,25 @@ def preference_rewards(
 
     .. math:: \beta (\log \pi - \log \pi_{ref})
 
-    What a run of DPO, CPO, ORPO or SimPO is watched by.
+    of each answer. These are the numbers to monitor while training with DPO, CPO, ORPO or SimPO.
 
     Parameters
     ----------
     ref_chosen_logps, ref_rejected_logps : array_like with the shape of `|x|`, optional
-        Under the reference model; 0 for losses without one.
-    beta : float, default 0.1
-        The factor. Greater than 0.
+        Log-probabilities of the same answers under the reference model. Pass both, or neither for a loss
+        without a reference, which has 0 in their place.
 
     Returns
     -------
     PreferenceRewards
-        A named tuple: ``chosen`` and ``rejected``, the rewards; ``margins``, their difference; ``accuracy``,
-        the share of pairs with the chosen one's reward greater (a float, NaN of no pair).
+        A named tuple of arrays ``chosen`` and ``rejected`` (the rewards) and ``margins`` (their difference),
+        and of a float ``accuracy``: the share of pairs in which the chosen answer has the greater reward, NaN
+        of no pairs.
+
+    Raises
+    ------
+    ValueError
+        If one reference is given without the other, if shapes differ, or if `beta` is not greater than 0.
 
     References
     ----------
@@ -199,20 +218,24 @@ def reward_model_loss(
 ) -> Any:
     r"""Bradley-Terry loss of a reward model.
 
-    ``loss = -log_sigmoid(chosen - rejected - margin) + center_coefficient * (chosen + rejected)**2``
+    ``loss = -log_sigmoid(c - r - margin) + center_coefficient * (c + r)**2`` with ``c = chosen_rewards`` and
+    ``r = rejected_rewards``
 
     .. math:: -\log \sigma(c - r - m) + \lambda (c + r)^2
 
-    for the rewards `c` of the chosen and `r` of the rejected answer.
+    for the rewards `c` of the chosen and `r` of the rejected answer, margin `m` and center coefficient
+    :math:`\lambda`. Choose it to train a reward model on pairs. Without centering the gradient with respect
+    to `chosen_rewards` is ``-sigmoid(r + margin - c)``, that with respect to `rejected_rewards` its negative.
 
     Parameters
     ----------
     chosen_rewards, rejected_rewards : array_like of any shape, usually (N,)
-        What the model gives. The first one's type decides; both are computed in float64.
+        Rewards of the chosen and of the rejected answers, as the model predicts them; |types| Both are
+        computed in float64. The dtype of the first one is that of the results.
     margin : scalar or array_like with the shape of `|x|`, optional
-        By how much the chosen answer should be ahead.
+        The lead in reward that the chosen answer should have, by default 0.
     center_coefficient : float, default 0.0
-        The :math:`\lambda` that keeps rewards near 0. At least 0.
+        Weight of the term that keeps the rewards near 0, at least 0.
 
     References
     ----------
@@ -235,6 +258,8 @@ def reward_model_loss(
     PAIRS,
     mean="the number of answers, whatever their weights",
     unreduced="the loss of each answer",
+    of_nothing="The mean of no answers is NaN.",
+    outside="if `kl` is given for apo_zero_unpaired, if `labels` holds other numbers than 0 and 1, ",
     gradient_or_gradients="gradient",
 )
 def kto_loss(
@@ -252,31 +277,33 @@ def kto_loss(
     out: Array | None = None,
     **common: Unpack[Common],
 ) -> Any:
-    r"""Kahneman-Tversky optimisation: answers that are good or bad, not pairs.
+    r"""Kahneman-Tversky optimisation, of single answers that are labelled desirable or undesirable.
 
-    ``loss = weight * (1 - sigmoid(s * beta * (policy_logps - ref_logps - kl)))``, ``s = 1`` for a
-    good answer, else -1
+    ``loss = weight * (1 - sigmoid(z))`` with ``z = s * beta * (policy_logps - ref_logps - kl)`` and ``s = 1``
+    for a desirable answer, ``s = -1`` for an undesirable one
 
     .. math:: w_d (1 - \sigma(\beta (r - k))) \ \text{or}\ w_u (1 - \sigma(\beta (k - r)))
 
     with :math:`r = \log \pi - \log \pi_{ref}` of a desirable or an undesirable answer, and :math:`k` the
-    divergence of policy and reference, at least 0.
+    divergence of policy and reference, at least 0. Choose it for answers that do not come in pairs. The
+    gradient is ``-weight * s * beta * sigmoid(z) * sigmoid(-z)``.
 
     Parameters
     ----------
     policy_logps : array_like of any shape, usually (N,)
-        Log-probabilities under the model in training. Its type decides; all are computed in float64.
+        Log-probabilities of the answers under the model in training; |types| All are computed in float64. The
+        dtype of `policy_logps` is that of the results.
     ref_logps : array_like with the shape of `|x|`
-        Under the reference model.
-    labels : array_like of bool, or of 0 and 1, the same shape
-        Which answers are desirable.
+        Log-probabilities of the same answers under the reference model.
+    labels : array_like of bool, or of 0 and 1, with the shape of `|x|`
+        True or 1 for a desirable answer, False or 0 for an undesirable one.
     kl : float, default 0.0
-        An estimate of the divergence, usually the mean log-ratio of mismatched answers; 0 where it is
-        negative. A constant: there is no gradient by it.
+        An estimate of the divergence, usually the mean log-ratio of mismatched answers. A negative one counts
+        as 0. It is a constant: there is no gradient with respect to it.
     desirable_weight, undesirable_weight : float, default 1.0
-        Weights of the two kinds. At least 0.
+        Weights of the desirable and of the undesirable answers, at least 0.
     loss_type : {"kto", "apo_zero_unpaired"}, default "kto"
-        The second has no `kl`.
+        ``"apo_zero_unpaired"`` is the same loss without `kl`.
 
     References
     ----------
@@ -310,7 +337,15 @@ def kto_loss(
     )
 
 
-@documented(PAIRS, gradients=PairGradients)
+@documented(
+    PAIRS,
+    gradients=PairGradients,
+    of_nothing=(
+        "The mean of no pairs is NaN. The loss is 0 where the chosen answer is certain (with gradient 0 if "
+        "the rejected one is, too), and infinite where only the rejected one is certain."
+    ),
+    outside="if a log-probability is greater than 0; the message names its position; ",
+)
 def orpo_loss(
     policy_chosen_logps: npt.ArrayLike,
     policy_rejected_logps: npt.ArrayLike,
@@ -323,19 +358,24 @@ def orpo_loss(
 ) -> Any:
     r"""The odds-ratio term of ORPO.
 
-    ``loss = -beta * log_sigmoid(log_odds(chosen) - log_odds(rejected))``, ``log_odds(x) = x - log(1 -
-    exp(x))``
+    ``loss = -beta * log_sigmoid(log_odds(chosen) - log_odds(rejected))`` with
+    ``log_odds(x) = x - log(1 - exp(x))`` of the log-probabilities
 
     .. math:: -\beta \log \sigma\!\left(\log \frac{p_c}{1 - p_c} - \log \frac{p_r}{1 - p_r}\right)
 
-    with :math:`p = e^{\log \pi}` of averages over tokens. The likelihood of the chosen answer, the other term
-    of the paper's loss, is a `cross_entropy` whose gradient is added with ``accumulate``.
+    with :math:`p = e^{\log \pi}` of averages over tokens. Choose it to train without a reference model. The
+    other term of the paper's loss is the likelihood of the chosen answer: a `cross_entropy`, whose gradient
+    is added with ``accumulate``. The gradients are ``-beta * sigmoid(-o) / (1 - p_chosen)`` and
+    ``beta * sigmoid(-o) / (1 - p_rejected)``, where ``o`` is the difference of the log-odds.
 
-    Returns
-    -------
-    loss : float, or ndarray of the arguments' shape
-        As that of `dpo_loss`. 0 where the chosen answer is certain (without a gradient where both are), else
-        infinite where the rejected one is.
+    Parameters
+    ----------
+    policy_chosen_logps, policy_rejected_logps : array_like of any shape, usually (N,)
+        Log-probabilities of the chosen and of the rejected answers under the model in training, at most 0:
+        averages over their tokens, as ``sequence_log_probs(..., average=True)`` returns them; |types| Both
+        are computed in float64. The dtype of the first one is that of the results.
+    beta : float, default 0.1
+        Weight of the term, greater than 0.
 
     References
     ----------
@@ -373,18 +413,26 @@ def simpo_loss(
 ) -> Any:
     r"""Simple preference optimisation, without a reference model.
 
-    ``loss = -log_sigmoid(beta * (chosen - rejected) - gamma)``
+    ``loss = -log_sigmoid(z)`` with ``z = beta * (policy_chosen_logps - policy_rejected_logps) - gamma``,
+    without `label_smoothing`
 
     .. math:: -(1 - \epsilon) \log \sigma(z) - \epsilon \log \sigma(-z), \qquad
               z = \beta (\log \pi_c - \log \pi_r) - \gamma
 
+    of averages over tokens. Choose it to train without a reference model where long answers should have no
+    advantage. Without smoothing the gradient with respect to `policy_chosen_logps` is
+    ``-beta * sigmoid(-z)``, that with respect to `policy_rejected_logps` its negative.
+
     Parameters
     ----------
     policy_chosen_logps, policy_rejected_logps : array_like of any shape, usually (N,)
-        Averages over tokens of their log-probabilities. The first one's type decides; both are computed in
-        float64.
+        Log-probabilities of the chosen and of the rejected answers under the model in training: averages over
+        their tokens, as ``sequence_log_probs(..., average=True)`` returns them; |types| Both are computed in
+        float64. The dtype of the first one is that of the results.
+    beta : float, default 2.0
+        Scale of the rewards, greater than 0.
     gamma : float, default 1.0
-        By how much the chosen answer's reward should be ahead.
+        The lead in reward that the chosen answer should have.
 
     References
     ----------
@@ -404,7 +452,11 @@ def simpo_loss(
     )
 
 
-@documented(PAIRS, gradients=PairGradients)
+@documented(
+    PAIRS,
+    gradients=PairGradients,
+    outside="if `label_smoothing` is given for another type than sigmoid, ",
+)
 def cpo_loss(
     policy_chosen_logps: npt.ArrayLike,
     policy_rejected_logps: npt.ArrayLike,
@@ -419,18 +471,23 @@ def cpo_loss(
 ) -> Any:
     r"""The preference term of contrastive preference optimisation.
 
-    ``loss = -log_sigmoid(beta * (chosen - rejected))``
+    ``loss = -log_sigmoid(beta * D)`` with ``D = policy_chosen_logps - policy_rejected_logps``, without
+    `label_smoothing`
 
     .. math:: -(1 - \epsilon) \log \sigma(\beta D) - \epsilon \log \sigma(-\beta D), \qquad
               D = \log \pi_c - \log \pi_r
 
-    or, of `D`, the hinge or ipo loss of `dpo_loss`. The likelihood of the chosen answer, the other term of
-    the paper's loss, is a `cross_entropy` whose gradient is added with ``accumulate``.
+    or :math:`\max(0, 1 - \beta D)` (hinge) or :math:`(D - 1 / 2\beta)^2` (ipo). Choose it to train without a
+    reference model. The other term of the paper's loss is the likelihood of the chosen answer: a
+    `cross_entropy`, whose gradient is added with ``accumulate``. The gradient of sigmoid with respect to
+    `policy_chosen_logps` is ``-beta * sigmoid(-beta * D)``, the other one its negative.
 
     Parameters
     ----------
     label_smoothing : float, default 0.0
-        The share of labels taken to be wrong. For sigmoid alone.
+        The share of labels, between 0 and 1, that are taken to be wrong. It applies to sigmoid alone.
+    loss_type : {"sigmoid", "hinge", "ipo"}, default "sigmoid"
+        The formula: ``"sigmoid"``, or the loss ``"hinge"`` or ``"ipo"`` of `dpo_loss`, of `D`.
 
     References
     ----------

@@ -117,7 +117,7 @@ class Merged:
         return np.asarray((self.lse[k] == -np.inf) & ~np.isnan(self.whole))
 
     def elsewhere(self, k: int) -> tuple[Array, Array]:
-        """Return, as the kernels take them, the log-sum-exp of all bands but `k` and the mass of their targets.
+        """Return the log-sum-exp of all bands but `k` and the mass of their targets, for the kernels.
 
         The mass includes that of the z-loss.
         """

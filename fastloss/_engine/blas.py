@@ -26,7 +26,7 @@ _ROW_MAJOR = 101
 # NumPy's wheels contain an OpenBLAS whose names have a prefix and a suffix (and 64-bit integers). Other
 # builds may have neither.
 _SPELLINGS = [prefix + "%s" + suffix for prefix in ("scipy_", "") for suffix in ("64_", "")]
-# The largest integer of every BLAS, with 32-bit or 64-bit integers.
+# The largest size that every BLAS accepts, with 32-bit or 64-bit integers.
 _LARGEST = 2**31 - 1
 
 

@@ -1,9 +1,9 @@
 """Run the losses of a linear layer in chunks.
 
-A matrix product computes the logits of a chunk of tokens. The softmax family replaces them in place with their
-gradient, and two more products compute the gradients of input and weight. If the memory budget holds too few
-tokens for efficient products, a chunk is also cut into bands of classes. The log-sum-exps of the bands are
-merged, and the logits of each band are computed a second time for the gradients.
+A matrix product computes the logits of a chunk of tokens. The softmax family replaces them with their
+gradient in place, and two more products compute the gradients of input and weight. If the memory budget
+holds too few tokens for efficient products, a chunk is also cut into bands of classes. The log-sum-exps of
+the bands are merged, and the logits of each band are computed a second time for the gradients.
 """
 
 from __future__ import annotations
@@ -27,23 +27,24 @@ from fastloss._engine.workspace import empty
 
 __all__ = ["Call", "Layer", "LinearGradients", "Share", "multiplier"]
 
-# Up to WHOLE bytes of logits are computed at once. Larger logits are cut into chunks of CHUNK bytes, ROWS rows
-# or 1/SHARE of all rows, whichever is largest. A product packs the weight again for every chunk. For each row
-# it takes 1.5 times as long with 128 rows as with 1024, 1.2 times with 256 and 1.1 times with 512.
+# Up to WHOLE bytes of logits are computed at once. Larger logits are cut into chunks of CHUNK bytes, ROWS
+# rows or 1/SHARE of all rows, whichever is largest. A product packs the weight again for every chunk. For
+# each row it takes 1.5 times as long with 128 rows as with 1024, 1.2 times with 256 and 1.1 times with 512.
 WHOLE, CHUNK, ROWS, SHARE = 2**27, 2**26, 256, 25
 # If ROWS rows need more than MOST bytes, MOST is the default budget.
 MOST = 2**29
 # A budget of fewer rows than FEW is met with bands of classes: a fourth product costs less than fewer rows.
-# The value alone needs no further product, so its limit is FEW_FOR_VALUE. (Measured with 1024 tokens of width
-# 768 and 32000 classes, relative to one chunk. Gradients: 1.27, 1.52 and 2.3 in chunks of 128, 64 and 32 rows;
-# 1.42, 1.45 and 1.48 in bands of as many bytes. Value: 1.36, 1.73 and 2.6; 1.10, 1.15 and 1.27.)
+# The value alone needs no further product, so its limit is FEW_FOR_VALUE. (Measured with 1024 tokens of
+# width 768 and 32000 classes, relative to the time of one chunk. Gradients in chunks of 128, 64 and 32 rows:
+# 1.27, 1.52 and 2.3; in bands of as many bytes: 1.42, 1.45 and 1.48. The value in such chunks: 1.36, 1.73
+# and 2.6; in such bands: 1.10, 1.15 and 1.27.)
 FEW, FEW_FOR_VALUE = 80, 512
 # A band has BAND_ROWS rows if the budget has room for BAND_CLASSES classes of each. It has at least NARROW
 # classes (more than FL_SHORT_ROW of the kernels).
 BAND_ROWS, BAND_CLASSES, NARROW = 512, 1024, 128
 # One thread processes up to this many logits at a time, unless the caller sets `num_threads`. Waking other
-# threads costs more, because the threads of BLAS spin while they wait. (Measured as above, with one thread and
-# with all: 0.20 and 0.38 s for 4 MiB, 0.26 and 1.4 s for 1 MiB, 0.20 and 0.23 s for 16 MiB.)
+# threads costs more, because the threads of BLAS spin while they wait. (Measured as above, with one thread
+# and with all: 0.20 and 0.38 s for 4 MiB, 0.26 and 1.4 s for 1 MiB, 0.20 and 0.23 s for 16 MiB.)
 ALONE = 2**22
 # Bytes of the weight that are converted or made contiguous at a time.
 BAND = 2**24
@@ -272,7 +273,7 @@ class Call:
         clear_masked(z, is_masked, target, factor * target_slope(self.options, self.all_classes()))
 
     def target_in(self, rows: Any, band: slice) -> dict[str, Any]:
-        """Return the target and the class weights of some rows for a band. Indices in other bands become -1."""
+        """Return target and class weights of some rows for a band. Indices in other bands become -1."""
         weight = None if self.weight is None else self.weight[band]
         if self.indices is None:
             assert self.probabilities is not None
@@ -282,7 +283,7 @@ class Call:
         return {"indices": np.where(is_here, indices - band.start, -1), "weight": weight}
 
     def softmax(self, rows: Any, band: slice, z: Array, **more: Any) -> None:
-        """Compute the losses of some rows, or the gradients with respect to the logits `z`, in place or not."""
+        """Compute the losses of some rows, or the gradients for their logits `z`, which may be in place."""
 
         def of(array: Array | None) -> Array | None:
             return None if array is None else array[rows]
@@ -294,7 +295,7 @@ class Call:
         )  # fmt: skip
 
     def kept_classes(self, rows: Any, z: Array) -> npt.NDArray[np.intp] | None:
-        """Return the classes that `filter_eps` keeps, or None for all, also if too few could be dropped to pay."""
+        """Return the classes that `filter_eps` keeps; None for all, or if dropping some would not pay."""
         if self.filter_eps == 0.0:
             return None
         factors = np.full(z.shape[0], abs(self.grad_scale))

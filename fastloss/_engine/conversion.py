@@ -18,7 +18,7 @@ __all__ = ["as_array", "cast", "is_bfloat16", "stored", "widened"]
 
 
 def is_bfloat16(dtype: np.dtype[Any]) -> bool:
-    """Return whether this is bfloat16: its bits, or the type of ml_dtypes, which is registered with the kernels."""
+    """Return whether this is bfloat16: its bits, or the type of ml_dtypes, which is then registered."""
     if dtype.itemsize != 2:
         return False
     if dtype == _kernels.BFLOAT16_BITS:

@@ -1,7 +1,7 @@
-"""What the elementwise losses share: arguments, one call of the kernels, reductions.
+"""Run the elementwise losses: check arguments, call the kernels once, and reduce.
 
-Each loss is a line of ``src/losses.def``; the functions of `fastloss.regression`, `fastloss.binary` and
-`fastloss.penalty` give it a name, its options and its documentation.
+Each loss is a line of ``src/losses.def``. The functions of `fastloss.regression`, `fastloss.binary` and
+`fastloss.penalty` add its name, options and documentation.
 """
 
 from __future__ import annotations
@@ -33,26 +33,26 @@ __all__ = [
 ]
 
 _ANYTHING = (_kernels.ANY,) * 3
-# Computed in double from any type: an exponential magnifies what a product before it has rounded.
+# Computed in double for any type: their exponentials magnify the rounding errors of a product before them.
 WIDE = {"tweedie", "tweedie_beyond", "focal"}
 
 
 class GaussianNLLGradients(NamedTuple):
-    """The gradients of `gaussian_nll_loss`; None where none was wanted."""
+    """The gradients of `gaussian_nll_loss`; None for a gradient not wanted."""
 
     input: Array | None
     var: Array | None
 
 
 def outside(name: str, values: Array, position: tuple[int, ...], domain: int) -> ValueError:
-    """The error for a value that lies outside of a domain."""
+    """Return the error for a value outside of its domain."""
     where = f"{name}[{', '.join(map(str, position))}]" if position else name
     value = cast(values[position], np.float32) if is_bfloat16(values.dtype) else values[position]
     return ValueError(f"{where} is {value}: expected a value {_kernels.EXPECTED[domain]}")
 
 
 def _domains(kernel: str, target: int, parameters: tuple[float, ...]) -> tuple[int, int, int]:
-    """What input, target and third array may be."""
+    """Return the domains of input, target and third array."""
     if kernel == "binary":
         return _kernels.UNIT, target, _kernels.ANY
     if kernel.startswith("tweedie") and parameters[0] >= 1:
@@ -61,14 +61,14 @@ def _domains(kernel: str, target: int, parameters: tuple[float, ...]) -> tuple[i
 
 
 def two(parameters: tuple[float, ...]) -> tuple[float, float]:
-    """The parameters a and b of a line of losses.def, 0 where it has fewer."""
+    """Return the parameters a and b of a line of losses.def; a missing one is 0."""
     return (*parameters, 0.0, 0.0)[:2]  # type: ignore[return-value]
 
 
 def _operand(
     name: str, value: npt.ArrayLike, x: Array, dtype: npt.DTypeLike | None = None
 ) -> tuple[Array | None, float]:
-    """Return an array of the shape of `x` and of a type, by default that of `x`; or None and a scalar."""
+    """Return an array with the shape of `x` and a dtype, by default that of `x`; or None and a scalar."""
     array = arguments.floating(name, value)
     if array.ndim == 0 and x.ndim:
         return None, float(cast(array, np.float64))
@@ -80,12 +80,12 @@ def _operand(
 
 
 def computed_in(x: Array) -> npt.DTypeLike:
-    """The type that an elementwise loss of `x` is computed in, but for those that are `WIDE`."""
+    """Return the type in which an elementwise loss of `x` is computed, unless it is one of `WIDE`."""
     return np.float64 if x.dtype == np.float64 else np.float32
 
 
 def _factors(name: str, value: npt.ArrayLike | None, shape: tuple[int, ...], x: Array) -> Array | None:
-    """Return weights in the type that `x` is computed in, spread out if scalar."""
+    """Return weights in the type of the computation for `x`; a scalar is broadcast."""
     if value is None:
         return None
     array = arguments.floating(name, value)
@@ -96,7 +96,7 @@ def _factors(name: str, value: npt.ArrayLike | None, shape: tuple[int, ...], x: 
 
 
 class _Operand(NamedTuple):
-    """An argument beside the first: an array, or None and a scalar; and what its values must be."""
+    """A further argument: an array, or None and a scalar; and the domain of its values."""
 
     name: str
     array: Array | None
@@ -118,7 +118,7 @@ def _run(
     is_fresh: bool,
     mean_over_weights: bool = True,
 ) -> float | Array:
-    """Run a line of losses.def with checked arguments and return the loss."""
+    """Run a line of losses.def with checked arguments, and return the loss."""
     target, third = operands
     for name_, array, value, domain in operands:
         if array is None and domain and _kernels.is_outside(domain, value):
@@ -164,10 +164,10 @@ def elementwise(
     mean_over_weights: bool = True,
     others: tuple[Any, ...] = (),
 ) -> Any:
-    """Check, run and reduce a loss whose gradient is that of its first argument, called `name`.
+    """Check, run and reduce a loss with a gradient for its first argument, called `name`.
 
-    `options` are the common parameters behind ``**common``, `others` further arrays from which `out` must be
-    apart.
+    `options` are the common parameters behind ``**common``. `others` are further arrays that `out` must not
+    overlap.
     """
     line, domain = _kernels.ELEMENTWISE[kernel]
     domains = (
@@ -196,7 +196,7 @@ def elementwise(
     )  # fmt: skip
     if return_hessian and not call.return_grad:
         raise ValueError("return_hessian needs return_grad=True")
-    # A hessian is always new.
+    # A hessian is always a new array.
     second = np.empty(x.shape, x.dtype) if return_hessian else None
     operands = _Operand("target", *_operand("target", target, x), domains[1]), third
     loss = _run(
@@ -222,7 +222,7 @@ def gaussian(
     eps: float,
     check_domain: Any,
 ) -> Any:
-    """Run `gaussian_nll_loss`, the one loss here with two gradients."""
+    """Run `gaussian_nll_loss`, the only elementwise loss with two gradients."""
     seen = [arguments.as_array("input", values), arguments.as_array("var", var)]
     x = arguments.floating("input", seen[0])
     target = arguments.as_array("target", target)
@@ -243,7 +243,10 @@ def gaussian(
 
 
 def positive_weights(value: npt.ArrayLike, x: Array) -> Array:
-    """Return pos_weight: a scalar, or an entry for each class (broadcast here) or for each element."""
+    """Return `pos_weight` as a scalar, or broadcast to the shape of `x`.
+
+    It is a scalar, or has an entry for each class or for each element.
+    """
     array = arguments.as_array("pos_weight", value)
     if array.shape not in ((), x.shape[-1:], x.shape):
         raise ValueError(
@@ -264,9 +267,9 @@ def averaged_over_classes(
     options: Any,
     **more: Any,
 ) -> Any:
-    """Run a loss of each element whose unreduced loss is the mean over the last axis, where a weight belongs.
+    """Run an elementwise loss whose unreduced loss is the mean over the last axis, that of the class weights.
 
-    The mean over rows of means over classes is the mean over elements. The sum and the unreduced loss are
+    The mean over rows of the means over classes is the mean over elements. The sum and the unreduced loss are
     sums over elements, divided by the number of classes, and so are their gradients.
     """
     x = arguments.floating(name, values)
@@ -307,7 +310,7 @@ def kl_divergence(
     *,
     log_target: Any,
 ) -> Any:
-    """Run `kl_div`, which has one reduction more: the sum over the length of the first axis."""
+    """Run `kl_div`; its reduction "batchmean" divides the sum by the length of the first axis."""
     kernel = "kl_div_log" if arguments.flag("log_target", log_target) else "kl_div"
     results.check_reduction(reduction, ("mean", "batchmean", "sum", "none"))
     if reduction != "batchmean":

@@ -1,4 +1,4 @@
-"""The losses of a linear layer: what their arguments must be. They run in `fastloss._engine.chunks`."""
+"""Check the arguments of the losses of a linear layer. The losses run in `fastloss._engine.chunks`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["linear_loss"]
 
 
 def _layer(linear_weight: Any, linear_bias: Any, x: Array) -> tuple[Array, Array | None]:
-    """Check weight and bias beside the input."""
+    """Check the weight and the bias against the input `x`."""
     weight = arguments.floating("linear_weight", linear_weight)
     bias = None if linear_bias is None else arguments.floating("linear_bias", linear_bias)
     for name, array in (("linear_weight", weight), ("linear_bias", bias)):
@@ -38,7 +38,7 @@ def _layer(linear_weight: Any, linear_bias: Any, x: Array) -> tuple[Array, Array
 
 
 def _weights_of(indices: Array, weight: Array, share: Share | None) -> Array:
-    """The class weights of class indices, which count from the first class here."""
+    """Return the class weights of class indices, which count from the first class of this process."""
     if share is None:
         return weight[indices]
     is_here = (indices >= 0) & (indices < len(weight))
@@ -48,7 +48,7 @@ def _weights_of(indices: Array, weight: Array, share: Share | None) -> Array:
 
 
 class _Target(NamedTuple):
-    """The target of all tokens, which of them count (None for all), and the sum of their weights."""
+    """The target of all tokens, the tokens that count (None for all), and the sum of their weights."""
 
     indices: Array | None
     probabilities: Array | None
@@ -113,10 +113,10 @@ def linear_loss(
     share: Share | None = None,
     own: dict[str, Any] | None = None,
 ) -> Any:
-    """Check, run in chunks, and reduce.
+    """Check, run and reduce a loss of a linear layer, in chunks.
 
-    With a `share` the layer, the class weights, and a target of probabilities are a part of all. `own` are
-    the softmax options of a function that has only some of them.
+    With a `share`, the layer, the class weights and target probabilities are the slice of this process. `own`
+    are the softmax options of a function that has only some of them.
     """
     softmax, options = softmax_options(options, own)
     filter_eps = arguments.number("filter_eps", filter_eps, low=0.0, high=1.0)

@@ -1,7 +1,7 @@
-"""Losses that are put together from lines of losses.def: those of post-training.
+"""Run the losses of post-training, which combine lines of losses.def.
 
-They compute in float64: their arrays are small beside the logits that they come from, and sums of their parts
-would lose digits in a narrower type.
+They are computed in float64. Their arrays are small compared to the logits, and sums of their parts would
+lose digits in a narrower type.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _ANYTHING = (_kernels.ANY,) * 3
 
 
 class Part(NamedTuple):
-    """The values of a line of losses.def and its derivatives, None where not wanted."""
+    """The values of a line of losses.def and its derivatives; None for a derivative not wanted."""
 
     value: Array
     first: Any
@@ -56,14 +56,14 @@ def part(
 
 
 def choice(name: str, value: Any, allowed: Sequence[str]) -> str:
-    """Return an option that is one of some words."""
+    """Return an option that must be one of the `allowed` words."""
     if not isinstance(value, str) or value not in allowed:
         raise ValueError(f"{name} must be one of {', '.join(map(repr, allowed))}; got {value!r}")
     return value
 
 
 class Given(NamedTuple):
-    """Arguments of one shape: as the caller gave them, in the type of the first, and in float64."""
+    """Arguments of one shape: as arrays of their own types, in the type of the first, and in float64."""
 
     seen: list[Array]
     arrays: list[Array]
@@ -71,7 +71,7 @@ class Given(NamedTuple):
 
 
 def given(names: Sequence[str], values: Sequence[Any]) -> Given:
-    """Check arguments that are arrays of one shape, of which the first one's type decides."""
+    """Check arguments that are arrays of one shape, and convert them to the type of the first."""
     seen = [arguments.as_array(name, value) for name, value in zip(names, values, strict=True)]
     x = arguments.floating(names[0], seen[0])
     arrays = [x]
@@ -93,9 +93,9 @@ def call_of(
     *,
     others: tuple[Array | None, ...] = (),
 ) -> Request:
-    """Check the parameters that every loss has, of a loss with the shape of its arrays.
+    """Check the common parameters of a loss with the shape of its arrays.
 
-    `fields` are the names of the first arrays, which have gradients. Buffers must be apart from `others`.
+    `fields` are the names of the first arrays, which have gradients. Buffers must not overlap `others`.
     """
     count = len(fields)
     return request(
@@ -105,7 +105,7 @@ def call_of(
 
 
 def _factor(call: Request, mean_weight: float | Array) -> float | Array | None:
-    """Return the factor of the derivatives of each term; None if none are wanted."""
+    """Return the factor of the derivatives of each term, or None if no derivatives are wanted."""
     if not call.return_grad:
         return None
     if call.reduction == "mean":
@@ -120,16 +120,17 @@ def run(
     mean_weight: float | Array | None = None,
     gradients: Callable[..., Any] | None = None,
 ) -> Any:
-    """Compute and reduce.
+    """Compute a loss and reduce it.
 
-    The formula takes the factor of the derivatives (None if none are wanted) and returns the terms and their
-    derivatives by each argument. A mean is their sum times `mean_weight`, by default over their number.
+    The formula takes the factor of the derivatives (None if they are not wanted). It returns the terms and
+    their derivatives with respect to each argument. A mean is the sum of the terms times `mean_weight`, by
+    default the reciprocal of their number.
     """
     if mean_weight is None:
         mean_weight = 1.0 / x.size if x.size else math.nan
     with np.errstate(all="ignore"):
         found, derivatives = formula(_factor(call, mean_weight))
-        rows = np.asarray(found)  # arithmetic makes numbers of arrays without axes
+        rows = np.asarray(found)  # arithmetic turns 0-d arrays into scalars
         if call.reduction == "mean" and isinstance(mean_weight, np.ndarray):
             rows, mean_weight = rows * mean_weight, 1.0
         total = _kernels.total(np.ascontiguousarray(rows), call.num_threads)

@@ -1,4 +1,4 @@
-"""Losses of policy optimisation, over tokens: the formulas of `fastloss.policy`."""
+"""Formulas of the losses of policy optimisation over tokens, for `fastloss.policy`."""
 
 from __future__ import annotations
 
@@ -29,18 +29,18 @@ def _log(x: float) -> float:
 
 
 class _Mask:
-    """Which elements count. The others are never read, and are 0 in every result."""
+    """The elements that count. The others are never read, and are 0 in every result."""
 
     def __init__(self, mask: npt.ArrayLike | None, shape: tuple[int, ...]) -> None:
         self.shape = shape
         self.counts = None if mask is None else arguments.mask("mask", mask, shape)
 
     def kept(self, array: Array) -> Array:
-        """The elements that count."""
+        """Return the elements that count, flattened if there is a mask."""
         return array if self.counts is None else array[self.counts]
 
     def spread(self, kept: Any) -> Array:
-        """Elements that count, in their places."""
+        """Return the elements that count in their places, and 0 elsewhere."""
         if self.counts is None:
             return np.asarray(kept)
         out = np.zeros(self.shape)
@@ -48,14 +48,14 @@ class _Mask:
         return out
 
     def of_mean(self) -> float:
-        """The factor of a sum for the mean: nothing under a mask has mean 0, nothing without one NaN."""
+        """Return the factor from sum to mean; the mean of no elements is 0 with a mask, NaN without."""
         if self.counts is not None:
             return 1.0 / max(int(self.counts.sum()), 1)
         size = math.prod(self.shape)
         return 1.0 / size if size else math.nan
 
     def of_sequences(self) -> Array:
-        """The number of elements that count in each row."""
+        """Return the number of elements that count in each row."""
         if self.counts is None:
             return np.full(self.shape[0], float(self.shape[1]))
         return np.asarray(self.counts.sum(axis=1, dtype=float))
@@ -76,7 +76,7 @@ def _over_tokens(
     *,
     others: tuple[Any, ...] = (),
 ) -> Any:
-    """Run a loss of each element of some arrays: `line` gives its values and derivatives by the first."""
+    """Run an elementwise loss; `line` returns its values and its derivatives for the first array."""
     read = given(names, values)
     mask = arguments.given("mask", mask)
     where = _Mask(mask, read.arrays[0].shape)
@@ -99,9 +99,9 @@ def _over_tokens(
 def _clipped_ratio(
     logps: Array, old_logps: Array, advantages: Array, *, low: float, high: float, delta: float, **more: Any
 ) -> Any:
-    """max(-A min(r, delta), -A clip(r, low, high)) with r the ratio; all bounds as logarithms.
+    """Compute max(-A min(r, delta), -A clip(r, low, high)) for the ratio r; all bounds are logarithms.
 
-    For A > 0 that holds r under the less of high and delta, for A < 0 between low and the greater of them.
+    For A > 0, min(high, delta) is an upper bound of r. For A < 0, r is between low and max(high, delta).
     """
     bounds = low, min(high, delta)
     return part("policy_clip", logps - old_logps, advantages, max(high, delta), parameters=bounds, **more)
@@ -129,13 +129,13 @@ def value_error(values: tuple[Any, Any, Any], clip: float | None, *common: Any) 
         others = (arguments.given("old_values", old),)
         return _over_tokens(_half_square, ("values", "returns"), (predicted, returns), *common, others=others)
     if old is None:
-        raise TypeError("old_values is needed, unless clip is None")
+        raise TypeError("old_values is required unless clip is None")
     line = partial(_clipped_square, clip=clip)
     return _over_tokens(line, ("values", "old_values", "returns"), values, *common)
 
 
 def _penalty(logps: Array, ref_logps: Array, *, estimator: str, **more: Any) -> Any:
-    """An estimate of the divergence from the reference."""
+    """Return an estimate of the divergence from the reference."""
     x = np.asarray(logps - ref_logps)
     if estimator == "k3":
         return part("k3", x, **more)
@@ -150,14 +150,14 @@ def kl_estimate(values: tuple[Any, Any], estimator: Any, *common: Any) -> Any:
     return _over_tokens(partial(_penalty, estimator=estimator), ("logps", "ref_logps"), values, *common)
 
 
-# --- GRPO and its kin ---
+# --- GRPO and its variants ---
 
 
 class _GroupOptions(NamedTuple):
     """The checked options of `grpo_loss`."""
 
     loss_type: str
-    low: float  # bounds of the ratio, as logarithms; for cispo `high` is its bound itself
+    low: float  # bounds of the ratio, as logarithms; for cispo `high` is not a logarithm
     high: float
     delta: float
     beta: float
@@ -168,13 +168,11 @@ class _GroupOptions(NamedTuple):
 
 
 def _number_of(name: str, value: Any, loss_type: str, allowed: tuple[str, ...]) -> float | None:
-    """Return a denominator that only some types have."""
+    """Check and return a denominator that only some types have."""
     if value is None:
         return None
     if loss_type not in allowed:
-        raise ValueError(
-            f"{name} has no meaning for loss_type={loss_type!r}; it has for {', '.join(allowed)}"
-        )
+        raise ValueError(f"{name} does not apply to loss_type={loss_type!r}, only to {', '.join(allowed)}")
     return arguments.number(name, value, above=0.0)
 
 
@@ -197,11 +195,11 @@ def group_options(
     bound = math.inf
     if delta is not None:
         if loss_type not in _CLIPPED:
-            raise ValueError(f"delta has no meaning for loss_type={loss_type!r}")
+            raise ValueError(f"delta does not apply to loss_type={loss_type!r}")
         bound = math.log(arguments.number("delta", delta, above=0.0))
     max_length = _number_of("max_completion_length", max_completion_length, loss_type, ("dr_grpo",))
     if loss_type == "dr_grpo" and max_length is None:
-        raise ValueError("loss_type='dr_grpo' needs max_completion_length, by which it divides")
+        raise ValueError("loss_type='dr_grpo' needs max_completion_length, its divisor")
     return _GroupOptions(
         loss_type, _log(1.0 - low), high if loss_type == "cispo" else math.log1p(high), bound,
         arguments.number("beta", beta, low=0.0), importance_sampling_level == "sequence", max_length,
@@ -214,7 +212,7 @@ def group_options(
 
 
 def _normaliser(o: _GroupOptions, counts: Array, *, is_masked: bool) -> float | Array:
-    """Return the factor of each token's loss in the mean of a type; `counts` are the sequences' tokens."""
+    """Return the factor of each token's loss in the mean; `counts` are the tokens of each sequence."""
     sequences = max(len(counts), 1)
     if not is_masked and not counts.any():
         return math.nan
@@ -229,19 +227,19 @@ def _normaliser(o: _GroupOptions, counts: Array, *, is_masked: bool) -> float | 
 
 
 def _token_losses(o: _GroupOptions, x: Array, logps: Array, advantage: Array, **more: Any) -> Any:
-    """The losses of tokens with log-ratios `x`, and their derivatives by these; of cispo by `logps`."""
+    """Return the losses of tokens, and their derivatives for the log-ratios `x` (cispo: for `logps`)."""
     if o.loss_type == "sapo":
         return part("sapo", x, advantage, parameters=o.temperatures, **more)
     if o.loss_type in _CLIPPED:
         return _clipped_ratio(x, np.zeros_like(x), advantage, low=o.low, high=o.high, delta=o.delta, **more)
     slope = -np.minimum(np.exp(x), o.high) * advantage
-    # Without a slope an impossible token has no loss.
+    # An impossible token (logps of -inf) with slope 0 has loss 0, not NaN.
     has_none = (slope == 0.0) & ~np.isnan(logps)
     return Part(np.where(has_none, 0.0, slope * logps), slope, None)
 
 
 def _joint(values: Array, where: _Mask, counts: Array) -> Array:
-    """Give each token that counts the mean over the tokens of its sequence."""
+    """Return for each token that counts the mean over the tokens of its sequence."""
     mean = where.spread(values).sum(axis=1) / np.maximum(counts, 1.0)
     return where.kept(np.repeat(mean[:, np.newaxis], where.shape[1], axis=1))
 
@@ -287,7 +285,7 @@ def group_policy(
     out: Any,
     options: Any,
 ) -> Any:
-    """Check the arrays of `grpo_loss`, run and reduce."""
+    """Check the arrays of `grpo_loss`, run it and reduce."""
     if o.beta and ref_logps is None:
         raise ValueError(f"beta={o.beta:g} needs ref_logps")
     names: tuple[str, ...] = ("logps", "old_logps")

@@ -1,4 +1,4 @@
-"""Losses over pairs of better and worse answers: the formulas of `fastloss.preference`."""
+"""Formulas of the losses over pairs of better and worse answers, for `fastloss.preference`."""
 
 from __future__ import annotations
 
@@ -36,29 +36,29 @@ __all__ = [
 
 PAIR = ("policy_chosen_logps", "policy_rejected_logps")
 _REFERENCES = ("ref_chosen_logps", "ref_rejected_logps")
-# Which losses are functions of the difference of the scores, which of the two of them, and which sort.
+# The losses of the difference of two scores, of both scores, and of sorted scores.
 _OF_DIFFERENCE = ("sigmoid", "hinge", "ipo", "exo_pair", "robust", "discopop")
 _OF_BOTH = ("nca_pair", "bco_pair", "sppo_hard", "apo_zero", "apo_down")
 _OF_SORTED = ("aot", "aot_unpaired")
 DPO_TYPES = (*_OF_DIFFERENCE, *_OF_BOTH, *_OF_SORTED)
 _SMOOTHED = ("sigmoid", "exo_pair", "robust", *_OF_SORTED)
 _F_DIVERGENCES = ("reverse_kl", "forward_kl", "js_divergence", "alpha_divergence")
-# Exponents of scores end here, as in TRL.
+# Exponents of scores are clamped to this, as in TRL.
 _LARGEST_EXPONENT = 80.0
 
-# A line of losses.def, with what a whole call has in common.
+# Runs a line of losses.def, with the arguments that are common to a call.
 _Run = Callable[..., Any]
 
 
 class PairGradients(NamedTuple):
-    """The gradients of losses of pairs; None where one was not wanted."""
+    """The gradients of losses over pairs; None for a gradient not wanted."""
 
     policy_chosen_logps: Array | None
     policy_rejected_logps: Array | None
 
 
 class RewardGradients(NamedTuple):
-    """The gradients of `reward_model_loss`; None where one was not wanted."""
+    """The gradients of `reward_model_loss`; None for a gradient not wanted."""
 
     chosen_rewards: Array | None
     rejected_rewards: Array | None
@@ -78,25 +78,25 @@ def _parts(call: Request) -> _Run:
 
 
 def smoothed(loss_type: str, label_smoothing: Any, allowed: tuple[str, ...]) -> float:
-    """Check that label smoothing has a meaning for a type of loss."""
+    """Return label smoothing, checked for a type of loss."""
     smoothing = option("label_smoothing", label_smoothing)
     if smoothing and loss_type not in allowed:
         raise ValueError(
-            f"label_smoothing={smoothing:g} has no meaning for loss_type={loss_type!r}; it has for "
+            f"label_smoothing={smoothing:g} does not apply to loss_type={loss_type!r}, only to "
             + ", ".join(map(repr, allowed))
         )
     if loss_type == "robust" and smoothing >= 0.5:
         raise ValueError(f"label_smoothing must be less than 0.5 for loss_type='robust', got {smoothing:g}")
     if loss_type == "exo_pair" and not 0.0 < smoothing < 1.0:
         raise ValueError(
-            f"label_smoothing must be greater than 0 and less than 1 for loss_type='exo_pair', where its "
-            f"logarithm is taken; got {smoothing:g}"
+            f"label_smoothing must be greater than 0 and less than 1 for loss_type='exo_pair', which "
+            f"takes its logarithm; got {smoothing:g}"
         )
     return smoothing
 
 
 class Line(NamedTuple):
-    """A loss of the difference D of two scores: a line of losses.def, of scale * D - offset."""
+    """A loss of the difference D of two scores: a line of losses.def at scale * D - offset."""
 
     kernel: str
     scale: float
@@ -105,12 +105,12 @@ class Line(NamedTuple):
     parameters: tuple[float, float] = (0.0, 0.0)
 
     def run(self, parts: _Run, d: Array) -> tuple[Array, Any]:
-        """The losses, and their derivatives (None: not wanted)."""
+        """Return the losses and their derivatives (None if not wanted)."""
         found = parts(self.kernel, self.scale * d - self.offset, self.target, parameters=self.parameters)
         return found.value, None if found.first is None else self.scale * found.first
 
     def plain(self, values: tuple[Any, ...], reduction: Any, return_grad: Any) -> Any:
-        """The result of a call without further options, where its arguments are plain arrays; or None."""
+        """Return the result of a call with plain arrays and no further options; else None."""
         found = _kernels.plain_pairs(
             _kernels.ELEMENTWISE[self.kernel][0], *self.parameters, self.target, self.scale, self.offset,
             values, reduction, return_grad,
@@ -119,7 +119,7 @@ class Line(NamedTuple):
 
 
 def line_of(loss_type: str, beta: float, e: float, tau: float = 1.0, gamma: float = 0.0) -> Line:
-    """The line of a type of loss; e is its smoothing."""
+    """Return the line of a type of loss; `e` is its label smoothing."""
     if loss_type == "ipo":
         return Line("mse", 1.0, target=0.5 / beta)
     if loss_type == "hinge":
@@ -134,7 +134,7 @@ def line_of(loss_type: str, beta: float, e: float, tau: float = 1.0, gamma: floa
 
 
 def _of_both(parts: _Run, loss_type: str, rc: Array, rr: Array, beta: float) -> tuple[Array, Any, Any]:
-    """A loss of two log-ratios and its derivatives (None: not wanted)."""
+    """Return a loss of two log-ratios and its two derivatives (None if not wanted)."""
     if loss_type == "sppo_hard":
         c, r = parts("mse", rc, 0.5 / beta), parts("mse", rr, -0.5 / beta)
         return c.value + r.value, c.first, r.first
@@ -160,7 +160,7 @@ def _of_both(parts: _Run, loss_type: str, rc: Array, rr: Array, beta: float) -> 
 def _of_sorted(
     parts: _Run, loss_type: str, logps: list[Array], beta: float, smoothing: float, factor: Any
 ) -> tuple[Array, tuple[Any, ...]]:
-    """The losses that compare sorted samples; gradients go back to where each came from."""
+    """Return the losses that compare sorted samples; gradients are returned in the order of the inputs."""
     shape = logps[0].shape
     pc, pr, fc, fr = (array.reshape(-1) for array in logps)
     first, second = (pc - pr, fc - fr) if loss_type == "aot" else (pc - fc, pr - fr)
@@ -177,7 +177,10 @@ def _of_sorted(
 
 
 def _score(parts: _Run, f_divergence_type: str, r: Array, alpha: float) -> tuple[Array, Any]:
-    """A log-ratio as an f-divergence scores it, and the derivative; constants, which cancel, are left out."""
+    """Return the score of a log-ratio under an f-divergence, and its derivative, without constants.
+
+    Constants cancel in the difference of two scores.
+    """
     if f_divergence_type == "js_divergence":
         line = parts("logistic", r, parameters=(1.0, 0.0))
         return -line.value, None if line.first is None else -line.first
@@ -189,7 +192,7 @@ def _score(parts: _Run, f_divergence_type: str, r: Array, alpha: float) -> tuple
 
 
 class _DPOOptions(NamedTuple):
-    """The checked options of `dpo_loss`; there is a `line` if it is a loss of a difference."""
+    """The checked options of `dpo_loss`; `line` is None unless it is a loss of a difference."""
 
     loss_type: str
     f_divergence_type: str
@@ -203,7 +206,7 @@ class _DPOOptions(NamedTuple):
 def _dpo_options(
     loss_type: Any, beta: Any, label_smoothing: Any, f_divergence_type: Any, f_alpha: Any, discopop_tau: Any
 ) -> _DPOOptions:
-    """Check the options, once for all calls that have them: it takes longer than the loss of 1000 pairs."""
+    """Check the options. The result is cached, as the checks take longer than the loss of 1000 pairs."""
     types = (
         choice("loss_type", loss_type, DPO_TYPES),
         choice("f_divergence_type", f_divergence_type, _F_DIVERGENCES),
@@ -216,7 +219,7 @@ def _dpo_options(
         return _DPOOptions(*types, beta, smoothing, alpha, line_of(loss_type, beta, smoothing, tau))
     if f_divergence_type != "reverse_kl":
         raise ValueError(
-            f"f_divergence_type={f_divergence_type!r} has no meaning for loss_type={loss_type!r}; it has for "
+            f"f_divergence_type={f_divergence_type!r} does not apply to loss_type={loss_type!r}, only to "
             + ", ".join(map(repr, _OF_DIFFERENCE))
         )
     return _DPOOptions(*types, beta, smoothing, alpha, None)
@@ -227,7 +230,7 @@ def _opposite(slope: Array) -> tuple[Array, Array]:
 
 
 def _with_reference(values: tuple[Any, ...], is_free: bool, otherwise: str) -> Given:
-    """The four arrays; without a reference its own are 0."""
+    """Return the four arrays; those of the reference are 0 without one."""
     if is_free:
         read = given(PAIR, values[:2])
         read.numbers.extend([np.zeros(read.arrays[0].shape)] * 2)
@@ -242,7 +245,7 @@ def _with_reference(values: tuple[Any, ...], is_free: bool, otherwise: str) -> G
 
 def dpo_options(*given_options: Any) -> _DPOOptions:
     """Check the options of `dpo_loss`, in the order of `_dpo_options`."""
-    with suppress(TypeError):  # of an option, or because one cannot be kept
+    with suppress(TypeError):  # an option has the wrong type, or is not hashable
         return _dpo_options(*given_options)
     return _dpo_options.__wrapped__(*given_options)
 
@@ -256,7 +259,7 @@ def direct_preference(
     out: Any,
     options: Any,
 ) -> Any:
-    """Run `dpo_loss`, of four log-probabilities; `is_free` is without a reference."""
+    """Run `dpo_loss` on four log-probabilities; `is_free` means without a reference."""
     line = o.line
     if out is None and not options and line is not None and o.f_divergence_type == "reverse_kl":
         plain = line.plain(values[:2] if is_free else values, reduction, return_grad)
@@ -272,7 +275,7 @@ def direct_preference(
 def _direct_formula(
     o: _DPOOptions, parts: _Run, logps: list[Array], factor: Any
 ) -> tuple[Array, tuple[Any, ...]]:
-    """The losses of `dpo_loss` and their derivatives by the first two log-probabilities."""
+    """Return the losses of `dpo_loss` and their derivatives for the first two log-probabilities."""
     if o.loss_type in _OF_SORTED:
         return _of_sorted(parts, o.loss_type, logps, o.beta, o.smoothing, factor)
     pc, pr, fc, fr = logps
@@ -310,7 +313,7 @@ def without_reference(
 def odds_ratio(
     values: tuple[Any, Any], beta: float, reduction: Any, return_grad: Any, out: Any, options: Any
 ) -> Any:
-    """Run `orpo_loss`, whose log-probabilities are at most 0."""
+    """Check that log-probabilities are at most 0, and run `orpo_loss`."""
     read = given(PAIR, values)
     c, r = read.numbers
     for name, array in zip(PAIR, (c, r), strict=True):
@@ -354,7 +357,7 @@ def reward_difference(
     out: Any,
     options: Any,
 ) -> Any:
-    """Run `reward_model_loss`; `pull` is the factor of the centering."""
+    """Run `reward_model_loss`; `pull` is the factor of the centering term."""
     names = RewardGradients._fields
     read = given(names, values)
     c, r = read.numbers
@@ -388,7 +391,7 @@ def prospect(
     out: Any,
     options: Any,
 ) -> Any:
-    """Run `kto_loss`; the weights are those of desirable and of undesirable answers."""
+    """Run `kto_loss`; `weights` are those of desirable and of undesirable answers."""
     read = given(("policy_logps", "ref_logps"), (policy_logps, ref_logps))
     policy, reference = read.numbers
     labels = arguments.as_array("labels", labels)

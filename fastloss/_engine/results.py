@@ -1,7 +1,7 @@
-"""What a loss returns and where its gradients are written: reductions, upstream gradients and buffers.
+"""Reductions, upstream gradients, and buffers for gradients.
 
-A gradient is written to new memory, to a buffer apart from every argument, or in place over its own argument.
-`request` checks the parameters that every loss has, before anything is written.
+A gradient is written to new memory, to a buffer that overlaps no argument, or in place over its own argument.
+`request` checks the common parameters before anything is written.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ __all__ = ["Request", "as_loss", "buffer", "check_reduction", "mean", "reduced",
 
 
 def as_loss(values: Array, x: Array) -> Array:
-    """Return unreduced losses, in float64, in the type of the input; in float32 for half types."""
+    """Return unreduced float64 losses in the type of the input, or in float32 for half types."""
     if x.dtype == np.float64:
         return values
-    # A loss beyond float32 is infinite there, without a warning.
+    # A loss beyond the range of float32 becomes infinite, without a warning.
     with np.errstate(over="ignore"):
         return values.astype(np.float32)
 
 
 def mean(total: float, denominator: float) -> float:
-    """Return a quotient as arithmetic has it: NaN of nothing, infinite for weights that cancel."""
+    """Return `total / denominator` with 0 / 0 as NaN, and infinite if weights cancel."""
     if denominator:
         return total / denominator
     return math.copysign(math.inf, total) if total else math.nan
@@ -39,7 +39,7 @@ def mean(total: float, denominator: float) -> float:
 def reduced(
     reduction: str, losses: Array | None, total: float, denominator: float, x: Array
 ) -> float | Array:
-    """What a loss returns: its losses (there for "none"), their sum, or their mean (NaN of nothing)."""
+    """Return the losses (needed for "none"), their sum, or their mean, which is NaN for no elements."""
     if losses is not None and reduction == "none":
         return as_loss(losses, x)
     return total if reduction == "sum" else mean(total, denominator)
@@ -53,7 +53,7 @@ def check_reduction(value: Any, allowed: tuple[str, ...] = ("mean", "sum", "none
 
 
 def upstream(value: Any, loss_shape: tuple[int, ...], return_grad: bool) -> tuple[float, Array | None]:
-    """Return grad_output as a scalar factor and an array, one of them neutral (1.0 or None)."""
+    """Return `grad_output` as a scalar factor and an array; one of them is neutral (1.0 or None)."""
     if value is None:
         return 1.0, None
     if not return_grad:
@@ -74,7 +74,7 @@ def upstream(value: Any, loss_shape: tuple[int, ...], return_grad: bool) -> tupl
 
 
 def _overlaps_itself(array: Array) -> bool:
-    """Whether two elements may be one in memory (never for what slicing and transposing give)."""
+    """Return whether two elements may share memory; False for all slices and transposes of normal arrays."""
     if array.size <= 1:
         return False
     extent = array.itemsize
@@ -99,21 +99,21 @@ def _share_memory(a: Array, b: Array) -> bool:
     if not np.may_share_memory(a, b):
         return False
     try:
-        # Exact, but only up to an effort (a number, whatever the stubs of NumPy say).
+        # Exact up to a limit of work. The limit is a number, though NumPy's stubs do not allow it.
         return bool(np.shares_memory(a, b, max_work=10**6))  # type: ignore[arg-type]
     except np.exceptions.TooHardError:
         return True
 
 
 def apart(out: Array, others: Iterable[Array | None], message: str) -> None:
-    """Check that a buffer shares no memory with any of the arrays that are read."""
+    """Check that a buffer shares no memory with any of `others`."""
     for other in others:
         if other is not None and _share_memory(out, other):
             raise ValueError(message)
 
 
 def buffer(out: Any, x: Array, name: str = "out", what: str = "the gradient") -> Array:
-    """Check a buffer for something shaped like `x`: `x` itself, or apart from it."""
+    """Check a buffer with the shape and dtype of `x`: it must be `x` itself or not overlap it."""
     if not isinstance(out, np.ndarray) or isinstance(out, np.ma.MaskedArray):
         raise TypeError(f"{name} must be a NumPy array, got {type(out).__name__}")
     if out.dtype != x.dtype:
@@ -125,14 +125,14 @@ def buffer(out: Any, x: Array, name: str = "out", what: str = "the gradient") ->
     if not out.flags.aligned or not out.dtype.isnative:
         raise ValueError(f"{name} must be aligned and of native byte order")
     if out is not x and _share_memory(out, x) and not _same_memory(out, x):
-        raise ValueError(f"{name} overlaps the input: it must be exactly the input or apart from it")
+        raise ValueError(f"{name} overlaps the input: it must be exactly the input, or not overlap it")
     if _overlaps_itself(out):
         raise ValueError(f"{name} must not overlap itself (strides {out.strides})")
     return out
 
 
 def _flags(accumulate: Any, out: Any, fields: Sequence[str]) -> tuple[bool, ...]:
-    """Check accumulate: one for all buffers, or a tuple with one for each."""
+    """Check `accumulate`: one bool for all buffers, or a tuple with one for each."""
     if isinstance(accumulate, tuple) and len(fields) > 1:
         if len(accumulate) != len(fields):
             raise TypeError(
@@ -158,11 +158,12 @@ def gradient_buffers(
     given: Sequence[Array | None] | None = None,
     in_place: bool = True,
 ) -> tuple[list[Array | None], tuple[bool, ...]]:
-    """Check return_grad, out and accumulate; return where each gradient goes, and which are added to.
+    """Check `return_grad`, `out` and `accumulate`; return the buffer of each gradient, and the flags.
 
-    There is a gradient for each field: that of an array, or None for an argument that has none. A buffer is
-    apart from all arrays that are read (`others` and `given`, by default the arrays themselves), and
-    from the other buffers; with `in_place` it may be its own array, if that was given. None is nowhere.
+    Each field has a gradient, that of its array, or None if the argument has no gradient. A buffer must not
+    overlap an array that is read (`others` and `given`, by default `arrays`), or another buffer. With
+    `in_place` it may be its own array, if the caller gave that array unconverted. A returned buffer of None
+    means that the gradient is not wanted.
     """
     return_grad = flag("return_grad", return_grad)
     flags = (False,) * len(fields) if accumulate is False else _flags(accumulate, out, fields)
@@ -188,9 +189,9 @@ def gradient_buffers(
             found.append(None)
             continue
         if array is None:
-            raise ValueError(f"{name} must be None: there is no such gradient")
+            raise ValueError(f"{name} must be None: this argument has no gradient")
         is_own = in_place and given[k] is array
-        # What is converted is not what a buffer could be.
+        # A converted argument is a copy, so the buffer cannot be the argument itself.
         like = array if is_own else np.broadcast_to(np.empty((), array.dtype), array.shape)
         read = [a for j, a in enumerate(given) if j != k or not is_own]
         buffer(one, like, name)
@@ -208,14 +209,14 @@ _NOT_ADDED = (False,) * 8
 
 
 class Request(NamedTuple):
-    """The parameters that every loss has, checked."""
+    """The checked common parameters of a call."""
 
     reduction: str
     return_grad: bool
     scale: float  # a scalar grad_output, or 1.0
     upstream: Array | None  # an array grad_output
-    buffers: list[Array | None]  # where each gradient goes
-    accumulate: tuple[bool, ...]  # to which buffers the gradients are added
+    buffers: list[Array | None]  # the buffer of each gradient
+    accumulate: tuple[bool, ...]  # whether each gradient is added to its buffer
     num_threads: int
 
 
@@ -232,7 +233,7 @@ def request(
     given: Sequence[Array | None] | None = None,
     in_place: bool = True,
 ) -> Request:
-    """Check the parameters that every loss has; `loss_shape` is that of the unreduced loss.
+    """Check the common parameters of a loss; `loss_shape` is the shape of the unreduced loss.
 
     `fields` are the names of the gradients. For `arrays`, `others`, `given` and `in_place` see
     `gradient_buffers`.
@@ -246,7 +247,7 @@ def request(
             grad_output = as_array("grad_output", grad_output)
             others = (*others, grad_output)
         scale, array = upstream(grad_output, loss_shape if reduction == "none" else (), return_grad)
-    if out is None and accumulate is False:  # the usual call, in a microsecond less
+    if out is None and accumulate is False:  # a faster path for the usual call, by 1 us
         buffers = [empty_like(array) if return_grad and array is not None else None for array in arrays]
         flags = _NOT_ADDED[: len(fields)]
     else:

@@ -1,6 +1,6 @@
-"""The losses over rows of classes: what they share, and one call of the kernels.
+"""Run the losses over rows of classes: check arguments, call the kernels once, and reduce.
 
-Their formulas and gradients are derived at the heads of ``src/softmax.h`` and ``src/divergence.h``.
+The comments at the top of ``src/softmax.h`` and ``src/divergence.h`` derive their formulas and gradients.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ __all__ = [
     "sums_of_exponentials",
 ]
 
-# First row with a bad target or -1, sum of the losses, the mean's denominator.
+# Returns the first row with a bad target (or -1), the sum of the losses, and the denominator of the mean.
 Kernel = Callable[..., tuple[int, float, float]]
 cross_entropy_rows: Kernel = partial(_kernels.softmax, _kernels.CROSS_ENTROPY)
 # The ignore_index of a loss that ignores no row.
@@ -70,8 +70,8 @@ def row_loss(
     """Check, run and reduce a loss over rows of classes, whose first argument is called `name`.
 
     `options` are the parameters behind ``**options``, `own` the softmax options of a function that has only
-    some of them, `more` further parameters of the kernel. With a `sign` of -1 loss and gradient are negated,
-    and the target is class indices: log-probabilities.
+    some of them, and `more` further parameters of the kernel. A `sign` of -1 gives log-probabilities: it
+    negates loss and gradient, and the target must be class indices.
     """
     x = arguments.floating(name, values)
     axis = arguments.class_axis(axis, x, name)
@@ -119,7 +119,7 @@ def row_loss(
 def row_losses(
     logits: npt.ArrayLike, target: npt.ArrayLike, *, ignore_index: int, num_threads: int | None
 ) -> tuple[npt.NDArray[np.float64], int]:
-    """Return the cross-entropy of each row in float64, and how many rows count."""
+    """Return the cross-entropy of each row in float64, and the number of rows that count."""
     x = arguments.floating("logits", logits)
     axis = arguments.class_axis(-1, x, "logits")
     rows, classes = arguments.rows_and_classes(x, axis)
@@ -146,7 +146,7 @@ def normalised(
 
 
 def sums_of_exponentials(values: npt.ArrayLike, axis: Any, num_threads: Any) -> Array:
-    """Run log-sum-exp; nothing sums to the logarithm of 0."""
+    """Run log-sum-exp; that of no elements is the logarithm of 0, -inf."""
     x = arguments.floating("x", values)
     axis = arguments.class_axis(axis, x, "x")
     result = np.full(x.shape[:axis] + x.shape[axis + 1 :], -math.inf)
@@ -155,7 +155,7 @@ def sums_of_exponentials(values: npt.ArrayLike, axis: Any, num_threads: Any) -> 
 
 
 def _over_rows(values: Array, x: Array, reduction: str, gradient: Array | None) -> Any:
-    """Reduce values in float64; the mean is over all of them. Return the gradient beside, if there is one."""
+    """Reduce float64 values, the mean over all of them; return the result, and the gradient if not None."""
     result = reduced(reduction, np.asarray(values), float(values.sum()), values.size, x)
     return result if gradient is None else (result, gradient)
 
@@ -189,9 +189,9 @@ def entropy_of_rows(
 
 
 def _counted(mask: Any, lengths: Any, shape: tuple[int, ...]) -> npt.NDArray[np.bool_]:
-    """Return which tokens count, from a mask or from lengths."""
+    """Return the tokens that count as booleans, from a mask or from lengths."""
     if mask is not None and lengths is not None:
-        raise ValueError("mask and lengths say the same: give one of them")
+        raise ValueError("mask and lengths are alternatives: pass only one of them")
     if mask is not None:
         return arguments.mask("mask", mask, shape)
     if lengths is None:
@@ -222,7 +222,7 @@ def sequence_loss(
     average: Any,
     temperature: Any,
 ) -> Any:
-    """Run the log-probability of each sequence: sums over rows of those of its tokens."""
+    """Run the log-probability of each sequence, the sum (or average) over its tokens."""
     x = arguments.floating("logits", logits)
     if x.ndim < 2:
         raise ValueError(f"logits must have tokens and classes on their last axes, got shape {x.shape}")
@@ -237,7 +237,7 @@ def sequence_loss(
     counted = _counted(mask, lengths, tokens)
     if ignored is not None:
         counted = counted & (indices != ignored)
-    # After the check no index is -1, which then marks the tokens that do not count.
+    # After this check no index of a counted token is -1, so -1 can mark the tokens that do not count.
     arguments.require_classes(given, indices, classes, counted)
     indices = np.where(counted, indices, -1)
     share = np.ones(rows)
@@ -259,7 +259,7 @@ def sequence_loss(
 
 
 class DivergenceGradients(NamedTuple):
-    """The gradients of a divergence with ``teacher_grad=True``; None where one was not wanted."""
+    """The gradients of a divergence with ``teacher_grad=True``; None for a gradient not wanted."""
 
     student_logits: Array | None
     teacher_logits: Array | None
@@ -284,7 +284,7 @@ def divergence(
     beta: float = 0.0,
     is_reversed: bool = False,
 ) -> Any:
-    """Check, run and reduce a divergence. If it is reversed, the two change places in the kernel."""
+    """Check, run and reduce a divergence. If it is reversed, the kernel takes the two arrays swapped."""
     own, _ = softmax_options({"temperature": temperature})
     teacher_grad = arguments.flag("teacher_grad", teacher_grad)
     seen = [arguments.as_array(*pair) for pair in zip(_NAMES, (student_logits, teacher_logits), strict=True)]

@@ -60,22 +60,25 @@ context_threads: ContextVar[int | None] = ContextVar("fastloss_num_threads", def
 
 
 def set_num_threads(num_threads: int) -> None:
-    """Set how many threads every call uses from now on.
+    """Set the number of threads of all later calls.
 
     Parameters
     ----------
     num_threads : int
-        At least 1. The setting at import is ``FASTLOSS_NUM_THREADS``, else ``OMP_NUM_THREADS``, else
-        the number of processors that this process may use. Results do not depend on it.
+        Number of threads, at least 1; more than 1024 count as 1024. Results do not depend on it. At import
+        it is the environment variable ``FASTLOSS_NUM_THREADS``, else ``OMP_NUM_THREADS``, else the number
+        of processors that this process may use.
 
     Raises
     ------
-    TypeError, ValueError
-        If it is not an integer, or less than 1.
+    TypeError
+        If `num_threads` is not an integer.
+    ValueError
+        If `num_threads` is less than 1.
 
     See Also
     --------
-    num_threads : the same for a block of code.
+    num_threads : sets it for a block of code.
 
     Examples
     --------
@@ -91,12 +94,13 @@ def set_num_threads(num_threads: int) -> None:
 
 
 def get_num_threads() -> int:
-    """Return how many threads a call uses unless told otherwise.
+    """Return the number of threads of a call that does not set its own.
 
     Returns
     -------
     int
-        The innermost `num_threads` context of this thread (or task), else the package setting.
+        The number of the innermost `num_threads` block of this Python thread (or task), else the package
+        setting.
 
     Examples
     --------
@@ -109,17 +113,19 @@ def get_num_threads() -> int:
 
 @contextmanager
 def num_threads(num_threads: int) -> Iterator[None]:
-    """Use this many threads within a ``with`` block, in this Python thread (or task) alone.
+    """Set the number of threads of the calls in a ``with`` block, in this Python thread (or task) alone.
 
     Parameters
     ----------
     num_threads : int
-        At least 1.
+        Number of threads, at least 1; more than 1024 count as 1024. Results do not depend on it.
 
     Raises
     ------
-    TypeError, ValueError
-        If it is not an integer, or less than 1.
+    TypeError
+        If `num_threads` is not an integer.
+    ValueError
+        If `num_threads` is less than 1.
 
     Examples
     --------

@@ -1,17 +1,18 @@
-"""The losses as functions of tensors, for programs that train with PyTorch on the processor.
+"""Losses of tensors with autograd, for programs that train with PyTorch on the CPU.
 
-Where ``torch.nn.functional`` has a function, the one here has its name, its signature and its meaning; the
-others are those of `fastloss`, with theirs. All are differentiable. `install` puts them in the place of
-torch's for a whole program, which then needs no other change.
+Functions that ``torch.nn.functional`` has keep its names, signatures and meaning. The others have those of
+`fastloss`. All are differentiable. `install` replaces torch's functions for a whole program, which then needs
+no other change.
 
-Gradients are computed in the forward pass, together with the value, when they will be wanted; backward has
-something to do only where the incoming gradient is not 1. Tensors of the processor are read and written where
-they lie. Whatever is not ours (other devices, dtypes that differ, shapes that broadcast, targets with a
-gradient, functional transforms, forward differentiation) is given to torch's own function. The losses that
-torch lacks have the transforms of ``torch.func`` that go in reverse, and ``vmap``; a forward or second
-derivative of them is a `NotImplementedError`.
+If gradients are required, they are computed in the forward pass, together with the value. Backward
+multiplies them only if the incoming gradient is not 1. For unreduced and float16 losses backward computes the
+gradients. CPU tensors are read and written without copies. Torch's own function is called for other devices,
+mixed dtypes, shapes that broadcast, targets that require a gradient, functional transforms and forward-mode
+differentiation. The losses that torch lacks support ``vmap`` and the reverse-mode transforms of
+``torch.func``. A forward or second derivative of them raises a `NotImplementedError`, or a `RuntimeError`
+with ``create_graph=True``.
 
-The kernels use as many threads as ``torch.get_num_threads()`` says.
+The kernels use ``torch.get_num_threads()`` threads.
 """
 
 from fastloss.torch import _beyond, _derived, _functional, _install, _modules, _parallel

@@ -1,7 +1,7 @@
-"""Functions and modules of the elementwise losses that no other module here names.
+"""Functions and modules for the elementwise losses that no other module here defines.
 
-An elementwise loss of `fastloss` is one of tensors without a line here: with the signature of
-``torch.nn.functional`` if that has its name, otherwise with the parameters of `fastloss`.
+Each elementwise loss of `fastloss` becomes a function of tensors without code of its own. It has the
+signature of the function of ``torch.nn.functional`` with its name, or else the parameters of `fastloss`.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _ACRONYMS = {"nll": "NLL"}
 
 
 def _of_torch(name: str, parameters: list[inspect.Parameter]) -> Callable[..., Tensor]:
-    """Make a function of torch's name and signature, of an input and a target."""
+    """Make a function of an input and a target with torch's name and signature."""
     signature = inspect.signature(getattr(functional, name))
     positions = tuple(signature.parameters)
     required = frozenset(p.name for p in signature.parameters.values() if p.default is p.empty)
@@ -53,19 +53,19 @@ def _of_torch(name: str, parameters: list[inspect.Parameter]) -> Callable[..., T
 
 
 def _module_of_torch(theirs: Any, function: Callable[..., Tensor]) -> type[nn.Module]:
-    """Make a subclass of a module of torch, whose constants are the options of the function."""
+    """Make a subclass of a torch module whose constants are the options of the function."""
     name = function.__name__
 
     def forward(self: Any, input: Tensor, target: Tensor) -> Tensor:
         return function(input, target, **{option: getattr(self, option) for option in theirs.__constants__})
 
-    documentation = f"``torch.nn.{theirs.__name__}`` by `fastloss.torch.{name}`."
+    documentation = f"``torch.nn.{theirs.__name__}``, computed by `fastloss.torch.{name}`."
     contents = {"forward": forward, "__doc__": documentation, "__module__": __name__}
     return as_module(name)(type(theirs.__name__, (theirs,), contents))
 
 
 def _derived() -> Iterator[tuple[str, Any]]:
-    """The names of this module, with their functions and modules."""
+    """Yield the names of this module, with their functions and modules."""
     torchs_modules = {name.lower(): value for name, value in vars(nn).items()}
     for declared in list(DECLARED):
         name = declared.__name__
@@ -81,7 +81,7 @@ def _derived() -> Iterator[tuple[str, Any]]:
             function = of_tensors(name, *arrays)
             words = name.split("_")
             module = module_of("".join(_ACRONYMS.get(word, word.capitalize()) for word in words), function)
-        module.__module__ = __name__  # where pickle finds it
+        module.__module__ = __name__  # pickle looks it up here
         yield name, function
         yield module.__name__, module
 

@@ -1,4 +1,4 @@
-"""Docstrings of the functions of tensors: fragments of torch's own parameters, and those of `fastloss`."""
+"""Docstrings of the functions of tensors, made from descriptions of torch's parameters and of `fastloss`."""
 
 from __future__ import annotations
 
@@ -26,23 +26,23 @@ def _docstring(name: str) -> str:
 
 
 def summary(name: str) -> str:
-    """The first line of the docstring of a function of the package."""
+    """Return the first line of the docstring of a function of the package."""
     return _docstring(name).partition("\n")[0]
 
 
 def formula(name: str) -> str:
-    """Its formulas: the text up to the end of the first one in LaTeX, without the summary."""
+    """Return the formulas of a function: its docstring between the summary and the end of the first LaTeX."""
     _, _, *lines = _docstring(name).splitlines() or ("", "")
     for first, line in enumerate(lines):
         if line.startswith(".. math::"):
-            # The block goes on to the next line that is neither indented nor empty.
+            # The block ends before the next line that is neither indented nor empty.
             after = [k for k in range(first + 1, len(lines)) if lines[k] and not lines[k].startswith(" ")]
             return "\n".join(lines[: after[0] if after else None]).rstrip()
     return ""
 
 
 def as_module(of: str) -> Callable[[Class], Class]:
-    """A decorator: the formula of a function of the package after the first line of a module's docstring."""
+    """Return a decorator that adds the formula of a function after the first line of a module's docstring."""
 
     def complete(module: Class) -> Class:
         first, _, rest = (inspect.cleandoc(module.__doc__ or "")).partition("\n")
@@ -55,7 +55,7 @@ def as_module(of: str) -> Callable[[Class], Class]:
 _TORCHS = Family(
     parameters="""
 input : Tensor with |shape_of_input|
-    |input| Of any strides; |types|
+    |input| Any strides; |types|
 target : Tensor with |shape_of_target|
     |target|
 var : Tensor with the shape of `input`, or float
@@ -65,55 +65,57 @@ weight : Tensor with |shape_of_weight|, optional
 pos_weight : Tensor that broadcasts to the shape of `input`, optional
     Weight of the positive part of each element.
 size_average : bool, optional
-    Deprecated in torch, which derives the reduction from it and `reduce`. By default `reduction` holds.
+    Deprecated in torch. If this or `reduce` is given, they determine the reduction instead of `reduction`.
 reduce : bool, optional
-    Deprecated in torch, which derives the reduction from it and `size_average`. By default `reduction` holds.
+    Deprecated in torch. If this or `size_average` is given, they determine the reduction.
 ignore_index : int, |ignore|
-    Rows with this target have loss and gradient 0, and are not read.
+    Rows with this target have loss and gradient 0 and are not read.
 reduction : {"mean", "sum", "none"}, default "mean"
-    ``"mean"`` divides by |mean|. ``"sum"`` adds. ``"none"`` returns the unreduced loss.
+    ``"mean"`` divides by |mean|. ``"sum"`` returns the sum, ``"none"`` the unreduced loss.
 beta : float, default 1.0
-    Half the width of the parabola.
+    The absolute residual below which the loss is quadratic.
 delta : float, default 1.0
-    The residual at which the parabola becomes a line.
+    The absolute residual at which the loss changes from quadratic to linear.
 log_target : bool, default False
     Whether `target` holds logarithms of probabilities.
 log_input : bool, default True
     Whether `input` is the logarithm of the rate.
 full : bool, default False
-    Add the terms without the input. They change no gradient.
+    Add the terms that do not depend on the input. They do not change gradients.
 eps : float, default |eps|
     |of_eps|
 p : {1, 2}, default 1
-    The power of a violation of the margin.
+    The exponent of a violation of the margin.
 margin : float, default |margin|
-    The wanted difference between the scores.
+    The required difference between the scores.
 linear_weight : Tensor with shape (V, D)
     A row for each class, of the dtype of `input`.
 linear_bias : Tensor with shape (V,), optional
     Bias of each class, of the dtype of `input`.
 options : object, optional
-    torch's own options of this function. With them torch's function is called.
+    torch's own options of this function. If given, torch's function is called.
 sample_weight : Tensor with the shape of the unreduced loss, optional
     Weight of each row. It multiplies the loss and counts in the mean.
 memory_budget : int, optional
-    Bytes of logits that exist at a time, by default up to 128 MiB.
+    Bytes of logits that exist at a time, by default 128 MiB if that suffices for all; see
+    `fastloss.linear_cross_entropy`.
 group : ProcessGroup, optional
-    The processes that share the classes, by default torch's default group. Every rank makes the call and, of
-    an unreduced or float16 loss, the backward pass.
+    The processes that share the classes, by default torch's default group. Every rank must make the call. For
+    an unreduced or float16 loss, every rank must also run the backward pass.
 inplace : bool, default False
-    Write the gradient over the logits, so that nothing is allocated. The logits must not be used afterwards:
-    where autograd sees such a use, backward raises a `RuntimeError`. They are left as they are if no gradient
-    is wanted. A compiled call allocates all the same.
+    Write the gradient over the logits, so that nothing is allocated. The logits must not be used afterwards;
+    backward raises a `RuntimeError` if autograd sees such a use. Without a required gradient the logits are
+    unchanged. A compiled call ignores this option and allocates memory.
 """
     + DESCRIPTIONS,
     returns="""
 loss : Tensor with shape (), or that of the unreduced loss
-    Of the dtype that torch's function returns: that of `input`, under autocast what torch's autocast says.
+    With the dtype of the result of torch's function: that of `input`, or that given by torch's autocast.
 """,
     raises="""
 TypeError, ValueError, RuntimeError
-    As torch's function raises them; a `ValueError` also for a wrong option that torch lacks.
+    If an argument is wrong. Where torch has the function, the error is torch's own, except for options that
+    torch lacks.
 """,
     texts={
         "types": _TENSORS,
@@ -127,14 +129,14 @@ TypeError, ValueError, RuntimeError
         "mean": "the number of elements",
         "margin": "1.0",
         "eps": "1e-8",
-        "of_eps": "Keeps the logarithm of a rate of 0 finite; not used with `log_input`.",
+        "of_eps": "Keeps the logarithm of a rate of 0 finite. Not used with `log_input`.",
     },
 )
 
 _CLASSES = _TORCHS.varied(
     raises="""
 IndexError
-    If a class index is out of range. Nothing has been written then.
+    If a class index is out of range. Nothing is written in this case.
 """
 )
 
@@ -148,14 +150,14 @@ _ROWS = {
     "mean": "the sum of the weights of the rows that are not ignored",
 }
 
-# The texts of each function where they are not those of an elementwise loss.
+# The texts of each function that differ from those of an elementwise loss.
 _TEXTS: dict[str, dict[str, str]] = {
     "cross_entropy": {
         **_ROWS,
         "input": "Logits.",
         "shape_of_target": "the shape of `input` without the classes, or that of `input`",
         "target": "Class indices of any integer type, or probabilities of the dtype of `input`.",
-        "mean": "the sum of the weights of the rows that are not ignored; for probabilities by the number of "
+        "mean": "the sum of the weights of the rows that are not ignored, or for probabilities the number of "
         "rows",
     },
     "nll_loss": {**_ROWS, "input": "Log-probabilities."},
@@ -170,10 +172,10 @@ _TEXTS: dict[str, dict[str, str]] = {
     },
     "linear_cross_entropy": {
         **_ROWS,
-        "ignore": "optional (-100)",
+        "ignore": "optional (-100 if None)",
         "input": "The vectors of the tokens.",
         "shape_of_input": "shape (D,) or (N, D)",
-        "shape_of_target": "shape () or (N,), or with the classes behind",
+        "shape_of_target": "shape () or (N,), or (V,) or (N, V) for probabilities",
         "target": "Class indices of any integer type, or probabilities of the dtype of `input`.",
         "shape_of_weight": "shape (V,)",
     },
@@ -185,23 +187,23 @@ _TEXTS: dict[str, dict[str, str]] = {
     },
     "mse_loss": {"mean": "the number of elements, or the sum of the weights"},
     "l1_loss": {"mean": "the number of elements, or the sum of the weights"},
-    "huber_loss": {"mean": "the number of elements, with weights too"},
+    "huber_loss": {"mean": "the number of elements, also with weights"},
     "kl_div": {
         "input": "Log-probabilities.",
-        "target": "Probabilities, or with `log_target` their logarithms.",
+        "target": "Probabilities, or their logarithms with `log_target`.",
     },
     "soft_margin_loss": {"input": "Scores.", "target": "Classes, -1 or 1."},
     "hinge_embedding_loss": {"input": "Distances.", "target": "Classes, -1 or 1."},
     "gaussian_nll_loss": {"input": "Predicted means.", "eps": "1e-6", "of_eps": "The least variance."},
 }
 
-# Of the losses whose classes are shared out over processes.
+# For the losses whose classes are divided among processes.
 PARALLEL = _CLASSES.varied(
     parameters="""
 input : Tensor with shape (..., |size|)
-    |input| Of any strides; |types|
+    |input| Any strides; |types|
 target : Tensor with shape (...), or (..., V_r)
-    Indices among all classes, the same on each rank; or this rank's slice of probabilities.
+    Indices among all classes, the same on each rank, or this rank's slice of the probabilities.
 weight : Tensor with shape (V_r,), optional
     This rank's slice of the class weights.
 linear_weight : Tensor with shape (V_r, D)
@@ -209,40 +211,42 @@ linear_weight : Tensor with shape (V_r, D)
 linear_bias : Tensor with shape (V_r,), optional
     This rank's slice of the bias.
 memory_budget : int, optional
-    Bytes of logits that exist at a time on each rank, the same on each; by default up to 128 MiB.
+    Bytes of logits that exist at a time on each rank, by default 128 MiB if that suffices for all; see
+    `fastloss.linear_cross_entropy`. It must be the same on each rank.
 """,
-    mean="the sum of the weights of the rows that are not ignored; for probabilities by the number of rows",
+    mean="the sum of the weights of the rows that are not ignored, or for probabilities the number of rows",
 )
 
 
 _LEFT = (
     "Torch's own function is called for other devices or dtypes, for shapes that broadcast, and for other "
-    "arguments that this package does not take."
+    "arguments that this package does not support."
 )
 
 
 def _parts(name: str, note: str) -> str:
-    what = f"``torch.nn.functional.{name}``, with its signature. {note} {_LEFT}"
+    what = f"The signature is that of ``torch.nn.functional.{name}``. {note} {_LEFT}"
     return (
         f"{summary(name)}\n\n{formula(name)}\n\n{textwrap.fill(what, 100)}\n\n"
         "See Also\n--------\n"
-        f"fastloss.{name} : the same of arrays.\n\nReferences\n----------\n``torch.nn.functional.{name}``.\n"
+        f"fastloss.{name} : the function of arrays.\n\n"
+        f"References\n----------\n``torch.nn.functional.{name}``.\n"
     )
 
 
 def as_torchs(function: Function) -> Function:
-    """Decorate a function of torch's name and signature; its docstring holds what else there is to say."""
+    """Decorate a function of torch's name and signature; its docstring, if any, becomes a note."""
     name = function.__name__
     note = inspect.cleandoc(function.__doc__ or "")
     texts = _TEXTS.get(name, {})
-    if "----" not in note:  # of those that have no docstring of their own
+    if "----" not in note:  # only a note, not a whole docstring
         function.__doc__ = _parts(name, note)
     family = _CLASSES if "axis" in texts else _TORCHS
     return documented(family, gradients=None, **texts)(function)
 
 
 def _of_tensor(entry: Entry) -> Entry:
-    """A parameter of a function of arrays as one of tensors."""
+    """Convert the entry of a parameter from arrays to tensors."""
     line = re.sub(r"scalar or array_like", "number or Tensor", entry.line).replace("array_like", "Tensor")
     text = " ".join(entry.text.split()).replace(TYPES, _TENSORS).replace("(of ml_dtypes) ", "")
     text = text.replace("bfloat16 (of ml_dtypes)", "bfloat16")
@@ -250,7 +254,7 @@ def _of_tensor(entry: Entry) -> Entry:
 
 
 def of_tensors(name: str, kept: Collection[str], first: str, wanted: Collection[str]) -> str:
-    """The docstring of a function that torch lacks, from that of the function of arrays.
+    """Return the docstring of a function that torch lacks, made from that of the function of arrays.
 
     `kept` are its parameters, `first` is the first of them, and `wanted` are those with a gradient.
     """
@@ -258,28 +262,28 @@ def of_tensors(name: str, kept: Collection[str], first: str, wanted: Collection[
     mine = [_of_tensor(e) for e in sections.lists["Parameters"] if set(e.names) & set(kept)]
     gradients = " and ".join(f"`{one}`" for one in wanted)
     sections.preamble = (
-        f"{summary(name)}\n\n{formula(name)}\n\nThe same as `fastloss.{name}`, of tensors, with autograd."
+        f"{summary(name)}\n\n{formula(name)}\n\nThis is `fastloss.{name}` for tensors, with autograd."
     )
     sections.lists = {
         "Parameters": mine,
         "Returns": [
             Entry(
                 "Tensor with shape (), or that of the unreduced loss",
-                f"    Of the dtype of `{first}`, under autocast float32 for half types.\n"
+                f"    With the dtype of `{first}`, or float32 for half types under autocast.\n"
                 f"    It has gradients for {gradients}.",
             )
         ],
         "Raises": [
             Entry(
                 "TypeError, ValueError, IndexError",
-                f"    As `fastloss.{name}` raises them; a `ValueError` also for a tensor that requires a\n"
-                "    gradient and has none.",
+                f"    The errors of `fastloss.{name}`. Also a `ValueError` for a tensor that requires a\n"
+                "    gradient but cannot have one.",
             ),
             Entry("RuntimeError", "    In backward with ``create_graph=True``."),
         ],
     }
     sections.texts = {
-        "See Also": f"fastloss.{name} : the same of arrays, with an example.",
+        "See Also": f"fastloss.{name} : the function of arrays, with an example.",
         "References": sections.texts.get("References", ""),
     }
     return written(sections)

@@ -1,7 +1,7 @@
-"""The functions that torch has, with its signatures and its meaning, on the kernels of this package.
+"""Functions with torch's names, signatures and meaning, computed by the kernels of this package.
 
-What is not ours (another device, dtypes that differ, shapes that broadcast, a target with a gradient ...) is
-torch's: each function hands `evaluate` a call of torch's own for that.
+Unsupported calls (another device, mixed dtypes, shapes that broadcast, a target that requires a gradient ...)
+go to torch's own function. Each function passes `evaluate` a call of torch's function for this.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ __all__ = [
 
 
 class _Left(threading.local):
-    """How many calls this thread has left to torch, from which an installed function knows what it did."""
+    """The number of calls that this thread has left to torch, which installed functions use to count them."""
 
     calls = 0
 
@@ -58,33 +58,34 @@ class _Left(threading.local):
 _left = _Left()
 
 
-# torch.compile runs these once, when it traces a program, and keeps nothing of them in its graph.
+# torch.compile runs these functions once, when it traces a program, and not in its graph.
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def left_to_torch() -> int:
-    """How many calls this thread has left to torch so far."""
+    """Return the number of calls that this thread has left to torch."""
     return _left.calls
 
 
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def leave_to_torch() -> None:
-    """Note that a call is left to torch."""
+    """Count a call that is left to torch."""
     _left.calls += 1
 
 
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def _would_be_ours(name: str) -> bool:
-    """Whether a graph of dynamo must not have torch's function itself, but what that does.
+    """Return whether a dynamo graph must call a copy of torch's function instead of the function itself.
 
-    A graph looks it up by name when it runs, and finds ours where that is installed. Ours then calls torch's,
-    but for forward differentiation, whose levels are not counted in Python when a graph enters them.
+    A graph looks up the function by name when it runs, and finds ours if that is installed. Ours then calls
+    torch's, except under forward-mode differentiation, whose levels Python does not count when a graph enters
+    them.
     """
     return is_dual() and hasattr(getattr(_current, name), "fastloss_replaces")
 
 
 def _torchs_own(name: str) -> Callable[..., Any]:
-    """A function of torch as it was before any of ours took its place, also where one has by now.
+    """Return a function that calls torch's original function `name`, even if ours is installed in its place.
 
-    Subclasses and modes that want to see it are shown itself, and not what it finds under its name.
+    Tensor subclasses and modes that intercept functions receive the original function.
     """
     function = getattr(_current, name)
     function = getattr(function, "fastloss_replaces", function)
@@ -102,7 +103,7 @@ def _torchs_own(name: str) -> Callable[..., Any]:
 
 
 class _Torchs:
-    """All of these, by name."""
+    """Torch's original functions, as attributes."""
 
     def __init__(self) -> None:
         vars(self).update({name: _torchs_own(name) for name in __all__})
@@ -113,23 +114,23 @@ class _Torchs:
 
 
 torchs = _Torchs()
-# The functions here by the names of torch's.
+# Our functions, by the names of torch's functions.
 OF_TORCH: dict[str, Callable[..., Tensor]] = {}
 
 
 def take_over(name: str, function: Callable[..., Tensor]) -> None:
-    """Make a function known as that of a name of torch's."""
+    """Register our function for a name of torch's."""
     OF_TORCH[name] = function
     vars(torchs).setdefault(name, _torchs_own(name))
 
 
 def same_shape(input: Tensor, options: dict[str, Any]) -> Any:
-    """The shape of elementwise losses."""
+    """Return the shape of an unreduced elementwise loss."""
     return input.shape
 
 
 def row_shape(input: Tensor, options: dict[str, Any]) -> Any:
-    """The shape of losses over classes: their axis, by default the last, is gone."""
+    """Return the shape of an unreduced loss over classes, without the class axis (by default the last)."""
     axis = options.get("axis", -1) % input.dim()
     return (*input.shape[:axis], *input.shape[axis + 1 :])
 
@@ -141,14 +142,14 @@ def declare(
     function: Callable[..., Any] | None = None,
     **fields: Any,
 ) -> Loss:
-    """Make a function of arrays known, by default that of the package of this name."""
+    """Register a function of arrays, by default the function of the package with this name."""
     loss = Loss(name, function or getattr(fastloss, name), tensors, shape, **fields)
     LOSSES[name] = loss
     return loss
 
 
 def _huber_loss(input: Array, target: Array, weight: Array | None = None, **options: Any) -> Any:
-    """`fastloss.huber_loss`, whose weighted mean is over elements, as torch's."""
+    """Compute `fastloss.huber_loss`, but divide the weighted mean by the number of elements, like torch."""
     if weight is None or options["reduction"] != "mean" or not input.size:
         return fastloss.huber_loss(input, target, weight=weight, **options)
     count = input.size
@@ -189,14 +190,14 @@ _MULTILABEL = declare(
 
 
 def reduction_of(reduction: str, size_average: bool | None, reduce: bool | None) -> str:
-    """The reduction, also where it is said in the way of old."""
+    """Return the reduction, also from torch's deprecated `size_average` and `reduce`."""
     if size_average is None and reduce is None:
         return reduction
     return _legacy.legacy_get_string(size_average, reduce)
 
 
 def are_alike(input: Any, *others: Any) -> bool:
-    """Whether these are tensors of one type that is ours, and of one shape."""
+    """Return whether these are tensors of one supported dtype and one shape; further ones may be None."""
     return (
         isinstance(input, Tensor)
         and input.dtype in FLOATING
@@ -209,7 +210,7 @@ def are_alike(input: Any, *others: Any) -> bool:
 
 
 def _spread(weight: Any, input: Any) -> Any:
-    """A weight that broadcasts to the shape of the input, spread out to it; anything else as it is."""
+    """Return a weight expanded to the shape of the input, or unchanged if it does not broadcast to it."""
     if isinstance(weight, Tensor) and isinstance(input, Tensor) and weight.shape != input.shape:
         lengths = zip(reversed(weight.shape), reversed(input.shape), strict=False)
         if weight.dim() <= input.dim() and all(one in (1, all_) for one, all_ in lengths):
@@ -221,7 +222,7 @@ MAP_DEFAULTS = {name: DEFAULTS[name] for name in MapOptions.__optional_keys__}
 
 
 def further(function: str, extras: Any) -> dict[str, Any]:
-    """The options of a function that torch lacks and that are not at their defaults."""
+    """Return the options that torch lacks and that differ from their defaults."""
     for name in extras:
         if name not in MAP_DEFAULTS:
             raise TypeError(f"{function}() got an unexpected keyword argument {name!r}")
@@ -229,7 +230,7 @@ def further(function: str, extras: Any) -> dict[str, Any]:
 
 
 def _is_positive(value: Any) -> bool:
-    """Whether this is a number as our functions want it."""
+    """Return whether this is a finite number greater than 0."""
     return type(value) in (int, float) and 0.0 < value < math.inf
 
 
@@ -238,21 +239,23 @@ def _class_axis(input: Any) -> int:
 
 
 def _is_index(target: Any) -> bool:
-    return isinstance(target, Tensor) and not (target.is_floating_point() or target.dtype is torch.bool)
+    if not isinstance(target, Tensor) or target.dtype is torch.bool:
+        return False
+    return not (target.is_floating_point() or target.is_complex())
 
 
 def _has_classes(input: Any, target: Any, weight: Any) -> bool:
-    """Whether there are scores, class indices for their rows, and None or a weight that torch takes."""
+    """Return whether these are scores, class indices of their rows, and a valid weight or None."""
     if not (isinstance(input, Tensor) and input.dtype in FLOATING and input.dim() > 0 and _is_index(target)):
         return False
     axis = _class_axis(input)
     if torch.compiler.is_compiling() and target.shape != (*input.shape[:axis], *input.shape[axis + 1 :]):
-        return False  # elsewhere our function finds out
+        return False  # in eager mode our function checks the shape
     return weight is None or _is_weight(weight, input, axis)
 
 
 def _is_weight(weight: Any, input: Tensor, axis: int) -> bool:
-    # Autocast brings both to float32.
+    # Autocast casts both to float32.
     return (
         isinstance(weight, Tensor)
         and weight.shape == input.shape[axis : axis + 1]
@@ -276,24 +279,24 @@ def cross_entropy(
     inplace: bool = False,
     **extras: Unpack[MapOptions],
 ) -> Tensor:
-    r"""Cross-entropy of logits, as ``torch.nn.functional.cross_entropy``.
+    r"""Cross-entropy of logits, like ``torch.nn.functional.cross_entropy``.
 
     ``loss = sample_weight * weight[y] * (log(sum(exp(input))) - input[y])`` for a row with class ``y``
 
     .. math:: -s\, w_y \log \frac{e^{x_y}}{\sum_j e^{x_j}}
 
-    The options that torch lacks have the meaning of those of `fastloss.cross_entropy`.
+    The options that torch lacks are described in `fastloss.cross_entropy`.
 
     Raises
     ------
     RuntimeError
         With `inplace`, if `input` is a leaf that requires a gradient, or a view of one.
     TypeError, ValueError
-        If an option that torch lacks is wrong, or is used where only torch's function could serve.
+        If an option that torch lacks is wrong, or is used in a call that only torch's function supports.
 
     See Also
     --------
-    fastloss.cross_entropy : the same of arrays.
+    fastloss.cross_entropy : the function of arrays.
 
     References
     ----------
@@ -312,7 +315,7 @@ def cross_entropy(
     reduction = reduction_of(reduction, size_average, reduce)
     axis = _class_axis(input)
     options: dict[str, Any] = {"axis": axis}
-    # Only what was said: a call without options has a shorter way.
+    # Pass only options that differ from the defaults: a call without options is faster.
     if ignore_index != -100:
         options["ignore_index"] = ignore_index
     if label_smoothing:
@@ -387,8 +390,8 @@ def linear_cross_entropy(
     memory_budget: int | None = None,
     **extras: Unpack[MapOptions],
 ) -> Tensor:
-    """The logits never exist all at once. For `input` of shape (D,) or (N, D); the products are torch's,
-    on its threads. With torch's own `options` torch's function is called.
+    """Large logits are never held all at once. `input` must have shape (D,) or (N, D). Torch computes the
+    matrix products, on its threads.
     """
     more = further("linear_cross_entropy", extras)
     if memory_budget is not None:
@@ -457,7 +460,7 @@ def binary_cross_entropy(
     reduction = reduction_of(reduction, size_average, reduce)
     own = partial(torchs.binary_cross_entropy, reduction=reduction)
     spread = _spread(weight, input)
-    # Torch refuses this loss under autocast.
+    # Torch raises an error for this loss under autocast.
     if not are_alike(input, target, spread) or torch.is_autocast_enabled("cpu"):
         return own(input, target, weight)
     return evaluate(_BINARY, (input, target, spread), {}, reduction, own)
@@ -570,7 +573,7 @@ def kl_div(
     reduction: str = "mean",
     log_target: bool = False,
 ) -> Tensor:
-    """There is no warning that ``"mean"`` divides by the number of elements."""
+    """Torch's warning that ``"mean"`` divides by the number of elements is not issued."""
     reduction = reduction_of(reduction, size_average, reduce)
     own = partial(torchs.kl_div, reduction=reduction, log_target=log_target)
     if not are_alike(input, target) or (reduction == "batchmean" and input.dim() == 0):
@@ -606,14 +609,14 @@ def gaussian_nll_loss(
     eps: float = 1e-6,
     reduction: str = "mean",
 ) -> Tensor:
-    """With gradients for `input` and `var`."""
+    """It has gradients for `input` and `var`."""
 
     def own(input: Tensor, target: Tensor, var: Tensor | None) -> Tensor:
         return torchs.gaussian_nll_loss(
             input, target, given if var is None else var, full=full, eps=eps, reduction=reduction
         )
 
-    # Of a tensor the function above, which a graph keeps, must not know.
+    # A graph keeps the function above, so it must not refer to a tensor.
     given = None if isinstance(var, Tensor) else var
     options: dict[str, Any] = {"full": full, "eps": eps}
     if isinstance(var, float):
@@ -675,7 +678,10 @@ def multilabel_soft_margin_loss(
     reduction = reduction_of(reduction, size_average, reduce)
     own = partial(torchs.multilabel_soft_margin_loss, reduction=reduction)
     is_ours = are_alike(input, target) and input.dim() > 0
-    if not is_ours or not (weight is None or _is_weight(weight, input, input.dim() - 1)):
+    # Autocast does not cast this loss: a weight of another type decides the dtype of torch's result.
+    if weight is not None and is_ours:
+        is_ours = _is_weight(weight, input, input.dim() - 1) and weight.dtype is input.dtype
+    if not is_ours:
         return own(input, target, weight)
     return evaluate(_MULTILABEL, (input, target, weight), {"check_domain": False}, reduction, own)
 

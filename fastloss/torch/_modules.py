@@ -1,4 +1,4 @@
-"""Modules: those of torch.nn with our functions, and the functions that torch lacks as modules."""
+"""Modules of torch.nn that call our functions, and modules for the functions that torch lacks."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ __all__ = [
 
 @as_module("cross_entropy")
 class CrossEntropyLoss(nn.CrossEntropyLoss):
-    """``torch.nn.CrossEntropyLoss`` by `fastloss.torch.cross_entropy`, with its further options."""
+    """``torch.nn.CrossEntropyLoss``, computed by `fastloss.torch.cross_entropy`, with its further options."""
 
     @with_every_parameter
     def __init__(
@@ -79,7 +79,7 @@ class CrossEntropyLoss(nn.CrossEntropyLoss):
 
 @as_module("nll_loss")
 class NLLLoss(nn.NLLLoss):
-    """``torch.nn.NLLLoss`` by `fastloss.torch.nll_loss`."""
+    """``torch.nn.NLLLoss``, computed by `fastloss.torch.nll_loss`."""
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
         return _functional.nll_loss(
@@ -89,7 +89,7 @@ class NLLLoss(nn.NLLLoss):
 
 @as_module("binary_cross_entropy")
 class BCELoss(nn.BCELoss):
-    """``torch.nn.BCELoss`` by `fastloss.torch.binary_cross_entropy`."""
+    """``torch.nn.BCELoss``, computed by `fastloss.torch.binary_cross_entropy`."""
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
         return _functional.binary_cross_entropy(input, target, weight=self.weight, reduction=self.reduction)
@@ -97,7 +97,7 @@ class BCELoss(nn.BCELoss):
 
 @as_module("binary_cross_entropy_with_logits")
 class BCEWithLogitsLoss(nn.BCEWithLogitsLoss):
-    """``torch.nn.BCEWithLogitsLoss`` by `fastloss.torch.binary_cross_entropy_with_logits`."""
+    """``torch.nn.BCEWithLogitsLoss``, computed by `fastloss.torch.binary_cross_entropy_with_logits`."""
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
         return _functional.binary_cross_entropy_with_logits(
@@ -107,7 +107,7 @@ class BCEWithLogitsLoss(nn.BCEWithLogitsLoss):
 
 @as_module("mse_loss")
 class MSELoss(nn.MSELoss):
-    """``torch.nn.MSELoss`` by `fastloss.torch.mse_loss`."""
+    """``torch.nn.MSELoss``, computed by `fastloss.torch.mse_loss`."""
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
         return _functional.mse_loss(input, target, reduction=self.reduction)
@@ -115,7 +115,7 @@ class MSELoss(nn.MSELoss):
 
 @as_module("l1_loss")
 class L1Loss(nn.L1Loss):
-    """``torch.nn.L1Loss`` by `fastloss.torch.l1_loss`."""
+    """``torch.nn.L1Loss``, computed by `fastloss.torch.l1_loss`."""
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
         return _functional.l1_loss(input, target, reduction=self.reduction)
@@ -123,7 +123,7 @@ class L1Loss(nn.L1Loss):
 
 @as_module("smooth_l1_loss")
 class SmoothL1Loss(nn.SmoothL1Loss):
-    """``torch.nn.SmoothL1Loss`` by `fastloss.torch.smooth_l1_loss`."""
+    """``torch.nn.SmoothL1Loss``, computed by `fastloss.torch.smooth_l1_loss`."""
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
         return _functional.smooth_l1_loss(input, target, reduction=self.reduction, beta=self.beta)
@@ -131,7 +131,7 @@ class SmoothL1Loss(nn.SmoothL1Loss):
 
 @as_module("huber_loss")
 class HuberLoss(nn.HuberLoss):
-    """``torch.nn.HuberLoss`` by `fastloss.torch.huber_loss`."""
+    """``torch.nn.HuberLoss``, computed by `fastloss.torch.huber_loss`."""
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
         return _functional.huber_loss(input, target, reduction=self.reduction, delta=self.delta)
@@ -139,7 +139,7 @@ class HuberLoss(nn.HuberLoss):
 
 @as_module("kl_div")
 class KLDivLoss(nn.KLDivLoss):
-    """``torch.nn.KLDivLoss`` by `fastloss.torch.kl_div`."""
+    """``torch.nn.KLDivLoss``, computed by `fastloss.torch.kl_div`."""
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
         return _functional.kl_div(input, target, reduction=self.reduction, log_target=self.log_target)
@@ -147,7 +147,7 @@ class KLDivLoss(nn.KLDivLoss):
 
 @as_module("poisson_nll_loss")
 class PoissonNLLLoss(nn.PoissonNLLLoss):
-    """``torch.nn.PoissonNLLLoss`` by `fastloss.torch.poisson_nll_loss`."""
+    """``torch.nn.PoissonNLLLoss``, computed by `fastloss.torch.poisson_nll_loss`."""
 
     def forward(self, log_input: Tensor, target: Tensor) -> Tensor:
         return _functional.poisson_nll_loss(
@@ -158,7 +158,7 @@ class PoissonNLLLoss(nn.PoissonNLLLoss):
 
 @as_module("gaussian_nll_loss")
 class GaussianNLLLoss(nn.GaussianNLLLoss):
-    """``torch.nn.GaussianNLLLoss`` by `fastloss.torch.gaussian_nll_loss`."""
+    """``torch.nn.GaussianNLLLoss``, computed by `fastloss.torch.gaussian_nll_loss`."""
 
     def forward(self, input: Tensor, target: Tensor, var: Tensor | float) -> Tensor:
         return _functional.gaussian_nll_loss(
@@ -168,7 +168,7 @@ class GaussianNLLLoss(nn.GaussianNLLLoss):
 
 @as_module("soft_margin_loss")
 class SoftMarginLoss(nn.SoftMarginLoss):
-    """``torch.nn.SoftMarginLoss`` by `fastloss.torch.soft_margin_loss`."""
+    """``torch.nn.SoftMarginLoss``, computed by `fastloss.torch.soft_margin_loss`."""
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
         return _functional.soft_margin_loss(input, target, reduction=self.reduction)
@@ -176,7 +176,7 @@ class SoftMarginLoss(nn.SoftMarginLoss):
 
 @as_module("multi_margin_loss")
 class MultiMarginLoss(nn.MultiMarginLoss):
-    """``torch.nn.MultiMarginLoss`` by `fastloss.torch.multi_margin_loss`."""
+    """``torch.nn.MultiMarginLoss``, computed by `fastloss.torch.multi_margin_loss`."""
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
         return _functional.multi_margin_loss(
@@ -186,7 +186,7 @@ class MultiMarginLoss(nn.MultiMarginLoss):
 
 @as_module("multilabel_soft_margin_loss")
 class MultiLabelSoftMarginLoss(nn.MultiLabelSoftMarginLoss):
-    """``torch.nn.MultiLabelSoftMarginLoss`` by `fastloss.torch.multilabel_soft_margin_loss`."""
+    """``torch.nn.MultiLabelSoftMarginLoss``, computed by `fastloss.torch.multilabel_soft_margin_loss`."""
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
         return _functional.multilabel_soft_margin_loss(
@@ -196,7 +196,7 @@ class MultiLabelSoftMarginLoss(nn.MultiLabelSoftMarginLoss):
 
 @as_module("linear_cross_entropy")
 class LinearCrossEntropyLoss(nn.LinearCrossEntropyLoss):
-    """``torch.nn.LinearCrossEntropyLoss`` by `fastloss.torch.linear_cross_entropy`."""
+    """``torch.nn.LinearCrossEntropyLoss``, computed by `fastloss.torch.linear_cross_entropy`."""
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
         weight, bias = self.linear.weight, self.linear.bias
@@ -210,7 +210,7 @@ class LinearCrossEntropyLoss(nn.LinearCrossEntropyLoss):
 
 
 class _Of(nn.Module):
-    """A function that torch lacks as a module: its options are given once, tensors with each call."""
+    """A module for a function that torch lacks. Options are set in the constructor, tensors in each call."""
 
     function: Callable[..., Tensor]
 
@@ -238,9 +238,9 @@ class _Of(nn.Module):
 
 def module_of(name: str, function: Callable[..., Tensor]) -> type[_Of]:
     documentation = (
-        f"`fastloss.torch.{function.__name__}` as a module.\n\n{formula(function.__name__)}\n\n"
-        "The options of the function are keyword arguments of the constructor, tensors among them become\n"
-        "buffers; a call takes its tensors, and further options."
+        f"A module that computes `fastloss.torch.{function.__name__}`.\n\n{formula(function.__name__)}\n\n"
+        "The options of the function are keyword arguments of the constructor; tensors among them become\n"
+        "buffers. A call takes the tensors of the function, and further options."
     )
     contents = {"function": staticmethod(function), "__doc__": documentation, "__module__": __name__}
     return type(name, (_Of,), contents)

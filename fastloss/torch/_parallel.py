@@ -1,7 +1,7 @@
-"""Cross-entropy over a vocabulary that is shared out over processes.
+"""Cross-entropy over a vocabulary that is divided among processes.
 
-Each process holds a slice of the classes. Of the other processes it sees what `fastloss._engine.bands` needs:
-a log-sum-exp, a loss and the target's part of each row.
+Each process holds a slice of the classes. From the other processes it receives the four numbers of each row
+that `fastloss._engine.bands` needs: log-sum-exp, loss, mass and class weight of the target.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ if TYPE_CHECKING:
 
 __all__ = ["vocab_parallel_cross_entropy", "vocab_parallel_linear_cross_entropy"]
 
-# Indices of the kernels for a target on another process, and for one that is ignored.
+# Indices that mark a target on another process, and an ignored target, for the kernels.
 _ELSEWHERE, _IGNORED = -1, -2
 
 
 class _Ranks:
-    """The processes of a group, and what each holds of a vocabulary."""
+    """The processes of a group, and the slices of a vocabulary that they hold."""
 
     def __init__(self, classes_here: int, group: Any) -> None:
         self.group = group
@@ -52,14 +52,14 @@ class _Ranks:
         self.most = int(sizes.max())
 
     def gather(self, values: Array) -> Array:
-        """The values of all processes, stacked in order of rank."""
+        """Return the values of all processes, stacked in order of rank."""
         own = torch.from_numpy(np.ascontiguousarray(values))
         all_ = [torch.empty_like(own) for _ in range(torch.distributed.get_world_size(self.group))]
         torch.distributed.all_gather(all_, own, group=self.group)
         return np.stack([one.numpy() for one in all_])
 
     def add(self, values: Array) -> Array:
-        """The sum of the values of all processes, in the type of the values."""
+        """Return the sum of the values of all processes, in the type of the values."""
         total = torch.from_numpy(widened(values, np.float64 if values.dtype == np.float64 else np.float32))
         torch.distributed.all_reduce(total, group=self.group)
         return cast(total.numpy(), values.dtype)
@@ -68,7 +68,7 @@ class _Ranks:
 def _target_here(
     target: Array, x: Array, weight: Array | None, ignore_index: int, ranks: _Ranks
 ) -> tuple[dict[str, Any], Array]:
-    """The target as the kernels take it, and which rows count."""
+    """Return the target as the kernels take it, and the rows that count."""
     rows = x.shape[:-1]
     if arguments.is_probabilities(target):
         probabilities = arguments.probabilities(target, x.shape, x.ndim - 1, x.dtype, ignore_index)
@@ -95,7 +95,7 @@ def _sliced_cross_entropy(
     grad_output: Any = None,
     **options: Any,
 ) -> Any:
-    """The function of arrays behind `vocab_parallel_cross_entropy`."""
+    """Compute `vocab_parallel_cross_entropy` of arrays."""
     results.check_reduction(reduction)
     checked: dict[str, Any] = softmax_options(options)[0]
     class_weight = None if weight is None else arguments.class_weight(weight, logits.shape[-1])
@@ -138,7 +138,7 @@ def _sliced_linear(
     out: Any = None,
     **options: Any,
 ) -> Any:
-    """The function of arrays behind `vocab_parallel_linear_cross_entropy`."""
+    """Compute `vocab_parallel_linear_cross_entropy` of arrays."""
     ranks = _Ranks(linear_weight.shape[0], group)
     result = linear_loss(
         input, linear_weight, target, reduction, return_grad, out, options, linear_bias=linear_bias,
@@ -165,7 +165,7 @@ _SLICED_LINEAR = Loss(
 
 
 @torch.compiler.disable  # type: ignore[untyped-decorator]
-@documented(PARALLEL, size="V_r", input="The logits of this rank's slice of the classes.")
+@documented(PARALLEL, size="V_r", input="Logits of this rank's slice of the classes.")
 def vocab_parallel_cross_entropy(
     input: Tensor,
     target: Tensor,
@@ -177,20 +177,20 @@ def vocab_parallel_cross_entropy(
     group: Any = None,
     **extras: Unpack[MapOptions],
 ) -> Tensor:
-    r"""Cross-entropy of logits whose classes are shared out over the processes of a group.
+    r"""Cross-entropy of logits whose classes are divided among the processes of a group.
 
     ``loss = log(sum(exp(input))) - input[y]`` over the classes of all ranks, for a row of class ``y``
 
     .. math:: \log \sum_r \sum_{j \in V_r} e^{x_j} - x_y
 
-    for a row `x` with class `y`, rank `r` holding the classes :math:`V_r`: consecutive slices, in order of
-    rank, of any sizes. Four numbers for each row go over the network; logits and gradient stay where they
-    are.
+    for a row `x` with class `y`. Rank `r` holds the classes :math:`V_r`; the slices are consecutive, in order
+    of rank, and of any sizes. Each rank sends four numbers for each row; logits and gradients are not sent.
 
     Returns
     -------
     loss : Tensor with shape (), or (...)
-        The same on each rank, and as one process has it from all logits. With gradient for `input`.
+        The same on each rank, and the value that one process computes from all logits. It has a gradient for
+        `input`.
 
     References
     ----------
@@ -215,7 +215,7 @@ def vocab_parallel_cross_entropy(
 
 
 @torch.compiler.disable  # type: ignore[untyped-decorator]
-@documented(PARALLEL, size="D", input="The vectors of the tokens, the same on each rank.")
+@documented(PARALLEL, size="D", input="Vectors of the tokens, the same on each rank.")
 def vocab_parallel_linear_cross_entropy(
     input: Tensor,
     linear_weight: Tensor,
@@ -230,20 +230,20 @@ def vocab_parallel_linear_cross_entropy(
     memory_budget: int | None = None,
     **extras: Unpack[MapOptions],
 ) -> Tensor:
-    r"""Cross-entropy of a linear layer whose classes are shared out over the processes of a group.
+    r"""Cross-entropy of a linear layer whose classes are divided among the processes of a group.
 
     ``loss = cross_entropy(input @ linear_weight.T + linear_bias, target)`` over the classes of all ranks
 
     .. math:: \log \sum_r \sum_{j \in V_r} e^{W_j x + b_j} - (W_y x + b_y)
 
-    As `vocab_parallel_cross_entropy`, of logits that never exist all at once: see
-    `fastloss.linear_cross_entropy`.
+    Large logits are never held all at once: see `fastloss.linear_cross_entropy`. The slices of classes are
+    those of `vocab_parallel_cross_entropy`.
 
     Returns
     -------
     loss : Tensor with shape (), or (...)
-        The same on each rank. The gradient for `input` is summed over the ranks, and the same on each; those
-        for `linear_weight` and `linear_bias` are this rank's own.
+        The same on each rank. The gradient for `input` is summed over the ranks, and the same on each. The
+        gradients for `linear_weight` and `linear_bias` are this rank's own.
 
     References
     ----------
