@@ -1,4 +1,4 @@
-"""Boosting as a first-time user runs it: the README's own lines, and the estimators for scikit-learn."""
+"""Boosting as a first-time user runs it: the lines of docs/boosting.md, and scikit-learn's estimators."""
 # ruff: noqa: N803, N806  (X, as scikit-learn has it)
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ from sklearn.base import clone  # noqa: E402
 from sklearn.model_selection import GridSearchCV, cross_val_predict, cross_val_score  # noqa: E402
 from sklearn.utils.estimator_checks import check_estimator  # noqa: E402
 
-README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
-SECTION = README.partition("\n## In LightGBM and XGBoost\n")[2].partition("\n## ")[0]
-SNIPPETS = re.findall(r"```python\n(.*?)```", SECTION, re.DOTALL)
+PAGE = (Path(__file__).parents[1] / "docs" / "boosting.md").read_text(encoding="utf-8")
+# The first block makes data, in the place of which come others.
+_, *SNIPPETS = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
 
 # Of the libraries' own estimators, too, and few trees.
 QUIET: dict[str, Any] = {"verbose": -1, "n_jobs": 1}
@@ -77,7 +77,7 @@ def rare() -> tuple[Array, Array]:
     return X, (X[:, 0] + X[:, 1] + 0.5 * rng.normal(size=1500) > 2.0).astype(int)
 
 
-# The README's lines
+# The lines of docs/boosting.md
 
 
 # XGBoost has no Huber: beside its smooth relative, which fails on such labels, or the squared error.
@@ -106,7 +106,7 @@ def data_of(name: str) -> list[tuple[Array, Array]]:
 
 
 def run_lines(snippet: str, row: Row, data: dict[str, Any], link: str = "") -> Any:
-    """Run a snippet of the README with another loss in its place, and return its prediction."""
+    """Run a snippet of the page with another loss in its place, and return its prediction."""
     arguments = ", ".join([repr(row.name), *(f"{k}={v!r}" for k, v in row.options.items())])
     snippet, count = re.subn(
         r'_objective\("(huber|poisson_nll)_loss"[^)]*\)', f"_objective({arguments})", snippet
@@ -128,14 +128,14 @@ def mean_loss(row: Row, prediction: Array, y: Array) -> float:
     return loss
 
 
-def test_the_readme_has_its_lines() -> None:
+def test_the_page_has_its_lines() -> None:
     assert len(SNIPPETS) == 3
     for snippet, words in zip(SNIPPETS, ("LGBMClassifier", "lightgbm.train", "xgboost.train"), strict=True):
         assert words in snippet
 
 
 @over_lines
-def test_the_readmes_lines_for_lightgbm(row: Row) -> None:
+def test_the_pages_lines_for_lightgbm(row: Row) -> None:
     for X, y in data_of(row.name):
         kept, labels, held, wanted = splits(X, y)
         data = {"X": kept, "y": labels, "X_new": held, "classes": labels > np.median(labels)}
@@ -147,7 +147,7 @@ def test_the_readmes_lines_for_lightgbm(row: Row) -> None:
 
 
 @over_lines
-def test_the_readmes_lines_for_xgboost(row: Row) -> None:
+def test_the_pages_lines_for_xgboost(row: Row) -> None:
     for X, y in data_of(row.name):
         kept, labels, held, wanted = splits(X, y)
         params = row.xgboost or {"objective": "reg:squarederror"}
@@ -160,7 +160,7 @@ def test_the_readmes_lines_for_xgboost(row: Row) -> None:
         assert mean_loss(row, found, wanted) < 0.9 * mean_loss(row, constant, wanted)
 
 
-def test_the_readmes_classifier() -> None:
+def test_the_pages_classifier() -> None:
     X, y = cancer()
     kept, labels, held, wanted = splits(X, y)
     variables: dict[str, Any] = {"X": kept, "y": labels, "classes": np.array(["no", "yes"])[labels]}
@@ -173,7 +173,7 @@ def test_the_readmes_classifier() -> None:
 
 
 def test_scores_do_not_follow_leaves_that_are_set() -> None:
-    """What the README says: LightGBM's scores of training and validation data keep the old leaves."""
+    """What the page says: LightGBM's scores of training and validation data keep the old leaves."""
     X, y = diabetes()
     objective = lightgbm_objective("quantile_loss", quantile=0.8)
     start = objective.init_score(y)
