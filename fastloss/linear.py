@@ -1,4 +1,4 @@
-"""Linear layers and their loss together: large logits never exist all at once."""
+"""Losses of a linear layer, whose logits are computed in chunks and never exist all at once."""
 
 from __future__ import annotations
 
@@ -23,7 +23,14 @@ __all__ = [
 ]
 
 
-@documented(LINEAR, gradients=LinearGradients)
+@documented(
+    LINEAR,
+    gradients=LinearGradients,
+    mean="the sum, over the tokens that are not ignored, of class weight times sample weight; for "
+    "probabilities by the number of tokens, or the sum of their sample weights",
+    unreduced="the loss of each token",
+    of_nothing="The mean over no tokens is NaN, their sum is 0.",
+)
 def linear_cross_entropy(
     input: npt.ArrayLike,
     linear_weight: npt.ArrayLike,
@@ -40,37 +47,34 @@ def linear_cross_entropy(
     out: tuple[Array | None, Array | None, Array | None] | None = None,
     **options: Unpack[RowOptionsOfSeveral],
 ) -> Any:
-    r"""Cross-entropy of a linear layer's logits, which are made in chunks.
+    r"""Cross-entropy of a linear layer's logits, which are computed in chunks.
 
     ``loss = cross_entropy(input @ linear_weight.T + linear_bias, target)``
 
-    With :math:`z_i = W x_i + b` the logits of token `i`,
-
     .. math:: \mathrm{cross\_entropy}(X W^\top + b,\ y)
 
-    with the options and the meaning of `cross_entropy`. For `N` tokens, width `D` and `V` classes the
-    logits and their gradient would be ``(N, V)`` arrays; here they are made for some tokens at a time, in
-    one buffer. Ignored tokens are left out before anything is multiplied. The products are those of NumPy's
-    BLAS, with its threads (in a training loop see "Settings" of the README).
+    with the rows :math:`x_i` of `X` as inputs, logits :math:`z_i = W x_i + b`, and the options of
+    `cross_entropy`. Choose it if there are many classes: for `N` tokens, width `D` and `V` classes, the
+    logits and their gradient would be ``(N, V)`` arrays. Here they are computed for some tokens at a time, in
+    one buffer. Ignored tokens are left out of the products. The products are those of NumPy's BLAS, with its
+    threads (for training loops see "Settings" in the README). With the gradient `g` of the logits, the
+    gradients are ``g @ linear_weight``, ``g.T @ input`` and ``g.sum(axis=0)``.
 
     Parameters
     ----------
-    input : array_like with shape (..., D)
-        The vectors of the tokens; float16, bfloat16 (of ml_dtypes), float32 or float64. Half types are
-        multiplied in float32, of which there is never a whole copy of `linear_weight`; the gradient of
-        that is added up in float32 and rounded once. Lists and integers become float64.
     target : array_like with shape (...) or (..., V)
-        A class index for each token, of any integer type; or probabilities.
+        Class index of each token, of any integer type; or probabilities of the classes, of a floating type.
     ignore_index : int, default -100
         Tokens with this target have loss and gradient 0, and are not read. With probabilities it must be
         negative.
     filter_eps : float, default 0.0
-        Where greater than 0: in each chunk, classes whose logits all have a gradient under this number (in
-        units of the smallest weight of a token there; without weights, a probability) are left out of the
-        products for the gradients of `input` and `linear_weight`. An approximation: of a token's gradient
-        less is left out than ``filter_eps``, in those units, times the sum of the absolute rows of
-        `linear_weight` that are. The loss and the bias's gradient are exact. It takes memory of its own: up
-        to half of a chunk's logits and of `linear_weight`.
+        Threshold between 0 and 1 for approximate gradients; 0 computes exact ones. In each chunk, the
+        products for the gradients of `input` and `linear_weight` leave out the classes whose logits all have
+        a gradient below it. The unit is the smallest weight of a token in the chunk; without weights,
+        `filter_eps` is a probability. The error of a token's gradient is less than `filter_eps`, in that
+        unit, times the sum of the absolute rows of `linear_weight` that are left out. The loss and the
+        gradient of the bias stay exact. The filter takes memory of its own: up to half of a chunk's logits
+        and of `linear_weight`.
 
     See Also
     --------
@@ -79,12 +83,12 @@ def linear_cross_entropy(
 
     Notes
     -----
-    What `filter_eps` brings depends on how few classes matter in a chunk. Of 32,000 classes and 1,024
-    tokens (float32, value and gradients): where a twentieth of the classes are in use at all, 1e-6 takes
-    0.5 of the time and costs no digit; with classes as frequent as words (Zipf), 2**-12 leaves 46 % of
-    them, takes 0.9 of the time, and gradients are off by 5e-3 of their largest entry. In a small trained
-    model of 4,704 words it leaves 94 %, and gains nothing; there 1e-2 leaves 18 %, takes 0.66 of the time,
-    and is off by 7e-2. Looking costs 6 %.
+    The gain of `filter_eps` depends on how few classes matter in a chunk. With 32,000 classes and 1,024
+    tokens (float32, value and gradients): if a twentieth of the classes are in use at all, 1e-6 takes 0.5 of
+    the time and costs no digit; with classes as frequent as words (Zipf), 2**-12 keeps 46 % of them, takes
+    0.9 of the time, and gradients are off by 5e-3 of their largest entry. In a small trained model of 4,704
+    words it keeps 94 % and gains nothing; there 1e-2 keeps 18 %, takes 0.66 of the time, and is off by 7e-2.
+    The search for the classes costs 6 %.
 
     References
     ----------
@@ -102,7 +106,7 @@ def linear_cross_entropy(
     >>> grad.input.shape, grad.linear_weight.shape, grad.linear_bias
     ((4, 3), (10, 3), None)
 
-    Micro-batches write their own rows of the gradient of `input`, and add up in that of `linear_weight`:
+    Micro-batches write their own rows of the gradient of `input`, and add to that of `linear_weight`:
 
     >>> target, total = np.array([1, 7, -100, 2]), 3
     >>> grad_hidden, grad_weight = np.empty_like(hidden), np.zeros_like(weight)
@@ -138,6 +142,7 @@ def linear_cross_entropy(
     mean="the number of tokens that are not ignored",
     unreduced="the log-probability of each token",
     result="log_probs",
+    of_nothing="The mean over no tokens is NaN, their sum is 0.",
 )
 def linear_token_log_probs(
     input: npt.ArrayLike,
@@ -154,18 +159,25 @@ def linear_token_log_probs(
     out: tuple[Array | None, Array | None, Array | None] | None = None,
     **common: Unpack[CommonOfSeveral],
 ) -> Any:
-    r"""Log-probability of each target under a linear layer's logits, which are made in chunks.
+    r"""Log-probability of each target under a linear layer's logits, which are computed in chunks.
 
     ``log_probs = token_log_probs(input @ linear_weight.T + linear_bias, target)``
 
     .. math:: z_{i y_i} - \log \sum_j e^{z_{ij}}, \qquad z_i = \mathrm{softcap}(W x_i + b) / T
 
-    for token `i` with class :math:`y_i`. What preference and policy losses are made from; their gradient
-    comes back through `grad_output`.
+    for token `i` with class :math:`y_i`. Choose it for preference and policy losses with many classes: pass
+    their gradient as `grad_output` for that of the layer. Gradients are those of the log-probabilities,
+    not of their negatives.
+
+    Parameters
+    ----------
+    ignore_index : int, default -100
+        Tokens with this target have log-probability and gradient 0, and are not read.
 
     See Also
     --------
     linear_cross_entropy : their negative mean.
+    token_log_probs : from logits.
 
     References
     ----------

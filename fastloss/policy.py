@@ -1,4 +1,4 @@
-"""Losses of policy optimisation: PPO, values, GRPO and its kin, and the divergence from a reference."""
+"""Losses of policy optimisation: PPO, value functions, GRPO and its variants, divergence from a reference."""
 
 from __future__ import annotations
 
@@ -164,7 +164,7 @@ def kl_penalty(
         Log-probabilities of the same tokens under the reference model.
     estimator : {"k1", "k2", "k3"}, default "k3"
         The formula. ``"k3"`` has the mean of ``"k1"`` and less spread, and is never negative. It uses at most
-        80 for :math:`-l`, with gradient 0 beyond, so that the exponential stays within float32.
+        80 for ``-d``, with gradient 0 beyond, so that the exponential stays within float32.
 
     References
     ----------
@@ -214,19 +214,19 @@ def grpo_loss(
     .. math:: -\min\big(\min(r, \delta) A,\ \mathrm{clip}(r, 1 - \epsilon_l, 1 + \epsilon_h) A\big)
               + \beta k_3, \qquad r = \pi / \pi_{old}
 
-    for each token, :math:`k_3` as `kl_penalty` has it. Choose it for advantages that are relative to a group
+    for each token, with :math:`k_3` of `kl_penalty`. Choose it for advantages that are relative to a group
     of answers to the same prompt: it needs no value function. The gradient of the first term is ``-A * r``
     where the ratio is within the bound that applies, otherwise 0. The types differ in that term and in their
     mean:
 
     =========  ==========================================================================================
-    grpo       mean over sequences of the mean over their tokens
+    grpo       mean over the B sequences of the mean over their tokens
     bnpo       mean over all tokens
-    dr_grpo    sum over ``B * max_completion_length``
-    dapo       sum over `num_items`
-    luspo      mean over sequences of the sum over their tokens
-    cispo      :math:`-\min(r, \epsilon_h) A \log \pi`, the ratio a constant; sum over `num_items`
-    sapo       :math:`-\frac{4}{t} \sigma(t (r - 1)) A`, t by the sign of A; mean as grpo
+    dr_grpo    sum divided by ``B * max_completion_length``
+    dapo       sum divided by `num_items`
+    luspo      mean over the B sequences of the sum over their tokens
+    cispo      ``-min(r, epsilon_high) * A * logps`` with `r` as a constant; sum divided by `num_items`
+    sapo       ``-4 / t * sigmoid(t * (r - 1)) * A`` with `t` by the sign of `A`; mean of grpo
     =========  ==========================================================================================
 
     Parameters
@@ -257,10 +257,12 @@ def grpo_loss(
         ``"token"`` takes the ratio of each token. ``"sequence"`` takes one ratio for all tokens of a
         sequence, whose logarithm is the mean of theirs (GSPO).
     max_completion_length : float, optional
-        Required for dr_grpo, and for it alone: its mean divides by the number of sequences times this.
+        Length by which the mean of dr_grpo divides, beside the number of sequences; greater than 0. Required
+        for dr_grpo and not allowed for other types.
     num_items : float, optional
-        For dapo and cispo: the number of tokens in the whole batch, if this call has only a part of it. By
-        default the number of tokens that count in this call, at least 1.
+        Number of tokens by which the means of dapo and cispo divide, greater than 0: that of the whole batch,
+        if this call has only a part of it. By default the number of tokens that count in this call, at
+        least 1. Not allowed for other types.
     sapo_temperature_pos, sapo_temperature_neg : float, default 1.0 and 1.05
         The temperature `t` of sapo for advantages above 0, and for all others; greater than 0.
     reduction : {"mean", "sum", "none"}, default "mean"

@@ -1,4 +1,4 @@
-"""Losses over pairs of better and worse answers: DPO and its kin, reward models, KTO, ORPO, SimPO, CPO."""
+"""Losses over preferred and rejected answers: DPO and its variants, reward models, KTO, ORPO, SimPO, CPO."""
 
 from __future__ import annotations
 
@@ -47,7 +47,8 @@ __all__ = [
 @documented(
     PAIRS,
     gradients=PairGradients,
-    unreduced="the loss of each pair, for aot and aot_unpaired in sorted order",
+    unreduced="the loss of each pair, for aot and aot_unpaired in sorted order (that of `grad_output`, too; "
+    "gradients are in the order of the arguments)",
     outside="if a reference is missing, if an option does not apply to `loss_type`, ",
 )
 def dpo_loss(
@@ -80,23 +81,24 @@ def dpo_loss(
     `policy_chosen_logps` is ``-beta * sigmoid(-beta * D)``, that with respect to `policy_rejected_logps` its
     negative. Pass the gradients to `sequence_log_probs` as its `grad_output` for those of the logits.
 
-    The other types, with :math:`s = \sigma`:
+    The formulas of all types, with ``D = r_chosen - r_rejected``, ``x = beta * D``, ``a = beta * r_chosen``,
+    ``b = beta * r_rejected``, ``e = label_smoothing``, ``s = sigmoid`` and ``ls = log_sigmoid``:
 
     ================  ==========================================================================
-    hinge             :math:`\max(0, 1 - \beta D)`
-    ipo               :math:`(D - 1 / 2\beta)^2`, of log-probabilities that are averages over tokens
-    exo_pair          :math:`s(\beta D) (\log s(\beta D) - \log(1 - \epsilon)) + s(-\beta D)
-                      (\log s(-\beta D) - \log \epsilon)`
-    nca_pair          :math:`-\log s(\beta r_c) - \frac12 \log s(-\beta r_c) - \frac12 \log s(-\beta r_r)`
-    robust            :math:`(-(1 - \epsilon) \log s(\beta D) + \epsilon \log s(-\beta D)) / (1 - 2\epsilon)`
-    bco_pair          :math:`-\log s(\beta r_c) - \log s(-\beta r_r)`
-    sppo_hard         :math:`(r_c - 1 / 2\beta)^2 + (r_r + 1 / 2\beta)^2`
-    aot               as sigmoid, D the difference of the sorted :math:`\log\pi_c - \log\pi_r` of policy and
-                      reference
-    aot_unpaired      as sigmoid, D the difference of the sorted :math:`r_c` and the sorted :math:`r_r`
-    apo_zero          :math:`1 - s(\beta r_c) + s(\beta r_r)`
-    apo_down          :math:`s(\beta r_c) + 1 - s(\beta D)`
-    discopop          :math:`-(1 - m) \log s(\beta D) + m e^{-\beta D},\ m = s(\beta D / \tau)`
+    sigmoid           ``-(1 - e) * ls(x) - e * ls(-x)``
+    hinge             ``max(0, 1 - x)``
+    ipo               ``(D - 1 / (2 * beta))**2``, of log-probabilities that are averages over tokens
+    exo_pair          ``s(x) * (ls(x) - log(1 - e)) + s(-x) * (ls(-x) - log(e))``
+    nca_pair          ``-ls(a) - 0.5 * ls(-a) - 0.5 * ls(-b)``
+    robust            ``(-(1 - e) * ls(x) + e * ls(-x)) / (1 - 2 * e)``
+    bco_pair          ``-ls(a) - ls(-b)``
+    sppo_hard         ``(r_chosen - 1 / (2 * beta))**2 + (r_rejected + 1 / (2 * beta))**2``
+    aot               sigmoid, where `D` is the sorted ``policy_chosen - policy_rejected`` minus the
+                      sorted ``ref_chosen - ref_rejected``
+    aot_unpaired      sigmoid, where `D` is the sorted ``r_chosen`` minus the sorted ``r_rejected``
+    apo_zero          ``1 - s(a) + s(b)``
+    apo_down          ``s(a) + 1 - s(x)``
+    discopop          ``-(1 - m) * ls(x) + m * exp(-x)``, with ``m = s(x / discopop_tau)``
     ================  ==========================================================================
 
     Parameters
@@ -120,13 +122,13 @@ def dpo_loss(
         Use 0 for the log-probabilities of the reference, whatever is given.
     f_divergence_type : str, default "reverse_kl"
         The divergence between model and reference that is kept small. "forward_kl", "js_divergence" and
-        "alpha_divergence" replace :math:`r` in :math:`D` by :math:`-e^{-r}`, :math:`\log s(r)` or
-        :math:`e^{(a - 1) r} / (a - 1)`, with exponents of at most 80. They apply to sigmoid, hinge, ipo,
-        exo_pair, robust and discopop.
+        "alpha_divergence" replace each ``r`` in ``D`` by ``-exp(-r)``, ``log_sigmoid(r)`` or
+        ``exp(k*r)/k`` with ``k = f_alpha_divergence_coef - 1``. Exponents are at most 80, with gradient 0
+        beyond. They apply to sigmoid, hinge, ipo, exo_pair, robust and discopop.
     f_alpha_divergence_coef : float, default 0.5
-        The coefficient :math:`a` of the alpha divergence.
+        The coefficient of the alpha divergence; 1 gives "reverse_kl".
     discopop_tau : float, default 0.05
-        The temperature :math:`\tau` of discopop, greater than 0.
+        The temperature of discopop, greater than 0.
 
     See Also
     --------
@@ -163,7 +165,7 @@ def preference_rewards(
     *,
     beta: float = 0.1,
 ) -> PreferenceRewards:
-    r"""Rewards that a policy implies, their margins, and how often it agrees with the preference.
+    r"""Rewards that a policy implies, their margins, and the accuracy of its preferences.
 
     ``rewards = beta * (policy_logps - ref_logps)``
 
@@ -181,8 +183,8 @@ def preference_rewards(
     -------
     PreferenceRewards
         A named tuple of arrays ``chosen`` and ``rejected`` (the rewards) and ``margins`` (their difference),
-        and of a float ``accuracy``: the share of pairs in which the chosen answer has the greater reward, NaN
-        of no pairs.
+        with the dtype of `|x|`, float32 for half types; and of a float ``accuracy``: the share of pairs in
+        which the chosen answer has the greater reward, NaN for no pairs.
 
     Raises
     ------
@@ -303,7 +305,7 @@ def kto_loss(
     desirable_weight, undesirable_weight : float, default 1.0
         Weights of the desirable and of the undesirable answers, at least 0.
     loss_type : {"kto", "apo_zero_unpaired"}, default "kto"
-        ``"apo_zero_unpaired"`` is the same loss without `kl`.
+        The formula; "apo_zero_unpaired" is that of "kto" without `kl`.
 
     References
     ----------
@@ -344,7 +346,7 @@ def kto_loss(
         "The mean of no pairs is NaN. The loss is 0 where the chosen answer is certain (with gradient 0 if "
         "the rejected one is, too), and infinite where only the rejected one is certain."
     ),
-    outside="if a log-probability is greater than 0; the message names its position; ",
+    outside="if a log-probability is greater than 0 (the message names its position), ",
 )
 def orpo_loss(
     policy_chosen_logps: npt.ArrayLike,
@@ -477,17 +479,17 @@ def cpo_loss(
     .. math:: -(1 - \epsilon) \log \sigma(\beta D) - \epsilon \log \sigma(-\beta D), \qquad
               D = \log \pi_c - \log \pi_r
 
-    or :math:`\max(0, 1 - \beta D)` (hinge) or :math:`(D - 1 / 2\beta)^2` (ipo). Choose it to train without a
-    reference model. The other term of the paper's loss is the likelihood of the chosen answer: a
-    `cross_entropy`, whose gradient is added with ``accumulate``. The gradient of sigmoid with respect to
-    `policy_chosen_logps` is ``-beta * sigmoid(-beta * D)``, the other one its negative.
+    for "sigmoid"; ``max(0, 1 - beta * D)`` for "hinge", ``(D - 1 / (2 * beta))**2`` for "ipo". Choose it to
+    train without a reference model. The other term of the paper's loss is the likelihood of the chosen
+    answer: a `cross_entropy`, whose gradient is added with ``accumulate``. The gradient of "sigmoid" with
+    respect to `policy_chosen_logps` is ``-beta * sigmoid(-beta * D)``, the other one its negative.
 
     Parameters
     ----------
     label_smoothing : float, default 0.0
         The share of labels, between 0 and 1, that are taken to be wrong. It applies to sigmoid alone.
     loss_type : {"sigmoid", "hinge", "ipo"}, default "sigmoid"
-        The formula: ``"sigmoid"``, or the loss ``"hinge"`` or ``"ipo"`` of `dpo_loss`, of `D`.
+        The formula, one of those above.
 
     References
     ----------

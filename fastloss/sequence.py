@@ -42,18 +42,25 @@ def token_log_probs(
 ) -> Any:
     r"""Log-probability of each target token.
 
-    ``log_probs = z[y] - log(sum(exp(z)))`` for a token of class ``y``, ``z = logits / temperature``
+    ``log_probs = z[target] - log(sum(exp(z)))`` for each row, with ``z = logits / temperature``
 
     .. math:: z_y - \log \sum_j e^{z_j}, \qquad z = x / T
 
-    for a row of logits `x` with class `y`. Minus the `cross_entropy` of each row, without log-probabilities
-    of the other classes in memory. What preference and policy losses are made from; their gradients come back
-    to the logits through `grad_output`.
+    for a row of logits `x` with class `y`. It is minus the `cross_entropy` of each row; log-probabilities of
+    other classes are not stored. Preference and policy losses are functions of it: pass their gradient as
+    `grad_output` for that of the logits. The gradient is ``(one_hot(target) - softmax(z)) / temperature``.
+
+    Parameters
+    ----------
+    ignore_index : int, default -100
+        Tokens with this target have log-probability and gradient 0, and are not read.
+    temperature : float, default 1.0
+        Divisor of the logits, greater than 0.
 
     See Also
     --------
     sequence_log_probs : their sums over sequences.
-    linear_token_log_probs : without logits.
+    linear_token_log_probs : the same from a linear layer, without stored logits.
 
     References
     ----------
@@ -87,7 +94,12 @@ def token_log_probs(
     mean="the number of sequences",
     unreduced="the log-probability of each sequence",
     result="log_probs",
-    of_nothing="A sequence without tokens that count has log-probability 0.",
+    of_nothing=(
+        "A sequence without tokens that count has log-probability 0. The mean over no sequences is NaN, "
+        "their sum is 0."
+    ),
+    outside="if `mask` and `lengths` are both given, if `mask` holds other numbers than 0 and 1, if a length "
+    "is not between 0 and T, ",
 )
 def sequence_log_probs(
     logits: npt.ArrayLike,
@@ -105,34 +117,49 @@ def sequence_log_probs(
 ) -> Any:
     r"""Log-probability of each sequence of target tokens.
 
-    ``log_probs = sum(z[t, y[t]] - log(sum(exp(z[t]))))`` over the tokens that count, ``z = logits /
-    temperature``
+    ``log_probs = sum(z[t, target[t]] - log(sum(exp(z[t]))) for t in counted)``, with
+    ``z = logits / temperature``
 
     .. math:: \sum_t m_t \Big(z_{t y_t} - \log \sum_j e^{z_{tj}}\Big), \qquad z_t = x_t / T
 
     for a sequence with logits :math:`x_t`, classes :math:`y_t` and mask `m`. Nothing is shifted: the logits
-    at `t` are those for the target at `t`.
+    at `t` are those for the target at `t`. Preference losses are functions of it: pass their gradient as
+    `grad_output` for that of the logits. The gradient at `t` is ``one_hot(target) - softmax(z)``, divided
+    by the temperature, and with `average` by the number of tokens that count.
 
     Parameters
     ----------
+    logits : array_like with shape (..., T, C)
+        Unnormalised scores; |types| Rows may have any strides and are not copied. Logits of tokens that do
+        not count are not read, and their gradient is 0. A class at ``-inf`` is masked: its probability and
+        gradient are 0.
     target : array_like of int with shape (..., T)
-        A class index for each token; where it does not count, anything.
+        Class index of each token, of any integer type. Targets of tokens that do not count may have any
+        value.
     mask : array_like of bool, or of 0 and 1, with shape (..., T), optional
-        Which tokens count; all by default.
+        Tokens that count; by default all.
     lengths : array_like of int with shape (...), optional
-        Instead: how many tokens of each sequence count, from its first on.
+        Number of tokens that count in each sequence, from its first one on. An alternative to `mask`.
     ignore_index : int, default -100
-        Tokens with this target do not count either.
+        Tokens with this target do not count.
     average : bool, default False
-        Divide by the number of tokens that count.
+        Divide the sum of each sequence by the number of its tokens that count.
+    temperature : float, default 1.0
+        Divisor of the logits, greater than 0.
+
+    Raises
+    ------
+    IndexError
+        If the target of a token that counts is not in ``[0, C)``. The message names the first one. Nothing
+        has been written to `out` then.
 
     See Also
     --------
-    token_log_probs : of each token.
+    token_log_probs : the log-probability of each token.
 
     References
     ----------
-    The ``logps`` of TRL's DPO trainer, with ``average`` those of its CPO and ORPO trainers.
+    The ``logps`` of TRL's DPO trainer; with `average` those of its CPO and ORPO trainers.
 
     Examples
     --------
@@ -161,7 +188,10 @@ def sequence_log_probs(
     mean="the number of rows",
     unreduced="the entropy of each row",
     result="entropy",
-    of_nothing="A row with a NaN, with ``+inf``, or with nothing but ``-inf`` is NaN.",
+    of_nothing=(
+        "A row with a NaN, with ``+inf``, or with nothing but ``-inf`` is NaN. The mean over no rows is NaN, "
+        "their sum is 0."
+    ),
 )
 def entropy(
     logits: npt.ArrayLike,
@@ -175,12 +205,23 @@ def entropy(
 ) -> Any:
     r"""Entropy of softmax(logits), in nats.
 
-    ``entropy = -sum(p * log(p))``, ``p = softmax(logits / temperature)``
+    ``entropy = -sum(p * log(p))`` for each row, with ``p = softmax(logits / temperature)``
 
     .. math:: -\sum_j p_j \log p_j, \qquad p = \mathrm{softmax}(x / T)
 
-    How undecided a model is. Its gradient, :math:`-p_j (\log p_j + H) / T`, is what an entropy bonus adds to
-    a policy's.
+    for a row of logits `x`. It measures the uncertainty of a model: 0 if one class has all of the
+    probability, ``log(C)`` if all classes have the same. An entropy bonus adds it to the objective of a
+    policy. The gradient is ``-p * (log(p) + entropy) / temperature``.
+
+    Parameters
+    ----------
+    temperature : float, default 1.0
+        Divisor of the logits, greater than 0.
+
+    Raises
+    ------
+    IndexError
+        If `axis` is out of range (`numpy.exceptions.AxisError`, which is also a ValueError).
 
     See Also
     --------
