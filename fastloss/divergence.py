@@ -136,18 +136,9 @@ def kl_div_with_logits(
     (0.1308, array([[ 0.25, -0.25]]))
     """
     return divergence(
-        _kernels.KL,
-        student_logits,
-        teacher_logits,
-        reduction,
-        return_grad,
-        out,
-        common,
-        axis=axis,
-        temperature=temperature,
-        mask=mask,
-        teacher_grad=teacher_grad,
-    )
+        _kernels.KL, student_logits, teacher_logits, reduction, return_grad, out, common, axis=axis,
+        temperature=temperature, mask=mask, teacher_grad=teacher_grad,
+    )  # fmt: skip
 
 
 @documented(DIVERGENCES)
@@ -201,20 +192,9 @@ def js_div_with_logits(
     beta = number("beta", beta, low=0.0, high=1.0)
     operation = _kernels.KL if beta in (0.0, 1.0) else _kernels.JS
     return divergence(
-        operation,
-        student_logits,
-        teacher_logits,
-        reduction,
-        return_grad,
-        out,
-        common,
-        axis=axis,
-        temperature=temperature,
-        mask=mask,
-        teacher_grad=teacher_grad,
-        beta=beta,
-        is_reversed=beta == 1.0,
-    )
+        operation, student_logits, teacher_logits, reduction, return_grad, out, common, axis=axis,
+        temperature=temperature, mask=mask, teacher_grad=teacher_grad, beta=beta, is_reversed=beta == 1.0,
+    )  # fmt: skip
 
 
 @documented(DIVERGENCES)
@@ -254,15 +234,6 @@ def tv_distance_with_logits(
     0.25
     """
     return divergence(
-        _kernels.TV,
-        student_logits,
-        teacher_logits,
-        reduction,
-        return_grad,
-        out,
-        common,
-        axis=axis,
-        temperature=temperature,
-        mask=mask,
-        teacher_grad=teacher_grad,
-    )
+        _kernels.TV, student_logits, teacher_logits, reduction, return_grad, out, common, axis=axis,
+        temperature=temperature, mask=mask, teacher_grad=teacher_grad,
+    )  # fmt: skip

@@ -120,20 +120,10 @@ def linear_cross_entropy(
     (True, True)
     """
     return linear_loss(
-        input,
-        linear_weight,
-        target,
-        reduction,
-        return_grad,
-        out,
-        options,
-        linear_bias=linear_bias,
-        weight=weight,
-        ignore_index=ignore_index,
-        sample_weight=sample_weight,
-        filter_eps=filter_eps,
+        input, linear_weight, target, reduction, return_grad, out, options, linear_bias=linear_bias,
+        weight=weight, ignore_index=ignore_index, sample_weight=sample_weight, filter_eps=filter_eps,
         memory_budget=memory_budget,
-    )
+    )  # fmt: skip
 
 
 @documented(
@@ -191,16 +181,7 @@ def linear_token_log_probs(
     array([-0.1269])
     """
     return linear_loss(
-        input,
-        linear_weight,
-        target,
-        reduction,
-        return_grad,
-        out,
-        common,
-        linear_bias=linear_bias,
-        ignore_index=ignore_index,
-        sign=-1.0,
-        own={"temperature": temperature, "softcap": softcap},
+        input, linear_weight, target, reduction, return_grad, out, common, linear_bias=linear_bias,
+        ignore_index=ignore_index, sign=-1.0, own={"temperature": temperature, "softcap": softcap},
         memory_budget=memory_budget,
-    )
+    )  # fmt: skip

@@ -285,16 +285,9 @@ def grpo_loss(
     -0.05
     """
     checked = group_options(
-        loss_type,
-        epsilon_low,
-        epsilon_high,
-        delta,
-        beta,
-        importance_sampling_level,
-        max_completion_length,
-        num_items,
-        (sapo_temperature_pos, sapo_temperature_neg),
-    )
+        loss_type, epsilon_low, epsilon_high, delta, beta, importance_sampling_level, max_completion_length,
+        num_items, (sapo_temperature_pos, sapo_temperature_neg),
+    )  # fmt: skip
     return group_policy(
         checked, logps, old_logps, advantages, ref_logps, mask, reduction, return_grad, out, common
     )

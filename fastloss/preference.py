@@ -326,17 +326,9 @@ def kto_loss(
         number("undesirable_weight", undesirable_weight, low=0.0),
     )
     return prospect(
-        policy_logps,
-        ref_logps,
-        labels,
-        number("beta", beta, above=0.0),
-        kl,
-        weights,
-        reduction,
-        return_grad,
-        out,
-        common,
-    )
+        policy_logps, ref_logps, labels, number("beta", beta, above=0.0), kl, weights, reduction, return_grad,
+        out, common,
+    )  # fmt: skip
 
 
 @documented(
@@ -391,13 +383,9 @@ def orpo_loss(
     0.032
     """
     return odds_ratio(
-        (policy_chosen_logps, policy_rejected_logps),
-        number("beta", beta, above=0.0),
-        reduction,
-        return_grad,
-        out,
-        common,
-    )
+        (policy_chosen_logps, policy_rejected_logps), number("beta", beta, above=0.0), reduction, return_grad,
+        out, common,
+    )  # fmt: skip
 
 
 @documented(PAIRS, gradients=PairGradients)

@@ -74,19 +74,9 @@ def token_log_probs(
     array([-0.6931, -0.2231])
     """
     return row_loss(
-        cross_entropy_rows,
-        "logits",
-        logits,
-        axis,
-        target,
-        reduction,
-        return_grad,
-        out,
-        common,
-        ignore_index=ignore_index,
-        own={"temperature": temperature},
-        sign=-1.0,
-    )
+        cross_entropy_rows, "logits", logits, axis, target, reduction, return_grad, out, common,
+        ignore_index=ignore_index, own={"temperature": temperature}, sign=-1.0,
+    )  # fmt: skip
 
 
 @documented(
@@ -169,18 +159,9 @@ def sequence_log_probs(
     array([-0.9808])
     """
     return sequence_loss(
-        logits,
-        target,
-        reduction,
-        return_grad,
-        out,
-        common,
-        mask=mask,
-        lengths=lengths,
-        ignore_index=ignore_index,
-        average=average,
-        temperature=temperature,
-    )
+        logits, target, reduction, return_grad, out, common, mask=mask, lengths=lengths,
+        ignore_index=ignore_index, average=average, temperature=temperature,
+    )  # fmt: skip
 
 
 @documented(

@@ -38,7 +38,7 @@ grad_output : scalar, or array_like with the shape of the loss, optional
 out : ndarray with the shape and dtype of `|x|`, optional
     Buffer for the gradient. It may be `|x|` itself (in place). Needs `return_grad`.
 out_of_several : tuple of |count|, each an ndarray with the shape of its argument or None, optional
-    Buffers for the gradients, in the order of the fields of `|Gradients|`, of the dtype of the first argument.
+    Buffers for the gradients, in the order of the fields of `|Gradients|`, of the first argument's dtype.
     A buffer may be its own argument (in place). A gradient whose place holds None is not computed. Needs
     `return_grad`.
 accumulate : bool, default False
