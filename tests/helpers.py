@@ -339,3 +339,32 @@ INPUTS_OF_WRONG_TYPE = (
     np.zeros((ROWS, CLASSES), np.longdouble),
 )
 RAGGED = [[1.0, 2.0], [3.0]]
+
+# Targets that are no class indices.
+TARGETS = [
+    *bad("target", TypeError, np.zeros(ROWS, bool), np.zeros(ROWS, complex)),
+    *bad("target", TypeError, np.array([None] * ROWS), np.array(["0"] * ROWS)),
+    # Wrong in type and in shape: either error will do.
+    *bad("target", EITHER, None, "text", len, np.zeros(ROWS, np.float32)),
+    *bad("target", ValueError, np.zeros((ROWS, 1), int), np.zeros(ROWS + 1, int), np.zeros((), int)),
+    *bad("target", ValueError, 0, np.zeros((1, ROWS), int), np.zeros((ROWS, CLASSES), int)),
+    *bad("target", ValueError, [[0, 1], [2]]),
+]
+
+# Values, the type that holds them, and where the first bad one stands.
+OUT_OF_RANGE = [
+    ([0, 6, 2, 9], "int64", 1, "6"),
+    ([0, 1, 2, 6], "uint8", 3, "6"),
+    ([-1, 0, 0, 0], "int32", 0, "-1"),
+    ([0, 0, -99, -101], "int8", 2, "-99"),
+    ([0, 0, -101, 0], "int16", 2, "-101"),
+    # 156 is what -100 would be if it wrapped around; neither it nor its wider sisters are ignored.
+    ([0, 156, 0, 0], "uint8", 1, "156"),
+    ([0, 0, 2**16 - 100, 0], "uint16", 2, str(2**16 - 100)),
+    ([0, 0, 0, 2**32 - 100], "uint32", 3, str(2**32 - 100)),
+    ([0, 0, 2**64 - 100, 0], "uint64", 2, str(2**64 - 100)),
+    ([0, 2**63, 0, 0], "uint64", 1, str(2**63)),
+    ([-(2**63), 0, 0, 0], "int64", 0, str(-(2**63))),
+    ([0, 2**63 - 1, 0, 0], "int64", 1, str(2**63 - 1)),
+    ([0, 0, 0, 2**32 + 1], "int64", 3, str(2**32 + 1)),
+]

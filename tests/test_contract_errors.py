@@ -18,8 +18,10 @@ from helpers import (
     INF,
     INPUTS_OF_WRONG_TYPE,
     NAN,
+    OUT_OF_RANGE,
     RAGGED,
     ROWS,
+    TARGETS,
     Array,
     Bad,
     Kind,
@@ -176,33 +178,6 @@ def test_no_classes(row: Row) -> None:
 
 # Targets that are indices
 
-TARGETS = [
-    *bad("target", TypeError, np.zeros(ROWS, bool), np.zeros(ROWS, complex)),
-    *bad("target", TypeError, np.array([None] * ROWS), np.array(["0"] * ROWS)),
-    # Wrong in type and in shape: either error will do.
-    *bad("target", EITHER, None, "text", len, np.zeros(ROWS, np.float32)),
-    *bad("target", ValueError, np.zeros((ROWS, 1), int), np.zeros(ROWS + 1, int), np.zeros((), int)),
-    *bad("target", ValueError, 0, np.zeros((1, ROWS), int), np.zeros((ROWS, CLASSES), int)),
-    *bad("target", ValueError, [[0, 1], [2]]),
-]
-
-# Values, the type that holds them, and where the first bad one stands.
-OUT_OF_RANGE = [
-    ([0, 6, 2, 9], "int64", 1, "6"),
-    ([0, 1, 2, 6], "uint8", 3, "6"),
-    ([-1, 0, 0, 0], "int32", 0, "-1"),
-    ([0, 0, -99, -101], "int8", 2, "-99"),
-    ([0, 0, -101, 0], "int16", 2, "-101"),
-    # 156 is what -100 would be if it wrapped around; neither it nor its wider sisters are ignored.
-    ([0, 156, 0, 0], "uint8", 1, "156"),
-    ([0, 0, 2**16 - 100, 0], "uint16", 2, str(2**16 - 100)),
-    ([0, 0, 0, 2**32 - 100], "uint32", 3, str(2**32 - 100)),
-    ([0, 0, 2**64 - 100, 0], "uint64", 2, str(2**64 - 100)),
-    ([0, 2**63, 0, 0], "uint64", 1, str(2**63)),
-    ([-(2**63), 0, 0, 0], "int64", 0, str(-(2**63))),
-    ([0, 2**63 - 1, 0, 0], "int64", 1, str(2**63 - 1)),
-    ([0, 0, 0, 2**32 + 1], "int64", 3, str(2**32 + 1)),
-]
 WRAPPED = [("uint8", 156, -100), ("int8", -100, 156), ("uint64", 2**64 - 100, -100)]
 WRAPPED += [("int64", -100, 2**64 - 100), ("int32", -100, 2**32 - 100)]
 
@@ -233,10 +208,11 @@ def test_first_target_out_of_range_of_many(row: Row) -> None:
     target[12, 45] = 70
     target[20:] = -1
     c = Call(row, "float32", "sum", {row.first: x, "target": target})
-    for threads in (1, 2):
-        given = {"out": x} if row.gradients else {}
-        message = refused(partial(c.run, num_threads=threads, **given), IndexError, "target")
-        assert re.findall(r"\d+", message)[:3] == ["12", "45", "70"], message
+    given = {"out": x} if row.gradients else {}
+    for more in ({}, {"weight": np.ones(70)}) if "weight" in row.parameters else ({},):
+        for threads in (1, 2):
+            message = refused(partial(c.run, num_threads=threads, **given, **more), IndexError, "target")
+            assert re.findall(r"\d+", message)[:3] == ["12", "45", "70"], message
     assert not x.any()
 
 
@@ -566,7 +542,7 @@ CHECKED = [row for row in ALL_ROWS if any(map(row.checked, row.sets))]
 @over_dtypes
 @over(CHECKED)
 def test_values_outside_of_the_domain(row: Row, dtype: str) -> None:
-    """The first of them and what it is are in the message; unchecked, the other elements are what they were."""
+    """The first of them is in the message, and what it is; unchecked, the other elements stay what they were."""
     for number, options in enumerate(row.sets):
         for name, values in row.checked(options).items():
             for value in values:

@@ -119,7 +119,7 @@ def of_arrays(name: str, names: tuple[str, ...], gradients: int, arrays: Arrays,
         return dict(zip(names, map(np.asarray, arrays(rng, shape)), strict=True))
 
     given: dict[str, Any] = {"bound": bound, "derivative_bound": derivative_bound, "large": ((200_000,),)}
-    given |= {"sizes": ((), (1,), (7,), (1000,), (3, 4)), "empty": ((0,), (0, 5), (3, 0))}
+    given |= {"sizes": ((), (1,), (7,), (1000,), (2049,), (3, 4)), "empty": ((0,), (0, 5), (3, 0))}
     given |= {"shapes": ((6, 7, 3), (2, 3, 90)), "torch": None}
     return Row(name, make, gradients=names[:gradients], **{**given, **more})
 

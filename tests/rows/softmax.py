@@ -346,7 +346,7 @@ def transform_of(rng: np.random.Generator, shape: Shape, options: Options) -> di
 
 OF_CLASSES: dict[str, Any] = {
     "loss_axes": 1,
-    "shapes": ((4, 6, 5), (2, 3, 70)),
+    "shapes": ((4, 6, 5), (2, 3, 70), (2, 2, 4500)),
     "sizes": (
         *((7, 6, c) if c < 65 else (3, 2, c) for c in (1, 2, 3, 10, 64, 65, 1000, 5000)),
         (2, 40, 33),
