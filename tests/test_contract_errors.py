@@ -542,7 +542,7 @@ CHECKED = [row for row in ALL_ROWS if any(map(row.checked, row.sets))]
 @over_dtypes
 @over(CHECKED)
 def test_values_outside_of_the_domain(row: Row, dtype: str) -> None:
-    """The first of them is in the message, and what it is; unchecked, the other elements stay what they were."""
+    """The message names the first of them and its value; unchecked, the other elements stay as they were."""
     for number, options in enumerate(row.sets):
         for name, values in row.checked(options).items():
             for value in values:
