@@ -1,5 +1,5 @@
-/* Which table of kernels this machine can run. Compiled for the baseline, like all that runs before the answer
- * is known. */
+/* Detects which tables of kernels this machine can run. Compiled for the baseline, like all code that runs before
+ * the detection. */
 #include "kernels.h"
 
 #if defined(__x86_64__) || defined(_M_X64) || defined(__i386__) || defined(_M_IX86)
@@ -22,7 +22,7 @@ static void fl_cpuid(unsigned leaf, unsigned r[4])
 #endif
 }
 
-/* The register states that the operating system saves: without them the instructions fault or lose data. */
+/* The register states that the operating system saves. Without them the instructions fault or lose data. */
 static uint64_t fl_xcr0(void)
 {
 #ifdef _MSC_VER

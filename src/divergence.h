@@ -1,12 +1,12 @@
 /* Divergences of softmax(x / T), the student q, from softmax(t / T), the teacher p, row by row, with their gradients.
  *
- * Included twice by kernels.inc, after softmax.h, whose blocks and sums it uses, and elementwise.h.
+ * kernels.inc includes this file twice, after elementwise.h and softmax.h, whose blocks and sums it uses.
  *
  * With dx = (x - max x) / T, Sx = sum e^dx, q = e^dx / Sx, likewise dt, St, p, and the logarithm of the ratio
  *
  *   r_j = log p_j - log q_j = dt_j - dx_j - c,   c = log St - log Sx
  *
- * in which nothing but the maxima has been taken from the inputs, so that it is small where the rows are near:
+ * in which only the maxima are subtracted from the inputs, so that r_j is small where the rows are close:
  *
  *   KL(p || q) = sum_j p_j r_j = sum_j e^dt_j (dt_j - dx_j) / St - c
  *   by x_j: (q_j - p_j) / T      by t_j: p_j (r_j - KL) / T
@@ -17,22 +17,23 @@
  *   JS = beta B + (1 - beta) A
  *   by x_j: (1 - beta) q_j (a_j - A) / T      by t_j: beta p_j (b_j - B) / T
  *
- * (the derivatives of log m cancel, as m is the mean.) Of the two logarithms that of the larger, hi of hi and lo, is
- * taken: log(m / hi) = log(1 + k (lo - hi) / hi), exactly 0 where they are equal; the other is r away. And with
- * s_j = sign(q_j - p_j), total variation is
+ * (the derivatives of log m cancel, as m is the mean.) Of the two probabilities hi is the larger and lo the smaller.
+ * Only the logarithm of hi is computed: log(m / hi) = log(1 + k (lo - hi) / hi), exactly 0 where they are equal; the
+ * other differs from it by r. With s_j = sign(q_j - p_j), total variation is
  *
  *   TV = 1/2 sum_j |q_j - p_j|,   by x_j: q_j (s_j - sum q s) / 2T,   by t_j: -p_j (s_j - sum p s) / 2T
  *
- * Near rows are told apart to rounding: in float32 a divergence is within 1e-6 of the true one, or 2e-6 of itself.
+ * Close rows are distinguished to rounding: in float32 the error of a divergence is at most 1e-6, or 2e-6 of its
+ * value.
  *
- * A class without probability adds nothing, whatever its logarithm is. No divergence is less than 0: what rounding
- * makes of one is.
+ * A class without probability contributes 0 for any logarithm. A divergence is never negative: a result that
+ * rounding makes negative is set to 0.
  *
- * A row takes four passes over its blocks (FL_MAXIMA .. FL_GRADIENTS), of which KL leaves out the third, and a call
- * without gradients the last. Between them it stays in the second-level cache. */
+ * A row takes four passes over its blocks (FL_MAXIMA .. FL_GRADIENTS), of which KL omits the third, and a call
+ * without gradients the last. Between passes the row stays in the second-level cache. */
 
 enum { FL_(rows_of_scratch) = 4 };
-/* Of the FL_BUFFERS of a block; FL_(divergence_gradients) has what is left. */
+/* Of the FL_BUFFERS of a block; FL_(divergence_gradients) has the remaining ones. */
 enum { FL_(x_buffer), FL_(t_buffer), FL_(before_buffer), FL_(free_buffers) };
 enum { FL_(divergence_buffer_bytes) = FL_BUFFERS * FL_BLOCK * (int)sizeof(REAL) };
 
@@ -75,7 +76,7 @@ static inline REAL *FL_(scratch_row)(const struct fl_divergence_job *job, const 
     return (REAL *)(void *)(row->scratch + which * FL_(row_bytes)(job)) + first;
 }
 
-/* Within the range of the type: what overflows stays a factor of 0. */
+/* Clipped to the range of the type, so that its product with 0 is 0. */
 static inline REAL FL_(finite)(double x)
 {
     const double most = sizeof(REAL) == sizeof(float) ? (double)FLT_MAX : DBL_MAX;
@@ -98,7 +99,7 @@ static void FL_(both_differences)(const struct fl_divergence_job *job, const str
     FL_(scaled_differences)(FL_(block_of)(&job->t, row->t, first, dt, n), row->t_max, job->temperature, dt, n);
 }
 
-/* Brings the same elements of the next row (NULL: there is none) near, while the exponentials leave the memory idle.
+/* Prefetches the same elements of the next row (NULL: none), while the exponentials leave the memory idle.
  */
 static inline void FL_(fetch)(const char *next, ptrdiff_t first, ptrdiff_t n, ptrdiff_t itemsize)
 {
@@ -265,7 +266,8 @@ static void FL_(divergence_finish)(const struct fl_divergence_job *job, const st
     REAL *before = buffers + FL_(before_buffer) * FL_BLOCK, *more = buffers + FL_(free_buffers) * FL_BLOCK;
     REAL *gx = ox->data ? x_buffer : NULL, *gt = ot->data ? t_buffer : NULL;
     char *x_row = gx ? fl_row_address(ox, row->index) : NULL, *t_row = gt ? fl_row_address(ot, row->index) : NULL;
-    /* Both before either is written: in place, they are made from what they may overwrite. */
+    /* Both are computed before either is written: in place, they overwrite the values that they are computed
+     * from. */
     if (gx && !gt && FL_(is_direct)(ox) && !(job->rows.accumulate & 1) && !job->rows.stream)
         gx = (REAL *)(void *)x_row + first;
     if (row->loss == row->loss)
@@ -299,7 +301,7 @@ static void FL_(divergence_block)(const struct fl_divergence_job *job, struct fl
     }
 }
 
-/* What follows from all blocks of a pass. */
+/* The values that follow from all blocks of a pass. */
 static void FL_(divergence_settle)(const struct fl_divergence_job *job, struct fl_divergence_row *row, int pass)
 {
     const ptrdiff_t blocks = FL_(divergence_blocks)(job);
@@ -328,7 +330,7 @@ static void FL_(divergence_settle)(const struct fl_divergence_job *job, struct f
         row->loss = job->operation == FL_TV ? 0.5 * sum[2] : job->beta * sum[1] + (1.0 - job->beta) * sum[0];
     }
     if (row->loss <= 0.0) row->loss = 0.0;
-    /* A sum that is no number says so for the row, whatever the divergence makes of it. */
+    /* A NaN sum makes the row NaN for every divergence. */
     if (row->x_sum != row->x_sum || row->t_sum != row->t_sum) row->loss = (double)NAN;
 }
 

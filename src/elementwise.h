@@ -1,12 +1,12 @@
-/* The one loop that every line of losses.def is poured into, and what surrounds it: reading, weighing, summing,
- * writing.
+/* The common loop of all lines of losses.def, with reading, weighting, summing and writing.
  *
- * Included twice by kernels.inc, as softmax.h. Elements are worked on in blocks, in the order of the indices,
- * whatever the strides: a block that does not lie in memory as it is needed is gathered into a buffer, never the
- * whole array. Values are REAL, their sums double, element by element.
+ * kernels.inc includes this file twice, like softmax.h. Elements are processed in blocks, in the order of the
+ * indices, for any strides. A block that is not contiguous or of another type is gathered into a buffer; the whole
+ * array never is. Values are REAL; their sums are double, element by element.
  */
 
-/* Eight inputs and results of a block, and one for what there is already, in memory of the caller. */
+/* Buffers of a block, in memory of the caller: eight inputs and results, and one for the present values of the
+ * output. */
 enum { FL_(element_block) = FL_BLOCK * sizeof(float) / sizeof(REAL), FL_(element_buffers) = 9 };
 
 #define ABSOLUTE(x) FL_(fl_absolute)(x)
@@ -37,7 +37,7 @@ FL_INLINE REAL FL_(fl_sign)(REAL x) { return x > 0 ? (REAL)1 : (x < 0 ? (REAL)-1
 FL_INLINE REAL FL_(fl_positive)(REAL x) { return x < 0 ? (REAL)0 : x; }
 FL_INLINE REAL FL_(fl_at_least)(REAL x, REAL bound) { return x < bound ? bound : x; }
 
-/* A product with 0 * inf = 0: a term that nothing weighs is not there. NaN stays NaN. */
+/* A product with 0 * inf = 0, so that a term without weight vanishes. NaN stays NaN. */
 FL_INLINE REAL FL_(fl_times)(REAL factor, REAL term)
 {
     const REAL product = factor * term;
@@ -51,7 +51,7 @@ FL_INLINE REAL FL_(fl_quotient)(REAL a, REAL b)
     return FL_(fl_select)((a == 0) & (b == 0), (REAL)0, quotient);
 }
 
-/* e - product, where an exponential that has overflowed outweighs a product that has. */
+/* e - product, where an overflowed exponential outweighs an overflowed product. */
 FL_INLINE REAL FL_(fl_less)(REAL e, REAL product)
 {
     const REAL difference = e - product;
@@ -59,7 +59,7 @@ FL_INLINE REAL FL_(fl_less)(REAL e, REAL product)
 }
 
 /* t log(mean) - log t! with Stirling's formula for the factorial, which is 0 up to t = 1, as in torch; without its
- * last terms, log(2 pi t) / 2. The two large products are one, so that neither overflows alone. */
+ * last terms, log(2 pi t) / 2. The two large products are combined, so that neither overflows alone. */
 FL_INLINE REAL FL_(fl_log_of_poisson)(REAL t, REAL log_mean)
 {
     const REAL whole = TIMES(t, log_mean - FL_(fl_log)(t) + 1), product = TIMES(t, log_mean);
@@ -81,7 +81,7 @@ FL_INLINE REAL FL_(fl_k3_series)(REAL y)
     return HALF * sum;
 }
 
-/* Whether a value lies outside of a domain. NaN does not. */
+/* Whether a value is outside a domain. NaN is not. */
 FL_INLINE int FL_(is_outside)(int domain, REAL x)
 {
 #define FL_DOMAIN(name, expected, outside)                                                                           \
@@ -91,17 +91,17 @@ FL_INLINE int FL_(is_outside)(int domain, REAL x)
     return 0;
 }
 
-/* A block: inputs and where results go, contiguous; first and second may be NULL. */
+/* A block: contiguous inputs and results; first and second may be NULL. */
 struct FL_(block) {
     const REAL *x, *t, *u;
     REAL *value, *first, *second;
     REAL a, b, scale;
     ptrdiff_t n;
-    int outside; /* becomes whether a target lies outside of the loss's domain */
+    int outside; /* set if a target is outside the domain of the loss */
 };
 
-/* The loop; `writes` says which of value, first and second are wanted, and the compiler drops what makes the others.
- * Looking at the domain here costs 2 % of the time of binary_logits, a pass of its own before 14 %. */
+/* The loop. `writes` selects value, first and second, and the compiler drops the code of the others. Checking the
+ * domain here costs 2 % of the time of binary_logits, a separate pass before it 14 %. */
 #define FL_EACH(domain, terms, result, derivative, derivative_of_that, writes)                                       \
     _Pragma("omp simd reduction(| : outside)") for (ptrdiff_t i = 0; i < n; i++)                                     \
     {                                                                                                                \
@@ -140,7 +140,8 @@ static void (*const FL_(block_of_loss)[])(struct FL_(block) *) = {
 };
 #undef FL_LOSS
 
-/* Where element `index` of an array lies, and how many from it on (at most `length`) are evenly spaced. */
+/* The address of element `index` of an array, and the number of evenly spaced elements from there (at most
+ * `length`). */
 static inline char *FL_(run_from)(const struct fl_element_job *job, const struct fl_array *array, ptrdiff_t index,
                                   ptrdiff_t *length)
 {
@@ -152,10 +153,10 @@ static inline char *FL_(run_from)(const struct fl_element_job *job, const struct
     return fl_row_address(array, row) + offset * array->class_stride;
 }
 
-/* Whether a block can be used where it lies. */
+/* Whether a block can be used in place. */
 static inline int FL_(lies_ready)(const struct fl_array *array) { return FL_(is_direct)(array) && array->ndim == 0; }
 
-/* Elements first .. first + n - 1 of an array as REAL: where they lie, or in the buffer. */
+/* Elements first .. first + n - 1 of an array as REAL: in place, or in the buffer. */
 static const REAL *FL_(elements_in)(const struct fl_element_job *job, const struct fl_array *array, ptrdiff_t first,
                                     ptrdiff_t n, REAL *buffer)
 {
@@ -209,7 +210,7 @@ static void FL_(weigh)(const REAL *weight, REAL *values, ptrdiff_t n)
     for (ptrdiff_t i = 0; i < n; i++) values[i] = FL_(fl_times)(weight[i], values[i]);
 }
 
-/* Without weight there is no derivative, whatever it is; but the NaN of a loss stays. */
+/* Without weight the derivative is 0; the NaN of a loss stays. */
 static void FL_(weigh_derivative)(const REAL *weight, const REAL *value, REAL *values, ptrdiff_t n)
 {
 #pragma omp simd
@@ -219,8 +220,9 @@ static void FL_(weigh_derivative)(const REAL *weight, const REAL *value, REAL *v
     }
 }
 
-/* Upstream gradient and weight of a block of derivatives, and what is there already; then out. The weight comes last:
- * where it is 0, so is the derivative, even if the upstream gradient is infinite. */
+/* Multiplies a block of derivatives by the upstream gradient and the weight, adds the present values if asked, and
+ * writes it. The weight comes last: where it is 0, so is the derivative, even if the upstream gradient is
+ * infinite. */
 static void FL_(finish_derivative)(const struct fl_element_job *job, const struct fl_array *array, ptrdiff_t first,
                                    ptrdiff_t n, const REAL *weight, const REAL *upstream, const REAL *value,
                                    REAL *values, int accumulate, REAL *buffer)
@@ -235,7 +237,7 @@ static void FL_(finish_derivative)(const struct fl_element_job *job, const struc
         FL_(elements_out)(job, array, first, n, values);
 }
 
-/* Where the derivatives of a block are computed: where they will stand, or in a buffer. */
+/* The place where the derivatives of a block are computed: their final place, or a buffer. */
 static REAL *FL_(room_for)(const struct fl_element_job *job, const struct fl_array *array, ptrdiff_t first,
                            int accumulate, REAL *buffer)
 {
@@ -244,7 +246,7 @@ static REAL *FL_(room_for)(const struct fl_element_job *job, const struct fl_arr
     return buffer;
 }
 
-/* Lanes that do not depend on each other, as the loop is as fast as memory is. */
+/* Independent lanes, so that memory alone limits the loop. */
 static inline int FL_(any_outside)(int domain, const REAL *x, ptrdiff_t n)
 {
     int lane[64] = {0}, bad = 0;
@@ -257,12 +259,12 @@ static inline int FL_(any_outside)(int domain, const REAL *x, ptrdiff_t n)
     return bad;
 }
 
-/* The first of n values that lies outside of a domain, or n. */
+/* The first of n values outside a domain, or n. */
 static ptrdiff_t FL_(first_outside)(int domain, const REAL *x, ptrdiff_t n)
 {
     ptrdiff_t first = 0;
     int bad = 0;
-    /* A loop of its own for each, in which the domain is known. */
+    /* A separate loop for each domain, in which the domain is a constant. */
 #define FL_DOMAIN(name, expected, outside)                                                                           \
     if (domain == FL_##name && FL_##name != FL_ANY) bad = FL_(any_outside)(FL_##name, x, n);
 #include "domains.def"
@@ -272,7 +274,7 @@ static ptrdiff_t FL_(first_outside)(int domain, const REAL *x, ptrdiff_t n)
     return first;
 }
 
-/* Looks at n values of an operand, of which the first is an element `i`, and moves a fault to an earlier one. */
+/* Checks n values of an operand, from element `i` on, and moves the fault to an earlier element if there is one. */
 static void FL_(look_at)(const struct fl_element_job *job, int operand, const REAL *x, ptrdiff_t i, ptrdiff_t n,
                          ptrdiff_t *fault)
 {
@@ -281,7 +283,7 @@ static void FL_(look_at)(const struct fl_element_job *job, int operand, const RE
         *fault = fl_fault_of(i + first, operand);
 }
 
-/* The length of a buffer: that of a block, or of all elements if these are fewer. */
+/* The length of a buffer: a block, or all elements if there are fewer. */
 static inline ptrdiff_t FL_(buffer_length)(const struct fl_element_job *job)
 {
     return job->size < FL_(element_block) ? (job->size + 15) / 16 * 16 : (ptrdiff_t)FL_(element_block);
@@ -317,7 +319,8 @@ static struct fl_piece FL_(elements)(const void *any, ptrdiff_t begin, ptrdiff_t
         block.second = FL_(room_for)(job, &job->second, i, job->accumulate & 2, second);
         if (block.second && !block.first) block.first = first;
         FL_(block_of_loss)[job->loss](&block);
-        /* While they are near. The loop of the loss has looked at the target, if that has the loss's own domain. */
+        /* While they are in the cache. The loop of the loss has checked the target if its domain is that of the
+         * loss. */
         if (job->is_checked) {
             if (job->domains[0] != FL_ANY) FL_(look_at)(job, 0, block.x, i, n, &piece.fault);
             if (job->domains[1] != FL_ANY && job->target.data &&
@@ -341,7 +344,7 @@ static struct fl_piece FL_(elements)(const void *any, ptrdiff_t begin, ptrdiff_t
     return piece;
 }
 
-/* Domains alone. A number in the place of an array is for the caller to look at. */
+/* Checks domains only. The caller checks a scalar in place of an array. */
 static struct fl_piece FL_(check)(const void *any, ptrdiff_t begin, ptrdiff_t end, void *buffers)
 {
     const struct fl_element_job *job = (const struct fl_element_job *)any;
@@ -379,7 +382,7 @@ static void FL_(pair_differences)(const void *const *arrays, double scale, doubl
             z[i] = scale * (((double)pc[i] - (double)fc[i]) - ((double)pr[i] - (double)fr[i])) - offset;
 }
 
-/* The derivatives by both sides of such a difference, from those by z. */
+/* The derivatives with respect to both sides of such a difference, from those with respect to z. */
 static void FL_(pair_gradients)(const double *slope, double scale, double factor, void *chosen, void *rejected,
                                 ptrdiff_t n)
 {

@@ -1,7 +1,7 @@
-/* What the kernels are told and what they offer: the one header that the binding reads.
+/* Jobs, the arguments of the kernels, and the tables of kernels. The binding includes only this header.
  *
- * A kernel is serial and knows neither Python nor threads. The binding fills in a job, shares the rows (or the
- * blocks of a row) out over threads, and calls through the table of the instruction set in use. */
+ * A kernel is serial and knows neither Python nor threads. The binding fills in a job, distributes the rows (or the
+ * blocks of a row) over threads, and calls the kernels through the table of the instruction set in use. */
 #ifndef FASTLOSS_KERNELS_H
 #define FASTLOSS_KERNELS_H
 
@@ -11,21 +11,21 @@
 enum { FL_FLOAT32, FL_FLOAT64, FL_FLOAT16, FL_BFLOAT16 };
 enum { FL_CROSS_ENTROPY, FL_SOFTMAX, FL_LOG_SOFTMAX, FL_LOGSUMEXP, FL_ENTROPY };
 
-/* Rows are summed in blocks of this many elements, whoever computes them: so a row gives the same bits whether
- * one thread or all of them work on it. Also what fits the first-level cache beside its exponentials. */
+/* Rows are summed in blocks of this many elements, so a row gives the same bits with one thread and with all. A
+ * block and its exponentials fit the first-level cache. */
 enum { FL_BLOCK = 2048 };
-/* Rows of at most this many classes are worked on FL_LANES at a time, a row to a vector lane. */
+/* Rows of at most this many classes are computed FL_LANES at a time, one row in each vector lane. */
 enum { FL_SHORT_ROW = 64, FL_LANES = 16 };
-/* What a block leaves for the row: maximum, sum, dot product, mass, sum without the maximum. */
+/* Partial results of a block: maximum, sum, dot product, mass, sum without the maximum. */
 enum { FL_PARTIALS = 5 };
-/* Buffers of a block that a kernel may need at once. They are memory of the caller, one set for each thread, because
- * threads may have small stacks: no kernel takes more than a few KiB of one. */
+/* Largest number of block buffers that a kernel uses at once. The caller allocates them, one set for each thread,
+ * because threads may have small stacks: no kernel uses more than 16 KiB of stack. */
 enum { FL_BUFFERS = 7 };
 enum { FL_MAX_DIMS = 64 };
 
-/* An array seen as rows of classes. `shape` and `stride` (in bytes) are those of the rows, row 0 first, `ndim` of
- * each, in memory of the caller; neighbouring dimensions that can be walked as one have been merged. data is NULL
- * where there is no array: an array of zeros is none. */
+/* An array as rows of classes. `shape` and `stride` (in bytes) describe the rows, row 0 first, with `ndim` entries
+ * each in memory of the caller; adjacent dimensions with a common stride have been merged. data is NULL if there is
+ * no array; a zeroed struct is no array. */
 struct fl_array {
     char *data;
     int dtype, ndim;
@@ -44,7 +44,7 @@ static inline char *fl_row_address(const struct fl_array *array, ptrdiff_t row)
     return array->ndim ? p + row * array->stride[0] : p;
 }
 
-/* What a piece of work leaves: the sum of its losses (or weights), and its first element or row at fault, or -1. */
+/* The result of a piece of work: the sum of its losses (or weights), and its first faulty element or row, or -1. */
 struct fl_piece {
     double total;
     ptrdiff_t fault;
@@ -59,9 +59,9 @@ static inline struct fl_piece fl_faultless(double total)
 /* The work on the rows or elements begin .. end - 1 of a job. scratch is aligned to 64 bytes. */
 typedef struct fl_piece (*fl_work)(const void *job, ptrdiff_t begin, ptrdiff_t end, void *scratch);
 
-/* Jobs are composed of the structs below, each of which one part of a kernel knows, and start as zeros.
+/* Jobs are composed of the structs below and start as zeros. Each part of a kernel uses one of the structs.
  *
- * Rows of classes: what all operations over them have. Pointers are NULL for what was not given. */
+ * Rows of classes: the common members of all operations over rows. Pointers to absent arguments are NULL. */
 struct fl_rows {
     ptrdiff_t count, classes;
     int accumulate; /* add to output instead of writing it */
@@ -89,12 +89,12 @@ struct fl_targets {
     double smoothing;
 };
 
-/* A target that is on another process or in another band of classes, and one that is ignored. */
+/* A target on another process or in another band of classes, and an ignored target. */
 enum { FL_ELSEWHERE = -1, FL_IGNORED = -2 };
 
-/* The class that a target means, or one of the two above. The targets have been surveyed; but another thread, or
- * another process, may have changed one since. Then it means class 0: a wrong number, but no address outside of the
- * row. */
+/* The class of a target, or one of the two values above. The survey has checked the targets, but another thread or
+ * process may have changed one since then. An invalid target then means class 0: a wrong result, but no address
+ * outside the row. */
 static inline ptrdiff_t fl_class_of(const struct fl_targets *targets, int64_t target)
 {
     if (targets->has_ignored && target == targets->ignored) return FL_IGNORED;
@@ -102,26 +102,26 @@ static inline ptrdiff_t fl_class_of(const struct fl_targets *targets, int64_t ta
     return targets->has_elsewhere ? FL_ELSEWHERE : 0;
 }
 
-/* The same of a row, whose target is read once. */
+/* The same for a row. Its target is read once. */
 static inline ptrdiff_t fl_class_of_row(const struct fl_targets *targets, ptrdiff_t row)
 {
     return fl_class_of(targets, *(const volatile int64_t *)&targets->index[row]);
 }
 
-/* What becomes of an input before its softmax: z = softcap tanh(x / softcap) / temperature; softcap 0 is none. */
+/* The map of an input before softmax: z = softcap tanh(x / softcap) / temperature; softcap 0 means no softcap. */
 struct fl_map {
     double softcap, temperature;
 };
 
-/* Where the rows are a band of longer ones: for each row the log-sum-exp of the classes elsewhere (NULL: there are
- * none), and what their targets and the z-loss add to the factor of the probabilities. Smoothing spreads over all
- * classes. A target of -1 is elsewhere. */
+/* A band of longer rows: for each row the log-sum-exp of the classes outside the band (NULL: no such classes), and
+ * the contribution of their targets and of the z-loss to the factor of the probabilities. Smoothing spreads over all
+ * classes. A target of -1 is outside the band. */
 struct fl_band {
     const double *lse, *mass;
     ptrdiff_t all_classes;
 };
 
-/* One call of a function of the softmax family. All but FL_CROSS_ENTROPY need rows and map alone. */
+/* One call of a function of the softmax family. All operations except FL_CROSS_ENTROPY use only rows and map. */
 struct fl_softmax_job {
     int operation;
     struct fl_rows rows;
@@ -141,12 +141,12 @@ struct fl_target_job {
     double margin, power; /* of the margin loss */
 };
 
-/* A row under work. The binding only allocates it and hands it on. */
+/* The state of a row. The binding allocates it and passes it on. */
 struct fl_softmax_row {
-    ptrdiff_t index, target, skip, top; /* top: where the maximum is; known only where it is needed */
+    ptrdiff_t index, target, skip, top; /* top: position of the maximum, set only where it is needed */
     const char *input, *probabilities, *next;
     char *output;
-    char *exponentials; /* in the type computed in: in the output, or in the scratch row */
+    char *exponentials; /* REAL, in the output or in the scratch row */
     double *partial;    /* FL_PARTIALS for each block */
     char *buffers;      /* FL_BUFFERS of a block */
     double weight;      /* of the target's class */
@@ -155,8 +155,8 @@ struct fl_softmax_row {
     double curve, bend, over_total, skipped_curve, top_curve; /* of the hessian */
 };
 
-/* A row in steps, so that several threads can share one: start, then for every block `max`; choose; for every
- * block `sum`; settle; for every block `finish`. start returns 0 where nothing is left to do. */
+/* Whole rows, or a row in steps, so that several threads can share one row: start; `max` for every block; choose;
+ * `sum` for every block; settle; `finish` for every block. start returns 0 if the row needs no further step. */
 struct fl_softmax_kernels {
     ptrdiff_t (*scratch_bytes)(const struct fl_softmax_job *);
     ptrdiff_t (*buffer_bytes)(const struct fl_softmax_job *); /* of these, those at the end that each thread needs */
@@ -171,7 +171,7 @@ struct fl_softmax_kernels {
 };
 
 enum { FL_KL, FL_JS, FL_TV };
-/* The passes over a row, each block by block and settled before the next. */
+/* The passes over a row. Each pass runs block by block and is settled before the next pass. */
 enum { FL_MAXIMA, FL_EXPONENTIALS, FL_TERMS, FL_GRADIENTS };
 
 /* One call of a divergence of two arrays of logits: student x, teacher t. */
@@ -183,7 +183,7 @@ struct fl_divergence_job {
     double beta, temperature;
 };
 
-/* A row under work: see divergence.h. */
+/* The state of a row: see divergence.h. */
 struct fl_divergence_row {
     ptrdiff_t index;
     const char *x, *t, *next_x, *next_t;
@@ -192,7 +192,7 @@ struct fl_divergence_row {
     double x_max, t_max, x_sum, t_sum, c, x_mean, t_mean, loss;
 };
 
-/* Whole rows, or one in steps, so that several threads can share it. */
+/* Whole rows, or a row in steps, so that several threads can share one row. */
 struct fl_divergence_kernels {
     ptrdiff_t (*scratch_bytes)(const struct fl_divergence_job *);
     ptrdiff_t buffer_bytes; /* of these, those at the end that each thread needs */
@@ -211,9 +211,9 @@ enum {
 };
 #undef FL_DOMAIN
 
-/* One call of an elementwise loss. Arrays without data are absent: a target or a third array is then the same number
- * everywhere. All are seen as rows of `inner` elements (their classes), with as many dimensions of rows as each
- * needs; an array without gaps has none. */
+/* One call of an elementwise loss. Arrays without data are absent; an absent target or third array is a scalar. Each
+ * array has rows of `inner` elements (its classes) and as many dimensions of rows as it needs; a contiguous array
+ * has none. */
 struct fl_element_job {
     int loss;       /* a line of losses.def */
     int accumulate; /* add to first (1), to second (2), instead of writing it */
@@ -224,20 +224,20 @@ struct fl_element_job {
     double parameter[2];
     double scale;   /* of the derivatives */
     int domains[3]; /* of input, target and third */
-    int is_checked; /* whether elements looks at them, too */
+    int is_checked; /* whether `elements` checks the domains, too */
 };
 
-/* The fault of an element: which of input, target and third lies outside of its domain. */
+/* The fault of an element: which of input, target and third is outside its domain. */
 enum { FL_OPERANDS = 3 };
 static inline ptrdiff_t fl_fault_of(ptrdiff_t element, int operand) { return element * FL_OPERANDS + operand; }
 
 struct fl_element_kernels {
-    /* What the others need beside the job, for each thread. */
+    /* The buffers that each thread needs for the other functions. */
     ptrdiff_t (*buffer_bytes)(const struct fl_element_job *);
     fl_work elements; /* losses and derivatives */
     fl_work check;    /* the domains alone */
     fl_work weights;  /* their sum */
-    /* Of n pairs, in the type of the arrays: see elementwise.h. */
+    /* For n pairs, in the type of the arrays: see elementwise.h. */
     void (*pair_differences)(const void *const *arrays, double scale, double offset, double *z, ptrdiff_t n);
     void (*pair_gradients)(const double *slope, double scale, double factor, void *chosen, void *rejected,
                            ptrdiff_t n);
@@ -250,14 +250,14 @@ struct fl_loss {
 };
 extern const struct fl_loss fl_losses[];
 
-/* A line of domains.def: its name, and what errors say of it. */
+/* A line of domains.def: the name, and its description in error messages. */
 struct fl_domain {
     const char *name, *expected;
 };
 extern const struct fl_domain fl_domains[];
 
-/* An elementary function over n numbers of the type that its name ends with, for the tests that measure its error;
- * name NULL after the last. */
+/* An elementary function over n numbers of the type in its suffix, for the tests that measure its error; name NULL
+ * after the last. */
 struct fl_function {
     const char *name;
     void (*apply)(const void *x, void *out, ptrdiff_t n);
@@ -269,7 +269,7 @@ struct fl_kernels {
     struct fl_divergence_kernels divergence_f32, divergence_f64;
     struct fl_element_kernels elements_f32, elements_f64;
     fl_work nll_rows, margin_rows; /* of a fl_target_job; the second needs FL_MARGIN_SCRATCH bytes */
-    fl_work survey;                /* of fl_targets: what rows add to a mean's denominator; a bad target is a fault */
+    fl_work survey;                /* of fl_targets: contributions to a mean's denominator; a bad target is a fault */
     const struct fl_function *functions;
 };
 
@@ -281,10 +281,10 @@ extern const struct fl_kernels fl_kernels_avx2;
 extern const struct fl_kernels fl_kernels_avx512;
 #endif
 
-/* 0 baseline, 1 AVX2 (with FMA and F16C), 2 AVX-512 (F, BW, DQ, VL): what this processor and this operating
- * system can run, whatever was built. */
+/* The best level that this processor and this operating system support, whether it was built or not: 0 baseline, 1
+ * AVX2 (with FMA and F16C), 2 AVX-512 (F, BW, DQ, VL). */
 int fl_machine_level(void);
-/* The table of a level, or NULL where it was not built. */
+/* The table of a level, or NULL if it was not built. */
 const struct fl_kernels *fl_kernels_of_level(int level);
 
 #endif

@@ -1,4 +1,4 @@
-/* The tables losses.def and domains.def, for the binding. */
+/* The tables of losses.def and domains.def for the binding. */
 #include "kernels.h"
 
 #define FL_LOSS(name, domain, terms, value, derivative, derivative_of_that) {#name, FL_##domain},

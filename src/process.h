@@ -1,14 +1,15 @@
-/* What the operating system says of this process: whether a team of OpenMP's threads can work in it.
+/* Determines from the operating system whether a team of OpenMP threads can run in this process.
  *
- * Two things end a program that asks for one without looking:
+ * In two cases a program that starts a team without this check hangs or ends:
  *
- * - After a fork the OpenMP runtime of the child believes in threads that do not exist, and waits for them for ever,
- *   whoever used it before: other libraries share it. So a child stays serial: one that was forked since the package
- *   was imported, by Python or by C (its number is another); and one that was born of a process which had loaded the
- *   runtime before (it was forked, has called no exec, and found the runtime there when it imported the package).
- * - Where the system refuses a thread (a limit of processes or of memory) the runtime ends the process. So as many
- *   threads are started and ended first, whenever a thread of Python asks for more than it ever had. What is left is
- *   a race: the limit may be reached in between, or after other users of the runtime have let its threads go. */
+ * - After a fork the OpenMP runtime of the child waits for ever for threads that do not exist, also if another
+ *   library had started them: libraries share the runtime. So two kinds of children stay serial: a child forked
+ *   after the import of the package, by Python or by C (its process id differs); and a child of a process that had
+ *   loaded the runtime before (it was forked, has called no exec, and the runtime was loaded when it imported the
+ *   package).
+ * - If the system refuses a thread (a limit of processes or of memory), the runtime ends the process. So whenever a
+ *   Python thread needs a larger team than before, as many threads are started and ended first. A race remains: the
+ *   limit may be reached in between, or after other users of the runtime have released its threads. */
 #ifndef FASTLOSS_PROCESS_H
 #define FASTLOSS_PROCESS_H
 
@@ -24,7 +25,7 @@
 #include <link.h>
 #endif
 
-static pid_t fl_home; /* the process that imported the package, 0 for one that stays serial */
+static pid_t fl_home; /* the process that imported the package; 0 in a process that stays serial */
 static _Thread_local int fl_largest_team = 1;
 
 #ifdef __linux__
@@ -37,7 +38,7 @@ static int fl_was_forked(void)
     if (file == NULL) return 0;
     text[fread(text, 1, sizeof text - 1, file)] = '\0';
     fclose(file);
-    end = strrchr(text, ')'); /* the name of the program may hold anything */
+    end = strrchr(text, ')'); /* the name of the program may contain any character */
     if (end == NULL || sscanf(end + 1, " %*c %*d %*d %*d %*d %*d %lu", &flags) != 1) return 0;
     return (flags & 0x40) != 0;
 }
@@ -50,7 +51,7 @@ static int fl_look_for_runtime(struct dl_phdr_info *info, size_t size, void *fou
     for (int i = 0; i < info->dlpi_phnum; i++) {
         const uintptr_t start = info->dlpi_addr + info->dlpi_phdr[i].p_vaddr;
         if (info->dlpi_phdr[i].p_type == PT_LOAD && here >= start && here < start + info->dlpi_phdr[i].p_memsz)
-            return 1; /* this one: what follows was loaded with or after it */
+            return 1; /* this extension: the libraries that follow were loaded with or after it */
     }
     if (strstr(info->dlpi_name, "libgomp") || strstr(info->dlpi_name, "libomp") || strstr(info->dlpi_name, "libiomp"))
         *(int *)found = 1;
@@ -70,7 +71,7 @@ static int fl_inherited_runtime(void) { return 0; }
 
 static void fl_process_begin(void) { fl_home = fl_inherited_runtime() ? 0 : getpid(); }
 
-/* Called in a child by Python's hook, too: numbers of processes are used again. */
+/* Python's fork hook calls this in a child, too, because process ids are reused. */
 static void fl_process_stay_serial(void) { fl_home = 0; }
 
 static void *fl_wait_at_gate(void *gate)
@@ -80,7 +81,8 @@ static void *fl_wait_at_gate(void *gate)
     return NULL;
 }
 
-/* Whether so many threads can live at once; some more, as the system counts one for a moment after its end. */
+/* Whether this many threads can exist at once. It starts some more, as the system counts a thread for a moment after
+ * its end. */
 static int fl_can_start(int threads)
 {
     pthread_mutex_t gate = PTHREAD_MUTEX_INITIALIZER;
@@ -96,7 +98,7 @@ static int fl_can_start(int threads)
     return count == wanted;
 }
 
-/* The size of the team that may work where so many threads are wanted. */
+/* The size of the team for a wanted number of threads. */
 static int fl_team(int threads)
 {
     if (threads <= 1 || getpid() != fl_home) return 1;

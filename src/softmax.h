@@ -1,12 +1,12 @@
 /* The softmax family: cross-entropy with its gradient, softmax, log-softmax, log-sum-exp.
  *
- * Included twice, by kernels.inc, with REAL (float or double: the type computed in) and FL_(name) (the name with
- * its suffix) defined.
+ * kernels.inc includes this file twice, with REAL (float or double, the type of the computation) and FL_(name) (the
+ * name with its suffix) defined.
  *
- * A row takes three passes: its maximum; exponentials, written where the gradient will stand, and their sum;
- * scaling in place. One exponential for each element, and between passes the row stays in the second-level
- * cache. (Measured: computing the exponential twice costs a third more.) Where the gradient is written past the
- * caches the exponentials wait in a scratch row instead.
+ * A row takes three passes: the maximum; the exponentials, written to the place of the gradient, and their sum; and
+ * scaling in place. Each element needs one exponential, and the row stays in the second-level cache between passes.
+ * (Measured: computing the exponential twice costs a third more.) If the gradient is written past the caches, the
+ * exponentials are kept in a scratch row instead.
  *
  * Meanings. x are the inputs, C their number, u = softcap(x) = c tanh(x / c) (monotone, so the maximum can be
  * taken first), z = u / T, d = z - max z <= 0, lse = max z + logsum, logsum = log sum exp d. With class weights
@@ -16,36 +16,37 @@
  *                     k = (1 - eps) w_y,  a_j = eps / C w_j
  *   probabilities q:  loss = s [sum_j a_j (logsum - d_j) + l lse^2],  a_j = w_j ((1 - eps) q_j + eps / C)
  *
- * With p = exp(d) / sum exp(d), d logsum / dz_j = d lse / dz_j = p_j, so, with A = sum_j a_j (the mass),
+ * With p = exp(d) / sum exp(d), d logsum / dz_j = d lse / dz_j = p_j. So, with A = sum_j a_j (the mass),
  *
  *   dloss/dz_j = s [(k + A + 2 w_y l lse) p_j - a_j - k (j = y)]        (w_y is 1 with probabilities)
  *   dloss/dx_j = dloss/dz_j / T * (1 - tanh(x_j / c)^2)
  *
- * Confident rows. One element, `skip`, stands outside the sum: the target, or the maximum where there is no
- * class target. With rest = the sum of the others, logsum = log1p(rest) where skip is the maximum, so a loss of
- * 1e-13 keeps its digits, and the gradient at skip is written without p - 1 (S = sum exp d, p = 1 - rest / S,
- * A - a_skip summed without a_skip; k is 0 with probabilities):
+ * Confident rows. One element, `skip`, is left out of the sum: the target, or the maximum if there is no class
+ * target. With rest = the sum of the others, logsum = log1p(rest) where skip is the maximum, so a loss of 1e-13
+ * keeps its digits. The gradient at skip is computed without p - 1 (S = sum exp d, p = 1 - rest / S, A - a_skip
+ * summed without a_skip; k is 0 with probabilities):
  *
  *   (k + A + 2 w_y l lse) p - a_skip - k = (A - a_skip) - (k + A) rest / S + 2 w_y l lse p
  *
- * (as on the right where p > 1/2, as on the left elsewhere).
+ * (the right-hand side where p > 1/2, the left-hand side elsewhere).
  *
  * The diagonal of the hessian. With dp_j / dz_j = p_j (1 - p_j), where at skip 1 - p = rest / S (and at the maximum,
- * the one other place where p may be nearly 1, it is the sum of the others over S, added up without it),
+ * the only other element where p may be nearly 1, 1 - p is the sum of the others over S, computed without it),
  *
  *   d2loss/dz_j^2 = s [(k + A + 2 w_y l lse) p_j (1 - p_j) + 2 w_y l p_j^2]
  *   d2loss/dx_j^2 = d2loss/dz_j^2 (u'/T)^2 + dloss/dz_j u''/T,   u' = 1 - tanh(x/c)^2, u'' = -2/c tanh(x/c) u'
  *
- * A band of a longer row. With lse of the classes elsewhere their exponentials join the sum of the others (rest), and
- * what stands before p_j in the gradient but does not belong to a class here, k, a and 2 w_y l lse, joins A.
+ * A band of a longer row. The exponentials of the classes outside the band, known by their lse, are added to the sum
+ * of the others (rest). The terms k, a and 2 w_y l lse of the factor of p_j that belong to classes outside the band
+ * are added to A.
  *
- * The entropy H = -sum_j p_j log p_j = logsum - D with D = sum_j p_j d_j <= 0 (two terms of one sign, and neither
- * rounded away in a confident row), and, as log p_j = d_j - logsum,
+ * The entropy H = -sum_j p_j log p_j = logsum - D with D = sum_j p_j d_j <= 0 (two terms of one sign, neither of
+ * which is rounded away in a confident row), and, as log p_j = d_j - logsum,
  *
  *   dH/dz_j = -p_j (log p_j + H) = p_j (D - d_j)
  *
- * Precision: exponentials are REAL, sums of four are REAL and from there on double; all that belongs to a whole
- * row (losses, logarithms, scales) is double.
+ * Precision: exponentials and sums of four of them are REAL, longer sums are double; the values of a whole row
+ * (losses, logarithms, scales) are double.
  */
 
 /* ---- over a block ---- */
@@ -54,7 +55,7 @@ static REAL FL_(block_max)(const REAL *x, ptrdiff_t n)
 {
     REAL lane[64];
     ptrdiff_t i = 0;
-    if (n < 32) { /* of so few the lanes would take longer (measured: a fifth of the divergence of ten classes) */
+    if (n < 32) { /* the lanes take longer for so few (measured: a fifth of the divergence of ten classes) */
         REAL max = (REAL)-INFINITY;
         for (; i < n; i++) max = x[i] > max ? x[i] : max;
         return max;
@@ -69,7 +70,7 @@ static REAL FL_(block_max)(const REAL *x, ptrdiff_t n)
     return lane[0];
 }
 
-/* In a fixed order: sixteen lanes of double, each fed sums of four. */
+/* In a fixed order: sixteen lanes of double, each of which adds sums of four. */
 static double FL_(block_sum)(const REAL *x, ptrdiff_t n)
 {
     double lane[16] = {0};
@@ -97,7 +98,7 @@ static inline void FL_(block_exp)(const REAL *x, REAL max, REAL *e, ptrdiff_t n)
     for (ptrdiff_t i = 0; i < n; i++) e[i] = FL_(fl_exp_difference)(x[i], shift);
 }
 
-/* sum_j a_j (x_j - max), in double, where a class without weight counts for nothing even at -inf. Lanes as above. */
+/* sum_j a_j (x_j - max), in double; a class without weight contributes 0, even at -inf. Lanes as above. */
 static double FL_(block_dot)(const REAL *a, const REAL *x, double max, ptrdiff_t n)
 {
     double lane[16] = {0};
@@ -111,7 +112,7 @@ static double FL_(block_dot)(const REAL *a, const REAL *x, double max, ptrdiff_t
     return lane[0];
 }
 
-/* From and to bfloat16 without a buffer between, which would cost a tenth of the time. */
+/* From and to bfloat16 without an intermediate buffer, which would cost a tenth of the time. */
 static inline void FL_(block_exp_bfloat16)(const uint16_t *x, REAL max, REAL *e, ptrdiff_t n)
 {
     const struct FL_(fl_shift) shift = FL_(fl_shift_of)(max);
@@ -122,9 +123,9 @@ static inline void FL_(block_exp_bfloat16)(const uint16_t *x, REAL max, REAL *e,
 /* An exponential times a factor; 0 where the exponential is under `least`. */
 static inline REAL FL_(scaled)(REAL e, REAL factor, REAL least) { return (e < least ? (REAL)0 : e) * factor; }
 
-/* The exponential whose product with a factor is the smallest normal number, or 1e-12 of a gradient of the same
- * row, if that is less. Smaller ones are left out: a subnormal product takes a hundred cycles on many processors,
- * and in a row of wide logits most would be one. (Measured: 18 ms for 4.) */
+/* The exponential whose product with a factor is the smallest normal number, or 1e-12 of a gradient of the same row,
+ * if that is less. Smaller exponentials count as 0: a subnormal product takes a hundred cycles on many processors,
+ * and in a row of wide logits most products would be subnormal. (Measured: 18 ms instead of 4.) */
 static inline REAL FL_(least_for)(REAL factor, REAL gradient)
 {
     const REAL normal = sizeof(REAL) == sizeof(float) ? (REAL)FLT_MIN : (REAL)DBL_MIN;
@@ -138,9 +139,9 @@ static inline void FL_(block_scale_bfloat16)(const REAL *e, REAL factor, REAL le
     for (ptrdiff_t i = 0; i < n; i++) g[i] = fl_bfloat16_from_float((float)FL_(scaled)(e[i], factor, least));
 }
 
-/* Exponentials of n elements x of a row (NULL: of the bfloat16 at h), while as much of the next row (NULL: none;
- * `bytes` in all) is brought near: they leave the memory idle. (Measured at 32000 classes: loss alone 20 %, in
- * place 10 %, bfloat16 15 % less time.) */
+/* Exponentials of n elements x of a row (NULL: of the bfloat16 at h). Meanwhile the same part of the next row (NULL:
+ * none; `bytes` in all) is prefetched, because exponentials leave the memory idle. (Measured at 32000 classes: loss
+ * alone 20 %, in place 10 %, bfloat16 15 % less time.) */
 static void FL_(block_exp_prefetching)(const REAL *x, const uint16_t *h, REAL max, REAL *e, ptrdiff_t n,
                                        const char *next, ptrdiff_t bytes)
 {
@@ -157,14 +158,14 @@ static void FL_(block_exp_prefetching)(const REAL *x, const uint16_t *h, REAL ma
     }
 }
 
-/* ---- what a job asks for ---- */
+/* ---- options of a job ---- */
 
 static inline int FL_(has_mass)(const struct fl_softmax_job *job)
 {
     return job->targets.probabilities.data != NULL || job->targets.smoothing > 0.0;
 }
 
-/* Whether rows can be used where they lie: of the type computed in, and without gaps. */
+/* Whether rows can be used in place: of type REAL, and contiguous. */
 static inline int FL_(is_direct)(const struct fl_array *array)
 {
     return array->itemsize == (ptrdiff_t)sizeof(REAL) && array->class_stride == (ptrdiff_t)sizeof(REAL);
@@ -175,8 +176,8 @@ static inline int FL_(is_packed_bfloat16)(const struct fl_array *array)
     return array->dtype == FL_BFLOAT16 && array->class_stride == 2;
 }
 
-/* Whether the exponentials can wait for their scaling in the output: nothing needs what they may overwrite, the
- * input (in place) or a gradient to be added to. */
+/* Whether the exponentials can be stored in the output until they are scaled: nothing needs the values that they
+ * overwrite, the input (in place) or a gradient that is accumulated. */
 static inline int FL_(is_straight)(const struct fl_softmax_job *job)
 {
     return FL_(is_direct)(&job->rows.output) && !FL_(has_mass)(job) && job->map.softcap == 0.0 &&
@@ -195,11 +196,11 @@ static inline int FL_(needs_scratch_row)(const struct fl_softmax_job *job)
 
 static inline double FL_(capped)(const struct fl_softmax_job *job, double x)
 {
-    /* A class at -inf is masked, and stays so. */
+    /* A class at -inf stays masked. */
     return job->map.softcap > 0.0 && x != -INFINITY ? job->map.softcap * fl_tanh_f64(x / job->map.softcap) : x;
 }
 
-/* dz/dx, less the factor 1 / T. */
+/* dz/dx without the factor 1 / T. */
 static inline double FL_(slope)(const struct fl_softmax_job *job, double x)
 {
     return job->map.softcap > 0.0 ? fl_sech_squared_f64(x / job->map.softcap) : 1.0;
@@ -227,7 +228,7 @@ static inline int FL_(has_map)(const struct fl_softmax_job *job)
     return job->map.softcap > 0.0 || job->map.temperature != 1.0;
 }
 
-/* z - max z of n classes under a softcap or a temperature; z may be x. Such jobs are computed in double. */
+/* z - max z of n classes with a softcap or a temperature; z may be x. Such jobs are computed in double. */
 static void FL_(mapped)(const struct fl_softmax_job *job, double capped_max, const REAL *x, REAL *z, ptrdiff_t n)
 {
     const double cap = job->map.softcap, temperature = job->map.temperature;
@@ -243,7 +244,7 @@ static void FL_(mapped)(const struct fl_softmax_job *job, double capped_max, con
     }
 }
 
-/* a_j. kept_q is (1 - eps) q_j, uniform is eps / C. A class without probability does not see its weight. */
+/* a_j. kept_q is (1 - eps) q_j, uniform is eps / C. A class without probability ignores its weight. */
 static inline REAL FL_(coefficient)(REAL kept_q, REAL uniform, REAL weight)
 {
     const REAL a = kept_q + uniform;
@@ -264,8 +265,8 @@ static void FL_(coefficients)(const struct fl_softmax_job *job, const REAL *q, p
     }
 }
 
-/* Gradients of n classes from their exponentials, with the input x where a masked class or a softcap may need
- * it (else NULL) and coefficients a (or NULL). g may be e. */
+/* Gradients of n classes from their exponentials, the input x if a masked class or a softcap may need it (else
+ * NULL), and coefficients a (or NULL). g may be e. */
 static void FL_(gradients)(const struct fl_softmax_job *job, const struct fl_softmax_row *row, const REAL *e,
                            const REAL *a, const REAL *x, REAL *g, ptrdiff_t n)
 {
@@ -285,8 +286,8 @@ static void FL_(gradients)(const struct fl_softmax_job *job, const struct fl_sof
     }
 }
 
-/* Second derivatives of n classes: from their exponentials e, and under a softcap from the input x and (with mass)
- * the coefficients a. `top` is which of them is the maximum. */
+/* Second derivatives of n classes from their exponentials e and, with a softcap, from the input x and (with mass)
+ * the coefficients a. `top` is the index of the maximum. */
 static void FL_(hessians)(const struct fl_softmax_job *job, const struct fl_softmax_row *row, const REAL *e,
                           const REAL *a, const REAL *x, REAL *h, ptrdiff_t top, ptrdiff_t n)
 {
@@ -328,8 +329,8 @@ static void FL_(entropy_gradients)(const REAL *e, const REAL *d, REAL share, REA
     }
 }
 
-/* What a row brings to its settlement. Sums are without skip; dot, where skip adds nothing for the maximum and its
- * term for a class target, is with it. */
+/* The input of a row's settlement. The sums exclude skip. dot includes it: there skip adds 0 if it is the maximum,
+ * and its term if it is a class target. */
 struct FL_(sums) {
     double rest, dot, mass_rest;
     double difference, coefficient, slope; /* d, a and du/dx at skip */
@@ -346,7 +347,7 @@ struct FL_(settled) {
     double curve, bend, over_total, skipped_curve;
 };
 
-/* The second derivative by u of a class, from its exponential and the sum of the others. */
+/* The second derivative with respect to u of a class, from its exponential and the sum of the others. */
 static inline double FL_(curvature)(struct FL_(settled) row, double e, double others)
 {
     const double p = e * row.over_total;
@@ -355,11 +356,11 @@ static inline double FL_(curvature)(struct FL_(settled) row, double e, double ot
 
 static inline double FL_(rest_over_one)(double rest, double difference)
 {
-    /* sum - 1, so that logsum = log1p of it. */
+    /* sum - 1: logsum is its log1p. */
     return difference == 0.0 ? rest : (rest + fl_exp_nonpositive_f64(difference)) - 1.0;
 }
 
-/* What of a job its settlements need: by value, so that a loop over lanes sees constants. */
+/* The parts of a job that settlements need, by value, so that a loop over lanes has constants. */
 struct FL_(terms) {
     double own, z_loss, over_temperature;
 };
@@ -371,7 +372,7 @@ static inline struct FL_(terms) FL_(terms_of)(const struct fl_softmax_job *job)
     return terms;
 }
 
-/* Terms whose factor is 0 are left out, as what they multiply may be infinite; a NaN stays one nevertheless. */
+/* Terms with a factor of 0 are left out, as the other factor may be infinite; NaN stays NaN. */
 static inline struct FL_(settled) FL_(settle)(struct FL_(terms) terms, struct FL_(sums) in)
 {
     struct FL_(settled) out;
@@ -401,8 +402,8 @@ static inline struct FL_(settled) FL_(settle)(struct FL_(terms) terms, struct FL
     return out;
 }
 
-/* Whether nothing weighs a row: then it has no loss and no gradient, whatever its loss, the upstream gradient and the
- * mean's denominator are. A row that is NaN stays so. */
+/* Whether a row has no weight: then its loss and gradient are 0 for any loss, upstream gradient and denominator of
+ * the mean. A NaN row stays NaN. */
 static inline int FL_(is_left_out)(struct FL_(sums) in)
 {
     const int is_class = in.weight == 0.0 && in.mass_rest + in.coefficient == 0.0;
@@ -448,7 +449,7 @@ static inline double FL_(load_scalar)(const struct fl_softmax_job *job, const ch
     return (double)FL_(fl_load_scalar)(row + c * job->rows.input.class_stride, job->rows.input.dtype);
 }
 
-/* Zeros in a row of an array, if there is one. */
+/* Sets a row of an array to 0, if there is an array. */
 static void FL_(clear_row)(const struct fl_array *out, ptrdiff_t index, ptrdiff_t classes)
 {
     char *row;
@@ -487,7 +488,7 @@ static int FL_(row_start)(const struct fl_softmax_job *job, struct fl_softmax_ro
     return 1;
 }
 
-/* The block of a row of an array as REAL: where it lies, or in the buffer. */
+/* The block of a row of an array as REAL: in place, or in the buffer. */
 static inline const REAL *FL_(block_of)(const struct fl_array *array, const char *row, ptrdiff_t first, REAL *buffer,
                                         ptrdiff_t n)
 {
@@ -509,7 +510,7 @@ static void FL_(row_max)(const struct fl_softmax_job *job, struct fl_softmax_row
     row->partial[block * FL_PARTIALS] = max;
 }
 
-/* The maximum of the row, the shift, and which class stands outside the sum. */
+/* The maximum of the row, the shift, and the class left out of the sum. */
 static void FL_(row_choose)(const struct fl_softmax_job *job, struct fl_softmax_row *row)
 {
     const ptrdiff_t blocks = FL_(blocks)(job);
@@ -533,7 +534,7 @@ static void FL_(row_choose)(const struct fl_softmax_job *job, struct fl_softmax_
         row->top = best * FL_BLOCK + i;
         if (row->target < 0) row->skip = row->top;
     }
-    /* Read now: in place, an exponential will stand there. */
+    /* Read now: in place, an exponential overwrites it. */
     row->at_skip = FL_(load_scalar)(job, row->input, row->skip);
 }
 
@@ -598,7 +599,7 @@ static void FL_(row_sum)(const struct fl_softmax_job *job, struct fl_softmax_row
     }
 }
 
-/* What a row without a finite maximum comes to: log-sum-exp is the maximum, the others are NaN. */
+/* The result of a row without a finite maximum: log-sum-exp is the maximum, all else is NaN. */
 static double FL_(infinite_row)(const struct fl_softmax_job *job, const char *row, double max)
 {
     if (job->operation != FL_LOGSUMEXP) return (double)NAN;
@@ -607,15 +608,16 @@ static double FL_(infinite_row)(const struct fl_softmax_job *job, const char *ro
     return max;
 }
 
-/* What the classes elsewhere add to the sum of a row's exponentials. Beyond e^700 nothing here is left beside it. */
+/* The contribution of the classes outside the band to the sum of a row's exponentials. Beyond e^700 the classes of
+ * the band are negligible. */
 static double FL_(sum_elsewhere)(const struct fl_softmax_job *job, const struct fl_softmax_row *row)
 {
     const double above = job->band.lse[row->index] - row->capped_max / job->map.temperature;
     return fl_exp_f64(above > 700.0 ? 700.0 : above);
 }
 
-/* One of the sums over all blocks, in order, with what each addition loses added at the end (Knuth's TwoSum): a
- * million equal terms would lose a digit otherwise. */
+/* One of the sums over all blocks, in order. The rounding errors of the additions are added at the end (Knuth's
+ * TwoSum): otherwise a million equal terms would lose a digit. */
 static double FL_(sum_of_blocks)(const double *partial, ptrdiff_t blocks, int which)
 {
     double sum = 0.0, lost = 0.0;
@@ -711,7 +713,7 @@ static void FL_(row_finish)(const struct fl_softmax_job *job, struct fl_softmax_
     const REAL skipped = (REAL)row->skipped;
     REAL *input = FL_(buffer)(row, 0), *a = FL_(buffer)(row, 1), *gradient = FL_(buffer)(row, 2), *g = gradient;
     const int mass = FL_(has_mass)(job);
-    /* While the exponentials are there. */
+    /* Before the exponentials are overwritten. */
     if (job->hessian.data) FL_(row_hessian)(job, row, block);
     if (FL_(is_packed_bfloat16)(out) && job->operation != FL_LOG_SOFTMAX && job->operation != FL_ENTROPY && !mass &&
         job->map.softcap == 0.0 && !job->rows.accumulate) {
@@ -722,7 +724,8 @@ static void FL_(row_finish)(const struct fl_softmax_job *job, struct fl_softmax_
         if (h == buffer) fl_stream(destination, (const char *)buffer, n * 2);
         return;
     }
-    /* A softcap reads the input once more after the gradient has been written: not into the input itself. */
+    /* A softcap reads the input again after the gradient has been written, so the gradient may not overwrite the
+     * input. */
     if (FL_(is_direct)(out) && !job->rows.accumulate && job->map.softcap == 0.0 && !job->rows.stream)
         g = (REAL *)(void *)destination;
     if (mass || job->map.softcap > 0.0 || job->operation == FL_LOG_SOFTMAX || job->operation == FL_ENTROPY)
@@ -749,11 +752,11 @@ static void FL_(row_finish)(const struct fl_softmax_job *job, struct fl_softmax_
         FL_(fl_store)(g, destination, out->class_stride, out->dtype, n);
 }
 
-/* ---- short rows: a row to a vector lane ---- */
+/* ---- short rows: one row in each vector lane ---- */
 
-/* Rows to a tile, which fits 16 KiB of stack: threads may have little of it. (It is a variable of a function, so that
- * the compiler knows that nothing lies over it: no array of the job, and no pointer in it. Measured otherwise:
- * (65536, 10) takes 1.4 times as long.) FL_LANES of them leave a sum. */
+/* Rows of a tile, which fits 16 KiB of stack, because threads may have small stacks. (A tile is a local variable, so
+ * the compiler knows that no array or pointer of the job aliases it. Measured without this: (65536, 10) takes 1.4
+ * times as long.) Each FL_LANES of them have a sum. */
 enum { FL_(lanes) = 64 / sizeof(REAL) };
 
 /* Whether FL_(lanes) rows from `row` lie one element apart (a class axis that is not the last). */
@@ -764,8 +767,8 @@ static inline int FL_(lanes_are_adjacent)(const struct fl_array *array, ptrdiff_
            row % array->shape[inner] + FL_(lanes) <= array->shape[inner];
 }
 
-/* Whether rows go in and out of lanes in squares of four classes of four rows, the last of which may lie over the
- * one before. */
+/* Whether rows are transposed into and out of lanes in squares of four classes of four rows; the last square may
+ * overlap the one before. */
 static inline int FL_(can_transpose)(const struct fl_softmax_job *job, const struct fl_array *array, ptrdiff_t count)
 {
     return sizeof(REAL) == sizeof(float) && FL_(is_direct)(array) && count == FL_(lanes) && job->rows.classes >= 4;
@@ -829,7 +832,7 @@ static void FL_(tile_store)(const struct fl_softmax_job *job, const struct fl_ar
     }
 }
 
-/* FL_(lanes) rows under work: class c of row l at [c][l]. */
+/* The state of FL_(lanes) rows: class c of row l is at [c][l]. */
 struct FL_(tile) {
     REAL x[FL_SHORT_ROW][FL_(lanes)], e[FL_SHORT_ROW][FL_(lanes)], a[FL_SHORT_ROW][FL_(lanes)];
     REAL max[FL_(lanes)], at_skip[FL_(lanes)];
@@ -842,7 +845,7 @@ struct FL_(tile) {
 
 static inline REAL FL_(larger)(REAL a, REAL b) { return a > b ? a : b; }
 
-/* Four classes at a time, as what one step leaves the next has to wait for. */
+/* Four classes at a time, because each step depends on the result of the previous one. */
 static void FL_(tile_max)(int classes, struct FL_(tile) * t)
 {
     int c = 0;
@@ -857,7 +860,7 @@ static void FL_(tile_max)(int classes, struct FL_(tile) * t)
         for (int l = 0; l < FL_(lanes); l++) t->max[l] = FL_(larger)(t->x[c][l], t->max[l]);
 }
 
-/* The maximum of each row, and which class stands outside its sum. */
+/* The maximum of each row, and the class left out of its sum. */
 static void FL_(tile_choose)(const struct fl_softmax_job *job, struct FL_(tile) * t, ptrdiff_t first, ptrdiff_t count)
 {
     for (int l = 0; l < FL_(lanes); l++) {
@@ -869,7 +872,7 @@ static void FL_(tile_choose)(const struct fl_softmax_job *job, struct FL_(tile) 
         const uint64_t classes = (uint64_t)job->targets.classes;
         const int may_ignore = job->targets.has_ignored;
         FL_(tile_max)((int)job->rows.classes, t);
-        /* As fl_class_of: what is no class by now means class 0. */
+        /* As in fl_class_of: a target that has become invalid means class 0. */
         for (int l = 0; l < count; l++) {
             const int64_t y = target[l];
             t->ignored[l] = may_ignore && y == ignored;
@@ -902,7 +905,7 @@ static void FL_(tile_choose)(const struct fl_softmax_job *job, struct FL_(tile) 
     }
 }
 
-/* Exponentials, and their sums without skip: of four in REAL, from there on in double. */
+/* Exponentials, and their sums without skip: of four in REAL, longer ones in double. */
 static void FL_(tile_exp)(const struct fl_softmax_job *job, struct FL_(tile) * t)
 {
     const int classes = (int)job->rows.classes, mapped = FL_(has_map)(job);
@@ -929,7 +932,7 @@ static void FL_(tile_exp)(const struct fl_softmax_job *job, struct FL_(tile) * t
         }
 }
 
-/* d of each class in the place of a, and their sum weighed by the exponentials. */
+/* d of each class in place of a, and their sum weighted by the exponentials. */
 static void FL_(tile_entropy)(const struct fl_softmax_job *job, struct FL_(tile) * t)
 {
     for (int c = 0; c < (int)job->rows.classes; c++) {
@@ -1044,7 +1047,7 @@ static double FL_(lane_others)(const struct FL_(tile) * t, int classes, int l)
     return sum;
 }
 
-/* The hessian of count rows, while their exponentials are there: a lane is a row. The buffer has room for a tile. */
+/* The hessian of count rows, one in each lane, from their exponentials. The buffer has room for a tile. */
 static void FL_(tile_hessian)(const struct fl_softmax_job *job, const struct FL_(tile) * t, ptrdiff_t first,
                               ptrdiff_t count, void *buffers)
 {
@@ -1170,8 +1173,9 @@ static struct fl_softmax_row *FL_(next_row)(const struct fl_softmax_job *job, st
     return NULL;
 }
 
-/* Three rows are under work at a time, a block of each in turn: the gradient of one is written, the exponentials
- * of the next are summed, and the maximum of the third is taken, so that reading, computing and writing overlap. */
+/* Three rows are processed at a time, a block of each in turn: the gradient of the first is written, the
+ * exponentials of the second are summed, and the maximum of the third is computed, so that reading, computing and
+ * writing overlap. */
 static struct fl_piece FL_(rows)(const void *any, ptrdiff_t begin, ptrdiff_t end, void *scratch)
 {
     const struct fl_softmax_job *job = (const struct fl_softmax_job *)any;

@@ -1,7 +1,7 @@
-/* Reading and writing the storage types: blocks of any stride in, blocks out.
+/* Reads and writes the storage types: blocks of any stride.
  *
- * Everything is computed in float or double, and read from and written to all types: what is computed in float
- * from half types is rounded to nearest even once, on the way out. */
+ * All values are computed in float or double. Half types are computed in float, and rounded to nearest even once,
+ * when written. */
 #ifndef FASTLOSS_STORAGE_H
 #define FASTLOSS_STORAGE_H
 
@@ -24,7 +24,7 @@ static inline uint16_t fl_bfloat16_from_float(float value)
     return (uint16_t)(value == value ? rounded : quiet_nan);
 }
 
-/* The exponent and mantissa, moved into place, are the value times 2^-112, subnormals included. */
+/* The exponent and mantissa, shifted into place, are the value times 2^-112, subnormals included. */
 static inline float fl_float_from_half(uint16_t h)
 {
     uint32_t magnitude = (uint32_t)(h & 0x7fffu) << 13, sign = (uint32_t)(h & 0x8000u) << 16;
@@ -147,8 +147,9 @@ static inline void fl_store_f64(const double *x, char *p, ptrdiff_t stride, int 
     for (ptrdiff_t i = 0; i < n; i++) fl_store_scalar_f64(p + i * stride, dtype, x[i]);
 }
 
-/* The largest of n contiguous half types. As integers of sign and magnitude they are ordered like the numbers, so
- * twice as many fit a register and none is converted. A NaN may be ignored or win; the exponentials tell. */
+/* The largest of n contiguous half types. As integers of sign and magnitude they have the order of the numbers, so
+ * twice as many fit a register and none is converted. NaN may be ignored or be the result; the exponentials reveal
+ * it. */
 static inline float fl_max_16(const char *p, int dtype, ptrdiff_t n)
 {
     const uint16_t *h = (const uint16_t *)(const void *)p;
@@ -199,7 +200,7 @@ static inline void fl_transpose_out(const float *columns, ptrdiff_t stride, char
 #endif
 }
 
-/* Brings n bytes near that will be written: a store to memory that is far away would wait for it. */
+/* Prefetches n bytes that will be written; a store to memory outside the cache would wait. */
 static inline void fl_prefetch_to_write(const char *p, ptrdiff_t n)
 {
 #if defined(__GNUC__)
@@ -209,9 +210,9 @@ static inline void fl_prefetch_to_write(const char *p, ptrdiff_t n)
 #endif
 }
 
-/* Copies n bytes past the caches, for an output so large that nothing of it would stay there: an ordinary store
- * first reads the line that it is going to overwrite. (Measured at 32000 classes, float32: up to 10 % less time,
- * with the exponentials kept in a scratch row.) fl_stream_end makes the stores visible to other threads. */
+/* Copies n bytes past the caches, for an output that is too large to stay there: an ordinary store first reads the
+ * line that it overwrites. (Measured at 32000 classes, float32: up to 10 % less time, with the exponentials kept in
+ * a scratch row.) fl_stream_end makes the stores visible to other threads. */
 static inline void fl_stream(char *to, const char *from, ptrdiff_t n)
 {
 #ifdef __SSE2__

@@ -1,7 +1,7 @@
-/* What needs the class targets and no exponentials: the survey of the targets, negative log-likelihood, and the
+/* Kernels that need class targets and no exponentials: the survey of the targets, negative log-likelihood, and the
  * multi-class margin loss. */
 
-/* w_y s of a row; y < 0 where the target is not a class. */
+/* w_y s of a row; y < 0 if the target is not a class. */
 static double row_weight(const struct fl_targets *targets, ptrdiff_t row, ptrdiff_t y)
 {
     double weight = targets->sample_weight ? targets->sample_weight[row] : 1.0;
@@ -33,7 +33,7 @@ static struct fl_piece survey(const void *any, ptrdiff_t begin, ptrdiff_t end, v
         bad += keep && (y[i] < 0 || y[i] >= classes);
     }
     if (bad) {
-        piece.fault = begin; /* where another thread has mended the target by now */
+        piece.fault = begin; /* if another thread has corrected the target meanwhile */
         for (ptrdiff_t i = end - 1; i >= begin; i--)
             if (is_bad_target(targets, y[i])) piece.fault = i;
         return piece;
@@ -48,7 +48,7 @@ static struct fl_piece survey(const void *any, ptrdiff_t begin, ptrdiff_t end, v
     return piece;
 }
 
-/* Negative log-likelihood picks one log-probability out of each row:
+/* Negative log-likelihood selects one log-probability of each row:
  *
  *   loss = -w_y s x_y,   dloss/dx_j = -w_y s (j = y)
  */
@@ -100,8 +100,8 @@ static struct fl_piece nll_rows(const void *any, ptrdiff_t begin, ptrdiff_t end,
  *   loss = w_y / C sum_{j != y} max(0, h_j)^p,   dloss/dx_j = w_y / C p h_j^(p - 1) (h_j > 0),
  *   dloss/dx_y = minus the sum of the others
  *
- * in double from any type; p is 1 or 2. A row with a NaN is NaN throughout. One block of a row: values max(0, h)^p
- * and slopes, 0 at the target. */
+ * in double from any type; p is 1 or 2. A row with a NaN is all NaN. One block of a row: values max(0, h)^p and
+ * slopes, 0 at the target. */
 static void margin_block(const struct fl_target_job *job, const char *row, ptrdiff_t first, ptrdiff_t n, ptrdiff_t y,
                          double at_target, double *value, double *slope)
 {

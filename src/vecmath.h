@@ -1,11 +1,11 @@
 /* Elementary functions that the compiler can vectorise.
  *
- * Each is branch-free plain C, so that a loop around it becomes SIMD code for whichever instruction set the
- * file is compiled for, and states its largest error and its range. The files are compiled with
- * -ffp-contract=off: where a fused multiply-add is wanted it is written FL_FMA_*, so an element gives the same
- * bits in the vector body of a loop and in its scalar tail, whatever the compiler chose to do.
+ * Each is branch-free plain C, so a loop around it becomes SIMD code for the instruction set of the compilation.
+ * Each states its largest error and its range. The files are compiled with -ffp-contract=off: fused multiply-adds
+ * are written as FL_FMA_*, so an element gives the same bits in the vector body of a loop and in its scalar tail
+ * with every compiler.
  *
- * All of them reduce, approximate, reconstruct.
+ * All of them reduce the argument, approximate, and reconstruct.
  */
 #ifndef FASTLOSS_VECMATH_H
 #define FASTLOSS_VECMATH_H
@@ -15,7 +15,7 @@
 #include <stdint.h>
 #include <string.h>
 
-/* A call in a loop keeps it from being vectorised, and compilers stop inlining what they find large. */
+/* A call in a loop prevents its vectorisation, and compilers do not inline functions that they consider large. */
 #if defined(__GNUC__) || defined(__clang__)
 #define FL_INLINE static inline __attribute__((always_inline))
 #elif defined(_MSC_VER)
@@ -24,7 +24,7 @@
 #define FL_INLINE static inline
 #endif
 
-/* Without a fused instruction fmaf() is a library call (30 times slower): there multiply, then add. */
+/* Without a fused instruction fmaf() is a library call (30 times slower); then multiply and add separately. */
 #if (defined(__GNUC__) || defined(__clang__)) && (defined(__FMA__) || defined(__aarch64__) || defined(__FP_FAST_FMA))
 #define FL_HAS_FMA 1
 #endif
@@ -65,8 +65,8 @@ FL_INLINE uint64_t fl_bits_from_double(double value)
     return bits;
 }
 
-/* a where the condition (0 or 1) holds, else b, by masks: compilers make branches of selections that depend on each
- * other, and do not vectorise a loop over branches. */
+/* a if the condition (0 or 1) is true, else b, by masks: compilers turn selections that depend on each other into
+ * branches, and do not vectorise a loop with branches. */
 FL_INLINE float fl_select_f32(int condition, float a, float b)
 {
     const uint32_t mask = 0u - (uint32_t)condition;
@@ -79,23 +79,23 @@ FL_INLINE double fl_select_f64(int condition, double a, double b)
     return fl_double_from_bits((fl_bits_from_double(a) & mask) | (fl_bits_from_double(b) & ~mask));
 }
 
-/* A product in which a weight of 0 leaves nothing of a value, an infinite one included; but NaN stays. */
+/* A product in which a weight of 0 gives 0, also for an infinite value; NaN stays NaN. */
 FL_INLINE double fl_weighed(double weight, double value)
 {
     const double product = weight * value;
     return fl_select_f64((weight == 0.0) & (value == value), 0.0, product);
 }
 
-/* 1 / temperature, finite for the least of them, too. */
+/* 1 / temperature, finite for the smallest temperatures, too. */
 FL_INLINE double fl_over(double temperature)
 {
     const double quotient = 1.0 / temperature;
     return quotient > DBL_MAX ? DBL_MAX : quotient;
 }
 
-/* x log2(e) - n to within half an ulp of 1, where that is under 1 and |n| < 2^13; with a fused multiply-add less
- * x FL_LOG2_E_LOW, which it is left to the caller to add. Without, x is cut in two, as its product with log2(e)
- * would be rounded before n is subtracted. */
+/* x log2(e) - n to within half an ulp of 1, where that is under 1 and |n| < 2^13; with a fused multiply-add without
+ * x FL_LOG2_E_LOW, which the caller adds. Without one, x is split in two, as its product with log2(e) would be
+ * rounded before n is subtracted. */
 #define FL_LOG2_E 1.44269502f
 FL_INLINE float fl_log2_rest_f32(float x, float n)
 {
@@ -114,7 +114,7 @@ FL_INLINE float fl_log2_rest_f32(float x, float n)
 #define FL_LOG2_E_LOW 0.0f
 #endif
 
-/* What a row's maximum makes of fl_exp_difference_f32. */
+/* The constants of fl_exp_difference_f32 that follow from a row's maximum. */
 struct fl_shift_f32 {
     float max, base, log2, rounder, rest;
 };
@@ -124,7 +124,8 @@ struct fl_shift_f32 {
 FL_INLINE struct fl_shift_f32 fl_shift_of_f32(float max)
 {
     struct fl_shift_f32 shift;
-    /* From 176 on the difference of two logits that matters is exact (Sterbenz), and from 4096 on it is taken. */
+    /* From 176 on the difference of two relevant logits is exact (Sterbenz), and from 4096 on the plain difference
+     * is used. */
     const float base = fabsf(max) <= 4096.0f ? 0.0f : max, near = max - base;
     const float n = FL_FMA_F32(near, FL_LOG2_E, FL_ROUNDER_F32) - FL_ROUNDER_F32;
     shift.max = max;
@@ -135,12 +136,12 @@ FL_INLINE struct fl_shift_f32 fl_shift_of_f32(float max)
     return shift;
 }
 
-/* exp(x - max), float, as exact as if the difference were not rounded: half an ulp of it is 1e-6 at -30.
+/* exp(x - max), float, as exact as with an unrounded difference: half an ulp of the difference is 1e-6 at -30.
  * Range: x <= max; 0 where the difference is below -87.33 and the true value leaves the normal range (it is under
  *        1.2e-38); exactly 1 at the maximum, 0 at -inf; NaN where x or max is NaN.
  * Largest relative error: 2.1e-7 (max = 0: every float in the range was tried).
  *
- * With max log2(e) = n_max + rest, an integer and what is left, the power of two is n = round((x - max) log2(e)) and
+ * With max log2(e) = n_max + rest, an integer and a remainder, the power of two is n = round((x - max) log2(e)) and
  * the fraction f = (x log2(e) - (n + n_max)) - rest, in which nothing large is rounded. Adding 1.5 * 2^23 rounds to
  * an integer in the low bits of the sum: no rounding instruction is needed, and those bits, shifted into the
  * exponent, are 2^n. The polynomial is minimax for the relative error of 2^f on |f| <= 1/2 (9.2e-8), its first
@@ -163,8 +164,8 @@ FL_INLINE float fl_exp_difference_f32(float x, struct fl_shift_f32 shift)
 
 FL_INLINE float fl_exp_nonpositive_f32(float x) { return fl_exp_difference_f32(x, fl_shift_of_f32(0.0f)); }
 
-/* What reducing x, double, x <= 0, by multiples of ln 2 leaves: exp(x) = scale * (1 + r + r * r * q). As above, but
- * base e: ln 2 is split so that n * high is exact, and q interpolates at Chebyshev nodes (1.7e-17). */
+/* The reduction of x, double, x <= 0, by multiples of ln 2: exp(x) = scale * (1 + r + r * r * q). As above, but base
+ * e: ln 2 is split so that n * high is exact, and q interpolates at Chebyshev nodes (1.7e-17). */
 struct fl_reduced {
     double scale, r, q;
 };
@@ -211,7 +212,7 @@ FL_INLINE double fl_expm1_nonpositive_f64(double x)
     return x < -708.39 ? -1.0 : FL_FMA_F64(y.scale, m, y.scale - 1.0);
 }
 
-/* exp(x - max), double. What the difference loses does not matter here: 1e-14 where |x - max| is 90. */
+/* exp(x - max), double. The rounding error of the difference is negligible here: 1e-14 where |x - max| is 90. */
 struct fl_shift_f64 {
     double max;
 };
@@ -238,8 +239,8 @@ FL_INLINE double fl_log1p_nonnegative_f64(double x)
     const double ln2_high = 0.6931471803691238, ln2_low = 1.9082149292705877e-10;
     double w = 1.0 + x;
     uint64_t bits = fl_bits_from_double(w);
-    /* Bits of sqrt(1/2): the subtraction carries into the exponent exactly where m must be halved. The offset
-     * keeps k positive, so that it can be read off as a double by its low bits. */
+    /* Bits of sqrt(1/2): the subtraction carries into the exponent exactly where m must be halved. The offset keeps
+     * k positive, so that its low bits give it as a double. */
     uint64_t offset = bits - 0x3fe6a09e667f3bcdu + ((uint64_t)1024 << 52);
     double k = fl_double_from_bits((offset >> 52) | 0x4330000000000000u) - (4503599627370496.0 + 1024.0);
     double m = fl_double_from_bits((offset & 0x000fffffffffffffu) + 0x3fe6a09e667f3bcdu);
@@ -261,7 +262,7 @@ FL_INLINE double fl_log1p_nonnegative_f64(double x)
     return x == x ? result : x;
 }
 
-/* ---- for the elementwise losses: any argument, a little more exact ---- */
+/* ---- for the elementwise losses: any argument, slightly more accurate ---- */
 
 /* 2^f - 1 = f q(f) for |f| <= 1/2, float, interpolated at Chebyshev nodes (9.2e-9 of 2^f). */
 FL_INLINE float fl_exp2_minus_one_f32(float f)
@@ -275,8 +276,8 @@ FL_INLINE float fl_exp2_minus_one_f32(float f)
     return q * f;
 }
 
-/* exp(x) as fraction times other: 2^n in two halves, of which the fraction has one, without a condition. So neither
- * overflows or vanishes where only their product would. */
+/* exp(x) as fraction times other: 2^n in two halves, one of which is in the fraction, without a condition. So
+ * neither overflows or vanishes where only their product would. */
 struct fl_halves_f32 {
     float fraction, other;
 };
@@ -302,8 +303,9 @@ FL_INLINE float fl_exp_f32(float x)
     return x < -87.33f ? 0.0f : capped;
 }
 
-/* t exp(x) without the overflow of an exponential whose product is finite. For t = 0 it is 0, whatever x is. Largest
- * error: 2.1 ulp; infinite where x exceeds 176 (double: 1418), which takes a subnormal t to be finite. */
+/* t exp(x) without the overflow of an exponential whose product is finite. For t = 0 it is 0 for any x. Largest
+ * error: 2.1 ulp; infinite where x exceeds 176 (double: 1418), where only a subnormal t would give a finite
+ * product. */
 FL_INLINE float fl_times_exp_f32(float t, float x)
 {
     const struct fl_halves_f32 e = fl_exp_halves_f32(x);
@@ -362,7 +364,7 @@ FL_INLINE double fl_log_of_f64(double w, double x)
 {
     const double ln2_high = 0.6931471803691238, ln2_low = 1.9082149292705877e-10;
     const uint64_t offset = fl_bits_from_double(w) - 0x3fe6a09e667f3bcdu + ((uint64_t)1024 << 52);
-    /* k by its low bits: there is no conversion of 64-bit integers before AVX-512. */
+    /* k by its low bits, as AVX2 and older sets cannot convert 64-bit integers. */
     const double k = fl_double_from_bits((offset >> 52) | 0x4330000000000000u) - (4503599627370496.0 + 1024.0);
     const double m = fl_double_from_bits((offset & 0x000fffffffffffffu) + 0x3fe6a09e667f3bcdu);
     const double f = k == 0.0 ? x : m - 1.0;
@@ -383,10 +385,10 @@ FL_INLINE double fl_log_of_f64(double w, double x)
     return w > 0.0 ? (w < (double)INFINITY ? value : w) : (w == 0.0 ? -(double)INFINITY : (double)NAN);
 }
 
-/* log(m / h) for 0 < m <= h, where d is m - h with digits of its own. One division: with the power of two 2^j that
- * brings m near h (by their bits, to within a factor of 1.5), f = 2^j m / h - 1 and s = f / (2 + f) as above is
- * (2^j m - h) / (2^j m + h), and 2^j m - h is d where j is 0. |s| < 0.21.
- * Largest error (h = 1, every seventh float): 1.8 ulp. In double it is a quotient and its logarithm: 2.5 ulp. */
+/* log(m / h) for 0 < m <= h, where d is m - h without cancellation. One division: with the power of two 2^j that
+ * brings m near h (by their bits, to within a factor of 1.5), f = 2^j m / h - 1 and s = f / (2 + f) as above is (2^j
+ * m - h) / (2^j m + h), and 2^j m - h is d where j is 0. |s| < 0.21. Largest error (h = 1, every seventh float): 1.8
+ * ulp. In double it is a quotient and its logarithm: 2.5 ulp. */
 FL_INLINE float fl_log_quotient_f32(float h, float m, float d)
 {
     const float ln2_high = 0.693359375f, ln2_low = -2.12194440e-4f;
@@ -424,7 +426,7 @@ FL_INLINE double fl_log_f64(double x)
 FL_INLINE float fl_log1p_f32(float x) { return fl_log_of_f32(1.0f + x, x); }
 FL_INLINE double fl_log1p_f64(double x) { return fl_log_of_f64(1.0 + x, x); }
 
-/* log(1 + x), 0 <= x <= 1. Largest error: 2 ulp. Without the division: interpolated at Chebyshev nodes (2e-9). */
+/* log(1 + x), 0 <= x <= 1. Largest error: 2 ulp. Without a division: interpolated at Chebyshev nodes (2e-9). */
 FL_INLINE float fl_log1p_unit_f32(float x)
 {
     float p = 0.0019866965936534607f;
@@ -513,7 +515,7 @@ FL_INLINE double fl_tanh_f64(double x)
     return copysign(m / (2.0 + m), x);
 }
 
-/* 1 - tanh(x)^2 without its cancellation, double. Any x. Largest error: 5 ulp while x^2 < 300. */
+/* 1 - tanh(x)^2 without cancellation, double. Any x. Largest error: 5 ulp while x^2 < 300. */
 FL_INLINE double fl_sech_squared_f64(double x)
 {
     double q = fl_exp_nonpositive_f64(-2.0 * fabs(x));
