@@ -1,10 +1,10 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
-"""The one crossing between Python and C: pointers, types, and work shared out over threads.
+"""The interface between Python and C: pointers, types, and the distribution of work over threads.
 
-Callers (the modules beside this one) have checked every argument. OpenMP lives here and nowhere else. Rows are
-shared out in small dynamic pieces, because in a training loop another library's threads may still be spinning on
-some of the cores; no result depends on who did what, since every piece leaves its own partial sum and these are
-added in order.
+The callers have checked every argument. Only this module uses OpenMP. Rows are distributed in small dynamic
+pieces, because in a training loop the threads of another library may still be spinning on some of the cores.
+No result depends on the distribution: every piece has its own partial sum, and the partial sums are added in
+order.
 """
 
 import os
@@ -230,21 +230,24 @@ LOG_SOFTMAX = FL_LOG_SOFTMAX
 LOGSUMEXP = FL_LOGSUMEXP
 ENTROPY = FL_ENTROPY
 
-# Elements for one piece of work: large enough that handing it out costs nothing beside it and that most rows have
-# their successor in the same piece (which is prefetched). And the fewest pieces a call is cut into, so that the
-# last one does not keep the other threads waiting. Neither depends on the number of threads: sums follow pieces.
+# Elements of one piece of work: enough that scheduling costs nothing in comparison, and that most rows have
+# their successor in the same piece (it is prefetched). And the smallest number of pieces of a call, so that
+# the last piece does not keep the other threads waiting. Neither depends on the number of threads, because
+# sums follow pieces.
 cdef ptrdiff_t PIECE = 524288
 cdef ptrdiff_t PIECES = 32
-# Elements under which a piece is too short for the overlap of its rows. (32 rows of 1000: 15.6 us for 18.2.)
+# Elements below which a piece is too short for the overlap of its rows. (32 rows of 1000: 15.6 us instead of
+# 18.2.)
 cdef ptrdiff_t LEAST_PIECE = 4096
-# Bytes of output from which it is written past the caches: more than they hold.
+# Size in bytes from which output is written past the caches: it exceeds them.
 cdef ptrdiff_t STREAM = 33554432
-# Elements under which a second thread costs more than it saves (a fork and join is a few microseconds when the
-# threads are awake, tens of them when they sleep).
+# Elements below which a second thread costs more than it saves (a fork and join is a few microseconds when
+# the threads are awake, tens of them when they sleep).
 cdef ptrdiff_t SERIAL = 32768
-# Elements under which giving up the interpreter lock, and checking arguments in Python, cost more than the work.
+# Elements below which releasing the interpreter lock, and checking arguments in Python, cost more than the
+# work.
 cdef ptrdiff_t SMALL = 4096
-# Bytes of an array from which its memory is kept for the next call (see _engine/workspace.py).
+# Size in bytes of an array from which its memory is kept for the next call (see _engine/workspace.py).
 cdef ptrdiff_t KEPT_BYTES = 4194304
 KEPT = KEPT_BYTES
 
@@ -261,12 +264,12 @@ if hasattr(os, "register_at_fork"):
 
 
 cdef int team_for(ptrdiff_t size, int threads) noexcept nogil:
-    """How many threads work on so many elements."""
+    """Return the number of threads for a number of elements."""
     return fl_team(threads) if size >= SERIAL else 1
 
 
 def use_level(int level):
-    """Use the kernels of a level (an index into LEVELS) from now on; returns the level used before."""
+    """Select the kernels of a level (an index into LEVELS) and return the previous level."""
     global kernels
     cdef int level_before = 0
     while fl_kernels_of_level(level_before) != kernels:
@@ -277,18 +280,18 @@ def use_level(int level):
     return level_before
 
 
-# The type number that NumPy gave the bfloat16 of ml_dtypes when that was imported.
+# NumPy's type number of the bfloat16 of ml_dtypes, given at its import.
 cdef int bfloat16_number = -1
-# The bits of bfloat16 where there is no such type: what the adapters pass. NumPy itself cannot compute with it.
+# The adapters pass the bits of bfloat16 as this type, without ml_dtypes. NumPy cannot compute with it.
 BFLOAT16_BITS = np.dtype([("bfloat16", np.uint16)])
 
 
 @cython.no_gc
 cdef class Lent:
-    """Memory of a mapping, as a buffer, which is given back when nothing can reach it any more.
+    """A buffer in the memory of a mapping, which is given back when nothing can reach the buffer any more.
 
-    When the last reference is gone, that is: a weak reference would tell as soon as it is in a cycle that is being
-    collected, whose finalizers may still use it, or keep it.
+    That is when the last reference is gone. A weak reference would be cleared as soon as the buffer is in a
+    cycle that is being collected, whose finalizers may still use or keep it.
     """
 
     cdef object mapping, give_back
@@ -311,13 +314,14 @@ cdef class Lent:
 
 
 def register_bfloat16(cnp.dtype dtype not None):
-    """Take this type for bfloat16 from now on."""
+    """Set the type of bfloat16."""
     global bfloat16_number
     bfloat16_number = dtype.type_num
 
 
 cpdef bint is_floating(array) noexcept:
-    """Whether this is a plain array that the kernels can read: a known type, native byte order, aligned."""
+    """Return whether the kernels can read this array: a plain one of a known type, in native byte order,
+    aligned."""
     cdef int number
     if type(array) is not cnp.ndarray or not cnp.PyArray_ISBEHAVED_RO(<cnp.ndarray>array):
         return False
@@ -329,7 +333,7 @@ cpdef bint is_floating(array) noexcept:
 
 
 cpdef bint is_index(array) noexcept:
-    """Whether this is a plain contiguous array of int64."""
+    """Return whether this is a plain contiguous array of int64."""
     return (
         type(array) is cnp.ndarray
         and cnp.PyArray_ISCARRAY_RO(<cnp.ndarray>array)
@@ -350,14 +354,15 @@ cdef int type_code(cnp.ndarray array) noexcept:
     return FL_BFLOAT16
 
 
-# Room for the shapes and strides of an array of any number of axes.
+# Space for the shapes and strides of an array with any number of axes.
 cdef struct dimensions:
     ptrdiff_t shape[FL_MAX_DIMS]
     ptrdiff_t stride[FL_MAX_DIMS]
 
 
 cdef void describe(fl_array *out, object given, int axis, dimensions *room) noexcept:
-    """An array as rows along `axis`, neighbouring dimensions that can be walked as one merged; None is no array."""
+    """Describe an array as rows along `axis`, with adjacent dimensions merged if possible; None is no
+    array."""
     cdef cnp.ndarray array
     cdef int d, last
     cdef cnp.npy_intp *shape
@@ -396,10 +401,11 @@ cdef ptrdiff_t up_to_line(ptrdiff_t size) noexcept nogil:
 
 cdef fl_piece over_pieces(fl_work work, const void *job, ptrdiff_t count, ptrdiff_t step, int threads,
                           ptrdiff_t size, char *memory) noexcept nogil:
-    """Work on rows or elements in pieces of `step`: the sum of what they leave, in order, and the first fault.
+    """Process rows or elements in pieces of `step`; return the ordered sum of their results, and the first
+    fault.
 
-    The pieces do not depend on the number of threads. In `memory` each thread has `size` bytes of scratch, and each
-    piece has a place for what it leaves.
+    The pieces do not depend on the number of threads. `memory` has `size` bytes of scratch for each thread,
+    and a place for the result of each piece.
     """
     cdef ptrdiff_t pieces = (count + step - 1) // step, piece
     cdef char *scratch = memory + (64 - <uintptr_t>memory % 64)
@@ -420,8 +426,8 @@ cdef fl_piece over_pieces(fl_work work, const void *job, ptrdiff_t count, ptrdif
     return result
 
 
-# Memory of small calls, which never let go of the interpreter lock: to ask for some and give it back would take a
-# quarter of the time of a plain call. (Measured: 1.1 us for 0.85.)
+# Memory of small calls, which never release the interpreter lock. Allocating and freeing it in each call
+# would take a quarter of the time of a plain call. (Measured: 1.1 us instead of 0.85.)
 cdef char *small_memory = NULL
 cdef ptrdiff_t small_size = 0
 
@@ -440,7 +446,8 @@ cdef char *memory_for_small(ptrdiff_t size) noexcept:
 
 cdef fl_piece run_pieces(fl_work work, const void *job, ptrdiff_t count, ptrdiff_t step, ptrdiff_t size, int threads,
                          ptrdiff_t scratch_size) except *:
-    """The same of `size` elements in all: letting go of the interpreter lock pays only where there is work."""
+    """over_pieces for `size` elements in all, which releases the interpreter lock only if there is enough
+    work."""
     cdef ptrdiff_t pieces = (count + step - 1) // step, bytes
     cdef bint is_small = size < SMALL
     cdef char *memory
@@ -463,7 +470,7 @@ cdef fl_piece run_pieces(fl_work work, const void *job, ptrdiff_t count, ptrdiff
 
 
 cdef ptrdiff_t rows_in_piece(const fl_rows *rows) noexcept nogil:
-    # Whole groups of lanes, so that only the last piece has an incomplete one.
+    # Whole groups of lanes, so that only the last piece has an incomplete group.
     cdef ptrdiff_t count = max(min(PIECE // rows.classes, rows.count // PIECES), LEAST_PIECE // rows.classes)
     if rows.classes <= FL_SHORT_ROW:
         return (max(count, 1) + FL_LANES - 1) // FL_LANES * FL_LANES
@@ -471,7 +478,7 @@ cdef ptrdiff_t rows_in_piece(const fl_rows *rows) noexcept nogil:
 
 
 cdef bint share_rows(const fl_rows *rows, ptrdiff_t step, int threads) noexcept nogil:
-    # Only where a piece is a row anyway: the sum of the losses must not depend on who shared what.
+    # Only if a piece is a row anyway: the sum of the losses must not depend on the distribution over threads.
     return threads > 1 and step == 1 and rows.count < 4 * threads and rows.classes >= SERIAL
 
 
@@ -500,7 +507,8 @@ cdef int describe_targets(fl_targets *targets, const fl_rows *rows, indices, ign
 
 
 cdef fl_piece survey(const fl_targets *targets, fl_rows *rows, bint mean, int threads) except *:
-    """The mean's denominator, which the gradient is divided by for a mean; the first bad target is a fault."""
+    """Compute the mean's denominator, by which a mean divides the gradient; the first bad target is a
+    fault."""
     cdef fl_piece found = run_pieces(
         kernels.survey, targets, rows.count, 16384, rows.count * rows.classes, threads, 0
     )
@@ -510,9 +518,9 @@ cdef fl_piece survey(const fl_targets *targets, fl_rows *rows, bint mean, int th
 
 
 cdef const fl_softmax_kernels *softmax_kernels(const fl_softmax_job *job) noexcept nogil:
-    # A softcap or a temperature rounds what its exponential magnifies. Short rows with smoothing or probabilities
-    # have gradients that are small differences near the optimum, with no larger one beside them. Both are computed
-    # in double from any type.
+    # The exponential magnifies the rounding of a softcap or a temperature. Short rows with smoothing or
+    # probabilities have gradients that are small differences near the optimum, without a larger one in the
+    # row. Both are computed in double from any type.
     cdef bint mass = job.targets.probabilities.data != NULL or job.targets.smoothing > 0.0
     cdef bint mapped = job.map.softcap > 0.0 or job.map.temperature != 1.0
     if job.rows.input.dtype == FL_FLOAT64 or mapped or (mass and job.rows.classes <= FL_SHORT_ROW):
@@ -521,12 +529,12 @@ cdef const fl_softmax_kernels *softmax_kernels(const fl_softmax_job *job) noexce
 
 
 cdef double shared_softmax(const fl_softmax_job *job, int threads) except? -1.0 nogil:
-    """Few long rows: every thread works on each row in turn.
+    """Process few long rows: all threads work on each row in turn.
 
-    A thread has a view of the row of its own, in `rows`, and settles it by itself from the partial sums that all
-    share: cheaper than leaving and entering a parallel region between the steps. A prange inside a parallel block
-    does not wait for the other threads at its end, hence the barriers: before the maximum is chosen, before
-    exponentials are written over what choosing reads, and before their sums are added.
+    Each thread has its own state of the row, in `rows`, and settles it from the shared partial sums: this is
+    cheaper than leaving and entering a parallel region between the steps. A prange inside a parallel block
+    does not wait for the other threads at its end. So there are barriers: before the maximum is chosen,
+    before exponentials overwrite the values that choosing reads, and before their sums are added.
     """
     cdef const fl_softmax_kernels *table = softmax_kernels(job)
     cdef ptrdiff_t index, block, blocks = (job.rows.classes + FL_BLOCK - 1) // FL_BLOCK
@@ -540,7 +548,7 @@ cdef double shared_softmax(const fl_softmax_job *job, int threads) except? -1.0 
     if memory == NULL:
         with gil:
             raise MemoryError("scratch rows")
-    # The row that all share, the buffers of each, and their views of the row.
+    # The shared row, the buffers of each thread, and each thread's state of the row.
     scratch = memory + (64 - <uintptr_t>memory % 64)
     rows = <fl_softmax_row *>(scratch + scratch_size + (threads - 1) * buffer_size)
     for index in range(job.rows.count):
@@ -570,13 +578,13 @@ cdef double shared_softmax(const fl_softmax_job *job, int threads) except? -1.0 
 
 
 cdef double run_softmax(fl_softmax_job *job, int threads) except? -1.0:
-    """Run a job whose targets have been surveyed; returns the sum of the losses."""
+    """Run a job after the survey of its targets, and return the sum of the losses."""
     cdef const fl_softmax_kernels *table = softmax_kernels(job)
     cdef fl_rows *rows = &job.rows
     cdef ptrdiff_t size = rows.count * rows.classes, step = rows_in_piece(rows)
     cdef double total
-    # Not in place: the input has brought the lines near already. Not in rows that threads share. And not float16,
-    # which is converted on its way.
+    # Not in place, where reading the input has loaded the lines already. Not in rows that threads share. And
+    # not float16, which is converted when written.
     rows.stream = (
         rows.output.data != NULL and rows.output.data != rows.input.data and not rows.accumulate
         and rows.output.dtype != FL_FLOAT16
@@ -597,11 +605,11 @@ def softmax(
 ):
     """Run an operation of the softmax family over rows along `axis`.
 
-    Returns (first row with a bad target or -1, sum of the losses, the mean's denominator). Where a target is bad
-    nothing has been written. `indices` is int64, the weights, `grad_output` and `row_loss` are float64, all
-    contiguous; `input`, `output`, `probabilities` and `hessian` may have any strides. `mean` divides the gradient by
-    the denominator. For bands of longer rows `elsewhere` is a tuple (log-sum-exp, mass, the classes of all bands):
-    see kernels.h. Then the targets have been surveyed.
+    Returns (first row with a bad target or -1, sum of the losses, the mean's denominator). If a target is
+    bad, nothing has been written. `indices` is int64, the weights, `grad_output` and `row_loss` are float64,
+    all contiguous; `input`, `output`, `probabilities` and `hessian` may have any strides. `mean` divides the
+    gradient by the denominator. For bands of longer rows `elsewhere` is a tuple (log-sum-exp, mass, the
+    classes of all bands): see kernels.h. The targets of bands have been surveyed before.
     """
     cdef fl_softmax_job job
     cdef dimensions room[4]
@@ -636,7 +644,7 @@ def softmax(
 
 cdef tuple run_targets(fl_target_job *job, fl_work work, ptrdiff_t scratch_size, bint mean, bint by_rows,
                        int threads):
-    """Survey the targets and, unless one is bad, run; as `softmax`."""
+    """Survey the targets and, unless one is bad, run; arguments and result as in `softmax`."""
     cdef fl_rows *rows = &job.rows
     cdef fl_piece targets
     cdef ptrdiff_t size = rows.count * rows.classes
@@ -659,7 +667,7 @@ def nll(
     sample_weight=None, grad_output=None, double grad_scale=1.0, bint mean=False, bint accumulate=False,
     row_loss=None,
 ):
-    """Run the negative log-likelihood: as `softmax`."""
+    """Run the negative log-likelihood; arguments and result as in `softmax`."""
     cdef fl_target_job job
     cdef dimensions room[2]
     memset(&job, 0, sizeof(job))
@@ -673,7 +681,7 @@ def multi_margin(
     ignored=None, weight=None, sample_weight=None, grad_output=None, double grad_scale=1.0, bint mean=False,
     bint accumulate=False, row_loss=None,
 ):
-    """Run the multi-class margin loss: as `softmax`, with the number of rows for the mean's denominator."""
+    """Run the multi-class margin loss; as `softmax`, with the number of rows as the mean's denominator."""
     cdef fl_target_job job
     cdef dimensions room[2]
     memset(&job, 0, sizeof(job))
@@ -691,7 +699,7 @@ TV = FL_TV
 
 cdef double shared_divergence(const fl_divergence_job *job, const fl_divergence_kernels *table,
                               int threads) except? -1.0 nogil:
-    """Few long rows, all threads on each of them: see shared_softmax."""
+    """Process few long rows, all threads on each row: see shared_softmax."""
     cdef fl_divergence_row row
     cdef ptrdiff_t index, block, blocks = (job.rows.classes + FL_BLOCK - 1) // FL_BLOCK
     cdef ptrdiff_t scratch_size = up_to_line(table.scratch_bytes(job))
@@ -731,10 +739,10 @@ def divergence(
     t_gradient=None, counted=None, grad_output=None, double grad_scale=1.0, double beta=0.0, double temperature=1.0,
     int accumulate=0, row_loss=None,
 ):
-    """Run one job; returns the sum of the losses. Arrays are None where absent.
+    """Run one job and return the sum of the losses. Absent arrays are None.
 
-    `x` and `t` are of one shape and type, the gradients like them, with any strides; `counted` is bool,
-    `grad_output` and `row_loss` are float64, all contiguous. `accumulate` has a bit for each gradient.
+    `x`, `t` and their gradients have one shape and type, and any strides; `counted` is bool, `grad_output`
+    and `row_loss` are float64, all contiguous. `accumulate` has a bit for each gradient.
     """
     cdef fl_divergence_job job
     cdef dimensions room[4]
@@ -752,7 +760,7 @@ def divergence(
     job.counted = <const unsigned char *>pointer(counted)
     job.beta = beta
     job.temperature = temperature
-    # Not in rows that threads share: each would have to wait for its stores.
+    # Not in rows that threads share: each thread would have to wait for its stores.
     rows.stream = (
         not accumulate and size * rows.input.itemsize >= STREAM and rows.input.itemsize > 2
         and rows.count >= 4 * threads
@@ -770,16 +778,17 @@ def divergence(
 
 
 cdef bint are_apart(cnp.ndarray a, cnp.ndarray b) noexcept:
-    """Whether two contiguous arrays share no memory."""
+    """Return whether two contiguous arrays share no memory."""
     cdef char *start_a = <char *>cnp.PyArray_DATA(a)
     cdef char *start_b = <char *>cnp.PyArray_DATA(b)
     return start_a + cnp.PyArray_NBYTES(a) <= start_b or start_b + cnp.PyArray_NBYTES(b) <= start_a
 
 
 cdef object plain_gradient(cnp.ndarray x, cnp.ndarray target, return_grad, out):
-    """Where the gradient of a plain call goes, False for nowhere; None where the rules on arguments must decide.
+    """Return the array for the gradient of a plain call, False for none, or None if the argument rules must
+    decide.
 
-    `x` and `target` (None: there is no such array) are contiguous.
+    `x` and `target` (None: no array) are contiguous.
     """
     cdef int ndim = cnp.PyArray_NDIM(x)
     if return_grad is False and out is None:
@@ -802,11 +811,11 @@ cdef object plain_gradient(cnp.ndarray x, cnp.ndarray target, return_grad, out):
 
 
 def plain_cross_entropy(logits, target, axis, ignore_index, reduction, return_grad, out, num_threads):
-    """Cross-entropy of a plain call, or None: for a call that needs the rules on arguments, or breaks them.
+    """Return the cross-entropy of a plain call, or None if the call needs or breaks the argument rules.
 
-    The work of a small call is far less than checking its arguments in Python. Here only what is valid at a glance
-    goes through: contiguous arrays of the expected types, classes last, and (by the caller) no further option.
-    `num_threads` is a function, called only where the work is enough to share.
+    The work of a small call is far less than the check of its arguments in Python. Plain calls need no such
+    check: contiguous arrays of the expected types, classes last, and (by the caller) no further option.
+    `num_threads` is a function, called only if there is enough work for several threads.
     """
     cdef fl_softmax_job job
     cdef dimensions room[2]
@@ -858,20 +867,21 @@ while fl_losses[_line].name != NULL:
     ELEMENTWISE[fl_losses[_line].name.decode()] = (_line, fl_losses[_line].domain)
     _line += 1
 
-# The domains of domains.def: what errors say of each, by its number; and the numbers, under the names.
+# The domains of domains.def: descriptions in error messages by number, and numbers by name.
 EXPECTED = tuple([fl_domains[k].expected.decode() for k in range(FL_DOMAINS)])
 globals().update({fl_domains[k].name.decode(): k for k in range(FL_DOMAINS)})
 
-# Elements for one piece of work, a multiple of FL_BLOCK.
+# Elements of one piece of work, a multiple of FL_BLOCK.
 cdef ptrdiff_t ELEMENTS = 65536
 cdef enum:
     ARRAYS = 8
 
 
 cdef ptrdiff_t describe_together(fl_array **out, tuple arrays, dimensions *room) noexcept:
-    """Arrays of one shape as rows of the same elements, in an order that suits the first; returns a row's length.
+    """Describe arrays of one shape as rows of the same elements, in the order of the first; return a row's
+    length.
 
-    Axes along which all can be walked as one are merged. An array without gaps in that order is one long row.
+    Axes are merged if possible in all arrays. A contiguous array in that order is one long row.
     """
     cdef cnp.ndarray first = arrays[0], array
     cdef int ndim = cnp.PyArray_NDIM(first), axes = 0, merged = 0, d, k, axis
@@ -931,7 +941,7 @@ cdef ptrdiff_t describe_together(fl_array **out, tuple arrays, dimensions *room)
 
 
 cdef void describe_straight(fl_array *out, cnp.ndarray array) noexcept:
-    """An array without gaps as one row."""
+    """Describe a contiguous array as one row."""
     out.data = <char *>cnp.PyArray_DATA(array)
     out.dtype = type_code(array)
     out.itemsize = out.class_stride = cnp.PyArray_ITEMSIZE(array)
@@ -944,11 +954,11 @@ cdef fl_piece run_elements(const fl_element_job *job, bint wide, fl_work work, i
 
 cdef double execute_elements(fl_element_job *job, bint wide, bint is_fresh, bint mean, bint mean_over_weights,
                              int threads, ptrdiff_t *fault, double *denominator) except? -1.0:
-    """Run a job whose arrays are described; returns the sum of its losses.
+    """Run a job of described arrays, and return the sum of its losses.
 
-    `fault` becomes the first element outside of its domain (see fl_fault_of), or -1. Then nothing has been written,
-    unless `is_fresh`: the caller will throw away what the job writes to. The job's scale becomes that of the
-    derivatives.
+    `fault` is set to the first element outside its domain (see fl_fault_of), or to -1. With a fault nothing
+    has been written, unless `is_fresh`: then the caller discards the output. The job's scale is set to that
+    of the derivatives.
     """
     cdef const fl_element_kernels *table = &kernels.elements_f64 if wide else &kernels.elements_f32
     cdef fl_piece found
@@ -964,7 +974,7 @@ cdef double execute_elements(fl_element_job *job, bint wide, bint is_fresh, bint
     if job.weight.data != NULL and mean and mean_over_weights:
         denominator[0] = run_elements(job, wide, table.weights, threads).total
     if mean:
-        # Weights that add up to 0: an element without weight has no gradient, any other an infinite one.
+        # Weights with the sum 0: an element without weight has gradient 0, any other an infinite one.
         job.scale = job.scale / denominator[0] if denominator[0] else INFINITY
     job.stream = (
         job.first.data != NULL and job.first.data != job.input.data and not job.accumulate
@@ -976,7 +986,7 @@ cdef double execute_elements(fl_element_job *job, bint wide, bint is_fresh, bint
 
 
 cdef tuple position_of(ptrdiff_t element, cnp.ndarray first):
-    """The indices of an element, counted in the order of describe_together."""
+    """Return the indices of an element, given its number in the order of describe_together."""
     axes = sorted(range(first.ndim), key=lambda axis: (first.shape[axis] == 1, -abs(first.strides[axis])))
     position = [0] * first.ndim
     for axis in reversed(axes):
@@ -989,12 +999,12 @@ def elementwise(
     double a, double b, double grad_scale, bint is_fresh, bint mean, bint mean_over_weights, int accumulate,
     int threads,
 ):
-    """Run one job; returns (operand at fault or -1, its position, sum of the losses, the mean's denominator).
+    """Run one job; return (operand at fault or -1, its position, sum of the losses, the mean's denominator).
 
-    At fault is a value of input, target or third (0, 1, 2) outside of its domain. `arrays` are input, target, third,
-    weight, upstream, first, second, losses: of one shape (broadcast, if need be), or None. `domains` are those of the
-    first three; where one is at fault nothing has been written, unless `is_fresh`. `wide` computes in double from any
-    type.
+    The operand at fault is input, target or third (0, 1, 2), with a value outside its domain. `arrays` are
+    input, target, third, weight, upstream, first, second, losses: of one shape (broadcast, if needed), or
+    None. `domains` are those of the first three; with a fault nothing has been written, unless `is_fresh`.
+    `wide` computes in double from any type.
     """
     cdef fl_element_job job
     cdef dimensions room[ARRAYS]
@@ -1025,9 +1035,10 @@ def plain_elementwise(
     int loss, bint wide, int input_domain, int target_domain, double a, double b, values, target,
     reduction, return_grad, out, num_threads,
 ):
-    """An elementwise loss of a plain call, or None: for a call that needs the rules on arguments, or breaks them.
+    """Return the elementwise loss of a plain call, or None if the call needs or breaks the argument rules.
 
-    As `plain_cross_entropy`: contiguous arrays of one type and shape (or a number as target), and no further option.
+    As in `plain_cross_entropy`: contiguous arrays of one type and shape (or a scalar target), no further
+    option.
     """
     cdef fl_element_job job
     cdef ptrdiff_t fault
@@ -1082,7 +1093,7 @@ def plain_elementwise(
 
 
 def total(cnp.ndarray values not None, int threads):
-    """The sum of float64 values, added up as those of a loss are."""
+    """Return the sum of float64 values, added in the same order as a loss."""
     cdef fl_element_job job
     memset(&job, 0, sizeof(job))
     job.size = cnp.PyArray_SIZE(values)
@@ -1094,7 +1105,7 @@ def total(cnp.ndarray values not None, int threads):
 
 
 def is_outside(int domain, double value):
-    """Whether a number lies outside of a domain."""
+    """Return whether a number is outside a domain."""
     cdef fl_element_job job
     memset(&job, 0, sizeof(job))
     job.size = job.inner = 1
@@ -1105,7 +1116,7 @@ def is_outside(int domain, double value):
     return run_elements(&job, True, kernels.elements_f64.check, 1).fault >= 0
 
 
-# Pairs up to which a plain call takes one block and one thread.
+# Largest number of pairs of a plain call: one block, one thread.
 cdef enum:
     PAIRS = 2048
 
@@ -1113,10 +1124,11 @@ cdef enum:
 def plain_pairs(
     int loss, double a, double b, double target, double scale, double offset, tuple arrays, reduction, return_grad
 ):
-    """A loss of scale * D - offset, where D is the difference of four log-probabilities or of two, of a plain call.
+    """Return the loss of scale * D - offset of a plain call, D the difference of two or four
+    log-probabilities.
 
-    Returns the loss, or (loss, gradient of the first, of the second); None for a call that needs the rules on
-    arguments: as `plain_cross_entropy`. The target is a number.
+    Returns the loss, or (loss, gradient of the first, of the second); None if the call needs the argument
+    rules, as in `plain_cross_entropy`. The target is a scalar.
     """
     cdef fl_element_job job
     cdef double *z
@@ -1153,7 +1165,7 @@ def plain_pairs(
     if not 0 < job.size <= PAIRS or number not in (cnp.NPY_FLOAT32, cnp.NPY_FLOAT64):
         return None
     table = &kernels.elements_f32 if number == cnp.NPY_FLOAT32 else &kernels.elements_f64
-    # Not on the stack, of which threads may have little.
+    # Not on the stack: threads may have small stacks.
     z = <double *>malloc(2 * job.size * sizeof(double))
     if z == NULL:
         raise MemoryError("differences")
@@ -1186,7 +1198,7 @@ def plain_pairs(
 
 
 def vecmath(str name, cnp.ndarray x not None, cnp.ndarray out not None):
-    """An elementary function of the kernels in use over contiguous arrays, for the tests of its error."""
+    """Apply an elementary function of the kernels in use to contiguous arrays, for the tests of its error."""
     cdef const fl_function *function = kernels.functions
     cdef bytes wanted = name.encode()
     while function.name != NULL and function.name != wanted:

@@ -724,8 +724,7 @@ static void FL_(row_finish)(const struct fl_softmax_job *job, struct fl_softmax_
         if (h == buffer) fl_stream(destination, (const char *)buffer, n * 2);
         return;
     }
-    /* A softcap reads the input again after the gradient has been written, so the gradient may not overwrite the
-     * input. */
+    /* A softcap reads the input again after the gradient is computed, so the gradient must not overwrite it. */
     if (FL_(is_direct)(out) && !job->rows.accumulate && job->map.softcap == 0.0 && !job->rows.stream)
         g = (REAL *)(void *)destination;
     if (mass || job->map.softcap > 0.0 || job->operation == FL_LOG_SOFTMAX || job->operation == FL_ENTROPY)
