@@ -1,11 +1,10 @@
-"""The plain NumPy twin of every loss: what fastloss computes, written to be read.
+"""The reference implementation of every loss, in plain NumPy.
 
-Each function here has the name, the arguments and the meaning of its compiled namesake, follows
-the formula in its docstring line by line, and computes in float64 whatever the input's dtype
-(float16 and ml_dtypes.bfloat16 included). It serves three times: the tests compare the kernels
-with it, a reader learns from it what a loss means exactly, and benchmarks take it as the baseline.
-It shares no code with the kernels, makes no attempt to be fast or to save memory, and checks only
-what would otherwise give a wrong answer in silence.
+Each function has the name, the arguments and the meaning of the compiled function, follows the formula in
+its docstring line by line, and computes in float64 for any input dtype (float16 and ml_dtypes.bfloat16
+included). The tests compare the kernels with it, it documents the exact meaning of each loss, and
+benchmarks use it as the baseline. It shares no code with the kernels, is not optimised for speed or memory,
+and checks only arguments that would otherwise give a wrong result silently.
 """
 
 import math
@@ -69,10 +68,10 @@ __all__ = [
 
 Array = npt.NDArray[np.float64]
 Loss = float | Array
-# What a call returns: the loss, the gradient where asked for, the second derivative where asked for.
+# The result of a call: the loss, and on request the gradient and the second derivative.
 Result = Loss | tuple[Loss, Array] | tuple[Loss, Array, Array]
 
-# Everywhere below the classes are the last axis, and the reductions over them keep that axis.
+# Below, the classes are always the last axis, and reductions over them keep that axis.
 
 
 def _classes_last(name: str, x: npt.ArrayLike, axis: int) -> Array:
@@ -89,7 +88,7 @@ def _classes_last(name: str, x: npt.ArrayLike, axis: int) -> Array:
 def _class_indices(
     target: npt.ArrayLike, rows: tuple[int, ...], classes: int, ignore_index: int
 ) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.intp]]:
-    """Return which rows count, as a flat mask, and the class index of each row that does."""
+    """Return a flat mask of the rows that count, and the class index of each of them."""
     indices = np.asarray(target)
     if not np.issubdtype(indices.dtype, np.integer):
         raise TypeError(f"target must hold integer class indices, got {indices.dtype}")
@@ -104,7 +103,7 @@ def _class_indices(
 
 
 def _per_row(name: str, value: npt.ArrayLike | None, shape: tuple[int, ...]) -> Array:
-    """Return `value`, a scalar (1 where absent) or an array of exactly `shape`, as that shape."""
+    """Return `value`, a scalar (1 if absent) or an array of exactly `shape`, in that shape."""
     array = np.asarray(1.0 if value is None else value, dtype=np.float64)
     if array.shape not in ((), shape):
         raise ValueError(f"{name} must be a scalar or have shape {shape}, got {array.shape}")
@@ -112,7 +111,7 @@ def _per_row(name: str, value: npt.ArrayLike | None, shape: tuple[int, ...]) -> 
 
 
 def _per_class(weight: npt.ArrayLike | None, classes: int) -> Array:
-    """Return the class weights, 1 where absent."""
+    """Return the class weights, 1 if absent."""
     array = np.asarray(np.ones(classes) if weight is None else weight, dtype=np.float64)
     if array.shape != (classes,):
         raise ValueError(f"weight must have shape {(classes,)}, got {array.shape}")
@@ -132,12 +131,12 @@ def _upstream(
 
 
 def _times(coefficient: Array, term: Array) -> Array:
-    """Multiply, with 0 * inf = 0: a term that nothing weighs is not there. NaN stays NaN."""
+    """Multiply, with 0 * inf = 0, so that a term without weight vanishes. NaN stays NaN."""
     return np.where((coefficient == 0.0) & np.isinf(term), 0.0, coefficient * term)
 
 
 def _is_largest(values: Array) -> npt.NDArray[np.bool_]:
-    """Return a mask with one True in each row: at its (first) largest value."""
+    """Return a mask with one True in each row, at its (first) largest value."""
     mask: npt.NDArray[np.bool_] = np.arange(values.shape[-1]) == values.argmax(-1, keepdims=True)
     return mask
 
@@ -151,18 +150,18 @@ def _sum_of_smaller(values: Array) -> Array:
 def _sum_of_others(values: Array) -> Array:
     """Return, for every value (>= 0), the sum of the others in its row, to full precision.
 
-    Total minus value is exact enough for a value up to half of the total. Only the largest can be
-    more than that, and there the others are added up instead.
+    Total minus value is accurate for a value up to half of the total. Only the largest value can exceed
+    that; for it the others are added up instead.
     """
     total = values.sum(axis=-1, keepdims=True)
     return np.where(_is_largest(values), _sum_of_smaller(values), total - values)
 
 
 def _below_top(scores: Array) -> tuple[Array, Array]:
-    """Return the largest score of each row, and how far every score lies from it (<= 0).
+    """Return the largest score of each row, and the distance of every score from it (<= 0).
 
-    A row whose largest score is not finite has no probabilities (it holds a NaN or +inf, or
-    nothing but -inf), and is NaN altogether.
+    A row whose largest score is not finite (a row with NaN or +inf, or of -inf alone) has no probabilities,
+    and is all NaN.
     """
     top = scores.max(axis=-1, keepdims=True)
     top = np.where(np.isfinite(top), top, np.nan)
@@ -172,7 +171,7 @@ def _below_top(scores: Array) -> tuple[Array, Array]:
 def _log_sum(below: Array) -> Array:
     """Return log(sum(exp(below))) of scores whose largest is 0, to full precision near 0.
 
-    The largest is the 1 in log1p, so that a confident row keeps the digits of the small ones.
+    The largest is the 1 in log1p, so that a confident row keeps the digits of the small scores.
     """
     return np.log1p(_sum_of_smaller(np.exp(below)))
 
@@ -181,9 +180,8 @@ def _log_sum(below: Array) -> Array:
 def logsumexp(x: npt.ArrayLike, *, axis: int = -1) -> Array:
     """Logarithm of the sum of the exponentials along an axis.
 
-    The largest value m is taken out first, so that nothing overflows, and stands for the 1 in
-    log1p, so that nothing small is lost. A row with NaN, or of nothing but -inf, gives NaN; a row
-    with +inf gives +inf.
+    The largest value m is subtracted first, so that nothing overflows, and is the 1 in log1p, so that small
+    terms keep their digits. A row with NaN, or of -inf alone, gives NaN; a row with +inf gives +inf.
 
         logsumexp(x) = log(sum_c exp(x_c)) = m + log1p(sum over the others of exp(x_c - m))
     """
@@ -197,8 +195,7 @@ def logsumexp(x: npt.ArrayLike, *, axis: int = -1) -> Array:
 def log_softmax(x: npt.ArrayLike, *, axis: int = -1) -> Array:
     """Logarithm of the softmax along an axis.
 
-    A -inf is a masked class and stays -inf. A row with NaN or +inf, or of nothing but -inf, gives
-    NaN.
+    A -inf is a masked class and stays -inf. A row with NaN or +inf, or of -inf alone, gives NaN.
 
         log_softmax(x)_c = x_c - logsumexp(x)
     """
@@ -210,8 +207,7 @@ def log_softmax(x: npt.ArrayLike, *, axis: int = -1) -> Array:
 def softmax(x: npt.ArrayLike, *, axis: int = -1) -> Array:
     """Exponentials along an axis, divided by their sum: the probabilities of the classes.
 
-    A -inf is a masked class and has probability 0. A row with NaN or +inf, or of nothing but -inf,
-    gives NaN.
+    A -inf is a masked class and has probability 0. A row with NaN or +inf, or of -inf alone, gives NaN.
 
         softmax(x)_c = exp(x_c) / sum_j exp(x_j)
     """
@@ -238,7 +234,7 @@ def cross_entropy(
     return_hessian: bool = False,
     grad_output: npt.ArrayLike | None = None,
 ) -> Result:
-    """Cross entropy between the softmax of the logits and the target, a row of logits at a time.
+    """Cross entropy between the softmax of the logits and the target, row by row.
 
     The target holds class indices (integers, shaped like the logits without the class axis) or
     probabilities (floats, shaped like the logits). With class weights w, sample weight s, smoothing
@@ -249,12 +245,12 @@ def cross_entropy(
         q'   = (1 - eps) * q + eps / C
         loss = s * [ sum_c w_c * q'_c * (lse - z_c)  +  v * z_loss * lse**2 ]
 
-    where v is w_y for a class index and 1 for probabilities. "mean" divides the sum of the rows by
-    the sum of v * s. A row whose class index is `ignore_index` is left out altogether: its loss and
-    gradient are 0, and its values are never looked at. A logit of -inf masks its class: it stays
-    -inf through the softcap, has probability and gradient 0, and adds nothing where w_c * q'_c is
-    0. With return_grad the gradient with respect to the logits, times grad_output, comes second; with
-    return_hessian the diagonal of the second derivative, which is scaled in the same way, comes third.
+    where v is w_y for a class index and 1 for probabilities. "mean" divides the sum of the rows by the sum
+    of v * s. A row whose class index is `ignore_index` is left out: its loss and gradient are 0, and its
+    values are never read. A logit of -inf masks its class: it stays -inf through the softcap, has
+    probability and gradient 0, and contributes 0 where w_c * q'_c is 0. With return_grad the second result
+    is the gradient with respect to the logits, times grad_output; with return_hessian the third is the
+    diagonal of the second derivative, scaled in the same way.
     """
     if return_hessian and not return_grad:
         raise ValueError("return_hessian needs return_grad=True")
@@ -295,8 +291,8 @@ def cross_entropy(
     row_weight = sample * share[:, np.newaxis]
     masked = raw == -np.inf
 
-    # z less its largest, and its log-sum-exp. The largest is taken off before dividing by the
-    # temperature, so that a large shift common to all logits costs no digits.
+    # z minus its largest value, and its log-sum-exp. The largest is subtracted before the division by the
+    # temperature, so that a large common shift of the logits costs no digits.
     capped = raw if softcap is None else np.where(masked, raw, softcap * np.tanh(raw / softcap))
     top, below = _below_top(capped)
     below = below / temperature
@@ -330,8 +326,8 @@ def cross_entropy(
     #
     #     d z_k / d x_k = (1 - tanh(x_k / softcap)**2) / temperature, and 1 - tanh**2 = 1 / cosh**2.
     #
-    # A masked class is no function of anything, and has gradient 0 (where it is the target itself
-    # the formula is left to speak). A row whose loss is NaN is NaN throughout.
+    # The loss does not depend on a masked class, whose gradient is 0 (if it is the target itself, the
+    # formula holds). A row whose loss is NaN is all NaN.
     exps = np.exp(below)
     total = exps.sum(axis=-1, keepdims=True)
     p, others = exps / total, _sum_of_others(exps) / total
@@ -342,12 +338,12 @@ def cross_entropy(
     grad = np.where(counts, p * _sum_of_others(a) - a * others + pull * p, 0.0)
 
     def to_logits(of_counted: Array) -> Array:
-        """Return rows in the shape of the logits, with 0 for those that are ignored."""
+        """Return rows in the shape of the logits, with 0 for ignored rows."""
         full = np.zeros((samples.size, classes))
         full[counted] = of_counted
         return np.moveaxis(full.reshape(moved.shape), -1, axis)
 
-    # A row without weight has no gradient, also where the weights add up to 0.
+    # A row without weight has gradient 0, also if the sum of the weights is 0.
     grads = to_logits(_times(grad * slope / temperature, scale))
     if not return_hessian:
         return result, grads
@@ -383,8 +379,8 @@ def nll_loss(
 ) -> Loss | tuple[Loss, Array]:
     """Negative log-likelihood of class indices under given log-probabilities.
 
-    Of each row only the value at the target y is looked at, and of an ignored row none. "mean"
-    divides by the sum of w_y * s over the rows that count.
+    Only the value at the target y of each row is read, and none of an ignored row. "mean" divides by the
+    sum of w_y * s over the rows that count.
 
         loss = -s * w_y * log_probs_y
         d loss / d log_probs_y = -s * w_y, and 0 for every other class
@@ -413,7 +409,7 @@ def nll_loss(
 def perplexity(logits: npt.ArrayLike, target: npt.ArrayLike, *, ignore_index: int = -100) -> float:
     """Exponential of the mean cross entropy over the rows that are not ignored.
 
-    It is inf where the exponential overflows, and NaN where no row counts.
+    It is inf if the exponential overflows, and NaN if no row counts.
 
         perplexity = exp(cross_entropy(logits, target))
     """
@@ -422,8 +418,8 @@ def perplexity(logits: npt.ArrayLike, target: npt.ArrayLike, *, ignore_index: in
     return float(np.exp(mean))
 
 
-# What a policy, or a language model, makes of its logits: log-probabilities of tokens and of whole
-# sequences, and entropies. These are values to be used in a loss, so none of them is negated.
+# Log-probabilities of tokens and of whole sequences, and entropies, from the logits of a policy or language
+# model. They are values to be used in a loss, so none of them is negated.
 
 
 @np.errstate(invalid="ignore", over="ignore")
@@ -438,10 +434,10 @@ def token_log_probs(
     return_grad: bool = False,
     grad_output: npt.ArrayLike | None = None,
 ) -> Loss | tuple[Loss, Array]:
-    """Logarithm of the probability that each row of logits gives its target, which is a class index.
+    """Log-probability of the target, a class index, in each row of logits.
 
-    An ignored token has value and gradient 0, and its logits are never looked at. "mean" divides by
-    the number of tokens that are not ignored.
+    An ignored token has value and gradient 0, and its logits are never read. "mean" divides by the number
+    of tokens that are not ignored.
 
         p        = softmax(logits / temperature)
         log_prob = log(p_target)
@@ -454,7 +450,7 @@ def token_log_probs(
     counted, y = _class_indices(target, rows, classes, ignore_index)
     is_target = np.arange(classes) == y[:, np.newaxis]
 
-    # Both terms of log(p_target) are at most 0, and a confident token has the first 0: nothing cancels.
+    # Both terms of log(p_target) are at most 0, and the first is 0 for a confident token: nothing cancels.
     _, below = _below_top(moved.reshape(-1, classes)[counted])
     below = below / temperature
     log_p = below - _log_sum(below)
@@ -482,7 +478,7 @@ def token_log_probs(
 def _tokens_that_count(
     mask: npt.ArrayLike | None, lengths: npt.ArrayLike | None, tokens: tuple[int, ...]
 ) -> npt.NDArray[np.bool_]:
-    """Return which tokens of the sequences count: those of a mask of 0 and 1, or the first so many."""
+    """Return the tokens that count: those of a mask of 0 and 1, or the first `lengths` of each sequence."""
     if mask is not None and lengths is not None:
         raise ValueError("mask and lengths cannot be given together")
     if mask is not None:
@@ -518,13 +514,13 @@ def sequence_log_probs(
     return_grad: bool = False,
     grad_output: npt.ArrayLike | None = None,
 ) -> Loss | tuple[Loss, Array]:
-    """Logarithm of the probability of each sequence: the sum over its tokens of theirs.
+    """Log-probability of each sequence: the sum of the log-probabilities of its tokens.
 
-    The logits have shape (..., T, V) and the target, of class indices, (..., T). A token counts where
-    `mask` is 1, or where it is among the first `lengths` of its sequence; without either all do. One
-    whose target is `ignore_index` does not. What does not count is never looked at, neither logits nor
-    target, and has gradient 0. With `average` the sum is divided by the number of tokens that count; a
-    sequence without any has value 0. "mean" divides by the number of sequences.
+    The logits have shape (..., T, V) and the target, of class indices, (..., T). A token counts if `mask`
+    is 1, or if it is among the first `lengths` of its sequence; without either all tokens count. A token
+    whose target is `ignore_index` does not count. The logits and targets of tokens that do not count are
+    never read, and their gradient is 0. With `average` the sum is divided by the number of tokens that
+    count; a sequence without any has value 0. "mean" divides by the number of sequences.
 
         n     = 1, or with average the number of tokens t that count
         value = sum over the t that count of token_log_prob_t / n
@@ -550,8 +546,8 @@ def sequence_log_probs(
     denominator = np.float64(n.size if reduction == "mean" else 1.0)
     scale = np.broadcast_to((upstream / denominator / n)[..., np.newaxis], tokens)
 
-    # The tokens that count, as one batch. The value is linear in their log-probabilities, so that the
-    # gradient of each is its own, times what its log-probability is multiplied with.
+    # The tokens that count, as one batch. The value is linear in their log-probabilities, so the gradient
+    # of each token is its own, times the factor of its log-probability.
     log_probs, of_tokens = token_log_probs(  # type: ignore[misc]
         x[counts], labels[counts], temperature=temperature, return_grad=True, grad_output=scale[counts]
     )
@@ -578,8 +574,8 @@ def entropy(
 ) -> Loss | tuple[Loss, Array]:
     """Entropy of the softmax of each row of logits, in nats.
 
-    A logit of -inf masks its class, which adds nothing and has gradient 0. A row with NaN or +inf, or
-    of nothing but -inf, is NaN altogether. "mean" divides by the number of rows.
+    A logit of -inf masks its class, which contributes 0 and has gradient 0. A row with NaN or +inf, or of
+    -inf alone, is all NaN. "mean" divides by the number of rows.
 
         p = softmax(logits / temperature)
         H = -sum_c p_c * log(p_c)  (0 where p_c is 0)
@@ -590,7 +586,7 @@ def entropy(
     rows = moved.shape[:-1]
     upstream = _upstream(grad_output, reduction, rows, return_grad).reshape((*rows, 1))
 
-    # With z the logits over the temperature, less the largest, and L = log(sum_c exp(z_c)), a
+    # With z the logits over the temperature, minus the largest, and L = log(sum_c exp(z_c)), a
     # log-probability is log(p_c) = z_c - L. As the p_c sum to 1,
     #
     #     H = -sum_c p_c * (z_c - L) = L + sum_c p_c * -z_c,
@@ -614,13 +610,13 @@ def entropy(
     #                 = -p_k * log(p_k) + p_k * sum_c p_c * log(p_c)
     #                 = -p_k * (log(p_k) + H).
     #
-    # In log(p_k) + H = (z_k - L) + (L - sum_c p_c * z_c) the L goes away: what is left is how far a
-    # logit lies from the mean of the logits, and of a confident row no digits are lost here either.
+    # In log(p_k) + H = (z_k - L) + (L - sum_c p_c * z_c) the L cancels: the rest is the distance of a logit
+    # from the mean of the logits, and a confident row loses no digits here either.
     slope = _times(p, mean_below - below)
     return result, np.moveaxis(slope / temperature * (upstream / denominator), -1, axis)
 
 
-# How far the distribution of a student is from that of a teacher: p the teacher's, q the student's.
+# Divergences between the distributions of a teacher, p, and a student, q.
 
 
 @np.errstate(divide="ignore", invalid="ignore", over="ignore")
@@ -633,9 +629,9 @@ def kl_div(
     return_grad: bool = False,
     grad_output: npt.ArrayLike | None = None,
 ) -> Result:
-    """Kullback-Leibler divergence of given log-probabilities, an element at a time.
+    """Kullback-Leibler divergence from log-probabilities, element by element.
 
-    The input x holds log-probabilities, the target t probabilities, or with `log_target` their
+    The input x has log-probabilities, the target t has probabilities, or with `log_target` their
     logarithms. "mean" divides by the number of elements, "batchmean" by the length of the first axis.
 
         loss = t * (log(t) - x),  0 where t = 0,            d loss / dx = -t
@@ -660,14 +656,14 @@ def kl_div(
 
 
 class DivergenceGradients(NamedTuple):
-    """The gradients of a divergence by both of its distributions."""
+    """The gradients of a divergence with respect to both distributions."""
 
     student_logits: Array
     teacher_logits: Array
 
 
-# Of rows of log(p) and log(q): the divergence, and its derivatives by the logits (over the temperature)
-# of the student and of the teacher.
+# From rows of log(p) and log(q): the divergence, and its derivatives with respect to the logits (over the
+# temperature) of the student and of the teacher.
 Divergence = Callable[[Array, Array], tuple[Array, Array, Array]]
 
 
@@ -677,20 +673,19 @@ def _log_ratio(log_a: Array, log_b: Array) -> Array:
 
 
 def _less(a: Array, b: Array, log_ratio: Array) -> Array:
-    """Return a - b, from log(a / b): as b * (a / b - 1) where they are near, to full precision."""
+    """Return a - b, from log(a / b): as b * (a / b - 1) where they are close, to full precision."""
     return np.where(np.abs(log_ratio) < 1.0, b * np.expm1(log_ratio), a - b)
 
 
 def _relative_entropy(a: Array, b: Array, log_ratio: Array) -> Array:
     """Return KL(a || b) of each row, from log(a / b) = r.
 
-    As a and b both sum to 1, nothing changes with b - a added to each class:
+    As a and b both sum to 1, adding b - a to each class changes nothing:
 
         KL(a || b) = sum_c a_c * r_c = sum_c (a_c * r_c + b_c - a_c) = sum_c a_c * (exp(-r_c) - 1 + r_c)
 
-    Now no term is negative, so that distributions that are nearly equal keep their digits. Each is
-    taken in its last form where a and b are near, and in the one before elsewhere; where a is 0, b is
-    what is left of it.
+    Now no term is negative, so that nearly equal distributions keep their digits. Each term is computed in
+    the last form where a and b are close, and in the form before elsewhere; where a is 0, it is b.
     """
     near = a * (np.expm1(-log_ratio) + log_ratio)
     far = _times(a, log_ratio) + (b - a)
@@ -711,7 +706,7 @@ def _divergence(
     return_grad: bool,
     grad_output: npt.ArrayLike | None,
 ) -> Loss | tuple[Loss, Array] | tuple[Loss, DivergenceGradients]:
-    """Return a divergence of the rows under the mask, reduced, and its gradients where asked for."""
+    """Return the reduced divergence of the rows under the mask, and on request its gradients."""
     if teacher_grad and not return_grad:
         raise ValueError("teacher_grad needs return_grad=True")
     _option("temperature", temperature, temperature > 0.0, "positive and finite")
@@ -732,14 +727,14 @@ def _divergence(
     upstream = _upstream(grad_output, reduction, rows, return_grad)
 
     def log_probs(logits: Array) -> Array:
-        # The largest logit is taken off first: a large shift common to all of them costs no digits.
+        # The largest logit is subtracted first: a large common shift costs no digits.
         _, below = _below_top(logits.reshape(-1, classes)[counted])
         below = below / temperature
         return below - _log_sum(below)
 
     value, *slopes = formula(log_probs(teacher), log_probs(student))
 
-    # The mean of no rows is NaN, that of none under a mask 0.
+    # The mean of no rows is NaN; if a mask leaves none, it is 0.
     values = np.zeros(counted.size)
     values[counted] = value[:, 0]
     number = counted.sum() if mask is None else max(counted.sum(), 1)
@@ -748,7 +743,7 @@ def _divergence(
     if not return_grad:
         return result
 
-    # A row whose divergence is NaN is NaN throughout. 0 is added, so that no zero is negative.
+    # A row whose divergence is NaN is all NaN. 0 is added, so that no zero is negative.
     scale = upstream[counted, np.newaxis] / denominator / temperature
     grads = []
     for slope in slopes:
@@ -761,14 +756,14 @@ def _divergence(
 
 
 def _kl(log_p: Array, log_q: Array) -> tuple[Array, Array, Array]:
-    """KL(p || q), and its derivatives by the logits of q and of p.
+    """KL(p || q), and its derivatives with respect to the logits of q and of p.
 
     With d q_k / d z_j = q_k * ([k = j] - q_j),
 
         d / d z_j of -sum_k p_k * log(q_k) = q_j - p_j,
 
-    and 0 for a class that is masked (with q_j = 0 the divergence is no function of its logit); in the
-    same way, as the sum of the p_k * (log(p_k) - log(q_k)) is the divergence itself,
+    and 0 for a masked class (with q_j = 0 the divergence does not depend on its logit). Likewise, as the
+    sum of the p_k * (log(p_k) - log(q_k)) is the divergence itself,
 
         d / d y_j of sum_k p_k * (log(p_k) - log(q_k)) = p_j * (log(p_j) - log(q_j) - KL).
     """
@@ -798,10 +793,10 @@ def kl_div_with_logits(
         d KL / d student_logits_j = (q_j - p_j) / temperature
         d KL / d teacher_logits_j = p_j * (log(p_j) - log(q_j) - KL) / temperature
 
-    The value is infinite where the student rules out (-inf) what the teacher does not. A row with NaN
-    or +inf, or of nothing but -inf, in either, is NaN altogether. A row under a mask of 0 has value and
-    gradient 0, and is never looked at. "mean" divides by the number of rows under the mask, and is 0
-    if there are none. With `teacher_grad` both gradients are returned, otherwise the student's alone.
+    The value is infinite if the student masks (-inf) a class that the teacher does not. A row with NaN or
+    +inf, or of -inf alone, in either, is all NaN. A row with mask 0 has value and gradient 0, and is never
+    read. "mean" divides by the number of rows under the mask, and is 0 if there are none. With
+    `teacher_grad` both gradients are returned, otherwise only the student's.
     """
     return _divergence(
         _kl,
@@ -833,7 +828,7 @@ def js_div_with_logits(
 ) -> Loss | tuple[Loss, Array] | tuple[Loss, DivergenceGradients]:
     """Generalised Jensen-Shannon divergence of the distributions of student and teacher, for each row.
 
-    All but the formula is as in kl_div_with_logits. With beta = 0 it is KL(p || q), with 1 KL(q || p).
+    Everything except the formula is as in kl_div_with_logits. beta = 0 is KL(p || q), beta = 1 KL(q || p).
 
         m  = beta * p + (1 - beta) * q
         JS = beta * KL(p || m) + (1 - beta) * KL(q || m)
@@ -851,7 +846,7 @@ def js_div_with_logits(
         p, q, r = np.exp(log_p), np.exp(log_q), _log_ratio(log_p, log_q)
         m = beta * p + (1.0 - beta) * q
         log_m = np.logaddexp(math.log(beta) + log_p, math.log1p(-beta) + log_q)
-        # Where p and q are near, both logarithms are small: of m / p = 1 + (1 - beta) * (q / p - 1), and
+        # Where p and q are close, both logarithms are small: of m / p = 1 + (1 - beta) * (q / p - 1), and
         # of m / q = 1 + beta * (p / q - 1).
         near = np.abs(r) < 1.0
         p_to_m = np.where(near, -np.log1p((1.0 - beta) * np.expm1(-r)), _log_ratio(log_p, log_m))
@@ -890,7 +885,7 @@ def tv_distance_with_logits(
 ) -> Loss | tuple[Loss, Array] | tuple[Loss, DivergenceGradients]:
     """Total variation distance of the distributions of student and teacher, for each row.
 
-    All but the formula is as in kl_div_with_logits.
+    Everything except the formula is as in kl_div_with_logits.
 
         TV = sum_j |p_j - q_j| / 2,  s_j = sign(q_j - p_j)
         d TV / d student_logits_j = q_j * (s_j - sum_k q_k * s_k) / (2 * temperature)
@@ -922,11 +917,11 @@ def tv_distance_with_logits(
     )
 
 
-# The softmax losses of a linear layer, whose logits are made here in full.
+# The softmax losses of a linear layer. Here the whole array of logits is computed.
 
 
 class LinearGradients(NamedTuple):
-    """The gradients of a loss of a linear layer; the bias has none where there is no bias."""
+    """The gradients of a loss of a linear layer; that of an absent bias is None."""
 
     input: Array
     linear_weight: Array
@@ -940,7 +935,7 @@ def _linear(
     target: npt.ArrayLike,
     ignore_index: int,
 ) -> tuple[Array, Callable[[Array], LinearGradients]]:
-    """Return the logits of a linear layer, and what makes its gradients of theirs.
+    """Return the logits of a linear layer, and a function from their gradient to the layer's gradients.
 
     With G the gradient of the loss with respect to the logits, by the chain rule,
 
@@ -948,7 +943,7 @@ def _linear(
         d loss / d input = G @ linear_weight
         d loss / d linear_weight = G.T @ input, and d loss / d linear_bias = sum of the rows of G
 
-    An ignored row is left out of all products: its values are never looked at, and its gradient is 0.
+    An ignored row is left out of all products: its values are never read, and its gradient is 0.
     """
     x, w = np.asarray(input, dtype=np.float64), np.asarray(linear_weight, dtype=np.float64)
     if w.ndim != 2:
@@ -991,11 +986,11 @@ def linear_cross_entropy(
     return_grad: bool = False,
     grad_output: npt.ArrayLike | None = None,
 ) -> Loss | tuple[Loss, LinearGradients]:
-    """Cross entropy of the logits that a linear layer makes of the input.
+    """Cross entropy of the logits of a linear layer.
 
-    The input has shape (..., D), the weight (V, D) and the bias (V,). The target holds class indices
-    of shape (...), or probabilities of shape (..., V). All options are those of cross_entropy. An
-    ignored row of the input is never looked at, and adds nothing to any gradient.
+    The input has shape (..., D), the weight (V, D) and the bias (V,). The target holds class indices of
+    shape (...), or probabilities of shape (..., V). All options are those of cross_entropy. An ignored row
+    of the input is never read, and contributes 0 to all gradients.
 
         loss = cross_entropy(input @ linear_weight.T + linear_bias, target)
     """
@@ -1033,7 +1028,7 @@ def linear_token_log_probs(
     return_grad: bool = False,
     grad_output: npt.ArrayLike | None = None,
 ) -> Loss | tuple[Loss, LinearGradients]:
-    """Logarithm of the probability that a linear layer gives each target, which is a class index.
+    """Log-probability of each target, a class index, under a linear layer.
 
     An ignored token has 0. "mean" divides by the number of tokens that are not ignored.
 
@@ -1059,21 +1054,21 @@ def linear_token_log_probs(
     return (log_probs, gradients(0.0 - result[1])) if isinstance(result, tuple) else log_probs
 
 
-# Elementwise losses. Each element of the input has a loss of its own, so that each function below
-# is its formula, the derivatives of it, and one call of _elementwise, where the rest is done:
-# weight, reduction, upstream gradient. x is the input, t the target, and r = x - t.
+# Elementwise losses. Each element of the input has its own loss. So each function below consists of its
+# formula, its derivatives, and one call of _elementwise for the rest: weight, reduction, upstream gradient.
+# x is the input, t the target, and r = x - t.
 
 Mask = npt.NDArray[np.bool_]
 
 
 def _input_and_target(values: npt.ArrayLike, target: npt.ArrayLike) -> tuple[Array, Array]:
-    """Return the input as float64, and the target, a scalar or of its shape, in its shape."""
+    """Return the input as float64, and the target, a scalar or of the same shape, in that shape."""
     x = np.asarray(values, dtype=np.float64)
     return x, _per_row("target", target, x.shape)
 
 
 def _in_domain(name: str, values: Array, inside: Mask, expected: str) -> None:
-    """Raise where a value lies outside of what the loss is defined for. NaN is let through."""
+    """Raise if a value is outside the domain of the loss. NaN is accepted."""
     bad = np.flatnonzero(~inside & ~np.isnan(values))
     if bad.size > 0:
         position = tuple(int(i) for i in np.unravel_index(bad[0], values.shape))
@@ -1081,7 +1076,7 @@ def _in_domain(name: str, values: Array, inside: Mask, expected: str) -> None:
 
 
 def _option(name: str, value: float, valid: bool, expected: str) -> None:
-    """Raise for an option that is out of range (or NaN, or infinite), or no number at all."""
+    """Raise if an option is out of range, NaN or infinite, or is not a number."""
     if isinstance(value, bool | np.bool_):
         raise TypeError(f"{name} must be a number, got {value}")
     if not (valid and math.isfinite(value)):
@@ -1098,14 +1093,14 @@ def _weighed(
     grad_output: npt.ArrayLike | None,
     mean_over_weights: bool = True,
 ) -> tuple[Loss, list[Array]]:
-    """Weigh and reduce the loss of each element, and scale its derivatives to match.
+    """Weight and reduce the loss of each element, and scale its derivatives to match.
 
         loss = sum(weight * value) / denominator
         derivative = weight * upstream / denominator * (derivative of value)
 
-    The denominator of "mean" is the sum of the weights or the number of elements, otherwise it is 1.
-    An element of weight 0 has loss and derivatives 0, unless it is NaN. An element that is NaN is
-    NaN throughout, even where a comparison in its derivative would hide it.
+    The denominator of "mean" is the sum of the weights or the number of elements, otherwise it is 1. An
+    element of weight 0 has loss and derivatives 0, unless it is NaN. A NaN element has NaN derivatives,
+    even where a comparison in the derivative would hide it.
     """
     upstream = _upstream(grad_output, reduction, value.shape, return_grad).reshape(value.shape)
     weights = _per_row("weight", weight, value.shape)
@@ -1129,7 +1124,7 @@ def _elementwise(
     return_hessian: bool = False,
     mean_over_weights: bool = True,
 ) -> Result:
-    """Return the loss, and the first and second derivative where asked for."""
+    """Return the loss, and on request the first and second derivative."""
     if return_hessian and not return_grad:
         raise ValueError("return_hessian needs return_grad=True")
     wanted = derivatives[: int(return_grad) + int(return_hessian)]
@@ -1157,7 +1152,7 @@ def _sigmoid(x: Array) -> Array:
 
 
 def _softplus(x: Array) -> Array:
-    """Return log(1 + exp(x)): the loss of a logit x whose target is 0; with -x, of one whose target is 1."""
+    """Return log(1 + exp(x)): the loss of a logit x with target 0, and with -x that of target 1."""
     value: Array = np.logaddexp(0.0, x)
     return value
 
@@ -1252,7 +1247,7 @@ def huber_loss(
     return_hessian: bool = False,
     grad_output: npt.ArrayLike | None = None,
 ) -> Result:
-    """Half the squared error up to `delta`, and a straight line beyond it.
+    """Half the squared error up to `delta`, and a straight line beyond.
 
     "mean" divides by the sum of the weights.
 
@@ -1282,7 +1277,7 @@ def smooth_l1_loss(
     return_hessian: bool = False,
     grad_output: npt.ArrayLike | None = None,
 ) -> Result:
-    """Absolute error with a parabola in place of the kink; beta=0 is the absolute error itself.
+    """Absolute error with a parabola instead of the kink; beta=0 is the absolute error itself.
 
     "mean" divides by the sum of the weights.
 
@@ -1344,7 +1339,7 @@ def quantile_loss(
     return_hessian: bool = False,
     grad_output: npt.ArrayLike | None = None,
 ) -> Result:
-    """Pinball loss, least where the input is that quantile of the target.
+    """Pinball loss; its minimum is that quantile of the target.
 
     "mean" divides by the sum of the weights.
 
@@ -1375,7 +1370,7 @@ def epsilon_insensitive_loss(
     return_grad: bool = False,
     grad_output: npt.ArrayLike | None = None,
 ) -> Result:
-    """Absolute error beyond `epsilon`, and nothing up to it.
+    """Absolute error beyond `epsilon`, and 0 up to it.
 
         loss = w * max(0, |r| - epsilon),  r = input - target
         d loss / d input = w * sign(r) where |r| > epsilon, 0 elsewhere
@@ -1409,8 +1404,8 @@ def mean_squared_log_loss(
     """
     x, t = _input_and_target(input, target)
     _in_domain("target", t, t > -1.0, "greater than -1")
-    # log(1 + high) - log(1 + low) = log(1 + (high - low) / (1 + low)), in which nothing cancels. Where
-    # the quotient overflows the logarithms are far apart, and can be subtracted as they are.
+    # log(1 + high) - log(1 + low) = log(1 + (high - low) / (1 + low)), in which nothing cancels. Where the
+    # quotient overflows, the logarithms are far apart and are subtracted as they are.
     low, high = np.minimum(x, t), np.maximum(x, t)
     ratio = (high - low) / (1.0 + low)
     d = np.where(np.isinf(ratio), np.log1p(high) - np.log1p(low), np.log1p(ratio))
@@ -1443,15 +1438,15 @@ def poisson_nll_loss(
                     d loss / dx = w * (1 - t / (x + eps)), and once more: w * t / (x + eps)**2
 
     `full` adds Stirling's approximation of log(t!), w * (t * log(t) - t + log(2 * pi * t) / 2), where
-    t > 1. A target of 0 leaves nothing but the first term, however infinite its factor.
+    t > 1. With a target of 0 only the first term remains, also if the other factor is infinite.
     """
     _option("eps", eps, eps >= 0.0, "finite and at least 0")
     x, t = _input_and_target(input, target)
     _in_domain("target", t, t >= 0.0, "at least 0")
     rate = x + eps
     if log_input:
-        # Above 720 the exponential is the larger one, however large a finite t is: where both terms
-        # overflow, and at infinity, the loss is infinite.
+        # Above 720 the exponential exceeds the other term for any finite t: where both terms overflow, and
+        # at infinity, the loss is infinite.
         value = np.where((x > 720.0) & np.isfinite(t), np.inf, np.exp(x) - _times(t, x))
     else:
         value = x - _times(t, np.log(rate))
@@ -1508,9 +1503,9 @@ def tweedie_nll_loss(
 ) -> Result:
     """Half the Tweedie deviance (variance = mean**power), from the logarithm of the mean.
 
-    Terms without the input are left out. The target must be at least 0 for 1 <= p < 2, and positive
-    for p >= 2; for p <= 0 it may be anything, and no such distribution has 0 < p < 1. "mean" divides
-    by the sum of the weights. Powers 1 and 2 are poisson_nll_loss and gamma_nll_loss, and otherwise
+    Terms without the input are left out. The target must be at least 0 for 1 <= p < 2, and positive for
+    p >= 2; for p <= 0 it may be any number, and no distribution has 0 < p < 1. "mean" divides by the sum of
+    the weights. Powers 1 and 2 are poisson_nll_loss and gamma_nll_loss. For other powers
 
         loss = w * (exp((2 - p) * x) / (2 - p) - t * exp((1 - p) * x) / (1 - p))
         d loss / dx = w * (exp((2 - p) * x) - t * exp((1 - p) * x))
@@ -1534,8 +1529,9 @@ def tweedie_nll_loss(
     elif p > 2.0:
         _in_domain("target", t, t > 0.0, f"positive for power {p}")
 
-    # Value and derivatives are all a * exp((2 - p) * x) - b * t * exp((1 - p) * x). Where both terms
-    # are infinite, the larger exponential is taken out, and the rest says which infinity it is.
+    # Value and derivatives are all a * exp((2 - p) * x) - b * t * exp((1 - p) * x). Where both terms are
+    # infinite, the larger exponential is taken out as a factor, and the rest gives the sign of the
+    # infinity.
     def combine(a: float, b: float) -> Array:
         first = _times_exp(np.full(x.shape, a), (2.0 - p) * x)
         second = _times_exp(b * t, (1.0 - p) * x)
@@ -1548,7 +1544,7 @@ def tweedie_nll_loss(
 
 
 class GaussianGradients(NamedTuple):
-    """The gradients of gaussian_nll_loss; a scalar variance has none."""
+    """The gradients of gaussian_nll_loss; that of a scalar variance is None."""
 
     input: Array
     var: Array | None
@@ -1569,9 +1565,9 @@ def gaussian_nll_loss(
 ) -> Loss | tuple[Loss, GaussianGradients]:
     """Negative log-likelihood of the normal distribution, from its mean and variance.
 
-    The variance, a scalar or one for each element, must not be negative, and counts as `eps` where it
-    is less; its gradient is not cut off there. `full` adds w * log(2 * pi) / 2. "mean" divides by the
-    sum of the weights.
+    The variance, a scalar or one for each element, must not be negative. Below `eps` it counts as `eps`;
+    its gradient is not set to 0 there. `full` adds w * log(2 * pi) / 2. "mean" divides by the sum of the
+    weights.
 
         loss = w * (log(v) + r**2 / v) / 2,  r = input - target,  v = max(var, eps)
         d loss / d input = w * r / v
@@ -1608,8 +1604,8 @@ def binary_cross_entropy(
 ) -> Result:
     """Binary cross entropy of probabilities. "mean" divides by the number of elements.
 
-    Probabilities p and targets must be in [0, 1]. As in torch, the logarithms are held above -100,
-    and the denominator of the gradient above 1e-12.
+    Probabilities p and targets must be in [0, 1]. As in torch, the logarithms are at least -100, and the
+    denominator of the gradient is at least 1e-12.
 
         loss = -w * (t * max(log(p), -100) + (1 - t) * max(log(1 - p), -100))
         d loss / dp = w * (p - t) / max(p * (1 - p), 1e-12)
@@ -1686,10 +1682,10 @@ def sigmoid_focal_loss(
     return_grad: bool = False,
     grad_output: npt.ArrayLike | None = None,
 ) -> Result:
-    """Binary cross entropy of logits, less the more certain the right class already is.
+    """Binary cross entropy of logits, reduced where the right class is already certain.
 
-    Targets must be in [0, 1]. `alpha` weighs class 1 against class 0; None or a negative one does
-    not. "mean" divides by the number of elements.
+    Targets must be in [0, 1]. `alpha` weights class 1 against class 0; None or a negative value means no
+    weights. "mean" divides by the number of elements.
 
         ce   = t * -log(sigmoid(x)) + (1 - t) * -log(1 - sigmoid(x))
         u    = 1 - p_t = t * sigmoid(-x) + (1 - t) * sigmoid(x)
@@ -1715,7 +1711,7 @@ def sigmoid_focal_loss(
         share = 1.0 / (1.0 + _times(t, np.exp(-x)) + _times(1.0 - t, np.exp(x)))
         return factor * (_logistic_gradient(x, t, 1.0 - t) + gamma * (1.0 - 2.0 * t) * _times(share, ce))
 
-    # A class that alpha leaves out adds nothing, however wrong its logit is.
+    # A class with weight 0 by alpha contributes 0 for any logit.
     return _elementwise(
         _times(factor, ce),
         (gradient,),
@@ -1738,7 +1734,7 @@ def hinge_loss(
     return_grad: bool = False,
     grad_output: npt.ArrayLike | None = None,
 ) -> Result:
-    """How far a score falls short of the margin on the right side. "mean" divides by the sum of the weights.
+    """Distance of a score below the margin on the right side. "mean" divides by the sum of the weights.
 
     Targets must be -1 or 1.
 
@@ -1805,7 +1801,7 @@ def soft_margin_loss(
     )
 
 
-# Rows of scores, a class to each
+# Rows of scores, each with one class
 
 
 @np.errstate(invalid="ignore", over="ignore")
@@ -1820,7 +1816,7 @@ def multi_margin_loss(
     return_grad: bool = False,
     grad_output: npt.ArrayLike | None = None,
 ) -> Loss | tuple[Loss, Array]:
-    """How far the score of the right class y falls short of leading every other by the margin.
+    """Distance by which the score of the right class y fails to exceed every other by the margin.
 
     The classes are the last axis of the scores, and the target holds their indices. p is 1 or 2, and
     `weight` has a weight for each of the C classes. "mean" divides by the number of rows.
@@ -1962,8 +1958,8 @@ def elastic_net_penalty(
     return _elementwise(value, derivatives, None, reduction, return_grad, grad_output)
 
 
-# Losses of preferences: the log-probabilities of a chosen and of a rejected answer, under the policy and
-# under the model that it started from. Below, s(x) = sigmoid(x) and ls(x) = log(s(x)) = -softplus(-x).
+# Losses of preferences, from the log-probabilities of a chosen and of a rejected answer under the policy
+# and under the model that it started from. Below, s(x) = sigmoid(x) and ls(x) = log(s(x)) = -softplus(-x).
 
 
 class PairGradients(NamedTuple):
@@ -1981,7 +1977,7 @@ class RewardGradients(NamedTuple):
 
 
 class PreferenceRewards(NamedTuple):
-    """What preference_rewards returns."""
+    """The result of preference_rewards."""
 
     chosen: Array
     rejected: Array
@@ -2000,7 +1996,7 @@ def _of_shape(name: str, values: npt.ArrayLike, shape: tuple[int, ...]) -> Array
 def _references(
     chosen: npt.ArrayLike | None, rejected: npt.ArrayLike | None, shape: tuple[int, ...]
 ) -> tuple[Array, Array]:
-    """Return the log-probabilities under the reference model, zeros where there is none."""
+    """Return the log-probabilities under the reference model, zeros without one."""
     if chosen is None and rejected is None:
         return np.zeros(shape), np.zeros(shape)
     if chosen is None or rejected is None:
@@ -2033,7 +2029,7 @@ def _discopop(x: Array, tau: float) -> tuple[Array, Array]:
 def _of_difference(
     loss_type: str, d: Array, beta: float, smoothing: float, tau: float = 1.0
 ) -> tuple[Array, Array]:
-    """Return a loss of the difference of two scores, and its derivative by that difference."""
+    """Return a loss of the difference of two scores, and its derivative with respect to it."""
     x = beta * d
     if loss_type == "hinge":
         return np.maximum(0.0, 1.0 - x), np.where(x < 1.0, -beta, 0.0)
@@ -2057,7 +2053,7 @@ def _of_difference(
 
 
 def _of_log_ratios(loss_type: str, rc: Array, rr: Array, b: float) -> tuple[Array, Array, Array]:
-    """Return a loss of the two log-ratios, and its derivatives by them."""
+    """Return a loss of the two log-ratios, and its derivatives with respect to them."""
     if loss_type == "nca_pair":
         value = _softplus(-b * rc) + 0.5 * _softplus(b * rc) + 0.5 * _softplus(b * rr)
         by_rc = 0.5 * _sigmoid(b * rc) - _sigmoid(-b * rc)
@@ -2082,12 +2078,12 @@ def _score(r: Array, f_divergence_type: str, alpha: float) -> tuple[Array, Array
         return r, np.ones(r.shape)
     if f_divergence_type == "js_divergence":
         return -_softplus(-r), _sigmoid(-r)
-    # exp(u * r) / u, where the exponent is held at 80; forward_kl is that of u = -1.
+    # exp(u * r) / u, where the exponent is at most 80; forward_kl is the case u = -1.
     u = -1.0 if f_divergence_type == "forward_kl" else alpha - 1.0
     if abs(u) < 1e-6:
         return r, np.ones(r.shape)
     value = np.exp(np.minimum(u * r, 80.0))
-    # A difference of scores loses its digits for a small u, so they are counted from the one of r = 0.
+    # A difference of scores loses digits for a small u, so scores are relative to that of r = 0.
     return np.expm1(np.minimum(u * r, 80.0)) / u, np.where(u * r > 80.0, 0.0, value)
 
 
@@ -2115,7 +2111,7 @@ def dpo_loss(
     return_grad: bool = False,
     grad_output: npt.ArrayLike | None = None,
 ) -> Loss | tuple[Loss, PairGradients]:
-    """Direct preference optimisation, and its relatives.
+    """Direct preference optimisation and related losses.
 
     With rc = policy_chosen - ref_chosen, rr = policy_rejected - ref_rejected (without the references where
     `reference_free`), D = score(rc) - score(rr), b = beta and e = label_smoothing:
@@ -2136,8 +2132,8 @@ def dpo_loss(
 
     The score of a log-ratio r is r for reverse_kl, -exp(-r) for forward_kl, ls(r) for js_divergence and
     exp((a - 1) * r) / (a - 1) for alpha_divergence, a = f_alpha_divergence_coef (r where |a - 1| < 1e-6).
-    Exponents are held at 80. aot sorts all elements at once, equal ones in the order in which they stand:
-    losses are those of the sorted rows, gradients stand where the log-probabilities do.
+    Exponents are at most 80. aot sorts all elements at once, with a stable sort. Losses are those of the
+    sorted rows; gradients are in the order of the log-probabilities.
     """
     _option("beta", beta, beta > 0.0, "positive and finite")
     _option("discopop_tau", discopop_tau, discopop_tau > 0.0, "positive and finite")
@@ -2177,7 +2173,7 @@ def dpo_loss(
             return loss
         of_chosen, of_rejected = np.zeros(up.size), np.zeros(up.size)
         of_chosen[rank_up] = grads[0].reshape(-1)
-        # Each pair has one place in the sorted rows for aot, and each of its answers has its own otherwise.
+        # For aot a pair has one place in the sorted rows; for aot_unpaired each of its answers has its own.
         of_rejected[rank_up if loss_type == "aot" else rank_down] = -grads[0].reshape(-1)
         return loss, PairGradients(of_chosen.reshape(chosen.shape), of_rejected.reshape(chosen.shape))
 
@@ -2213,13 +2209,13 @@ def preference_rewards(
     *,
     beta: float = 0.1,
 ) -> PreferenceRewards:
-    """Rewards that a policy gives implicitly, their margins, and how often the chosen answer wins.
+    """Implicit rewards of a policy, their margins, and the share of pairs in which the chosen answer wins.
 
-    Without references they count as 0.
+    Absent references count as 0.
 
         rewards  = beta * (policy - ref)
         margins  = chosen reward - rejected reward
-        accuracy = share of the pairs with chosen reward > rejected reward (NaN of none)
+        accuracy = share of the pairs with chosen reward > rejected reward (NaN for no pairs)
     """
     _option("beta", beta, beta > 0.0, "positive and finite")
     chosen = np.asarray(policy_chosen_logps, dtype=np.float64)
@@ -2242,7 +2238,7 @@ def reward_model_loss(
     return_grad: bool = False,
     grad_output: npt.ArrayLike | None = None,
 ) -> Loss | tuple[Loss, RewardGradients]:
-    """Bradley-Terry loss of a reward model, with rewards drawn to 0.
+    """Bradley-Terry loss of a reward model, with optional centering of the rewards at 0.
 
     With chosen reward c, rejected reward r, and the margin a scalar, 0 or one for each pair:
 
@@ -2277,7 +2273,7 @@ def kto_loss(
     return_grad: bool = False,
     grad_output: npt.ArrayLike | None = None,
 ) -> Result:
-    """Kahneman-Tversky optimisation: of answers that are desirable (label 1) or not (label 0).
+    """Kahneman-Tversky optimisation, for answers that are desirable (label 1) or undesirable (label 0).
 
     With r = policy_logps - ref_logps, k = max(kl, 0) (0 for apo_zero_unpaired) and b = beta, "mean" dividing
     by the number of answers:
@@ -2322,7 +2318,7 @@ def orpo_loss(
     return_grad: bool = False,
     grad_output: npt.ArrayLike | None = None,
 ) -> Loss | tuple[Loss, PairGradients]:
-    """Odds-ratio preference optimisation, the term of the odds, of averaged log-probabilities <= 0.
+    """The odds-ratio term of ORPO, from averaged log-probabilities <= 0.
 
     With lc and lr the log-probabilities of the chosen and of the rejected answer:
 
@@ -2331,7 +2327,8 @@ def orpo_loss(
         d loss / d lc = -beta * s(-lo) / (1 - exp(lc))
         d loss / d lr =  beta * s(-lo) / (1 - exp(lr))
 
-    A certain chosen answer (lc = 0) has loss 0, and a certain rejected one (lr = 0 > lc) is infinite.
+    The loss of a certain chosen answer (lc = 0) is 0, that of a certain rejected one (lr = 0 > lc)
+    infinite.
     """
     _option("beta", beta, beta > 0.0, "positive and finite")
     lc = np.asarray(policy_chosen_logps, dtype=np.float64)
@@ -2341,7 +2338,7 @@ def orpo_loss(
     lo = (lc - lr) - (_log1mexp(lc) - _log1mexp(lr))
     value = np.where(lc == 0.0, np.where(np.isnan(lr), np.nan, 0.0), beta * _softplus(-lo))
     # With p = exp(l) and u = 1 - p, s(-lo) is (p_r / u_r) / (p_c / u_c + p_r / u_r). Multiplied out, and
-    # divided by the larger p, nothing is left that vanishes at lc = 0 or for very small p:
+    # divided by the larger p, no denominator vanishes at lc = 0 or for very small p:
     #
     #     s(-lo) / u_c = p_r / (p_c * u_r + p_r * u_c),  s(-lo) / u_r = (s(-lo) / u_c) * u_c / u_r.
     larger = np.maximum(lc, lr)
@@ -2394,7 +2391,7 @@ def cpo_loss(
     return_grad: bool = False,
     grad_output: npt.ArrayLike | None = None,
 ) -> Loss | tuple[Loss, PairGradients]:
-    """Contrastive preference optimisation, the term of the preference.
+    """The preference term of contrastive preference optimisation.
 
     sigmoid (with label_smoothing), hinge and ipo of dpo_loss, where D is
     policy_chosen_logps - policy_rejected_logps.
@@ -2411,8 +2408,8 @@ def cpo_loss(
     return _of_pairs(value, slope, -slope, reduction, return_grad, grad_output)
 
 
-# Losses of policies, an element for each token. What a mask leaves out is replaced before anything is
-# computed, so that it cannot matter, and has loss and gradient 0.
+# Losses of policies, with an element for each token. Values that a mask excludes are replaced before
+# anything is computed, so that they have no effect; their loss and gradient are 0.
 
 
 def _counted(values: Array, counts: Mask) -> Array:
@@ -2429,7 +2426,7 @@ def _averaged(
     return_grad: bool,
     grad_output: npt.ArrayLike | None,
 ) -> Result:
-    """Reduce losses; "mean" is over the elements that count, and 0 where a mask leaves none."""
+    """Reduce losses; "mean" is over the elements that count, and 0 if a mask leaves none."""
     upstream = _upstream(grad_output, reduction, value.shape, return_grad).reshape(value.shape)
     losses = _counted(value, counts)
     n = counts.sum()
@@ -2487,7 +2484,7 @@ def value_loss(
     return_grad: bool = False,
     grad_output: npt.ArrayLike | None = None,
 ) -> Result:
-    """Half the squared error of a value function, held near its old values.
+    """Half the squared error of a value function, with changes from its old values clipped.
 
     "mean" is over the elements under the mask.
 
@@ -2506,7 +2503,7 @@ def value_loss(
         if old_values is None:
             raise ValueError("old_values is missing: clip needs it")
         old = _counted(_of_shape("old_values", old_values, x.shape), counts)
-        # Inside, v itself: old + (v - old) would be another number.
+        # Inside, v itself: old + (v - old) may be a different number.
         near = np.where(np.abs(x - old) <= clip, x, old + np.clip(x - old, -clip, clip))
         first, second = r * r, (near - target) ** 2
         value, derivative = 0.5 * np.maximum(first, second), np.where(first >= second, r, 0.0)
@@ -2514,10 +2511,10 @@ def value_loss(
 
 
 def _k3(log_ratio: Array) -> tuple[Array, Array]:
-    """Return exp(-l) - 1 + l, where -l is held at 80, and its derivative 1 - exp(-l), 0 beyond.
+    """Return exp(-l) - 1 + l, with -l at most 80, and its derivative 1 - exp(-l), 0 beyond.
 
-    Where |l| < 1 it is its series u**2 / 2! + u**3 / 3! + ... with u = -l, from the last term on, as the
-    three terms of the formula cancel.
+    Where |l| < 1 it is the series u**2 / 2! + u**3 / 3! + ... with u = -l, summed from the last term, as
+    the three terms of the formula cancel.
     """
     u = np.minimum(-log_ratio, 80.0)
     series = np.ones(u.shape)
@@ -2538,13 +2535,13 @@ def kl_penalty(
     return_grad: bool = False,
     grad_output: npt.ArrayLike | None = None,
 ) -> Result:
-    """Estimate of the divergence of a policy from a reference model, from the tokens it has chosen.
+    """Estimate of the divergence of a policy from a reference model, from sampled tokens.
 
         l  = logps - ref_logps
         k1 = l,  k2 = l**2 / 2,  k3 = exp(-l) - 1 + l
         and d loss / d logps = 1,  l,  1 - exp(-l)
 
-    In k3 -l is held at 80, and the derivative is 0 beyond. "mean" is over the elements under the mask.
+    In k3 -l is at most 80, and the derivative is 0 beyond. "mean" is over the elements under the mask.
     """
     if estimator not in ("k1", "k2", "k3"):
         raise ValueError(f"unknown estimator {estimator!r}")
@@ -2585,7 +2582,7 @@ def grpo_loss(
     return_grad: bool = False,
     grad_output: npt.ArrayLike | None = None,
 ) -> Result:
-    """Group relative policy optimisation, and its relatives, of B sequences of T tokens.
+    """Group relative policy optimisation and related losses, for B sequences of T tokens.
 
     The advantages A have shape (B,) or (B, T). The log-ratio l is logps - old_logps, of each token or, for
     all tokens of a sequence, the mean of those under the mask; r = exp(l). A token's loss is
@@ -2595,8 +2592,8 @@ def grpo_loss(
         cispo  -min(r, epsilon_high) * A * logps, in which r is a constant
         sapo   -A * 4 / t * s(t * (r - 1)),  t = sapo_temperature_pos where A > 0, else sapo_temperature_neg
 
-    plus beta times k3 of kl_penalty. epsilon_high is epsilon_low where it is None. "sum" adds all tokens
-    under the mask up, "mean" is, with n the number of those in a sequence,
+    plus beta times k3 of kl_penalty. If epsilon_high is None, it is epsilon_low. "sum" adds all tokens
+    under the mask; "mean" is, with n their number in a sequence,
 
         grpo, sapo   mean over sequences of (sum / max(n, 1))
         luspo        mean over sequences of their sums
@@ -2604,7 +2601,7 @@ def grpo_loss(
         dapo, cispo  sum / num_items (None: the sum of n)
         dr_grpo      sum / (B * max_completion_length)
 
-    d loss / d logps goes through the mean of a sequence, too.
+    d loss / d logps includes the path through the mean of a sequence.
     """
     high = epsilon_low if epsilon_high is None else epsilon_high
     _option("epsilon_low", epsilon_low, epsilon_low >= 0.0, "finite and at least 0")
@@ -2647,7 +2644,7 @@ def grpo_loss(
         log_ratio = np.broadcast_to(log_ratio.sum(axis=1, keepdims=True) / n, x.shape)
     r = np.exp(log_ratio)
 
-    # The loss of each token, and its derivatives by the log-ratio and by the log-probability itself.
+    # The loss of each token, and its derivatives with respect to the log-ratio and the log-probability.
     by_own = np.zeros(x.shape)
     if loss_type == "cispo":
         weight = np.minimum(r, high)
@@ -2672,7 +2669,7 @@ def grpo_loss(
         value, by_own = value + beta * penalty, by_own + beta * slope
     by_own = np.where(np.isnan(value), np.nan, by_own)
 
-    # What each token is multiplied with in the reduced loss.
+    # The factor of each token in the reduced loss.
     batch, tokens = np.float64(len(x)), np.float64(max(counts.sum(), 1))
     share = np.ones(x.shape)
     if reduction == "mean":

@@ -1,19 +1,19 @@
-r"""Objectives for gradient boosting: our losses as LightGBM and XGBoost want them.
+r"""Objectives for gradient boosting: the losses in the form that LightGBM and XGBoost require.
 
-`lightgbm_objective` and `xgboost_objective` return callable objects for the place of a built-in objective, in
-the native interface and in that of scikit-learn. They hand back the gradient and the second derivative by the
-raw scores, each on the scale of the library that is served: where it has the objective built in, a model
-trained with ours is the one that it would have trained itself.
+`lightgbm_objective` and `xgboost_objective` return callable objects that replace a built-in objective, in
+the native interface and in that of scikit-learn. They return the gradient and the second derivative with
+respect to the raw scores, on the scale of the library. If the library has the objective built in, a model
+trained with the one of this module equals a model trained with its own.
 
 Every objective has `init_score`, the constant score of least loss, at which boosting should start, and
-`transform`, which turns raw scores into predictions; the libraries do neither for an objective from outside.
+`transform`, which turns raw scores into predictions; the libraries do neither for custom objectives.
 `LGBMClassifier`, `LGBMRegressor`, `XGBClassifier` and `XGBRegressor` of this module are the libraries' own
-estimators for scikit-learn, which do both for ours::
+estimators for scikit-learn, which do both for these objectives::
 
     model = LGBMClassifier(objective=lightgbm_objective("sigmoid_focal_loss")).fit(X, y)
     model.predict_proba(X)
 
-and in the native interfaces they are written out::
+In the native interfaces the caller does both::
 
     objective = lightgbm_objective("huber_loss", delta=2.0)
     start = objective.init_score(y)
@@ -28,15 +28,15 @@ and in the native interfaces they are written out::
 The start of `cross_entropy` is a score for each class: ``np.full((len(y), len(start)), start)`` for LightGBM,
 and ``"base_score": objective.init_score(y).tolist()`` for XGBoost, from version 3.1 on.
 
-Neither library is imported before one of its estimators is asked for. The data set of the native interfaces
-is anything with `get_label` and `get_weight`. (The gradient boosting of scikit-learn itself,
-``HistGradientBoostingClassifier`` and ``HistGradientBoostingRegressor``, takes no objective from outside but
-through private modules, so there is nothing for it here.)
+A library is imported when one of its estimators is first used. The data set of the native interfaces is any
+object with `get_label` and `get_weight`. (The gradient boosting of scikit-learn itself,
+``HistGradientBoostingClassifier`` and ``HistGradientBoostingRegressor``, accepts custom objectives only
+through private modules, so this module does not support it.)
 
 The derivatives
 ---------------
 With the raw score `s`, the label `y`, :math:`p = \sigma(s)` or the softmax, `K` classes, and each row times
-the weight of its sample, the two libraries take:
+the weight of its sample, the two libraries use:
 
 ================================  =========================  =====================  ======================
 name                              gradient                   second, LightGBM       second, XGBoost
@@ -54,40 +54,42 @@ sigmoid_focal_loss                the loss's own             its derivative, hel
 cross_entropy                     p - (y == k)               K / (K-1) p (1 - p)    max(2 p (1 - p), 1e-16)
 ================================  =========================  =====================  ======================
 
-The second derivative is what the step of a leaf is divided by, and losses that are straight far away have
-none there. That is why both libraries take 1 for the Huber, quantile and absolute losses. The other two are
-not built into either:
+The step of a leaf is divided by the second derivative, and losses that are linear far away have none there.
+So both libraries use 1 for the Huber, quantile and absolute losses. The other two losses are built into
+neither:
 
 - log-cosh has :math:`\tanh(r) / r`, the curvature of the parabola that touches the loss at :math:`\pm r`
-  and is above it elsewhere, so that no step makes the loss larger. The second derivative itself,
-  :math:`1 - \tanh^2 r`, is 8e-9 at an error of 10 and nothing at 60: a leaf of such errors would be sent
-  off to anywhere, or never be split, its sum of second derivatives being too small.
-- The focal loss is not convex: its second derivative is negative where the model is sure and wrong. It is
-  held to at least :math:`p_t |g|`, where :math:`p_t` is the probability of the label and `g` the gradient;
-  so no element asks for a longer step than in logistic regression, which is :math:`1 / p_t`.
+  and is above it elsewhere, so that no step increases the loss. The second derivative itself,
+  :math:`1 - \tanh^2 r`, is 8e-9 at an error of 10 and 0 at 60: a leaf of such errors would take an
+  arbitrary step, or never be split, as its sum of second derivatives is too small.
+- The focal loss is not convex: its second derivative is negative where the model is certain and wrong. It
+  is bounded below by :math:`p_t |g|`, where :math:`p_t` is the probability of the label and `g` the
+  gradient. So no element has a longer step than in logistic regression, which is :math:`1 / p_t`.
 
 Where an exponential exceeds float32, in Poisson from scores of about 88 on, the derivatives are the largest
-float32, and steps stay finite. The libraries have infinity there and NaN for the step.
+float32, and steps stay finite. The libraries' own objectives give infinity there, and NaN for the step.
 
 Models that are equal
 ---------------------
-Besides the objective a built-in one brings three things that an objective from outside cannot:
+A built-in objective provides three things that a custom objective cannot:
 
-- Where the scores start: at the mean of the labels, say. Without an ``init_score`` LightGBM starts at 0;
-  without a ``base_score`` XGBoost starts at 0.5. Huber with a start of 0 and labels about 150 learns nothing.
-  (LightGBM's own start for Huber is the mean, for quantiles an interpolated one; ours is the minimum.)
-- What the scores mean. XGBoost transforms them as the parameter ``objective`` says, which in
-  ``xgboost.train(params, data, obj=...)`` stands beside ours: keep it at the name of the built-in one. From
-  there it also takes what belongs to the trees: ``max_delta_step`` 0.7 of ``"count:poisson"``, and the leaves
-  of the next point. LightGBM, its own ``LGBMClassifier`` included, predicts the raw scores.
-- Leaves that are computed again once the tree stands, as a quantile of their residuals: ``regression_l1`` and
-  ``quantile`` of LightGBM, ``reg:absoluteerror`` and ``reg:quantileerror`` of XGBoost. XGBoost does so for
-  ours, too, where ``objective`` has that name. In LightGBM ours take the Newton step, -sum(gradients) /
-  sum(weights) times the learning rate, which is no longer than the learning rate however large the errors
-  are. No callback can put that right: ``Booster.set_leaf_output`` changes the tree, but not the scores that
+- The start of the scores, for instance the mean of the labels. Without an ``init_score`` LightGBM starts at
+  0; without a ``base_score`` XGBoost starts at 0.5. Huber with a start of 0 and labels near 150 learns
+  nothing. (LightGBM's own start for Huber is the mean, for quantiles an interpolated quantile; `init_score`
+  is the minimum.)
+- The meaning of the scores. XGBoost transforms them by the parameter ``objective``, which
+  ``xgboost.train(params, data, obj=...)`` reads beside the custom objective: set it to the name of the
+  built-in one. It also determines settings of the trees: ``max_delta_step`` 0.7 of ``"count:poisson"``, and
+  the leaves of the next point. LightGBM, its own ``LGBMClassifier`` included, predicts the raw scores.
+- Leaves that are renewed when the tree is complete, as a quantile of their residuals: ``regression_l1`` and
+  ``quantile`` of LightGBM, ``reg:absoluteerror`` and ``reg:quantileerror`` of XGBoost. XGBoost also does so
+  for custom objectives if ``objective`` has that name. In LightGBM custom objectives take the Newton step,
+  -sum(gradients) / sum(weights) times the learning rate, which is at most the learning rate for any errors.
+  A callback cannot correct that: ``Booster.set_leaf_output`` changes the tree, but not the scores that
   LightGBM keeps of training and validation data. So do not use `l1_loss` and `quantile_loss` in
-  ``lightgbm.train``, or in LightGBM's own estimators, unless the labels are of the scale of 1 and trees are
-  many; `LGBMRegressor` of this module hands both to LightGBM's own objectives. Huber has no such leaves.
+  ``lightgbm.train``, or in LightGBM's own estimators, unless the scale of the labels is 1 and there are
+  many trees; `LGBMRegressor` of this module passes both to LightGBM's own objectives. Huber has no such
+  leaves.
 """
 
 from __future__ import annotations
@@ -107,7 +109,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Objective", "lightgbm_objective", "xgboost_objective"]
 
-# Classes that are made of a library's own, and the module that imports it.
+# Classes derived from those of a library, and the module that imports it.
 _ESTIMATORS = {
     "LGBMClassifier": LIGHTGBM,
     "LGBMRegressor": LIGHTGBM,
@@ -117,14 +119,14 @@ _ESTIMATORS = {
 
 
 def __getattr__(name: str) -> Any:
-    """Import an estimator, and with it the library that it belongs to, when it is first asked for."""
+    """Import an estimator, and with it its library, on first use."""
     if name not in _ESTIMATORS:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(importlib.import_module(f"{__name__}._{_ESTIMATORS[name]}"), name)
 
 
 def __dir__() -> list[str]:
-    """List the estimators, too, of the libraries that are there."""
+    """List also the estimators of the installed libraries."""
     there = [name for name, library in _ESTIMATORS.items() if importlib.util.find_spec(library)]
     return sorted([*globals(), *there])
 
@@ -132,9 +134,9 @@ def __dir__() -> list[str]:
 def lightgbm_objective(name: str, **options: Any) -> Objective:
     r"""Return a loss as an objective of LightGBM, with LightGBM's own scale and second derivatives.
 
-    Its derivatives, by the raw score, are in the table of `fastloss.boosting`; they are those of LightGBM's
-    ``regression``, ``regression_l1``, ``huber``, ``quantile``, ``poisson``, ``gamma``, ``tweedie``,
-    ``binary`` and ``multiclass``:
+    Its derivatives with respect to the raw score are in the table of `fastloss.boosting`; they are those of
+    LightGBM's ``regression``, ``regression_l1``, ``huber``, ``quantile``, ``poisson``, ``gamma``,
+    ``tweedie``, ``binary`` and ``multiclass``:
 
     .. math::
 
@@ -148,7 +150,7 @@ def lightgbm_objective(name: str, **options: Any) -> Objective:
         ``"poisson_nll_loss"``, ``"gamma_nll_loss"``, ``"tweedie_nll_loss"``,
         ``"binary_cross_entropy_with_logits"``, ``"sigmoid_focal_loss"`` and ``"cross_entropy"``.
     **options
-        Those of the loss, by the names that they have in our function:
+        The options of the loss, by the names in the function of `fastloss`:
 
         - `delta` (1.0) of `huber_loss`: LightGBM's ``alpha``; greater than 0.
         - `quantile` (0.5) of `quantile_loss`: LightGBM's ``alpha``; between 0 and 1.
@@ -162,18 +164,18 @@ def lightgbm_objective(name: str, **options: Any) -> Objective:
     Returns
     -------
     objective : Objective
-        For ``params["objective"]`` of ``lightgbm.train``, with ``init_score`` from `Objective.init_score`, or
-        for ``objective`` of `LGBMClassifier` and `LGBMRegressor`, which see to it. For `cross_entropy` the
+        For ``params["objective"]`` of ``lightgbm.train``, with ``init_score`` from `Objective.init_score`,
+        or for ``objective`` of `LGBMClassifier` and `LGBMRegressor`, which set it. For `cross_entropy` the
         number of classes, at least 2, is ``num_class`` in the parameters; `LGBMClassifier` sets it. Called
-        with float64 scores of shape (n,) or (n, k), in whatever order in memory, it returns two float32
-        arrays of that shape and order.
+        with float64 scores of shape (n,) or (n, k), in any memory order, it returns two float32 arrays of
+        that shape and order.
 
     Raises
     ------
     ValueError
-        If there is no such name or option, or an option has a bad value. The object raises it for the first
-        label that is out of place: negative (Poisson, Tweedie, gamma), neither 0 nor 1 (binary, focal), not
-        a class; and for shapes that do not match.
+        If the name or an option is unknown, or an option has a bad value. The object raises it for the
+        first invalid label: negative (Poisson, Tweedie, gamma), neither 0 nor 1 (binary, focal), not a
+        class; and for shapes that do not match.
     TypeError
         If an option is not a number.
 
@@ -194,7 +196,7 @@ def lightgbm_objective(name: str, **options: Any) -> Objective:
     >>> objective
     lightgbm_objective('huber_loss', delta=2.0)
 
-    LightGBM calls it, as here, with labels, scores and perhaps weights, or with scores and a data set:
+    LightGBM calls it with labels, scores and optional weights, as here, or with scores and a data set:
 
     >>> gradient, hessian = objective(np.array([1.0, 2.0, 9.0]), np.zeros(3), np.array([1.0, 1.0, 3.0]))
     >>> gradient
@@ -202,7 +204,7 @@ def lightgbm_objective(name: str, **options: Any) -> Objective:
     >>> hessian
     array([1., 1., 3.], dtype=float32)
 
-    Where the scores should start, and what they stand for (here for themselves):
+    The start of the scores, and the predictions for scores:
 
     >>> objective.init_score([1.0, 2.0, 9.0])
     2.5
@@ -215,16 +217,16 @@ def lightgbm_objective(name: str, **options: Any) -> Objective:
 def xgboost_objective(name: str, **options: Any) -> Objective:
     r"""Return a loss as an objective of XGBoost, with XGBoost's own scale and second derivatives.
 
-    Its derivatives, by the raw score, are in the table of `fastloss.boosting`; they are those of XGBoost's
-    ``reg:squarederror``, ``reg:absoluteerror``, ``reg:quantileerror``, ``count:poisson``, ``reg:gamma``,
-    ``reg:tweedie``, ``binary:logistic`` and ``multi:softprob``:
+    Its derivatives with respect to the raw score are in the table of `fastloss.boosting`; they are those of
+    XGBoost's ``reg:squarederror``, ``reg:absoluteerror``, ``reg:quantileerror``, ``count:poisson``,
+    ``reg:gamma``, ``reg:tweedie``, ``binary:logistic`` and ``multi:softprob``:
 
     .. math::
 
         g = s - y,\; h = 1 \quad \text{(squared error)} \qquad
         g = p_k - [y = k],\; h = \max\big(2\, p_k (1 - p_k),\, 10^{-16}\big) \quad \text{(softmax)}
 
-    ``reg:pseudohubererror`` is another loss than `huber_loss`, which has 1 for the second derivative, as in
+    ``reg:pseudohubererror`` is a different loss from `huber_loss`, whose second derivative is 1, as in
     LightGBM.
 
     Parameters
@@ -240,15 +242,15 @@ def xgboost_objective(name: str, **options: Any) -> Objective:
     -------
     objective : Objective
         For ``obj`` of ``xgboost.train``, with ``base_score`` from `Objective.init_score`, or for
-        ``objective`` of `XGBClassifier` and `XGBRegressor`, which see to it. Called with float32 scores of
-        shape (n,) or (n, k), it returns two float32 arrays of that shape. For several targets, too: except
-        for `cross_entropy` scores (n, k) may come with labels (n, k).
+        ``objective`` of `XGBClassifier` and `XGBRegressor`, which set it. Called with float32 scores of
+        shape (n,) or (n, k), it returns two float32 arrays of that shape. It supports several targets:
+        except for `cross_entropy`, scores (n, k) may have labels (n, k).
 
     Raises
     ------
     ValueError, TypeError
         As for `lightgbm_objective`. As in XGBoost, labels of gamma must be greater than 0, and those of
-        `binary_cross_entropy_with_logits` may be anything in [0, 1].
+        `binary_cross_entropy_with_logits` may be any number in [0, 1].
 
     See Also
     --------

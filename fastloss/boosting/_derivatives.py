@@ -1,4 +1,4 @@
-"""The derivatives of each loss by the raw scores, as LightGBM and XGBoost have them."""
+"""The derivatives of each loss with respect to the raw scores, as in LightGBM and XGBoost."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from fastloss._engine.types import Array
 
 LIGHTGBM, XGBOOST = "lightgbm", "xgboost"
 LARGEST = np.finfo(np.float32).max
-# The least second derivative of a classifier in XGBoost.
+# The smallest second derivative of a classifier in XGBoost.
 LEAST = np.float32(1e-16)
-# Elements of a softmax that are worked on at a time: in float64 a megabyte, which stays in the cache.
+# Elements of a softmax that are processed at a time: a megabyte in float64, which stays in the cache.
 BLOCK = 2**17
 
 Pair = tuple[Array, Array]
 
 
 class Given(NamedTuple):
-    """What a call is about: scores, labels and weights (or None) in one shape, the options, for whom."""
+    """The arguments of a call: scores, labels and weights (or None) in one shape, options, library."""
 
     scores: Array
     labels: Array
@@ -66,7 +66,7 @@ def _empty(given: Given) -> Array:
 
 
 def _ones(given: Given) -> Array:
-    """One for each element, times its weight."""
+    """Return 1 for each element, times its weight."""
     ones = np.ones_like(given.scores, np.float32)
     if given.weight is not None:
         ones[...] = given.weight
@@ -74,7 +74,7 @@ def _ones(given: Given) -> Array:
 
 
 def _first(kernel: str, given: Given, *parameters: float, scale: float = 1.0) -> Pair:
-    """The gradient of a loss, with 1 for the second derivative."""
+    """Return the gradient of a loss, and 1 as the second derivative."""
     gradient = _empty(given)
     outputs = (gradient, None, None)
     _run(kernel, given.scores, given.labels, given.weight, outputs, *parameters, scale=scale)
@@ -82,7 +82,7 @@ def _first(kernel: str, given: Given, *parameters: float, scale: float = 1.0) ->
 
 
 def _both(kernel: str, given: Given, *parameters: float, third: float = 1.0, is_checked: bool = True) -> Pair:
-    """The gradient and the second derivative of a loss."""
+    """Return the gradient and the second derivative of a loss."""
     gradient, hessian = _empty(given), _empty(given)
     outputs = (gradient, hessian, None)
     _run(
@@ -105,7 +105,7 @@ def huber(given: Given) -> Pair:
 
 
 def quantile(given: Given) -> Pair:
-    # At the kink the libraries take the slope above, quantile_loss 0.
+    # At the kink the libraries use the slope above it, quantile_loss uses 0.
     above = np.float32(1.0) - np.float32(given.options["quantile"])
     below = -np.float32(given.options["quantile"])
     gradient = np.where(given.scores < given.labels, below, above)
@@ -117,7 +117,7 @@ def quantile(given: Given) -> Pair:
 def log_cosh(given: Given) -> Pair:
     gradient, hessian = _first("log_cosh", given)
     error = np.abs(given.scores - given.labels)
-    # Up to there tanh(r) / r rounds to 1.
+    # Up to this error tanh(r) / r rounds to 1.
     np.divide(np.abs(gradient), error, out=hessian, where=~(error <= 1e-4), casting="same_kind")
     return gradient, hessian
 
@@ -163,7 +163,7 @@ def focal(given: Given) -> Pair:
     x, y = given.scores, given.labels
     gradient, hessian, p = _empty(given), _empty(given), _empty(given)
     _run("focal", x, y, given.weight, (gradient, None, hessian), -1.0 if alpha is None else alpha, gamma)
-    # The derivative of a cross-entropy is what the probability lacks: for the other label, all of this one's.
+    # The slope of a cross-entropy is 1 minus the probability of the label: p for the other label.
     _run("binary_logits", x, 1 - y, None, (p, None, None), 1.0)
     np.abs(p, out=p)
     size = np.abs(gradient)
@@ -179,9 +179,9 @@ def focal(given: Given) -> Pair:
 def softmax(given: Given) -> Pair:
     """Softmax cross-entropy, by blocks of rows in float64, the second derivative from the gradient.
 
-    With g = p - (y == k), p (1 - p) is |g| (1 - |g|) for the label, too, and its |g|, the sum of the others,
-    has more digits than 1 - p. As a |g| + b g^2 / 2 it is a penalty, for which there is a kernel. Float32
-    would leave 1 - |g| without digits where the model is sure and wrong.
+    With g = p - (y == k), p (1 - p) is |g| (1 - |g|), also for the label, where |g|, the sum of the others,
+    has more digits than 1 - p. As a |g| + b g^2 / 2 it is a penalty, for which there is a kernel. In
+    float32 1 - |g| would have no digits where the model is certain and wrong.
     """
     x = given.scores
     rows, classes = x.shape
@@ -203,7 +203,7 @@ def softmax(given: Given) -> Pair:
         _run("elastic_net", g, None, weight, (None, None, hessian[part]), factor, -2.0 * factor)
         if weight is None:
             gradient[part] = g
-        else:  # half the slope of g^2, times the weight
+        else:  # half the derivative of g^2, times the weight
             _run("mse", g, None, weight, (gradient[part], None, None), scale=0.5)
     if given.library == XGBOOST:
         np.maximum(hessian, LEAST, out=hessian)
@@ -211,14 +211,14 @@ def softmax(given: Given) -> Pair:
 
 
 def _bounded(gradient: Array, hessian: Array) -> Pair:
-    """Hold what an exponential has made infinite within float32."""
+    """Replace infinity, from an exponential, by the largest float32."""
     np.clip(gradient, -LARGEST, LARGEST, out=gradient)
     np.minimum(hessian, LARGEST, out=hessian)
     return gradient, hessian
 
 
 def _floored(given: Given, gradient: Array, hessian: Array) -> Pair:
-    """Hold a second derivative to the least one of XGBoost, which comes before the weight."""
+    """Raise a second derivative to XGBoost's smallest one, which applies before the weight."""
     if given.library == XGBOOST:
         least = LEAST if given.weight is None else LEAST * given.weight.astype(np.float32, copy=False)
         np.maximum(hessian, least, out=hessian)
@@ -229,7 +229,7 @@ def _floored(given: Given, gradient: Array, hessian: Array) -> Pair:
 
 
 def require_labels(is_good: npt.NDArray[np.bool_], labels: Array, expected: str) -> None:
-    """Raise for the first label that is not what it must be."""
+    """Raise for the first invalid label."""
     if not is_good.all():
         raise bad_label(labels, is_good, expected)
 
@@ -245,16 +245,16 @@ def require_classes(labels: Array) -> None:
 
 
 def class_indices(labels: Array, classes: int) -> Array:
-    """Return labels, of any type, as int64. That there are so many classes is for the kernel to check."""
+    """Return labels, of any type, as int64. The kernel checks the number of classes."""
     if labels.dtype.kind not in "fiub":
         raise TypeError(f"labels must be numbers, got {labels.dtype}")
     if labels.dtype.kind == "f" and (np.trunc(labels) != labels).any():
         raise no_class(labels, classes)
-    with np.errstate(invalid="ignore"):  # infinity, which becomes no class
+    with np.errstate(invalid="ignore"):  # infinity becomes an invalid class
         return np.ascontiguousarray(labels, np.int64)
 
 
 def no_class(labels: Array, classes: int) -> ValueError:
-    """The error for the first label that is not a class."""
+    """Return the error for the first label that is not a class."""
     is_good = (labels >= 0) & (labels < classes) & (labels == np.floor(labels))
     return bad_label(labels, is_good, f"that is a class, an integer from 0 to {classes - 1}")

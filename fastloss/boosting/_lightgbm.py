@@ -1,4 +1,4 @@
-"""LightGBM's estimators for scikit-learn, with what an objective from outside leaves undone."""
+"""LightGBM's estimators for scikit-learn, with start, link and metrics for custom objectives."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ from fastloss.boosting._signature import with_signature_of
 
 __all__ = ["LGBMClassifier", "LGBMRegressor"]
 
-# Other names that LightGBM has for its parameters.
+# LightGBM's aliases of its parameters.
 _OBJECTIVES = ("loss", "application", "app", "objective_type", "objective")
 _METRICS = ("metric", "metrics", "metric_types")
 _LEAST_ROWS = ("min_child_samples", "min_data_in_leaf", "min_data_per_leaf", "min_data", "min_samples_leaf")
-# LightGBM computes the leaves of these once more, which it does for its own objectives alone.
+# LightGBM renews the leaves of these, but only for its own objectives.
 _LIGHTGBMS_OWN = {"l1_loss": "regression_l1", "quantile_loss": "quantile"}
 _NOT_PREDICTIONS = ("raw_score", "pred_leaf", "pred_contrib")
 
 
 class _Boosted:
-    """What the two estimators share: before LightGBM's own class among their bases."""
+    """The common part of the two estimators: a base class before LightGBM's own."""
 
-    _fitted: Objective | None = None  # the objective of the model, where it is one of ours
+    _fitted: Objective | None = None  # the objective of the model, if it is one of fastloss
     _is_filtered = True  # whether LightGBM may leave out features that cannot split
 
     def fit(self, X: Any, y: Any, *arguments: Any, **named: Any) -> Any:  # noqa: N803
-        """Fit the model: LightGBM's own `fit`, with the start and the metrics of an objective of ours."""
+        """Fit the model by LightGBM's own `fit`, with start and metrics of an objective of fastloss."""
         call = inspect.signature(super().fit).bind(X, y, *arguments, **named)  # type: ignore[misc]
         given = call.arguments
         objective = self._fitted = self._given_objective()
@@ -44,7 +44,7 @@ class _Boosted:
             self._objective = _LIGHTGBMS_OWN[objective.name]
         elif objective is not None and labels is not None:
             least = max(self.get_params().get(name) or 0 for name in _LEAST_ROWS)  # type: ignore[attr-defined]
-            # Where that leaves none LightGBM fails with an objective from outside, and few rows have few.
+            # LightGBM fails with a custom objective if no feature is left, which is likely for few rows.
             self._is_filtered = len(labels) >= 20 * least
             self._set_metrics(objective, given)
             start = self._set_start(objective, labels, given)
@@ -58,11 +58,11 @@ class _Boosted:
         return found if isinstance(found, Objective) else None
 
     def _labels(self, objective: Objective, y: Any) -> Array | None:
-        """Return labels as the objective has them, or None where LightGBM will not take them."""
+        """Return labels as the objective requires them, or None if LightGBM will reject them."""
         raise NotImplementedError
 
     def _set_start(self, objective: Objective, labels: Array, given: dict[str, Any]) -> float | Array:
-        """Let the scores of all data sets start at the score of least loss, and return it."""
+        """Start the scores of all data sets at the score of least loss, and return it."""
         if given.get("init_score") is not None or given.get("init_model") is not None:
             return 0.0
         if self.get_params().get("linear_tree"):  # type: ignore[attr-defined]
@@ -75,7 +75,7 @@ class _Boosted:
         if class_weight is not None:
             by_class = compute_sample_weight(class_weight, given["y"])
             weight = by_class if weight is None else np.multiply(weight, by_class)
-        # LightGBM itself has float32.
+        # LightGBM itself uses float32.
         start = objective.init_score(labels.astype(np.float32), weight, **self._classes_of(objective))
         given["init_score"] = _of_rows(start, len(labels))
         rows = [len(labels_of_set) for labels_of_set in _evaluated(given)]
@@ -91,7 +91,7 @@ class _Boosted:
         return {}
 
     def _set_metrics(self, objective: Objective, given: dict[str, Any]) -> None:
-        """Turn metrics into functions that apply the link, in the order that LightGBM has for them."""
+        """Turn metrics into functions that apply the link, in LightGBM's order."""
         if not _has_link(objective):
             return
         metrics = _listed(given.get("eval_metric"))
@@ -105,7 +105,7 @@ class _Boosted:
         given["eval_metric"] = functions
 
     def _process_params(self, stage: str) -> dict[str, Any]:
-        """LightGBM's own step from parameters of the estimator to those of training and prediction."""
+        """Convert the estimator's parameters to those of training and prediction, as LightGBM does."""
         parameters: dict[str, Any] = super()._process_params(stage)  # type: ignore[misc]
         objective = self._fitted
         if objective is None:
@@ -115,7 +115,7 @@ class _Boosted:
             if objective.name == "quantile_loss":
                 parameters["alpha"] = objective.options["quantile"]
         elif _has_link(objective):
-            parameters["metric"] = "None"  # there are functions instead
+            parameters["metric"] = "None"  # replaced by functions
         if not self._is_filtered:
             parameters.setdefault("feature_pre_filter", False)
         return parameters | self._classes_of(objective)
@@ -124,10 +124,10 @@ class _Boosted:
 class LGBMRegressor(_Boosted, lightgbm.LGBMRegressor):  # type: ignore[misc]
     """LightGBM's regressor, for the objectives of `lightgbm_objective`.
 
-    With one of them as `objective`, scores start where the loss is least (weights counted in), `predict`
-    returns means rather than their logarithms for Poisson, gamma and Tweedie, and metrics, for early stopping
-    say, are of what is predicted. `l1_loss` and `quantile_loss` are left to LightGBM's own objectives, which
-    are the same and compute their leaves once more. Everything else, any other `objective` included, is as in
+    With one of them as `objective`, scores start at the minimum of the weighted loss, `predict` returns
+    means instead of their logarithms for Poisson, gamma and Tweedie, and metrics, also of early stopping,
+    are of predictions. `l1_loss` and `quantile_loss` are passed to LightGBM's own objectives, which are
+    equal and renew their leaves. Everything else, any other `objective` included, is as in
     ``lightgbm.LGBMRegressor``.
     """
 
@@ -135,8 +135,8 @@ class LGBMRegressor(_Boosted, lightgbm.LGBMRegressor):  # type: ignore[misc]
     def fit(self, X: Any, y: Any, *arguments: Any, **named: Any) -> Any:  # noqa: N803
         """Fit the model as LightGBM's own class does, which has the same arguments.
 
-        Without `init_score` and `init_model` the scores start at ``objective.init_score``, which becomes part
-        of the first tree. Metrics, by name or as functions, are those of predictions, not of raw scores.
+        Without `init_score` and `init_model` the scores start at ``objective.init_score``, which becomes
+        part of the first tree. Metrics, by name or as functions, are of predictions, not of raw scores.
         """
         return super().fit(X, y, *arguments, **named)
 
@@ -163,9 +163,9 @@ class LGBMClassifier(_Boosted, lightgbm.LGBMClassifier):  # type: ignore[misc]
     """LightGBM's classifier, for the objectives of `lightgbm_objective`.
 
     With `binary_cross_entropy_with_logits`, `sigmoid_focal_loss` (two classes) or `cross_entropy` (two or
-    more) as `objective`, `predict` returns classes and `predict_proba` probabilities, scores start where the
-    loss is least (weights counted in), and metrics, for early stopping say, are of the probabilities.
-    Everything else, any other `objective` included, is as in ``lightgbm.LGBMClassifier``.
+    more) as `objective`, `predict` returns classes and `predict_proba` probabilities, scores start at the
+    minimum of the weighted loss, and metrics, also of early stopping, are of the probabilities. Everything
+    else, any other `objective` included, is as in ``lightgbm.LGBMClassifier``.
     """
 
     _number = 0  # of classes
@@ -190,8 +190,8 @@ class LGBMClassifier(_Boosted, lightgbm.LGBMClassifier):  # type: ignore[misc]
     def fit(self, X: Any, y: Any, *arguments: Any, **named: Any) -> Any:  # noqa: N803
         """Fit the model as LightGBM's own class does, which has the same arguments.
 
-        Without `init_score` and `init_model` the scores start at ``objective.init_score``, which becomes part
-        of the first tree. Metrics, by name or as functions, are those of probabilities, not of raw scores;
+        Without `init_score` and `init_model` the scores start at ``objective.init_score``, which becomes
+        part of the first tree. Metrics, by name or as functions, are of probabilities, not of raw scores;
         functions get the indices of the classes as labels.
         """
         if named.get("eval_y") is not None and self._given_objective() is not None:
@@ -236,12 +236,12 @@ def _has_link(objective: Objective | None) -> bool:
 
 
 def _is_of_predictions(call: inspect.BoundArguments) -> bool:
-    """Whether a call asks for what scores stand for, not for scores, leaves or contributions."""
+    """Return whether a call requests predictions, not scores, leaves or contributions."""
     return not any(call.arguments.get(name) for name in _NOT_PREDICTIONS)
 
 
 def _flat(labels: Array) -> Array:
-    """Return a column of labels as one axis, anything else as it is."""
+    """Return a column of labels with one axis, anything else unchanged."""
     return labels.reshape(-1) if labels.ndim == 2 and labels.shape[1] == 1 else labels
 
 
@@ -274,7 +274,7 @@ def _of_rows(start: float | Array, rows: int) -> Array:
 
 
 def _add_to_first_trees(booster: Any, start: float | Array) -> None:
-    """Make a score part of a model, as LightGBM does with its own: of the first tree of each class."""
+    """Add a score to the first tree of each class, as LightGBM does with its own start."""
     starts = np.atleast_1d(start)
     if not starts.any():
         return

@@ -1,6 +1,6 @@
-"""LightGBM's metrics by name, of predictions whose scores an objective from outside leaves unexplained.
+"""LightGBM's metrics by name, with the link of a custom objective.
 
-LightGBM applies no link where the objective is not its own: its log loss would take scores for probabilities.
+LightGBM applies no link for custom objectives: its log loss would use scores as probabilities.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from fastloss.boosting._objective import Objective
 
 Result = tuple[str, float, bool]
 
-# Other names of LightGBM's.
+# LightGBM's aliases.
 _ALIASES = {
     "mean_squared_error": "l2", "mse": "l2", "regression": "l2", "regression_l2": "l2",
     "l2_root": "rmse", "root_mean_squared_error": "rmse",
@@ -32,7 +32,7 @@ _OF_TWO_OR_MORE = {"logloss": "logloss", "error": "error"} | {
 }
 
 
-# --- a value for each row, of the label and the prediction ---
+# --- a value for each row, from the label and the prediction ---
 
 
 def _squared(y: Array, p: Array) -> Any:
@@ -105,7 +105,7 @@ _OF_RANKS = ("auc", "average_precision")
 
 
 def _names(objective: Objective) -> tuple[str, ...]:
-    """What there is for an objective."""
+    """Return the names of the metrics for an objective."""
     if objective.name == "cross_entropy":
         return "multi_logloss", "multi_error"
     if objective.name in ("binary_cross_entropy_with_logits", "sigmoid_focal_loss"):
@@ -115,14 +115,14 @@ def _names(objective: Objective) -> tuple[str, ...]:
 
 
 def default(objective: Objective) -> str:
-    """Return the metric of LightGBM's own objective, or of its nearest."""
+    """Return the metric of LightGBM's own objective, or of the most similar one."""
     if objective.name == "tweedie_nll_loss":
         return {1.0: "poisson", 2.0: "gamma"}.get(objective.options["power"], "tweedie")
     return {"poisson_nll_loss": "poisson", "gamma_nll_loss": "gamma"}.get(objective.name, "logloss")
 
 
 def canonical(name: str, objective: Objective) -> str:
-    """Return LightGBM's first name of a metric, for as many classes as there are; "" for none."""
+    """Return LightGBM's canonical name of a metric for a number of classes; "" for none."""
     name = name.strip().lower()
     if name in _NONE:
         return ""
@@ -153,7 +153,7 @@ def by_name(name: str, objective: Objective) -> Callable[[Array, Array, Array | 
 
 def _value(name: str, y: Array, p: Array, weight: Array | None, objective: Objective) -> float:
     if name in _OF_RANKS:
-        from sklearn import metrics  # LightGBM's estimators need it, too
+        from sklearn import metrics  # LightGBM's estimators also need it
 
         of_ranks = metrics.roc_auc_score if name == "auc" else metrics.average_precision_score
         return float(of_ranks(y > 0.0, p, sample_weight=weight))
@@ -163,7 +163,7 @@ def _value(name: str, y: Array, p: Array, weight: Array | None, objective: Objec
 
 
 def of_predictions(metric: Callable[..., Any], objective: Objective) -> Callable[..., Any]:
-    """Return a user's metric of labels and predictions, and perhaps weights, as one of scores."""
+    """Return a user's metric of labels, predictions and optional weights as a metric of scores."""
 
     @functools.wraps(metric)  # LightGBM counts its arguments
     def evaluate(y_true: Array, y_pred: Array, *others: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Names, options and the objects: a loss as an objective of LightGBM or XGBoost."""
+"""A loss as an objective of LightGBM or XGBoost: names, options and the class of the objects."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ def _quantile_level(value: Any) -> float:
 
 
 def _max_delta_step(value: Any) -> float:
-    return arguments.number("max_delta_step", value, low=0.0, high=80.0)  # e^80 is within float32
+    return arguments.number("max_delta_step", value, low=0.0, high=80.0)  # e^80 is in the range of float32
 
 
 def _power(value: Any) -> float:
-    # Elsewhere the second derivative may be negative.
+    # Outside this range the second derivative may be negative.
     return arguments.number("power", value, low=1.0, high=2.0)
 
 
@@ -54,7 +54,7 @@ _Link = Callable[[Array], Array]
 class _Loss(NamedTuple):
     """The derivatives of a loss, the constant that minimises it, the link, and its options.
 
-    Each option has its default and the check that it has to pass.
+    Each option has a default and a check.
     """
 
     derivatives: Callable[[Given], Pair]
@@ -95,7 +95,7 @@ _LOSSES: dict[str, _Loss] = {
 
 
 def _checked(name: Any, options: dict[str, Any]) -> dict[str, Any]:
-    """All options of a loss, checked, or the error that says what there is."""
+    """Return all options of a loss, checked; raise an error that lists the valid ones."""
     if not isinstance(name, str) or name not in _LOSSES:
         raise ValueError(f"name must be one of {', '.join(map(repr, _LOSSES))}; got {name!r}")
     known = _LOSSES[name].options
@@ -110,12 +110,12 @@ def _checked(name: Any, options: dict[str, Any]) -> dict[str, Any]:
 
 
 def _beside(array: Array, x: Array) -> Array:
-    """Return an array in a type that the kernels read beside the scores: any beside float64, none wider."""
+    """Return an array in a type that the kernels accept with the scores: any, but no wider one."""
     return array if x.dtype == np.float64 else array.astype(np.float32, copy=False)
 
 
 def _weights(weight: Any, rows: int) -> Array:
-    """Return weights of rows as float64: ones for none, for none at all (XGBoost), and for zeros alone."""
+    """Return weights of rows as float64: ones if absent, empty (XGBoost) or all 0."""
     if weight is None:
         return np.ones(rows)
     w = arguments.converted("weight", weight, np.float64)
@@ -131,20 +131,20 @@ def _weights(weight: Any, rows: int) -> Array:
 
 
 class Objective:
-    """A loss as the objective of LightGBM or XGBoost: what the functions of this module return.
+    """A loss as an objective of LightGBM or XGBoost, returned by the functions of this module.
 
-    Called with the arguments of either interface it returns the gradient and the second derivative by the
-    scores, float32 arrays of their shape and order in memory:
+    Called with the arguments of either interface, it returns the gradient and the second derivative with
+    respect to the scores, float32 arrays of the shape and memory order of the scores:
 
     - native, ``objective(scores, data)``, where `data` has `get_label` and `get_weight`;
     - that of scikit-learn, ``objective(y_true, y_pred)`` or ``objective(y_true, y_pred, sample_weight)``.
 
-    It holds nothing but its options: it can be pickled, compared and used by several threads at once.
+    Its only state is its options: it can be pickled, compared and used by several threads at once.
 
     Attributes
     ----------
     library : {"lightgbm", "xgboost"}
-        Whose scales it has.
+        The library whose scales it has.
     name : str
         The loss.
     options : dict
@@ -174,7 +174,7 @@ class Objective:
         return hash(repr(self))
 
     def __call__(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> tuple[Array, Array]:
-        """Return gradient and second derivative; natively the arguments are scores and data."""
+        """Return gradient and second derivative; the native arguments are scores and data."""
         scores, labels, weight = y_pred, y_true, sample_weight
         if hasattr(y_pred, "get_label"):
             scores, labels, weight = y_true, y_pred.get_label(), y_pred.get_weight()
@@ -182,7 +182,7 @@ class Objective:
         return _LOSSES[self.name].derivatives(given)
 
     def init_score(self, labels: Any, weight: Any = None, *, num_class: int | None = None) -> float | Array:
-        """Return the constant score of least loss: where boosting should start.
+        """Return the constant score of least loss, the start of boosting.
 
         ================================  =============================================================
         name                              score
@@ -199,19 +199,19 @@ class Objective:
         cross_entropy                     the logarithm of each class's share
         ================================  =============================================================
 
-        Where the minimum is at infinity it is where LightGBM has it, at a share of 1e-15: with no label of
-        a class, the logarithm of that or the logit, -34.5 or 34.5; and with all counts 0, -34.5. Weights
-        that are all 0 count as none.
+        If the minimum is at infinity, the score is LightGBM's, for a share of 1e-15: without labels of a
+        class the logarithm or logit of that share, -34.5 or 34.5; and with all counts 0, -34.5. Weights
+        that are all 0 are ignored.
 
         Parameters
         ----------
         labels : array-like, shape (n,) or (n, k)
-            The labels of the training data, finite, with what the loss asks of them. With several columns,
-            which are several targets, each has its score.
+            The labels of the training data, finite, in the domain of the loss. Each column is a target with
+            its own score.
         weight : array-like, shape (n,), optional
             The weight of each row, at least 0.
         num_class : int, optional
-            The number of classes of `cross_entropy`, which has a score for each. By default it is one more
+            The number of classes of `cross_entropy`, each with its own score. By default it is one more
             than the largest label, and at least 2.
 
         Returns
@@ -222,9 +222,9 @@ class Objective:
         Raises
         ------
         ValueError
-            If there are no labels, one is out of place, or a shape does not match.
+            If there are no labels, a label is invalid, or a shape does not match.
         TypeError
-            If labels or weights are no numbers.
+            If labels or weights are not numbers.
         """
         is_softmax = self.name == "cross_entropy"
         y = arguments.as_array("labels", labels)
@@ -247,7 +247,7 @@ class Objective:
         return start(Sample(y, w, self.options, self.library))
 
     def transform(self, scores: Any) -> float | Array:
-        """Return what raw scores stand for: the predictions.
+        """Return the predictions of raw scores.
 
         The scores themselves; their exponential, for `poisson_nll_loss`, `gamma_nll_loss` and
         `tweedie_nll_loss`; the probability of class 1, for `binary_cross_entropy_with_logits` and
@@ -283,20 +283,20 @@ class Objective:
                 "set num_class"
             )
         shape = x.shape[:1] if is_softmax else x.shape
-        # XGBoost hands out the labels of several targets in one row.
+        # XGBoost passes the labels of several targets as one row.
         if y.shape != shape and not (y.ndim == 1 and y.size == x.size and not is_softmax):
             raise ValueError(f"labels must have shape {shape}, as the scores have {x.shape}; got {y.shape}")
         if not is_softmax:
             y = _beside(arguments.floating("labels", y), x)
         w = None if weight is None else arguments.floating("weight", weight)
-        if w is not None and w.size == 0 and x.size:  # what XGBoost has for no weights
+        if w is not None and w.size == 0 and x.size:  # XGBoost's form of absent weights
             w = None
         if w is not None:
             w = self._spread(_beside(w, x), x, is_softmax)
         return Given(x, y.reshape(shape), w, self.options, self.library)
 
     def _spread(self, weight: Array, x: Array, is_softmax: bool) -> Array:
-        """Return weights of rows for each element of the scores; for a softmax, of rows."""
+        """Return weights of rows for each element of the scores; for a softmax, for each row."""
         if weight.ndim != 1 or len(weight) != len(x):
             raise ValueError(f"weight must have shape ({len(x)},), one for each row; got {weight.shape}")
         if is_softmax or x.ndim == 1:
@@ -305,7 +305,7 @@ class Objective:
 
 
 def require_classifier(objective: Objective, classes: int) -> None:
-    """Raise for an objective whose predictions are no probabilities of so many classes."""
+    """Raise if the predictions of the objective are not probabilities of this number of classes."""
     if _LOSSES[objective.name].link not in (_starts.sigmoid, _starts.shares):
         raise ValueError(f"the objective {objective.name!r} is not for a classifier")
     if objective.name != "cross_entropy" and classes > 2:

@@ -1,4 +1,4 @@
-"""Methods that hand all their arguments on, under the signature of the method that gets them."""
+"""Methods that forward all arguments, with the signature of the method that receives them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
 def with_signature_of(other: Any) -> Callable[[_Function], _Function]:
-    """Return a decorator for a method that hands all arguments on: scikit-learn looks for their names."""
+    """Return a decorator for a method that forwards all arguments: scikit-learn inspects their names."""
 
     def decorate(function: _Function) -> _Function:
         function.__signature__ = inspect.signature(other)  # type: ignore[attr-defined]

@@ -1,4 +1,4 @@
-r"""Where the scores start, and what they mean: the constant score of least loss, and the link.
+r"""The constant score of least loss, where boosting starts, and the link.
 
 For labels `y` with weights `w`, the score `s` that minimises the sum of :math:`w_i L(s, y_i)`.
 """
@@ -15,10 +15,10 @@ from fastloss._engine.types import Array
 from fastloss.boosting._derivatives import class_indices, no_class, require_classes, require_labels
 from fastloss.classification import softmax
 
-# What LightGBM takes for the share of a class that no label has: a probability that is not 0.
+# LightGBM's share of a class without labels: a probability other than 0.
 LEAST_SHARE = 1e-15
 LARGEST_LOGIT = math.log1p(-LEAST_SHARE) - math.log(LEAST_SHARE)
-# Four for each binary digit of float64, and some more.
+# Four for each bit of float64, and some more.
 STEPS = 300
 
 
@@ -47,7 +47,7 @@ def median(sample: Sample) -> float:
 
 
 def _quantile(sample: Sample, level: float) -> float:
-    """Return the least label with at least a share `level` of all weights up to it."""
+    """Return the smallest label such that labels up to it have at least a share `level` of all weights."""
     order = np.argsort(sample.labels, kind="stable")
     weights = np.cumsum(sample.weight[order])
     return float(sample.labels[order[np.searchsorted(weights, level * weights[-1])]])
@@ -74,12 +74,12 @@ def log_cosh(sample: Sample) -> float:
 
 def log_mean(sample: Sample) -> float:
     require_labels(~(sample.labels < 0.0), sample.labels, "at least 0")
-    # Where all labels are 0 the minimum is at minus infinity.
+    # If all labels are 0, the minimum is at minus infinity.
     return math.log(mean(sample) or LEAST_SHARE)
 
 
 def logit(sample: Sample) -> float:
-    """Of the share of class 1, which counts `pos_weight` times."""
+    """Return the logit of the share of class 1, which counts `pos_weight` times."""
     is_share = (sample.labels >= 0.0) & (sample.labels <= 1.0)
     if sample.library == "lightgbm":
         require_classes(sample.labels)
@@ -90,7 +90,7 @@ def logit(sample: Sample) -> float:
 
 
 def focal(sample: Sample) -> float:
-    """Where the slopes of the two classes, of which there are so many, cancel.
+    """Return the score at which the slopes of the two classes, weighted by their shares, cancel.
 
     With :math:`q = 1 - p` the slope for class 1 is :math:`-a q^\\gamma (q - \\gamma p \\log p)`, for class 0
     the same of the negative score. The logarithm of their ratio falls from infinity to minus infinity.
@@ -116,7 +116,7 @@ def focal(sample: Sample) -> float:
 
 
 def log_shares(labels: Array, weight: Array, num_class: int | None) -> Array:
-    """Of each class among the labels, of any type: the scores of least softmax cross-entropy."""
+    """Return the logarithm of each class's share: the scores of least softmax cross-entropy."""
     if num_class is None and labels.dtype.kind in "fiub":
         is_class = (labels >= 0) & (labels < 2**31) & (labels == np.floor(labels))
         require_labels(is_class, labels, "that is a class, an integer from 0 on")
@@ -143,7 +143,7 @@ def _within(score: float) -> float:
 
 
 def _between_labels(sample: Sample, derivatives: Callable[[float], tuple[float, float]]) -> float:
-    """Return the minimum of a convex loss of the error, which is between the least and the largest label."""
+    """Return the minimum of a convex loss of the error, which is between the extreme labels."""
     counted = sample.labels[sample.weight > 0.0]
     return _root(derivatives, float(counted.min()), float(counted.max()), median(sample))
 
@@ -151,9 +151,9 @@ def _between_labels(sample: Sample, derivatives: Callable[[float], tuple[float, 
 def _root(
     derivatives: Callable[[float], tuple[float, float]], low: float, high: float, start: float
 ) -> float:
-    """Return where the first of two values, which increases, is 0; the second is its derivative, or 0.
+    """Return the root of an increasing function that returns its value and its derivative (or 0).
 
-    Newton's method, and bisection on every fourth step and where a step would leave the bounds.
+    Newton's method, with bisection in every fourth step and if a step would leave the bounds.
     """
     score = start
     for step in range(STEPS):
@@ -172,7 +172,7 @@ def _root(
     return score
 
 
-# --- links: what a score stands for ---
+# --- links: from scores to predictions ---
 
 
 def identity(scores: Array) -> Array:

@@ -1,4 +1,4 @@
-"""XGBoost's estimators for scikit-learn, with what an objective from outside leaves undone."""
+"""XGBoost's estimators for scikit-learn, with start and link for custom objectives."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from fastloss.boosting._signature import with_signature_of
 
 __all__ = ["XGBClassifier", "XGBRegressor"]
 
-# XGBoost's objective with the same link, and, where it has the same loss, with its option and its leaves.
+# XGBoost's objective with the same link, and, if it has the same loss, with its option and its leaves.
 _BESIDE = {
     "mse_loss": "reg:squarederror",
     "l1_loss": "reg:absoluteerror",
@@ -28,19 +28,19 @@ _BESIDE = {
     "sigmoid_focal_loss": "binary:logistic",
     "cross_entropy": "multi:softprob",
 }
-# What XGBoost calls options that its trees or metrics read.
+# XGBoost's names of options that its trees or metrics read.
 _OPTIONS = {
     "quantile": "quantile_alpha",
     "power": "tweedie_variance_power",
     "max_delta_step": "max_delta_step",
 }
-# Probabilities of float32, in which XGBoost has its base_score.
+# Probabilities of float32, the type of XGBoost's base_score.
 _LEAST, _LARGEST = 1e-15, 1.0 - 2.0**-24
 _HAS_A_START_FOR_EACH_CLASS = tuple(map(int, xgboost.__version__.split(".")[:2])) >= (3, 1)
 
 
 class _Parameters(dict[str, Any]):
-    """Parameters that keep their objective: the estimators would put in one with the identity as its link."""
+    """Parameters that keep their objective: the estimators would insert one with the identity link."""
 
     def __setitem__(self, name: str, value: Any) -> None:
         if name != "objective":
@@ -48,13 +48,13 @@ class _Parameters(dict[str, Any]):
 
 
 class _Boosted:
-    """What the two estimators share: before XGBoost's own class among their bases."""
+    """The common part of the two estimators: a base class before XGBoost's own."""
 
     _is_fitting = False
-    _start: float | list[float] | None = None  # the base_score, while the model is fitted
+    _start: float | list[float] | None = None  # the base_score during fit
 
     def fit(self, X: Any, y: Any, **named: Any) -> Any:  # noqa: N803
-        """Fit the model: XGBoost's own `fit`, with the start of an objective of ours."""
+        """Fit the model by XGBoost's own `fit`, with the start of an objective of fastloss."""
         call = inspect.signature(super().fit).bind(X, y, **named)  # type: ignore[misc]
         objective = self._ours()
         is_set = self.base_score is not None  # type: ignore[attr-defined]
@@ -74,7 +74,7 @@ class _Boosted:
     def _start_of(self, objective: Objective, y: Any, weight: Any) -> float | list[float] | None:
         labels = np.asarray(y)
         if labels.dtype.kind not in "fiub" or not labels.size or not np.isfinite(labels).all():
-            return None  # XGBoost says what is wrong
+            return None  # XGBoost raises the error
         start = objective.init_score(labels, weight)
         if np.ndim(start) and not _HAS_A_START_FOR_EACH_CLASS:
             return None
@@ -105,10 +105,10 @@ class _Boosted:
 class XGBRegressor(_Boosted, xgboost.XGBRegressor):  # type: ignore[misc]
     """XGBoost's regressor, for the objectives of `xgboost_objective`.
 
-    With one of them as `objective`, scores start where the loss is least (weights counted in), and XGBoost's
-    own objective with the same link stands beside it: `predict` and metrics, for early stopping say, are of
-    means rather than of their logarithms for Poisson, gamma and Tweedie, and leaves of `l1_loss` and
-    `quantile_loss` are computed once more. Everything else, any other `objective` included, is as in
+    With one of them as `objective`, scores start at the minimum of the weighted loss, and the parameters
+    also name XGBoost's own objective with the same link: `predict` and metrics, also of early stopping, are
+    of means instead of their logarithms for Poisson, gamma and Tweedie, and leaves of `l1_loss` and
+    `quantile_loss` are renewed. Everything else, any other `objective` included, is as in
     ``xgboost.XGBRegressor``.
     """
 
@@ -125,8 +125,8 @@ class XGBClassifier(_Boosted, xgboost.XGBClassifier):  # type: ignore[misc]
     """XGBoost's classifier, for the objectives of `xgboost_objective`.
 
     With `binary_cross_entropy_with_logits`, `sigmoid_focal_loss` (two classes) or `cross_entropy` (two or
-    more) as `objective`, scores start where the loss is least (weights counted in). As in
-    ``xgboost.XGBClassifier``, labels are 0, 1 and so on.
+    more) as `objective`, scores start at the minimum of the weighted loss. As in ``xgboost.XGBClassifier``,
+    labels are 0, 1 and so on.
     """
 
     @with_signature_of(xgboost.XGBClassifier.fit)
@@ -150,7 +150,7 @@ class XGBClassifier(_Boosted, xgboost.XGBClassifier):  # type: ignore[misc]
         objective = self._ours()
         if objective is None or objective.name != "cross_entropy" or named.get("output_margin"):
             return super().predict(X, **named)
-        # XGBoost would take two columns for two labels of each row.
+        # XGBoost would treat two columns as two labels of each row.
         named.pop("output_margin", None)
         found: Array = self.predict_proba(X, **named).argmax(axis=1)
         return found
