@@ -30,7 +30,7 @@ python -m benchmarks tables                         rewrite the tables from benc
 
 
 def _suite_lines() -> str:
-    """Return the names of the suites, a line each."""
+    """Return the names of the suites, one on each line."""
     titles = {suite.name: suite.title for suite in SUITES.values()}
     titles |= {ALL: "all of them", TABLES: "rewrite the tables of docs/benchmarks.md and README.md"}
     return "\n".join(f"  {name:15} {title}" for name, title in titles.items())
@@ -66,7 +66,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _check(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
-    """Stop where there is nothing to run, or an option would be ignored."""
+    """Exit with an error if there is nothing to run, or an option would be ignored."""
     names = [*SUITES, ALL, TABLES]
     for name in options.suites:
         if name not in names:
@@ -112,7 +112,7 @@ def _is_row(case: Case, patterns: Iterable[str]) -> bool:
 
 
 def _contenders(case: Case, options: argparse.Namespace) -> list[str]:
-    """Return those of the row, further ones asked for, and of these the wanted."""
+    """Return the contenders of the row and those of `--with`, filtered by `--only`."""
     only = [name for name in options.only.split(",") if name]
     extra = [name for name in options.extra.split(",") if name]
     has_peers = any(name in PEERS for name in case.contenders)
@@ -133,14 +133,14 @@ def _run(suite: Suite, cases: Iterable[Case], options: argparse.Namespace) -> It
 
 
 def _is_whole(options: argparse.Namespace) -> bool:
-    """Whether every row and contender runs as it is declared."""
+    """Return whether every row and contender runs as declared."""
     is_filtered = options.only or options.rows != ["*"] or options.small
     changes = options.repeats, options.size, options.dtype
     return not is_filtered and all(change is None for change in changes)
 
 
 def _run_suites(options: argparse.Namespace) -> int:
-    """Measure, report and write; 1 where a result was wrong."""
+    """Measure, report and write; return 1 if a result was wrong."""
     folder = options.json or (report.RESULTS if _is_whole(options) else None)
     if options.threads is not None:
         fastloss.set_num_threads(options.threads)
@@ -162,7 +162,7 @@ def _run_suites(options: argparse.Namespace) -> int:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; 1 where a result was wrong."""
+    """Run the command; return 1 if a result was wrong."""
     parser = _parser()
     options = parser.parse_args(argv)
     if not options.suites:

@@ -1,4 +1,4 @@
-"""How a row is declared: `Case`, the `Target`s that it has to reach, and the `Suite` that it belongs to."""
+"""The declaration of rows: `Case`, its `Target`s, and its `Suite`."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ SERIAL = 100_000
 
 
 class Unit(NamedTuple):
-    """What a quantity is printed in."""
+    """The unit in which a quantity is printed."""
 
     name: str
     factor: float = 1.0
 
     def text(self, value: float) -> str:
-        """Three digits, without an exponent; errors with one."""
+        """Return a number with three digits; only errors have an exponent."""
         if self.name == "error":
             return f"{value:.1e}"
         value *= self.factor
@@ -83,7 +83,7 @@ class Target:
         return f"{self.of}: {how} {self.against}"
 
     def ratio(self, of_over_against: float) -> float:
-        """The ratio that the bound is about, from the time of `of` over the time of `against`."""
+        """Return the ratio to compare with the bound, given the time of `of` over the time of `against`."""
         return 1.0 / of_over_against if self.at_least else of_over_against
 
     def is_met(self, ratio: float) -> bool:
@@ -105,14 +105,15 @@ def bound(value: float, of: str = OURS) -> Target:
 # Compared by identity: options and details are dictionaries.
 @dataclass(frozen=True, eq=False)
 class Case:
-    """One row: what is computed, on what, by whom, and how fast it has to be.
+    """One row: the function, its arguments, the contenders, and the targets.
 
-    `contenders` are names in the registry. `mode` says what the result is: "gradient" is the loss and its
+    `contenders` are names in the registry. `mode` selects the result: "gradient" is the loss and its
     gradient, "in place" the same with the gradient written over the first argument, "value" the loss alone,
-    "values" an array (softmax and its kin). `limit` is what memory has to do at least. `options` are those of
-    the function, which peers take too. With `reused`, those who can write the result into a buffer that the
-    caller keeps. `threads` are those of everyone; None: those of the command. `quantity` is what is measured.
-    `small` is the shape in a smoke test, and `details` is what only the row's suite knows about.
+    "values" an array (softmax and related functions). `limit` is the least work of memory. `options` are
+    those of the function and of its peers. With `reused`, contenders that can do so write the result into a
+    buffer that the caller keeps. `threads` is the number for all contenders; None: that of the command.
+    `quantity` is the measured quantity. `small` is the shape in a smoke test, and `details` has values that
+    only the row's suite reads.
     """
 
     suite: str
@@ -150,10 +151,10 @@ class Case:
 class Suite:
     """Rows that are run together.
 
-    `problem` makes the arrays and the right answer of a case, from the case and whether its shape is the
-    small one. `columns` has the contenders with a column in the table, and the titles of the columns.
-    `variant` makes the rows for a number of elements (None: as in `cases`) and a type. `also_checked` are
-    rows that the tests run once, at the small shape.
+    `problem` makes the arrays and the expected result of a case, from the case and a flag for the small
+    shape. `columns` has the contenders with a column in the table, and the titles of the columns. `variant`
+    makes the rows for a number of elements (None: as in `cases`) and a type. `also_checked` are rows that
+    the tests run once, at the small shape.
     """
 
     name: str

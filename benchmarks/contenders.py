@@ -1,8 +1,8 @@
-"""The registry of what is timed, by name; and of it the memory limits and fastloss in its variants.
+"""The registry of contenders by name, the memory limits, and the variants of fastloss.
 
-A contender is a function of no arguments that does the whole work of its row once. Peers are given what helps
-them: inputs in their own form and place beforehand, compiled beforehand, a reused output where they can take
-one. PyTorch drops the gradient of the call before within the timed call, as a training loop does.
+A contender is a function without arguments that does the whole work of its row once. Peers get what helps
+them: inputs in their own type of array, compilation beforehand, and a reused output if they accept one.
+PyTorch drops the gradient of the previous call within the timed call, as a training loop does.
 """
 
 from __future__ import annotations
@@ -37,22 +37,22 @@ __all__ = [
     "require_equal",
 ]
 
-# The limits are checked at one element of so many.
+# The limits are checked at one of this many elements.
 SAMPLE = slice(None, None, 509)
 # Width of the layer whose product makes the logits of "fastloss after matmul".
 HIDDEN = 256
 
 
 class UnavailableError(Exception):
-    """This contender has nothing to offer here: not installed, or not for this row or machine."""
+    """The contender is not installed, or not for this row or machine."""
 
 
 @dataclass(frozen=True)
 class Contender:
-    """`call` is timed; `before` runs each time before it, untimed; `setting` is around all of it.
+    """`call` is timed; `before` runs before each call, untimed; `setting` is the context of all calls.
 
-    `check` takes what `call` returned and raises `WrongResultError` where it is wrong. Where the row measures
-    something else than time, `call` returns the figure, and has checked the result itself.
+    `check` takes the result of `call` and raises `WrongResultError` if it is wrong. If the row does not
+    measure time, `call` returns the figure and checks the result itself.
     """
 
     name: str
@@ -67,13 +67,13 @@ class Contender:
 Builder = Callable[[Any, str], Contender]
 SomeBuilder = TypeVar("SomeBuilder", bound=Callable[..., Contender])
 
-# By suite ("" for all that have none of their own) and name.
+# By suite ("" for suites without their own contender) and name.
 _BUILDERS: dict[tuple[str, str], Builder] = {}
 _PACKAGES = {TORCH: "torch", COMPILED: "torch", JAX: "jax", SKLEARN: "sklearn"}
 
 
 def contender(*names: str, suite: str = "") -> Callable[[SomeBuilder], SomeBuilder]:
-    """Register a function of problem and name that builds the contenders of these names."""
+    """Register a function of problem and name, which builds the contenders of these names."""
 
     def register(builder: SomeBuilder) -> SomeBuilder:
         _BUILDERS.update({(suite, name): builder for name in names})
@@ -83,12 +83,12 @@ def contender(*names: str, suite: str = "") -> Callable[[SomeBuilder], SomeBuild
 
 
 def is_installed(name: str) -> bool:
-    """Whether a contender's package is there, without importing it."""
+    """Return whether a contender's package is installed, without importing it."""
     return name not in _PACKAGES or importlib.util.find_spec(_PACKAGES[name]) is not None
 
 
 def build(name: str, problem: Problem) -> Contender:
-    """Return the contender of that name, ready to run; `UnavailableError` says why there is none."""
+    """Return the contender of that name, ready to run, or raise `UnavailableError` with the reason."""
     if not is_installed(name):
         raise UnavailableError("not installed")
     builder = _BUILDERS.get((problem.case.suite, name)) or _BUILDERS.get(("", name))
@@ -98,7 +98,7 @@ def build(name: str, problem: Problem) -> Contender:
 
 
 def imported(name: str) -> Any:
-    """Return a peer's module; what it warns of at import is not our concern."""
+    """Return a peer's module, without its warnings at import."""
     os.environ.setdefault("JAX_PLATFORMS", "cpu")
     try:
         with warnings.catch_warnings():
@@ -114,7 +114,7 @@ def imported(name: str) -> Any:
 class Team:
     """As many Python threads as fastloss uses, the caller among them.
 
-    They work at the same time because NumPy lets go of the interpreter lock.
+    They run in parallel because NumPy releases the interpreter lock.
     """
 
     def __init__(self, threads: int) -> None:
@@ -128,7 +128,7 @@ class Team:
             self._done.put(inbox.get()())
 
     def run(self, parts: list[Callable[[], Any]]) -> list[Any]:
-        """Run one part in each thread; returns what they return, in no order."""
+        """Run one part in each thread; return their results, unordered."""
         for inbox, part in zip(self._inboxes, parts[1:], strict=True):
             inbox.put(part)
         first = parts[0]()
@@ -139,13 +139,13 @@ _team = lru_cache(Team)
 
 
 def _flat(array: Array) -> Array:
-    """Return half types as integers: NumPy moves them as fast, and a type it does not know more slowly."""
+    """Return half types as integers: NumPy moves them as fast, but unknown types more slowly."""
     flat = array.reshape(-1)
     return flat.view(np.uint16) if flat.itemsize == 2 else flat
 
 
 def _shared(threads: int, function: Callable[..., Any], *arrays: Array) -> Callable[[], list[Any]]:
-    """Return the function over equal parts of the arrays, each in a thread of its own."""
+    """Return the function over equal parts of the arrays, each in its own thread."""
     pieces = zip(*(np.array_split(_flat(array), threads) for array in arrays), strict=True)
     return partial(_team(threads).run, [partial(function, *piece) for piece in pieces])
 
@@ -176,7 +176,7 @@ def _scale(problem: Problem, name: str) -> Contender:
 
 
 def _read(problem: Problem, name: str) -> Contender:
-    """Take the largest element: NumPy's fastest way to look at every one."""
+    """Take the largest element: NumPy's fastest way to read all elements."""
     array = problem.arguments[0]
     call = _shared(problem.threads, np.maximum.reduce, array)
     return Contender(name, call, lambda result: require_equal(max(result), _flat(array).max()))
@@ -191,7 +191,7 @@ def _into_third(problem: Problem, name: str, function: Any) -> Contender:
 
 def _dot(problem: Problem, name: str) -> Contender:
     x, t = problem.arguments
-    if x.itemsize == 2:  # as many bytes: NumPy has no fast products of half types
+    if x.itemsize == 2:  # the same bytes: NumPy has no fast products of half types
         x, t = (np.ones(x.nbytes // 4, dtype=np.float32) for _ in range(2))
     products = x * t
     expected, tolerance = products.sum(dtype=np.float64), 1e-3 * np.abs(products).sum(dtype=np.float64)
@@ -223,7 +223,7 @@ def _limit(problem: Problem, name: str) -> Contender:
 
 
 def _parts(case: Case, result: Any) -> tuple[Any, Any]:
-    """Return the loss and the values of a result of fastloss; None for what the mode does not have."""
+    """Return the loss and the values of a result of fastloss; None for parts that the mode lacks."""
     if case.mode == "values":
         return None, result
     return (result, None) if case.mode == "value" else result
@@ -231,7 +231,7 @@ def _parts(case: Case, result: Any) -> tuple[Any, Any]:
 
 @contender(OURS)
 def ours(problem: Problem, name: str, **more: Any) -> Contender:
-    """Build fastloss, through the public function. Options that a row does not need are not passed."""
+    """Build fastloss, through the public function, with only the options of the row."""
     case, arguments = problem.case, problem.arguments
     options: dict[str, Any] = {**case.options, **problem.our_options, **more}
     if case.axis != -1:
@@ -257,20 +257,20 @@ def _changed(changes: Mapping[str, Any], problem: Problem, name: str) -> Contend
     return ours(type(problem)(replace(problem.case, **changes), problem.is_small), name)
 
 
-# Without `out`: a new array for the gradient at each call, page faults and all.
+# Without `out`: a new array for the gradient at each call, with its page faults.
 contender("fastloss new array")(partial(_changed, {"reused": False}))
 contender("fastloss float32")(partial(_changed, {"dtype": "float32"}))
 
 
 @contender("fastloss unchecked")
 def _unchecked(problem: Problem, name: str) -> Contender:
-    """Build fastloss without the check that every target lies in the domain of the loss."""
+    """Build fastloss without the check of the targets against the domain of the loss."""
     return ours(problem, name, check_domain=False)
 
 
 @contender("fastloss after matmul")
 def _after_matmul(problem: Problem, name: str) -> Contender:
-    """Build fastloss just after a product as large as the logits, whose threads may still be spinning."""
+    """Build fastloss after a product as large as the logits, whose threads may still spin."""
     rows, classes = problem.shape
     hidden, weight = (np.ones(shape, dtype=np.float32) for shape in ((rows, HIDDEN), (HIDDEN, classes)))
     product = np.empty(problem.shape, dtype=np.float32)

@@ -17,7 +17,7 @@ __all__ = ["SKLEARN_LOSSES", "torch_compiled", "torch_peer", "torch_tensor"]
 
 # The teacher's share of js_div_with_logits, and the beta of dpo_loss: the defaults of fastloss.
 JS_BETA, DPO_BETA = 0.5, 0.1
-# A Python float: compilers make neither an array nor a wider type of it.
+# A Python float: compilers turn it neither into an array nor into a wider type.
 LOG_2 = math.log(2.0)
 
 
@@ -27,7 +27,7 @@ LOG_2 = math.log(2.0)
 def _numpy_indices(
     logits: Array, target: Array, axis: int, smoothing: float, grad: bool, out: Array | None
 ) -> tuple[float, Array | None]:
-    """Cross-entropy in float32, as one would write it; with `out`, in place wherever NumPy can be."""
+    """Build the usual cross-entropy in float32; with `out`, in place if NumPy can."""
     classes, rows = logits.shape[axis], target.size
     index = np.expand_dims(target, axis)
     shifted = np.subtract(logits, logits.max(axis=axis, keepdims=True), out=out)
@@ -69,7 +69,7 @@ def _numpy_values(function: str, logits: Array) -> tuple[None, Array]:
 
 
 def _numpy_through_float32(logits: Array, target: Array) -> tuple[float, Array]:
-    """NumPy knows no bfloat16 arithmetic of its own: there and back."""
+    """Convert to float32 and back, as NumPy has no bfloat16 arithmetic."""
     loss, grad = _numpy_indices(logits.astype(np.float32), target, -1, 0.0, True, None)
     assert grad is not None
     return loss, grad.astype(logits.dtype)
@@ -101,20 +101,20 @@ def _numpy(problem: Problem, name: str) -> Contender:
 
 
 def torch_tensor(torch: Any, array: Array) -> Any:
-    """Return the same memory as a tensor. PyTorch takes bfloat16 from NumPy only as integers."""
+    """Return the same memory as a tensor. PyTorch accepts bfloat16 from NumPy only as integers."""
     if array.dtype.name == "bfloat16":
         return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)
     return torch.from_numpy(array)
 
 
 def torch_compiled(torch: Any, function: Callable[..., Any]) -> Any:
-    """Return the function compiled for the shapes of this row alone, whatever was compiled before."""
+    """Return the function compiled for the shapes of this row only, independent of earlier compilations."""
     imported("torch._dynamo").reset()
     return torch.compile(function, dynamic=False)
 
 
 def _torch_written(torch: Any) -> dict[str, Callable[..., Any]]:
-    """Return the losses that PyTorch lacks, as its users write them; Jensen-Shannon as TRL does."""
+    """Return the losses that PyTorch lacks, in their usual form; Jensen-Shannon as in TRL."""
     functional = torch.nn.functional
     log_softmax, kl_div = partial(torch.log_softmax, dim=-1), partial(functional.kl_div, log_target=True)
 
@@ -172,7 +172,7 @@ def _torch_gradient(leaf: Any, dtype: str) -> Array:
 
 @contender(TORCH, COMPILED)
 def torch_peer(problem: Problem, name: str, function: Callable[..., Any] | None = None) -> Contender:
-    """Build forward and backward to leaves whose gradients start as None; or the forward alone."""
+    """Build forward and backward to leaves whose gradients start as None, or the forward alone."""
     torch = imported("torch")
     case = problem.case
     torch.set_num_threads(problem.threads)
@@ -219,7 +219,7 @@ def torch_peer(problem: Problem, name: str, function: Callable[..., Any] | None 
 
 
 def _jax_losses(jax: Any) -> dict[str, Callable[..., Any]]:
-    """Return the losses as its users write them: JAX itself has none."""
+    """Return the losses in their usual form: JAX itself has none."""
     jnp = jax.numpy
 
     def huber(x: Any, t: Any) -> Any:
@@ -231,7 +231,7 @@ def _jax_losses(jax: Any) -> dict[str, Callable[..., Any]]:
         return jnp.mean(jnp.maximum((1.0 - quantile) * r, -quantile * r))
 
     def cross_entropy(logits: Any, target: Any, axis: int = -1, label_smoothing: float = 0.0) -> Any:
-        """As Optax writes it: log-sum-exp less the target's logit."""
+        """Compute log-sum-exp minus the target's logit, as Optax does."""
         if target.ndim == logits.ndim:
             return -(target * jax.nn.log_softmax(logits, axis)).sum(axis).mean()
         reached = jnp.take_along_axis(logits, jnp.expand_dims(target, axis), axis).squeeze(axis)
@@ -254,7 +254,7 @@ def _jax_losses(jax: Any) -> dict[str, Callable[..., Any]]:
 
 
 def _jax_function(jax: Any, case: Case, scale: float) -> Any:
-    """Return the value, its gradient too, or an array; half types are computed in float32, as ours are."""
+    """Return the value, also its gradient, or an array; half types are computed in float32."""
     if case.mode == "values":
         return partial(getattr(jax.nn, case.function), axis=-1)
     jnp, of = jax.numpy, _jax_losses(jax)[case.function]
@@ -270,13 +270,13 @@ def _jax_function(jax: Any, case: Case, scale: float) -> Any:
 
 @contender(JAX)
 def _jax(problem: Problem, name: str) -> Contender:
-    """Build one compiled function, the loss and its gradient together; waits for the result."""
+    """Build one compiled function for the loss and its gradient, which waits for the result."""
     jax = imported("jax")
     case = problem.case
     if case.mode == "in place":
         raise UnavailableError("JAX has no arrays to write to")
     scale = 1.0 if problem.upstream is None else float(problem.upstream)
-    # Without, JAX makes float32 of float64.
+    # Otherwise JAX converts float64 to float32.
     setting = partial(jax.enable_x64, case.dtype == "float64")
     arrays = [a.astype(np.int32) if a.dtype.kind == "i" else a for a in problem.arguments]
     with setting():
@@ -296,7 +296,7 @@ def _jax(problem: Problem, name: str) -> Contender:
 
 # --- scikit-learn ---
 
-# The class in its `_loss`, how many of its losses make one of ours, and its options.
+# The class in its `_loss`, the number of its losses that make one of fastloss, and its options.
 SKLEARN_LOSSES: dict[str, tuple[str, float, dict[str, Any]]] = {
     "mse_loss": ("HalfSquaredError", 2.0, {}),
     "l1_loss": ("AbsoluteError", 1.0, {}),
@@ -312,10 +312,10 @@ SKLEARN_LOSSES: dict[str, tuple[str, float, dict[str, Any]]] = {
 
 @contender(SKLEARN)
 def _sklearn(problem: Problem, name: str) -> Contender:
-    """Build the loss inside its estimators (private: it may move).
+    """Build the private loss of its estimators.
 
-    It gives the loss of each row or element and the gradient of their sum. The mean of the losses of elements
-    is part of the time; the mean of the losses of rows and the division of the gradient are left to others.
+    It gives the loss of each row or element and the gradient of their sum. The mean of the losses of
+    elements is part of the time; the mean of the losses of rows and the division of the gradient are not.
     """
     case, (x, target) = problem.case, problem.arguments
     if case.function not in SKLEARN_LOSSES or case.mode not in ("gradient", "value") or case.axis != -1:

@@ -1,4 +1,4 @@
-"""The arrays of a row, and the answer of the float64 reference that every result is compared with."""
+"""The arrays of a row, and the result of the float64 reference that every result is compared with."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ __all__ = [
 
 Array = npt.NDArray[Any]
 
-# Rows whose gradients are compared one by one, and elements that the reference takes at a time.
+# Rows whose gradients are compared one by one, and elements that the reference computes at a time.
 SAMPLED_ROWS = 16
 BLOCK = 1 << 21
 # The largest error allowed, by type: of fastloss (a rounding of the result), and of peers, which sum in
@@ -38,7 +38,7 @@ PEER_TOLERANCE = {"float64": 1e-10, "float32": 1e-3, "float16": 5e-3, "bfloat16"
 
 
 class WrongResultError(AssertionError):
-    """A contender's result is not what the reference says: its time counts for nothing."""
+    """A contender's result differs from the reference: it gets no time."""
 
 
 def dtype_of(name: str) -> np.dtype[Any]:
@@ -51,14 +51,14 @@ def dtype_of(name: str) -> np.dtype[Any]:
 
 
 def require(error: float | Array, tolerance: float, what: str) -> None:
-    """Raise where an error is over the tolerance."""
+    """Raise if an error exceeds the tolerance."""
     # NaN fails too.
     if not np.all(error <= tolerance):
         raise WrongResultError(f"{what} is off by {np.max(error):.2g} of {tolerance:.2g}")
 
 
 def sample_of(rows: int) -> npt.NDArray[np.intp]:
-    """Return the rows whose gradients are compared, of so many."""
+    """Return which of this many rows have their gradients compared."""
     return np.unique(np.linspace(0, rows - 1, SAMPLED_ROWS).astype(np.intp))
 
 
@@ -68,7 +68,7 @@ def blocks(rows: int, elements: int, largest: int = BLOCK) -> list[slice]:
     return [slice(start, start + step) for start in range(0, rows, step)]
 
 
-# Two, for the row in bfloat16, which is timed beside its like in float32.
+# Two, for the row in bfloat16, which is timed beside the same row in float32.
 @lru_cache(maxsize=2)
 def logits_of(shape: tuple[int, ...], dtype: str) -> Array:
     values = np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
@@ -84,45 +84,45 @@ def class_indices(shape: tuple[int, ...], axis: int = -1) -> Array:
 
 
 class Problem:
-    """A row at the size that is run: its arrays, made once and shared, and its right answer.
+    """A row at the size of the run: its arrays, made once and shared, and its expected result.
 
-    Nobody writes to `arguments`. A suite derives its own class, which says at least what `arguments`,
-    `expected_loss` and `expected_values` are. Errors are relative: of the loss to its size (or 1, where it is
-    less), of the values to the largest along `largest_axis`.
+    No contender writes to `arguments`. A suite derives its own class, which defines at least `arguments`,
+    `expected_loss` and `expected_values`. Errors are relative: of the loss to its size (at least 1), of the
+    values to the largest along `largest_axis`.
     """
 
-    # How many of the arguments have a gradient.
+    # Number of arguments with a gradient.
     leaves = 1
     largest_axis: int | None = -1
-    # The gradient that arrives from above, where it is not 1.
+    # The upstream gradient, if it is not 1.
     upstream: float | Array | None = None
 
     arguments: tuple[Array, ...]
     # None: the mode has no loss.
     expected_loss: float | Array | None
-    # Of the sample that `sampled` takes.
+    # Of the sample of `sampled`.
     expected_values: tuple[Array, ...]
 
     def __init__(self, case: Case, is_small: bool = False) -> None:
         self.case, self.is_small = case, is_small
         self.shape = case.small if is_small else case.shape
-        # The largest error of the values of each contender, as it was checked last.
+        # The largest error of the values of each contender in its last check.
         self.errors: dict[str, float] = {}
 
     @cached_property
     def threads(self) -> int:
-        """The threads of everyone who can be told."""
+        """Return the number of threads for contenders with such a setting."""
         is_serial = self.arguments[0].size < SERIAL
         return self.case.threads or (1 if is_serial else fastloss.get_num_threads())
 
     @cached_property
     def out(self) -> Any:
-        """The buffer of those that write a result into one; written to once, for its page faults."""
+        """Return the buffer for contenders that write into one, without page faults."""
         return np.ones_like(self.arguments[0])
 
     @property
     def our_options(self) -> dict[str, Any]:
-        """Options of fastloss that peers do not take."""
+        """Return the options of fastloss that peers do not have."""
         return {}
 
     def tolerance(self, name: str) -> tuple[float, float]:
@@ -130,11 +130,11 @@ class Problem:
         dtype = self.case.dtype
         if not name.startswith(OURS):
             return PEER_TOLERANCE[dtype], PEER_TOLERANCE[dtype]
-        # The loss is a Python float, whatever the type of the arguments.
+        # The loss is a Python float for any type of the arguments.
         return OUR_TOLERANCE["float64" if dtype == "float64" else "float32"], OUR_TOLERANCE[dtype]
 
     def sampled(self, values: tuple[Array, ...]) -> tuple[Array, ...]:
-        """Return what is compared of each array: by default all of it."""
+        """Return the part of each array that is compared: by default all of it."""
         return values
 
     def check(self, name: str, loss: float | Array | None, values: Any, scale: float = 1.0) -> None:
@@ -147,7 +147,7 @@ class Problem:
         if self.case.has_values:
             found = self.sampled(values if isinstance(values, tuple) else (values,))
             pairs = zip(found, self.expected_values, strict=True)
-            # Python's own max may pass over a NaN.
+            # Python's own max may ignore a NaN.
             self.errors[name] = float(np.max([self._error(got, right, scale) for got, right in pairs]))
             require(self.errors[name], of_values, "an element")
 
@@ -156,12 +156,12 @@ class Problem:
         return float(np.max(np.abs(got.astype(np.float64) * scale - right) / largest))
 
     def notes(self, medians: dict[str, float]) -> list[str]:
-        """Return lines to print under the figures, from the medians by contender."""
+        """Return the lines to print below the figures, from the medians by contender."""
         return []
 
 
 def in_blocks(function: Callable[..., Any], arguments: Sequence[Array], **options: Any) -> list[Any]:
-    """Return what the function gives for each block of rows along the first axis."""
+    """Return the results of the function for each block of rows along the first axis."""
     first = arguments[0]
     return [
         function(*(array[rows] for array in arguments), **options) for rows in blocks(len(first), first.size)

@@ -1,8 +1,8 @@
-"""What is told of a run: the machine, the figures, the verdicts; as text and as JSON.
+"""The report of a run: the machine, the figures and the verdicts, as text and as JSON.
 
 A target is compared with two ratios: of the medians, and the median of the ratios within one repeat. Both
-must meet it to pass; where they disagree the machine was too restless to tell. At the small shapes nothing
-passes or fails.
+must meet it to pass; if they disagree, the machine was too busy for a verdict ("restless"). Small shapes
+have no verdicts.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ __all__ = [
 RESULTS = Path(__file__).resolve().parent / "results"
 PASS, FAIL, RESTLESS, UNKNOWN = "pass", "FAIL", "restless", "not measured"
 PACKAGES = ("numpy", "torch", "jax", "scikit-learn", "lightgbm", "xgboost", "ml_dtypes")
-# What decides how long idle threads spin, and how many there are.
+# The variables that determine how long idle threads spin, and their number.
 VARIABLES = (
     "OMP_WAIT_POLICY",
     "OPENBLAS_THREAD_TIMEOUT",
@@ -117,7 +117,7 @@ def _processor() -> str:
 
 
 def _instruction_set() -> str:
-    """Return the kernels in use: asked for by setting others, and back."""
+    """Return the kernels in use, which takes setting others and setting them back."""
     level = _kernels.use_level(_kernels.BUILT_LEVELS[0])
     _kernels.use_level(level)
     return str(_kernels.LEVELS[level])
@@ -132,7 +132,7 @@ def _versions() -> dict[str, str]:
 
 
 def machine() -> dict[str, Any]:
-    """Return what a figure depends on besides the code."""
+    """Return everything besides the code that a figure depends on."""
     found: dict[str, Any] = {
         "processor": _processor(),
         "cores": os.cpu_count(),
@@ -152,7 +152,7 @@ def machine() -> dict[str, Any]:
 
 
 def print_machine(found: Mapping[str, Any]) -> None:
-    """Print the machine, a line for each thing."""
+    """Print the machine, one property on each line."""
     for what, value in found.items():
         if isinstance(value, dict):
             value = ", ".join(f"{name} {text}" for name, text in value.items() if text is not None)
@@ -180,7 +180,7 @@ def _print_verdict(verdict: Verdict) -> None:
 
 
 def print_result(result: Result) -> None:
-    """Print a row: the figures, what has none, the verdicts."""
+    """Print a row: the figures, the contenders without figures, the verdicts."""
     case, unit = result.case, result.case.unit
     print(f"\n{case.name}: {case.title}")
     if result.shape != case.shape:
@@ -233,7 +233,7 @@ def _row(result: Result) -> dict[str, Any]:
 
 
 def as_json(suite: str, results: Sequence[Result], on: Mapping[str, Any], settings: Mapping[str, Any]) -> Any:
-    """Return a run of a suite as it is written."""
+    """Return a run of a suite in its JSON form."""
     now = datetime.now(timezone.utc)
     return {
         "suite": suite,

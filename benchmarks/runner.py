@@ -1,19 +1,17 @@
-"""How a row is measured.
+"""The measurement of a row.
 
-In each repeat every contender of a row runs once, in an order that moves on by one place from
-repeat to repeat, so that a slow minute of the machine hits all alike and nobody always follows the
-same neighbour. Slow contenders run in a few of the repeats, spread over all of them. Before each
-timed call, the same for everyone, the process sleeps for `--settle` milliseconds: the worker
-threads of PyTorch, JAX and NumPy's OpenBLAS go on spinning after their work (OpenBLAS for up to
-120 ms), and would take a core from whoever comes next; so it sleeps again until the process has
-used no processor while it slept. A call shorter than 20 ms is then made once untimed, so that its
-own threads are awake, and repeated until 2 ms have passed; not so where something has to be done
-just before each call (logits restored, a matrix product), which is never part of the time. Freeing
-the last result is not timed either. PyTorch is set to the number of threads that fastloss uses;
-XLA's thread pool cannot be set, and takes every core.
+In each repeat every contender of a row runs once. The order moves on by one place from repeat to repeat, so
+a slow minute of the machine affects all contenders, and no contender always follows the same neighbour. Slow
+contenders run in a few of the repeats, spread over all of them. Before each timed call the process sleeps for
+`--settle` milliseconds, and again until it has used no processor time while it slept: the worker threads of
+PyTorch, JAX and NumPy's OpenBLAS keep spinning after their work (OpenBLAS for up to 120 ms), and would take a
+core from the next contender. A call shorter than 20 ms is then made once untimed, so that its own threads are
+awake, and repeated until 2 ms have passed. If something runs just before each call (logits restored, a matrix
+product), the call is made once, and that work is not timed. Freeing the last result is not timed either.
+PyTorch is set to the number of threads of fastloss; XLA's thread pool cannot be set, and uses every core.
 
-Every contender's first and last results are checked against the float64 reference. One that is
-wrong has no time. Memory and errors are measured once.
+The first and the last result of every contender are compared with the float64 reference. A contender with a
+wrong result has no time. Memory and errors are measured once.
 """
 
 from __future__ import annotations
@@ -30,8 +28,8 @@ from benchmarks.problem import Problem, WrongResultError
 
 __all__ = ["SETTLE", "SLOW_REPEATS", "Figures", "Result", "measure"]
 
-# Seconds: of quiet before each timed call, to wait for it at most, that a sample takes at least, up to which
-# a call is made once before, and from which it is slow.
+# Seconds: of pause before each timed call, the longest wait for it, the shortest sample, the time up to
+# which a call is made once before, and from which it is slow.
 SETTLE = 0.04
 PATIENCE = 0.5
 SAMPLE = 0.002
@@ -42,7 +40,7 @@ SLOW_REPEATS = 5
 
 @dataclass
 class Figures:
-    """What was measured, by repeat: seconds, or another quantity of the row."""
+    """The measurements by repeat: seconds, or another quantity of the row."""
 
     values: dict[int, float] = field(default_factory=dict)
 
@@ -65,7 +63,7 @@ class Figures:
 
 @dataclass
 class Result:
-    """A row after its run: the figures, and what has none, with the reason. It holds no arrays."""
+    """The result of a row, without arrays: the figures, or the reason why there are none."""
 
     case: Case
     shape: tuple[int, ...]
@@ -79,9 +77,9 @@ class Result:
         return min(peers, key=lambda name: self.figures[name].median, default=None)
 
     def ratios(self, of: str, against: str) -> tuple[float, float] | None:
-        """Return one over the other: the ratio of the medians, the median of the ratios in one repeat."""
+        """Return two ratios of contenders: of the medians, and the median within the repeats."""
         a, b = self.figures.get(of), self.figures.get(against)
-        # No memory at all is no measure of others.
+        # A memory use of 0 gives no ratio.
         if a is None or b is None or not b.median:
             return None
         shared = a.values.keys() & b.values.keys()
@@ -91,7 +89,7 @@ class Result:
 
 @dataclass
 class Entry:
-    """A contender at work, and how often its call fits into a sample."""
+    """A contender in a run, and the number of its calls in a sample."""
 
     contender: Contender
     number: int = 1
@@ -100,7 +98,7 @@ class Entry:
 
 
 def _settled(settle: float) -> None:
-    """Sleep until no thread of this process has worked while it slept."""
+    """Sleep until no thread of this process has run during the sleep."""
     deadline = time.perf_counter() + PATIENCE
     while True:
         used = time.process_time()
@@ -110,7 +108,7 @@ def _settled(settle: float) -> None:
 
 
 def _timed(entry: Entry, settle: float, is_checked: bool = False) -> float:
-    """Return the seconds of one call, after a quiet; the last result may be checked, outside of the time."""
+    """Return the seconds of one call, after a pause; an optional check of the last result is not timed."""
     contender, number = entry.contender, entry.number
     with contender.setting():
         _settled(settle)
@@ -130,7 +128,7 @@ def _timed(entry: Entry, settle: float, is_checked: bool = False) -> float:
 
 
 def _prepared(contender: Contender) -> Entry:
-    """Check the contender's result, then find out how long it takes."""
+    """Check the contender's result, then estimate its time."""
     entry = Entry(contender)
     with contender.setting():
         if contender.before is not None:
@@ -145,13 +143,13 @@ def _prepared(contender: Contender) -> Entry:
 
 
 def _is_due(entry: Entry, repeat: int, repeats: int) -> bool:
-    """Everyone in every repeat, the slow ones in a few of them, at equal distances, the last included."""
+    """Return whether a contender runs: a slow one in a few repeats, at equal distances, and in the last."""
     stride = max(1, repeats // SLOW_REPEATS) if entry.slow else 1
     return (repeats - 1 - repeat) % stride == 0
 
 
 def _built(problem: Problem, names: Sequence[str], result: Result) -> list[Entry]:
-    """Build, check and prepare the contenders; where nothing is timed, take their figures."""
+    """Build, check and prepare the contenders; if nothing is timed, take their figures."""
     entries: list[Entry] = []
     for name in names:
         try:

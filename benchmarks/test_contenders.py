@@ -4,8 +4,8 @@
     pytest benchmarks -k softmax-one-call         one row
     pytest benchmarks --benchmark-disable         no timing: each contender once, on a small shape
 
-Every result is checked, after its timing. Times of different contenders are from different minutes here; for
-ratios between them run ``python -m benchmarks``, which takes them in turn.
+Every result is checked after its timing. The times of different contenders come from different minutes
+here; for ratios between them run ``python -m benchmarks``, which runs them in turn.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from benchmarks.suites import SUITES, problem_of
 
 pytest.importorskip("pytest_benchmark")
 
-# For those that need something done before each run, which pytest-benchmark cannot calibrate.
+# For contenders with work before each run, which pytest-benchmark cannot calibrate.
 ROUNDS = 10
 
 
 def pairs(cases: Iterable[Case]) -> list[Any]:
-    """Each row with each of its contenders."""
+    """Return each row with each of its contenders."""
     return [
         pytest.param(case, name, id=f"{case.suite}-{case.name}-{name.replace(' ', '_')}")
         for case in cases
@@ -46,7 +46,7 @@ def kept_problem(case: Case, is_small: bool) -> Any:
 
 
 def built(case: Case, name: str, is_small: bool) -> Contender:
-    """The contender of that name; skips the test where there is none."""
+    """Return the contender of that name; skip the test without it."""
     try:
         return build(name, kept_problem(case, is_small))
     except (UnavailableError, ImportError) as reason:
@@ -69,7 +69,7 @@ MORE_CASES = [case for suite in SUITES.values() for case in suite.also_checked]
 
 @pytest.mark.parametrize(("case", "name"), pairs(filter(is_timed, ALL_CASES)))
 def test_contender(benchmark: Any, case: Case, name: str, is_small: bool) -> None:
-    """Time the whole call of one contender for one row, then check what it returned."""
+    """Time the whole call of one contender for one row, then check its result."""
     if is_small and name == COMPILED:
         pytest.skip("takes long to compile")
     benchmark.group = f"{case.suite}: {case.title}"
@@ -82,7 +82,7 @@ def test_contender(benchmark: Any, case: Case, name: str, is_small: bool) -> Non
 
 @pytest.mark.parametrize(("case", "name"), pairs(case for case in ALL_CASES if not is_timed(case)))
 def test_memory_and_errors(case: Case, name: str, is_small: bool) -> None:
-    """Measure once, and compare with the bound; small shapes show only that it runs and is right."""
+    """Measure once, and compare with the bound; small shapes show only that it runs correctly."""
     if is_small and name == COMPILED:
         pytest.skip("takes long to compile")
     figure = Figures({0: built(case, name, is_small).call()})
@@ -92,7 +92,7 @@ def test_memory_and_errors(case: Case, name: str, is_small: bool) -> None:
 
 @pytest.mark.parametrize(("case", "name"), pairs(MORE_CASES))
 def test_every_type_is_right(case: Case, name: str) -> None:
-    """The other types are timed by ``python -m benchmarks`` alone: here one call of each."""
+    """Only ``python -m benchmarks`` times the other types: here is one call of each."""
     contender = built(case, name, is_small=True)
     with contender.setting():
         contender.check(contender.call())
@@ -120,7 +120,7 @@ CHECKED_ALONE = [
 
 @pytest.mark.parametrize(("case", "name"), CHECKED_ALONE)
 def test_a_wrong_result_is_seen(case: Case, name: str) -> None:
-    """In every part of it: the loss, each gradient."""
+    """In every part: the loss and each gradient."""
     contender = built(case, name, is_small=True)
     with contender.setting():
         if contender.before is not None:
@@ -134,7 +134,7 @@ def test_a_wrong_result_is_seen(case: Case, name: str) -> None:
 
 @pytest.mark.parametrize("case", ALL_CASES, ids=lambda case: f"{case.suite}-{case.name}")
 def test_who_is_not_for_a_row_says_so(case: Case) -> None:
-    """`--with` may ask for anyone; an unknown one has no builder."""
+    """`--with` may name any contender; an unknown one has no builder."""
     with pytest.raises((UnavailableError, ImportError)):
         problem = kept_problem(case, True)
         if case.name.endswith("step"):
@@ -144,7 +144,7 @@ def test_who_is_not_for_a_row_says_so(case: Case) -> None:
 
 @pytest.mark.parametrize("case", [*ALL_CASES, *MORE_CASES], ids=lambda case: f"{case.suite}-{case.name}")
 def test_targets_are_about_contenders(case: Case) -> None:
-    """A target of a name that nobody has would never be measured."""
+    """A target with an unknown name would never be measured."""
     known = {*case.contenders, COMPILED, BEST_PEER, None}
     assert {name for target in case.targets for name in (target.of, target.against)} <= known
 

@@ -1,4 +1,4 @@
-"""What the command prints and writes: verdicts, JSON, tables; from a real run of rows at small shapes."""
+"""The output of the command: verdicts, JSON and tables, from a real run of rows at small shapes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ CASE = replace(SUITES["softmax"].cases[0], contenders=(LIMIT, OURS))
 
 
 def result_of(ours: list[float], limit: list[float], *targets: Any) -> Result:
-    """A row as it would be after these times."""
+    """Return the result of a row with these times."""
     case = replace(CASE, targets=targets)
     figures = {OURS: Figures(dict(enumerate(ours))), LIMIT: Figures(dict(enumerate(limit)))}
     return Result(case, case.shape, figures)
@@ -77,7 +77,7 @@ def test_a_wrong_result_has_no_time() -> None:
 
 
 def run_small(folder: Path, suite: str, rows: list[str]) -> Any:
-    """A run of the command at small shapes, as it is written."""
+    """Run the command at small shapes, and return its JSON."""
     options = ["--small", "--repeats", "3", "--settle", "0", "--only", f"{OURS},{LIMIT}"]
     assert main([suite, "--rows", *rows, *options, "--json", str(folder)]) == 0
     (path,) = folder.glob(f"{suite}-*.json")
@@ -85,7 +85,7 @@ def run_small(folder: Path, suite: str, rows: list[str]) -> Any:
 
 
 def test_json(tmp_path: Path) -> None:
-    """The machine, and of each contender what a table or a comparison needs."""
+    """The machine, and for each contender the values of a table or a comparison."""
     run = run_small(tmp_path, "softmax", ["32k", "one-call"])
     (path,) = tmp_path.iterdir()
     assert path.name.startswith(f"softmax-{run['date']}-")
@@ -105,7 +105,7 @@ def test_json(tmp_path: Path) -> None:
 
 
 def test_tables(tmp_path: Path) -> None:
-    """Between the markers stands the newest run, and nothing else is touched."""
+    """The newest run is between the markers, and nothing else changes."""
     text = "a\n<!-- table: softmax -->\nold\n<!-- end -->\nb\n<!-- table: short -->\n<!-- end -->\n"
     empty = tables.rendered(text, tmp_path)
     assert empty.count(tables.NOT_MEASURED) == 2
@@ -146,7 +146,7 @@ def test_memory_and_errors_have_tables(tmp_path: Path) -> None:
 
 
 def test_no_table_is_stale() -> None:
-    """The documentation has the tables that its results give: else run ``python -m benchmarks tables``."""
+    """The documentation has the tables of the results; otherwise run ``python -m benchmarks tables``."""
     assert not tables.stale()
 
 
@@ -176,7 +176,7 @@ def test_bad_arguments(arguments: list[str], message: str, capsys: pytest.Captur
 
 
 def test_names_are_printed(capsys: pytest.CaptureFixture[str]) -> None:
-    """Of the suites, and with --list of the rows, at any size."""
+    """The names of the suites, and with --list those of the rows, at any size."""
     assert main([]) == 0
     names = [line.split()[0] for line in capsys.readouterr().out.splitlines() if line]
     assert names[: len(SUITES)] == [*SUITES]

@@ -1,4 +1,4 @@
-"""The suites: in each module the rows, their arrays and right answers, and contenders of their own."""
+"""The suites: each module has rows, their arrays and expected results, and its own contenders."""
 
 from __future__ import annotations
 
@@ -17,5 +17,5 @@ SUITES: dict[str, Suite] = {
 
 
 def problem_of(case: Case, is_small: bool) -> Any:
-    """Return the arrays of a row and its right answer."""
+    """Return the arrays of a row and its expected result."""
     return SUITES[case.suite].problem(case, is_small)

@@ -1,11 +1,11 @@
 """The objectives for gradient boosting beside LightGBM's own and a NumPy formula.
 
-The rows `call-...` time a call of an objective, as LightGBM or XGBoost makes it, beside the formula in
-NumPy, its results turned into float32, as the libraries do. The rows `round-...` time a whole round of
-LightGBM (`Booster.update`) with its built-in objective, ours, the NumPy formula, and with derivatives that
-are ready: what a round takes beyond those is the objective. (For one from outside LightGBM also copies the
-scores, which is in all rounds but the built-in's.) The rounds grow trees of two leaves on one feature of a
-few values, so that there is little else.
+The rows `call-...` time a call of an objective, in the form of LightGBM or XGBoost, beside the formula in
+NumPy with its results converted to float32, as the libraries do. The rows `round-...` time a whole round of
+LightGBM (`Booster.update`) with its built-in objective, with that of fastloss, with the NumPy formula, and
+with precomputed derivatives: the time beyond the last is that of the objective. (For custom objectives
+LightGBM also copies the scores; only the built-in one avoids it.) The rounds grow trees of two leaves on
+one feature of a few values, so that other work is small.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ TOLERANCE = 1e-5
 
 @dataclass(frozen=True)
 class Data:
-    """What the objectives use of a data set."""
+    """The part of a data set that objectives use."""
 
     label: Array
 
@@ -76,7 +76,7 @@ CASES = (
 )
 
 
-# --- the formulas, as one writes them in NumPy ---
+# --- the formulas in plain NumPy ---
 
 
 def numpy_multiclass(scores: Array, data: Data, factor: float = CLASSES / (CLASSES - 1)) -> Pair:
@@ -112,11 +112,11 @@ FORMULAS: dict[str, Objective] = {
 
 
 class BoostingProblem(Problem):
-    """The answer of a call is the formula in float64; of a round its objective is checked, in a call."""
+    """The expected result of a call is the formula in float64; a round's objective is checked in a call."""
 
     @cached_property
     def scores(self) -> Array:
-        """Scores in the type and order that the library has."""
+        """Return scores in the type and order of the library."""
         scores = np.random.default_rng(0).normal(size=self.shape[::-1]).T
         return scores if self._is_lightgbm else np.ascontiguousarray(scores, np.float32)
 
@@ -151,7 +151,7 @@ class BoostingProblem(Problem):
             require(np.abs(array - exact), TOLERANCE, "a derivative")
 
     def booster(self, objective: str) -> Any:
-        """Return a booster whose trees cost next to nothing."""
+        """Return a booster whose trees cost almost nothing."""
         lightgbm = imported("lightgbm")
         params: dict[str, Any] = {
             "num_leaves": 2, "max_bin": 4, "min_data_in_leaf": 1, "learning_rate": 1e-3,
@@ -164,7 +164,7 @@ class BoostingProblem(Problem):
         return lightgbm.Booster({**params, "objective": objective}, data)
 
     def notes(self, medians: dict[str, float]) -> list[str]:
-        """Return what each objective takes of a round."""
+        """Return the share of each objective in a round."""
         ready = medians.get(READY)
         return [
             f"{name:24}{(median - ready) * 1e3:9.2f} ms beyond a round whose derivatives are ready"

@@ -1,8 +1,8 @@
 """The elementwise losses: the mean and its gradient, or the mean alone.
 
-The limit of value and gradient is a subtraction of the two arrays into a third by all threads (two reads and
-a write), that of the value alone `numpy.dot` of the two. In float16, where the gradient of a mean of many
-elements would vanish, an upstream gradient lifts it, as in mixed-precision training.
+The limit of value and gradient is a subtraction of the two arrays into a third by all threads (two reads
+and a write), that of the value alone `numpy.dot` of the two. In float16 the gradient of a mean of many
+elements would vanish, so an upstream gradient scales it, as in mixed-precision training.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ __all__ = ["DTYPES", "SUITE"]
 SIZE, SHORT, SMALL = 10_000_000, 1000, 5000
 DTYPES = ("float32", "float64", "float16", "bfloat16")
 UNCHECKED = "fastloss unchecked"
-# The largest error of a peer's gradient, by type: nothing is summed in it, but PyTorch rounds every step.
+# The largest error of a peer's gradient, by type: it has no sums, but PyTorch rounds every step.
 SLOPE_TOLERANCE = {"float64": 1e-12, "float32": 1e-5, "float16": 1e-2, "bfloat16": 3e-2}
 
 
 class Loss(NamedTuple):
-    """A loss, and what it takes; with a domain it is also timed without the check of the target."""
+    """A loss and its arguments; with a domain it is also timed without the check of the target."""
 
     name: str
     function: str
@@ -70,14 +70,14 @@ TARGETS: dict[str, Callable[[np.random.Generator, int], Array]] = {
 
 
 def contenders_of(loss: Loss, dtype: str) -> tuple[str, ...]:
-    """Return who takes part."""
+    """Return the contenders of a loss."""
     unchecked = (UNCHECKED,) if loss.has_domain else ()
     has_sklearn = loss.function in SKLEARN_LOSSES and dtype in ("float32", "float64")
     return (LIMIT, OURS, *unchecked, TORCH, JAX, *((SKLEARN,) if has_sklearn else ()))
 
 
 def targets_of(loss: Loss, size: int, dtype: str, is_value: bool) -> tuple[Target, ...]:
-    """Return the ratios to reach."""
+    """Return the targets of a loss."""
     checks = (at_most(1.1, UNCHECKED),) if loss.has_domain else ()
     has_sklearn = SKLEARN in contenders_of(loss, dtype)
     if size < SERIAL:
@@ -113,7 +113,7 @@ def case_of(
 
 
 def cases(size: int | None = None, dtype: str = "float32") -> tuple[Case, ...]:
-    """Return all rows; where no size is given, at two."""
+    """Return all rows; without a size, at two sizes."""
     found = [case_of(loss, size or SIZE, dtype, is_value=v) for v in (False, True) for loss in LOSSES]
     if size is None:
         found += [case_of(loss, SHORT, dtype, is_value=False, suffix=f"-{SHORT}") for loss in LOSSES]
@@ -128,8 +128,8 @@ class ElementwiseProblem(Problem):
     def __init__(self, case: Case, is_small: bool = False) -> None:
         super().__init__(case, is_small)
         (size,) = self.shape
-        # As in mixed-precision training: where 1 / size is less than the normal numbers of float16, the
-        # gradient of a mean loses its digits.
+        # As in mixed-precision training: if 1 / size is below the normal numbers of float16, the gradient
+        # of a mean loses its digits.
         if case.dtype == "float16" and size > 2**14:
             self.upstream = 2.0 ** min(15, size.bit_length() - 1)
 
@@ -140,7 +140,7 @@ class ElementwiseProblem(Problem):
         x = rng.standard_normal(size).astype(dtype, copy=False)
         target = TARGETS[kind](rng, size).astype(dtype, copy=False)
         if kind == "normal":
-            # No ties: at a kink any slope between the two sides is right.
+            # No ties: at a kink any slope between the two sides is correct.
             target[target == x] += dtype.type(1)
         return x, target
 

@@ -1,8 +1,8 @@
 """linear_cross_entropy beside the bare matrix products and PyTorch.
 
-The limit is the three matrix products as NumPy runs them, into buffers that are kept (of the value alone, the
-first of them). In chunks, each overwrites the weight's gradient of the one before: to add is not in it. Of
-`--threads` NumPy's products know nothing: they have those of its BLAS.
+The limit is the three matrix products of NumPy, into buffers that are kept (for the value alone, the first
+product). With chunks, each chunk overwrites the weight's gradient of the previous one: the limit does not
+include the addition. NumPy's products use the threads of its BLAS, independent of `--threads`.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from fastloss.linear import LinearGradients
 
 __all__ = ["MANY_CHUNKS", "SUITE"]
 
-# The largest error of our float32 gradients, relative to their largest entry, and of our losses.
+# The largest error of fastloss's float32 gradients, relative to their largest entry, and of its losses.
 AGREEMENT = 2e-6
-# Logits that the reference takes at a time.
+# Logits that the reference computes at a time.
 BLOCK = 1 << 24
 STEPS, FILTERED = "fastloss in steps", "fastloss filtered"
 CHUNKED = "torch chunked"
@@ -36,9 +36,9 @@ SHAPE = (1024, 768, 32000)
 def _case(name: str, what: str, *, shape: tuple[int, ...] = SHAPE, **others: Any) -> Case:
     """Return a row.
 
-    Its detail "bias" says what the logits have added: nothing, or the logarithm of how frequent the classes
-    are, a twentieth of them e30 times as much as the others, or after Zipf. The targets are drawn from it.
-    The limit runs in "chunks".
+    The detail "bias" selects the bias of the logits: none, or the logarithm of the frequency of the
+    classes: a twentieth of them e30 times as frequent as the others, or Zipf's law. The targets are drawn
+    from it. The limit runs in "chunks".
     """
     attributes = {"contenders": (LIMIT, OURS, TORCH, CHUNKED), "limit": "products", "small": (32, 24, 2000)}
     title = f"linear cross entropy {shape}, {what}"
@@ -54,8 +54,8 @@ CASES = (
         targets=(at_most(1.05, LIMIT), at_most(1.0, STEPS), at_least(1.0, TORCH), at_least(1.0, CHUNKED)),
     ),
     _case("value", "value alone", targets=(at_most(1.08, LIMIT),), mode="value"),
-    # What is left out has probabilities of e-30: an eps under the rounding of float32 suffices, and the
-    # result has to be as near as without it.
+    # The filtered classes have probabilities of e-30: an eps below the rounding of float32 suffices, and
+    # the result has to be as accurate as without it.
     _case(
         "filter",
         "a twentieth of the classes in use",
@@ -63,7 +63,7 @@ CASES = (
         targets=(at_most(0.75, OURS, of=FILTERED),),
         details={"bias": "few", "filter_eps": 1e-6, "filter_tolerance": AGREEMENT},
     ),
-    # The eps of Cut Cross-Entropy: the rounding of bfloat16. Here something is lost.
+    # The eps of Cut Cross-Entropy: the rounding of bfloat16. Here the result loses accuracy.
     _case(
         "filter-zipf",
         "classes as frequent as words",
@@ -82,7 +82,7 @@ CASES = (
 )
 
 
-# Rows that follow each other share them.
+# Consecutive rows share them.
 @lru_cache(maxsize=1)
 def _arrays(shape: tuple[int, int, int], dtype: str, kind: str) -> tuple[Array, Array, Array | None, Array]:
     """Return input, weight, bias and target."""
@@ -91,7 +91,7 @@ def _arrays(shape: tuple[int, int, int], dtype: str, kind: str) -> tuple[Array, 
     x = rng.standard_normal((tokens, features), dtype=np.float32).astype(to, copy=False)
     w = rng.standard_normal((classes, features), dtype=np.float32)
     w = np.multiply(w, 0.05, out=w).astype(to, copy=False)
-    rank = rng.permutation(classes)  # frequent classes lie anywhere
+    rank = rng.permutation(classes)  # frequent classes have random positions
     frequency = {
         "none": np.ones(classes),
         "few": np.where(rank < classes // 20, 1.0, np.exp(-30.0)),
@@ -104,7 +104,7 @@ def _arrays(shape: tuple[int, int, int], dtype: str, kind: str) -> tuple[Array, 
 
 @lru_cache(maxsize=1)
 def _answer(shape: tuple[int, int, int], dtype: str, kind: str) -> tuple[float, LinearGradients]:
-    """Return the reference's mean and its gradients in float64, some tokens at a time."""
+    """Return the mean of the reference and its gradients in float64, some tokens at a time."""
     x, w, bias, target = _arrays(shape, dtype, kind)
     w = w.astype(np.float64)
     function: Any = reference.linear_cross_entropy
@@ -143,13 +143,13 @@ class LinearProblem(Problem):
 
     @cached_property
     def out(self) -> tuple[Array, Array, Array | None]:
-        """Written to once, so that nobody pays for their page faults."""
+        """Return the buffers, written once, so that no timed call has their page faults."""
         x, w, bias, _ = _arrays(*self._key)
         return np.ones_like(x), np.ones_like(w), None if bias is None else np.ones_like(bias)
 
     @cached_property
     def logits(self) -> Array:
-        """Of one of the limit's chunks."""
+        """Return the logits of one chunk of the limit."""
         x, w, _ = self.arguments
         return np.ones((len(x) // self.case.details.get("chunks", 1), len(w)), x.dtype)
 
@@ -192,7 +192,7 @@ def _products(problem: LinearProblem, name: str) -> Contender:
                 np.matmul(z.T, x[chunk], out=gw)
 
     def check(_: Any) -> None:
-        """One row of each product, of the last chunk."""
+        """Check one row of each product of the last chunk."""
         pairs = [(z[-1], w @ x[-1])]
         if has_gradient:
             pairs += [(gx[-1], z[-1] @ w), (gw[-1], z[:, -1] @ x[-len(z) :])]
@@ -209,7 +209,7 @@ def _filtered(problem: LinearProblem, name: str) -> Contender:
 
 @contender(STEPS, suite="linear")
 def _in_steps(problem: LinearProblem, name: str) -> Contender:
-    """Build the limit's products with cross_entropy, in place, after the first: all logits at once."""
+    """Build the products of the limit, with cross_entropy in place after the first: all logits at once."""
     (x, w, target), z = problem.arguments, problem.logits
     gx, gw, _ = problem.out
 
@@ -236,7 +236,7 @@ def _torch(problem: LinearProblem, name: str) -> Contender:
 
 @contender("fastloss error", suite="linear")
 def _error(problem: LinearProblem, name: str) -> Contender:
-    """Build the largest error of the gradients; infinite where the loss is wrong, as nobody looks further."""
+    """Build the largest error of the gradients; infinite if the loss is wrong."""
     timed = ours(problem, name)
 
     def call() -> float:
@@ -253,6 +253,7 @@ SUITE = Suite(
     cases=CASES,
     problem=LinearProblem,
     columns={LIMIT: "matrix products", OURS: OURS, TORCH: "PyTorch", CHUNKED: "PyTorch, chunked"},
-    # Few enough that the slow run in each, and enough that each contender of the longest row goes first once.
+    # Few enough that slow contenders run in each, and enough that each contender of the longest row is
+    # first once.
     repeats=7,
 )

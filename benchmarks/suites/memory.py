@@ -1,8 +1,7 @@
-"""The peak memory of a call above its arguments and buffers, each in a process that does nothing else.
+"""The peak memory of a call beyond its arguments and buffers, each in a separate process.
 
-That process is a fresh interpreter, which runs one contender of a row of another suite (`main`), checks its
-result, and prints by how much it has grown. A step of training is measured by its example, which has
-processes of its own.
+The process is a fresh interpreter, which runs one contender of a row of another suite (`main`), checks its
+result, and prints its growth. The example measures a training step in its own processes.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ from benchmarks.suites import torch_backend as backend
 
 __all__ = ["SUITE"]
 
-# Of the size of the logits, beyond what an operation has to have.
+# In the size of the logits, beyond the least memory of an operation.
 ALLOWED = 0.05
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -67,10 +66,10 @@ CASES = (
 
 
 def peak_bytes() -> int:
-    """Return the most memory that this process ever had at once.
+    """Return the peak memory of this process.
 
-    From Linux itself where possible: there `getrusage` also counts what the parent had at the moment when it
-    started this process.
+    From Linux itself if possible: there `getrusage` also counts the memory of the parent at the moment when
+    it started this process.
     """
     status = Path("/proc/self/status")
     if status.exists():
@@ -84,18 +83,18 @@ def peak_bytes() -> int:
 
 
 def _forget_peak() -> None:
-    """Count the peak of this process anew, where Linux lets one."""
+    """Reset the peak of this process, if Linux permits it."""
     with suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
 
 
 def _call_before(case: Case, name: str, problem: Problem) -> None:
-    """Have the memory taken that has nothing to do with the logits: the first call of anyone takes some.
+    """Make a first call, which takes memory unrelated to the logits.
 
-    On a small shape; where a function is compiled for a shape, on the same.
+    At a small shape, or, if a function is compiled for a shape, at the same shape.
     """
     if case.suite == "linear":
-        # BLAS keeps what it copies an operand to, tens of megabytes, from the first product that needs it.
+        # BLAS keeps its copies of operands, tens of megabytes, from the first product that needs them.
         x, weight, _ = problem.arguments
         np.matmul(weight, x[:4].T)
     elif case.suite == "torch":
@@ -104,7 +103,7 @@ def _call_before(case: Case, name: str, problem: Problem) -> None:
 
 
 def growth(case: Case, name: str, is_small: bool) -> float:
-    """Return the growth of this process by a call, as a share of the logits."""
+    """Return the growth of this process by a call, in the size of the logits."""
     of = replace(case, suite=case.details["suite"], quantity="seconds")
     problem = suites.problem_of(of, is_small)
     measured = build(name, problem)
@@ -122,7 +121,7 @@ def growth(case: Case, name: str, is_small: bool) -> float:
 
 
 def main() -> None:
-    """Print what the row, contender and size of the command line take."""
+    """Print the growth for the row, contender and size of the command line."""
     row, name, *small = sys.argv[1:]
     print(growth(next(case for case in CASES if case.name == row), name, bool(small)))
 
@@ -140,7 +139,7 @@ def _in_a_process_of_its_own(case: Case, name: str, is_small: bool) -> float:
 
 
 def _peak_of_steps(case: Case, name: str, is_small: bool) -> int:
-    """Return the peak of a process that takes three steps of training."""
+    """Return the peak of a process with three training steps."""
     options = backend.step_options(case.small if is_small else case.shape, is_small)
     options.threads = fastloss.get_num_threads()
     run = backend.example().start(backend.way_of(name), options)

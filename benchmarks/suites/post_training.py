@@ -63,19 +63,19 @@ CASES = (
 )
 
 
-# The last, for rows that follow each other.
+# The last one, for consecutive rows.
 @lru_cache(maxsize=1)
 def _teacher(shape: tuple[int, ...]) -> Array:
-    """Return logits not far from the student's."""
-    # Of this seed no two probabilities in the sampled rows are within 4e-6 of each other, relatively: at a
-    # kink of the total variation any slope between the two sides is right.
+    """Return logits close to the student's."""
+    # With this seed no two probabilities in the sampled rows are within a relative 4e-6 of each other: at a
+    # kink of the total variation any slope between the two sides is correct.
     noise = np.random.default_rng(9).standard_normal(shape, dtype=np.float32)
     return np.add(logits_of(shape, "float32"), noise, out=noise)
 
 
 def _arguments(function: str, shape: tuple[int, ...]) -> tuple[Array, ...]:
     if function == "dpo_loss":
-        # Sums over some hundred tokens, of two models that are not far from each other.
+        # Sums over some hundred tokens of two similar models.
         rng = np.random.default_rng(0)
         policy = rng.normal(-150.0, 30.0, (2, *shape))
         near = policy + rng.normal(0.0, 5.0, policy.shape)
@@ -99,7 +99,7 @@ class PostTrainingProblem(Problem):
         super().__init__(case, is_small)
         self.arguments = _arguments(case.function, self.shape)
         self.leaves = 2 if case.function == "dpo_loss" else 1
-        # The result is an array, where the others take the mean.
+        # The result is an array, that of the others the mean.
         self.is_per_token = case.function == "token_log_probs"
         if self.is_per_token and case.has_gradient:
             self.upstream = np.random.default_rng(3).uniform(0.5, 1.5, self.shape[0]).astype(np.float32)
@@ -122,14 +122,14 @@ class PostTrainingProblem(Problem):
         return (self._stacked(tuple(array[sample_of(self.shape[0])] for array in values)),)
 
     def _stacked(self, gradients: Any) -> Array:
-        """Return a gradient, or those by several arguments, with what belongs to one row on the last axis."""
+        """Return a gradient, or those of several arguments, with the values of a row on the last axis."""
         parts = gradients if isinstance(gradients, tuple) else (gradients,)
         return np.stack(parts, axis=-1) if len(parts) > 1 else np.asarray(parts[0])
 
 
 @contender(CROSS_ENTROPY, suite="post-training")
 def _cross_entropy(problem: PostTrainingProblem, name: str) -> Contender:
-    """Build the mean of cross_entropy and its gradient, of the same logits and classes."""
+    """Build the mean of cross_entropy and its gradient, for the same logits and classes."""
     case = replace(problem.case, function="cross_entropy")
     return ours(SoftmaxProblem(case, problem.is_small), name)
 

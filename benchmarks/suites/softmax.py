@@ -175,7 +175,7 @@ def _target(shape: tuple[int, ...], axis: int, has_probabilities: bool) -> Array
     return class_indices(shape, axis)
 
 
-# Float64 takes seconds on the large rows, which share their logits: the last answers are kept.
+# Float64 takes seconds for the large rows, which share their logits: the last results are kept.
 @lru_cache(maxsize=8)
 def _mean_loss(
     shape: tuple[int, ...], dtype: str, axis: int, smoothing: float, has_probabilities: bool
@@ -201,7 +201,7 @@ class SoftmaxProblem(Problem):
         return bool(self.case.details.get("has_probabilities", False))
 
     def sampled(self, values: tuple[Array, ...]) -> tuple[Array, ...]:
-        """Return the sample of rows, the classes (where there are any) last."""
+        """Return the sample of rows, with the classes (if any) last."""
         axis = self.case.axis
         rows = _without(self.shape, axis)
         index = np.unravel_index(sample_of(int(np.prod(rows))), rows)

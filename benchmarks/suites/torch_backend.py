@@ -1,11 +1,11 @@
 """fastloss.torch beside PyTorch, eager and compiled.
 
-Everyone computes the mean loss and its gradient, forward and backward, in freshly allocated memory if not in
-place; the gradient of the call before is dropped within the timed call, as in a training loop.
+All contenders compute the mean loss and its gradient, forward and backward, in freshly allocated memory or
+in place. They drop the gradient of the previous call within the timed call, as a training loop does.
 
-In the rows `32k...` the logits are no leaf, as behind a layer (a leaf cannot be overwritten), and the layer
-takes their gradient. Before each call, for everyone and untimed, the logits are written anew. In the others
-they are a leaf, whose gradient starts as None. The row `step` is a step of training of the model in
+In the rows `32k...` the logits come from a layer, which takes their gradient: they are not a leaf, as a
+leaf cannot be overwritten. They are rewritten before each call, untimed, for all contenders. In the other
+rows the logits are a leaf, whose gradient starts as None. The row `step` is a training step of the model in
 examples/finetune_torch.py.
 """
 
@@ -45,7 +45,7 @@ LARGE = (10_000, 1000)
 
 
 def _case(name: str, function: str, shape: tuple[int, int], **others: Any) -> Case:
-    """Return a row: a function, forward and backward; "is_behind_layer" says where the logits come from."""
+    """Return a row: a function, forward and backward; "is_behind_layer": the logits come from a layer."""
     attributes: dict[str, Any] = {
         "small": (8, 3000),
         "contenders": (TORCH, COMPILED, OURS),
@@ -75,7 +75,7 @@ FLOAT32 = _32k(
     ),
 )
 BFLOAT16 = _32k("32k-bfloat16", dtype="bfloat16", targets=(at_least(6, TORCH),))
-# Of the transformer: the width of its table, and in a smoke test all of it.
+# The transformer: the width of its table, and in a smoke test all sizes.
 VOCABULARY, WIDTH = 50257, 128
 SMALL_MODEL = ["--vocabulary=500", "--width=32", "--layers=1"]
 STEP = Case(
@@ -108,7 +108,7 @@ CASES = (
 class TorchProblem(Problem):
     """The reference has every row's loss, and the gradient of a sample of rows.
 
-    `work` is a copy of the input for those that are behind a layer, written anew for each call.
+    `work` is a copy of the input for rows with a layer, rewritten for each call.
     """
 
     @property
@@ -135,7 +135,7 @@ class TorchProblem(Problem):
 
     @property
     def _count(self) -> int:
-        """What the sum over elements is divided by."""
+        """Return the divisor of the sum over elements."""
         is_per_row = self.case.function in ("cross_entropy", "kl_div")
         return self.shape[0] if is_per_row else int(np.prod(self.shape))
 
@@ -154,7 +154,7 @@ class TorchProblem(Problem):
         return tuple(array[sample_of(self.shape[0])] for array in values)
 
     def tolerance(self, name: str) -> tuple[float, float]:
-        # The loss, too, has the type of the logits.
+        # The loss also has the type of the logits.
         _, of_values = super().tolerance(name)
         return of_values, of_values
 
@@ -164,12 +164,12 @@ def _layer() -> Any:
     torch = imported("torch")
 
     class Layer(torch.autograd.Function):  # type: ignore[misc, name-defined]
-        """What is before a loss: its logits are no leaf, and it takes their gradient."""
+        """A layer before a loss: its logits are not a leaf, and it takes their gradient."""
 
         @staticmethod
         def forward(ctx: Any, parameter: Any, logits: Any, gradients: list[Any]) -> Any:
             ctx.gradients = gradients
-            return logits.data  # a tensor of its own, on the same memory
+            return logits.data  # a separate tensor on the same memory
 
         @staticmethod
         def backward(ctx: Any, *upstreams: Any) -> Any:
@@ -232,9 +232,9 @@ def _loss(problem: TorchProblem, name: str) -> Contender:
     return Contender(name, call, check, before, setting)
 
 
-# --- a step of training ---
+# --- a training step ---
 
-# As the example names them.
+# The names of the example.
 WAYS = {TORCH: "torch", OURS: "install()", IN_PLACE: "inplace", NO_LOGITS: "no logits"}
 
 
@@ -254,9 +254,9 @@ def step_options(shape: tuple[int, ...], is_small: bool) -> argparse.Namespace:
 
 
 class StepProblem(TorchProblem):
-    """The text that models learn from, and how they have done so far.
+    """The text of the models, and their curves so far.
 
-    Nobody knows what a model learns but the others: all must have the same losses.
+    The expected losses are those of the other contenders: all must be equal.
     """
 
     def __init__(self, case: Case, is_small: bool = False) -> None:
@@ -269,7 +269,7 @@ class StepProblem(TorchProblem):
         return example().load(self.options)
 
     def check_curve(self, name: str) -> None:
-        """Compare a curve with the others, as far as both go."""
+        """Compare a curve with the others, over their common steps."""
         curve = np.array(self.curves[name])
         for other in self.curves.values():
             steps = min(len(curve), len(other))
