@@ -1,1 +1,1 @@
-"""Worked examples for fastloss, each one a script that also runs as a module."""
+"""Examples for fastloss. Each one is a script that also runs as a module."""

@@ -1,7 +1,7 @@
-"""Gradient boosting with the losses of fastloss: the models of LightGBM and XGBoost, trained twice.
+"""Gradient boosting with the losses of fastloss: models of LightGBM and XGBoost, each trained twice.
 
-Once with the library's own objective, once with ours in its place, on data that come with
-scikit-learn, and both from the same start, which is the constant score of least loss:
+One model is trained with the library's own objective and one with that of fastloss, on data sets of
+scikit-learn. Both start at the same constant score, that of least loss:
 
     objective = lightgbm_objective("huber_loss", delta=0.5)
     start = objective.init_score(labels)
@@ -14,12 +14,12 @@ scikit-learn, and both from the same start, which is the constant score of least
     params = {"objective": "reg:squarederror", "base_score": objective.transform(start)}
     model = xgboost.train(params, data, obj=objective)
 
-For each the loss on the rows that were held out, and the seconds of training. The two losses are the
-same, because the models are, but for the quantile: built in, its leaves are computed once more when a
-tree stands, which an objective from outside cannot have in LightGBM. Some losses neither library has.
+For each model the example prints the loss on held-out rows, and the seconds of training. The two losses are
+equal, because the models are equal. The quantile is an exception: the built-in objective renews its leaves
+when a tree is complete, which a custom objective cannot do in LightGBM. Some losses are in neither library.
 
-Run it with ``python examples/boosting.py``; the option ``--help`` lists what can be changed. It needs
-scikit-learn, and LightGBM or XGBoost or both.
+Run it with ``python examples/boosting.py``; ``--help`` lists the options. It needs scikit-learn, and
+LightGBM or XGBoost or both.
 """
 
 from __future__ import annotations
@@ -40,13 +40,13 @@ from fastloss.boosting import lightgbm_objective, xgboost_objective
 Floats = npt.NDArray[Any]
 
 LIBRARIES = {"lightgbm": "LightGBM", "xgboost": "XGBoost"}
-# What --quick replaces.
+# The values of --quick.
 QUICK = {"rounds": 15}
 
 
 @dataclass(frozen=True)
 class Task:
-    """A loss on a data set, and the names that the libraries have for it (None: they have none)."""
+    """A loss on a data set, and the libraries' names of it (None: no such loss)."""
 
     data: str
     loss: str
@@ -101,7 +101,7 @@ def load(name: str, seed: int) -> Split:
     features, labels = loaders[name](return_X_y=True)
     labels = labels.astype(np.float64)
     if name == "diabetes":
-        # The losses have their bends at about 1.
+        # The losses bend at about 1.
         labels = (labels - labels.mean()) / labels.std()
     order = np.random.default_rng(seed).permutation(len(labels))
     held, kept = np.split(order, [len(order) // 4])
@@ -115,7 +115,7 @@ def load(name: str, seed: int) -> Split:
 def lightgbm_scores(
     task: Task, split: Split, is_ours: bool, options: argparse.Namespace
 ) -> tuple[Floats, float]:
-    """Return raw scores of the rows held out, and the seconds of training."""
+    """Return raw scores of the held-out rows, and the seconds of training."""
     import lightgbm
 
     params: dict[str, Any] = {
@@ -144,7 +144,7 @@ def lightgbm_scores(
 def xgboost_scores(
     task: Task, split: Split, is_ours: bool, options: argparse.Namespace
 ) -> tuple[Floats, float]:
-    """As `lightgbm_scores`."""
+    """Return the same as `lightgbm_scores`."""
     import xgboost
 
     params: dict[str, Any] = {
@@ -152,14 +152,14 @@ def xgboost_scores(
         "max_leaves": options.leaves,
         "eta": options.rate,
         "nthread": options.threads,
-        # What the model predicts from its scores, whoever computes the derivatives.
+        # The link of the model, for built-in and custom derivatives.
         **(task.xgboost or {"objective": "reg:squarederror"}),
     }
     if split.classes > 1:
         params["num_class"] = split.classes
     objective = xgboost_objective(task.loss, **task.options)
     start_score = objective.init_score(split.labels)
-    # A score for each class; else what XGBoost makes its score of.
+    # A score for each class; else the prediction, from which XGBoost computes the score.
     params["base_score"] = np.asarray(
         start_score if split.classes > 1 else objective.transform(start_score)
     ).tolist()
@@ -171,7 +171,7 @@ def xgboost_scores(
 
 
 def held_out_loss(task: Task, split: Split, scores: Floats) -> float:
-    """Return the mean loss of the rows held out."""
+    """Return the mean loss of the held-out rows."""
     labels = split.held_labels.astype(np.int64) if split.classes > 1 else split.held_labels
     loss: float = getattr(fastloss, task.loss)(scores.astype(np.float64), labels, **task.options)
     return loss

@@ -1,9 +1,9 @@
-"""Teach a small language model by a large one: a plain NumPy loop whose losses come from fastloss.
+"""Distil a large language model into small ones: a plain NumPy loop with the losses of fastloss.
 
-The large model of train_language_model.py, the teacher, learns from real text first. Then small
-models, the students, learn from the same text: one from the words alone, the others also from the
-teacher's distribution over all the words that might have come instead (Hinton et al., 2015), softened
-by a temperature. Both losses of a step add their gradients up in one buffer:
+The large model of train_language_model.py, the teacher, learns from real text first. Then small models, the
+students, learn from the same text: one from the words alone, the others also from the teacher's
+distribution over all words (Hinton et al., 2015), softened by a temperature. Both losses of a step add
+their gradients in one buffer:
 
     hard, _ = fastloss.cross_entropy(logits, target, return_grad=True, grad_output=0.5, out=gradient)
     soft, _ = fastloss.kl_div_with_logits(
@@ -11,9 +11,9 @@ by a temperature. Both losses of a step add their gradients up in one buffer:
         return_grad=True, grad_output=0.5 * 2.0**2, out=gradient, accumulate=True,
     )
 
-All students start out the same, read the same batches, and take the same number of steps.
+All students start from the same parameters, read the same batches, and take the same number of steps.
 
-Run it with ``python examples/distill.py``; the option ``--help`` lists what can be changed.
+Run it with ``python examples/distill.py``; ``--help`` lists the options.
 """
 
 from __future__ import annotations
@@ -33,24 +33,24 @@ import fastloss
 
 if TYPE_CHECKING:
     from examples import train_language_model as lm
-else:  # the same folder, under the name that it has wherever fastloss is installed
+else:  # the same folder, by its name in an installed fastloss
     from fastloss._examples import train_language_model as lm
 
 # Shapes in the comments: B examples in a batch, C words of context, V words in the vocabulary.
 
-# A lesson is given the context (B, C), and is then a loss of logits and target.
+# A lesson takes the context (B, C) and returns a loss of logits and target.
 Lesson = Callable[[lm.Integers], lm.LossFunction]
 
 PLAIN = "plain"
-# Each divergence, and the power of the temperature by which its gradient shrinks. It is multiplied
-# back, so that the teacher has its share of the gradient at every temperature.
+# Each divergence, and the power of the temperature by which its gradient shrinks. The loss is multiplied by
+# it, so that the teacher keeps its share of the gradient at every temperature.
 DIVERGENCES: dict[str, tuple[Callable[..., Any], int]] = {
     "kl": (fastloss.kl_div_with_logits, 2),
     "js": (fastloss.js_div_with_logits, 2),
     "tv": (fastloss.tv_distance_with_logits, 1),
 }
 
-# What --quick replaces.
+# The values of --quick.
 QUICK = {
     "teacher_width": 96,
     "teacher_steps": 200,
@@ -71,7 +71,7 @@ def plain_lesson(context: lm.Integers) -> lm.LossFunction:
 
 
 class Distillation:
-    """Learn from the words of the text, and from what the teacher expects in their place."""
+    """Learn from the words of the text, and from the teacher's distribution."""
 
     def __init__(self, teacher: lm.Model, name: str, options: argparse.Namespace) -> None:
         self.teacher = teacher
@@ -84,7 +84,7 @@ class Distillation:
         self.gradient: lm.Floats = np.empty(shape, dtype=np.float32)  # (B, V)
 
     def __call__(self, context: lm.Integers) -> lm.LossFunction:
-        """Ask the teacher about a batch, and return the loss of the student's logits for it."""
+        """Compute the teacher's logits of a batch, and return the loss of the student's logits."""
         hidden = self.teacher.forward(context)
         np.matmul(hidden, self.teacher.embedding.T, out=self.teacher_logits)
         self.teacher_logits += self.teacher.word_bias
@@ -104,7 +104,7 @@ class Distillation:
             out=self.gradient,
             accumulate=True,
         )
-        # grad_output is for the gradient only.
+        # grad_output scales only the gradient.
         return self.hard * hard + self.soft * soft, self.gradient
 
 
@@ -113,7 +113,7 @@ class Distillation:
 
 @dataclass
 class Plan:
-    """How large a model is, and how it is trained."""
+    """The size of a model, and the settings of its training."""
 
     width: int
     steps: int
@@ -121,7 +121,7 @@ class Plan:
 
 
 def train(data: lm.Data, options: argparse.Namespace, plan: Plan, lesson: Lesson) -> lm.Model:
-    """Train a new model; the seed alone decides how it starts and what it reads."""
+    """Train a new model; only the seed determines its start and its batches."""
     rng = np.random.default_rng(options.seed)
     model = lm.Model(len(data.words), options.context, plan.width, options.batch, rng)
     optimiser = lm.Adam(model.parameters, decay=options.decay)
@@ -136,7 +136,7 @@ def train(data: lm.Data, options: argparse.Namespace, plan: Plan, lesson: Lesson
 
 
 def report(name: str, data: lm.Data, options: argparse.Namespace, plan: Plan, lesson: Lesson) -> lm.Model:
-    """Train a model, and print how it does on the part of the text that was held out."""
+    """Train a model, and print its perplexity on the held-out part of the text."""
     begin = time.perf_counter()
     model = train(data, options, plan, lesson)
     seconds = time.perf_counter() - begin
@@ -198,14 +198,14 @@ def main(argv: list[str] | None = None) -> int:
     """Run the example."""
     parser = make_parser()
     options = parser.parse_args(argv)
-    if options.quick:  # what the command line says itself goes first
+    if options.quick:  # options of the command line take precedence
         parser.set_defaults(**QUICK)
         options = parser.parse_args(argv)
     try:
         data = lm.prepare(lm.tokenise(lm.read_text(options.text)), options.vocabulary, options.context)
     except (OSError, ValueError) as error:
         parser.error(str(error))
-    except ImportError:  # some distributions leave pydoc_data out
+    except ImportError:  # some distributions do not include pydoc_data
         parser.error("this Python comes without its documentation; give a text with --text FILE")
 
     print(f"{'':24}{'parameters':>12}{'steps':>8}{'seconds':>10}{'held-out perplexity':>21}")

@@ -1,22 +1,24 @@
 """Train a small transformer in PyTorch, with and without fastloss: the same curve, in less time and memory.
 
-The model is built as GPT-2 is (Radford et al., 2019), and reads real text. Its training loop is plain
-PyTorch, and stays as it is: one line around it lets ``torch.nn.functional.cross_entropy`` be fastloss's.
+The model has the architecture of GPT-2 (Radford et al., 2019), and reads real text. Its training loop is
+plain PyTorch. One line around it replaces ``torch.nn.functional.cross_entropy`` by the function of
+fastloss.
 
     with fastloss.torch.install():
         train(model, text)
 
-Two ways go further, and change the line of the loss. The gradient may take the place of the logits, or the
-last layer and its loss are one call, and the logits never exist all at once:
+Two more ways change the line of the loss. The gradient overwrites the logits, or one call computes the last
+layer and its loss, and the whole array of logits never exists:
 
     loss = fastloss.torch.cross_entropy(logits, target, inplace=True)
     loss = fastloss.torch.linear_cross_entropy(hidden, model.words.weight, target)
 
-Each way has a process of its own, in which peak memory is measured. They start from the same weights, read
-the same batches, and take their steps in turn, so that a slow minute of the machine is one for all.
+Each way has its own process, in which peak memory is measured. The processes start from the same weights,
+read the same batches, and take their steps in turn, so that a slow minute of the machine affects all of
+them.
 
-Run it with ``python examples/finetune_torch.py``; the option ``--help`` lists what can be changed. Needs
-PyTorch 2.13 or later.
+Run it with ``python examples/finetune_torch.py``; ``--help`` lists the options. It needs PyTorch 2.13 or
+later.
 """
 
 from __future__ import annotations
@@ -42,15 +44,15 @@ import fastloss.torch as ft
 
 if TYPE_CHECKING:
     from examples import train_language_model as lm
-else:  # the same folder, under the name that it has wherever fastloss is installed
+else:  # the same folder, by its name in an installed fastloss
     from fastloss._examples import train_language_model as lm
 
 # Shapes in the comments: B sequences in a batch, L words in each, D numbers in a word's vector (the
 # "width"), H heads, V words in the vocabulary.
 
-# What --quick replaces.
+# The values of --quick.
 QUICK = {"steps": 6, "vocabulary": 5000, "width": 32, "batch": 2, "length": 32}
-# Curves may differ by roundings, which training lets grow.
+# Curves may differ by rounding errors, which grow in training.
 TOLERANCE = 1e-3
 
 
@@ -58,7 +60,7 @@ TOLERANCE = 1e-3
 
 
 class Block(nn.Module):
-    """Attention to the words before, then a layer for each word by itself; each adds to its input."""
+    """Attention to the previous words, then a layer for each word; both are residual."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -84,7 +86,7 @@ class Transformer(nn.Module):
         super().__init__()
         self.words = nn.Embedding(vocabulary, width)
         self.places = nn.Embedding(length, width)
-        heads = width // 64 if width % 64 == 0 else 1  # heads of 64 numbers, as GPT-2's
+        heads = width // 64 if width % 64 == 0 else 1  # heads of 64 numbers, as in GPT-2
         self.blocks = nn.Sequential(*(Block(width, heads) for _ in range(layers)))
         self.norm = nn.LayerNorm(width)
         for module in self.modules():
@@ -92,7 +94,7 @@ class Transformer(nn.Module):
                 nn.init.normal_(module.weight, std=0.02)
 
     def hidden(self, context: Tensor) -> Tensor:
-        """Return what the last layer gets (B * L, D) after each word of context (B, L)."""
+        """Return the input of the last layer (B * L, D) for each word of context (B, L)."""
         x: Tensor = self.words(context) + self.places.weight[: context.shape[1]]
         x = self.norm(self.blocks(x))
         return x.flatten(0, 1)
@@ -106,23 +108,23 @@ class Transformer(nn.Module):
 
 
 def loss_of_logits(model: Transformer, context: Tensor, target: Tensor) -> Tensor:
-    """Compute the loss as any PyTorch program does."""
+    """Compute the loss in the usual way of PyTorch."""
     return functional.cross_entropy(model(context), target)
 
 
 def loss_in_place(model: Transformer, context: Tensor, target: Tensor) -> Tensor:
-    """Let the gradient take the place of the logits."""
+    """Compute the loss with a gradient that overwrites the logits."""
     return ft.cross_entropy(model(context), target, inplace=True)
 
 
 def loss_without_logits(model: Transformer, context: Tensor, target: Tensor) -> Tensor:
-    """Leave the logits to the loss, which makes some at a time."""
+    """Compute the last layer and the loss in one call, which makes some logits at a time."""
     return ft.linear_cross_entropy(model.hidden(context), model.words.weight, target)
 
 
 @dataclass(frozen=True)
 class Way:
-    """A loss, and what stands around the training."""
+    """A loss, and the context of the training."""
 
     loss: Callable[[Transformer, Tensor, Tensor], Tensor]
     setting: Callable[[], AbstractContextManager[object]] = nullcontext
@@ -146,7 +148,7 @@ def load(options: argparse.Namespace) -> lm.Data:
 
 
 def batches(data: lm.Data, options: argparse.Namespace) -> Iterator[tuple[Tensor, Tensor]]:
-    """Draw context (B, L) and target (B * L,), the same for everyone."""
+    """Draw context (B, L) and target (B * L,), the same in every process."""
     generator = torch.Generator().manual_seed(options.seed)
     while True:
         rows = torch.randint(len(data.training), (options.batch,), generator=generator)
@@ -155,11 +157,11 @@ def batches(data: lm.Data, options: argparse.Namespace) -> Iterator[tuple[Tensor
 
 
 class Training:
-    """A model on its way."""
+    """A model in training."""
 
     def __init__(self, data: lm.Data, options: argparse.Namespace, way: Way) -> None:
         torch.manual_seed(options.seed)
-        # Rows of the table that no word has are computed all the same, as for any other word.
+        # Rows of the table without a word are computed like all others.
         self.model = Transformer(options.vocabulary, options.length, options.width, options.layers)
         self.optimiser = torch.optim.AdamW(self.model.parameters(), lr=options.rate)
         self.batches = batches(data, options)
@@ -179,9 +181,9 @@ class Training:
 
 
 def peak_bytes() -> int:
-    """Return the most memory that this process ever had at once; 0 where nobody knows."""
+    """Return the peak memory of this process; 0 if unknown."""
     status = Path("/proc/self/status")
-    if status.exists():  # getrusage also counts what the parent had when it started this process
+    if status.exists():  # getrusage also counts the memory of the parent when it started this process
         (line,) = (line for line in status.read_text().splitlines() if line.startswith("VmHWM:"))
         return int(line.split()[1]) * 1024
     try:
@@ -193,13 +195,13 @@ def peak_bytes() -> int:
 
 
 def work(pipe: Connection, name: str, options: argparse.Namespace) -> None:
-    """Take a step each time when asked; send its loss and seconds, and peak memory so far."""
+    """Take a step on each request; send its loss and seconds, and the peak memory so far."""
     if options.threads is not None:
         torch.set_num_threads(options.threads)
     way = WAYS[name]
     training = Training(load(options), options, way)
     with way.setting():
-        while pipe.recv():  # until there is nothing to ask for, so that nobody's end is in another's time
+        while pipe.recv():  # until the connection closes, so that no process ends during the step of another
             begin = time.perf_counter()
             loss = training.step()
             pipe.send((loss, time.perf_counter() - begin, peak_bytes()))
@@ -207,7 +209,7 @@ def work(pipe: Connection, name: str, options: argparse.Namespace) -> None:
 
 @dataclass
 class Run:
-    """A way's process, and what it has told."""
+    """The process of a way, and its results."""
 
     process: multiprocessing.process.BaseProcess
     pipe: Connection
@@ -216,14 +218,14 @@ class Run:
     peak: int = 0
 
     def step(self) -> None:
-        """Have the process take a step, and wait for it."""
+        """Request a step of the process, and wait for it."""
         self.pipe.send(True)
         loss, seconds, self.peak = self.pipe.recv()
         self.losses.append(loss)
         self.times.append(seconds)
 
     def end(self) -> None:
-        """Let the process go."""
+        """End the process."""
         self.pipe.send(False)
         self.process.join()
 
@@ -234,7 +236,7 @@ def start(name: str, options: argparse.Namespace) -> Run:
     here, there = context.Pipe()
     process = context.Process(target=work, args=(there, name, options), daemon=True)
     process.start()
-    there.close()  # so that `recv` fails, and does not wait, where the process is gone
+    there.close()  # so that `recv` fails instead of waiting if the process has ended
     return Run(process, here)
 
 
@@ -267,12 +269,12 @@ def apart(run: Run, other: Run) -> float:
 
 
 def times_as_fast(run: Run, other: Run) -> float:
-    """Return the median of the ratios within a step, in which the machine was the same for both."""
+    """Return the median of the ratios within a step, for which the state of the machine was the same."""
     return statistics.median(b / a for a, b in zip(run.times, other.times, strict=True))
 
 
 def report(runs: dict[str, Run]) -> bool:
-    """Print what training took in each way, and tell whether the curves are one."""
+    """Print time and memory of each way, and return whether the curves are equal."""
     torchs, others = runs[TORCH], {name: run for name, run in runs.items() if name != TORCH}
     differences = [apart(run, torchs) for run in others.values()]
     faster = {name: times_as_fast(run, torchs) for name, run in others.items()}
@@ -284,7 +286,7 @@ def report(runs: dict[str, Run]) -> bool:
     print(row("peak memory, MB", (f"{run.peak / 1e6:.0f}" for run in runs.values())))
 
     largest = np.max(differences)
-    is_same = bool(largest <= TOLERANCE)  # False for a NaN, too
+    is_same = bool(largest <= TOLERANCE)  # False also for NaN
     print(f"\n{'The same curve' if is_same else 'THE CURVES DISAGREE'} (to {largest:.0e}); ", end="")
     saved = {name: (torchs.peak - run.peak) / 1e6 for name, run in others.items()}
     gains = (f"{name}: {faster[name]:.2f} times as fast, {saved[name]:.0f} MB less" for name in others)
@@ -320,18 +322,18 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
-    """Parse the command line; what it says itself goes before what --quick says."""
+    """Parse the command line; its options take precedence over --quick."""
     parser = make_parser()
     options = parser.parse_args(argv)
     if options.quick:
         parser.set_defaults(**QUICK)
         options = parser.parse_args(argv)
     options.ways = [TORCH, *dict.fromkeys(options.ways)]
-    try:  # before every process does it
+    try:  # before every process loads it
         data = load(options)
     except (OSError, ValueError) as error:
         parser.error(str(error))
-    except ImportError:  # some distributions leave pydoc_data out
+    except ImportError:  # some distributions do not include pydoc_data
         parser.error("this Python comes without its documentation; give a text with --text FILE")
     logits = 4 * options.batch * options.length * options.vocabulary
     print(

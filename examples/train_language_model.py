@@ -1,23 +1,23 @@
-"""Train a next-word language model: a plain NumPy loop whose loss comes from fastloss.
+"""Train a next-word language model: a plain NumPy loop with the loss of fastloss.
 
-The model is the neural probabilistic language model of Bengio et al. (2003): look up a vector
-for each of the previous words, pass them through one tanh layer, and score every word of the
-vocabulary as the next one. The forward pass, the backward pass and the optimiser are written out
-below. Only the loss and its gradient with respect to the scores are left to the library:
+The model is the neural probabilistic language model of Bengio et al. (2003): look up a vector for each of
+the previous words, pass them through one tanh layer, and score every word of the vocabulary as the next
+one. The forward pass, the backward pass and the optimiser are written out below. fastloss computes only the
+loss and its gradient with respect to the scores:
 
     loss, gradient = fastloss.cross_entropy(logits, target, return_grad=True, out=logits)
 
-Where the vocabulary is large, the scores of a batch would take more memory than the model. Then the
-last layer and its loss are one call, and the scores never exist all at once:
+With a large vocabulary the scores of a batch would take more memory than the model. Then one call computes
+the last layer and its loss, and the whole array of scores never exists:
 
     loss, gradients = fastloss.linear_cross_entropy(hidden, weight, target, return_grad=True, out=buffers)
 
-The first steps are taken with that loss and with two that are plain NumPy, in turn. This shows that all
-three give the same numbers, how long each takes, and how many steps of training fit into the time.
-Training stops where the validation loss no longer falls, and the parameters of the best validation are kept.
+The first steps are taken with that loss and with two losses in plain NumPy, in turn. They show that all
+three give the same numbers, the time of each, and the number of training steps that fit into the time.
+Training stops when the validation loss no longer falls, and keeps the parameters of the best validation.
 
-Run it with ``python -m fastloss demo`` or ``python examples/train_language_model.py``; the
-option ``--help`` lists what can be changed. Needs NumPy, and matplotlib for the picture.
+Run it with ``python -m fastloss demo`` or ``python examples/train_language_model.py``; ``--help`` lists the
+options. It needs NumPy, and matplotlib for the picture.
 """
 
 from __future__ import annotations
@@ -44,9 +44,9 @@ import fastloss.reference
 
 Floats = npt.NDArray[np.float32]
 Integers = npt.NDArray[np.int64]
-# A loss takes logits (B, V) and target (B,), and gives the mean loss and its gradient (B, V).
+# A loss takes logits (B, V) and target (B,), and returns the mean loss and its gradient (B, V).
 LossFunction = Callable[[Floats, Integers], tuple[float, npt.NDArray[Any]]]
-# Logits of a batch above this many bytes are not made all at once.
+# Above this size in bytes, the logits of a batch are not made all at once.
 LARGE = 2**27
 
 # Shapes in the comments: B examples in a batch, C words of context, D numbers in a word's vector
@@ -62,19 +62,19 @@ TOKEN = re.compile(r"\w+(?:[.'-]\w+)*|([^\w\s])\1*")
 
 
 def read_text(path: Path | None) -> str:
-    """Return the text of a file or, without one, the documentation that CPython carries."""
+    """Return the text of a file or, without one, the documentation included in CPython."""
     if path is not None:
         return path.read_text(encoding="utf-8")
     from pydoc_data.topics import topics
 
-    # Some topics repeat parts of others. Keep each paragraph once: otherwise the model would
-    # meet in validation what it has already read in training.
+    # Some topics repeat parts of others. Keep each paragraph once: otherwise the model would see paragraphs
+    # of the training text again in validation.
     paragraphs = "\n\n".join(topics.values()).split("\n\n")
     return "\n\n".join(dict.fromkeys(paragraphs))
 
 
 def tokenise(text: str) -> list[str]:
-    """Split a text into words and punctuation; case stays, as ``None`` is not ``none``."""
+    """Split a text into words and punctuation, case-sensitive, as ``None`` is not ``none``."""
     return [match[0] for match in TOKEN.finditer(text)]
 
 
@@ -89,8 +89,8 @@ class Data:
 
 def prepare(tokens: list[str], vocabulary: int, context: int) -> Data:
     """Number the words, hold out the last twentieth, and cut both parts into windows."""
-    # The vocabulary is that of the whole text, so the model can be asked for every word in it.
-    # Words beyond the limit share one entry.
+    # The vocabulary is that of the whole text, so the model knows every word in it. Words beyond the limit
+    # share one entry.
     counts = Counter(tokens)
     words = [word for word, _ in counts.most_common(vocabulary)]
     if len(counts) > vocabulary:
@@ -105,7 +105,7 @@ def prepare(tokens: list[str], vocabulary: int, context: int) -> Data:
 
 
 def unigram_perplexity(data: Data) -> float:
-    """Return the perplexity of guessing by word frequency alone, which a model has to beat."""
+    """Return the perplexity of predictions by word frequency alone, the baseline of a model."""
     counts = np.bincount(data.training[:, -1], minlength=len(data.words)) + 1  # none has zero
     return math.exp(-np.log(counts / counts.sum())[data.validation[:, -1]].mean())
 
@@ -122,7 +122,7 @@ class Model:
         def normal(rows: int, columns: int, scale: float) -> Floats:
             return (scale * rng.standard_normal((rows, columns))).astype(np.float32)
 
-        # Scales are such that the hidden layer and the logits start out at the order of one.
+        # The scales give the hidden layer and the logits an initial order of one.
         scale = width**-0.5
         self.embedding = normal(vocabulary, width, scale)  # (V, D)
         self.mix = normal(context * width, width, context**-0.5)  # (C * D, D)
@@ -130,8 +130,8 @@ class Model:
         self.word_bias = np.zeros(vocabulary, dtype=np.float32)  # (V,)
         self.parameters = [self.embedding, self.mix, self.mix_bias, self.word_bias]
         self.gradients = [np.zeros_like(parameter) for parameter in self.parameters]
-        # By far the largest array of a step, so it is made once. The loss writes its gradient
-        # over it, and the next forward pass fills it anew.
+        # By far the largest array of a step, so it is allocated once. The loss writes its gradient over it,
+        # and the next forward pass fills it again.
         self.logits: Floats | None = None  # (B, V)
         self.grad_hidden = np.empty((batch, width), dtype=np.float32)  # (B, D)
 
@@ -143,7 +143,7 @@ class Model:
         return hidden
 
     def loss(self, target: Integers, loss_function: LossFunction) -> tuple[float, float]:
-        """Return the loss, and the seconds that it took; fill the gradients of the last layer."""
+        """Return the loss and its seconds; fill the gradients of the last layer."""
         embedding, _, _, word_bias = self.gradients
         self.logits = logits = np.matmul(self.hidden, self.embedding.T, out=self.logits)
         logits += self.word_bias
@@ -157,7 +157,7 @@ class Model:
         return loss, seconds
 
     def loss_without_logits(self, target: Integers) -> tuple[float, float]:
-        """Do the same in one call; the seconds are those of the products of the last layer, too."""
+        """Do the same in one call, whose seconds include the products of the last layer."""
         embedding, _, _, word_bias = self.gradients
         begin = time.perf_counter()
         loss, _ = fastloss.linear_cross_entropy(
@@ -178,8 +178,8 @@ class Model:
         np.matmul(self.inputs.T, grad_hidden, out=mix)
         np.sum(grad_hidden, axis=0, out=mix_bias)
         grad_inputs = (grad_hidden @ self.mix.T).reshape(context.size, -1)  # (B * C, D)
-        # A word may stand many times in the context, and its gradients add up. Sorted by word,
-        # they are runs of rows to sum, which is much faster than np.add.at.
+        # A word may be in the context many times, and its gradients add up. Sorted by word, they are runs
+        # of rows to sum, which is much faster than np.add.at.
         order = np.argsort(context, axis=None)
         words, starts = np.unique(context.ravel()[order], return_index=True)
         embedding[words] += np.add.reduceat(grad_inputs[order], starts, axis=0)
@@ -225,13 +225,13 @@ class Adam:
 
 
 def fast_loss(logits: Floats, target: Integers) -> tuple[float, npt.NDArray[Any]]:
-    """Return loss and gradient from fastloss; the gradient takes the place of the logits."""
+    """Return loss and gradient of fastloss; the gradient overwrites the logits."""
     loss, gradient = fastloss.cross_entropy(logits, target, return_grad=True, out=logits)
     return float(loss), gradient
 
 
 def numpy_loss(logits: Floats, target: Integers) -> tuple[float, npt.NDArray[Any]]:
-    """Return the same two as NumPy computes them in float32, in the memory of the logits."""
+    """Return loss and gradient of NumPy in float32, in the memory of the logits."""
     rows = np.arange(len(target))
     logits -= logits.max(axis=1, keepdims=True)
     target_logits = logits[rows, target]  # (B,)
@@ -244,7 +244,7 @@ def numpy_loss(logits: Floats, target: Integers) -> tuple[float, npt.NDArray[Any
 
 
 def reference_loss(logits: Floats, target: Integers) -> tuple[float, npt.NDArray[Any]]:
-    """Return the same two from the library's NumPy reference, which computes in float64."""
+    """Return loss and gradient of the NumPy reference of fastloss, in float64."""
     result = fastloss.reference.cross_entropy(logits, target, return_grad=True)
     loss, gradient = cast(tuple[Any, npt.NDArray[Any]], result)  # a pair, as return_grad is set
     return float(loss), gradient
@@ -255,22 +255,22 @@ def reference_loss(logits: Floats, target: Integers) -> tuple[float, npt.NDArray
 
 @dataclass
 class Step:
-    """What one step of training gave, and how long it took."""
+    """The result of one training step, and its time."""
 
     loss: float
     seconds: float
-    loss_seconds: float  # the part of ``seconds`` that was spent in the loss (and, if large, its layer)
+    loss_seconds: float  # the part of ``seconds`` in the loss (and, if large, its layer)
 
 
 def is_large(data: Data, options: argparse.Namespace) -> bool:
-    """Tell whether the logits of a batch would take more memory than they should."""
+    """Return whether the logits of a batch would take too much memory."""
     return bool(4 * options.batch * len(data.words) > LARGE)
 
 
 class Training:
-    """A new model and its optimiser; the seed alone decides how the model starts and what it reads.
+    """A new model and its optimiser; only the seed determines its start and its batches.
 
-    Without a loss function the last layer and its loss are one.
+    Without a loss function one call computes the last layer and its loss.
     """
 
     def __init__(self, data: Data, options: argparse.Namespace, loss_function: LossFunction | None) -> None:
@@ -295,7 +295,7 @@ class Training:
             loss, loss_seconds = model.loss_without_logits(target)
         else:
             loss, loss_seconds = model.loss(target, self.loss_function)
-        if self.is_large:  # with or without logits, the same is timed
+        if self.is_large:  # the same part is timed with and without logits
             loss_seconds = time.perf_counter() - begin_layer
         model.backward(context)
         self.optimiser.step(model.gradients, rate)
@@ -303,9 +303,9 @@ class Training:
 
 
 class Schedule:
-    """The learning rates of the steps: large ones first, then down in a straight line to zero.
+    """The learning rates of the steps, which fall linearly to zero.
 
-    The end of the line may be moved while training goes on.
+    The end may be moved during training.
     """
 
     def __init__(self, rate: float, steps: int) -> None:
@@ -322,12 +322,12 @@ class Schedule:
 
 
 def steps_that_fit(time_left: float, seconds: float, most: int) -> int:
-    """Return how many steps of so many seconds fit into the time that is left."""
+    """Return the number of steps of these seconds that fit into the remaining time."""
     return int(max(0.0, min(time_left / seconds, most)))
 
 
 class Best:
-    """The parameters of a model where its validation loss was least."""
+    """The parameters of a model at its lowest validation loss."""
 
     def __init__(self, model: Model) -> None:
         self.model = model
@@ -337,14 +337,14 @@ class Best:
         self.waited = 0  # validations since then
 
     def update(self, step: int, loss: float) -> None:
-        """Keep the parameters if the loss is the least so far."""
+        """Keep the parameters if the loss is the lowest so far."""
         self.waited += 1
         if loss < self.loss:
             self.step, self.loss, self.waited = step, loss, 0
             copy_arrays(self.model.parameters, self.parameters)
 
     def restore(self) -> None:
-        """Give the parameters back to the model."""
+        """Restore the parameters of the model."""
         copy_arrays(self.parameters, self.model.parameters)
 
 
@@ -360,7 +360,7 @@ def perplexity(loss: float) -> float:
 
 
 def validation_loss(model: Model, data: Data, batch: int) -> float:
-    """Return the mean loss on the part of the text that was held out."""
+    """Return the mean loss on the held-out part of the text."""
     total = 0.0
     for start in range(0, len(data.validation), batch):
         window = data.validation[start : start + batch]
@@ -373,13 +373,13 @@ def validation_loss(model: Model, data: Data, batch: int) -> float:
 
 
 def validation_perplexity(model: Model, data: Data, batch: int) -> float:
-    """Return the perplexity on the part of the text that was held out."""
+    """Return the perplexity on the held-out part of the text."""
     return perplexity(validation_loss(model, data, batch))
 
 
 @dataclass
 class Result:
-    """A trained model, and how it got there."""
+    """A trained model, and the course of its training."""
 
     model: Model  # with the parameters of the best validation
     losses: list[float]  # of each step
@@ -389,10 +389,10 @@ class Result:
 
 
 def train(data: Data, options: argparse.Namespace, steps: int, deadline: float) -> Result:
-    """Train until the steps are done, the time is up, or validation no longer gets better.
+    """Train until the steps are done, the time is up, or validation no longer improves.
 
-    The learning rate always falls to zero by the end that is then in sight: if the machine turns out
-    slower than it was in the first steps, the end comes nearer.
+    The learning rate always falls to zero by the expected end: if the machine becomes slower than in the
+    first steps, the end comes earlier.
     """
     training = Training(data, options, None if is_large(data, options) else fast_loss)
     schedule = Schedule(options.rate, steps)
@@ -405,7 +405,7 @@ def train(data: Data, options: argparse.Namespace, steps: int, deadline: float) 
         history.append(training.step(rate))
         step = len(history)
         times.append(time.perf_counter())
-        seconds = (times[-1] - times[0]) / (len(times) - 1)  # of a step, with the validations in between
+        seconds = (times[-1] - times[0]) / (len(times) - 1)  # of a step, with a share of the validations
         schedule.steps = step + steps_that_fit(deadline - times[-1], seconds, steps - step)
         if step % every == 0 or step == schedule.steps:
             loss = validation_loss(training.model, data, options.batch)
@@ -420,7 +420,7 @@ def train(data: Data, options: argparse.Namespace, steps: int, deadline: float) 
 
 
 class Progress:
-    """A line that rewrites itself in a terminal, or a line now and then anywhere else."""
+    """A line that rewrites itself in a terminal, or occasional lines elsewhere."""
 
     def __init__(self, steps: int) -> None:
         self.every = max(1, steps // 20)
@@ -428,16 +428,16 @@ class Progress:
         self.shown = -math.inf
 
     def show(self, batch: int, history: list[Step], steps: int, note: str = "") -> None:
-        """Print the line, unless the last one was only just printed."""
+        """Print the line, unless the last one was printed just before."""
         step, now = len(history), time.perf_counter()
         due = now - self.shown > 0.1 if self.terminal else step % self.every == 0
         if not (due or step in (1, steps)):
             return
         self.shown = now
-        recent = history[-20:]  # one batch says little: show the mean of the last few
+        recent = history[-20:]  # one batch is noisy: show the mean of the last few
         loss = statistics.fmean(s.loss for s in recent)
         seconds = sum(s.seconds for s in recent)
-        # Shorter than the 80 columns of a terminal: a line that is wrapped cannot rewrite itself.
+        # Shorter than the 80 columns of a terminal: a wrapped line cannot rewrite itself.
         line = (
             f"step {step:4d}/{steps:<4d} loss {loss:.3f}  perplexity {perplexity(loss):6.1f}{note}  "
             f"{batch * len(recent) / seconds:6,.0f} words/s"
@@ -458,19 +458,19 @@ TOLERANCE = 1e-4
 class Comparison:
     """The first steps of training with each of the three losses."""
 
-    part: str  # what ``loss_seconds`` is the time of
+    part: str  # the part timed by ``loss_seconds``
     histories: list[list[Step]]  # in the order of NAMES
 
     def loss_milliseconds(self) -> list[float]:
-        """Return the median time of each loss with its gradient: some calls have to wait for a core."""
+        """Return the median time of each loss with its gradient: some calls wait for a core."""
         return [1e3 * statistics.median(s.loss_seconds for s in history) for history in self.histories]
 
     def rest_milliseconds(self) -> float:
-        """Return the median time of a step without the loss, which is the same whatever the loss is."""
+        """Return the median time of a step without the loss, which is the same for every loss."""
         return 1e3 * statistics.median(s.seconds - s.loss_seconds for h in self.histories for s in h)
 
     def differences(self) -> list[float]:
-        """Return the largest difference of each loss from the last one, relative to that."""
+        """Return the largest difference of each loss from the last one, relative to the last one."""
         *_, exact = self.histories
         return [
             max(abs(a.loss - b.loss) / abs(b.loss) for a, b in zip(history, exact, strict=True))
@@ -478,12 +478,12 @@ class Comparison:
         ]
 
     def agrees(self) -> bool:
-        """Tell whether fastloss and the float64 reference give the same losses."""
-        return self.differences()[0] <= TOLERANCE  # False for a NaN, too
+        """Return whether fastloss and the float64 reference give the same losses."""
+        return self.differences()[0] <= TOLERANCE  # False also for NaN
 
 
 def compare(data: Data, options: argparse.Namespace, deadline: float) -> Comparison:
-    """Take the first steps with each of the losses, and print what they give; at least one step."""
+    """Take the first steps, at least one, with each of the losses, and print the losses."""
     functions = [None if is_large(data, options) else fast_loss, numpy_loss, reference_loss]
     trainings = [Training(data, options, function) for function in functions]
     part = "output layer and loss" if is_large(data, options) else "loss"
@@ -492,7 +492,7 @@ def compare(data: Data, options: argparse.Namespace, deadline: float) -> Compari
     print(f"\nThe first {count} steps of training, with three losses in turn:")
     print("  step" + "".join(f"{name:>16}" for name in NAMES), flush=True)
     for step, rate in zip(range(1, count + 1), Schedule(options.rate, options.steps), strict=False):
-        # In turn, so that a slow moment of the machine is one for all.
+        # In turn, so that a slow moment of the machine affects all of them.
         for training, history in zip(trainings, comparison.histories, strict=True):
             history.append(training.step(rate))
         losses = [history[-1].loss for history in comparison.histories]
@@ -503,7 +503,7 @@ def compare(data: Data, options: argparse.Namespace, deadline: float) -> Compari
 
 
 def report(comparison: Comparison) -> None:
-    """Print what the comparison has shown."""
+    """Print the results of the comparison."""
     difference = comparison.differences()[0]
     verdict = "they agree" if comparison.agrees() else f"THEY DISAGREE (tolerance {TOLERANCE:.0e})"
     print(f"Largest relative difference of fastloss from float64: {difference:.1e}; {verdict}.")
@@ -552,7 +552,7 @@ def plot_curves(axes: Any, result: Result, unigram: float) -> None:
     axes.set_title("Next-word language model, plain NumPy with fastloss")
     axes.grid(alpha=0.3)
     axes.legend(frameon=False)
-    # The same scale read as perplexity, on the right.
+    # The same scale as perplexity, on the right.
     right = axes.twinx()
     right.set_ylim(axes.get_ylim())
     low, high = axes.get_ylim()
@@ -610,15 +610,15 @@ PASSIVE = {"OMP_WAIT_POLICY": "passive", "OPENBLAS_THREAD_TIMEOUT": "4"}
 
 
 def restart_with_passive_threads() -> None:
-    """Start this program again, in the same process, with the settings above where they are not set.
+    """Restart this program in the same process with those of the settings above that are not set.
 
-    Libraries read them while they are loaded, and NumPy is loaded before any line of this program runs. So
-    the process is replaced: its number, files, terminal and parent stay, and nothing has to pass on the exit
-    status or signals. Windows cannot do that, and there the program goes on as it is.
+    Libraries read them when they are loaded, and NumPy is loaded before any line of this program runs. So
+    the process is replaced: it keeps its id, files, terminal and parent, and exit status and signals need
+    no forwarding. Windows cannot do that; there the program continues unchanged.
     """
     missing = {name: value for name, value in PASSIVE.items() if name not in os.environ}
     if os.name == "posix" and sys.executable and missing:
-        with suppress(OSError):  # a system that forbids it
+        with suppress(OSError):  # the system forbids it
             os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], os.environ | missing)
 
 
@@ -653,11 +653,11 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def load_pyplot() -> Any:
-    """Return matplotlib's pyplot, or None where there is none."""
+    """Return matplotlib's pyplot, or None without it."""
     try:
         import matplotlib
 
-        matplotlib.use("Agg")  # draw to a file, even where there is no screen
+        matplotlib.use("Agg")  # draw to a file, also without a screen
         import matplotlib.pyplot as pyplot
     except ImportError:
         return None
@@ -677,7 +677,7 @@ def main(argv: list[str] | None = None) -> int:
         data = prepare(tokens, options.vocabulary, options.context)
     except (OSError, ValueError) as error:
         parser.error(str(error))
-    except ImportError:  # some distributions leave pydoc_data out
+    except ImportError:  # some distributions do not include pydoc_data
         parser.error("this Python comes without its documentation; give a text with --text FILE")
     unigram = unigram_perplexity(data)
     print(
@@ -687,12 +687,12 @@ def main(argv: list[str] | None = None) -> int:
         f"word frequencies alone give them a perplexity of {unigram:.1f}."
     )
 
-    # A fifth of the time for the comparison at most, a tenth for the picture, and the rest for training.
+    # At most a fifth of the time for the comparison, a tenth for the picture, and the rest for training.
     comparison = compare(data, options, begin + options.seconds / 5)
     report(comparison)
 
     deadline = begin + 0.9 * options.seconds
-    # The fastest of the first steps: if the others will be slower, training ends earlier.
+    # The fastest of the first steps: if later steps are slower, training ends earlier.
     seconds = min(step.seconds for step in comparison.histories[0])
     steps = max(1, steps_that_fit(deadline - time.perf_counter(), seconds, options.steps))
     print(
