@@ -1,8 +1,8 @@
 """Make the tables of docs/benchmarks.md and README.md from the newest results.
 
 The lines between `<!-- table: SUITE -->` and `<!-- end -->` are the table of the newest results of a suite.
-`<!-- table: SUITE PROCESSOR -->` selects the newest file whose name ends in this processor. The table "short"
-has three rows, of three suites; without any results it keeps its present rows.
+`<!-- table: SUITE PROCESSOR -->` selects the newest file whose name ends in this processor. The table
+"short" has three rows, of three suites.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ NOT_MEASURED = "Not measured yet."
 SHORT = "short"
 SHORT_ROWS = (("softmax", "32k"), ("elementwise", "mse"), ("linear", "gradients"))
 SHORT_COLUMNS = {LIMIT: LIMIT, OURS: f"**{OURS}**", TORCH: "PyTorch", JAX: "JAX"}
-MARKED = re.compile(r"(<!-- table: (\S+)(?: (\S+))? -->\n)(.*?)(<!-- end -->)", re.DOTALL)
+MARKED = re.compile(r"(<!-- table: (\S+)(?: (\S+))? -->\n).*?(<!-- end -->)", re.DOTALL)
 
 Run = Mapping[str, Any]
 
@@ -113,25 +113,27 @@ def _suite_table(run: Run | None) -> list[str]:
     return [_caption(run), "", *_table(unit, titles, cells), *under, *_verdict_lines(rows)]
 
 
-def _short_table(processor: str | None, folder: Path, present: str) -> list[str]:
-    found = [(newest(suite, processor, folder), name) for suite, name in SHORT_ROWS]
-    pairs = [(run, row) for run, name in found if run for row in run["rows"] if row["name"] == name]
-    if not pairs:
-        return present.splitlines() or [NOT_MEASURED]
-    rows = [row for _, row in pairs]
-    machines = dict.fromkeys(f"{run['machine']['processor']}, {run['date']}" for run, _ in pairs)
-    unit = _unit(rows)
-    cells = ([_title(row, unit), *(_cell(row, name) for name in SHORT_COLUMNS)] for row in rows)
-    return [*_table(unit, list(SHORT_COLUMNS.values()), cells), "", "; ".join(machines) + "."]
+def _short_table(processor: str | None, folder: Path) -> list[str]:
+    runs = {suite: newest(suite, processor, folder) for suite, _ in SHORT_ROWS}
+    rows = [
+        row
+        for suite, name in SHORT_ROWS
+        for row in (runs[suite] or {"rows": []})["rows"]
+        if row["name"] == name
+    ]
+    if not rows:
+        return [NOT_MEASURED]
+    cells = ([_title(row, _unit(rows)), *(_cell(row, name) for name in SHORT_COLUMNS)] for row in rows)
+    return _table(_unit(rows), list(SHORT_COLUMNS.values()), cells)
 
 
 def rendered(text: str, folder: Path = RESULTS) -> str:
     """Return the text with the tables of the results."""
 
     def table(match: re.Match[str]) -> str:
-        before, suite, processor, present, after = match.groups()
+        before, suite, processor, after = match.groups()
         if suite == SHORT:
-            lines = _short_table(processor, folder, present)
+            lines = _short_table(processor, folder)
         elif suite in SUITES:
             lines = _suite_table(newest(suite, processor, folder))
         else:

@@ -2,9 +2,10 @@
 
     python docs/plot_losses.py [--out FOLDER]
 
-Every picture is a row of PICTURES: the loss on the left, its gradient on the right, with a line for each
-choice of arguments. Where a gradient jumps, a dot shows the value returned at the jump. Drawing a picture
-again gives the same bytes. It needs matplotlib.
+Every picture shows the loss on the left and its gradient on the right, with a line for each choice of
+arguments. It is a row of _PICTURES or, for an elementwise loss without a row, the default picture. Where a
+gradient jumps, a dot shows the value returned at the jump. Drawing a picture again gives the same bytes. It
+needs matplotlib.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ import numpy as np
 import numpy.typing as npt
 
 import fastloss
+from fastloss._engine.documentation import DECLARED
+from fastloss._engine.fragments import BINARY, ELEMENTWISE
 
 Floats = npt.NDArray[np.float64]
 Arguments = dict[str, Any]
@@ -144,12 +147,9 @@ DIVERGENCES = (
     {"loss": "js_div_with_logits", "beta": 0.5},
     {"loss": "tv_distance_with_logits"},
 )
-PICTURES = (
-    Picture("mse_loss", *ERROR),
-    Picture("l1_loss", *ERROR),
+_PICTURES = (
     Picture("huber_loss", *ERROR, each("delta", 0.5, 1, 2)),
     Picture("smooth_l1_loss", *ERROR, each("beta", 0, 1, 2)),
-    Picture("log_cosh_loss", *ERROR),
     Picture("quantile_loss", *ERROR, each("quantile", 0.1, 0.5, 0.9)),
     Picture("epsilon_insensitive_loss", *ERROR, each("epsilon", 0.1, 1)),
     Picture("mean_squared_log_loss", "input", (0, 10), {}, each("target", 0, 2, 8)),
@@ -221,6 +221,20 @@ PICTURES = (
 def losses() -> list[str]:
     """Return the names of the losses that must have a picture."""
     return [n for n in fastloss.__all__ if re.search("_loss$|_penalty$|^(binary_)?cross_entropy", n)]
+
+
+def _default(loss: str) -> Picture | None:
+    """Return the picture of an elementwise loss that has no row of its own."""
+    family = DECLARED[getattr(fastloss, loss)].family if hasattr(fastloss, loss) else None
+    if family is ELEMENTWISE:
+        return Picture(loss, *ERROR)
+    if family is BINARY:
+        return Picture(loss, "input", (-3, 3), {}, each("target", 1, -1))
+    return None
+
+
+_ROWLESS = sorted(set(losses()) - {picture.loss for picture in _PICTURES})
+PICTURES = (*_PICTURES, *filter(None, map(_default, _ROWLESS)))
 
 
 def undrawn() -> list[str]:

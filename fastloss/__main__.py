@@ -1,6 +1,6 @@
 """``python -m fastloss info`` prints the configuration, ``... demo`` trains a small language model.
 
-Alone it prints its help.
+Without a command it prints its help.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--version", action="version", version=f"fastloss {fastloss.__version__}")
     commands = parser.add_subparsers(dest="command", title="commands")
     commands.add_parser("info", help="print version, compiler, instruction sets and threads")
-    # Its options are its own.
+    # The demo parses its own options.
     commands.add_parser("demo", help="train a small language model on English text", add_help=False)
     arguments, rest = parser.parse_known_args(argv)
     if arguments.command == "demo":
-        # The folder examples/ of the repository, under this name in an installed package.
+        # An installed package contains the repository's folder examples/ under this name.
         example = importlib.import_module("fastloss._examples.train_language_model")
-        if argv is None:  # this process is the command, and nothing else
+        if argv is None:  # this process runs only this command
             example.restart_with_passive_threads()
         return int(example.main(rest))
     if rest:

@@ -48,21 +48,12 @@ class _RowOptions(TypedDict, total=False):
     accumulate: bool
     row_loss: npt.NDArray[Any] | None
 
-class _SoftmaxOptions(_RowOptions, total=False):
-    probabilities: npt.NDArray[Any] | None
-    hessian: npt.NDArray[Any] | None
-    label_smoothing: float
-    z_loss: float
-    softcap: float
-    temperature: float
-    elsewhere: tuple[npt.NDArray[Any], npt.NDArray[Any], int] | None
-
 class _MarginOptions(_RowOptions):
     margin: float
     power: float
 
 def softmax(
-    operation: int, input: npt.NDArray[Any], axis: int, **options: Unpack[_SoftmaxOptions]
+    operation: int, input: npt.NDArray[Any], axis: int, **options: Any
 ) -> tuple[int, float, float]: ...
 def nll(input: npt.NDArray[Any], axis: int, **options: Unpack[_RowOptions]) -> tuple[int, float, float]: ...
 def multi_margin(

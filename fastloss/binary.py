@@ -1,19 +1,24 @@
-"""Two classes: binary cross-entropies from probabilities and logits, and margin losses of scores.
+r"""Two classes: binary cross-entropies from probabilities and logits, and margin losses of scores.
 
 The cross-entropies take targets from 0 to 1, the margin losses targets that are -1 or 1. In the formulas
-below `x` is the input, `t` the target, `w` the weight and :math:`\\sigma(x) = 1 / (1 + e^{-x})`.
+below `x` is the input, `t` the target, `w` the weight and :math:`\sigma(x) = 1 / (1 + e^{-x})`.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import numpy.typing as npt
 
-from fastloss._engine import arguments
-from fastloss._engine.elementwise import elementwise
+from fastloss._engine.arguments import floating, number
+from fastloss._engine.documentation import documented
+from fastloss._engine.elementwise import averaged_over_classes, elementwise, positive_weights
+from fastloss._engine.fragments import BINARY
+from fastloss._engine.options import Common, option
 from fastloss._engine.types import Array, Reduction
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 __all__ = [
     "binary_cross_entropy",
@@ -26,155 +31,7 @@ __all__ = [
 ]
 
 
-def _positive_weight(value: npt.ArrayLike, x: Array) -> Array:
-    """Return pos_weight, which is a scalar, one for each class (spread out here) or one for each element."""
-    array = arguments.as_array("pos_weight", value)
-    if array.shape not in ((), x.shape[-1:], x.shape):
-        raise ValueError(
-            f"pos_weight must be a scalar or have shape {x.shape[-1:]} or {x.shape}, got {array.shape}"
-        )
-    return np.broadcast_to(array, x.shape) if array.ndim else array
-
-
-def binary_cross_entropy_with_logits(
-    logits: npt.ArrayLike,
-    target: npt.ArrayLike,
-    *,
-    weight: npt.ArrayLike | None = None,
-    pos_weight: npt.ArrayLike | None = None,
-    label_smoothing: float = 0.0,
-    check_domain: bool = True,
-    reduction: Reduction = "mean",
-    return_grad: bool = False,
-    return_hessian: bool = False,
-    grad_output: npt.ArrayLike | None = None,
-    out: Array | None = None,
-    accumulate: bool = False,
-    num_threads: int | None = None,
-) -> Any:
-    r"""Binary cross-entropy of sigmoid(logits).
-
-    With positive weight `p` and label smoothing :math:`\varepsilon`,
-
-    .. math::
-
-        -w\, \big(p\, t' \log \sigma(x) + (1 - t') \log(1 - \sigma(x))\big),
-        \qquad t' = (1 - \varepsilon)\, t + \tfrac{\varepsilon}{2}
-
-    The usual loss for two classes, and for labels that hold independently of each other. It is computed
-    from the logits in one piece, precise for logits of any size. Targets must be in [0, 1].
-
-    Parameters
-    ----------
-    logits : array_like
-        Unnormalised scores of class 1, of any shape; float16, bfloat16 (of ml_dtypes), float32 or float64.
-        Lists and integers become float64. A logit of ``+inf`` costs 0 at a target of 1, infinitely much
-        at a target of 0; ``-inf`` the other way round.
-    target : scalar or array_like, shape of `logits`
-        Classes, 0 or 1, or probabilities of class 1. Nothing but a scalar is broadcast: (N,) against
-        (N, 1) is an error. Other types than that of `logits`, integers and booleans included, are
-        converted to it.
-    weight : scalar or array_like, shape of `logits`, optional
-        A weight for each element. Where it is 0, loss and derivatives are 0, even where the term itself
-        is infinite.
-    pos_weight : scalar, or array_like of shape (C,) or that of `logits`, optional
-        A factor of the term of class 1; (C,) holds one for each entry of the last axis. It is not checked:
-        a negative one turns the sign of the term.
-    label_smoothing : float, default 0.0
-        The share, between 0 and 1, of the target that is spread evenly over both classes.
-    check_domain : bool, default True
-        Check that every target is in [0, 1]. Without, another gives the number that the formula gives,
-        which is no cross-entropy.
-    reduction : {"mean", "sum", "none"}, default "mean"
-        ``"mean"`` divides by the number of elements, whatever their weights.
-    return_grad : bool, default False
-        Also return the gradient with respect to `logits`, computed in the same pass.
-    return_hessian : bool, default False
-        Also return the second derivative of each element's loss by that element; needs `return_grad`.
-    grad_output : scalar, or array_like of the loss's shape, optional
-        The upstream gradient: multiplies both derivatives, not the loss. Needs `return_grad`.
-    out : ndarray, shape and dtype of `logits`, optional
-        Where the gradient is written; may be `logits` itself (in place). Needs `return_grad`.
-    accumulate : bool, default False
-        Add the gradient to `out`.
-    num_threads : int, optional
-        For this call; the package setting otherwise. Results do not depend on it.
-
-    Returns
-    -------
-    loss : float, or ndarray of the shape of `logits`
-        A Python float for ``"mean"`` and ``"sum"``; for ``"none"`` an array of the dtype of `logits`,
-        float32 for half types. Of no elements the mean is NaN and the sum 0. A NaN in `logits` or
-        `target` is NaN in the unreduced loss and the derivatives, at that element alone.
-    grad : ndarray, shape and dtype of `logits`
-        Only with `return_grad`; `out` where it was given.
-    hessian : ndarray, shape and dtype of `logits`
-        Only with `return_hessian`. Both derivatives are those of the loss that is returned: ``"mean"``
-        divides them too.
-
-    Raises
-    ------
-    TypeError
-        If an argument is of a type that cannot be used.
-    ValueError
-        If a shape or an option is wrong, `out` overlaps an input without being `logits`, or a target is
-        outside of [0, 1]; the error gives its position. Nothing has been written to `out` then.
-
-    See Also
-    --------
-    binary_cross_entropy : from probabilities.
-    soft_margin_loss : the same for classes -1 and 1.
-    sigmoid_focal_loss : with less weight on what is easy.
-    cross_entropy : for one class out of several.
-
-    References
-    ----------
-    ``torch.nn.functional.binary_cross_entropy_with_logits``, ``sklearn._loss.HalfBinomialLoss``,
-    ``optax.losses.sigmoid_binary_cross_entropy``, ``keras.losses.BinaryCrossentropy`` with
-    ``from_logits=True`` (and its label smoothing); the objectives ``binary`` of LightGBM and
-    ``binary:logistic`` of XGBoost.
-
-    Examples
-    --------
-    >>> import numpy as np, fastloss
-    >>> logits = np.array([-2.0, 0.0, 3.0])
-    >>> loss, grad = fastloss.binary_cross_entropy_with_logits(logits, [0, 1, 1], return_grad=True)
-    >>> round(loss, 4)
-    0.2896
-    >>> grad.round(4)
-    array([ 0.0397, -0.1667, -0.0158])
-
-    In place the gradient takes the place of the logits:
-
-    >>> loss, grad = fastloss.binary_cross_entropy_with_logits(
-    ...     logits, [0, 1, 1], return_grad=True, out=logits
-    ... )
-    >>> grad is logits
-    True
-    """
-    x = arguments.floating("logits", logits)
-    smoothing = arguments.number("label_smoothing", label_smoothing, low=0.0, high=1.0)
-    return elementwise(
-        "binary_logits",
-        "logits",
-        x,
-        target,
-        parameters=(1.0 - smoothing, 0.5 * smoothing),
-        weight=weight,
-        extra=None if pos_weight is None else _positive_weight(pos_weight, x),
-        extra_name="pos_weight",
-        check_domain=check_domain,
-        mean_over_weights=False,
-        reduction=reduction,
-        return_grad=return_grad,
-        return_hessian=return_hessian,
-        grad_output=grad_output,
-        out=out,
-        accumulate=accumulate,
-        num_threads=num_threads,
-    )
-
-
+@documented(BINARY, mean="the number of elements, whatever their weights", domain="in [0, 1]")
 def binary_cross_entropy(
     probs: npt.ArrayLike,
     target: npt.ArrayLike,
@@ -183,47 +40,29 @@ def binary_cross_entropy(
     check_domain: bool = True,
     reduction: Reduction = "mean",
     return_grad: bool = False,
-    grad_output: npt.ArrayLike | None = None,
     out: Array | None = None,
-    accumulate: bool = False,
-    num_threads: int | None = None,
+    **common: Unpack[Common],
 ) -> Any:
     r"""Binary cross-entropy of probabilities.
 
+    ``loss = -weight * (target * max(log(probs), -100) + (1 - target) * max(log(1 - probs), -100))``; with
+    probability `x`, target `t` and weight `w`:
+
     .. math:: -w\, \big(t \max(\log x, -100) + (1 - t) \max(\log(1 - x), -100)\big)
 
-    For models whose output is a probability already; where there are logits,
-    `binary_cross_entropy_with_logits` is more precise and faster. The bound of -100 keeps a probability of
-    exactly 0 or 1 finite. The gradient is :math:`w (x - t) / \max(x (1 - x), 10^{-12})`, as in torch.
-    Probabilities and targets must be in [0, 1].
+    Choose it for models whose output is a probability. If there are logits,
+    `binary_cross_entropy_with_logits` is more precise and faster. The bound of -100 keeps the loss of a
+    probability of exactly 0 or 1 finite. The gradient is
+    ``weight * (probs - target) / max(probs * (1 - probs), 1e-12)``, as in torch.
 
     Parameters
     ----------
-    probs : array_like
-        Probabilities of class 1, in [0, 1]; types as in `binary_cross_entropy_with_logits`.
-    target : scalar or array_like, shape of `probs`
-        Classes, 0 or 1, or probabilities of class 1.
-    weight : scalar or array_like, shape of `probs`, optional
-        A weight for each element.
+    target : scalar or array_like with the shape of `|x|`
+        Classes, 0 or 1, or probabilities of class 1. Only a scalar broadcasts. Values of another type are
+        converted to the type of `|x|`.
     check_domain : bool, default True
-        Check that every probability and every target is in [0, 1]. Without, a probability outside gives NaN,
-        and a target outside the number that the formula gives.
-    reduction : {"mean", "sum", "none"}, default "mean"
-        ``"mean"`` divides by the number of elements.
-    return_grad, grad_output, out, accumulate, num_threads
-        As in `binary_cross_entropy_with_logits`.
-
-    Returns
-    -------
-    loss : float, or ndarray of the shape of `probs`
-        As in `binary_cross_entropy_with_logits`.
-    grad : ndarray, shape and dtype of `probs`
-        Only with `return_grad`.
-
-    Raises
-    ------
-    TypeError, ValueError
-        As `binary_cross_entropy_with_logits`; also for a probability outside of [0, 1], with its position.
+        Check that every probability and every target is in [0, 1]. If False, the formula is evaluated for any
+        target, and a probability outside gives NaN.
 
     See Also
     --------
@@ -245,23 +84,99 @@ def binary_cross_entropy(
     array([ 1.3333, -2.    , -1.25  ])
     """
     return elementwise(
-        "binary",
-        "probs",
-        probs,
-        target,
-        parameters=(),
-        weight=weight,
-        check_domain=check_domain,
-        mean_over_weights=False,
-        reduction=reduction,
-        return_grad=return_grad,
-        grad_output=grad_output,
-        out=out,
-        accumulate=accumulate,
-        num_threads=num_threads,
-    )
+        "binary", "probs", probs, target, weight, reduction, return_grad, out, common,
+        mean_over_weights=False, check_domain=check_domain,
+    )  # fmt: skip
 
 
+@documented(BINARY, mean="the number of elements, whatever their weights", domain="in [0, 1]")
+def binary_cross_entropy_with_logits(
+    logits: npt.ArrayLike,
+    target: npt.ArrayLike,
+    *,
+    weight: npt.ArrayLike | None = None,
+    pos_weight: npt.ArrayLike | None = None,
+    label_smoothing: float = 0.0,
+    check_domain: bool = True,
+    reduction: Reduction = "mean",
+    return_grad: bool = False,
+    return_hessian: bool = False,
+    out: Array | None = None,
+    **common: Unpack[Common],
+) -> Any:
+    r"""Binary cross-entropy of sigmoid(logits).
+
+    ``loss = weight * (pos_weight * t * softplus(-logits) + (1 - t) * softplus(logits))`` with
+    ``softplus(x) = log(1 + exp(x))`` and ``t = (1 - label_smoothing) * target + label_smoothing / 2``; with
+    logit `x`, target `t`, weight `w`, positive weight `p`, label smoothing :math:`\varepsilon` and
+    :math:`\sigma(x) = 1 / (1 + e^{-x})`:
+
+    .. math::
+
+        -w\, \big(p\, t' \log \sigma(x) + (1 - t') \log(1 - \sigma(x))\big),
+        \qquad t' = (1 - \varepsilon)\, t + \tfrac{\varepsilon}{2}
+
+    The usual loss for two classes, and for labels that are independent of each other. It is computed from the
+    logits in one pass and is precise for logits of any size. Without `pos_weight` the gradient is
+    ``weight * (sigmoid(logits) - t)``.
+
+    Parameters
+    ----------
+    logits : array_like of any shape
+        Unnormalised scores of class 1; |types| A logit of ``inf`` has loss 0 at a target of 1 and an infinite
+        loss at a target of 0; for ``-inf`` it is the other way round.
+    target : scalar or array_like with the shape of `|x|`
+        Classes, 0 or 1, or probabilities of class 1. Only a scalar broadcasts. Values of another type are
+        converted to the type of `|x|`.
+    pos_weight : scalar, or array_like with shape (C,) or that of `logits`, optional
+        Factor of the term of class 1. An array of shape (C,) has an entry for each index of the last axis. It
+        is not checked: a negative factor turns the sign of the term.
+    label_smoothing : float, default 0.0
+        The share, between 0 and 1, of the target that is spread evenly over both classes.
+
+    See Also
+    --------
+    binary_cross_entropy : from probabilities.
+    soft_margin_loss : the same loss for classes -1 and 1.
+    sigmoid_focal_loss : with less weight on well-classified elements.
+    cross_entropy : for one class out of several.
+
+    References
+    ----------
+    ``torch.nn.functional.binary_cross_entropy_with_logits``, ``sklearn._loss.HalfBinomialLoss``,
+    ``optax.losses.sigmoid_binary_cross_entropy``, ``keras.losses.BinaryCrossentropy`` with
+    ``from_logits=True`` (and its label smoothing); the objectives ``binary`` of LightGBM and
+    ``binary:logistic`` of XGBoost.
+
+    Examples
+    --------
+    >>> import numpy as np, fastloss
+    >>> logits = np.array([-2.0, 0.0, 3.0])
+    >>> loss, grad = fastloss.binary_cross_entropy_with_logits(logits, [0, 1, 1], return_grad=True)
+    >>> round(loss, 4)
+    0.2896
+    >>> grad.round(4)
+    array([ 0.0397, -0.1667, -0.0158])
+
+    In place: the gradient overwrites the logits.
+
+    >>> loss, grad = fastloss.binary_cross_entropy_with_logits(
+    ...     logits, [0, 1, 1], return_grad=True, out=logits
+    ... )
+    >>> grad is logits
+    True
+    """
+    x = floating("logits", logits)
+    smoothing = option("label_smoothing", label_smoothing)
+    positive = None if pos_weight is None else positive_weights(pos_weight, x)
+    return elementwise(
+        "binary_logits", "logits", x, target, weight, reduction, return_grad, out, common,
+        parameters=(1.0 - smoothing, 0.5 * smoothing), extra=positive, extra_name="pos_weight",
+        mean_over_weights=False, check_domain=check_domain, return_hessian=return_hessian,
+    )  # fmt: skip
+
+
+@documented(BINARY, mean="the number of elements, whatever their weights", domain="in [0, 1]")
 def sigmoid_focal_loss(
     logits: npt.ArrayLike,
     target: npt.ArrayLike,
@@ -272,65 +187,46 @@ def sigmoid_focal_loss(
     check_domain: bool = True,
     reduction: Reduction = "mean",
     return_grad: bool = False,
-    grad_output: npt.ArrayLike | None = None,
     out: Array | None = None,
-    accumulate: bool = False,
-    num_threads: int | None = None,
+    **common: Unpack[Common],
 ) -> Any:
-    r"""Focal loss: binary cross-entropy of sigmoid(logits), less where the right class is certain already.
+    r"""Focal loss: binary cross-entropy of sigmoid(logits) with less weight on well-classified elements.
 
-    With the binary cross-entropy :math:`\mathrm{ce}` of the logit,
+    ``loss = weight * alpha_t * (1 - p_t)**gamma * bce`` with ``p = sigmoid(logits)``,
+    ``p_t = target * p + (1 - target) * (1 - p)``, ``alpha_t = alpha * target + (1 - alpha) * (1 - target)``
+    and the binary cross-entropy ``bce`` of the logit; with logit `x`, target `t`, weight `w` and
+    :math:`\sigma(x) = 1 / (1 + e^{-x})`:
 
     .. math::
 
-        w\, \alpha_t\, (1 - p_t)^\gamma\, \mathrm{ce}, \qquad
+        w\, \alpha_t\, (1 - p_t)^\gamma\, \mathrm{bce}, \qquad
         p_t = t\, \sigma(x) + (1 - t)\, (1 - \sigma(x)), \qquad
         \alpha_t = \alpha\, t + (1 - \alpha)\, (1 - t)
 
-    For classes of very different sizes, as in object detection, where the many easy elements would
-    otherwise drown the few hard ones. Targets must be in [0, 1].
+    Choose it for classes of very different sizes, as in object detection, where the many easy elements would
+    otherwise outweigh the few hard ones.
 
     Parameters
     ----------
-    logits : array_like
-        Unnormalised scores of class 1; types as in `binary_cross_entropy_with_logits`.
-    target : scalar or array_like, shape of `logits`
-        Classes, 0 or 1, or probabilities of class 1.
-    weight : scalar or array_like, shape of `logits`, optional
-        A weight for each element.
+    target : scalar or array_like with the shape of `|x|`
+        Classes, 0 or 1, or probabilities of class 1. Only a scalar broadcasts. Values of another type are
+        converted to the type of `|x|`.
     alpha : float or None, default 0.25
-        The weight of class 1, at most 1; class 0 has the rest. None, or a negative number, weighs neither
-        (:math:`\alpha_t = 1`).
+        Weight of class 1, at most 1; class 0 has ``1 - alpha``. With None, or a negative number, both classes
+        have weight 1.
     gamma : float, default 2.0
-        How strongly certain elements are played down; at least 0. At 0 what is left is the weighted
-        cross-entropy.
-    check_domain : bool, default True
-        Check that every target is in [0, 1]. Without, another gives NaN or a number without meaning.
-    reduction : {"mean", "sum", "none"}, default "mean"
-        ``"mean"`` divides by the number of elements. (The default of torchvision is ``"none"``.)
-    return_grad, grad_output, out, accumulate, num_threads
-        As in `binary_cross_entropy_with_logits`.
-
-    Returns
-    -------
-    loss : float, or ndarray of the shape of `logits`
-        As in `binary_cross_entropy_with_logits`.
-    grad : ndarray, shape and dtype of `logits`
-        Only with `return_grad`.
-
-    Raises
-    ------
-    TypeError, ValueError
-        As `binary_cross_entropy_with_logits`.
+        Exponent of ``1 - p_t``, at least 0: the larger, the less weight for well-classified elements. At 0
+        the loss is the weighted cross-entropy.
 
     See Also
     --------
-    binary_cross_entropy_with_logits : the same with ``alpha=None`` and ``gamma=0``.
+    binary_cross_entropy_with_logits : the same loss with ``alpha=None`` and ``gamma=0``.
 
     References
     ----------
-    Lin et al., "Focal loss for dense object detection", 2017. ``torchvision.ops.sigmoid_focal_loss``,
-    ``optax.losses.sigmoid_focal_loss``, ``keras.losses.BinaryFocalCrossentropy``.
+    Lin et al., "Focal loss for dense object detection", 2017. ``torchvision.ops.sigmoid_focal_loss``
+    (with the default reduction ``"none"``), ``optax.losses.sigmoid_focal_loss``,
+    ``keras.losses.BinaryFocalCrossentropy``.
 
     Examples
     --------
@@ -342,25 +238,15 @@ def sigmoid_focal_loss(
     >>> grad.round(4)
     array([ 0.0394, -0.0746, -0.0131])
     """
-    share = -1.0 if alpha is None else arguments.number("alpha", alpha, high=1.0)
+    share = -1.0 if alpha is None else option("alpha", alpha)
+    parameters = share if share >= 0.0 else -1.0, number("gamma", gamma, low=0.0)
     return elementwise(
-        "focal",
-        "logits",
-        logits,
-        target,
-        parameters=(share if share >= 0.0 else -1.0, arguments.number("gamma", gamma, low=0.0)),
-        weight=weight,
-        check_domain=check_domain,
-        mean_over_weights=False,
-        reduction=reduction,
-        return_grad=return_grad,
-        grad_output=grad_output,
-        out=out,
-        accumulate=accumulate,
-        num_threads=num_threads,
-    )
+        "focal", "logits", logits, target, weight, reduction, return_grad, out, common, parameters=parameters,
+        mean_over_weights=False, check_domain=check_domain,
+    )  # fmt: skip
 
 
+@documented(BINARY, domain="-1 or 1")
 def hinge_loss(
     scores: npt.ArrayLike,
     target: npt.ArrayLike,
@@ -370,51 +256,28 @@ def hinge_loss(
     check_domain: bool = True,
     reduction: Reduction = "mean",
     return_grad: bool = False,
-    grad_output: npt.ArrayLike | None = None,
     out: Array | None = None,
-    accumulate: bool = False,
-    num_threads: int | None = None,
+    **common: Unpack[Common],
 ) -> Any:
-    r"""Hinge loss: how far a score falls short of the margin, on the side of its class.
+    r"""Hinge loss: the amount by which a score misses the margin on the side of its class.
+
+    ``loss = weight * max(0, margin - target * scores)``; with score `x`, target `t`, weight `w` and margin
+    `m`:
 
     .. math:: w \max(0,\ m - t\, x)
 
-    The loss of support vector machines, for two classes where only the sign of the score matters, not a
-    probability: an element beyond the margin is left alone. The gradient is :math:`-t` short of the margin
-    and 0 elsewhere, at the kink :math:`t x = m` included. Targets must be -1 or 1.
+    The loss of support vector machines. Choose it for two classes if only the sign of the score matters, not
+    a probability: an element beyond the margin has loss 0. The gradient is ``-weight * target`` short of the
+    margin and 0 elsewhere, also at the kink ``target * scores == margin``.
 
     Parameters
     ----------
-    scores : array_like
-        Scores, positive for class 1; types as in `binary_cross_entropy_with_logits`.
-    target : scalar or array_like, shape of `scores`
-        Classes, -1 or 1.
     margin : float, default 1.0
-        The margin `m`, any finite number. At 0 it is the loss of the perceptron.
-    weight : scalar or array_like, shape of `scores`, optional
-        A weight for each element.
-    check_domain : bool, default True
-        Check that every target is -1 or 1. Without, another multiplies the score like those.
-    reduction : {"mean", "sum", "none"}, default "mean"
-        ``"mean"`` divides by the sum of the weights.
-    return_grad, grad_output, out, accumulate, num_threads
-        As in `binary_cross_entropy_with_logits`.
-
-    Returns
-    -------
-    loss : float, or ndarray of the shape of `scores`
-        As in `binary_cross_entropy_with_logits`.
-    grad : ndarray, shape and dtype of `scores`
-        Only with `return_grad`.
-
-    Raises
-    ------
-    TypeError, ValueError
-        As `binary_cross_entropy_with_logits`; for a target other than -1 and 1, with its position.
+        The margin, any finite number. At 0 the loss is that of the perceptron.
 
     See Also
     --------
-    squared_hinge_loss, soft_margin_loss : smooth ones.
+    squared_hinge_loss, soft_margin_loss : with a continuous gradient.
     multi_margin_loss : for more than two classes.
 
     References
@@ -433,22 +296,12 @@ def hinge_loss(
     array([ 0., -1., -1.])
     """
     return elementwise(
-        "hinge",
-        "scores",
-        scores,
-        target,
-        parameters=(arguments.number("margin", margin),),
-        weight=weight,
-        check_domain=check_domain,
-        reduction=reduction,
-        return_grad=return_grad,
-        grad_output=grad_output,
-        out=out,
-        accumulate=accumulate,
-        num_threads=num_threads,
-    )
+        "hinge", "scores", scores, target, weight, reduction, return_grad, out, common,
+        parameters=(number("margin", margin),), check_domain=check_domain,
+    )  # fmt: skip
 
 
+@documented(BINARY, domain="-1 or 1")
 def squared_hinge_loss(
     scores: npt.ArrayLike,
     target: npt.ArrayLike,
@@ -458,50 +311,27 @@ def squared_hinge_loss(
     check_domain: bool = True,
     reduction: Reduction = "mean",
     return_grad: bool = False,
-    grad_output: npt.ArrayLike | None = None,
     out: Array | None = None,
-    accumulate: bool = False,
-    num_threads: int | None = None,
+    **common: Unpack[Common],
 ) -> Any:
     r"""Square of the hinge loss.
 
+    ``loss = weight * max(0, margin - target * scores)**2``; with score `x`, target `t`, weight `w` and margin
+    `m`:
+
     .. math:: w \max(0,\ m - t\, x)^2
 
-    A hinge loss whose gradient, :math:`-2 t \max(0, m - t x)`, does not jump: for solvers that need that,
-    and where scores far on the wrong side should count for more. Targets must be -1 or 1.
+    Choose it for solvers that need a continuous gradient, and if scores far on the wrong side should count
+    more than in `hinge_loss`. The gradient is ``-2 * weight * target * max(0, margin - target * scores)``.
 
     Parameters
     ----------
-    scores : array_like
-        Scores, positive for class 1; types as in `binary_cross_entropy_with_logits`.
-    target : scalar or array_like, shape of `scores`
-        Classes, -1 or 1.
     margin : float, default 1.0
-        The margin `m`, any finite number.
-    weight : scalar or array_like, shape of `scores`, optional
-        A weight for each element.
-    check_domain : bool, default True
-        Check that every target is -1 or 1. Without, another multiplies the score like those.
-    reduction : {"mean", "sum", "none"}, default "mean"
-        ``"mean"`` divides by the sum of the weights.
-    return_grad, grad_output, out, accumulate, num_threads
-        As in `binary_cross_entropy_with_logits`.
-
-    Returns
-    -------
-    loss : float, or ndarray of the shape of `scores`
-        As in `binary_cross_entropy_with_logits`.
-    grad : ndarray, shape and dtype of `scores`
-        Only with `return_grad`.
-
-    Raises
-    ------
-    TypeError, ValueError
-        As `hinge_loss`.
+        The margin, any finite number.
 
     See Also
     --------
-    hinge_loss : not squared.
+    hinge_loss : the loss without the square.
 
     References
     ----------
@@ -518,22 +348,17 @@ def squared_hinge_loss(
     array([ 0. , -1. , -2.5])
     """
     return elementwise(
-        "squared_hinge",
-        "scores",
-        scores,
-        target,
-        parameters=(arguments.number("margin", margin),),
-        weight=weight,
-        check_domain=check_domain,
-        reduction=reduction,
-        return_grad=return_grad,
-        grad_output=grad_output,
-        out=out,
-        accumulate=accumulate,
-        num_threads=num_threads,
-    )
+        "squared_hinge", "scores", scores, target, weight, reduction, return_grad, out, common,
+        parameters=(number("margin", margin),), check_domain=check_domain,
+    )  # fmt: skip
 
 
+@documented(
+    BINARY,
+    mean="the sum of the weights, unlike in `binary_cross_entropy_with_logits`, or by the number of elements "
+    "without `weight`",
+    domain="-1 or 1",
+)
 def soft_margin_loss(
     scores: npt.ArrayLike,
     target: npt.ArrayLike,
@@ -543,49 +368,22 @@ def soft_margin_loss(
     reduction: Reduction = "mean",
     return_grad: bool = False,
     return_hessian: bool = False,
-    grad_output: npt.ArrayLike | None = None,
     out: Array | None = None,
-    accumulate: bool = False,
-    num_threads: int | None = None,
+    **common: Unpack[Common],
 ) -> Any:
     r"""Logistic loss of a score.
 
+    ``loss = weight * log(1 + exp(-target * scores))``; with score `x`, target `t` and weight `w`:
+
     .. math:: w \log\big(1 + e^{-t x}\big)
 
-    The loss of logistic regression for classes called -1 and 1 (the binary cross-entropy, with another
-    name for class 0): smooth everywhere, precise for scores of any size. Targets must be -1 or 1.
-
-    Parameters
-    ----------
-    scores : array_like
-        Scores, positive for class 1; types as in `binary_cross_entropy_with_logits`.
-    target : scalar or array_like, shape of `scores`
-        Classes, -1 or 1.
-    weight : scalar or array_like, shape of `scores`, optional
-        A weight for each element.
-    check_domain : bool, default True
-        Check that every target is -1 or 1. Without, another gives a number without meaning.
-    reduction : {"mean", "sum", "none"}, default "mean"
-        ``"mean"`` divides by the sum of the weights, not by the number of elements as that of
-        `binary_cross_entropy_with_logits`.
-    return_grad, return_hessian, grad_output, out, accumulate, num_threads
-        As in `binary_cross_entropy_with_logits`.
-
-    Returns
-    -------
-    loss : float, or ndarray of the shape of `scores`
-        As in `binary_cross_entropy_with_logits`.
-    grad, hessian : ndarray, shape and dtype of `scores`
-        Only with `return_grad` and `return_hessian`.
-
-    Raises
-    ------
-    TypeError, ValueError
-        As `hinge_loss`.
+    The loss of logistic regression for classes -1 and 1: the binary cross-entropy with another name for class
+    0. It is smooth everywhere and precise for scores of any size. The gradient is
+    ``-weight * target * sigmoid(-target * scores)``.
 
     See Also
     --------
-    binary_cross_entropy_with_logits : for classes 0 and 1, and probabilities.
+    binary_cross_entropy_with_logits : for classes 0 and 1, and for probabilities.
 
     References
     ----------
@@ -603,23 +401,20 @@ def soft_margin_loss(
     array([ 0.1192, -0.5   , -0.0474])
     """
     return elementwise(
-        "soft_margin",
-        "scores",
-        scores,
-        target,
-        parameters=(),
-        weight=weight,
-        check_domain=check_domain,
-        reduction=reduction,
-        return_grad=return_grad,
-        return_hessian=return_hessian,
-        grad_output=grad_output,
-        out=out,
-        accumulate=accumulate,
-        num_threads=num_threads,
-    )
+        "soft_margin", "scores", scores, target, weight, reduction, return_grad, out, common,
+        check_domain=check_domain, return_hessian=return_hessian,
+    )  # fmt: skip
 
 
+@documented(
+    BINARY,
+    mean="the number of rows, whatever the weights",
+    domain="in [0, 1]",
+    unreduced="the loss of each row",
+    loss_shape="shape (...)",
+    of_nothing="The mean of no rows is NaN, their sum is 0. A NaN gives NaN in the loss of its row, and in "
+    "the gradient at that element alone.",
+)
 def multilabel_soft_margin_loss(
     logits: npt.ArrayLike,
     target: npt.ArrayLike,
@@ -628,50 +423,34 @@ def multilabel_soft_margin_loss(
     check_domain: bool = True,
     reduction: Reduction = "mean",
     return_grad: bool = False,
-    grad_output: npt.ArrayLike | None = None,
     out: Array | None = None,
-    accumulate: bool = False,
-    num_threads: int | None = None,
+    **common: Unpack[Common],
 ) -> Any:
     r"""Binary cross-entropy of sigmoid(logits), averaged over the classes of each row.
 
+    ``loss = mean(weight * (target * softplus(-logits) + (1 - target) * softplus(logits)), axis=-1)`` with
+    ``softplus(x) = log(1 + exp(x))``; with logit `x`, target `t`, weight `w`, `C` classes and
+    :math:`\sigma(x) = 1 / (1 + e^{-x})`:
+
     .. math:: -\frac{1}{C} \sum_c w_c\, \big(t_c \log \sigma(x_c) + (1 - t_c) \log(1 - \sigma(x_c))\big)
 
-    For rows that may have several classes at once, or none. Without weights the mean is that of
-    `binary_cross_entropy_with_logits`; here a weight belongs to a class, and the unreduced loss to a row.
-    Targets must be in [0, 1].
+    Choose it for rows that may have several classes at once, or none. Without weights its mean is that of
+    `binary_cross_entropy_with_logits`; but here each class has a weight, and each row an unreduced loss. The
+    gradient of a row is ``weight * (sigmoid(logits) - target) / C``.
 
     Parameters
     ----------
-    logits : array_like, shape (..., C)
-        Unnormalised scores, the classes on the last axis; types as in `binary_cross_entropy_with_logits`.
-    target : scalar or array_like, shape of `logits`
-        For each class whether the row has it, 0 or 1, or the probability of that.
-    weight : array_like, shape (C,), optional
-        A weight for each class.
-    check_domain : bool, default True
-        As in `binary_cross_entropy_with_logits`.
-    reduction : {"mean", "sum", "none"}, default "mean"
-        ``"mean"`` divides the sum over the rows by the number of rows, whatever the weights.
-    return_grad, grad_output, out, accumulate, num_threads
-        As in `binary_cross_entropy_with_logits`; the loss's shape is that of the rows.
-
-    Returns
-    -------
-    loss : float, or ndarray of shape (...)
-        A Python float for ``"mean"`` and ``"sum"``; for ``"none"`` one entry for each row, of the dtype of
-        `logits`, float32 for half types. Of no rows the mean is NaN and the sum 0.
-    grad : ndarray, shape and dtype of `logits`
-        Only with `return_grad`.
-
-    Raises
-    ------
-    TypeError, ValueError
-        As `binary_cross_entropy_with_logits`; also if `logits` has no class.
+    logits : array_like with shape (..., C), C at least 1
+        Unnormalised scores with the classes on the last axis; |types|
+    target : scalar or array_like with the shape of `logits`
+        Whether the row has the class, 0 or 1, or the probability of that. Only a scalar broadcasts. Values of
+        another type are converted to the type of `logits`.
+    weight : array_like with shape (C,), optional
+        Weight of each class. Where it is 0, loss and gradient are 0, even if the term is infinite.
 
     See Also
     --------
-    binary_cross_entropy_with_logits : for each element by itself.
+    binary_cross_entropy_with_logits : with a loss and a weight for each element.
     cross_entropy : for rows that have exactly one class.
 
     References
@@ -691,42 +470,7 @@ def multilabel_soft_margin_loss(
     array([[ 0.0596, -0.25  ],
            [ 0.25  ,  0.4763]])
     """
-    x = arguments.floating("logits", logits)
-    rows, classes = arguments.rows_and_classes(x, arguments.class_axis(-1, x, "logits"))
-    weight, grad_output = arguments.given("weight", weight), arguments.given("grad_output", grad_output)
-    given = (weight, grad_output)
-    if weight is not None:
-        weight = np.broadcast_to(arguments.class_weight(weight, classes), x.shape)
-    # The mean over rows of means over classes is the mean over elements. The other two are sums over
-    # elements, divided by the number of classes, and so is their gradient.
-    if reduction in ("sum", "none"):
-        scale, upstream = arguments.upstream(grad_output, rows if reduction == "none" else (), return_grad)
-        if upstream is not None:
-            grad_output = np.broadcast_to(upstream[..., np.newaxis] / classes, x.shape)
-        elif return_grad:
-            grad_output = scale / classes
-    result = elementwise(
-        "binary_logits",
-        "logits",
-        x,
-        target,
-        parameters=(1.0, 0.0),
-        weight=weight,
-        check_domain=check_domain,
-        inputs=given,
-        mean_over_weights=False,
-        reduction=reduction,
-        return_grad=return_grad,
-        grad_output=grad_output,
-        out=out,
-        accumulate=accumulate,
-        num_threads=num_threads,
-    )
-    if reduction == "mean":
-        return result
-    loss, grad = result if return_grad else (result, None)
-    if reduction == "sum":
-        loss = loss / classes
-    else:
-        loss = arguments.as_loss(np.asarray(loss.mean(axis=-1, dtype=np.float64)), x)
-    return (loss, grad) if return_grad else loss
+    return averaged_over_classes(
+        "binary_logits", "logits", logits, target, weight, reduction, return_grad, out, common,
+        parameters=(1.0, 0.0), check_domain=check_domain,
+    )  # fmt: skip

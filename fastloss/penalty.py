@@ -6,75 +6,54 @@ the buffer that already holds the model's.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy.typing as npt
 
-from fastloss._engine import arguments
-from fastloss._engine.elementwise import penalty
+from fastloss._engine.arguments import number
+from fastloss._engine.documentation import documented
+from fastloss._engine.elementwise import elementwise
+from fastloss._engine.fragments import PENALTIES
+from fastloss._engine.options import Common
 from fastloss._engine.types import Array, Reduction
 
-__all__ = ["elastic_net_penalty", "l1_penalty", "l2_penalty"]
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+__all__ = [
+    "elastic_net_penalty",
+    "l1_penalty",
+    "l2_penalty",
+]
 
 
+@documented(PENALTIES)
 def l1_penalty(
     params: npt.ArrayLike,
     strength: float,
     *,
     reduction: Reduction = "sum",
     return_grad: bool = False,
-    grad_output: npt.ArrayLike | None = None,
     out: Array | None = None,
-    accumulate: bool = False,
-    num_threads: int | None = None,
+    **common: Unpack[Common],
 ) -> Any:
     r"""Sum of the absolute values of parameters, times a strength.
 
-    .. math:: \lambda \sum_i |w_i|
+    ``loss = strength * sum(abs(params))``; with parameters `w` and strength :math:`\lambda`:
 
-    For sparse models: it draws every parameter towards 0 equally hard, so that those of little use get
-    there. At the kink, :math:`w_i = 0`, the gradient is 0.
+    .. math:: \lambda \sum_i \lvert w_i \rvert
+
+    Choose it for sparse models: every gradient has the same size, so that parameters of little use reach 0.
+    The gradient is ``strength * sign(params)``, 0 at the kink ``params == 0``.
 
     Parameters
     ----------
-    params : array_like
-        Parameters of any shape; float16, bfloat16 (of ml_dtypes), float32 or float64. Lists and integers
-        become float64.
     strength : float
-        The factor :math:`\lambda`; at least 0. At 0 even an infinite parameter costs nothing.
-    reduction : {"sum", "mean", "none"}, default "sum"
-        ``"mean"`` divides by the number of parameters. The penalties alone have ``"sum"`` as default.
-    return_grad : bool, default False
-        Also return the gradient with respect to `params`, computed in the same pass.
-    grad_output : scalar, or array_like of the loss's shape, optional
-        The upstream gradient: multiplies the gradient, not the loss. Needs `return_grad`.
-    out : ndarray, shape and dtype of `params`, optional
-        Where the gradient is written; may be `params` itself (in place). Needs `return_grad`.
-    accumulate : bool, default False
-        Add the gradient to `out`.
-    num_threads : int, optional
-        For this call; the package setting otherwise. Results do not depend on it.
-
-    Returns
-    -------
-    loss : float, or ndarray of the shape of `params`
-        A Python float for ``"sum"`` and ``"mean"``; for ``"none"`` an array of the dtype of `params`,
-        float32 for half types. Of no parameters the sum is 0 and the mean NaN. A NaN in `params` is NaN
-        in the unreduced loss and the gradient, at that element alone.
-    grad : ndarray, shape and dtype of `params`
-        Only with `return_grad`; `out` where it was given.
-
-    Raises
-    ------
-    TypeError
-        If an argument is of a type that cannot be used.
-    ValueError
-        If a shape or an option is wrong, or `out` overlaps an input without being `params`. Nothing has
-        been written to `out` then.
+        Factor of the penalty, at least 0. At 0 the penalty is 0 even for an infinite parameter.
 
     See Also
     --------
-    l2_penalty : shrinks, without making sparse.
+    l2_penalty : makes parameters small, but not 0.
     elastic_net_penalty : both in one pass.
 
     References
@@ -92,69 +71,45 @@ def l1_penalty(
     >>> grad
     array([ 0.5,  0. , -0.5])
 
-    Added to a gradient that is there already:
+    Added to an existing gradient:
 
     >>> loss, grad = fastloss.l1_penalty(params, 0.25, return_grad=True, out=grad, accumulate=True)
     >>> grad
     array([ 0.75,  0.  , -0.75])
     """
-    return penalty(
-        "elastic_net",
-        params,
-        (arguments.number("strength", strength, low=0.0), 0.0),
-        reduction=reduction,
-        return_grad=return_grad,
-        grad_output=grad_output,
-        out=out,
-        accumulate=accumulate,
-        num_threads=num_threads,
-    )
+    return elementwise(
+        "elastic_net", "params", params, 0.0, None, reduction, return_grad, out, common,
+        parameters=(number("strength", strength, low=0.0), 0.0),
+    )  # fmt: skip
 
 
+@documented(PENALTIES)
 def l2_penalty(
     params: npt.ArrayLike,
     strength: float,
     *,
     reduction: Reduction = "sum",
     return_grad: bool = False,
-    grad_output: npt.ArrayLike | None = None,
     out: Array | None = None,
-    accumulate: bool = False,
-    num_threads: int | None = None,
+    **common: Unpack[Common],
 ) -> Any:
     r"""Half the sum of the squares of parameters, times a strength.
+
+    ``loss = 0.5 * strength * sum(params**2)``; with parameters `w` and strength :math:`\lambda`:
 
     .. math:: \frac{\lambda}{2} \sum_i w_i^2
 
     The usual penalty (ridge, weight decay): it draws every parameter towards 0 in proportion to its size.
-    With the half the gradient is :math:`\lambda w`.
+    With the factor of one half the gradient is ``strength * params``.
 
     Parameters
     ----------
-    params : array_like
-        Parameters of any shape; types as in `l1_penalty`.
     strength : float
-        The factor :math:`\lambda`; at least 0. At 0 even an infinite parameter costs nothing.
-    reduction : {"sum", "mean", "none"}, default "sum"
-        ``"mean"`` divides by the number of parameters.
-    return_grad, grad_output, out, accumulate, num_threads
-        As in `l1_penalty`.
-
-    Returns
-    -------
-    loss : float, or ndarray of the shape of `params`
-        As in `l1_penalty`.
-    grad : ndarray, shape and dtype of `params`
-        Only with `return_grad`.
-
-    Raises
-    ------
-    TypeError, ValueError
-        As `l1_penalty`.
+        Factor of the penalty, at least 0. At 0 the penalty is 0 even for an infinite parameter.
 
     See Also
     --------
-    l1_penalty : makes sparse.
+    l1_penalty : makes parameters 0.
     elastic_net_penalty : both in one pass.
 
     References
@@ -171,19 +126,13 @@ def l2_penalty(
     >>> grad
     array([ 1.5,  0. , -0.5])
     """
-    return penalty(
-        "elastic_net",
-        params,
-        (0.0, arguments.number("strength", strength, low=0.0)),
-        reduction=reduction,
-        return_grad=return_grad,
-        grad_output=grad_output,
-        out=out,
-        accumulate=accumulate,
-        num_threads=num_threads,
-    )
+    return elementwise(
+        "elastic_net", "params", params, 0.0, None, reduction, return_grad, out, common,
+        parameters=(0.0, number("strength", strength, low=0.0)),
+    )  # fmt: skip
 
 
+@documented(PENALTIES)
 def elastic_net_penalty(
     params: npt.ArrayLike,
     l1: float,
@@ -191,45 +140,27 @@ def elastic_net_penalty(
     *,
     reduction: Reduction = "sum",
     return_grad: bool = False,
-    grad_output: npt.ArrayLike | None = None,
     out: Array | None = None,
-    accumulate: bool = False,
-    num_threads: int | None = None,
+    **common: Unpack[Common],
 ) -> Any:
     r"""Sum of the absolute values and half the sum of the squares, each with its own strength.
 
-    .. math:: \lambda_1 \sum_i |w_i| + \frac{\lambda_2}{2} \sum_i w_i^2
+    ``loss = l1 * sum(abs(params)) + 0.5 * l2 * sum(params**2)``; with parameters `w`:
 
-    For sparse models whose inputs are correlated, where `l1_penalty` alone would keep one of a group at
-    random. At the kink, :math:`w_i = 0`, the gradient is 0.
+    .. math:: \lambda_1 \sum_i \lvert w_i \rvert + \frac{\lambda_2}{2} \sum_i w_i^2
+
+    Choose it for sparse models with correlated inputs, for which `l1_penalty` alone would keep an arbitrary
+    one of a group. The gradient is ``l1 * sign(params) + l2 * params``, 0 at the kink ``params == 0``.
 
     Parameters
     ----------
-    params : array_like
-        Parameters of any shape; types as in `l1_penalty`.
     l1, l2 : float
-        The strengths :math:`\lambda_1` of the absolute values and :math:`\lambda_2` of the squares; at
-        least 0. A part whose strength is 0 costs nothing, even where a parameter is infinite.
-    reduction : {"sum", "mean", "none"}, default "sum"
-        ``"mean"`` divides by the number of parameters.
-    return_grad, grad_output, out, accumulate, num_threads
-        As in `l1_penalty`.
-
-    Returns
-    -------
-    loss : float, or ndarray of the shape of `params`
-        As in `l1_penalty`.
-    grad : ndarray, shape and dtype of `params`
-        Only with `return_grad`.
-
-    Raises
-    ------
-    TypeError, ValueError
-        As `l1_penalty`.
+        Strengths :math:`\lambda_1` of the absolute values and :math:`\lambda_2` of the squares, at least 0. A
+        part with strength 0 is 0 even for an infinite parameter.
 
     See Also
     --------
-    l1_penalty, l2_penalty : one of the two.
+    l1_penalty, l2_penalty : each of the two parts.
 
     References
     ----------
@@ -247,14 +178,7 @@ def elastic_net_penalty(
     >>> grad
     array([ 3.5,  0. , -1.5])
     """
-    return penalty(
-        "elastic_net",
-        params,
-        (arguments.number("l1", l1, low=0.0), arguments.number("l2", l2, low=0.0)),
-        reduction=reduction,
-        return_grad=return_grad,
-        grad_output=grad_output,
-        out=out,
-        accumulate=accumulate,
-        num_threads=num_threads,
-    )
+    return elementwise(
+        "elastic_net", "params", params, 0.0, None, reduction, return_grad, out, common,
+        parameters=(number("l1", l1, low=0.0), number("l2", l2, low=0.0)),
+    )  # fmt: skip

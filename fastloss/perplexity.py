@@ -38,15 +38,18 @@ def _exact_sum(values: npt.NDArray[np.float64]) -> int:
 class Perplexity:
     r"""Perplexity of a corpus, batch by batch.
 
+    ``perplexity = exp(mean(-log(p[target])))`` with ``p = softmax(logits)`` of each token
+
     .. math:: \exp\Big(\frac{1}{N} \sum_{i=1}^{N} -\log p_i(y_i)\Big)
 
-    over all tokens that are not ignored. The losses are added exactly, as integers, so that any
-    cutting, order or merging of the corpus gives the same bits.
+    over all tokens that are not ignored. Choose it for a corpus that is larger than memory or shared among
+    processes. The losses are added exactly, as integers: the result has the same bits however the corpus is
+    cut into batches, in whatever order these come, and whichever parts are merged.
 
     Parameters
     ----------
     ignore_index : int, default -100
-        Targets with this value do not count.
+        Tokens with this target do not count.
 
     See Also
     --------
@@ -74,7 +77,7 @@ class Perplexity:
         self.reset()
 
     def reset(self) -> None:
-        """Forget everything but the options."""
+        """Remove all batches added so far. The options stay."""
         self._total = 0
         self._tokens = 0
         # How many losses were infinite, and how many NaN: these have no place in an exact sum.
@@ -88,22 +91,28 @@ class Perplexity:
 
         Parameters
         ----------
-        logits : array_like, shape (..., V)
-            Scores of the V words of the vocabulary.
-        target : array_like of int, shape (...)
-            The word that came.
+        logits : array_like with shape (..., V)
+            Unnormalised scores of the V tokens of the vocabulary; float16, bfloat16 (of ml_dtypes), float32
+            or float64. Lists and integers become float64. Rows may have any strides and are not copied.
+        target : array_like of int with shape (...)
+            Index of the target token of each row of `logits`.
         num_threads : int, optional
-            For this call; the package setting otherwise.
+            Number of threads of this call, by default the package setting. Results do not depend on it.
 
         Returns
         -------
         Perplexity
-            Itself.
+            The object itself, so that calls can be chained.
 
         Raises
         ------
-        TypeError, ValueError, IndexError
-            As `cross_entropy`. Then nothing has been added.
+        TypeError
+            If an argument has a type that cannot be used.
+        ValueError
+            If a shape or an option is wrong.
+        IndexError
+            If a target is neither in ``[0, V)`` nor `ignore_index`. After any of these errors nothing has
+            been added.
         """
         losses, tokens = row_losses(logits, target, ignore_index=self.ignore_index, num_threads=num_threads)
         finite = np.isfinite(losses)
@@ -117,24 +126,24 @@ class Perplexity:
         return self
 
     def merge(self, other: Perplexity) -> Perplexity:
-        """Add what another one has seen (another process's share of the corpus, say).
+        """Add the batches of another `Perplexity`, such as another process's share of the corpus.
 
         Parameters
         ----------
         other : Perplexity
-            It is not changed.
+            The one to add. It is not changed.
 
         Returns
         -------
         Perplexity
-            Itself.
+            The object itself, so that calls can be chained.
 
         Raises
         ------
         TypeError
-            If `other` is not a Perplexity.
+            If `other` is not a `Perplexity`.
         ValueError
-            If it ignores another index.
+            If `other` has another `ignore_index`.
         """
         if not isinstance(other, Perplexity):
             raise TypeError(f"other must be a Perplexity, got {type(other).__name__}")
@@ -148,12 +157,12 @@ class Perplexity:
 
     @property
     def tokens(self) -> int:
-        """How many tokens counted so far."""
+        """The number of tokens that count in the batches so far."""
         return self._tokens
 
     @property
     def mean_loss(self) -> float:
-        """The mean cross-entropy of the tokens, in nats; NaN before the first one."""
+        """The mean cross-entropy of the tokens in nats; NaN before the first token."""
         if self._tokens == 0 or self._nan:
             return math.nan
         if self._infinite:
@@ -163,15 +172,16 @@ class Perplexity:
 
     @property
     def bits_per_token(self) -> float:
-        """The mean cross-entropy in bits."""
+        """The mean cross-entropy of the tokens in bits; NaN before the first token."""
         return self.mean_loss / math.log(2.0)
 
     def compute(self) -> float:
-        """Return the perplexity: NaN before the first token, infinity beyond float64.
+        """Return the perplexity of all batches so far.
 
         Returns
         -------
         float
+            At least 1. NaN before the first token, infinity if it is too large for float64.
         """
         try:
             return math.exp(self.mean_loss)
@@ -198,28 +208,38 @@ def perplexity(
 ) -> float:
     r"""Return the perplexity of a batch: the exponential of its mean cross-entropy.
 
+    ``perplexity = exp(cross_entropy(logits, target))``, of the mean over all tokens that are not ignored
+
     .. math:: \exp\Big(\frac{1}{N} \sum_{i=1}^{N} -\log \mathrm{softmax}(x_i)_{y_i}\Big)
+
+    for rows of logits :math:`x_i` with targets :math:`y_i`. Choose it to evaluate a model. There is no
+    gradient; train with `cross_entropy`, its logarithm.
 
     Parameters
     ----------
-    logits : array_like, shape (..., V)
-        Scores; float16, bfloat16, float32 or float64. Rows may have any stride.
-    target : array_like of int, shape (...)
-        Class indices.
+    logits : array_like with shape (..., V)
+        Unnormalised scores of the V tokens of the vocabulary; float16, bfloat16 (of ml_dtypes), float32 or
+        float64. Lists and integers become float64. Rows may have any strides and are not copied.
+    target : array_like of int with shape (...)
+        Index of the target token of each row of `logits`.
     ignore_index : int, default -100
-        Targets with this value do not count.
+        Tokens with this target do not count.
     num_threads : int, optional
-        For this call; the package setting otherwise.
+        Number of threads of this call, by default the package setting. Results do not depend on it.
 
     Returns
     -------
     float
-        At least 1; NaN where no token counts.
+        At least 1. NaN if no token counts, infinity if it is too large for float64.
 
     Raises
     ------
-    TypeError, ValueError, IndexError
-        As `cross_entropy`.
+    TypeError
+        If an argument has a type that cannot be used.
+    ValueError
+        If a shape or an option is wrong.
+    IndexError
+        If a target is neither in ``[0, V)`` nor `ignore_index`. The message names the first one.
 
     See Also
     --------
@@ -227,7 +247,8 @@ def perplexity(
 
     References
     ----------
-    As for `Perplexity`.
+    Jelinek, Mercer, Bahl and Baker, "Perplexity - a measure of the difficulty of speech recognition
+    tasks", J. Acoust. Soc. Am. 62, S63 (1977).
 
     Examples
     --------

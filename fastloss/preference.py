@@ -1,20 +1,34 @@
-"""Losses over pairs of better and worse answers: DPO and its kin, reward models, KTO, ORPO, SimPO, CPO."""
+"""Losses over preferred and rejected answers: DPO and its variants, reward models, KTO, ORPO, SimPO, CPO."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
-from contextlib import suppress
-from functools import lru_cache, partial
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
 import numpy.typing as npt
 
-from fastloss import _kernels
-from fastloss._engine import arguments
-from fastloss._engine.parts import Common, Given, choice, common, given, part, run
+from fastloss._engine.arguments import flag, number
+from fastloss._engine.documentation import documented
+from fastloss._engine.fragments import PAIRS
+from fastloss._engine.options import Common, CommonOfSeveral, option
+from fastloss._engine.parts import choice
+from fastloss._engine.preference import (
+    PairGradients,
+    PreferenceRewards,
+    RewardGradients,
+    direct_preference,
+    dpo_options,
+    line_of,
+    odds_ratio,
+    prospect,
+    reward_difference,
+    rewards,
+    smoothed,
+    without_reference,
+)
 from fastloss._engine.types import Array, Reduction
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 __all__ = [
     "PairGradients",
@@ -29,189 +43,14 @@ __all__ = [
     "simpo_loss",
 ]
 
-_PAIR = ("policy_chosen_logps", "policy_rejected_logps")
-_REFERENCES = ("ref_chosen_logps", "ref_rejected_logps")
-# Which losses are functions of the difference of the scores, which of the two of them, and which sort.
-_OF_DIFFERENCE = ("sigmoid", "hinge", "ipo", "exo_pair", "robust", "discopop")
-_OF_BOTH = ("nca_pair", "bco_pair", "sppo_hard", "apo_zero", "apo_down")
-_OF_SORTED = ("aot", "aot_unpaired")
-_SMOOTHED = ("sigmoid", "exo_pair", "robust", *_OF_SORTED)
-_F_DIVERGENCES = ("reverse_kl", "forward_kl", "js_divergence", "alpha_divergence")
-# Exponents of scores end here, as in TRL.
-_LARGEST_EXPONENT = 80.0
 
-# A line of losses.def, with what a whole call has in common.
-_Run = Callable[..., Any]
-
-
-class PairGradients(NamedTuple):
-    """The gradients of losses of pairs; None where one was not wanted."""
-
-    policy_chosen_logps: Array | None
-    policy_rejected_logps: Array | None
-
-
-class RewardGradients(NamedTuple):
-    """The gradients of `reward_model_loss`; None where one was not wanted."""
-
-    chosen_rewards: Array | None
-    rejected_rewards: Array | None
-
-
-class PreferenceRewards(NamedTuple):
-    """What a policy's answers are worth to it, relative to the reference; see `preference_rewards`."""
-
-    chosen: Array
-    rejected: Array
-    margins: Array
-    accuracy: float
-
-
-def _parts(call: Common) -> _Run:
-    return partial(part, derivatives=int(call.return_grad), num_threads=call.num_threads)
-
-
-def _smoothed(loss_type: str, label_smoothing: Any, allowed: tuple[str, ...]) -> float:
-    """Check that label smoothing has a meaning for a type of loss."""
-    smoothing = arguments.number("label_smoothing", label_smoothing, low=0.0, high=1.0)
-    if smoothing and loss_type not in allowed:
-        raise ValueError(
-            f"label_smoothing={smoothing:g} has no meaning for loss_type={loss_type!r}; it has for "
-            + ", ".join(map(repr, allowed))
-        )
-    if loss_type == "robust" and smoothing >= 0.5:
-        raise ValueError(f"label_smoothing must be less than 0.5 for loss_type='robust', got {smoothing:g}")
-    if loss_type == "exo_pair" and not 0.0 < smoothing < 1.0:
-        raise ValueError(
-            f"label_smoothing must be greater than 0 and less than 1 for loss_type='exo_pair', where its "
-            f"logarithm is taken; got {smoothing:g}"
-        )
-    return smoothing
-
-
-class _Line(NamedTuple):
-    """A loss of the difference D of two scores: a line of losses.def, of scale * D - offset."""
-
-    kernel: str
-    scale: float
-    offset: float = 0.0
-    target: float = 0.0
-    parameters: tuple[float, float] = (0.0, 0.0)
-
-    def run(self, parts: _Run, d: Array) -> tuple[Array, Any]:
-        """The losses, and their derivatives (None: not wanted)."""
-        found = parts(self.kernel, self.scale * d - self.offset, self.target, parameters=self.parameters)
-        return found.value, None if found.first is None else self.scale * found.first
-
-    def plain(self, values: tuple[Any, ...], reduction: Any, return_grad: Any) -> Any:
-        """The result of a call without further options, where its arguments are plain arrays; or None."""
-        found = _kernels.plain_pairs(
-            _kernels.ELEMENTWISE[self.kernel][0], *self.parameters, self.target, self.scale, self.offset,
-            values, reduction, return_grad,
-        )  # fmt: skip
-        return (found[0], PairGradients(*found[1:])) if isinstance(found, tuple) else found
-
-
-def _line(loss_type: str, beta: float, e: float, tau: float = 1.0, gamma: float = 0.0) -> _Line:
-    """The line of a type of loss; e is its smoothing."""
-    if loss_type == "ipo":
-        return _Line("mse", 1.0, target=0.5 / beta)
-    if loss_type == "hinge":
-        return _Line("hinge", beta, target=1.0, parameters=(1.0, 0.0))
-    if loss_type == "exo_pair":
-        return _Line("exo", beta, parameters=(math.log1p(-e), math.log(e)))
-    if loss_type == "robust":
-        return _Line("logistic", beta, parameters=((1.0 - e) / (1.0 - 2.0 * e), -e / (1.0 - 2.0 * e)))
-    if loss_type == "discopop":
-        return _Line("discopop", beta, parameters=(1.0 / tau, 0.0))
-    return _Line("logistic", beta, gamma, parameters=(1.0 - e, e))
-
-
-def _of_both(parts: _Run, loss_type: str, rc: Array, rr: Array, beta: float) -> tuple[Array, Any, Any]:
-    """A loss of two log-ratios and its derivatives (None: not wanted)."""
-    if loss_type == "sppo_hard":
-        c, r = parts("mse", rc, 0.5 / beta), parts("mse", rr, -0.5 / beta)
-        return c.value + r.value, c.first, r.first
-    x, y = beta * rc, beta * rr
-    if loss_type == "nca_pair":
-        c, r = parts("logistic", x, parameters=(1.0, 0.5)), parts("logistic", y, parameters=(0.0, 0.5))
-    elif loss_type == "bco_pair":
-        c, r = parts("logistic", x, parameters=(1.0, 0.0)), parts("logistic", y, parameters=(0.0, 1.0))
-    elif loss_type == "apo_zero":
-        c, r = parts("sigmoid", -x), parts("sigmoid", y)
-    else:
-        c, r = parts("sigmoid", x), parts("sigmoid", beta * (rr - rc))
-    value = c.value + r.value
-    if c.first is None:
-        return value, None, None
-    if loss_type == "apo_zero":
-        return value, -beta * c.first, beta * r.first
-    if loss_type == "apo_down":
-        return value, beta * (c.first - r.first), beta * r.first
-    return value, beta * c.first, beta * r.first
-
-
-def _of_sorted(
-    parts: _Run, loss_type: str, logps: list[Array], beta: float, smoothing: float, factor: Any
-) -> tuple[Array, tuple[Any, ...]]:
-    """The losses that compare sorted samples; gradients go back to where each came from."""
-    shape = logps[0].shape
-    pc, pr, fc, fr = (array.reshape(-1) for array in logps)
-    first, second = (pc - pr, fc - fr) if loss_type == "aot" else (pc - fc, pr - fr)
-    by_first, by_second = np.argsort(first, kind="stable"), np.argsort(second, kind="stable")
-    d = first[by_first] - second[by_second]
-    line = parts("logistic", beta * d, parameters=(1.0 - smoothing, smoothing))
-    if factor is None:
-        return line.value.reshape(shape), ()
-    slope = beta * line.first * (factor.reshape(-1) if isinstance(factor, np.ndarray) else factor)
-    chosen, rejected = np.empty_like(d), np.empty_like(d)
-    chosen[by_first] = slope
-    rejected[by_first if loss_type == "aot" else by_second] = -slope
-    return line.value.reshape(shape), (chosen.reshape(shape), rejected.reshape(shape))
-
-
-def _score(parts: _Run, f_divergence_type: str, r: Array, alpha: float) -> tuple[Array, Any]:
-    """A log-ratio as an f-divergence scores it, and the derivative; constants, which cancel, are left out."""
-    if f_divergence_type == "js_divergence":
-        line = parts("logistic", r, parameters=(1.0, 0.0))
-        return -line.value, None if line.first is None else -line.first
-    k = -1.0 if f_divergence_type == "forward_kl" else alpha - 1.0
-    if f_divergence_type == "reverse_kl" or abs(k) < 1e-6:
-        return r, 1.0
-    exponential = np.exp(np.minimum(k * r, _LARGEST_EXPONENT))
-    return exponential / k, np.where(k * r > _LARGEST_EXPONENT, 0.0, exponential)
-
-
-class _DPOOptions(NamedTuple):
-    """Checked options of `dpo_loss`; `line` where it is a loss of a difference."""
-
-    beta: float
-    smoothing: float
-    alpha: float
-    line: _Line | None
-
-
-@lru_cache(maxsize=64, typed=True)
-def _dpo_options(
-    loss_type: Any, beta: Any, label_smoothing: Any, f_divergence_type: Any, f_alpha: Any, discopop_tau: Any
-) -> _DPOOptions:
-    """Check the options, once for all calls that have them: it takes longer than the loss of 1000 pairs."""
-    choice("loss_type", loss_type, (*_OF_DIFFERENCE, *_OF_BOTH, *_OF_SORTED))
-    choice("f_divergence_type", f_divergence_type, _F_DIVERGENCES)
-    beta = arguments.number("beta", beta, above=0.0)
-    smoothing = _smoothed(loss_type, label_smoothing, _SMOOTHED)
-    alpha = arguments.number("f_alpha_divergence_coef", f_alpha)
-    tau = arguments.number("discopop_tau", discopop_tau, above=0.0)
-    if loss_type in _OF_DIFFERENCE:
-        return _DPOOptions(beta, smoothing, alpha, _line(loss_type, beta, smoothing, tau))
-    if f_divergence_type != "reverse_kl":
-        raise ValueError(
-            f"f_divergence_type={f_divergence_type!r} has no meaning for loss_type={loss_type!r}; it has for "
-            + ", ".join(map(repr, _OF_DIFFERENCE))
-        )
-    return _DPOOptions(beta, smoothing, alpha, None)
-
-
+@documented(
+    PAIRS,
+    gradients=PairGradients,
+    unreduced="the loss of each pair, for aot and aot_unpaired in sorted order (that of `grad_output`, too; "
+    "gradients are in the order of the arguments)",
+    outside="if a reference is missing, if an option does not apply to `loss_type`, ",
+)
 def dpo_loss(
     policy_chosen_logps: npt.ArrayLike,
     policy_rejected_logps: npt.ArrayLike,
@@ -227,94 +66,74 @@ def dpo_loss(
     discopop_tau: float = 0.05,
     reduction: Reduction = "mean",
     return_grad: bool = False,
-    grad_output: npt.ArrayLike | None = None,
     out: tuple[Array | None, Array | None] | None = None,
-    accumulate: bool = False,
-    num_threads: int | None = None,
+    **common: Unpack[CommonOfSeveral],
 ) -> Any:
     r"""Direct preference optimisation, in every form that is a function of four log-probabilities.
+
+    ``loss = -log_sigmoid(beta * (r_chosen - r_rejected))`` with ``r = policy_logps - ref_logps``, without
+    `label_smoothing`
 
     .. math:: -(1 - \epsilon) \log \sigma(\beta D) - \epsilon \log \sigma(-\beta D), \qquad D = r_c - r_r
 
     for ``"sigmoid"``, with :math:`r = \log \pi - \log \pi_{ref}` of the chosen and of the rejected answer.
-    The other types, with :math:`s = \sigma`:
+    Choose DPO to train on pairs without a reward model. The gradient of ``"sigmoid"`` with respect to
+    `policy_chosen_logps` is ``-beta * sigmoid(-beta * D)``, that with respect to `policy_rejected_logps` its
+    negative. Pass the gradients to `sequence_log_probs` as its `grad_output` for those of the logits.
+
+    The formulas of all types, with ``D = r_chosen - r_rejected``, ``x = beta * D``, ``a = beta * r_chosen``,
+    ``b = beta * r_rejected``, ``e = label_smoothing``, ``s = sigmoid`` and ``ls = log_sigmoid``:
 
     ================  ==========================================================================
-    hinge             :math:`\max(0, 1 - \beta D)`
-    ipo               :math:`(D - 1 / 2\beta)^2`, of log-probabilities that are averages over tokens
-    exo_pair          :math:`s(\beta D) (\log s(\beta D) - \log(1 - \epsilon)) + s(-\beta D)
-                      (\log s(-\beta D) - \log \epsilon)`
-    nca_pair          :math:`-\log s(\beta r_c) - \frac12 \log s(-\beta r_c) - \frac12 \log s(-\beta r_r)`
-    robust            :math:`(-(1 - \epsilon) \log s(\beta D) + \epsilon \log s(-\beta D)) / (1 - 2\epsilon)`
-    bco_pair          :math:`-\log s(\beta r_c) - \log s(-\beta r_r)`
-    sppo_hard         :math:`(r_c - 1 / 2\beta)^2 + (r_r + 1 / 2\beta)^2`
-    aot               as sigmoid, D the difference of the sorted :math:`\log\pi_c - \log\pi_r` of policy and
-                      reference
-    aot_unpaired      as sigmoid, D the difference of the sorted :math:`r_c` and the sorted :math:`r_r`
-    apo_zero          :math:`1 - s(\beta r_c) + s(\beta r_r)`
-    apo_down          :math:`s(\beta r_c) + 1 - s(\beta D)`
-    discopop          :math:`-(1 - m) \log s(\beta D) + m e^{-\beta D},\ m = s(\beta D / \tau)`
+    sigmoid           ``-(1 - e) * ls(x) - e * ls(-x)``
+    hinge             ``max(0, 1 - x)``
+    ipo               ``(D - 1 / (2 * beta))**2``, of log-probabilities that are averages over tokens
+    exo_pair          ``s(x) * (ls(x) - log(1 - e)) + s(-x) * (ls(-x) - log(e))``
+    nca_pair          ``-ls(a) - 0.5 * ls(-a) - 0.5 * ls(-b)``
+    robust            ``(-(1 - e) * ls(x) + e * ls(-x)) / (1 - 2 * e)``
+    bco_pair          ``-ls(a) - ls(-b)``
+    sppo_hard         ``(r_chosen - 1 / (2 * beta))**2 + (r_rejected + 1 / (2 * beta))**2``
+    aot               sigmoid, where `D` is the sorted ``policy_chosen - policy_rejected`` minus the
+                      sorted ``ref_chosen - ref_rejected``
+    aot_unpaired      sigmoid, where `D` is the sorted ``r_chosen`` minus the sorted ``r_rejected``
+    apo_zero          ``1 - s(a) + s(b)``
+    apo_down          ``s(a) + 1 - s(x)``
+    discopop          ``-(1 - m) * ls(x) + m * exp(-x)``, with ``m = s(x / discopop_tau)``
     ================  ==========================================================================
 
     Parameters
     ----------
-    policy_chosen_logps, policy_rejected_logps : array_like, any shape, usually (N,)
-        Log-probabilities of the answers under the model in training: sums over their tokens, as
-        `sequence_log_probs` and `linear_token_log_probs` give them. The first one's type decides; all are
-        computed in float64.
-    ref_chosen_logps, ref_rejected_logps : array_like, the same shape
-        Under the reference model. Not needed with `reference_free`.
+    policy_chosen_logps, policy_rejected_logps : array_like of any shape, usually (N,)
+        Log-probabilities of the chosen and of the rejected answers under the model in training: sums over
+        their tokens, as `sequence_log_probs` returns them, or sums of `linear_token_log_probs`; |types| All
+        are computed in float64. The dtype of the first one is that of the results.
+    ref_chosen_logps, ref_rejected_logps : array_like with the shape of `|x|`, optional
+        Log-probabilities of the same answers under the reference model. Required unless `reference_free`.
     beta : float, default 0.1
-        How far the model may go from its reference: less for more. Greater than 0.
+        Scale of the rewards, greater than 0. A smaller `beta` lets the model move further from its reference.
     label_smoothing : float, default 0.0
-        The share of labels taken to be wrong. For sigmoid (conservative DPO), exo_pair (greater than 0),
-        robust (less than 0.5), aot and aot_unpaired.
+        The share of labels, between 0 and 1, that are taken to be wrong. It applies to sigmoid (conservative
+        DPO), exo_pair (which needs more than 0 and less than 1), robust (less than 0.5), aot and
+        aot_unpaired.
     loss_type : str, default "sigmoid"
-        One of those above.
+        The formula: "sigmoid", "hinge", "ipo", "exo_pair", "nca_pair", "robust", "bco_pair", "sppo_hard",
+        "aot", "aot_unpaired", "apo_zero", "apo_down" or "discopop".
     reference_free : bool, default False
-        Take the reference's log-probabilities for 0, whatever is given.
+        Use 0 for the log-probabilities of the reference, whatever is given.
     f_divergence_type : str, default "reverse_kl"
-        What is held small between model and reference: "forward_kl", "js_divergence" and "alpha_divergence"
-        replace :math:`r` in :math:`D` by :math:`-e^{-r}`, :math:`\log s(r)` or
-        :math:`e^{(a - 1) r} / (a - 1)`, with exponents of at most 80. For the types sigmoid, hinge, ipo,
-        exo_pair, robust and discopop.
+        The divergence between model and reference that is kept small. "forward_kl", "js_divergence" and
+        "alpha_divergence" replace each ``r`` in ``D`` by ``-exp(-r)``, ``log_sigmoid(r)`` or
+        ``exp(k*r)/k`` with ``k = f_alpha_divergence_coef - 1``. Exponents are at most 80, with gradient 0
+        beyond. They apply to sigmoid, hinge, ipo, exo_pair, robust and discopop.
     f_alpha_divergence_coef : float, default 0.5
-        The :math:`a` of the alpha divergence.
+        The coefficient of the alpha divergence; 1 gives "reverse_kl".
     discopop_tau : float, default 0.05
-        The :math:`\tau` of discopop. Greater than 0.
-    reduction : {"mean", "sum", "none"}, default "mean"
-        ``"mean"`` divides by the number of pairs. For aot and aot_unpaired ``"none"`` is in sorted order.
-    return_grad : bool, default False
-        Also return the gradients by the policy's log-probabilities. They go on to the logits as the
-        `grad_output` of `sequence_log_probs`.
-    grad_output : scalar, or array_like of the loss's shape, optional
-        The upstream gradient: multiplies the gradients, not the loss.
-    out : tuple of two, optional
-        Where the gradients are written; None for one that is not wanted.
-    accumulate : bool or tuple of two bools, default False
-        Add the gradients to `out`: both of them, or those for which the tuple says so.
-    num_threads : int, optional
-        For this call; the package setting otherwise. Results do not depend on it.
-
-    Returns
-    -------
-    loss : float, or ndarray of the arguments' shape
-        A Python float for ``"mean"`` and ``"sum"``. The mean of no pair is NaN.
-    grad : PairGradients
-        Only with `return_grad`: a named tuple ``(policy_chosen_logps, policy_rejected_logps)``.
-
-    Raises
-    ------
-    TypeError
-        If an argument is of a type that cannot be used.
-    ValueError
-        If a reference is missing, shapes differ, an option is out of its range or has no meaning for this
-        type of loss, or a buffer cannot be used.
+        The temperature of discopop, greater than 0.
 
     See Also
     --------
     preference_rewards : rewards, margins and accuracy of the same arguments.
-    sequence_log_probs : where log-probabilities come from.
+    sequence_log_probs : computes the log-probabilities.
 
     References
     ----------
@@ -328,65 +147,16 @@ def dpo_loss(
     >>> round(loss, 4), grad.policy_chosen_logps.round(4)
     (0.5981, array([-0.045]))
     """
-    given_options = (
+    checked = dpo_options(
         loss_type, beta, label_smoothing, f_divergence_type, f_alpha_divergence_coef, discopop_tau
-    )  # fmt: skip
-    options = None
-    with suppress(TypeError):  # of an option, or because one cannot be kept
-        options = _dpo_options(*given_options)
-    options = options or _dpo_options.__wrapped__(*given_options)
-    line = options.line
-    is_free = arguments.flag("reference_free", reference_free)
+    )
     values = (policy_chosen_logps, policy_rejected_logps, ref_chosen_logps, ref_rejected_logps)
-    is_plain = grad_output is None and out is None and num_threads is None and accumulate is False
-    if is_plain and line is not None and f_divergence_type == "reverse_kl":
-        plain = line.plain(values[:2] if is_free else values, reduction, return_grad)
-        if plain is not None:
-            return plain
-    read = _with_reference(values, is_free, "reference_free=True")
-    logps = read.numbers
-    call = common(
-        read, _PAIR, reduction=reduction, return_grad=return_grad, grad_output=grad_output,
-        out=out, accumulate=accumulate, num_threads=num_threads,
-    )  # fmt: skip
-    parts, alpha = _parts(call), options.alpha
-
-    def formula(factor: Any) -> tuple[Array, tuple[Any, ...]]:
-        pc, pr, fc, fr = logps
-        if loss_type in _OF_SORTED:
-            return _of_sorted(parts, loss_type, logps, options.beta, options.smoothing, factor)
-        rc, rr = pc - fc, pr - fr
-        if line is None:
-            value, by_c, by_r = _of_both(parts, loss_type, rc, rr, options.beta)
-            return value, () if factor is None else (by_c * factor, by_r * factor)
-        if f_divergence_type == "reverse_kl":
-            value, slope = line.run(parts, rc - rr)
-            return value, () if factor is None else _opposite(slope * factor)
-        (sc, by_c), (sr, by_r) = (_score(parts, f_divergence_type, r, alpha) for r in (rc, rr))
-        value, slope = line.run(parts, sc - sr)
-        return value, () if factor is None else (slope * by_c * factor, -slope * by_r * factor)
-
-    return run(read.arrays[0], call, formula, gradients=PairGradients)
+    return direct_preference(
+        checked, values, flag("reference_free", reference_free), reduction, return_grad, out, common
+    )
 
 
-def _opposite(slope: Array) -> tuple[Array, Array]:
-    return slope, -slope
-
-
-def _with_reference(values: tuple[Any, ...], is_free: bool, otherwise: str) -> Given:
-    """The four arrays; without a reference its own are 0."""
-    if is_free:
-        read = given(_PAIR, values[:2])
-        read.numbers.extend([np.zeros(read.arrays[0].shape)] * 2)
-        return read
-    for name, value in zip(_REFERENCES, values[2:], strict=True):
-        if value is None:
-            raise ValueError(
-                f"{name} is missing: pass ref_chosen_logps and ref_rejected_logps, or {otherwise}"
-            )
-    return given((*_PAIR, *_REFERENCES), values)
-
-
+@documented(PAIRS)
 def preference_rewards(
     policy_chosen_logps: npt.ArrayLike,
     policy_rejected_logps: npt.ArrayLike,
@@ -395,31 +165,31 @@ def preference_rewards(
     *,
     beta: float = 0.1,
 ) -> PreferenceRewards:
-    r"""Rewards that a policy implies, their margins, and how often it agrees with the preference.
+    r"""Rewards that a policy implies, their margins, and the accuracy of its preferences.
+
+    ``rewards = beta * (policy_logps - ref_logps)``
 
     .. math:: \beta (\log \pi - \log \pi_{ref})
 
-    What a run of DPO, CPO, ORPO or SimPO is watched by.
+    of each answer. These are the numbers to monitor while training with DPO, CPO, ORPO or SimPO.
 
     Parameters
     ----------
-    policy_chosen_logps, policy_rejected_logps : array_like, any shape, usually (N,)
-        Log-probabilities under the model in training.
-    ref_chosen_logps, ref_rejected_logps : array_like, the same shape, optional
-        Under the reference model; 0 for losses without one.
-    beta : float, default 0.1
-        The factor. Greater than 0.
+    ref_chosen_logps, ref_rejected_logps : array_like with the shape of `|x|`, optional
+        Log-probabilities of the same answers under the reference model. Pass both, or neither for a loss
+        without a reference, which has 0 in their place.
 
     Returns
     -------
     PreferenceRewards
-        A named tuple: ``chosen`` and ``rejected``, the rewards; ``margins``, their difference; ``accuracy``,
-        the share of pairs with the chosen one's reward greater (a float, NaN of no pair).
+        A named tuple of arrays ``chosen`` and ``rejected`` (the rewards) and ``margins`` (their difference),
+        with the dtype of `|x|`, float32 for half types; and of a float ``accuracy``: the share of pairs in
+        which the chosen answer has the greater reward, NaN for no pairs.
 
     Raises
     ------
     ValueError
-        If one reference is given without the other, shapes differ, or `beta` is not greater than 0.
+        If one reference is given without the other, if shapes differ, or if `beta` is not greater than 0.
 
     References
     ----------
@@ -432,21 +202,11 @@ def preference_rewards(
     >>> rewards.margins.round(4), rewards.accuracy
     (array([ 0.2, -0.1]), 0.5)
     """
-    beta = arguments.number("beta", beta, above=0.0)
     values = (policy_chosen_logps, policy_rejected_logps, ref_chosen_logps, ref_rejected_logps)
-    is_free = ref_chosen_logps is None and ref_rejected_logps is None
-    read = _with_reference(values, is_free, "neither of them")
-    logps = read.numbers
-    with np.errstate(all="ignore"):
-        chosen, rejected = beta * (logps[0] - logps[2]), beta * (logps[1] - logps[3])
-        margins = chosen - rejected
-        accuracy = float(np.mean(chosen > rejected)) if chosen.size else math.nan
-        chosen, rejected, margins = (
-            arguments.as_loss(np.asarray(a), read.arrays[0]) for a in (chosen, rejected, margins)
-        )
-        return PreferenceRewards(chosen, rejected, margins, accuracy)
+    return rewards(values, number("beta", beta, above=0.0))
 
 
+@documented(PAIRS, gradients=RewardGradients)
 def reward_model_loss(
     chosen_rewards: npt.ArrayLike,
     rejected_rewards: npt.ArrayLike,
@@ -455,41 +215,29 @@ def reward_model_loss(
     center_coefficient: float = 0.0,
     reduction: Reduction = "mean",
     return_grad: bool = False,
-    grad_output: npt.ArrayLike | None = None,
     out: tuple[Array | None, Array | None] | None = None,
-    accumulate: bool = False,
-    num_threads: int | None = None,
+    **common: Unpack[CommonOfSeveral],
 ) -> Any:
     r"""Bradley-Terry loss of a reward model.
 
+    ``loss = -log_sigmoid(c - r - margin) + center_coefficient * (c + r)**2`` with ``c = chosen_rewards`` and
+    ``r = rejected_rewards``
+
     .. math:: -\log \sigma(c - r - m) + \lambda (c + r)^2
 
-    for the rewards `c` of the chosen and `r` of the rejected answer.
+    for the rewards `c` of the chosen and `r` of the rejected answer, margin `m` and center coefficient
+    :math:`\lambda`. Choose it to train a reward model on pairs. Without centering the gradient with respect
+    to `chosen_rewards` is ``-sigmoid(r + margin - c)``, that with respect to `rejected_rewards` its negative.
 
     Parameters
     ----------
-    chosen_rewards, rejected_rewards : array_like, any shape, usually (N,)
-        What the model gives. The first one's type decides; both are computed in float64.
-    margin : scalar or array_like, the same shape, optional
-        By how much the chosen answer should be ahead.
+    chosen_rewards, rejected_rewards : array_like of any shape, usually (N,)
+        Rewards of the chosen and of the rejected answers, as the model predicts them; |types| Both are
+        computed in float64. The dtype of the first one is that of the results.
+    margin : scalar or array_like with the shape of `|x|`, optional
+        The lead in reward that the chosen answer should have, by default 0.
     center_coefficient : float, default 0.0
-        The :math:`\lambda` that keeps rewards near 0. At least 0.
-    reduction : {"mean", "sum", "none"}, default "mean"
-        ``"mean"`` divides by the number of pairs.
-    return_grad, grad_output, out, accumulate, num_threads
-        As in `dpo_loss`.
-
-    Returns
-    -------
-    loss : float, or ndarray of the arguments' shape
-        As that of `dpo_loss`.
-    grad : RewardGradients
-        Only with `return_grad`: a named tuple ``(chosen_rewards, rejected_rewards)``.
-
-    Raises
-    ------
-    TypeError, ValueError
-        As `dpo_loss`.
+        Weight of the term that keeps the rewards near 0, at least 0.
 
     References
     ----------
@@ -502,32 +250,20 @@ def reward_model_loss(
     >>> round(fastloss.reward_model_loss([1.0, 2.0], [0.0, 3.0]), 4)
     0.8133
     """
-    names = ("chosen_rewards", "rejected_rewards")
-    pull = arguments.number("center_coefficient", center_coefficient, low=0.0)
-    read = given(names, (chosen_rewards, rejected_rewards))
-    c, r = read.numbers
-    if margin is not None and np.ndim(margin) == 0:
-        margin = arguments.number("margin", margin.item() if isinstance(margin, np.ndarray) else margin)
-    margin = arguments.given("margin", margin)
-    margins = arguments.per_row("margin", margin, c.shape)
-    call = common(
-        read, names, others=(margin,), reduction=reduction, return_grad=return_grad,
-        grad_output=grad_output, out=out, accumulate=accumulate, num_threads=num_threads,
-    )  # fmt: skip
-    parts = _parts(call)
-
-    def formula(factor: Any) -> tuple[Array, tuple[Any, ...]]:
-        z = np.asarray(c - r) if margins is None else np.asarray(c - r - margins)
-        line, total = parts("logistic", z, parameters=(1.0, 0.0)), c + r
-        value = line.value + pull * total * total if pull else line.value
-        if factor is None:
-            return value, ()
-        toward = 2.0 * pull * total if pull else 0.0
-        return value, ((line.first + toward) * factor, (toward - line.first) * factor)
-
-    return run(read.arrays[0], call, formula, gradients=RewardGradients)
+    pull = number("center_coefficient", center_coefficient, low=0.0)
+    return reward_difference(
+        (chosen_rewards, rejected_rewards), margin, pull, reduction, return_grad, out, common
+    )
 
 
+@documented(
+    PAIRS,
+    mean="the number of answers, whatever their weights",
+    unreduced="the loss of each answer",
+    of_nothing="The mean of no answers is NaN.",
+    outside="if `kl` is given for apo_zero_unpaired, if `labels` holds other numbers than 0 and 1, ",
+    gradient_or_gradients="gradient",
+)
 def kto_loss(
     policy_logps: npt.ArrayLike,
     ref_logps: npt.ArrayLike,
@@ -540,53 +276,36 @@ def kto_loss(
     loss_type: Literal["kto", "apo_zero_unpaired"] = "kto",
     reduction: Reduction = "mean",
     return_grad: bool = False,
-    grad_output: npt.ArrayLike | None = None,
     out: Array | None = None,
-    accumulate: bool = False,
-    num_threads: int | None = None,
+    **common: Unpack[Common],
 ) -> Any:
-    r"""Kahneman-Tversky optimisation: answers that are good or bad, not pairs.
+    r"""Kahneman-Tversky optimisation, of single answers that are labelled desirable or undesirable.
+
+    ``loss = weight * (1 - sigmoid(z))`` with ``z = s * beta * (policy_logps - ref_logps - kl)`` and ``s = 1``
+    for a desirable answer, ``s = -1`` for an undesirable one
 
     .. math:: w_d (1 - \sigma(\beta (r - k))) \ \text{or}\ w_u (1 - \sigma(\beta (k - r)))
 
     with :math:`r = \log \pi - \log \pi_{ref}` of a desirable or an undesirable answer, and :math:`k` the
-    divergence of policy and reference, at least 0.
+    divergence of policy and reference, at least 0. Choose it for answers that do not come in pairs. The
+    gradient is ``-weight * s * beta * sigmoid(z) * sigmoid(-z)``.
 
     Parameters
     ----------
-    policy_logps : array_like, any shape, usually (N,)
-        Log-probabilities under the model in training. Its type decides; all are computed in float64.
-    ref_logps : array_like, the same shape
-        Under the reference model.
-    labels : array_like of bool, or of 0 and 1, the same shape
-        Which answers are desirable.
+    policy_logps : array_like of any shape, usually (N,)
+        Log-probabilities of the answers under the model in training; |types| All are computed in float64. The
+        dtype of `policy_logps` is that of the results.
+    ref_logps : array_like with the shape of `|x|`
+        Log-probabilities of the same answers under the reference model.
+    labels : array_like of bool, or of 0 and 1, with the shape of `|x|`
+        True or 1 for a desirable answer, False or 0 for an undesirable one.
     kl : float, default 0.0
-        An estimate of the divergence, usually the mean log-ratio of mismatched answers; 0 where it is
-        negative. A constant: there is no gradient by it.
-    beta : float, default 0.1
-        As in `dpo_loss`.
+        An estimate of the divergence, usually the mean log-ratio of mismatched answers. A negative one counts
+        as 0. It is a constant: there is no gradient with respect to it.
     desirable_weight, undesirable_weight : float, default 1.0
-        Weights of the two kinds. At least 0.
+        Weights of the desirable and of the undesirable answers, at least 0.
     loss_type : {"kto", "apo_zero_unpaired"}, default "kto"
-        The second has no `kl`.
-    reduction : {"mean", "sum", "none"}, default "mean"
-        ``"mean"`` divides by the number of answers, whatever their weights.
-    return_grad, grad_output, accumulate, num_threads
-        As in `dpo_loss`.
-    out : ndarray, optional
-        Where the gradient is written.
-
-    Returns
-    -------
-    loss : float, or ndarray of the arguments' shape
-        As that of `dpo_loss`.
-    grad : ndarray
-        Only with `return_grad`: the gradient by `policy_logps`.
-
-    Raises
-    ------
-    TypeError, ValueError
-        As `dpo_loss`; also for a `kl` that apo_zero_unpaired would not use.
+        The formula; "apo_zero_unpaired" is that of "kto" without `kl`.
 
     References
     ----------
@@ -599,33 +318,28 @@ def kto_loss(
     0.4875
     """
     choice("loss_type", loss_type, ("kto", "apo_zero_unpaired"))
-    kl = arguments.number("kl", kl)
+    kl = number("kl", kl)
     if kl and loss_type == "apo_zero_unpaired":
         raise ValueError(f"kl={kl:g} has no meaning for loss_type='apo_zero_unpaired'")
-    beta = arguments.number("beta", beta, above=0.0)
     weights = (
-        arguments.number("undesirable_weight", undesirable_weight, low=0.0),
-        arguments.number("desirable_weight", desirable_weight, low=0.0),
+        number("desirable_weight", desirable_weight, low=0.0),
+        number("undesirable_weight", undesirable_weight, low=0.0),
     )
-    read = given(("policy_logps", "ref_logps"), (policy_logps, ref_logps))
-    policy, reference = read.numbers
-    labels = arguments.as_array("labels", labels)
-    is_good = arguments.mask("labels", labels, policy.shape)
-    call = common(
-        read, ("policy_logps",), others=(labels,), reduction=reduction, return_grad=return_grad,
-        grad_output=grad_output, out=out, accumulate=accumulate, num_threads=num_threads,
+    return prospect(
+        policy_logps, ref_logps, labels, number("beta", beta, above=0.0), kl, weights, reduction, return_grad,
+        out, common,
     )  # fmt: skip
-    parts = _parts(call)
-
-    def formula(factor: Any) -> tuple[Array, tuple[Any, ...]]:
-        sign = np.where(is_good, -beta, beta)
-        line = parts("sigmoid", sign * (policy - reference - max(kl, 0.0)))
-        weight = np.where(is_good, *weights[::-1])
-        return weight * line.value, () if factor is None else (weight * sign * line.first * factor,)
-
-    return run(read.arrays[0], call, formula)
 
 
+@documented(
+    PAIRS,
+    gradients=PairGradients,
+    of_nothing=(
+        "The mean of no pairs is NaN. The loss is 0 where the chosen answer is certain (with gradient 0 if "
+        "the rejected one is, too), and infinite where only the rejected one is certain."
+    ),
+    outside="if a log-probability is greater than 0 (the message names its position), ",
+)
 def orpo_loss(
     policy_chosen_logps: npt.ArrayLike,
     policy_rejected_logps: npt.ArrayLike,
@@ -633,42 +347,29 @@ def orpo_loss(
     beta: float = 0.1,
     reduction: Reduction = "mean",
     return_grad: bool = False,
-    grad_output: npt.ArrayLike | None = None,
     out: tuple[Array | None, Array | None] | None = None,
-    accumulate: bool = False,
-    num_threads: int | None = None,
+    **common: Unpack[CommonOfSeveral],
 ) -> Any:
     r"""The odds-ratio term of ORPO.
 
+    ``loss = -beta * log_sigmoid(log_odds(chosen) - log_odds(rejected))`` with
+    ``log_odds(x) = x - log(1 - exp(x))`` of the log-probabilities
+
     .. math:: -\beta \log \sigma\!\left(\log \frac{p_c}{1 - p_c} - \log \frac{p_r}{1 - p_r}\right)
 
-    with :math:`p = e^{\log \pi}` of averages over tokens. The likelihood of the chosen answer, the other term
-    of the paper's loss, is a `cross_entropy` whose gradient is added with ``accumulate``.
+    with :math:`p = e^{\log \pi}` of averages over tokens. Choose it to train without a reference model. The
+    other term of the paper's loss is the likelihood of the chosen answer: a `cross_entropy`, whose gradient
+    is added with ``accumulate``. The gradients are ``-beta * sigmoid(-o) / (1 - p_chosen)`` and
+    ``beta * sigmoid(-o) / (1 - p_rejected)``, where ``o`` is the difference of the log-odds.
 
     Parameters
     ----------
-    policy_chosen_logps, policy_rejected_logps : array_like, any shape, usually (N,)
-        Averages over tokens of their log-probabilities (``sequence_log_probs(..., average=True)``): at most
-        0. The first one's type decides; both are computed in float64.
+    policy_chosen_logps, policy_rejected_logps : array_like of any shape, usually (N,)
+        Log-probabilities of the chosen and of the rejected answers under the model in training, at most 0:
+        averages over their tokens, as ``sequence_log_probs(..., average=True)`` returns them; |types| Both
+        are computed in float64. The dtype of the first one is that of the results.
     beta : float, default 0.1
-        The weight of the term. Greater than 0.
-    reduction : {"mean", "sum", "none"}, default "mean"
-        ``"mean"`` divides by the number of pairs.
-    return_grad, grad_output, out, accumulate, num_threads
-        As in `dpo_loss`.
-
-    Returns
-    -------
-    loss : float, or ndarray of the arguments' shape
-        As that of `dpo_loss`. 0 where the chosen answer is certain (without a gradient where both are), else
-        infinite where the rejected one is.
-    grad : PairGradients
-        Only with `return_grad`.
-
-    Raises
-    ------
-    TypeError, ValueError
-        As `dpo_loss`; also for a log-probability greater than 0.
+        Weight of the term, greater than 0.
 
     References
     ----------
@@ -681,52 +382,13 @@ def orpo_loss(
     >>> round(fastloss.orpo_loss([-0.5], [-1.0]), 4)
     0.032
     """
-    beta = arguments.number("beta", beta, above=0.0)
-    read = given(_PAIR, (policy_chosen_logps, policy_rejected_logps))
-    c, r = read.numbers
-    for name, array in zip(_PAIR, (c, r), strict=True):
-        if (array > 0.0).any():
-            where = np.unravel_index(int((array > 0.0).argmax()), array.shape)
-            place = f"{name}[{', '.join(map(str, where))}]" if array.ndim else name
-            raise ValueError(f"{place} is {array[where]:g}: expected a log-probability, at most 0")
-    call = common(
-        read, _PAIR, reduction=reduction, return_grad=return_grad, grad_output=grad_output,
-        out=out, accumulate=accumulate, num_threads=num_threads,
+    return odds_ratio(
+        (policy_chosen_logps, policy_rejected_logps), number("beta", beta, above=0.0), reduction, return_grad,
+        out, common,
     )  # fmt: skip
 
-    def formula(factor: Any) -> tuple[Array, tuple[Any, ...]]:
-        line = part(
-            "orpo",
-            c,
-            r,
-            parameters=(beta, 0.0),
-            derivatives=2 * call.return_grad,
-            num_threads=call.num_threads,
-        )
-        return line.value, () if factor is None else (line.first * factor, line.second * factor)
 
-    return run(read.arrays[0], call, formula, gradients=PairGradients)
-
-
-def _without_reference(
-    line: _Line, values: tuple[Any, Any], *, reduction: Any, return_grad: Any, **rest: Any
-) -> Any:
-    """A loss of the difference of two log-probabilities."""
-    if rest["grad_output"] is rest["out"] is rest["num_threads"] is None and rest["accumulate"] is False:
-        plain = line.plain(values, reduction, return_grad)
-        if plain is not None:
-            return plain
-    read = given(_PAIR, values)
-    c, r = read.numbers
-    call = common(read, _PAIR, reduction=reduction, return_grad=return_grad, **rest)
-
-    def formula(factor: Any) -> tuple[Array, tuple[Any, ...]]:
-        value, slope = line.run(_parts(call), c - r)
-        return value, () if factor is None else _opposite(slope * factor)
-
-    return run(read.arrays[0], call, formula, gradients=PairGradients)
-
-
+@documented(PAIRS, gradients=PairGradients)
 def simpo_loss(
     policy_chosen_logps: npt.ArrayLike,
     policy_rejected_logps: npt.ArrayLike,
@@ -736,43 +398,31 @@ def simpo_loss(
     label_smoothing: float = 0.0,
     reduction: Reduction = "mean",
     return_grad: bool = False,
-    grad_output: npt.ArrayLike | None = None,
     out: tuple[Array | None, Array | None] | None = None,
-    accumulate: bool = False,
-    num_threads: int | None = None,
+    **common: Unpack[CommonOfSeveral],
 ) -> Any:
     r"""Simple preference optimisation, without a reference model.
+
+    ``loss = -log_sigmoid(z)`` with ``z = beta * (policy_chosen_logps - policy_rejected_logps) - gamma``,
+    without `label_smoothing`
 
     .. math:: -(1 - \epsilon) \log \sigma(z) - \epsilon \log \sigma(-z), \qquad
               z = \beta (\log \pi_c - \log \pi_r) - \gamma
 
+    of averages over tokens. Choose it to train without a reference model where long answers should have no
+    advantage. Without smoothing the gradient with respect to `policy_chosen_logps` is
+    ``-beta * sigmoid(-z)``, that with respect to `policy_rejected_logps` its negative.
+
     Parameters
     ----------
-    policy_chosen_logps, policy_rejected_logps : array_like, any shape, usually (N,)
-        Averages over tokens of their log-probabilities. The first one's type decides; both are computed in
-        float64.
+    policy_chosen_logps, policy_rejected_logps : array_like of any shape, usually (N,)
+        Log-probabilities of the chosen and of the rejected answers under the model in training: averages over
+        their tokens, as ``sequence_log_probs(..., average=True)`` returns them; |types| Both are computed in
+        float64. The dtype of the first one is that of the results.
     beta : float, default 2.0
-        The scale of the rewards. Greater than 0.
+        Scale of the rewards, greater than 0.
     gamma : float, default 1.0
-        By how much the chosen answer's reward should be ahead.
-    label_smoothing : float, default 0.0
-        The share of labels taken to be wrong.
-    reduction : {"mean", "sum", "none"}, default "mean"
-        ``"mean"`` divides by the number of pairs.
-    return_grad, grad_output, out, accumulate, num_threads
-        As in `dpo_loss`.
-
-    Returns
-    -------
-    loss : float, or ndarray of the arguments' shape
-        As that of `dpo_loss`.
-    grad : PairGradients
-        Only with `return_grad`.
-
-    Raises
-    ------
-    TypeError, ValueError
-        As `dpo_loss`.
+        The lead in reward that the chosen answer should have.
 
     References
     ----------
@@ -785,16 +435,18 @@ def simpo_loss(
     >>> round(fastloss.simpo_loss([-0.5], [-1.5]), 4)
     0.3133
     """
-    beta = arguments.number("beta", beta, above=0.0)
-    gamma = arguments.number("gamma", gamma)
-    smoothing = arguments.number("label_smoothing", label_smoothing, low=0.0, high=1.0)
-    return _without_reference(
-        _line("sigmoid", beta, smoothing, gamma=gamma), (policy_chosen_logps, policy_rejected_logps),
-        reduction=reduction, return_grad=return_grad, grad_output=grad_output, out=out,
-        accumulate=accumulate, num_threads=num_threads,
-    )  # fmt: skip
+    smoothing = option("label_smoothing", label_smoothing)
+    line = line_of("sigmoid", number("beta", beta, above=0.0), smoothing, gamma=number("gamma", gamma))
+    return without_reference(
+        line, (policy_chosen_logps, policy_rejected_logps), reduction, return_grad, out, common
+    )
 
 
+@documented(
+    PAIRS,
+    gradients=PairGradients,
+    outside="if `label_smoothing` is given for another type than sigmoid, ",
+)
 def cpo_loss(
     policy_chosen_logps: npt.ArrayLike,
     policy_rejected_logps: npt.ArrayLike,
@@ -804,46 +456,28 @@ def cpo_loss(
     loss_type: Literal["sigmoid", "hinge", "ipo"] = "sigmoid",
     reduction: Reduction = "mean",
     return_grad: bool = False,
-    grad_output: npt.ArrayLike | None = None,
     out: tuple[Array | None, Array | None] | None = None,
-    accumulate: bool = False,
-    num_threads: int | None = None,
+    **common: Unpack[CommonOfSeveral],
 ) -> Any:
     r"""The preference term of contrastive preference optimisation.
+
+    ``loss = -log_sigmoid(beta * D)`` with ``D = policy_chosen_logps - policy_rejected_logps``, without
+    `label_smoothing`
 
     .. math:: -(1 - \epsilon) \log \sigma(\beta D) - \epsilon \log \sigma(-\beta D), \qquad
               D = \log \pi_c - \log \pi_r
 
-    or, of `D`, the hinge or ipo loss of `dpo_loss`. The likelihood of the chosen answer, the other term of
-    the paper's loss, is a `cross_entropy` whose gradient is added with ``accumulate``.
+    for "sigmoid"; ``max(0, 1 - beta * D)`` for "hinge", ``(D - 1 / (2 * beta))**2`` for "ipo". Choose it to
+    train without a reference model. The other term of the paper's loss is the likelihood of the chosen
+    answer: a `cross_entropy`, whose gradient is added with ``accumulate``. The gradient of "sigmoid" with
+    respect to `policy_chosen_logps` is ``-beta * sigmoid(-beta * D)``, the other one its negative.
 
     Parameters
     ----------
-    policy_chosen_logps, policy_rejected_logps : array_like, any shape, usually (N,)
-        Log-probabilities under the model in training. The first one's type decides; both are computed in
-        float64.
-    beta : float, default 0.1
-        The scale of the difference. Greater than 0.
     label_smoothing : float, default 0.0
-        The share of labels taken to be wrong. For sigmoid alone.
+        The share of labels, between 0 and 1, that are taken to be wrong. It applies to sigmoid alone.
     loss_type : {"sigmoid", "hinge", "ipo"}, default "sigmoid"
-        As in `dpo_loss`.
-    reduction : {"mean", "sum", "none"}, default "mean"
-        ``"mean"`` divides by the number of pairs.
-    return_grad, grad_output, out, accumulate, num_threads
-        As in `dpo_loss`.
-
-    Returns
-    -------
-    loss : float, or ndarray of the arguments' shape
-        As that of `dpo_loss`.
-    grad : PairGradients
-        Only with `return_grad`.
-
-    Raises
-    ------
-    TypeError, ValueError
-        As `dpo_loss`.
+        The formula, one of those above.
 
     References
     ----------
@@ -856,10 +490,8 @@ def cpo_loss(
     0.5981
     """
     choice("loss_type", loss_type, ("sigmoid", "hinge", "ipo"))
-    beta = arguments.number("beta", beta, above=0.0)
-    smoothing = _smoothed(loss_type, label_smoothing, ("sigmoid",))
-    return _without_reference(
-        _line(loss_type, beta, smoothing), (policy_chosen_logps, policy_rejected_logps),
-        reduction=reduction, return_grad=return_grad, grad_output=grad_output, out=out,
-        accumulate=accumulate, num_threads=num_threads,
-    )  # fmt: skip
+    smoothing = smoothed(loss_type, label_smoothing, ("sigmoid",))
+    line = line_of(loss_type, number("beta", beta, above=0.0), smoothing)
+    return without_reference(
+        line, (policy_chosen_logps, policy_rejected_logps), reduction, return_grad, out, common
+    )

@@ -1,19 +1,26 @@
 """Regression: losses of a prediction against a number, element by element.
 
-In the formulas below `x` is the input, `t` the target, :math:`r = x - t` the residual and `w` the weight.
+In the formulas `x` is the input, `t` the target, :math:`r = x - t` the residual and `w` the weight.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy.typing as npt
 
-from fastloss._engine import arguments
-from fastloss._engine.elementwise import elementwise, gaussian
+from fastloss._engine.arguments import flag, number
+from fastloss._engine.documentation import documented
+from fastloss._engine.elementwise import GaussianNLLGradients, elementwise, gaussian
+from fastloss._engine.fragments import ELEMENTWISE
+from fastloss._engine.options import Common, CommonOfSeveral, option
 from fastloss._engine.types import Array, Reduction
 
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
 __all__ = [
+    "GaussianNLLGradients",
     "epsilon_insensitive_loss",
     "gamma_nll_loss",
     "gaussian_nll_loss",
@@ -29,6 +36,11 @@ __all__ = [
 ]
 
 
+@documented(
+    ELEMENTWISE,
+    mean="the sum of the weights (a scalar counts for each element), or by the number of elements without "
+    "`weight`",
+)
 def mse_loss(
     input: npt.ArrayLike,
     target: npt.ArrayLike,
@@ -37,76 +49,29 @@ def mse_loss(
     reduction: Reduction = "mean",
     return_grad: bool = False,
     return_hessian: bool = False,
-    grad_output: npt.ArrayLike | None = None,
     out: Array | None = None,
-    accumulate: bool = False,
-    num_threads: int | None = None,
+    **common: Unpack[Common],
 ) -> Any:
     r"""Squared error.
 
+    ``loss = weight * (input - target)**2``; with input `x`, target `t` and weight `w`:
+
     .. math:: w\, (x - t)^2
 
-    The usual loss for a number: its minimum is at the mean of the target. Large errors dominate it;
-    `huber_loss` and `l1_loss` heed them less. There is no factor of one half: the gradient is
-    :math:`2 w r`.
-
-    Parameters
-    ----------
-    input : array_like
-        Predictions, of any shape; float16, bfloat16 (of ml_dtypes), float32 or float64. Lists and
-        integers become float64.
-    target : scalar or array_like, shape of `input`
-        What is to be predicted. Nothing but a scalar is broadcast: (N,) against (N, 1) is an error.
-        Other types than that of `input`, integers and booleans included, are converted to it.
-    weight : scalar or array_like, shape of `input`, optional
-        A weight for each element. Where it is 0, loss and derivatives are 0, even where the term
-        itself is infinite.
-    reduction : {"mean", "sum", "none"}, default "mean"
-        ``"mean"`` divides by the sum of the weights (the number of elements without `weight`; a
-        scalar counts as the weight of each element).
-    return_grad : bool, default False
-        Also return the gradient with respect to `input`, computed in the same pass.
-    return_hessian : bool, default False
-        Also return the second derivative of each element's loss by that element; needs `return_grad`.
-    grad_output : scalar, or array_like of the loss's shape, optional
-        The upstream gradient: multiplies both derivatives, not the loss. Needs `return_grad`.
-    out : ndarray, shape and dtype of `input`, optional
-        Where the gradient is written; may be `input` itself (in place). Needs `return_grad`.
-    accumulate : bool, default False
-        Add the gradient to `out`.
-    num_threads : int, optional
-        For this call; the package setting otherwise. Results do not depend on it.
-
-    Returns
-    -------
-    loss : float, or ndarray of the shape of `input`
-        A Python float for ``"mean"`` and ``"sum"``; for ``"none"`` an array of the dtype of `input`,
-        float32 for half types. Of no elements the mean is NaN and the sum 0. A NaN in `input` or
-        `target` is NaN in the unreduced loss and the derivatives, at that element alone.
-    grad : ndarray, shape and dtype of `input`
-        Only with `return_grad`; `out` where it was given.
-    hessian : ndarray, shape and dtype of `input`
-        Only with `return_hessian`. Both derivatives are those of the loss that is returned: ``"mean"``
-        divides them too.
-
-    Raises
-    ------
-    TypeError
-        If an argument is of a type that cannot be used.
-    ValueError
-        If a shape or an option is wrong, or `out` overlaps an input without being `input`. Nothing
-        has been written to `out` then.
+    The usual loss for a number. Its minimum is at the mean of the target. Large errors dominate it;
+    `huber_loss` and `l1_loss` are less sensitive to them. There is no factor of one half: the gradient is
+    ``2 * weight * (input - target)``.
 
     See Also
     --------
     huber_loss, l1_loss : less sensitive to outliers.
-    gaussian_nll_loss : with a variance that is predicted too.
+    gaussian_nll_loss : with a predicted variance.
 
     References
     ----------
     ``torch.nn.functional.mse_loss``, ``sklearn.metrics.mean_squared_error``,
     ``optax.losses.squared_error``, ``keras.losses.MeanSquaredError``; the objectives ``regression`` of
-    LightGBM and ``reg:squarederror`` of XGBoost. Some peers halve it: ``optax.losses.l2_loss``,
+    LightGBM and ``reg:squarederror`` of XGBoost. With a factor of one half: ``optax.losses.l2_loss``,
     ``sklearn._loss.HalfSquaredError``.
 
     Examples
@@ -119,29 +84,19 @@ def mse_loss(
     >>> grad.round(4)
     array([-0.3333,  0.    ,  2.    ])
 
-    Weighted, and in place: the gradient takes the place of the predictions.
+    With weights and in place: the gradient overwrites the predictions.
 
     >>> loss, grad = fastloss.mse_loss(x, 0.0, weight=[1.0, 2.0, 0.0], return_grad=True, out=x)
     >>> loss, grad is x
     (3.0, True)
     """
     return elementwise(
-        "mse",
-        "input",
-        input,
-        target,
-        parameters=(),
-        weight=weight,
-        reduction=reduction,
-        return_grad=return_grad,
+        "mse", "input", input, target, weight, reduction, return_grad, out, common,
         return_hessian=return_hessian,
-        grad_output=grad_output,
-        out=out,
-        accumulate=accumulate,
-        num_threads=num_threads,
-    )
+    )  # fmt: skip
 
 
+@documented(ELEMENTWISE)
 def l1_loss(
     input: npt.ArrayLike,
     target: npt.ArrayLike,
@@ -150,42 +105,18 @@ def l1_loss(
     reduction: Reduction = "mean",
     return_grad: bool = False,
     return_hessian: bool = False,
-    grad_output: npt.ArrayLike | None = None,
     out: Array | None = None,
-    accumulate: bool = False,
-    num_threads: int | None = None,
+    **common: Unpack[Common],
 ) -> Any:
     r"""Absolute error.
 
+    ``loss = weight * abs(input - target)``; with input `x`, target `t` and weight `w`:
+
     .. math:: w\, |x - t|
 
-    For targets with outliers: every error pulls equally hard, and the minimum is at the median of the
-    target. At the kink, :math:`r = 0`, the gradient is 0. The second derivative is 0 everywhere.
-
-    Parameters
-    ----------
-    input : array_like
-        Predictions; types as in `mse_loss`.
-    target : scalar or array_like, shape of `input`
-        What is to be predicted.
-    weight : scalar or array_like, shape of `input`, optional
-        A weight for each element.
-    reduction : {"mean", "sum", "none"}, default "mean"
-        ``"mean"`` divides by the sum of the weights.
-    return_grad, return_hessian, grad_output, out, accumulate, num_threads
-        As in `mse_loss`.
-
-    Returns
-    -------
-    loss : float, or ndarray of the shape of `input`
-        As in `mse_loss`.
-    grad, hessian : ndarray, shape and dtype of `input`
-        Only with `return_grad` and `return_hessian`.
-
-    Raises
-    ------
-    TypeError, ValueError
-        As `mse_loss`.
+    Choose it for targets with outliers: the size of an error does not change its gradient, and the minimum
+    is at the median of the target. The gradient is ``weight * sign(input - target)``, 0 at the kink
+    ``input == target``. The second derivative is 0 everywhere.
 
     See Also
     --------
@@ -209,22 +140,16 @@ def l1_loss(
     array([-1.,  0.,  1.])
     """
     return elementwise(
-        "l1",
-        "input",
-        input,
-        target,
-        parameters=(),
-        weight=weight,
-        reduction=reduction,
-        return_grad=return_grad,
+        "l1", "input", input, target, weight, reduction, return_grad, out, common,
         return_hessian=return_hessian,
-        grad_output=grad_output,
-        out=out,
-        accumulate=accumulate,
-        num_threads=num_threads,
-    )
+    )  # fmt: skip
 
 
+@documented(
+    ELEMENTWISE,
+    mean="the sum of the weights (torch: the number of elements), or by the number of elements without "
+    "`weight`",
+)
 def huber_loss(
     input: npt.ArrayLike,
     target: npt.ArrayLike,
@@ -234,56 +159,34 @@ def huber_loss(
     reduction: Reduction = "mean",
     return_grad: bool = False,
     return_hessian: bool = False,
-    grad_output: npt.ArrayLike | None = None,
     out: Array | None = None,
-    accumulate: bool = False,
-    num_threads: int | None = None,
+    **common: Unpack[Common],
 ) -> Any:
     r"""Half the squared error up to `delta`, and a straight line beyond it.
+
+    ``loss = weight * (0.5 * r**2 if abs(r) <= delta else delta * (abs(r) - 0.5 * delta))`` with
+    ``r = input - target``; with weight `w`:
 
     .. math::
 
         w \cdot \begin{cases}
-        \tfrac{1}{2} r^2 & |r| \le \delta \\
-        \delta\, \big(|r| - \tfrac{1}{2} \delta\big) & |r| > \delta
+        \tfrac{1}{2} r^2 & \lvert r \rvert \le \delta \\
+        \delta\, \big(\lvert r \rvert - \tfrac{1}{2} \delta\big) & \lvert r \rvert > \delta
         \end{cases}
 
-    For targets with outliers: as precise as the squared error on small errors, while no element pulls
-    harder than `delta`. The gradient is :math:`r` held within :math:`\pm\delta`; the second derivative is 1
-    where :math:`|r| \le \delta` and 0 beyond.
+    Choose it for targets with outliers: it is as precise as the squared error for small errors, and no error
+    has a gradient larger than `delta`. The gradient is ``weight * clip(r, -delta, delta)``. The second
+    derivative is `weight` where ``abs(r) <= delta`` and 0 beyond.
 
     Parameters
     ----------
-    input : array_like
-        Predictions; types as in `mse_loss`.
-    target : scalar or array_like, shape of `input`
-        What is to be predicted.
-    weight : scalar or array_like, shape of `input`, optional
-        A weight for each element.
     delta : float, default 1.0
-        Where the parabola goes over into the line; greater than 0.
-    reduction : {"mean", "sum", "none"}, default "mean"
-        ``"mean"`` divides by the sum of the weights (``torch.nn.functional.huber_loss`` divides by the
-        number of elements).
-    return_grad, return_hessian, grad_output, out, accumulate, num_threads
-        As in `mse_loss`.
-
-    Returns
-    -------
-    loss : float, or ndarray of the shape of `input`
-        As in `mse_loss`.
-    grad, hessian : ndarray, shape and dtype of `input`
-        Only with `return_grad` and `return_hessian`.
-
-    Raises
-    ------
-    TypeError, ValueError
-        As `mse_loss`.
+        Largest error of the quadratic part, greater than 0.
 
     See Also
     --------
-    smooth_l1_loss : the same divided by `delta`.
-    log_cosh_loss : of the same kind, without an option.
+    smooth_l1_loss : the same loss divided by `delta`.
+    log_cosh_loss : a similar loss without an option.
 
     References
     ----------
@@ -307,22 +210,12 @@ def huber_loss(
     array([1., 1., 0.])
     """
     return elementwise(
-        "huber",
-        "input",
-        input,
-        target,
-        parameters=(arguments.number("delta", delta, above=0.0),),
-        weight=weight,
-        reduction=reduction,
-        return_grad=return_grad,
-        return_hessian=return_hessian,
-        grad_output=grad_output,
-        out=out,
-        accumulate=accumulate,
-        num_threads=num_threads,
-    )
+        "huber", "input", input, target, weight, reduction, return_grad, out, common,
+        parameters=(option("delta", delta),), return_hessian=return_hessian,
+    )  # fmt: skip
 
 
+@documented(ELEMENTWISE)
 def smooth_l1_loss(
     input: npt.ArrayLike,
     target: npt.ArrayLike,
@@ -332,55 +225,34 @@ def smooth_l1_loss(
     reduction: Reduction = "mean",
     return_grad: bool = False,
     return_hessian: bool = False,
-    grad_output: npt.ArrayLike | None = None,
     out: Array | None = None,
-    accumulate: bool = False,
-    num_threads: int | None = None,
+    **common: Unpack[Common],
 ) -> Any:
     r"""Absolute error with a parabola in place of the kink.
+
+    ``loss = weight * (0.5 * r**2 / beta if abs(r) < beta else abs(r) - 0.5 * beta)`` with
+    ``r = input - target``; with weight `w`:
 
     .. math::
 
         w \cdot \begin{cases}
-        \dfrac{r^2}{2 \beta} & |r| < \beta \\
-        |r| - \tfrac{1}{2} \beta & |r| \ge \beta
+        \dfrac{r^2}{2 \beta} & \lvert r \rvert < \beta \\
+        \lvert r \rvert - \tfrac{1}{2} \beta & \lvert r \rvert \ge \beta
         \end{cases}
 
-    The absolute error for gradients that must not jump, as in the regression of bounding boxes: far out
-    the gradient is the sign of the error, whatever `beta` is. The second derivative is :math:`1 / \beta`
-    where :math:`|r| < \beta` and 0 elsewhere. With ``beta=0`` it is `l1_loss`, with gradient 0 at the
-    kink :math:`r = 0`.
+    Choose it for an absolute error with a continuous gradient, as in the regression of bounding boxes. The
+    gradient is ``weight * r / beta`` where ``abs(r) < beta`` and ``weight * sign(r)`` elsewhere. The second
+    derivative is ``weight / beta`` where ``abs(r) < beta`` and 0 elsewhere. With ``beta=0`` it is `l1_loss`,
+    with gradient 0 at the kink ``r == 0``.
 
     Parameters
     ----------
-    input : array_like
-        Predictions; types as in `mse_loss`.
-    target : scalar or array_like, shape of `input`
-        What is to be predicted.
-    weight : scalar or array_like, shape of `input`, optional
-        A weight for each element.
     beta : float, default 1.0
-        Half the width of the parabola; at least 0.
-    reduction : {"mean", "sum", "none"}, default "mean"
-        ``"mean"`` divides by the sum of the weights.
-    return_grad, return_hessian, grad_output, out, accumulate, num_threads
-        As in `mse_loss`.
-
-    Returns
-    -------
-    loss : float, or ndarray of the shape of `input`
-        As in `mse_loss`.
-    grad, hessian : ndarray, shape and dtype of `input`
-        Only with `return_grad` and `return_hessian`.
-
-    Raises
-    ------
-    TypeError, ValueError
-        As `mse_loss`.
+        Error at which the parabola ends (half of its width), at least 0.
 
     See Also
     --------
-    huber_loss : the same times `beta`.
+    huber_loss : the same loss times `beta`.
 
     References
     ----------
@@ -398,24 +270,15 @@ def smooth_l1_loss(
     >>> grad
     array([-0.25,  0.  ,  1.  ])
     """
-    beta = arguments.number("beta", beta, low=0.0)
+    beta = number("beta", beta, low=0.0)
+    kernel, parameters = ("smooth_l1", (beta,)) if beta > 0.0 else ("l1", ())
     return elementwise(
-        "smooth_l1" if beta > 0.0 else "l1",
-        "input",
-        input,
-        target,
-        parameters=(beta,) if beta > 0.0 else (),
-        weight=weight,
-        reduction=reduction,
-        return_grad=return_grad,
+        kernel, "input", input, target, weight, reduction, return_grad, out, common, parameters=parameters,
         return_hessian=return_hessian,
-        grad_output=grad_output,
-        out=out,
-        accumulate=accumulate,
-        num_threads=num_threads,
-    )
+    )  # fmt: skip
 
 
+@documented(ELEMENTWISE)
 def log_cosh_loss(
     input: npt.ArrayLike,
     target: npt.ArrayLike,
@@ -424,47 +287,23 @@ def log_cosh_loss(
     reduction: Reduction = "mean",
     return_grad: bool = False,
     return_hessian: bool = False,
-    grad_output: npt.ArrayLike | None = None,
     out: Array | None = None,
-    accumulate: bool = False,
-    num_threads: int | None = None,
+    **common: Unpack[Common],
 ) -> Any:
     r"""Logarithm of the hyperbolic cosine of the error.
 
+    ``loss = weight * log(cosh(input - target))``; with input `x`, target `t` and weight `w`:
+
     .. math:: w \log \cosh(x - t)
 
-    A smooth relative of the Huber loss, for targets with outliers where second derivatives are wanted:
-    :math:`r^2 / 2` near 0, :math:`|r| - \log 2` far out, the gradient :math:`\tanh r`, and a second
-    derivative, :math:`1 / \cosh^2 r`, that nowhere jumps. Nothing overflows, however large the error.
-
-    Parameters
-    ----------
-    input : array_like
-        Predictions; types as in `mse_loss`.
-    target : scalar or array_like, shape of `input`
-        What is to be predicted.
-    weight : scalar or array_like, shape of `input`, optional
-        A weight for each element.
-    reduction : {"mean", "sum", "none"}, default "mean"
-        ``"mean"`` divides by the sum of the weights.
-    return_grad, return_hessian, grad_output, out, accumulate, num_threads
-        As in `mse_loss`.
-
-    Returns
-    -------
-    loss : float, or ndarray of the shape of `input`
-        As in `mse_loss`.
-    grad, hessian : ndarray, shape and dtype of `input`
-        Only with `return_grad` and `return_hessian`.
-
-    Raises
-    ------
-    TypeError, ValueError
-        As `mse_loss`.
+    Choose it for targets with outliers if second derivatives are needed. With ``r = input - target`` the loss
+    is close to ``r**2 / 2`` near 0 and to ``abs(r) - log(2)`` far from 0. The gradient is
+    ``weight * tanh(r)``, and the second derivative, ``weight / cosh(r)**2``, is continuous. Large errors do
+    not overflow.
 
     See Also
     --------
-    huber_loss : with a bend that can be chosen.
+    huber_loss : a similar loss with an option.
 
     References
     ----------
@@ -481,22 +320,12 @@ def log_cosh_loss(
     array([-0.4621,  0.7616,  0.9951])
     """
     return elementwise(
-        "log_cosh",
-        "input",
-        input,
-        target,
-        parameters=(),
-        weight=weight,
-        reduction=reduction,
-        return_grad=return_grad,
+        "log_cosh", "input", input, target, weight, reduction, return_grad, out, common,
         return_hessian=return_hessian,
-        grad_output=grad_output,
-        out=out,
-        accumulate=accumulate,
-        num_threads=num_threads,
-    )
+    )  # fmt: skip
 
 
+@documented(ELEMENTWISE)
 def quantile_loss(
     input: npt.ArrayLike,
     target: npt.ArrayLike,
@@ -506,45 +335,24 @@ def quantile_loss(
     reduction: Reduction = "mean",
     return_grad: bool = False,
     return_hessian: bool = False,
-    grad_output: npt.ArrayLike | None = None,
     out: Array | None = None,
-    accumulate: bool = False,
-    num_threads: int | None = None,
+    **common: Unpack[Common],
 ) -> Any:
-    r"""Quantile loss (pinball loss): an absolute error whose two sides weigh differently.
+    r"""Quantile loss (pinball loss): an absolute error with different weights for its two sides.
+
+    ``loss = weight * max(quantile * (target - input), (quantile - 1) * (target - input))``; with input `x`,
+    target `t`, weight `w` and quantile `q`:
 
     .. math:: w \max\big(q\, (t - x),\ (q - 1)\, (t - x)\big)
 
-    For predicting a quantile `q` of the target instead of its mean, as for the two ends of a prediction
-    interval. The gradient is :math:`-q` where the prediction is too small, :math:`1 - q` where it is too
-    large, and 0 at the kink :math:`x = t`. The second derivative is 0 everywhere.
+    Choose it to predict a quantile of the target instead of its mean, such as the two ends of a prediction
+    interval. For weight 1 the gradient is ``-quantile`` where the prediction is too small, ``1 - quantile``
+    where it is too large, and 0 at the kink ``input == target``. The second derivative is 0 everywhere.
 
     Parameters
     ----------
-    input : array_like
-        Predictions; types as in `mse_loss`.
-    target : scalar or array_like, shape of `input`
-        What is to be predicted.
-    weight : scalar or array_like, shape of `input`, optional
-        A weight for each element.
     quantile : float, default 0.5
-        The quantile `q`, greater than 0 and less than 1. At 0.5 the loss is half of `l1_loss`.
-    reduction : {"mean", "sum", "none"}, default "mean"
-        ``"mean"`` divides by the sum of the weights.
-    return_grad, return_hessian, grad_output, out, accumulate, num_threads
-        As in `mse_loss`.
-
-    Returns
-    -------
-    loss : float, or ndarray of the shape of `input`
-        As in `mse_loss`.
-    grad, hessian : ndarray, shape and dtype of `input`
-        Only with `return_grad` and `return_hessian`.
-
-    Raises
-    ------
-    TypeError, ValueError
-        As `mse_loss`.
+        The quantile, greater than 0 and less than 1. At 0.5 the loss is half of `l1_loss`.
 
     See Also
     --------
@@ -566,26 +374,16 @@ def quantile_loss(
     >>> grad.round(4)
     array([-0.9,  0.1])
     """
-    checked = arguments.number("quantile", quantile, low=0.0, high=1.0)
-    if checked in (0.0, 1.0):
+    level = option("quantile", quantile)
+    if level in (0.0, 1.0):
         raise ValueError(f"quantile must be between 0 and 1, and neither of them, got {quantile!r}")
     return elementwise(
-        "quantile",
-        "input",
-        input,
-        target,
-        parameters=(checked, 1.0 - checked),
-        weight=weight,
-        reduction=reduction,
-        return_grad=return_grad,
-        return_hessian=return_hessian,
-        grad_output=grad_output,
-        out=out,
-        accumulate=accumulate,
-        num_threads=num_threads,
-    )
+        "quantile", "input", input, target, weight, reduction, return_grad, out, common,
+        parameters=(level, 1.0 - level), return_hessian=return_hessian,
+    )  # fmt: skip
 
 
+@documented(ELEMENTWISE)
 def epsilon_insensitive_loss(
     input: npt.ArrayLike,
     target: npt.ArrayLike,
@@ -594,49 +392,27 @@ def epsilon_insensitive_loss(
     epsilon: float = 0.1,
     reduction: Reduction = "mean",
     return_grad: bool = False,
-    grad_output: npt.ArrayLike | None = None,
     out: Array | None = None,
-    accumulate: bool = False,
-    num_threads: int | None = None,
+    **common: Unpack[Common],
 ) -> Any:
-    r"""Absolute error beyond `epsilon`, and nothing up to it.
+    r"""Absolute error beyond `epsilon`, and 0 up to it.
+
+    ``loss = weight * max(0, abs(input - target) - epsilon)``; with input `x`, target `t` and weight `w`:
 
     .. math:: w \max(0,\ |x - t| - \varepsilon)
 
-    The loss of support vector regression, for targets whose small errors do not matter: an element that is
-    predicted to within `epsilon` is left alone. The gradient is the sign of the error beyond `epsilon`
-    and 0 up to it, at the kinks :math:`|r| = \varepsilon` included.
+    The loss of support vector regression. Choose it for targets whose small errors do not matter: a
+    prediction within `epsilon` of its target has loss 0. The gradient is ``weight * sign(input - target)``
+    beyond `epsilon` and 0 up to it, also at the kinks ``abs(input - target) == epsilon``.
 
     Parameters
     ----------
-    input : array_like
-        Predictions; types as in `mse_loss`.
-    target : scalar or array_like, shape of `input`
-        What is to be predicted.
-    weight : scalar or array_like, shape of `input`, optional
-        A weight for each element.
     epsilon : float, default 0.1
-        The error that costs nothing; at least 0.
-    reduction : {"mean", "sum", "none"}, default "mean"
-        ``"mean"`` divides by the sum of the weights.
-    return_grad, grad_output, out, accumulate, num_threads
-        As in `mse_loss`.
-
-    Returns
-    -------
-    loss : float, or ndarray of the shape of `input`
-        As in `mse_loss`.
-    grad : ndarray, shape and dtype of `input`
-        Only with `return_grad`.
-
-    Raises
-    ------
-    TypeError, ValueError
-        As `mse_loss`.
+        Largest error with a loss of 0; at least 0.
 
     See Also
     --------
-    l1_loss : the same with ``epsilon=0``.
+    l1_loss : the same loss with ``epsilon=0``.
 
     References
     ----------
@@ -656,21 +432,12 @@ def epsilon_insensitive_loss(
     array([0., 0., 1.])
     """
     return elementwise(
-        "epsilon_insensitive",
-        "input",
-        input,
-        target,
-        parameters=(arguments.number("epsilon", epsilon, low=0.0),),
-        weight=weight,
-        reduction=reduction,
-        return_grad=return_grad,
-        grad_output=grad_output,
-        out=out,
-        accumulate=accumulate,
-        num_threads=num_threads,
-    )
+        "epsilon_insensitive", "input", input, target, weight, reduction, return_grad, out, common,
+        parameters=(number("epsilon", epsilon, low=0.0),),
+    )  # fmt: skip
 
 
+@documented(ELEMENTWISE, domain="greater than -1")
 def mean_squared_log_loss(
     input: npt.ArrayLike,
     target: npt.ArrayLike,
@@ -679,51 +446,30 @@ def mean_squared_log_loss(
     check_domain: bool = True,
     reduction: Reduction = "mean",
     return_grad: bool = False,
-    grad_output: npt.ArrayLike | None = None,
     out: Array | None = None,
-    accumulate: bool = False,
-    num_threads: int | None = None,
+    **common: Unpack[Common],
 ) -> Any:
-    r"""Squared difference of the logarithms of 1 plus each.
+    r"""Squared difference of the logarithms of 1 plus input and 1 plus target.
+
+    ``loss = weight * (log1p(input) - log1p(target))**2``; with input `x`, target `t` and weight `w`:
 
     .. math:: w\, \big(\log(1 + x) - \log(1 + t)\big)^2
 
-    For targets that are at least 0 and span orders of magnitude: it weighs ratios rather than
-    differences. Near :math:`x = t` no digits are lost. Targets must be greater than -1; an input below
-    -1 is not an error, but NaN, and one of exactly -1 costs infinitely much.
+    Choose it for targets of at least 0 that span orders of magnitude: it measures ratios rather than
+    differences. It keeps its digits where input and target are nearly equal. The gradient is
+    ``2 * weight * (log1p(input) - log1p(target)) / (1 + input)``. Targets must be greater than -1. Inputs are
+    not checked: one of -1 has an infinite loss, and one below -1 gives NaN.
 
     Parameters
     ----------
-    input : array_like
-        Predictions; types as in `mse_loss`.
-    target : scalar or array_like, shape of `input`
-        What is to be predicted; greater than -1.
-    weight : scalar or array_like, shape of `input`, optional
-        A weight for each element.
     check_domain : bool, default True
-        Check that every target is greater than -1. Without, one of -1 gives infinity or NaN, and one below
-        NaN.
-    reduction : {"mean", "sum", "none"}, default "mean"
-        ``"mean"`` divides by the sum of the weights.
-    return_grad, grad_output, out, accumulate, num_threads
-        As in `mse_loss`.
-
-    Returns
-    -------
-    loss : float, or ndarray of the shape of `input`
-        As in `mse_loss`.
-    grad : ndarray, shape and dtype of `input`
-        Only with `return_grad`.
-
-    Raises
-    ------
-    TypeError, ValueError
-        As `mse_loss`; also for a target that is not greater than -1, with its position.
+        Check that every target is greater than -1. If False, a target of -1 gives infinity or NaN, and one
+        below -1 gives NaN.
 
     See Also
     --------
-    mse_loss : of the numbers themselves.
-    gamma_nll_loss, poisson_nll_loss : from a model of the logarithm.
+    mse_loss : the squared difference of the numbers.
+    gamma_nll_loss, poisson_nll_loss : for models of the logarithm of the mean.
 
     References
     ----------
@@ -743,22 +489,12 @@ def mean_squared_log_loss(
     array([-0.2231,  0.    ,  0.3665])
     """
     return elementwise(
-        "squared_log",
-        "input",
-        input,
-        target,
-        parameters=(),
-        weight=weight,
+        "squared_log", "input", input, target, weight, reduction, return_grad, out, common,
         check_domain=check_domain,
-        reduction=reduction,
-        return_grad=return_grad,
-        grad_output=grad_output,
-        out=out,
-        accumulate=accumulate,
-        num_threads=num_threads,
-    )
+    )  # fmt: skip
 
 
+@documented(ELEMENTWISE, domain="at least 0")
 def poisson_nll_loss(
     input: npt.ArrayLike,
     target: npt.ArrayLike,
@@ -771,14 +507,14 @@ def poisson_nll_loss(
     reduction: Reduction = "mean",
     return_grad: bool = False,
     return_hessian: bool = False,
-    grad_output: npt.ArrayLike | None = None,
     out: Array | None = None,
-    accumulate: bool = False,
-    num_threads: int | None = None,
+    **common: Unpack[Common],
 ) -> Any:
     r"""Negative log-likelihood of counts under a Poisson distribution.
 
-    From the logarithm of the rate (`log_input`), and from the rate itself:
+    ``loss = weight * (exp(input) - target * input)`` if `input` is the logarithm of the rate, and
+    ``loss = weight * (input - target * log(input + eps))`` with ``log_input=False``; with input `x`, target
+    `t` and weight `w`:
 
     .. math::
 
@@ -786,46 +522,28 @@ def poisson_nll_loss(
 
         w\, \big(x - t \log(x + \varepsilon)\big)
 
-    and with `full`, where :math:`t > 1`, plus Stirling's approximation of the term without the input,
+    With `full`, where ``target > 1``, Stirling's approximation of the term without the input is added,
 
     .. math:: w\, \big(t \log t - t + \tfrac{1}{2} \log(2 \pi t)\big)
 
-    For counts, and for other targets of at least 0 whose variance grows with their mean. Targets must
-    not be negative; they need not be whole.
+    Choose it for counts, and for other targets of at least 0 whose variance grows in proportion to their
+    mean. For weight 1 the gradient is ``exp(input) - target``, or ``1 - target / (input + eps)`` with
+    ``log_input=False``.
 
     Parameters
     ----------
-    input : array_like
-        Logarithms of the predicted rates, or with ``log_input=False`` the rates; types as in `mse_loss`.
-    target : scalar or array_like, shape of `input`
-        The counts; at least 0. At a target of 0 only the first term is there.
-    weight : scalar or array_like, shape of `input`, optional
-        A weight for each element.
+    input : array_like of any shape
+        Logarithms of the predicted rates, or the rates with ``log_input=False``; |types|
+    target : scalar or array_like with the shape of `input`
+        Counts, at least 0; they need not be integers. At 0 only the first term of the loss counts. Only a
+        scalar broadcasts. Values of another type are converted to the type of `input`.
     log_input : bool, default True
         Whether `input` is the logarithm of the rate.
     full : bool, default False
         Add the term without the input. It changes no derivative.
     eps : float, default 1e-8
-        Keeps the logarithm of a rate of 0 finite; at least 0. Not used with `log_input`.
-    check_domain : bool, default True
-        Check that every target is at least 0. Without, a negative one gives the number that the formula
-        gives, which is no likelihood.
-    reduction : {"mean", "sum", "none"}, default "mean"
-        ``"mean"`` divides by the sum of the weights.
-    return_grad, return_hessian, grad_output, out, accumulate, num_threads
-        As in `mse_loss`.
-
-    Returns
-    -------
-    loss : float, or ndarray of the shape of `input`
-        As in `mse_loss`.
-    grad, hessian : ndarray, shape and dtype of `input`
-        Only with `return_grad` and `return_hessian`.
-
-    Raises
-    ------
-    TypeError, ValueError
-        As `mse_loss`; also for a negative target, with its position.
+        Added to the rate in the logarithm, which keeps that of a rate of 0 finite; at least 0. Not used with
+        `log_input`.
 
     See Also
     --------
@@ -847,26 +565,23 @@ def poisson_nll_loss(
     >>> grad.round(4)
     array([ 1.,  0., -1.])
     """
-    eps = arguments.number("eps", eps, low=0.0)
-    is_log = arguments.flag("log_input", log_input)
+    kernel = "poisson_log" if flag("log_input", log_input) else "poisson"
+    parameters = (option("eps", eps),)
+    if flag("full", full):
+        kernel += "_full"
     return elementwise(
-        ("poisson_log" if is_log else "poisson") + ("_full" if arguments.flag("full", full) else ""),
-        "input",
-        input,
-        target,
-        parameters=() if is_log else (eps,),
-        weight=weight,
-        check_domain=check_domain,
-        reduction=reduction,
-        return_grad=return_grad,
-        return_hessian=return_hessian,
-        grad_output=grad_output,
-        out=out,
-        accumulate=accumulate,
-        num_threads=num_threads,
-    )
+        kernel, "input", input, target, weight, reduction, return_grad, out, common,
+        parameters=() if log_input else parameters, check_domain=check_domain, return_hessian=return_hessian,
+    )  # fmt: skip
 
 
+@documented(
+    ELEMENTWISE,
+    gradients=GaussianNLLGradients,
+    domain="at least 0",
+    checked="variance",
+    gradient_or_gradients="gradients",
+)
 def gaussian_nll_loss(
     input: npt.ArrayLike,
     target: npt.ArrayLike,
@@ -878,65 +593,46 @@ def gaussian_nll_loss(
     check_domain: bool = True,
     reduction: Reduction = "mean",
     return_grad: bool = False,
-    grad_output: npt.ArrayLike | None = None,
     out: tuple[Array | None, Array | None] | None = None,
-    accumulate: bool = False,
-    num_threads: int | None = None,
+    **common: Unpack[CommonOfSeveral],
 ) -> Any:
     r"""Negative log-likelihood under a normal distribution, from its mean and variance.
 
+    ``loss = 0.5 * weight * (log(v) + (input - target)**2 / v)`` with ``v = maximum(var, eps)``; with input
+    `x`, target `t` and weight `w`:
+
     .. math:: \tfrac{w}{2} \Big(\log v + \frac{(x - t)^2}{v}\Big), \qquad v = \max(\mathrm{var}, \varepsilon)
 
-    and with `full` plus :math:`\tfrac{w}{2} \log 2 \pi`. For models that predict how uncertain they are
-    along with the mean. Variances must not be negative. Where `var` is less than `eps` its gradient is
-    that at `eps`, not 0, so that a variance can leave the ground again.
+    Choose it for models that predict their uncertainty along with the mean. For weight 1 the gradients are
+    ``(input - target) / v`` and ``0.5 * (1 / v - ((input - target) / v)**2)``. Where `var` is less than `eps`
+    its gradient is that at `eps`, not 0, so that the variance can grow again.
 
     Parameters
     ----------
-    input : array_like
-        Predicted means; types as in `mse_loss`.
-    target : scalar or array_like, shape of `input`
-        What is to be predicted.
-    var : scalar or array_like, shape of `input`
-        Predicted variances; at least 0.
-    weight : scalar or array_like, shape of `input`, optional
-        A weight for each element.
+    input : array_like of any shape
+        Predicted means; |types|
+    var : scalar or array_like with the shape of `input`
+        Predicted variances, at least 0.
     full : bool, default False
-        Add the constant. It changes no derivative.
+        Add the constant ``0.5 * weight * log(2 * pi)``. It changes no derivative.
     eps : float, default 1e-6
-        The least variance; at least 0.
+        Lower bound of the variances, at least 0.
     check_domain : bool, default True
-        Check that every variance is at least 0. Without, a negative one counts as `eps`.
-    reduction : {"mean", "sum", "none"}, default "mean"
-        ``"mean"`` divides by the sum of the weights.
-    return_grad : bool, default False
-        Also return the gradients with respect to `input` and `var`, computed in the same pass.
-    grad_output : scalar, or array_like of the loss's shape, optional
-        The upstream gradient: multiplies both gradients, not the loss. Needs `return_grad`.
-    out : tuple of two ndarrays or None, optional
-        Where the gradients for `input` and `var` are written, each as in `mse_loss`; None for one that is
-        not wanted. A tuple that was returned can be passed again. Needs `return_grad`.
-    accumulate : bool or tuple of two bools, default False
-        Add the gradients to `out`: both of them, or those for which the tuple says so.
-    num_threads : int, optional
-        As in `mse_loss`.
+        Check that every variance is at least 0. If False, a negative variance counts as `eps`.
+    out : tuple of two, each an ndarray with the shape and dtype of `input` or None, optional
+        Buffers for the gradients of `input` and `var`. Each may be its argument itself (in place).
+        A gradient whose place holds None is not computed; a scalar variance needs None. Needs `return_grad`.
 
     Returns
     -------
-    loss : float, or ndarray of the shape of `input`
-        As in `mse_loss`.
-    grads : named tuple with the fields input and var
-        Only with `return_grad`: arrays of the shape and dtype of `input`. `var` is None where the variance
-        is a scalar, and either is None where `out` holds None for it.
-
-    Raises
-    ------
-    TypeError, ValueError
-        As `mse_loss`; also for a negative variance, with its position.
+    grads : GaussianNLLGradients
+        Only with `return_grad`: a named tuple ``(input, var)`` of arrays with the shape and dtype of `input`.
+        `var` is None for a scalar variance, and each is None if `out` has None in its place. The tuple can be
+        passed again as `out`.
 
     See Also
     --------
-    mse_loss : for a variance that is the same everywhere.
+    mse_loss : for a constant variance.
 
     References
     ----------
@@ -956,22 +652,12 @@ def gaussian_nll_loss(
     array([0., 2.])
     """
     return gaussian(
-        input,
-        target,
-        var,
-        weight=weight,
-        full=full,
-        eps=arguments.number("eps", eps, low=0.0),
+        input, target, var, weight, reduction, return_grad, out, common, full=full, eps=option("eps", eps),
         check_domain=check_domain,
-        reduction=reduction,
-        return_grad=return_grad,
-        grad_output=grad_output,
-        out=out,
-        accumulate=accumulate,
-        num_threads=num_threads,
-    )
+    )  # fmt: skip
 
 
+@documented(ELEMENTWISE, domain="greater than 0")
 def gamma_nll_loss(
     input: npt.ArrayLike,
     target: npt.ArrayLike,
@@ -981,45 +667,26 @@ def gamma_nll_loss(
     reduction: Reduction = "mean",
     return_grad: bool = False,
     return_hessian: bool = False,
-    grad_output: npt.ArrayLike | None = None,
     out: Array | None = None,
-    accumulate: bool = False,
-    num_threads: int | None = None,
+    **common: Unpack[Common],
 ) -> Any:
     r"""Negative log-likelihood under a gamma distribution, from the logarithm of its mean.
 
+    ``loss = weight * (input + target * exp(-input))``; with input `x`, target `t` and weight `w`:
+
     .. math:: w\, (x + t\, e^{-x})
 
-    Terms without the input are left out. For positive targets whose spread is proportional to their
-    mean, such as durations, claims and prices. Targets must be positive.
+    Terms without the input are left out. Choose it for positive targets whose standard deviation is
+    proportional to their mean, such as durations, claims and prices. The gradient is
+    ``weight * (1 - target * exp(-input))``.
 
     Parameters
     ----------
-    input : array_like
-        Logarithms of the predicted means; types as in `mse_loss`.
-    target : scalar or array_like, shape of `input`
-        What is to be predicted; greater than 0.
-    weight : scalar or array_like, shape of `input`, optional
-        A weight for each element.
-    check_domain : bool, default True
-        Check that every target is greater than 0. Without, another gives the number that the formula
-        gives, which is no likelihood.
-    reduction : {"mean", "sum", "none"}, default "mean"
-        ``"mean"`` divides by the sum of the weights.
-    return_grad, return_hessian, grad_output, out, accumulate, num_threads
-        As in `mse_loss`.
-
-    Returns
-    -------
-    loss : float, or ndarray of the shape of `input`
-        As in `mse_loss`.
-    grad, hessian : ndarray, shape and dtype of `input`
-        Only with `return_grad` and `return_hessian`.
-
-    Raises
-    ------
-    TypeError, ValueError
-        As `mse_loss`; also for a target that is not positive, with its position.
+    input : array_like of any shape
+        Logarithms of the predicted means; |types|
+    target : scalar or array_like with the shape of `input`
+        Values to predict, greater than 0. Only a scalar broadcasts. Values of another type are converted to
+        the type of `input`.
 
     See Also
     --------
@@ -1041,23 +708,12 @@ def gamma_nll_loss(
     array([-2.  ,  0.  ,  0.75])
     """
     return elementwise(
-        "gamma",
-        "input",
-        input,
-        target,
-        parameters=(),
-        weight=weight,
-        check_domain=check_domain,
-        reduction=reduction,
-        return_grad=return_grad,
-        return_hessian=return_hessian,
-        grad_output=grad_output,
-        out=out,
-        accumulate=accumulate,
-        num_threads=num_threads,
-    )
+        "gamma", "input", input, target, weight, reduction, return_grad, out, common,
+        check_domain=check_domain, return_hessian=return_hessian,
+    )  # fmt: skip
 
 
+@documented(ELEMENTWISE, domain="allowed for `power`")
 def tweedie_nll_loss(
     input: npt.ArrayLike,
     target: npt.ArrayLike,
@@ -1068,51 +724,33 @@ def tweedie_nll_loss(
     reduction: Reduction = "mean",
     return_grad: bool = False,
     return_hessian: bool = False,
-    grad_output: npt.ArrayLike | None = None,
     out: Array | None = None,
-    accumulate: bool = False,
-    num_threads: int | None = None,
+    **common: Unpack[Common],
 ) -> Any:
     r"""Half the Tweedie deviance, from the logarithm of the mean.
 
+    ``loss = weight * (exp((2 - p) * input) / (2 - p) - target * exp((1 - p) * input) / (1 - p))`` with
+    ``p = power``; with input `x`, target `t` and weight `w`:
+
     .. math:: w \Big(\frac{e^{(2 - p)\, x}}{2 - p} - \frac{t\, e^{(1 - p)\, x}}{1 - p}\Big)
 
-    Terms without the input are left out. For targets whose variance grows as the power `p` of their mean;
-    between 1 and 2 they may be 0 with some probability and continuous above, such as rainfall or the
-    claims of an insured in a year. Powers 1 and 2 are `poisson_nll_loss` and `gamma_nll_loss`, and a power
-    of 0 is the squared error of a mean with a log link.
+    Terms without the input are left out. Choose it for targets whose variance is proportional to the power
+    `p` of their mean. Powers between 1 and 2 describe targets that are 0 with some probability and continuous
+    above, such as rainfall or the yearly claims of a policy. The powers 1 and 2 are `poisson_nll_loss` and
+    `gamma_nll_loss`; a power of 0 is half the squared error of ``exp(input)``. The gradient is
+    ``weight * (exp((2 - p) * input) - target * exp((1 - p) * input))``. For powers of at most 0 or above 2
+    the second derivative may be negative.
 
     Parameters
     ----------
-    input : array_like
-        Logarithms of the predicted means; types as in `mse_loss`.
-    target : scalar or array_like, shape of `input`
-        What is to be predicted; at least 0 for :math:`1 \le p < 2`, greater than 0 for
-        :math:`p \ge 2`, any finite number for :math:`p \le 0`.
-    weight : scalar or array_like, shape of `input`, optional
-        A weight for each element.
+    input : array_like of any shape
+        Logarithms of the predicted means; |types|
+    target : scalar or array_like with the shape of `input`
+        Values to predict: at least 0 for ``1 <= power < 2``, greater than 0 for ``power >= 2``, any finite
+        number for ``power <= 0``. Only a scalar broadcasts. Values of another type are converted to the type
+        of `input`.
     power : float, default 1.5
-        The power `p`. No such distribution has a power between 0 and 1: that is an error.
-    check_domain : bool, default True
-        Check that every target is one that the power allows. Without, another gives the number that the
-        formula gives, which is no likelihood.
-    reduction : {"mean", "sum", "none"}, default "mean"
-        ``"mean"`` divides by the sum of the weights.
-    return_grad, return_hessian, grad_output, out, accumulate, num_threads
-        As in `mse_loss`.
-
-    Returns
-    -------
-    loss : float, or ndarray of the shape of `input`
-        As in `mse_loss`.
-    grad, hessian : ndarray, shape and dtype of `input`
-        Only with `return_grad` and `return_hessian`. For powers below 1 or above 2 the second derivative
-        may be negative.
-
-    Raises
-    ------
-    TypeError, ValueError
-        As `mse_loss`; also for a target that the power does not allow, with its position.
+        The power `p`. A power between 0 and 1 is an error: no Tweedie distribution has one.
 
     See Also
     --------
@@ -1133,28 +771,14 @@ def tweedie_nll_loss(
     >>> grad.round(4)
     array([1., 0., 3.])
     """
-    checked = arguments.number("power", power)
+    checked = number("power", power)
     if 0.0 < checked < 1.0:
         raise ValueError(f"power must not be between 0 and 1, got {power!r}")
     kernel = "tweedie" if 1.0 < checked < 2.0 else "tweedie_beyond"
     parameters: tuple[float, ...] = (checked,)
-    if checked == 1.0:
-        kernel, parameters = "poisson_log", ()
-    elif checked == 2.0:
-        kernel, parameters = "gamma", ()
+    if checked in (1.0, 2.0):
+        kernel, parameters = "poisson_log" if checked == 1.0 else "gamma", ()
     return elementwise(
-        kernel,
-        "input",
-        input,
-        target,
-        parameters=parameters,
-        weight=weight,
-        check_domain=check_domain,
-        reduction=reduction,
-        return_grad=return_grad,
-        return_hessian=return_hessian,
-        grad_output=grad_output,
-        out=out,
-        accumulate=accumulate,
-        num_threads=num_threads,
-    )
+        kernel, "input", input, target, weight, reduction, return_grad, out, common, parameters=parameters,
+        check_domain=check_domain, return_hessian=return_hessian,
+    )  # fmt: skip

@@ -1,21 +1,33 @@
-"""What sequences of tokens are worth to a model: log-probabilities and entropies, straight from logits."""
+"""Log-probabilities and entropies of sequences of tokens, straight from logits."""
 
 from __future__ import annotations
 
-import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import numpy.typing as npt
 
-from fastloss import _kernels
-from fastloss._engine import arguments
-from fastloss._engine.rows import cross_entropy_rows, row_loss, run_family
+from fastloss._engine.documentation import documented
+from fastloss._engine.fragments import ROWS
+from fastloss._engine.options import Common
+from fastloss._engine.rows import cross_entropy_rows, entropy_of_rows, row_loss, sequence_loss
 from fastloss._engine.types import Array, Reduction
 
-__all__ = ["entropy", "sequence_log_probs", "token_log_probs"]
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+__all__ = [
+    "entropy",
+    "sequence_log_probs",
+    "token_log_probs",
+]
 
 
+@documented(
+    ROWS,
+    mean="the number of tokens that are not ignored",
+    unreduced="the log-probability of each token",
+    result="log_probs",
+)
 def token_log_probs(
     logits: npt.ArrayLike,
     target: npt.ArrayLike,
@@ -25,56 +37,30 @@ def token_log_probs(
     temperature: float = 1.0,
     reduction: Reduction = "none",
     return_grad: bool = False,
-    grad_output: npt.ArrayLike | None = None,
     out: Array | None = None,
-    accumulate: bool = False,
-    num_threads: int | None = None,
+    **common: Unpack[Common],
 ) -> Any:
     r"""Log-probability of each target token.
 
+    ``log_probs = z[target] - log(sum(exp(z)))`` for each row, with ``z = logits / temperature``
+
     .. math:: z_y - \log \sum_j e^{z_j}, \qquad z = x / T
 
-    for a row of logits `x` with class `y`. Minus the `cross_entropy` of each row, without log-probabilities
-    of the other classes in memory. What preference and policy losses are made from; their gradients come back
-    to the logits through `grad_output`.
+    for a row of logits `x` with class `y`. It is minus the `cross_entropy` of each row; log-probabilities of
+    other classes are not stored. Preference and policy losses are functions of it: pass their gradient as
+    `grad_output` for that of the logits. The gradient is ``(one_hot(target) - softmax(z)) / temperature``.
 
     Parameters
     ----------
-    logits : array_like, shape (..., V) or with the classes on `axis`
-        Unnormalised scores; types and strides as in `cross_entropy`.
-    target : array_like of int, shape (...)
-        A class index for each token.
-    axis : int, default -1
-        The axis of the classes.
     ignore_index : int, default -100
         Tokens with this target have log-probability and gradient 0, and are not read.
     temperature : float, default 1.0
-        Divides the logits.
-    reduction : {"mean", "sum", "none"}, default "none"
-        ``"mean"`` divides by the number of tokens that are not ignored.
-    return_grad : bool, default False
-        Also return the gradient of the log-probabilities (not of their negatives) by the logits.
-    grad_output : scalar, or array_like of the result's shape, optional
-        The upstream gradient: multiplies the gradient.
-    out, accumulate, num_threads
-        As in `cross_entropy`.
-
-    Returns
-    -------
-    log_probs : float, or ndarray of shape (...)
-        Types as those of the loss of `cross_entropy`.
-    grad : ndarray, shape of `logits`
-        Only with `return_grad`.
-
-    Raises
-    ------
-    TypeError, ValueError, IndexError
-        As `cross_entropy`.
+        Divisor of the logits, greater than 0.
 
     See Also
     --------
     sequence_log_probs : their sums over sequences.
-    linear_token_log_probs : without logits.
+    linear_token_log_probs : the same from a linear layer, without stored logits.
 
     References
     ----------
@@ -87,46 +73,24 @@ def token_log_probs(
     >>> fastloss.token_log_probs(logits, [0, 1]).round(4)
     array([-0.6931, -0.2231])
     """
-    x = arguments.floating("logits", logits)
     return row_loss(
-        cross_entropy_rows,
-        x,
-        arguments.class_axis(axis, x, "logits"),
-        target,
-        sign=-1.0,
-        weight=None,
-        ignore_index=arguments.index("ignore_index", ignore_index),
-        sample_weight=None,
-        reduction=reduction,
-        return_grad=return_grad,
-        grad_output=grad_output,
-        out=out,
-        accumulate=accumulate,
-        num_threads=num_threads,
-        **arguments.softmax_options(temperature=temperature),
-    )
+        cross_entropy_rows, "logits", logits, axis, target, reduction, return_grad, out, common,
+        ignore_index=ignore_index, own={"temperature": temperature}, sign=-1.0,
+    )  # fmt: skip
 
 
-def _counted(mask: Any, lengths: Any, shape: tuple[int, ...]) -> npt.NDArray[np.bool_]:
-    """Which tokens count, from a mask or from lengths."""
-    if mask is not None and lengths is not None:
-        raise ValueError("mask and lengths say the same: give one of them")
-    if mask is not None:
-        return arguments.mask("mask", mask, shape)
-    if lengths is None:
-        return np.ones(shape, np.bool_)
-    given = arguments.as_array("lengths", lengths)
-    if given.dtype.kind not in "iu":
-        raise TypeError(f"lengths must hold integers, got {given.dtype}")
-    if given.shape != shape[:-1]:
-        raise ValueError(
-            f"lengths must have one entry for each sequence, shape {shape[:-1]}; got {given.shape}"
-        )
-    if ((given < 0) | (given > shape[-1])).any():
-        raise ValueError(f"lengths must be between 0 and {shape[-1]}, the tokens of a sequence")
-    return np.arange(shape[-1]) < given[..., np.newaxis]
-
-
+@documented(
+    ROWS,
+    mean="the number of sequences",
+    unreduced="the log-probability of each sequence",
+    result="log_probs",
+    of_nothing=(
+        "A sequence without tokens that count has log-probability 0. The mean over no sequences is NaN, "
+        "their sum is 0."
+    ),
+    outside="if `mask` and `lengths` are both given, if `mask` holds other numbers than 0 and 1, if a length "
+    "is not between 0 and T, ",
+)
 def sequence_log_probs(
     logits: npt.ArrayLike,
     target: npt.ArrayLike,
@@ -138,63 +102,54 @@ def sequence_log_probs(
     temperature: float = 1.0,
     reduction: Reduction = "none",
     return_grad: bool = False,
-    grad_output: npt.ArrayLike | None = None,
     out: Array | None = None,
-    accumulate: bool = False,
-    num_threads: int | None = None,
+    **common: Unpack[Common],
 ) -> Any:
     r"""Log-probability of each sequence of target tokens.
+
+    ``log_probs = sum(z[t, target[t]] - log(sum(exp(z[t]))) for t in counted)``, with
+    ``z = logits / temperature``
 
     .. math:: \sum_t m_t \Big(z_{t y_t} - \log \sum_j e^{z_{tj}}\Big), \qquad z_t = x_t / T
 
     for a sequence with logits :math:`x_t`, classes :math:`y_t` and mask `m`. Nothing is shifted: the logits
-    at `t` are those for the target at `t`.
+    at `t` are those for the target at `t`. Preference losses are functions of it: pass their gradient as
+    `grad_output` for that of the logits. The gradient at `t` is ``one_hot(target) - softmax(z)``, divided
+    by the temperature, and with `average` by the number of tokens that count.
 
     Parameters
     ----------
-    logits : array_like, shape (..., T, V)
-        Unnormalised scores; types and strides as in `cross_entropy`. Those of tokens that do not count are
-        not read, and their gradient is 0.
-    target : array_like of int, shape (..., T)
-        A class index for each token; where it does not count, anything.
-    mask : array_like of bool, or of 0 and 1, shape (..., T), optional
-        Which tokens count; all by default.
-    lengths : array_like of int, shape (...), optional
-        Instead: how many tokens of each sequence count, from its first on.
+    logits : array_like with shape (..., T, C)
+        Unnormalised scores; |types| Rows may have any strides and are not copied. Logits of tokens that do
+        not count are not read, and their gradient is 0. A class at ``-inf`` is masked: its probability and
+        gradient are 0.
+    target : array_like of int with shape (..., T)
+        Class index of each token, of any integer type. Targets of tokens that do not count may have any
+        value.
+    mask : array_like of bool, or of 0 and 1, with shape (..., T), optional
+        Tokens that count; by default all.
+    lengths : array_like of int with shape (...), optional
+        Number of tokens that count in each sequence, from its first one on. An alternative to `mask`.
     ignore_index : int, default -100
-        Tokens with this target do not count either.
+        Tokens with this target do not count.
     average : bool, default False
-        Divide by the number of tokens that count.
+        Divide the sum of each sequence by the number of its tokens that count.
     temperature : float, default 1.0
-        Divides the logits.
-    reduction : {"mean", "sum", "none"}, default "none"
-        ``"mean"`` divides by the number of sequences.
-    return_grad : bool, default False
-        Also return the gradient by the logits.
-    grad_output : scalar, or array_like of the result's shape, optional
-        The upstream gradient: multiplies the gradient.
-    out, accumulate, num_threads
-        As in `cross_entropy`.
-
-    Returns
-    -------
-    log_probs : float, or ndarray of shape (...)
-        Types as those of the loss of `cross_entropy`. A sequence without tokens that count has 0.
-    grad : ndarray, shape of `logits`
-        Only with `return_grad`.
+        Divisor of the logits, greater than 0.
 
     Raises
     ------
-    TypeError, ValueError, IndexError
-        As `cross_entropy`; also if `mask` holds anything but 0 and 1, or `lengths` more than `T`.
+    IndexError
+        If the target of a token that counts is not in ``[0, C)``. The message names the first one. Nothing
+        has been written to `out` then.
 
     See Also
     --------
-    token_log_probs : of each token.
+    token_log_probs : the log-probability of each token.
 
     References
     ----------
-    The ``logps`` of TRL's DPO trainer, with ``average`` those of its CPO and ORPO trainers.
+    The ``logps`` of TRL's DPO trainer; with `average` those of its CPO and ORPO trainers.
 
     Examples
     --------
@@ -203,50 +158,22 @@ def sequence_log_probs(
     >>> fastloss.sequence_log_probs(logits, [[0, 1, 0]], lengths=[2]).round(4)
     array([-0.9808])
     """
-    arguments.reduction(reduction)
-    x = arguments.floating("logits", logits)
-    if x.ndim < 2:
-        raise ValueError(f"logits must have tokens and classes on their last axes, got shape {x.shape}")
-    tokens, classes = arguments.rows_and_classes(x, x.ndim - 1)
-    rows = tokens[:-1]
-    average = arguments.flag("average", average)
-    options = arguments.softmax_options(temperature=temperature)
-    given = arguments.as_array("target", target)
-    mask, lengths = arguments.given("mask", mask), arguments.given("lengths", lengths)
-    grad_output = arguments.given("grad_output", grad_output)
-    indices, ignored = arguments.class_indices(
-        given, x.shape, x.ndim - 1, arguments.index("ignore_index", ignore_index)
-    )
-    counted = _counted(mask, lengths, tokens)
-    if ignored is not None:
-        counted = counted & (indices != ignored)
-    # What no class index is, once bad ones have been refused, marks the tokens that do not count.
-    arguments.require_classes(given, indices, classes, counted)
-    indices = np.where(counted, indices, -1)
-    share = np.ones(rows)
-    if average:
-        share = 1.0 / np.maximum(counted.sum(axis=-1), 1)
-    scale, upstream = arguments.upstream(grad_output, rows if reduction == "none" else (), return_grad)
-    others = (given, mask, lengths, grad_output)
-    grad = arguments.gradient_buffer(out, x, others, return_grad, accumulate)
-    if reduction == "mean":
-        scale /= max(1, math.prod(rows))
-    weights = share if upstream is None else share * upstream
-    losses = np.zeros(tokens)
-    run_family(
-        _kernels.CROSS_ENTROPY, x, x.ndim - 1, output=grad, indices=indices, ignored=-1,
-        grad_output=np.ascontiguousarray(np.broadcast_to(weights[..., np.newaxis], tokens)),
-        grad_scale=-scale, accumulate=accumulate, row_loss=losses, num_threads=num_threads, **options,
+    return sequence_loss(
+        logits, target, reduction, return_grad, out, common, mask=mask, lengths=lengths,
+        ignore_index=ignore_index, average=average, temperature=temperature,
     )  # fmt: skip
-    return _reduced(0.0 - losses.sum(axis=-1) * share, x, reduction, grad)
 
 
-def _reduced(values: Array, x: Array, reduction: str, grad: Array | None) -> Any:
-    """Values in float64 as the caller wants them, with the gradient if there is one."""
-    result = arguments.reduced(reduction, np.asarray(values), float(values.sum()), values.size, x)
-    return result if grad is None else (result, grad)
-
-
+@documented(
+    ROWS,
+    mean="the number of rows",
+    unreduced="the entropy of each row",
+    result="entropy",
+    of_nothing=(
+        "A row with a NaN, with ``+inf``, or with nothing but ``-inf`` is NaN. The mean over no rows is NaN, "
+        "their sum is 0."
+    ),
+)
 def entropy(
     logits: npt.ArrayLike,
     *,
@@ -254,48 +181,28 @@ def entropy(
     temperature: float = 1.0,
     reduction: Reduction = "none",
     return_grad: bool = False,
-    grad_output: npt.ArrayLike | None = None,
     out: Array | None = None,
-    accumulate: bool = False,
-    num_threads: int | None = None,
+    **common: Unpack[Common],
 ) -> Any:
     r"""Entropy of softmax(logits), in nats.
 
+    ``entropy = -sum(p * log(p))`` for each row, with ``p = softmax(logits / temperature)``
+
     .. math:: -\sum_j p_j \log p_j, \qquad p = \mathrm{softmax}(x / T)
 
-    How undecided a model is. Its gradient, :math:`-p_j (\log p_j + H) / T`, is what an entropy bonus adds to
-    a policy's.
+    for a row of logits `x`. It measures the uncertainty of a model: 0 if one class has all of the
+    probability, ``log(C)`` if all classes have the same. An entropy bonus adds it to the objective of a
+    policy. The gradient is ``-p * (log(p) + entropy) / temperature``.
 
     Parameters
     ----------
-    logits : array_like, shape (..., V) or with the classes on `axis`
-        Unnormalised scores; types and strides as in `cross_entropy`. A class at ``-inf`` is masked: it adds
-        nothing, and its gradient is 0.
-    axis : int, default -1
-        The axis of the classes.
     temperature : float, default 1.0
-        Divides the logits.
-    reduction : {"mean", "sum", "none"}, default "none"
-        ``"mean"`` divides by the number of rows.
-    return_grad : bool, default False
-        Also return the gradient by the logits.
-    grad_output : scalar, or array_like of the result's shape, optional
-        The upstream gradient: multiplies the gradient.
-    out, accumulate, num_threads
-        As in `cross_entropy`.
-
-    Returns
-    -------
-    entropy : float, or ndarray of shape (...)
-        Types as those of the loss of `cross_entropy`. A row with a NaN, with ``+inf``, or of nothing but
-        ``-inf`` is NaN.
-    grad : ndarray, shape of `logits`
-        Only with `return_grad`.
+        Divisor of the logits, greater than 0.
 
     Raises
     ------
-    TypeError, ValueError
-        As `cross_entropy`.
+    IndexError
+        If `axis` is out of range (`numpy.exceptions.AxisError`, which is also a ValueError).
 
     See Also
     --------
@@ -311,19 +218,4 @@ def entropy(
     >>> [f"{value:.4g}" for value in fastloss.entropy(np.array([[0.0, 0.0], [0.0, 40.0]]))]
     ['0.6931', '1.742e-16']
     """
-    arguments.reduction(reduction)
-    x = arguments.floating("logits", logits)
-    axis = arguments.class_axis(axis, x, "logits")
-    rows, _ = arguments.rows_and_classes(x, axis)
-    options = arguments.softmax_options(temperature=temperature)
-    grad_output = arguments.given("grad_output", grad_output)
-    scale, upstream = arguments.upstream(grad_output, rows if reduction == "none" else (), return_grad)
-    grad = arguments.gradient_buffer(out, x, (grad_output,), return_grad, accumulate)
-    if reduction == "mean":
-        scale /= max(1, math.prod(rows))
-    values = np.zeros(rows)
-    run_family(
-        _kernels.ENTROPY, x, axis, output=grad, grad_output=upstream, grad_scale=scale,
-        accumulate=accumulate, row_loss=values, num_threads=num_threads, **options,
-    )  # fmt: skip
-    return _reduced(values, x, reduction, grad)
+    return entropy_of_rows(logits, axis, temperature, reduction, return_grad, out, common)

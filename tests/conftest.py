@@ -1,4 +1,4 @@
-"""Fixtures that all tests share."""
+"""Fixtures that all tests share, and what is said of tests that were not run."""
 
 from collections.abc import Iterator
 

@@ -11,183 +11,46 @@ import subprocess
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, NamedTuple
+from functools import partial
+from typing import Any
 
+import boosting_cases as table
 import numpy as np
-import numpy.typing as npt
 import pytest
+from boosting_cases import LIBRARIES, ROWS, Array, N, Row, labels, over_libraries, problem
+from numpy.testing import assert_allclose, assert_array_equal
 
 import fastloss
 from fastloss.boosting import Objective, _derivatives, lightgbm_objective, xgboost_objective
 
-Array = npt.NDArray[Any]
-Pair = tuple[Array, Array]
-
-LIBRARIES: dict[str, Callable[..., Objective]] = {
-    "lightgbm": lightgbm_objective,
-    "xgboost": xgboost_objective,
-}
-over_libraries = pytest.mark.parametrize("library", LIBRARIES)
+over_dtypes = pytest.mark.parametrize("dtype", ["float32", "float64"])
 on_every_isa = pytest.mark.usefixtures("isa")
 
 
-class Data(NamedTuple):
-    """What the objectives use of a Dataset or a DMatrix."""
-
-    label: Array
-    weight: Array | None = None
-
-    def get_label(self) -> Array:
-        return self.label
-
-    def get_weight(self) -> Array | None:
-        return self.weight
+# The table
 
 
-# The formulas of the libraries' documentation and sources, in float64 and without a thought for speed.
+def test_every_objective_has_a_row() -> None:
+    assert not table.missing_rows(ROWS)
 
 
-def sigmoid(s: Array) -> Array:
-    return 1.0 / (1.0 + np.exp(-s))
-
-
-def softmax(s: Array) -> Array:
-    e = np.exp(s - s.max(axis=1, keepdims=True))
-    return e / e.sum(axis=1, keepdims=True)
-
-
-def focal(s: Array, y: Array, alpha: float | None = 0.25, gamma: float = 2.0) -> Pair:
-    share = 1.0 if alpha is None else np.where(y == 1, alpha, 1.0 - alpha)
-    sign = 2.0 * y - 1.0
-    p, q = sigmoid(sign * s), sigmoid(-sign * s)
-    slope = share * q**gamma * (gamma * p * np.log(p) - q)
-    bend = share * p * q**gamma * (q * (1 + 2 * gamma + gamma * np.log(p)) - gamma**2 * p * np.log(p))
-    return sign * slope, np.maximum(bend, p * np.abs(slope))
-
-
-def one(s: Array) -> Array:
-    return np.ones_like(s)
-
-
-def log_cosh(s: Array, y: Array) -> Pair:
-    r = s - y
-    return np.tanh(r), np.divide(np.tanh(r), r, out=one(r), where=r != 0)
-
-
-def quantile(s: Array, y: Array, quantile: float = 0.5) -> Pair:
-    level = np.float32(quantile)  # as they have it
-    return np.where(s >= y, np.float32(1) - level, -level).astype(np.float64), one(s)
-
-
-def tweedie(s: Array, y: Array, power: float = 1.5) -> Pair:
-    above, below = np.exp((2 - power) * s), y * np.exp((1 - power) * s)
-    return above - below, (2 - power) * above - (1 - power) * below
-
-
-def binary(s: Array, y: Array, pos_weight: float = 1.0) -> Pair:
-    w, p = np.where(y == 1, pos_weight, 1.0), sigmoid(s)
-    return w * (p - y), w * p * sigmoid(-s)
-
-
-def multiclass(s: Array, y: Array) -> Pair:
-    p = softmax(s)
-    return p - (np.arange(s.shape[1]) == y[:, None]), p * (1.0 - p)
-
-
-FORMULAS: dict[str, Callable[..., Pair]] = {
-    "mse_loss": lambda s, y: (s - y, one(s)),
-    "l1_loss": lambda s, y: (np.sign(s - y), one(s)),
-    "huber_loss": lambda s, y, delta=1.0: (np.clip(s - y, -delta, delta), one(s)),
-    "quantile_loss": quantile,
-    "log_cosh_loss": log_cosh,
-    "poisson_nll_loss": lambda s, y, max_delta_step=0.7: (np.exp(s) - y, np.exp(s + max_delta_step)),
-    "gamma_nll_loss": lambda s, y: (1 - y * np.exp(-s), y * np.exp(-s)),
-    "tweedie_nll_loss": tweedie,
-    "binary_cross_entropy_with_logits": binary,
-    "sigmoid_focal_loss": focal,
-    "cross_entropy": multiclass,
-}
-CASES: list[tuple[str, dict[str, Any]]] = [
-    *((name, {}) for name in FORMULAS),
-    ("huber_loss", {"delta": 0.3}),
-    ("quantile_loss", {"quantile": 0.9}),
-    ("poisson_nll_loss", {"max_delta_step": 0.0}),
-    ("tweedie_nll_loss", {"power": 1.2}),
-    ("tweedie_nll_loss", {"power": 1}),
-    ("tweedie_nll_loss", {"power": 2.0}),
-    ("binary_cross_entropy_with_logits", {"pos_weight": 3.0}),
-    ("sigmoid_focal_loss", {"alpha": None, "gamma": 0.0}),
-    ("sigmoid_focal_loss", {"alpha": 0.75, "gamma": 0.5}),
-    ("sigmoid_focal_loss", {"gamma": 5}),
-]
-over_cases = pytest.mark.parametrize(("name", "options"), CASES, ids=str)
-over_names = pytest.mark.parametrize("name", FORMULAS)
-CLASSES = 5
-
-
-def expected(
-    library: str, name: str, s: Array, y: Array, weight: Array | None = None, **options: Any
-) -> Pair:
-    """What the library has for these scores."""
-    s, y = s.astype(np.float64), y.astype(np.float64)
-    gradient, hessian = FORMULAS[name](s, y, **options)
-    w = np.ones(len(s)) if weight is None else weight.astype(np.float64)
-    w = w.reshape((-1,) + (1,) * (s.ndim - 1))
-    if name == "cross_entropy":
-        factor = s.shape[1] / (s.shape[1] - 1) if library == "lightgbm" else 2.0
-        hessian = factor * hessian * w
-        return gradient * w, np.maximum(hessian, 1e-16) if library == "xgboost" else hessian
-    if library == "xgboost" and name in ("binary_cross_entropy_with_logits", "sigmoid_focal_loss"):
-        hessian = np.maximum(hessian, 1e-16)
-    return gradient * w, hessian * w
-
-
-def labels(name: str, n: int, rng: np.random.Generator, classes: int = CLASSES) -> Array:
-    if name == "cross_entropy":
-        found: Array = rng.integers(classes, size=n)
-    elif name in ("binary_cross_entropy_with_logits", "sigmoid_focal_loss"):
-        found = rng.integers(2, size=n)
-    elif name == "poisson_nll_loss":
-        found = rng.poisson(2.0, n)
-    elif name == "gamma_nll_loss":
-        found = rng.gamma(2.0, size=n)
-    elif name == "tweedie_nll_loss":
-        found = rng.gamma(2.0, size=n) + 0.01
-    else:
-        found = rng.normal(size=n)
-    return found.astype(np.float32)
-
-
-def scores(name: str, n: int, rng: np.random.Generator, library: str, classes: int = CLASSES) -> Array:
-    found = 2.0 * rng.normal(size=(n, classes) if name == "cross_entropy" else n)
-    return found.astype(np.float32 if library == "xgboost" else np.float64)
-
-
-def check(library: str, found: Pair, want: Pair, bound: float | None = None) -> None:
-    """LightGBM's scores are float64, and only the result is rounded; XGBoost computes in float32, too."""
-    bound = bound or (2.5e-7 if library == "lightgbm" else 2e-6)
-    for got, exact in zip(found, want, strict=True):
-        assert got.dtype == np.float32
-        assert got.shape == exact.shape
-        scale = np.abs(exact) if library == "lightgbm" else np.maximum(np.abs(exact), 1.0)
-        np.testing.assert_array_less(np.abs(got - exact), bound * scale + 1e-30)
+@pytest.mark.parametrize("row", [row for row in ROWS if not row.options], ids=str)
+def test_a_missing_row_is_found(row: Row) -> None:
+    assert table.missing_rows([other for other in ROWS if other != row]) == {row.name}
 
 
 # Without the libraries
 
 
 @on_every_isa
-@over_libraries
-@over_cases
-def test_formulas(library: str, name: str, options: dict[str, Any]) -> None:
-    objective = LIBRARIES[library](name, **options)
+@table.over_all
+def test_formulas(objective: Objective) -> None:
     for n, seed in ((1, 0), (257, 1), (3000, 2)):
-        rng = np.random.default_rng(seed)
-        s, y = scores(name, n, rng, library), labels(name, n, rng)
-        weight = rng.uniform(0.0, 3.0, n).astype(np.float32) * (rng.random(n) < 0.9)
+        s, y, weight = table.drawn(objective, n, seed)
+        weight[::9] = 0.0
         for w in (None, weight, weight.astype(np.float64)):
-            bound = 2e-6 if name == "sigmoid_focal_loss" else None  # out of parts that are float32
-            check(library, objective(y, s, w), expected(library, name, s, y, w, **options), bound)
+            bound = 2e-6 if objective.name == "sigmoid_focal_loss" else None  # out of parts that are float32
+            table.check(objective.library, objective(y, s, w), table.expected(objective, s, y, w), bound)
 
 
 @over_libraries
@@ -200,38 +63,28 @@ def test_by_hand(library: str) -> None:
         ("huber_loss", {"delta": 1.5}, [0, 1.5, -4.5], [1, 1, 3]),
         # At the kink both libraries take the slope above.
         ("quantile_loss", {"quantile": 0.75}, [0.25, 0.25, -2.25], [1, 1, 3]),
-        (
-            "poisson_nll_loss",
-            {"max_delta_step": 0},
-            [np.e - 1, np.e**4 - 2, 3 * (np.e**4 - 9)],
-            np.exp(s) * w,
-        ),
+        ("poisson_nll_loss", {"max_delta_step": 0}, (np.exp(s) - y) * w, np.exp(s) * w),
         ("log_cosh_loss", {}, np.tanh(s - y) * w, [1, np.tanh(2) / 2, 3 * np.tanh(5) / 5]),
     ):
         found = make(name, **options)(y, s, w)
-        np.testing.assert_allclose(found[0], gradient, rtol=3e-7)
-        np.testing.assert_allclose(found[1], hessian, rtol=3e-7)
+        assert_allclose(found[0], gradient, rtol=3e-7)
+        assert_allclose(found[1], hessian, rtol=3e-7)
     # Probabilities 1/8, 2/8, 5/8.
     gradient, hessian = make("cross_entropy")(np.array([2]), np.log([[1.0, 2.0, 5.0]]))
-    np.testing.assert_allclose(gradient, [[1 / 8, 2 / 8, -3 / 8]], rtol=1e-6)
+    assert_allclose(gradient, [[1 / 8, 2 / 8, -3 / 8]], rtol=1e-6)
     factor = 3 / 2 if library == "lightgbm" else 2
-    np.testing.assert_allclose(hessian, factor / 64 * np.array([[7, 12, 15]]), rtol=1e-6)
+    assert_allclose(hessian, factor / 64 * np.array([[7, 12, 15]]), rtol=1e-6)
 
 
-LOSSES: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
-    name: (getattr(fastloss, name), {"delta": 0.6} if name == "huber_loss" else {}) for name in FORMULAS
-}
-
-
-@over_names
+@pytest.mark.parametrize("name", table.KINDS)
 def test_central_differences(name: str) -> None:
     """The gradient is that of our loss (squared error: half of it), the second derivative the gradient's."""
-    rng = np.random.default_rng(3)
-    loss, options = LOSSES[name]
-    s, y = scores(name, 200, rng, "lightgbm"), labels(name, 200, rng)
+    loss, options = getattr(fastloss, name), {"delta": 0.6} if name == "huber_loss" else {}
     objective = lightgbm_objective(name, **options)
+    s, y, _ = table.drawn(objective, 200, 3)
     gradient, hessian = (a.astype(np.float64) for a in objective(y, s))
-    target = y.astype(np.int64) if name == "cross_entropy" else y
+    is_softmax = name == "cross_entropy"
+    target = y.astype(np.int64) if is_softmax else y
     half = 0.5 if name == "mse_loss" else 1.0
     step = 1e-5
 
@@ -242,72 +95,69 @@ def test_central_differences(name: str) -> None:
         # Not those of the objective, which are float32.
         return half * np.asarray(loss(moved, target, reduction="sum", return_grad=True, **options)[1])
 
-    shifts = np.eye(CLASSES) if name == "cross_entropy" else np.ones((1, 1))
-    for k, shift in enumerate(step * shifts):
-        moved = shift if name == "cross_entropy" else step
-        slope = (values(s + moved) - values(s - moved)) / (2 * step)
-        bend = (gradients(s + moved) - gradients(s - moved)) / (2 * step)
-        g, h = (gradient[:, k], hessian[:, k]) if name == "cross_entropy" else (gradient, hessian)
-        bend = bend[:, k] if name == "cross_entropy" else bend
-        is_smooth = np.abs(s - y) > 1e-3 if g.shape == s.shape else np.ones(len(g), bool)
-        np.testing.assert_allclose(g[is_smooth], slope[is_smooth], rtol=1e-5, atol=1e-6)
-        if name == "poisson_nll_loss":
-            bend = bend * np.exp(0.7)
-        if name == "cross_entropy":
-            bend = bend * CLASSES / (CLASSES - 1)
+    def difference(f: Callable[[Array], Array], moved: Any) -> Array:
+        return (f(s + moved) - f(s - moved)) / (2 * step)
+
+    for k, moved in enumerate(step * np.eye(table.CLASSES) if is_softmax else [step]):
+        at = (slice(None), k) if is_softmax else slice(None)
+        slope, bend = difference(values, moved), difference(gradients, moved)[at]
+        g, h = gradient[at], hessian[at]
+        is_smooth = np.ones(len(g), bool) if is_softmax else np.abs(s - y) > 1e-3
+        assert_allclose(g[is_smooth], slope[is_smooth], rtol=1e-5, atol=1e-6)
         if name in ("l1_loss", "quantile_loss", "huber_loss", "log_cosh_loss"):
             assert (h[is_smooth] >= bend[is_smooth] - 1e-6).all()  # a bound
         elif name == "sigmoid_focal_loss":
-            p = sigmoid((2 * y - 1) * s)
-            np.testing.assert_allclose(h, np.maximum(bend, p * np.abs(g)), rtol=1e-4, atol=1e-7)
+            p = table.sigmoid((2 * y - 1) * s)
+            assert_allclose(h, np.maximum(bend, p * np.abs(g)), rtol=1e-4, atol=1e-7)
         else:
-            np.testing.assert_allclose(h, bend, rtol=1e-5, atol=1e-6)
+            factor = {"poisson_nll_loss": np.exp(0.7), "cross_entropy": 5 / 4}.get(name, 1.0)
+            assert_allclose(h, factor * bend, rtol=1e-5, atol=1e-6)
 
 
 @on_every_isa
-@over_libraries
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-@over_names
-def test_extreme_scores(name: str, dtype: str, library: str) -> None:
+@over_dtypes
+@table.over_plain
+def test_extreme_scores(objective: Objective, dtype: str) -> None:
+    name = objective.name
     s = np.array([-1e4, -800.0, -100.0, -50.0, -1.0, 0.0, 1.0, 50.0, 88.0, 100.0, 800.0, 1e4], dtype)
-    objective = LIBRARIES[library](name)
     for y in (np.ones(len(s)), np.zeros(len(s))) if name != "gamma_nll_loss" else (np.ones(len(s)),):
         x = np.stack([s, -s, 0 * s], axis=1) if name == "cross_entropy" else s
         for weight in (None, np.full(len(s), 2.0)):
             gradient, hessian = objective(y, x, weight)
             assert np.isfinite(gradient).all() and np.isfinite(hessian).all()
             assert (hessian >= 0).all()
-            if library == "xgboost" and name in ("cross_entropy", "binary_cross_entropy_with_logits"):
+            if objective.library == "xgboost" and name in (
+                "cross_entropy",
+                "binary_cross_entropy_with_logits",
+            ):
                 assert (hessian >= 1e-16 * 0.999).all()
             inner = np.abs(s) <= 50.0
-            want = expected(library, name, x[inner], y[inner], None if weight is None else weight[inner])
-            check("xgboost", (gradient[inner], hessian[inner]), want) if name not in EXPONENTIAL else None
-
-
-EXPONENTIAL = {"poisson_nll_loss", "gamma_nll_loss", "tweedie_nll_loss"}
+            want = table.expected(objective, x[inner], y[inner], None if weight is None else weight[inner])
+            if table.KINDS[name].link is not np.exp:
+                table.check("xgboost", (gradient[inner], hessian[inner]), want)
 
 
 def test_where_an_exponential_exceeds_float32() -> None:
     largest = np.finfo(np.float32).max
     for make in LIBRARIES.values():
         gradient, hessian = make("poisson_nll_loss")([1.0, 1.0, 1.0], np.array([88.0, 88.5, 800.0]))
-        np.testing.assert_allclose(gradient, [np.exp(88.0), np.exp(88.5), largest], rtol=1e-6)
-        np.testing.assert_allclose(hessian, [np.exp(88.7), largest, largest], rtol=1e-6)
+        assert_allclose(gradient, [np.exp(88.0), np.exp(88.5), largest], rtol=1e-6)
+        assert_allclose(hessian, [np.exp(88.7), largest, largest], rtol=1e-6)
         gradient, hessian = make("gamma_nll_loss")([1.0, 1.0], np.array([-88.0, -800.0]))
-        np.testing.assert_allclose(gradient, [-np.exp(88.0), -largest], rtol=1e-6)
-        np.testing.assert_allclose(hessian, [np.exp(88.0), largest], rtol=1e-6)
+        assert_allclose(gradient, [-np.exp(88.0), -largest], rtol=1e-6)
+        assert_allclose(hessian, [np.exp(88.0), largest], rtol=1e-6)
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@over_dtypes
 @over_libraries
 def test_sure_classes_keep_their_digits(library: str, dtype: str) -> None:
     """Where the model is right and where it is wrong."""
     y, s = np.zeros(2, int), np.array([[20.0, 0.0, 0.0], [0.0, 20.0, 0.0]], dtype)
     gradient, hessian = LIBRARIES[library]("cross_entropy")(y, s)
     small, factor = np.exp(-20.0), 1.5 if library == "lightgbm" else 2.0
-    np.testing.assert_allclose(gradient, [[-2 * small, small, small], [-1, 1, small]], rtol=3e-7)
+    assert_allclose(gradient, [[-2 * small, small, small], [-1, 1, small]], rtol=3e-7)
     want = factor * small * np.array([[2, 1, 1], [1, 2, 1]])
-    np.testing.assert_allclose(hessian, want, rtol=3e-7)
+    assert_allclose(hessian, want, rtol=3e-7)
 
 
 # (n, k) in any order, and the interfaces
@@ -325,14 +175,14 @@ ORDERS: dict[str, Callable[[Array], Array]] = {
 @over_libraries
 @pytest.mark.parametrize("order", ORDERS)
 def test_orders(order: str, library: str) -> None:
-    rng = np.random.default_rng(4)
-    for classes in (2, CLASSES, 40):
-        x = ORDERS[order](scores("cross_entropy", 70, rng, library, classes))
-        before, y = x.copy(), labels("cross_entropy", 70, rng, classes)
-        weight = rng.uniform(size=70)
+    objective = LIBRARIES[library]("cross_entropy")
+    for classes in (2, table.CLASSES, 40):
+        x, y, weight = table.drawn(objective, 70, 4, classes)
+        x = ORDERS[order](x)
+        before = x.copy()
         for w in (None, weight):
-            found = LIBRARIES[library]("cross_entropy")(y, x, w)
-            check(library, found, expected(library, "cross_entropy", x, y, w))
+            found = objective(y, x, w)
+            table.check(library, found, table.expected(objective, x, y, w))
             # What comes out needs no copy where what went in needed none.
             for array in found:
                 assert array.flags.forc
@@ -342,107 +192,85 @@ def test_orders(order: str, library: str) -> None:
 
 @over_libraries
 def test_blocks_of_rows(library: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    rng = np.random.default_rng(5)
-    x, y = scores("cross_entropy", 1000, rng, library), labels("cross_entropy", 1000, rng)
-    weight = rng.uniform(size=1000)
     objective = LIBRARIES[library]("cross_entropy")
+    x, y, weight = table.drawn(objective, 1000, 5)
     for order in (np.ascontiguousarray, np.asfortranarray):
         for w in (None, weight):
             monkeypatch.undo()
             whole = objective(y, order(x), w)
-            monkeypatch.setattr(_derivatives, "BLOCK", 37 * CLASSES)
-            parts = objective(y, order(x), w)
-            assert all(a.tobytes() == b.tobytes() for a, b in zip(whole, parts, strict=True))
+            monkeypatch.setattr(_derivatives, "BLOCK", 37 * table.CLASSES)
+            assert table.same_bits(whole, objective(y, order(x), w))
 
 
-@over_libraries
-@over_names
-def test_interfaces(name: str, library: str) -> None:
-    rng = np.random.default_rng(6)
-    s, y, w = scores(name, 50, rng, library), labels(name, 50, rng), rng.uniform(size=50).astype(np.float32)
-    objective = LIBRARIES[library](name)
+@table.over_plain
+def test_interfaces(objective: Objective) -> None:
+    s, y, w = table.drawn(objective, 50, 6)
     plain, weighted = objective(y, s), objective(y, s, w)
     assert not np.array_equal(plain[0], weighted[0])
     none = np.empty(0, np.float32)  # XGBoost
     for found, want in (
-        (objective(s, Data(y)), plain),
-        (objective(s, Data(y, none)), plain),
-        (objective(s, Data(y, w)), weighted),
+        (objective(s, table.Data(y)), plain),
+        (objective(s, table.Data(y, none)), plain),
+        (objective(s, table.Data(y, w)), weighted),
         (objective(y, s, None), plain),
         (objective(y, s, sample_weight=w), weighted),
         (objective(y.tolist(), s, w.tolist()), weighted),
         (objective(y.astype(np.float64), s), plain),
     ):
-        assert [a.tobytes() for a in found] == [a.tobytes() for a in want]
+        assert table.same_bits(found, want)
     # LightGBM counts the parameters, XGBoost looks for the name.
     assert list(inspect.signature(objective).parameters) == ["y_true", "y_pred", "sample_weight"]
 
 
-@over_libraries
-@over_names
-def test_kinds_of_labels(name: str, library: str) -> None:
-    rng = np.random.default_rng(10)
-    s, y, w = scores(name, 40, rng, library), labels(name, 40, rng), rng.uniform(size=40)
-    y = np.ceil(np.abs(y))
-    if name not in ("cross_entropy", "poisson_nll_loss"):
-        y = np.minimum(y, 1.0)
-    if name == "gamma_nll_loss":
-        y = np.maximum(y, 1.0)
-    objective = LIBRARIES[library](name)
+@table.over_plain
+def test_kinds_of_labels(objective: Objective) -> None:
+    s, _, w = table.drawn(objective, 40, 10)
+    y = table.whole_labels(objective.name, 40, np.random.default_rng(10))
     want = objective(y, s, w)
     kinds: list[Any] = [y.astype(kind) for kind in ("f8", ">f4", "i8", "u8", "i1", "f2")]
     kinds += [y.astype(kind).repeat(3)[::3] for kind in ("f4", "f8", "i8", "i4")]
     for label in kinds:
         for weight in (w, w.astype(">f8"), w.repeat(2)[::2]):
-            found = objective(label, s, weight)
-            assert [a.tobytes() for a in found] == [a.tobytes() for a in want]
+            assert table.same_bits(objective(label, s, weight), want)
     for label in (y.astype(str), y.astype(object)):
         with pytest.raises(TypeError, match="labels"):
             objective(label, s)
 
 
-@over_names
+@pytest.mark.parametrize("name", [name for name in table.KINDS if name != "cross_entropy"])
 def test_several_targets(name: str) -> None:
     """As XGBoost has them: (n, k) scores, and the labels in one row."""
-    if name == "cross_entropy":
-        return
-    rng = np.random.default_rng(7)
-    s, y, w = scores(name, 60, rng, "xgboost"), labels(name, 60, rng), rng.uniform(size=20)
     objective = xgboost_objective(name)
+    s, y, w = table.drawn(objective, 60, 7)
+    w = w[:20]
     want = objective(y, s, np.repeat(w, 3))
     for label in (y, y.reshape(20, 3)):
-        found = objective(s.reshape(20, 3), Data(label, w))
-        np.testing.assert_array_equal(found[0].reshape(-1), want[0])
-        np.testing.assert_array_equal(found[1].reshape(-1), want[1])
+        found = objective(s.reshape(20, 3), table.Data(label, w))
+        assert found[0].shape == (20, 3) and table.same_bits(found, want)
 
 
-@over_libraries
-@over_names
-def test_results_stay(name: str, library: str) -> None:
+@table.over_plain
+def test_results_stay(objective: Objective) -> None:
     """A later call, or one of another thread, does not touch what an earlier one has returned."""
-    n = 120_000 if name == "cross_entropy" else 3000  # large enough for memory that is kept
-    rng = np.random.default_rng(8)
-    y = labels(name, n, rng)
-    inputs = [np.asfortranarray(scores(name, n, rng, library)) for _ in range(3)]
-    objective = LIBRARIES[library](name)
+    n = 120_000 if objective.name == "cross_entropy" else 3000  # large enough for memory that is kept
+    y = table.drawn(objective, n, 8)[1]
+    inputs = [np.asfortranarray(table.drawn(objective, n, seed)[0]) for seed in range(3)]
     first = [objective(y, s) for s in inputs]
     kept = [tuple(a.copy() for a in pair) for pair in first]
     with ThreadPoolExecutor(3) as pool:
         second = list(pool.map(lambda s: objective(y, s), inputs * 2))
-    for pair, want in zip(first + second, kept * 3, strict=True):
-        assert all(a.tobytes() == b.tobytes() for a, b in zip(pair, want, strict=True))
+    assert all(table.same_bits(pair, want) for pair, want in zip(first + second, kept * 3, strict=True))
 
 
 @over_libraries
-@over_cases
-def test_an_object_of_its_own(name: str, options: dict[str, Any], library: str) -> None:
-    objective = LIBRARIES[library](name, **options)
+@pytest.mark.parametrize("row", ROWS, ids=str)
+def test_an_object_of_its_own(row: Row, library: str) -> None:
+    objective, name, options = row.objective(library), row.name, row.options
     for twin in (pickle.loads(pickle.dumps(objective)), copy.deepcopy(objective), eval(repr(objective))):
         assert type(twin) is Objective
         assert twin == objective and hash(twin) == hash(objective) and twin is not objective
         assert repr(twin) == repr(objective)
-    others = [make(n, **o) for make in LIBRARIES.values() for n, o in CASES]
-    assert sum(other == objective for other in others) == 1 or options == {"power": 1}
+    assert sum(other == objective for other in table.OBJECTIVES) == 1
     assert objective != name
     assert objective.__name__ == objective.name == name
     assert (objective.library, objective.options | options) == (library, objective.options)
@@ -454,12 +282,11 @@ def test_imports_neither() -> None:
     assert run.stdout.strip() == "set()"
 
 
-@over_libraries
-@over_names
-def test_no_rows(name: str, library: str) -> None:
-    s = np.empty((0, 3) if name == "cross_entropy" else 0)
+@table.over_plain
+def test_no_rows(objective: Objective) -> None:
+    s = np.empty((0, 3) if objective.name == "cross_entropy" else 0)
     for w in (None, np.empty(0)):
-        for array in LIBRARIES[library](name)(np.empty(0), s, w):
+        for array in objective(np.empty(0), s, w):
             assert array.shape == s.shape and array.dtype == np.float32
 
 
@@ -528,7 +355,7 @@ def test_bad_labels(library: str, name: str, values: list[float], match: str) ->
         with pytest.raises(ValueError, match=match):
             objective(np.array(values, dtype), s)
         with pytest.raises(ValueError, match=match):
-            objective(s, Data(np.array(values, dtype)))
+            objective(s, table.Data(np.array(values, dtype)))
 
 
 def test_labels_that_one_library_takes() -> None:
@@ -567,16 +394,15 @@ def test_bad_shapes(library: str) -> None:
 def smooth_labels(name: str, n: int, rng: np.random.Generator) -> Array:
     """Labels of a loss, for regression of any scale."""
     y = labels(name, n, rng).astype(np.float64)
-    is_error = name in ("mse_loss", "l1_loss", "huber_loss", "quantile_loss", "log_cosh_loss")
+    is_error = table.KINDS[name].labels == "errors"
     return 10.0 ** rng.uniform(-3, 4) * rng.standard_t(1.5, n) if is_error else y
 
 
-@over_libraries
-@over_cases
-def test_no_constant_has_less_loss(name: str, options: dict[str, Any], library: str) -> None:
-    objective = LIBRARIES[library](name, **options)
-    loss = getattr(fastloss, name)
-    of_loss = {k: v for k, v in options.items() if k != "max_delta_step"}
+@table.over_all
+def test_no_constant_has_less_loss(objective: Objective) -> None:
+    name = objective.name
+    of_loss = {k: v for k, v in objective.options.items() if k != "max_delta_step"}
+    loss = partial(getattr(fastloss, name), reduction="none", **of_loss)
     for seed in range(12):
         rng = np.random.default_rng(seed)
         n = int(rng.integers(30, 300))
@@ -587,8 +413,7 @@ def test_no_constant_has_less_loss(name: str, options: dict[str, Any], library: 
 
         def total(score: Array) -> float:
             s = np.full((n, *start.shape), score)  # noqa: B023
-            rows = loss(s, target, reduction="none", **of_loss)  # noqa: B023
-            return float(np.sum(w * rows))  # noqa: B023
+            return float(np.sum(w * loss(s, target)))  # noqa: B023
 
         spread = max(float(np.ptp(y)), 1.0)
         shifts = [sign * spread * 10.0**k for k in range(-6, 1) for sign in (-1, 1)]
@@ -620,11 +445,9 @@ def test_starts_by_hand() -> None:
         assert plain == pytest.approx(math.log(3), rel=1e-14)
         balanced = make("sigmoid_focal_loss", alpha=0.25).init_score(binary)  # 3/4 of one, 1/4 of three
         assert balanced == pytest.approx(0.0, abs=1e-14)
-        np.testing.assert_allclose(
-            make("cross_entropy").init_score([0, 2, 2, 1]), np.log([0.25, 0.25, 0.5]), rtol=1e-15
-        )
+        assert_allclose(make("cross_entropy").init_score([0, 2, 2, 1]), np.log([0.25, 0.25, 0.5]), rtol=1e-15)
         weighted_classes = make("cross_entropy").init_score([0, 1], [1.0, 3.0])
-        np.testing.assert_allclose(weighted_classes, np.log([0.25, 0.75]), rtol=1e-15)
+        assert_allclose(weighted_classes, np.log([0.25, 0.75]), rtol=1e-15)
     soft = xgboost_objective("binary_cross_entropy_with_logits").init_score([0.5, 0.0, 1.0, 0.9])
     assert soft == pytest.approx(math.log(2.4 / 1.6), rel=1e-15)
 
@@ -653,38 +476,30 @@ def test_starts_of_labels_that_say_little() -> None:
         for name in ("poisson_nll_loss", "tweedie_nll_loss"):
             assert make(name).init_score([0.0, 0.0]) == pytest.approx(log)
         classes = make("cross_entropy")
-        np.testing.assert_allclose(classes.init_score([0, 2]), [math.log(0.5), log, math.log(0.5)])
-        np.testing.assert_allclose(classes.init_score([0, 0]), [0.0, log], atol=1e-15)
-        np.testing.assert_allclose(classes.init_score([1], num_class=3), [log, 0.0, log], atol=1e-15)
-        for name in FORMULAS:
+        assert_allclose(classes.init_score([0, 2]), [math.log(0.5), log, math.log(0.5)])
+        assert_allclose(classes.init_score([0, 0]), [0.0, log], atol=1e-15)
+        assert_allclose(classes.init_score([1], num_class=3), [log, 0.0, log], atol=1e-15)
+        for name in table.KINDS:
             y = [1.0, 1.0, 0.0] if name != "gamma_nll_loss" else [1.0, 1.0, 3.0]
-            np.testing.assert_array_equal(make(name).init_score(y, np.zeros(3)), make(name).init_score(y))
+            assert_array_equal(make(name).init_score(y, np.zeros(3)), make(name).init_score(y))
         for name in ("mse_loss", "l1_loss", "huber_loss", "log_cosh_loss", "quantile_loss"):
             assert make(name).init_score([7.25]) == make(name).init_score([7.25, 7.25]) == 7.25
 
 
-@over_libraries
-@over_cases
-def test_kinds_of_starts(name: str, options: dict[str, Any], library: str) -> None:
-    rng = np.random.default_rng(11)
-    objective = LIBRARIES[library](name, **options)
-    y, w = np.ceil(np.abs(labels(name, 60, rng))), rng.uniform(size=60).astype(np.float32)
-    y = np.minimum(y, 1.0) if name in ("binary_cross_entropy_with_logits", "sigmoid_focal_loss") else y
+@table.over_all
+def test_kinds_of_starts(objective: Objective) -> None:
+    rng, name = np.random.default_rng(11), objective.name
+    y, w = table.whole_labels(name, 60, rng), rng.uniform(size=60).astype(np.float32)
     want = objective.init_score(y, w)
     assert type(want) is float or name == "cross_entropy"
     for label in (y.astype(np.int64), y.astype(np.float32), y.tolist(), y.repeat(2)[::2], y.astype(">f8")):
         for weight in (w, w.tolist(), w.astype(np.float64)):
-            np.testing.assert_array_equal(objective.init_score(label, weight), want)
+            assert_array_equal(objective.init_score(label, weight), want)
     none = objective.init_score(y)
-    np.testing.assert_array_equal(objective.init_score(y, np.empty(0)), none)  # XGBoost's for none
-    np.testing.assert_array_equal(objective.init_score(*shown(Data(y, w))), want)
+    assert_array_equal(objective.init_score(y, np.empty(0)), none)  # XGBoost's for none
     if name != "cross_entropy":
         both = np.stack([y, y[::-1]], axis=1)
-        np.testing.assert_array_equal(objective.init_score(both), [none, objective.init_score(y[::-1])])
-
-
-def shown(data: Data) -> tuple[Array, Array | None]:
-    return data.get_label(), data.get_weight()
+        assert_array_equal(objective.init_score(both), [none, objective.init_score(y[::-1])])
 
 
 @over_libraries
@@ -724,29 +539,25 @@ def test_bad_arguments_of_starts(library: str) -> None:
             objective.init_score(["a", "b"])
 
 
-@over_libraries
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-@over_names
-def test_transform(name: str, dtype: str, library: str) -> None:
-    objective = LIBRARIES[library](name)
+@over_dtypes
+@table.over_plain
+def test_transform(objective: Objective, dtype: str) -> None:
+    name = objective.name
     rng = np.random.default_rng(12)
     s = (5.0 * rng.normal(size=(40, 3))).astype(dtype)
-    links: dict[str, Callable[[Array], Array]] = {
-        "binary_cross_entropy_with_logits": sigmoid, "sigmoid_focal_loss": sigmoid, "cross_entropy": softmax,
-    }  # fmt: skip
-    link = links.get(name, np.exp if name in EXPONENTIAL else np.positive)
+    link = table.KINDS[name].link
     found = objective.transform(s)
     assert isinstance(found, np.ndarray) and found.dtype == dtype
-    np.testing.assert_allclose(found, link(s.astype(np.float64)), rtol=2e-6 if dtype == "float32" else 1e-14)
+    assert_allclose(found, link(s.astype(np.float64)), rtol=2e-6 if dtype == "float32" else 1e-14)
     assert objective.has_link == (link is not np.positive)
-    np.testing.assert_allclose(objective.transform(s.tolist()), link(s.astype(np.float64)), rtol=1e-14)
+    assert_allclose(objective.transform(s.tolist()), link(s.astype(np.float64)), rtol=1e-14)
     if name != "cross_entropy":
         assert objective.transform(1.5) == pytest.approx(float(link(np.array(1.5))), rel=1e-15)
         assert type(objective.transform(np.float64(1.5))) is float
         far = objective.transform(np.array([-1e4, -800.0, 800.0, 1e4], dtype))
         assert isinstance(far, np.ndarray) and not np.isnan(far).any()
     else:
-        np.testing.assert_allclose(objective.transform(s[0]), found[0])
+        assert_allclose(objective.transform(s[0]), found[0])
         for shape in ((), (3, 1)):
             with pytest.raises(ValueError, match="two classes"):
                 objective.transform(np.zeros(shape))
@@ -763,83 +574,37 @@ def test_a_start_stands_for_what_is_known(library: str) -> None:
     assert objective.transform(objective.init_score([0, 0, 0, 1])) == pytest.approx(0.25, rel=1e-15)
     objective = make("cross_entropy")
     found = objective.transform(objective.init_score([0, 1, 1, 2]))
-    np.testing.assert_allclose(found, [0.25, 0.5, 0.25], rtol=1e-14)
+    assert_allclose(found, [0.25, 0.5, 0.25], rtol=1e-14)
 
 
 # With the libraries
 
-N, ROUNDS = 600, 20
-
-
-class Problem(NamedTuple):
-    """Features, labels of a loss that depend on them, and weights."""
-
-    features: Array
-    labels: Array
-    weight: Array
-
-
-def problem(name: str) -> Problem:
-    rng = np.random.default_rng(9)
-    x = rng.normal(size=(N, 5))
-    signal = x[:, 0] + 0.5 * x[:, 1] * x[:, 2]
-    if name == "cross_entropy":
-        y = np.digitize(signal + 0.3 * rng.normal(size=N), [-1.0, -0.3, 0.3, 1.0])
-    elif name in ("binary_cross_entropy_with_logits", "sigmoid_focal_loss"):
-        y = signal + 0.5 * rng.normal(size=N) > 0
-    elif name == "poisson_nll_loss":
-        y = rng.poisson(np.exp(0.5 * signal))
-    elif name in ("gamma_nll_loss", "tweedie_nll_loss"):
-        y = rng.gamma(2.0, np.exp(0.5 * signal))
-    else:
-        y = signal + 0.3 * rng.standard_t(2, size=N)
-    return Problem(x, y.astype(np.float32), rng.uniform(0.2, 2.0, N).astype(np.float32))
-
-
-LIGHTGBM_SAME: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
-    ("mse_loss", {}, {"objective": "regression"}),
-    ("huber_loss", {"delta": 0.6}, {"objective": "huber", "alpha": 0.6}),
-    ("poisson_nll_loss", {}, {"objective": "poisson"}),
-    ("poisson_nll_loss", {"max_delta_step": 0.2}, {"objective": "poisson", "poisson_max_delta_step": 0.2}),
-    ("gamma_nll_loss", {}, {"objective": "gamma"}),
-    ("tweedie_nll_loss", {}, {"objective": "tweedie"}),
-    ("tweedie_nll_loss", {"power": 1.2}, {"objective": "tweedie", "tweedie_variance_power": 1.2}),
-    ("binary_cross_entropy_with_logits", {}, {"objective": "binary"}),
-    ("binary_cross_entropy_with_logits", {"pos_weight": 3.0}, {"objective": "binary", "scale_pos_weight": 3}),
-    ("sigmoid_focal_loss", {"alpha": None, "gamma": 0.0}, {"objective": "binary"}),
-    ("cross_entropy", {}, {"objective": "multiclass", "num_class": CLASSES}),
-]
-# Built in, their leaves are computed again; only where the first tree splits can be the same.
-LIGHTGBM_RENEWED: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
-    ("l1_loss", {}, {"objective": "regression_l1"}),
-    ("quantile_loss", {"quantile": 0.8}, {"objective": "quantile", "alpha": 0.8}),
-]
 LIGHTGBM: dict[str, Any] = {
     "learning_rate": 0.2, "num_leaves": 12, "min_data_in_leaf": 10, "boost_from_average": False,
     "num_threads": 1, "deterministic": True, "force_row_wise": True, "verbose": -1,
 }  # fmt: skip
+XGBOOST: dict[str, Any] = {"eta": 0.2, "max_depth": 4, "base_score": 0.5, "nthread": 1}
 
 
-def lightgbm_model(params: dict[str, Any], p: Problem, weight: Array | None, rounds: int = ROUNDS) -> Any:
+def lightgbm_model(
+    params: dict[str, Any], p: table.Problem, weight: Array | None, rounds: int = table.ROUNDS
+) -> Any:
     lightgbm = pytest.importorskip("lightgbm")
     params = {**LIGHTGBM, **params}
     data = lightgbm.Dataset(p.features, p.labels, weight=weight, params={"verbose": -1})
     return lightgbm.train(params, data, rounds)
 
 
-@pytest.mark.parametrize("is_weighted", [False, True])
-@pytest.mark.parametrize(("name", "options", "params"), LIGHTGBM_SAME, ids=str)
-def test_lightgbm_models_are_equal(
-    name: str, options: dict[str, Any], params: dict[str, Any], is_weighted: bool
-) -> None:
-    p = problem(name)
-    weight = p.weight if is_weighted else None
-    built_in = lightgbm_model(params, p, weight)
-    ours = {k: v for k, v in params.items() if k == "num_class"}
-    model = lightgbm_model({**ours, "objective": lightgbm_objective(name, **options)}, p, weight)
-    want = built_in.predict(p.features, raw_score=True)
-    assert np.std(want) > 0.1
-    np.testing.assert_allclose(model.predict(p.features), want, rtol=1e-5, atol=1e-5)
+def xgboost_model(
+    params: dict[str, Any],
+    p: table.Problem,
+    weight: Array | None,
+    obj: Objective | None,
+    rounds: int = table.ROUNDS,
+) -> tuple[Any, Any]:
+    xgboost = pytest.importorskip("xgboost")
+    data = xgboost.DMatrix(p.features, p.labels, weight=weight)
+    return xgboost.train({**XGBOOST, **params}, data, rounds, obj=obj), data
 
 
 def splits(model: Any) -> list[tuple[Any, ...]]:
@@ -856,63 +621,40 @@ def splits(model: Any) -> list[tuple[Any, ...]]:
     return found
 
 
-@pytest.mark.parametrize("is_weighted", [False, True])
-@pytest.mark.parametrize(("name", "options", "params"), LIGHTGBM_RENEWED, ids=str)
-def test_lightgbm_trees_before_their_leaves_are_renewed(
-    name: str, options: dict[str, Any], params: dict[str, Any], is_weighted: bool
-) -> None:
-    p = problem(name)
+over_weights = pytest.mark.parametrize("is_weighted", [False, True])
+
+
+@over_weights
+@pytest.mark.parametrize("row", [row for row in ROWS if row.lightgbm], ids=str)
+def test_lightgbm_models_are_equal(row: Row, is_weighted: bool) -> None:
+    """Where leaves are renewed, trees before they are."""
+    p = problem(row.name)
     weight = p.weight if is_weighted else None
-    built_in = lightgbm_model(params, p, weight, 1)
-    model = lightgbm_model({"objective": lightgbm_objective(name, **options)}, p, weight, 1)
+    rounds = 1 if row.name in table.RENEWED else table.ROUNDS
+    built_in = lightgbm_model(row.lightgbm, p, weight, rounds)
+    ours = {k: v for k, v in row.lightgbm.items() if k == "num_class"}
+    model = lightgbm_model({**ours, "objective": row.objective("lightgbm")}, p, weight, rounds)
     assert len(splits(built_in)) > 3
     assert splits(model) == splits(built_in)
+    if row.name in table.RENEWED:
+        return
+    want = built_in.predict(p.features, raw_score=True)
+    assert np.std(want) > 0.1
+    assert_allclose(model.predict(p.features), want, rtol=1e-5, atol=1e-5)
 
 
-XGBOOST_SAME: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
-    ("mse_loss", {}, {"objective": "reg:squarederror"}),
-    ("poisson_nll_loss", {}, {"objective": "count:poisson"}),
-    ("poisson_nll_loss", {"max_delta_step": 0.2}, {"objective": "count:poisson", "max_delta_step": 0.2}),
-    ("gamma_nll_loss", {}, {"objective": "reg:gamma"}),
-    ("tweedie_nll_loss", {}, {"objective": "reg:tweedie"}),
-    ("tweedie_nll_loss", {"power": 1.2}, {"objective": "reg:tweedie", "tweedie_variance_power": 1.2}),
-    ("binary_cross_entropy_with_logits", {}, {"objective": "binary:logistic"}),
-    (
-        "binary_cross_entropy_with_logits",
-        {"pos_weight": 3},
-        {"objective": "binary:logistic", "scale_pos_weight": 3},
-    ),
-    ("sigmoid_focal_loss", {"alpha": None, "gamma": 0.0}, {"objective": "binary:logistic"}),
-    ("cross_entropy", {}, {"objective": "multi:softprob", "num_class": CLASSES}),
-    # XGBoost computes the leaves of these again, as `objective` says, whoever has computed the derivatives.
-    ("l1_loss", {}, {"objective": "reg:absoluteerror"}),
-    ("quantile_loss", {"quantile": 0.8}, {"objective": "reg:quantileerror", "quantile_alpha": 0.8}),
-]  # fmt: skip
-XGBOOST: dict[str, Any] = {"eta": 0.2, "max_depth": 4, "base_score": 0.5, "nthread": 1}
-
-
-def xgboost_model(
-    params: dict[str, Any], p: Problem, weight: Array | None, obj: Objective | None, rounds: int = ROUNDS
-) -> tuple[Any, Any]:
-    xgboost = pytest.importorskip("xgboost")
-    data = xgboost.DMatrix(p.features, p.labels, weight=weight)
-    return xgboost.train({**XGBOOST, **params}, data, rounds, obj=obj), data
-
-
-@pytest.mark.parametrize("is_weighted", [False, True])
-@pytest.mark.parametrize(("name", "options", "params"), XGBOOST_SAME, ids=str)
-def test_xgboost_models_are_equal(
-    name: str, options: dict[str, Any], params: dict[str, Any], is_weighted: bool
-) -> None:
-    p = problem(name)
+@over_weights
+@pytest.mark.parametrize("row", [row for row in ROWS if row.xgboost], ids=str)
+def test_xgboost_models_are_equal(row: Row, is_weighted: bool) -> None:
+    p = problem(row.name)
     weight = p.weight if is_weighted else None
-    built_in, data = xgboost_model(params, p, weight, None)
-    model, _ = xgboost_model(params, p, weight, xgboost_objective(name, **options))
+    built_in, data = xgboost_model(row.xgboost, p, weight, None)
+    model, _ = xgboost_model(row.xgboost, p, weight, row.objective("xgboost"))
     want = built_in.predict(data, output_margin=True)
     assert np.std(want) > 0.1
-    np.testing.assert_allclose(model.predict(data, output_margin=True), want, rtol=1e-5, atol=1e-5)
+    assert_allclose(model.predict(data, output_margin=True), want, rtol=1e-5, atol=1e-5)
     # Through the link that `objective` names.
-    np.testing.assert_allclose(model.predict(data), built_in.predict(data), rtol=2e-5, atol=1e-5)
+    assert_allclose(model.predict(data), built_in.predict(data), rtol=2e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -929,90 +671,76 @@ def test_what_has_no_equal_learns(library: str, name: str) -> None:
         model, data = xgboost_model({"objective": "reg:squarederror"}, far, None, objective, 60)
         s = model.predict(data)
     loss = getattr(fastloss, name)
-    s = s.astype(np.float64)
     best_constant = min(loss(np.full(N, c), far.labels) for c in np.linspace(-3.0, 25.0, 200))
-    assert loss(s, far.labels) < 0.8 * best_constant
+    assert loss(s.astype(np.float64), far.labels) < 0.8 * best_constant
 
 
-@pytest.mark.parametrize("is_weighted", [False, True])
-def test_lightgbm_estimators(is_weighted: bool) -> None:
-    lightgbm = pytest.importorskip("lightgbm")
+def estimator_of(library: str, kind: str, **params: Any) -> Any:
+    """The library's own estimator, of few trees."""
+    module = pytest.importorskip(library)
     pytest.importorskip("sklearn")
-    params = {k: v for k, v in LIGHTGBM.items() if k not in ("min_data_in_leaf", "num_threads")}
-    params |= {"n_estimators": 10, "n_jobs": 1}
-    for estimator, name, built_in in (
-        (lightgbm.LGBMRegressor, "mse_loss", "regression"),
-        (lightgbm.LGBMClassifier, "binary_cross_entropy_with_logits", "binary"),
-        (lightgbm.LGBMClassifier, "cross_entropy", "multiclass"),
-    ):
-        p = problem(name)
-        found = []
-        for objective in (built_in, lightgbm_objective(name)):
-            model = estimator(objective=objective, **params)
-            model.fit(p.features, p.labels, sample_weight=p.weight if is_weighted else None)
-            found.append(model.predict(p.features, raw_score=True))
-        np.testing.assert_allclose(found[1], found[0], rtol=1e-5, atol=1e-5)
+    few: dict[str, Any] = {"n_estimators": 10, "n_jobs": 1, "max_depth": 3}
+    if library == "lightgbm":
+        few |= {k: v for k, v in LIGHTGBM.items() if k not in ("min_data_in_leaf", "num_threads")}
+    else:
+        few["base_score"] = 0.5
+    return getattr(module, f"{'LGBM' if library == 'lightgbm' else 'XGB'}{kind}")(**few, **params)
 
 
-@pytest.mark.parametrize("is_weighted", [False, True])
-def test_xgboost_estimators(is_weighted: bool) -> None:
-    xgboost = pytest.importorskip("xgboost")
-    pytest.importorskip("sklearn")
-    for estimator, name, built_in in (
-        (xgboost.XGBRegressor, "mse_loss", "reg:squarederror"),
-        (xgboost.XGBClassifier, "binary_cross_entropy_with_logits", "binary:logistic"),
-        (xgboost.XGBClassifier, "cross_entropy", "multi:softprob"),
-    ):
-        p = problem(name)
-        found = []
-        for objective in (built_in, xgboost_objective(name)):
-            model = estimator(objective=objective, n_estimators=10, max_depth=3, base_score=0.5, n_jobs=1)
-            model.fit(p.features, p.labels, sample_weight=p.weight if is_weighted else None)
-            found.append(model.predict(p.features, output_margin=True))
-        np.testing.assert_allclose(found[1], found[0], rtol=1e-5, atol=1e-5)
+@over_weights
+@over_libraries
+@pytest.mark.parametrize("name", ["mse_loss", "binary_cross_entropy_with_logits", "cross_entropy"])
+def test_estimators(name: str, library: str, is_weighted: bool) -> None:
+    """The library's own take our objectives."""
+    p = problem(name)
+    (row,) = (row for row in ROWS if row.name == name and not row.options)
+    raw = {"raw_score" if library == "lightgbm" else "output_margin": True}
+    found = []
+    for objective in (row.built_in(library)["objective"], row.objective(library)):
+        kind = "Regressor" if name == "mse_loss" else "Classifier"
+        model = estimator_of(library, kind, objective=objective)
+        model.fit(p.features, p.labels, sample_weight=p.weight if is_weighted else None)
+        found.append(model.predict(p.features, **raw))
+    assert_allclose(found[1], found[0], rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["huber_loss", "poisson_nll_loss"])
 def test_several_targets_in_xgboost(name: str) -> None:
-    xgboost = pytest.importorskip("xgboost")
     p = problem(name)
     both = np.stack([p.labels, p.labels[::-1]], axis=1)
-    data = xgboost.DMatrix(p.features, both, weight=p.weight)
-    params = {**XGBOOST, "objective": "reg:squarederror", "base_score": 0.0}
-    joint = xgboost.train(params, data, 5, obj=xgboost_objective(name)).predict(data)
+    params = {"objective": "reg:squarederror", "base_score": 0.0}
+
+    def predicted(y: Array) -> Array:
+        model, data = xgboost_model(params, p._replace(labels=y), p.weight, xgboost_objective(name), 5)
+        found: Array = model.predict(data)
+        return found
+
+    joint = predicted(both)
     for k in range(2):
-        alone = xgboost.DMatrix(p.features, both[:, k], weight=p.weight)
-        found = xgboost.train(params, alone, 5, obj=xgboost_objective(name)).predict(alone)
-        np.testing.assert_allclose(joint[:, k], found, rtol=1e-5, atol=1e-5)
+        assert_allclose(joint[:, k], predicted(both[:, k]), rtol=1e-5, atol=1e-5)
 
 
 @over_libraries
 def test_inside_scikit_learn(library: str) -> None:
     """Cloned, pickled and sent to other processes."""
-    pytest.importorskip("sklearn")
+    objective = LIBRARIES[library]("huber_loss", delta=0.5)
+    model = estimator_of(library, "Regressor", objective=objective)
     from sklearn.model_selection import cross_val_score
 
     p = problem("huber_loss")
-    objective = LIBRARIES[library]("huber_loss", delta=0.5)
-    if library == "lightgbm":
-        estimator = pytest.importorskip("lightgbm").LGBMRegressor
-        model = estimator(objective=objective, n_estimators=10, verbose=-1, n_jobs=1)
-    else:
-        estimator = pytest.importorskip("xgboost").XGBRegressor
-        model = estimator(objective=objective, n_estimators=10, max_depth=3, n_jobs=1)
     features = p.features.astype(np.float32)
     runs = [cross_val_score(model, features, p.labels, cv=3, n_jobs=n, error_score="raise") for n in (1, 2)]
-    np.testing.assert_array_equal(runs[0], runs[1])
+    assert_array_equal(runs[0], runs[1])
     fitted = model.fit(features, p.labels)
     again = pickle.loads(pickle.dumps(fitted))
     assert again.objective == objective
-    np.testing.assert_array_equal(again.predict(features), fitted.predict(features))
+    assert_array_equal(again.predict(features), fitted.predict(features))
 
 
 # The example
 
 
-@pytest.mark.parametrize("library", LIBRARIES)
+@over_libraries
 def test_example(library: str, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip(library)
     pytest.importorskip("sklearn")

@@ -1,4 +1,4 @@
-"""Boosting for a first-time user: the lines of docs/boosting.md, and the estimators for scikit-learn."""
+"""Boosting as a first-time user runs it: the lines of docs/boosting.md, and scikit-learn's estimators."""
 # ruff: noqa: N803, N806  (X, as scikit-learn has it)
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pytest
+from boosting_cases import LIBRARIES, ROWS, Array, Row
+from numpy.testing import assert_allclose, assert_array_equal
 
 import fastloss
 from fastloss import boosting
@@ -30,14 +31,20 @@ from sklearn.base import clone  # noqa: E402
 from sklearn.model_selection import GridSearchCV, cross_val_predict, cross_val_score  # noqa: E402
 from sklearn.utils.estimator_checks import check_estimator  # noqa: E402
 
-Array = npt.NDArray[Any]
-
 PAGE = (Path(__file__).parents[1] / "docs" / "boosting.md").read_text(encoding="utf-8")
-SNIPPETS = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+# The first block makes data, in the place of which come others.
+_, *SNIPPETS = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
 
-# Of LightGBM's own estimators, too, and few trees.
+# Of the libraries' own estimators, too, and few trees.
 QUIET: dict[str, Any] = {"verbose": -1, "n_jobs": 1}
 FEW: dict[str, Any] = {"n_jobs": 1, "n_estimators": 20, "max_depth": 3}
+over_weights = pytest.mark.parametrize("is_weighted", [False, True])
+
+
+def estimator(library: str, kind: str, objective: Any, of: Any = boosting, **more: Any) -> Any:
+    """An estimator of ours, or of the library itself, that is quiet."""
+    prefix, quiet = ("LGBM", QUIET) if library == "lightgbm" else ("XGB", FEW)
+    return getattr(of, prefix + kind)(objective=objective, **{**quiet, **more})
 
 
 def splits(X: Array, y: Array, held: int = 3) -> tuple[Array, Array, Array, Array]:
@@ -73,31 +80,22 @@ def rare() -> tuple[Array, Array]:
 # The lines of docs/boosting.md
 
 
-LINES: list[tuple[str, dict[str, Any], dict[str, Any], dict[str, Any], str]] = [
-    ("mse_loss", {}, {"objective": "regression"}, {"objective": "reg:squarederror"}, "mse_loss"),
-    # XGBoost has no Huber: beside its smooth relative, which fails on such labels, or the squared error.
-    (
-        "huber_loss",
-        {"delta": 2.0},
-        {"objective": "huber", "alpha": 2.0},
-        {"objective": "reg:pseudohubererror", "huber_slope": 2.0},
-        "huber_loss",
-    ),
-    ("huber_loss", {"delta": 40.0}, {"objective": "huber", "alpha": 40.0}, {}, "huber_loss"),
+# XGBoost has no Huber: beside its smooth relative, which fails on such labels, or the squared error.
+PSEUDO_HUBER = {"objective": "reg:pseudohubererror", "huber_slope": 2.0}
+# Rows with other options where the table's say little, and by which loss predictions are judged.
+LINES = [
+    Row("huber_loss", {"delta": 2.0}, {"objective": "huber", "alpha": 2.0}, PSEUDO_HUBER),
+    Row("huber_loss", {"delta": 40.0}, {"objective": "huber", "alpha": 40.0}),
     # Neither library has it: beside the squared error.
-    ("log_cosh_loss", {}, {"objective": "regression"}, {"objective": "reg:squarederror"}, "l1_loss"),
-    ("poisson_nll_loss", {}, {"objective": "poisson"}, {"objective": "count:poisson"}, "mse_loss"),
-    ("gamma_nll_loss", {}, {"objective": "gamma"}, {"objective": "reg:gamma"}, "l1_loss"),
-    ("tweedie_nll_loss", {}, {"objective": "tweedie"}, {"objective": "reg:tweedie"}, "mse_loss"),
-    (
-        "binary_cross_entropy_with_logits",
-        {},
-        {"objective": "binary"},
-        {"objective": "binary:logistic"},
-        "binary_cross_entropy",
-    ),
+    Row("log_cosh_loss", {}, {"objective": "regression"}, {"objective": "reg:squarederror"}),
 ]
-over_lines = pytest.mark.parametrize(("name", "options", "own", "xgb", "error"), LINES, ids=str)
+LEARNT = ("mse", "poisson_nll", "gamma_nll", "tweedie_nll", "binary_cross_entropy_with_logits")
+LINES += [row for row in ROWS if row.name.removesuffix("_loss") in LEARNT and not row.options]
+JUDGES = {
+    "huber_loss": "huber_loss", "log_cosh_loss": "l1_loss", "gamma_nll_loss": "l1_loss",
+    "binary_cross_entropy_with_logits": "binary_cross_entropy",
+}  # fmt: skip
+over_lines = pytest.mark.parametrize("row", LINES, ids=str)
 
 
 def data_of(name: str) -> list[tuple[Array, Array]]:
@@ -107,9 +105,9 @@ def data_of(name: str) -> list[tuple[Array, Array]]:
     return [diabetes(), (X, y + 1.0 if name == "gamma_nll_loss" else y)]
 
 
-def run_lines(snippet: str, name: str, options: dict[str, Any], data: dict[str, Any], link: str = "") -> Any:
+def run_lines(snippet: str, row: Row, data: dict[str, Any], link: str = "") -> Any:
     """Run a snippet of the page with another loss in its place, and return its prediction."""
-    arguments = ", ".join([repr(name), *(f"{k}={v!r}" for k, v in options.items())])
+    arguments = ", ".join([repr(row.name), *(f"{k}={v!r}" for k, v in row.options.items())])
     snippet, count = re.subn(
         r'_objective\("(huber|poisson_nll)_loss"[^)]*\)', f"_objective({arguments})", snippet
     )
@@ -124,8 +122,9 @@ def run_lines(snippet: str, name: str, options: dict[str, Any], data: dict[str, 
     return variables["prediction"]
 
 
-def mean_loss(error: str, prediction: Array, y: Array) -> float:
-    loss: float = getattr(fastloss, error)(np.asarray(prediction, np.float64), y.astype(np.float64))
+def mean_loss(row: Row, prediction: Array, y: Array) -> float:
+    judge = getattr(fastloss, JUDGES.get(row.name, "mse_loss"))
+    loss: float = judge(np.asarray(prediction, np.float64), y.astype(np.float64))
     return loss
 
 
@@ -136,36 +135,29 @@ def test_the_page_has_its_lines() -> None:
 
 
 @over_lines
-def test_the_pages_lines_for_lightgbm(
-    name: str, options: dict[str, Any], own: dict[str, Any], xgb: dict[str, Any], error: str
-) -> None:
-    for X, y in data_of(name):
+def test_the_pages_lines_for_lightgbm(row: Row) -> None:
+    for X, y in data_of(row.name):
         kept, labels, held, wanted = splits(X, y)
         data = {"X": kept, "y": labels, "X_new": held, "classes": labels > np.median(labels)}
-        native = run_lines(SNIPPETS[1], name, options, data)
-        built_in = lightgbm.train({**own, "verbose": -1}, lightgbm.Dataset(kept, labels))
-        bound = 1.1 * mean_loss(error, built_in.predict(held), wanted)
-        assert mean_loss(error, native, wanted) <= bound
-        if not name.startswith("binary"):
-            of_estimator = run_lines(SNIPPETS[0], name, options, data)
-            assert mean_loss(error, of_estimator, wanted) <= bound
+        built_in = lightgbm.train({**row.lightgbm, "verbose": -1}, lightgbm.Dataset(kept, labels))
+        bound = 1.1 * mean_loss(row, built_in.predict(held), wanted)
+        is_binary = row.labels == "binary"  # the estimator's lines are of another
+        for snippet in SNIPPETS[1:2] if is_binary else SNIPPETS[:2]:
+            assert mean_loss(row, run_lines(snippet, row, data), wanted) <= bound
 
 
 @over_lines
-def test_the_pages_lines_for_xgboost(
-    name: str, options: dict[str, Any], own: dict[str, Any], xgb: dict[str, Any], error: str
-) -> None:
-    for X, y in data_of(name):
+def test_the_pages_lines_for_xgboost(row: Row) -> None:
+    for X, y in data_of(row.name):
         kept, labels, held, wanted = splits(X, y)
-        data = {"X": kept, "y": labels, "X_new": held}
-        params = xgb or {"objective": "reg:squarederror"}
-        link = "reg:squarederror" if name == "huber_loss" else params["objective"]
-        found = run_lines(SNIPPETS[2], name, options, data, link)
+        params = row.xgboost or {"objective": "reg:squarederror"}
+        link = "reg:squarederror" if row.name == "huber_loss" else params["objective"]
+        found = run_lines(SNIPPETS[2], row, {"X": kept, "y": labels, "X_new": held}, link)
         built_in = xgboost.train(params, xgboost.DMatrix(kept, labels), 100).predict(xgboost.DMatrix(held))
-        assert mean_loss(error, found, wanted) <= 1.1 * mean_loss(error, built_in, wanted)
+        assert mean_loss(row, found, wanted) <= 1.1 * mean_loss(row, built_in, wanted)
         # And it has learnt something.
         constant = np.full(len(wanted), labels.mean())
-        assert mean_loss(error, found, wanted) < 0.9 * mean_loss(error, constant, wanted)
+        assert mean_loss(row, found, wanted) < 0.9 * mean_loss(row, constant, wanted)
 
 
 def test_the_pages_classifier() -> None:
@@ -212,89 +204,80 @@ def test_scores_do_not_follow_leaves_that_are_set() -> None:
     before = {name: list(scores) for name, scores in seen.items()}
     moved = train([move]).predict(X)
     for name, scores in seen.items():
-        np.testing.assert_array_equal(scores, before[name])
-    np.testing.assert_allclose(moved, plain + 40.0)
+        assert_array_equal(scores, before[name])
+    assert_allclose(moved, plain + 40.0)
 
 
 # The estimators
 
 
-def lightgbm_pair(name: str, own: str, **options: Any) -> tuple[Any, Any]:
-    is_classifier = name in ("binary_cross_entropy_with_logits", "cross_entropy")
-    kind = "LGBMClassifier" if is_classifier else "LGBMRegressor"
-    built_in = getattr(lightgbm, kind)(objective=own, **QUIET)
-    built_in.set_params(**({"alpha": options["quantile"]} if options else {}))
-    return getattr(boosting, kind)(objective=lightgbm_objective(name, **options), **QUIET), built_in
+def lightgbm_pair(row: Row, kind: str, **more: Any) -> tuple[Any, Any]:
+    """Ours, and LightGBM's own with its objective."""
+    params = {k: v for k, v in row.lightgbm.items() if k not in ("objective", "num_class")}
+    built_in = estimator("lightgbm", kind, row.lightgbm["objective"], lightgbm, **params, **more)
+    return estimator("lightgbm", kind, row.objective("lightgbm"), **more), built_in
 
 
-REGRESSORS = [
-    ("mse_loss", {}, "regression"),
-    ("poisson_nll_loss", {}, "poisson"),
-    ("gamma_nll_loss", {}, "gamma"),
-    ("tweedie_nll_loss", {}, "tweedie"),
-    ("l1_loss", {}, "regression_l1"),
-    ("quantile_loss", {"quantile": 0.8}, "quantile"),
-]
-over_regressors = pytest.mark.parametrize(("name", "options", "own"), REGRESSORS, ids=str)
+OF_NUMBERS = [row for row in ROWS if row.labels not in ("binary", "classes")]
+SQUARES, BINARY, MANY = (
+    next(r for r in ROWS if r.labels == kind) for kind in ("errors", "binary", "classes")
+)
 
 
 def weights_of(y: Array, is_weighted: bool) -> Array | None:
     return np.random.default_rng(5).uniform(0.2, 2.0, len(y)) if is_weighted else None
 
 
-@pytest.mark.parametrize("is_weighted", [False, True])
-@over_regressors
-def test_lightgbm_regressors(name: str, options: dict[str, Any], own: str, is_weighted: bool) -> None:
-    """From our start, which is LightGBM's: the same models as with its own objectives."""
+@over_weights
+@pytest.mark.parametrize(
+    "row", [row for row in OF_NUMBERS if row.lightgbm and row.name != "huber_loss"], ids=str
+)
+def test_lightgbm_regressors(row: Row, is_weighted: bool) -> None:
+    """From our start, which is LightGBM's (but for Huber): the same models as with its own objectives."""
     X, y = diabetes()
-    ours, built_in = lightgbm_pair(name, own, **options)
+    ours, built_in = lightgbm_pair(row, "Regressor")
     for model in (ours, built_in):
         model.fit(X, y, sample_weight=weights_of(y, is_weighted))
-    np.testing.assert_allclose(ours.predict(X), built_in.predict(X), rtol=1e-4)
-    np.testing.assert_allclose(
-        ours.predict(X, raw_score=True), built_in.predict(X, raw_score=True), rtol=1e-4
-    )
+    assert_allclose(ours.predict(X), built_in.predict(X), rtol=1e-4)
+    assert_allclose(ours.predict(X, raw_score=True), built_in.predict(X, raw_score=True), rtol=1e-4)
     assert ours.score(X, y) == pytest.approx(built_in.score(X, y), rel=1e-4)
     shares = ours.predict(X, pred_contrib=True)
-    np.testing.assert_allclose(shares.sum(axis=1), ours.predict(X, raw_score=True), rtol=1e-6)
-    np.testing.assert_array_equal(ours.predict(X, pred_leaf=True).shape, (len(y), 100))
+    assert_allclose(shares.sum(axis=1), ours.predict(X, raw_score=True), rtol=1e-6)
+    assert_array_equal(ours.predict(X, pred_leaf=True).shape, (len(y), 100))
     again = lightgbm.Booster(model_str=ours.booster_.model_to_string())  # the start is in the model
-    np.testing.assert_allclose(again.predict(X, raw_score=True), ours.predict(X, raw_score=True), rtol=1e-12)
+    assert_allclose(again.predict(X, raw_score=True), ours.predict(X, raw_score=True), rtol=1e-12)
 
 
 @pytest.mark.parametrize("class_weight", [None, "balanced", {"no": 3.0, "yes": 1.0}], ids=str)
-@pytest.mark.parametrize("is_weighted", [False, True])
+@over_weights
 def test_lightgbm_classifier_of_two(is_weighted: bool, class_weight: Any) -> None:
     X, y = cancer()
     words = np.array(["no", "yes"])[y]
-    ours, built_in = lightgbm_pair("binary_cross_entropy_with_logits", "binary")
+    ours, built_in = lightgbm_pair(BINARY, "Classifier", class_weight=class_weight, n_estimators=20)
     for model in (ours, built_in):
-        model.set_params(class_weight=class_weight, n_estimators=20)
         model.fit(X, words, sample_weight=weights_of(y, is_weighted))
     check_classifier(ours, built_in, X, words)
-    np.testing.assert_allclose(
-        ours.decision_function(X), built_in.predict(X, raw_score=True), rtol=1e-4, atol=1e-6
-    )
+    assert_allclose(ours.decision_function(X), built_in.predict(X, raw_score=True), rtol=1e-4, atol=1e-6)
 
 
 def check_classifier(ours: Any, built_in: Any, X: Array, y: Array) -> None:
-    np.testing.assert_allclose(ours.predict_proba(X), built_in.predict_proba(X), rtol=1e-4, atol=1e-7)
-    np.testing.assert_array_equal(ours.predict(X), built_in.predict(X))
+    assert_allclose(ours.predict_proba(X), built_in.predict_proba(X), rtol=1e-4, atol=1e-7)
+    assert_array_equal(ours.predict(X), built_in.predict(X))
     assert ours.predict(X).dtype == y.dtype and list(ours.classes_) == list(built_in.classes_)
     assert ours.score(X, y) == built_in.score(X, y)
-    np.testing.assert_allclose(
+    assert_allclose(
         ours.predict(X, raw_score=True), built_in.predict(X, raw_score=True), rtol=1e-4, atol=1e-6
     )
 
 
-@pytest.mark.parametrize("is_weighted", [False, True])
+@over_weights
 @pytest.mark.parametrize("labels", ["numbers from 7 on", "words"])
 def test_lightgbm_classifier_of_many(labels: str, is_weighted: bool) -> None:
     X, y = datasets.load_iris(return_X_y=True)
     target = y + 7 if labels != "words" else np.array(["a", "b", "c"])[y]
-    ours, built_in = lightgbm_pair("cross_entropy", "multiclass")
+    ours, built_in = lightgbm_pair(MANY, "Classifier", n_estimators=20)
     for model in (ours, built_in):
-        model.set_params(n_estimators=20).fit(X, target, sample_weight=weights_of(y, is_weighted))
+        model.fit(X, target, sample_weight=weights_of(y, is_weighted))
     check_classifier(ours, built_in, X, target)
 
 
@@ -302,45 +285,36 @@ def test_two_classes_by_softmax() -> None:
     """The classes of a fold may be two: the same model as with the binary loss, in other words."""
     X, y = cancer()
     words = np.array(["no", "yes"])[y]
-    models = [
-        boosting.LGBMClassifier(objective=lightgbm_objective("cross_entropy"), n_estimators=20, **QUIET),
-        boosting.XGBClassifier(objective=xgboost_objective("cross_entropy"), **FEW),
-    ]
+    models = [estimator(of, "Classifier", MANY.objective(of), n_estimators=20) for of in LIBRARIES]
     for model, target in zip(models, (words, y), strict=True):
         model.fit(X, target)
         assert model.predict_proba(X).shape == (len(y), 2)
         assert model.score(X, target) > 0.97
         assert cross_val_score(model, X, target, cv=3, scoring="roc_auc", error_score="raise").min() > 0.97
-    np.testing.assert_allclose(models[0].decision_function(X).shape, (len(y),))
+    assert_allclose(models[0].decision_function(X).shape, (len(y),))
     found = models[0].predict_proba(X)[:, 1]
-    np.testing.assert_allclose(found, 1.0 / (1.0 + np.exp(-models[0].decision_function(X))), rtol=1e-6)
+    assert_allclose(found, 1.0 / (1.0 + np.exp(-models[0].decision_function(X))), rtol=1e-6)
 
 
-SETS = [
-    ("LGBMClassifier", "binary_cross_entropy_with_logits", "binary", "error average_precision l2 rmse"),
-    ("LGBMClassifier", "binary_cross_entropy_with_logits", "binary", "auc"),
-    ("LGBMClassifier", "cross_entropy", "multiclass", "multi_error"),
-    ("LGBMRegressor", "poisson_nll_loss", "poisson", "poisson l2 rmse mae mape"),
-    ("LGBMRegressor", "gamma_nll_loss", "gamma", "gamma"),
-    ("LGBMRegressor", "tweedie_nll_loss", "tweedie", "tweedie rmse"),
-    ("LGBMRegressor", "mse_loss", "regression", "mae huber"),
-    ("LGBMRegressor", "l1_loss", "regression_l1", "l2"),
-]
+METRICS = {
+    "binary_cross_entropy_with_logits": ("error average_precision l2 rmse", "auc"),
+    "cross_entropy": ("multi_error",),
+    "poisson_nll_loss": ("poisson l2 rmse mae mape",), "gamma_nll_loss": ("gamma",),
+    "tweedie_nll_loss": ("tweedie rmse",), "mse_loss": ("mae huber",), "l1_loss": ("l2",),
+}  # fmt: skip
+SETS = [(row, metrics) for row in ROWS if not row.options for metrics in METRICS.get(row.name, ())]
 
 
 @pytest.mark.parametrize("is_list", [False, True])
-@pytest.mark.parametrize(("kind", "name", "own", "metrics"), SETS, ids=str)
-def test_early_stopping_in_lightgbm(kind: str, name: str, own: str, metrics: str, is_list: bool) -> None:
+@pytest.mark.parametrize(("row", "metrics"), SETS, ids=str)
+def test_early_stopping_in_lightgbm(row: Row, metrics: str, is_list: bool) -> None:
     """It stops where it would with LightGBM's own objective, by the same values of the same metrics."""
-    X, y = {"LGBMRegressor": diabetes, "multiclass": digits}.get(
-        own if own == "multiclass" else kind, cancer
-    )()
-    kept, labels, held, wanted = splits(X, y)
-    words = kind == "LGBMClassifier"
+    kept, labels, held, wanted = splits(*{"binary": cancer, "classes": digits}.get(row.labels, diabetes)())
+    kind = "Regressor" if row in OF_NUMBERS else "Classifier"
     results = []
-    for module, objective in ((boosting, lightgbm_objective(name)), (lightgbm, own)):
-        model = getattr(module, kind)(objective=objective, n_estimators=80, learning_rate=0.4, **QUIET)
-        is_ours = words and module is boosting  # LightGBM's own has no words in eval_y
+    for model in lightgbm_pair(row, kind, n_estimators=80, learning_rate=0.4):
+        # LightGBM's own has no words in eval_y.
+        is_ours = kind == "Classifier" and isinstance(model, boosting.LGBMClassifier)
         a, b = (labels.astype(str), wanted.astype(str)) if is_ours else (labels, wanted)
         weights = [None, np.linspace(1.0, 2.0, len(b))]
         model.fit(
@@ -395,8 +369,8 @@ def test_metrics_as_functions() -> None:
         X, words, sample_weight=np.full(len(y), 0.5), **sets, eval_metric=[distance, "binary_error", weighted]
     )
     assert list(model.evals_result_["valid_1"]) == ["binary_error", "auc", "distance", "weighted"]
-    np.testing.assert_allclose(seen[-1][1], model.predict_proba(X[:99])[:, 1], rtol=1e-6)
-    np.testing.assert_array_equal(seen[-1][0], y[:99])
+    assert_allclose(seen[-1][1], model.predict_proba(X[:99])[:, 1], rtol=1e-6)
+    assert_array_equal(seen[-1][0], y[:99])
     error = 1.0 - model.score(X[:99], words[:99])
     assert model.evals_result_["valid_1"]["binary_error"][-1] == pytest.approx(error, abs=1e-12)
     with pytest.raises(
@@ -410,24 +384,22 @@ def test_starts_of_the_user_stay() -> None:
     objective = lightgbm_objective("mse_loss")
     kept, labels, held, wanted = splits(X, y)
     own = np.full(len(labels), 100.0)
-    model = boosting.LGBMRegressor(objective=objective, n_estimators=10, **QUIET)
-    model.fit(kept, labels, init_score=own)
-    same = lightgbm.LGBMRegressor(objective="regression", n_estimators=10, **QUIET)
-    same.fit(kept, labels, init_score=own)
-    np.testing.assert_allclose(model.predict(held), same.predict(held), rtol=1e-6)  # without the 100
+    model, same = lightgbm_pair(SQUARES, "Regressor", n_estimators=10)
+    for one in (model, same):
+        one.fit(kept, labels, init_score=own)
+    assert_allclose(model.predict(held), same.predict(held), rtol=1e-6)  # without the 100
     # A model that goes on has its start already.
-    first = boosting.LGBMRegressor(objective=objective, n_estimators=10, **QUIET).fit(kept, labels)
-    both = boosting.LGBMRegressor(objective=objective, n_estimators=5, **QUIET)
-    both.fit(kept, labels, init_model=first)
-    whole = boosting.LGBMRegressor(objective=objective, n_estimators=15, **QUIET).fit(kept, labels)
-    np.testing.assert_allclose(both.predict(held), whole.predict(held), rtol=1e-6)
+    first, both, whole = (estimator("lightgbm", "Regressor", objective, n_estimators=n) for n in (10, 5, 15))
+    both.fit(kept, labels, init_model=first.fit(kept, labels))
+    whole.fit(kept, labels)
+    assert_allclose(both.predict(held), whole.predict(held), rtol=1e-6)
     # Of the sets for evaluation, those that are given.
     sets = evaluation([(held, wanted), (held, wanted)])
     model.fit(kept, labels, **sets, eval_init_score=[np.zeros(len(wanted))], eval_metric="l2")
     far, near = (model.evals_result_[f"valid_{i}"]["l2"][-1] for i in range(2))
     assert near == pytest.approx(np.mean((model.predict(held) - wanted) ** 2), rel=1e-6) and far > 4 * near
     with pytest.raises(ValueError, match=r"linear_tree=True .* pass init_score"):
-        boosting.LGBMRegressor(objective=objective, linear_tree=True, **QUIET).fit(X, y)
+        estimator("lightgbm", "Regressor", objective, linear_tree=True).fit(X, y)
 
 
 def test_nothing_to_learn() -> None:
@@ -436,86 +408,64 @@ def test_nothing_to_learn() -> None:
     for name, value in (("huber_loss", 150.0), ("poisson_nll_loss", 7.0), ("poisson_nll_loss", 0.0)):
         y = np.full(100, value)
         ours = boosting.LGBMRegressor(objective=lightgbm_objective(name), **QUIET).fit(X, y)
-        np.testing.assert_allclose(ours.predict(X), y, rtol=1e-6, atol=1e-12)
+        assert_allclose(ours.predict(X), y, rtol=1e-6, atol=1e-12)
     for name in ("binary_cross_entropy_with_logits", "sigmoid_focal_loss", "cross_entropy"):
         model = boosting.LGBMClassifier(objective=lightgbm_objective(name), **QUIET).fit(X, np.full(100, "a"))
         assert (model.predict(X) == "a").all()
-        np.testing.assert_allclose(model.predict_proba(X)[:, 0], 1.0)
+        assert_allclose(model.predict_proba(X)[:, 0], 1.0)
 
 
 @pytest.mark.parametrize("boosting_type", ["dart", "goss"])
 def test_other_ways_of_boosting(boosting_type: str) -> None:
     X, y = diabetes()
     kept, labels, held, wanted = splits(X, y)
-    errors = []
-    for module, objective in ((boosting, lightgbm_objective("mse_loss")), (lightgbm, "regression")):
-        model = module.LGBMRegressor(objective=objective, boosting_type=boosting_type, **QUIET)
-        errors.append(np.mean((model.fit(kept, labels).predict(held) - wanted) ** 2))
+    models = lightgbm_pair(SQUARES, "Regressor", boosting_type=boosting_type)
+    errors = [np.mean((model.fit(kept, labels).predict(held) - wanted) ** 2) for model in models]
     assert errors[0] < 1.1 * errors[1]
 
 
-def test_other_objectives_are_the_librarys() -> None:
+@pytest.mark.parametrize(
+    ("library", "objective"),
+    [("lightgbm", None), ("lightgbm", "huber"), ("xgboost", "reg:squarederror"),
+     *((library, lambda y, s: (s - y, np.ones_like(s))) for library in LIBRARIES)],
+)  # fmt: skip
+def test_other_objectives_are_the_librarys(library: str, objective: Any) -> None:
     X, y = diabetes()
-    for objective in (None, "huber", lambda y, s: (s - y, np.ones_like(s))):
-        ours = boosting.LGBMRegressor(objective=objective, **QUIET).fit(X, y)
-        built_in = lightgbm.LGBMRegressor(objective=objective, **QUIET).fit(X, y)
-        np.testing.assert_array_equal(ours.predict(X), built_in.predict(X))
-    for objective in ("reg:squarederror", lambda y, s: (s - y, np.ones_like(s))):
-        ours = boosting.XGBRegressor(objective=objective, **FEW).fit(X, y)
-        built_in = xgboost.XGBRegressor(objective=objective, **FEW).fit(X, y)
-        np.testing.assert_array_equal(ours.predict(X), built_in.predict(X))
+    models = [estimator(library, "Regressor", objective, of) for of in (boosting, sys.modules[library])]
+    assert_array_equal(*(model.fit(X, y).predict(X) for model in models))
 
 
 def test_objectives_that_do_not_fit() -> None:
     X, y = datasets.load_iris(return_X_y=True)
-    for make, module, quiet in (
-        (lightgbm_objective, boosting.LGBMClassifier, QUIET),
-        (xgboost_objective, boosting.XGBClassifier, FEW),
-    ):
+    for library, make in LIBRARIES.items():
         with pytest.raises(ValueError, match="for two classes, y has 3: 'cross_entropy'"):
-            module(objective=make("sigmoid_focal_loss"), **quiet).fit(X, y)
+            estimator(library, "Classifier", make("sigmoid_focal_loss")).fit(X, y)
         for name in ("huber_loss", "l1_loss", "poisson_nll_loss"):
             with pytest.raises(ValueError, match=f"'{name}' is not for a classifier"):
-                module(objective=make(name), **quiet).fit(X, y)
+                estimator(library, "Classifier", make(name)).fit(X, y)
 
 
 # XGBoost
-
-XGBOOST_SAME: list[tuple[str, dict[str, Any], str, dict[str, Any]]] = [
-    ("mse_loss", {}, "reg:squarederror", {}),
-    ("poisson_nll_loss", {}, "count:poisson", {}),
-    ("poisson_nll_loss", {"max_delta_step": 0.2}, "count:poisson", {"max_delta_step": 0.2}),
-    ("gamma_nll_loss", {}, "reg:gamma", {}),
-    ("tweedie_nll_loss", {}, "reg:tweedie", {}),
-    ("tweedie_nll_loss", {"power": 1.2}, "reg:tweedie", {"tweedie_variance_power": 1.2}),
-    ("quantile_loss", {"quantile": 0.8}, "reg:quantileerror", {"quantile_alpha": 0.8}),
-    ("l1_loss", {}, "reg:absoluteerror", {}),
-]
-
-
-@pytest.mark.parametrize("is_weighted", [False, True])
-@pytest.mark.parametrize(("name", "options", "own", "params"), XGBOOST_SAME, ids=str)
-def test_xgboost_regressors(
-    name: str, options: dict[str, Any], own: str, params: dict[str, Any], is_weighted: bool
-) -> None:
+@over_weights
+@pytest.mark.parametrize("row", [row for row in OF_NUMBERS if row.xgboost], ids=str)
+def test_xgboost_regressors(row: Row, is_weighted: bool) -> None:
     X, y = diabetes()
     kept, labels, held, wanted = splits(X, y)
-    objective = xgboost_objective(name, **options)
-    weight = weights_of(labels, is_weighted)
+    objective, weight = row.objective("xgboost"), weights_of(labels, is_weighted)
     start = objective.transform(objective.init_score(labels, weight))
-    rest: dict[str, Any] = {**FEW, "early_stopping_rounds": 4, "n_estimators": 60, "learning_rate": 0.3}
-    ours = boosting.XGBRegressor(objective=objective, **rest)
-    built_in = xgboost.XGBRegressor(objective=own, base_score=start, **params, **rest)
+    rest: dict[str, Any] = {"early_stopping_rounds": 4, "n_estimators": 60, "learning_rate": 0.3}
+    ours = estimator("xgboost", "Regressor", objective, **rest)
+    built_in = xgboost.XGBRegressor(**row.xgboost, base_score=start, **{**FEW, **rest})
     for model in (ours, built_in):
         model.fit(kept, labels, sample_weight=weight, eval_set=[(held, wanted)], verbose=False)
-    np.testing.assert_allclose(ours.predict(held), built_in.predict(held), rtol=1e-4)
+    assert_allclose(ours.predict(held), built_in.predict(held), rtol=1e-4)
     assert ours.best_iteration == built_in.best_iteration
     assert ours.best_score == pytest.approx(built_in.best_score, rel=1e-5)
     assert ours.score(held, wanted) == pytest.approx(built_in.score(held, wanted), rel=1e-4)
-    set_by_user = boosting.XGBRegressor(objective=objective, base_score=100.0, **FEW).fit(kept, labels)
+    set_by_user = estimator("xgboost", "Regressor", objective, base_score=100.0).fit(kept, labels)
     assert set_by_user.base_score == 100.0
-    same = xgboost.XGBRegressor(objective=own, base_score=100.0, **params, **FEW).fit(kept, labels)
-    np.testing.assert_allclose(set_by_user.predict(held), same.predict(held), rtol=1e-4)
+    same = xgboost.XGBRegressor(**row.xgboost, base_score=100.0, **FEW).fit(kept, labels)
+    assert_allclose(set_by_user.predict(held), same.predict(held), rtol=1e-4)
 
 
 def test_xgboost_learns_where_labels_are_far_from_0() -> None:
@@ -528,7 +478,7 @@ def test_xgboost_learns_where_labels_are_far_from_0() -> None:
         assert np.abs(model.predict(held) - 1000.0 - wanted).mean() < constant
     two = boosting.XGBRegressor(objective=xgboost_objective("mse_loss"), **FEW)
     two.fit(kept, np.stack([labels, -labels], axis=1))
-    np.testing.assert_allclose(two.predict(held)[:, 0], -two.predict(held)[:, 1], rtol=1e-4)
+    assert_allclose(two.predict(held)[:, 0], -two.predict(held)[:, 1], rtol=1e-4)
 
 
 @pytest.mark.parametrize("name", ["binary_cross_entropy_with_logits", "sigmoid_focal_loss", "cross_entropy"])
@@ -539,11 +489,11 @@ def test_xgboost_classifiers(name: str) -> None:
     ours = boosting.XGBClassifier(objective=objective, early_stopping_rounds=3, **FEW)
     ours.fit(kept, labels, eval_set=[(held, wanted)], verbose=False)
     probabilities = ours.predict_proba(held)
-    np.testing.assert_allclose(probabilities.sum(axis=1), 1.0, rtol=1e-6)
-    np.testing.assert_array_equal(ours.predict(held), probabilities.argmax(axis=1))
+    assert_allclose(probabilities.sum(axis=1), 1.0, rtol=1e-6)
+    assert_array_equal(ours.predict(held), probabilities.argmax(axis=1))
     margins = objective.transform(ours.predict(held, output_margin=True))
     last = probabilities if name == "cross_entropy" else probabilities[:, 1]
-    np.testing.assert_allclose(margins, last, rtol=1e-4, atol=1e-6)
+    assert_allclose(margins, last, rtol=1e-4, atol=1e-6)
     assert ours.score(held, wanted) > 0.9
     with pytest.raises(ValueError, match="two classes or more"):
         boosting.XGBClassifier(objective=xgboost_objective("cross_entropy"), **FEW).fit(kept, 0 * labels)
@@ -552,17 +502,19 @@ def test_xgboost_classifiers(name: str) -> None:
 # Conventions of scikit-learn
 
 MODELS: dict[str, Callable[[], Any]] = {
-    "LGBMRegressor": lambda: boosting.LGBMRegressor(
-        objective=lightgbm_objective("huber_loss", delta=20.0), n_estimators=10, **QUIET
+    "LGBMRegressor": lambda: huber_of("lightgbm"),
+    "LGBMClassifier": lambda: estimator(
+        "lightgbm", "Classifier", MANY.objective("lightgbm"), n_estimators=10
     ),
-    "LGBMClassifier": lambda: boosting.LGBMClassifier(
-        objective=lightgbm_objective("cross_entropy"), n_estimators=10, **QUIET
-    ),
-    "XGBRegressor": lambda: boosting.XGBRegressor(
-        objective=xgboost_objective("huber_loss", delta=20.0), **FEW
-    ),
-    "XGBClassifier": lambda: boosting.XGBClassifier(objective=xgboost_objective("cross_entropy"), **FEW),
+    "XGBRegressor": lambda: huber_of("xgboost"),
+    "XGBClassifier": lambda: estimator("xgboost", "Classifier", MANY.objective("xgboost")),
 }
+
+
+def huber_of(library: str) -> Any:
+    return estimator(library, "Regressor", LIBRARIES[library]("huber_loss", delta=20.0), n_estimators=10)
+
+
 over_models = pytest.mark.parametrize("kind", MODELS)
 
 
@@ -580,11 +532,11 @@ def test_conventions(kind: str) -> None:
     other = type(model)().set_params(**model.get_params())
     want = model.fit(X, y).predict(X)
     for again in (twin, other):
-        np.testing.assert_array_equal(again.fit(X, y).predict(X), want)
+        assert_array_equal(again.fit(X, y).predict(X), want)
     loaded = pickle.loads(pickle.dumps(model))
     assert type(loaded) is type(model) and loaded.objective == model.objective
-    np.testing.assert_array_equal(loaded.predict(X), want)
-    np.testing.assert_array_equal(clone(loaded).fit(X, y).predict(X), want)
+    assert_array_equal(loaded.predict(X), want)
+    assert_array_equal(clone(loaded).fit(X, y).predict(X), want)
     assert model.get_params() == twin.get_params()  # fit leaves no trace in them
     names = list(inspect.signature(type(model).fit).parameters)
     assert names[:3] == ["self", "X", "y"] and "sample_weight" in names
@@ -595,11 +547,11 @@ def test_model_selection(kind: str) -> None:
     X, y = data_for(kind)
     model = MODELS[kind]()
     alone, together = (cross_val_score(model, X, y, cv=3, n_jobs=n, error_score="raise") for n in (1, 2))
-    np.testing.assert_array_equal(alone, together)
+    assert_array_equal(alone, together)
     assert alone.mean() > (0.1 if kind.endswith("Regressor") else 0.75)
     if kind.endswith("Classifier"):
         probabilities = cross_val_predict(model, X, y, cv=3, method="predict_proba")
-        np.testing.assert_allclose(probabilities.sum(axis=1), 1.0, rtol=1e-5)
+        assert_allclose(probabilities.sum(axis=1), 1.0, rtol=1e-5)
         losses = cross_val_score(model, X, y, cv=3, scoring="neg_log_loss", error_score="raise")
         assert losses.mean() > -np.log(10)
     objectives = [model.objective, None] if kind[0] == "L" else [model.objective]
@@ -637,9 +589,9 @@ def test_tables_and_series(kind: str) -> None:
     rows = np.arange(len(y))[::-1] + 5  # an index that is no position
     table = pandas.DataFrame(X, index=rows, columns=[f"f{i}" for i in range(X.shape[1])])
     series, weight = pandas.Series(y, index=rows), pandas.Series(np.ones(len(y)), index=rows)
-    np.testing.assert_allclose(MODELS[kind]().fit(table, series, sample_weight=weight).predict(table), want)
+    assert_allclose(MODELS[kind]().fit(table, series, sample_weight=weight).predict(table), want)
     objective = MODELS[kind]().objective
-    np.testing.assert_array_equal(objective.init_score(series, weight), objective.init_score(y))
+    assert_array_equal(objective.init_score(series, weight), objective.init_score(y))
 
 
 def test_libraries_are_imported_when_asked_for() -> None:

@@ -54,6 +54,11 @@ def test_the_losses_with_second_derivatives_are_named() -> None:
     assert named == have
 
 
+def test_links_lead_somewhere() -> None:
+    for target in re.findall(r"\]\(([^)#]+)\)", PAGE):
+        assert (DOCS / target).is_file(), target
+
+
 def test_formulas_are_safe_from_markdown() -> None:
     """GitHub reads Markdown before formulas: escapes such as that of a thin space would be lost."""
     for formula in re.findall(r"\$\$(.+?)\$\$", PAGE, re.DOTALL):

@@ -1,82 +1,18 @@
-"""Gradients without the reference: central differences, and rows whose answer is known.
-
-The reference could share a mistake with the kernels; a difference quotient of the loss cannot.
-"""
+"""Gradients of a softmax that are known: confident rows, rows that sum to 0, the optimum."""
 
 import math
 from typing import Any
 
 import numpy as np
 import pytest
-from cases import (
-    CASE_AND_TARGET_IDS,
-    CASES_AND_TARGETS,
-    DTYPES,
-    REDUCTIONS,
-    Array,
-    Case,
-    Problem,
-    assert_within,
-    dtype_named,
-    problem,
-    ulp,
-)
+from helpers import DTYPES, Array, assert_within, dtype_named, ulp
+from registry import Call, call, of_values
+from rows.softmax import CROSS_ENTROPY, OF_PROBABILITIES
 
 import fastloss
 from fastloss import reference
 
 pytestmark = pytest.mark.usefixtures("isa")
-
-over_cases = pytest.mark.parametrize(("case", "target"), CASES_AND_TARGETS, ids=CASE_AND_TARGET_IDS)
-
-# Central differences
-
-# Differences of four points are off by STEP**4 / 30 times the fifth derivative (5e-12 for numbers
-# near 1) and by the rounding of the loss, 1e-15 times its size over STEP. A power of two, so that
-# x + STEP is exact for all but a few last bits.
-STEP = 2.0**-8
-
-
-def total(p: Problem, x: Array) -> float:
-    """The scalar whose gradient a call returns."""
-    loss = p.function(x, p.target, **p.forward_options)
-    return float(np.sum(loss * np.asarray(p.options.get("grad_output", 1.0))))
-
-
-def central_difference(p: Problem, x: Array, index: tuple[int, ...]) -> float:
-    """The derivative of `total` with respect to one element."""
-    values = []
-    for steps in (-2, -1, 1, 2):
-        moved = x.copy()
-        moved[index] += steps * STEP
-        values.append(total(p, moved))
-    return (values[0] - 8.0 * values[1] + 8.0 * values[2] - values[3]) / (12.0 * STEP)
-
-
-def check_central_differences(p: Problem) -> None:
-    # Without the large shift of every fourth row, which would cost the quotient its digits.
-    x = p.input - 1e4 * (p.input > 5e3)
-    call = Problem(p.case, p.dtype, p.reduction, x, p.target, p.options)
-    _, grad = call.loss_and_gradient()
-    for index in np.ndindex(x.shape):
-        expected = central_difference(call, x, index)
-        assert grad[index] == pytest.approx(expected, rel=1e-7, abs=2e-9), f"{p.title} {index}"
-
-
-@pytest.mark.parametrize("reduction", REDUCTIONS)
-@over_cases
-def test_central_differences_with_each_option(case: Case, target: str, reduction: str) -> None:
-    for options in ((), *((o.label,) for o in case.legal_options(target, reduction))):
-        check_central_differences(problem(case, target, (5, 4), "float64", reduction, options))
-
-
-@pytest.mark.parametrize("reduction", REDUCTIONS)
-@over_cases
-def test_central_differences_with_all_options(case: Case, target: str, reduction: str) -> None:
-    options = case.all_options(target, reduction)
-    for shape in ((6, 5), (4, 66)):
-        check_central_differences(problem(case, target, shape, "float64", reduction, options))
-
 
 # Confident rows: the loss is the sum of the other probabilities, and nothing of it is lost
 
@@ -95,26 +31,26 @@ def confident_rows(classes: int, margin: float, dtype: str) -> tuple[Array, Arra
     return x, target
 
 
-def check_confident(p: Problem, expected: Array) -> None:
+def check_confident(p: Call, expected: Array) -> None:
     """Check loss and gradient of rows of class indices, to full relative precision."""
     digits = 1e-14 if p.dtype == "float64" else 4e-7
-    rows = np.arange(len(p.target))
-    loss, grad = p.loss_and_gradient()
+    rows = np.arange(len(p["target"]))
+    loss, (grad, _) = p.run()
     assert_within(loss, expected, digits * expected, p.title + " loss")
-    assert_within(p.loss(), expected, digits * expected, p.title + " loss alone")
-    p.check_gradient(grad)
+    assert_within(p.value(), expected, digits * expected, p.title + " loss alone")
+    p.check_derivative("logits", grad)
     # Minus the sum of the others, not p - 1: that would be 0 or one unit in the last place of 1.
     wide = np.asarray(grad, dtype=np.float64)
-    at_target = wide[rows, p.target].copy()
-    wide[rows, p.target] = 0.0
+    at_target = wide[rows, p["target"]].copy()
+    wide[rows, p["target"]] = 0.0
     others = wide.sum(axis=-1)
     # Every number that is added brings its own rounding to the type.
     rounding = 0.5 * (ulp(at_target, p.dtype) + ulp(wide, p.dtype).sum(axis=-1))
     assert_within(-at_target, others, digits * others + rounding, p.title + " target's gradient")
 
 
-def as_problem(x: Array, target: Array, dtype: str, **options: Any) -> Problem:
-    return Problem(CASES_AND_TARGETS[0][0], dtype, "none", x, target, options)
+def as_call(x: Array, target: Array, dtype: str, **options: Any) -> Call:
+    return of_values(CROSS_ENTROPY, x, target, dtype=dtype, **options)
 
 
 def test_margin_of_30_by_hand() -> None:
@@ -133,7 +69,7 @@ def test_confident_rows_keep_their_digits(classes: int, dtype: str) -> None:
     # At 30 and two classes the loss is 9.4e-14.
     for margin in (0.5, 4.0, 8.0, 16.0, 30.0):
         x, target = confident_rows(classes, margin, dtype)
-        p = as_problem(x, target, dtype)
+        p = as_call(x, target, dtype)
         check_confident(p, np.full(len(x), math.log1p((classes - 1) * math.exp(-margin))))
 
 
@@ -143,7 +79,7 @@ def test_rows_beyond_doubt_keep_their_digits(dtype: str, classes: int) -> None:
     # Losses of 1e-28 and 1e-35: still far from the smallest float32.
     for margin in (64.0, 80.0):
         x, target = confident_rows(classes, margin, dtype)
-        p = as_problem(x, target, dtype)
+        p = as_call(x, target, dtype)
         check_confident(p, np.full(len(x), math.log1p((classes - 1) * math.exp(-margin))))
 
 
@@ -155,7 +91,7 @@ def test_loss_of_1e_10_keeps_its_digits(classes: int) -> None:
     x[1::2] += np.float32(16.0)  # a shift would round the margin
     expected = np.full(len(x), math.log1p((classes - 1) * math.exp(-margin)))
     assert expected == pytest.approx(1e-10, rel=1e-5)
-    check_confident(as_problem(x, target, "float32"), expected)
+    check_confident(as_call(x, target, "float32"), expected)
 
 
 @pytest.mark.parametrize(
@@ -178,11 +114,11 @@ def test_confident_rows_keep_their_digits_under_options(classes: int, options: d
     if "ignore_index" in given:
         target[-1] = -1
         x[-1] = np.nan
-    p = as_problem(x, target, "float32", **given)
-    loss, grad = p.loss_and_gradient()
+    p = as_call(x, target, "float32", **given)
+    loss, (grad, _) = p.run()
     assert p.expected[0].max() < 1e-6
     assert_within(loss, p.expected[0], 4e-7 * p.expected[0], p.title)
-    p.check_gradient(grad)
+    p.check_derivative("logits", grad)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -204,7 +140,7 @@ def test_confident_rows_with_masked_classes_keep_their_digits(masked: int) -> No
     x[np.arange(len(x)), target] = np.where(np.arange(len(x)) % 2, 14.0, 30.0)
     expected = math.log1p((99 - masked + np.isin(target, np.arange(25, 25 + masked))[0]) * math.exp(-30))
     keep = ~np.isin(target, np.arange(25, 25 + masked))
-    check_confident(as_problem(x[keep], target[keep], "float32"), np.full(keep.sum(), expected))
+    check_confident(as_call(x[keep], target[keep], "float32"), np.full(keep.sum(), expected))
 
 
 over_margins = pytest.mark.parametrize("margin", [8, 30, 60])
@@ -224,8 +160,8 @@ def confident_rows_of_any_numbers(classes: int, margin: float) -> tuple[Array, A
 @over_few_classes
 def test_gradient_of_confident_rows_of_any_numbers(classes: int, margin: float) -> None:
     # The bound that the README promises holds for these as for any other row: 4e-7 of its largest.
-    p = as_problem(*confident_rows_of_any_numbers(classes, margin), "float32")
-    p.check_gradient(p.loss_and_gradient()[1])
+    p = as_call(*confident_rows_of_any_numbers(classes, margin), "float32")
+    p.check_derivative("logits", p.run()[1][0])
 
 
 @over_margins
@@ -246,9 +182,9 @@ def test_loss_of_confident_rows_of_any_numbers(classes: int, margin: float) -> N
 def test_gradient_of_a_row_sums_to_zero(classes: int, dtype: str) -> None:
     # A shift of all logits changes nothing (z-loss, softcap apart).
     bound = 1e-14 if dtype == "float64" else 4e-7
-    for target in ("indices", "probabilities"):
-        p = problem(CASES_AND_TARGETS[0][0], target, (9, classes), dtype, "none")
-        _, grad = p.loss_and_gradient()
+    for row in (CROSS_ENTROPY, OF_PROBABILITIES):
+        p = call(row, (9, classes), dtype, "none")
+        _, (grad, _) = p.run()
         wide = grad.astype(np.float64)
         # The errors of all classes: as many as there are, each of its own size.
         assert_within(wide.sum(axis=-1), np.zeros(9), bound * np.abs(wide).sum(axis=-1), p.title)

@@ -1,5 +1,6 @@
 """The public surface: every name is documented, typed, and has its reference, its cases and its doctests."""
 
+import ast
 import doctest
 import importlib
 import inspect
@@ -14,14 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cases import CASES
 
 import fastloss
 from fastloss import reference
 
 # Names that are not functions of numbers: they need no reference.
 SETTINGS = {"get_num_threads", "num_threads", "set_num_threads", "show_config"}
-ROW_LOSSES = {"cross_entropy", "nll_loss"}
 LOSSES = {name for name in fastloss.__all__ if re.search("(loss|entropy|penalty)", name)}
 MODULES = sorted(
     f"{folder}{info.name}"
@@ -53,10 +52,6 @@ def test_has_a_reference(name: str) -> None:
     assert {k: v.default for k, v in ours.items() if k not in beyond_arithmetic} == {
         k: v.default for k, v in theirs.items()
     }
-
-
-def test_every_loss_has_its_case() -> None:
-    assert {case.name for case in CASES} >= ROW_LOSSES
 
 
 @pytest.mark.parametrize("name", fastloss.__all__)
@@ -271,3 +266,21 @@ def test_command_line_has_the_version() -> None:
 def test_command_line_refuses_the_rest(arguments: list[str]) -> None:
     done = run_python("-m", "fastloss", *arguments)
     assert done.returncode == 2 and "nonsense" in done.stderr and done.stdout == ""
+
+
+def imported(path: Path) -> set[str]:
+    """The modules of the package that a file imports."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("fastloss"):
+            inner = node.module == "fastloss" or node.module == "fastloss._engine"
+            found |= {f"{node.module}.{alias.name}" for alias in node.names} if inner else {node.module}
+    return found
+
+
+def test_the_engine_imports_no_face() -> None:
+    engine = Path(fastloss.__file__).parent / "_engine"
+    names = {name for path in engine.glob("*.py") for name in imported(path)}
+    assert {n for n in names if not re.match(r"fastloss\.(_engine|_kernels)\b", n)} <= {
+        "fastloss.__version__"
+    }

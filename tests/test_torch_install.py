@@ -7,6 +7,7 @@ import sys
 import threading
 import types
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -14,15 +15,21 @@ import pytest
 torch = pytest.importorskip("torch")
 
 import torch_cases as cases  # noqa: E402
+import torch_tools as tools  # noqa: E402
 from torch import nn  # noqa: E402
 from torch.nn import functional  # noqa: E402
+from torch_tools import TRANSFORMS, Counting, Tagged, gradients_of, make_module, penalty  # noqa: E402
 
 import fastloss.torch as ft  # noqa: E402
 
 Tensor = torch.Tensor
-pytestmark = pytest.mark.filterwarnings(cases.ignore_kl_mean)
+pytestmark = [
+    pytest.mark.filterwarnings(cases.ignore_kl_mean),
+    pytest.mark.filterwarnings("ignore::DeprecationWarning:torch.*"),  # what torch says of itself
+]
 X, TARGET = torch.linspace(-2.0, 2.0, 20).view(4, 5), torch.tensor([0, 2, 1, 4])
 SHORT = TARGET.to(torch.int16)  # torch takes no such indices
+Module = Callable[..., types.ModuleType]
 
 
 def is_installed() -> bool:
@@ -43,40 +50,28 @@ def restored() -> Iterator[None]:
 
 
 @pytest.fixture
-def module(monkeypatch: pytest.MonkeyPatch) -> Callable[..., types.ModuleType]:
-    """Makes a module that has imported functions under some names."""
+def module(monkeypatch: pytest.MonkeyPatch) -> Module:
+    return partial(make_module, monkeypatch)
 
-    def make(name: str, **names: Any) -> types.ModuleType:
-        made = types.ModuleType(name)
-        made.__dict__.update(names)
-        monkeypatch.setitem(sys.modules, name, made)
-        return made
 
-    return make
+# There and back
 
 
 def test_import_installs_nothing() -> None:
-    assert not is_installed()
+    assert not is_installed() and ft.installed() == ()
     with pytest.raises(RuntimeError, match="Long or Byte"):
         functional.cross_entropy(X, SHORT)
 
 
 def test_install_and_uninstall() -> None:
+    ft.uninstall()
+    ft.uninstall()
     names = ft.install()
-    assert is_installed()
+    assert is_installed(), "an uninstall too many must not count"
     assert isinstance(names, tuple) and len(set(names)) == len(names)
     assert {f"torch.nn.functional.{name}" for name in cases.TORCHS} <= set(names)
     assert all(isinstance(name, str) for name in names)
     functional.cross_entropy(X, SHORT)
-    ft.uninstall()
-    assert not is_installed()
-
-
-def test_uninstall_of_nothing() -> None:
-    ft.uninstall()
-    ft.uninstall()
-    ft.install()
-    assert is_installed(), "an uninstall too many must not count"
     ft.uninstall()
     assert not is_installed()
 
@@ -93,10 +88,14 @@ def test_install_nests() -> None:
 
 def test_context_manager() -> None:
     with ft.install():
-        assert is_installed()
-        with ft.install():
+        with pytest.raises(KeyError), ft.install():
             assert is_installed()
+            raise KeyError
         assert is_installed()
+    assert not is_installed()
+    with pytest.raises(ZeroDivisionError), ft.install():
+        assert is_installed()
+        raise ZeroDivisionError
     assert not is_installed()
 
 
@@ -107,360 +106,6 @@ def test_context_manager_later() -> None:
     with installed:
         assert is_installed()
     assert not is_installed()
-
-
-def test_exception_in_the_block() -> None:
-    with pytest.raises(ZeroDivisionError), ft.install():
-        assert is_installed()
-        raise ZeroDivisionError
-    assert not is_installed()
-
-
-def test_exception_in_the_inner_block() -> None:
-    with ft.install():
-        with pytest.raises(KeyError), ft.install():
-            raise KeyError
-        assert is_installed()
-    assert not is_installed()
-
-
-def test_modules_that_imported_by_name(module: Callable[..., types.ModuleType]) -> None:
-    theirs = functional.cross_entropy
-    holder = module("somebody", ce=theirs, again=theirs, mse_loss=functional.mse_loss, F=functional)
-    inner = module("somebody.models.head", cross_entropy=theirs)
-    other = module("bystander", cross_entropy=len, mse_loss=lambda x, y: 0.0)
-    kept = dict(other.__dict__)
-    with ft.install():
-        for replaced in (holder.ce, holder.again, inner.cross_entropy):
-            assert replaced is functional.cross_entropy is not theirs
-            replaced(X, SHORT)
-        assert holder.mse_loss is functional.mse_loss is not cases.TORCHS["mse_loss"]
-        assert holder.F is functional
-        assert other.__dict__ == kept
-    assert holder.ce is theirs and holder.again is theirs and inner.cross_entropy is theirs
-    assert holder.mse_loss is functional.mse_loss and other.__dict__ == kept
-
-
-def test_names_of_what_was_replaced(module: Callable[..., types.ModuleType]) -> None:
-    module("somebody", ce=functional.cross_entropy, other=len)
-    names = ft.install()
-    assert "somebody.ce" in names and "somebody.other" not in names
-    assert not any(name.startswith("fastloss.") for name in names)
-
-
-def test_odd_modules(module: Callable[..., types.ModuleType], monkeypatch: pytest.MonkeyPatch) -> None:
-    """What stands in sys.modules may be no module, or one that answers with an error."""
-
-    class Lazy(types.ModuleType):
-        def __getattr__(self, name: str) -> Any:
-            raise RuntimeError("not now")
-
-        def __dir__(self) -> list[str]:
-            raise RuntimeError("not now")
-
-    class Slotted:
-        __slots__ = ()
-
-    class Odd:
-        def __eq__(self, other: object) -> bool:
-            raise ValueError("no comparisons")
-
-        __hash__ = None  # type: ignore[assignment]
-
-    monkeypatch.setitem(sys.modules, "lazy", Lazy("lazy"))
-    monkeypatch.setitem(sys.modules, "nothing", None)  # type: ignore[arg-type]
-    monkeypatch.setitem(sys.modules, "slotted", Slotted())  # type: ignore[arg-type]
-    holder = module("holder", tensor=torch.zeros(3), odd=Odd(), ce=functional.cross_entropy)
-    with ft.install():
-        assert holder.ce is functional.cross_entropy
-    assert holder.ce is cases.TORCHS["cross_entropy"]
-
-
-def test_what_somebody_else_put_there_is_left(module: Callable[..., types.ModuleType]) -> None:
-    holder = module("somebody", ce=functional.cross_entropy)
-    with ft.install():
-        assert holder.ce is functional.cross_entropy
-        holder.ce = len
-    assert holder.ce is len, "not ours any more, so not ours to restore"
-
-
-def test_module_that_is_gone(
-    module: Callable[..., types.ModuleType], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    module("somebody", ce=functional.cross_entropy)
-    with ft.install():
-        monkeypatch.delitem(sys.modules, "somebody")
-    assert not is_installed()
-
-
-def test_module_imported_between_two_installs(module: Callable[..., types.ModuleType]) -> None:
-    with ft.install():
-        late = module("late", ce=cases.TORCHS["cross_entropy"])
-        with ft.install():
-            assert late.ce is functional.cross_entropy
-    assert late.ce is cases.TORCHS["cross_entropy"]
-
-
-def test_modules_of_torch_use_ours() -> None:
-    criterion = nn.CrossEntropyLoss(weight=torch.ones(5))
-    with ft.install():
-        loss = criterion(X, SHORT)
-        nn.CrossEntropyLoss()(X, SHORT)
-    torch.testing.assert_close(loss, criterion(X, TARGET))
-    with pytest.raises(RuntimeError, match="Long or Byte"):
-        criterion(X, SHORT)
-
-
-@pytest.mark.parametrize("name", cases.NAMES_OF_TORCH)
-def test_torchs_ground_is_still_torchs(name: str) -> None:
-    """What is handed on to torch must not come back to ours."""
-    call = cases.FIRST[name]
-    first = next(iter(call.arguments))
-
-    class Tagged(Tensor):
-        pass
-
-    special = {**call.arguments, first: call.arguments[first].as_subclass(Tagged)}
-    tagged = cases.Call(call.loss, call.label, special, call.options)
-    expected = tagged.value(function=cases.TORCHS[name])
-    with ft.install():
-        for function in (getattr(functional, name), getattr(ft, name)):
-            actual = tagged.value(function=function)
-            assert type(actual) is type(expected)
-            torch.testing.assert_close(actual.as_subclass(Tensor), expected.as_subclass(Tensor))
-        with pytest.raises((RuntimeError, TypeError, ValueError, AttributeError)):
-            tagged.value(function=getattr(functional, name), reduction="average")
-
-
-def test_linear_cross_entropy_of_torch_calls_cross_entropy() -> None:
-    x, weight = torch.randn(4, 6), torch.randn(5, 3, 6)  # (C, d, D): not ours
-    target = torch.zeros(4, 3, dtype=torch.int64)
-    expected = functional.linear_cross_entropy(x, weight, target)
-    with ft.install():
-        torch.testing.assert_close(functional.linear_cross_entropy(x, weight, target), expected)
-
-
-# TRL
-
-
-def make_selective_log_softmax() -> Callable[[Tensor, Tensor], Tensor]:
-    """As TRL has it (not a name of this module, where it would be replaced, too)."""
-
-    def selective_log_softmax(logits: Tensor, index: Tensor) -> Tensor:
-        return torch.gather(logits.log_softmax(-1), dim=-1, index=index.unsqueeze(-1)).squeeze(-1)
-
-    selective_log_softmax.__module__ = "trl.trainer.utils"
-    return selective_log_softmax
-
-
-def test_trl(module: Callable[..., types.ModuleType]) -> None:
-    module("trl")
-    module("trl.trainer")
-    theirs = make_selective_log_softmax()
-    utils = module("trl.trainer.utils", selective_log_softmax=theirs)
-    trainer = module("trl.trainer.grpo_trainer", selective_log_softmax=theirs)
-    logits, index = torch.randn(2, 3, 7, requires_grad=True), torch.tensor([[0, 6, 2], [3, 3, 1]])
-    expected = theirs(logits, index)
-    (grad,) = torch.autograd.grad(expected.sum(), logits)
-    with ft.install() as names:
-        assert "trl.trainer.utils.selective_log_softmax" in names
-        assert "trl.trainer.grpo_trainer.selective_log_softmax" in names
-        assert trainer.selective_log_softmax is not theirs
-        assert utils.selective_log_softmax is not theirs
-        actual = utils.selective_log_softmax(logits, index)
-        torch.testing.assert_close(actual, expected)
-        torch.testing.assert_close(torch.autograd.grad(actual.sum(), logits)[0], grad)
-        half = utils.selective_log_softmax(logits.detach().bfloat16(), index)
-        torch.testing.assert_close(half.float(), expected, rtol=0.02, atol=0.02)
-    assert trainer.selective_log_softmax is theirs
-    assert utils.selective_log_softmax is theirs
-
-
-def index_and_logits(dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor]:
-    generator = torch.Generator().manual_seed(0)
-    logits = torch.randn(2, 3, 7, generator=generator, dtype=torch.float64).to(dtype)
-    return logits, torch.tensor([[0, 6, 2], [3, 3, 1]])
-
-
-def hessian(f: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-    return torch.autograd.functional.hessian(lambda x: f(x).square().sum(), x)
-
-
-def penalty(f: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-    x = x.clone().requires_grad_()
-    (grad,) = torch.autograd.grad(f(x).square().sum(), x, create_graph=True)
-    return torch.autograd.grad(grad.square().sum(), x)[0]
-
-
-TRANSFORMS: dict[str, Callable[[Callable[[Tensor], Tensor], Tensor], Tensor]] = {
-    "grad": lambda f, x: torch.func.grad(lambda x: f(x).sum())(x),
-    "vjp": lambda f, x: torch.func.vjp(f, x)[1](torch.ones(2, 3, dtype=x.dtype))[0],
-    "jvp": lambda f, x: torch.func.jvp(f, (x,), (x.cos(),))[1],
-    "jacrev": lambda f, x: torch.func.jacrev(f)(x),
-    "jacfwd": lambda f, x: torch.func.jacfwd(f)(x),
-    "vmap": lambda f, x: torch.func.vmap(f)(torch.stack([x, 2.0 * x])),
-    "per-sample": lambda f, x: torch.func.vmap(torch.func.grad(lambda x: f(x).sum()))(torch.stack([x, -x])),
-    "func.hessian": lambda f, x: torch.func.hessian(lambda x: f(x).sum())(x),
-    "hessian": hessian,
-    "penalty": penalty,
-}
-
-
-@pytest.mark.filterwarnings("ignore::DeprecationWarning:torch.*")  # what torch says of itself
-@pytest.mark.parametrize("transform", TRANSFORMS)
-def test_transforms_of_trls_function(transform: str, module: Callable[..., types.ModuleType]) -> None:
-    """They are its own: torch.func, forward differentiation, second derivatives."""
-    theirs = make_selective_log_softmax()
-    utils = module("trl.trainer.utils", selective_log_softmax=theirs)
-    logits, index = index_and_logits()
-    run = TRANSFORMS[transform]
-    expected = run(lambda x: theirs(x, index), logits)
-    assert expected.any()
-    with ft.install():
-        actual = run(lambda x: utils.selective_log_softmax(x, index), logits)
-    torch.testing.assert_close(actual, expected)
-
-
-@pytest.mark.parametrize("bad", [-100, -1, 7, torch.iinfo(torch.int64).max])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
-@pytest.mark.parametrize("wanted", [False, True])
-def test_errors_of_trls_function(
-    bad: int, dtype: torch.dtype, wanted: bool, module: Callable[..., types.ModuleType]
-) -> None:
-    """It knows no ignored classes: what it refuses is refused, with its error."""
-    theirs = make_selective_log_softmax()
-    utils = module("trl.trainer.utils", selective_log_softmax=theirs)
-    logits, index = index_and_logits(dtype)
-    index[1, 1] = bad
-    errors = []
-    for function in (theirs, None):
-        with ft.install(), pytest.raises(RuntimeError) as caught:
-            (function or utils.selective_log_softmax)(logits.requires_grad_(wanted), index)
-        errors.append((type(caught.value), str(caught.value)))
-    assert errors[0] == errors[1]
-
-
-def test_other_calls_of_trls_function(module: Callable[..., types.ModuleType]) -> None:
-    """What is no index for each row is its own; it sees subclasses and shapes as they are given."""
-    seen = []
-    theirs = make_selective_log_softmax()
-
-    def selective_log_softmax(logits: Tensor, index: Tensor, **more: Any) -> Tensor:
-        seen.append((type(logits), tuple(index.shape), more))
-        return (
-            logits.log_softmax(-1).gather(-1, index) if index.ndim == logits.ndim else theirs(logits, index)
-        )
-
-    class Tagged(Tensor):
-        pass
-
-    utils = module("trl.trainer.utils", selective_log_softmax=selective_log_softmax)
-    logits, index = index_and_logits()
-    with ft.install():
-        function = utils.selective_log_softmax
-        assert function(logits, index[..., None].expand(2, 3, 4)).shape == (2, 3, 4)
-        assert type(function(logits.as_subclass(Tagged), index)) is Tagged
-        function(logits, index)
-        function(logits, index, mode="other")
-    assert seen == [(Tensor, (2, 3, 4), {}), (Tagged, (2, 3), {}), (Tensor, (2, 3), {"mode": "other"})]
-    assert ft.calls() == {"selective_log_softmax": ft.Calls(fastloss=1, torch=3)}
-
-
-def test_masked_rows_of_trls_function(module: Callable[..., types.ModuleType]) -> None:
-    """Of a TRL that has a temperature and a mask; with second derivatives."""
-
-    def selective_log_softmax(
-        logits: Tensor, index: Tensor, temperature: float = 1.0, row_mask: Tensor | None = None
-    ) -> Tensor:
-        rows = torch.gather((logits / temperature).log_softmax(-1), -1, index.unsqueeze(-1)).squeeze(-1)
-        return rows if row_mask is None else torch.where(row_mask != 0, rows, 0.0)
-
-    utils = module("trl.trainer.utils", selective_log_softmax=selective_log_softmax)
-    logits, index = index_and_logits()
-    mask = torch.tensor([[1, 0, 1], [0, 1, 1]])
-    for more in ({}, {"temperature": 0.7}, {"row_mask": mask}, {"temperature": 0.7, "row_mask": mask.bool()}):
-        for run in (TRANSFORMS["grad"], TRANSFORMS["vmap"], penalty, lambda f, x: f(x)):
-            expected = run(lambda x, m=more: selective_log_softmax(x, index, **m), logits)
-            with ft.install():
-                actual = run(lambda x, m=more: utils.selective_log_softmax(x, index, **m), logits)
-            torch.testing.assert_close(actual, expected)
-    with ft.install():
-        kept = utils.selective_log_softmax(logits, index.masked_fill(mask == 0, -100), row_mask=mask)
-        assert not kept[mask == 0].any() and kept[mask != 0].all()
-        with pytest.raises(RuntimeError, match="-100"):
-            utils.selective_log_softmax(logits, index.masked_fill(mask == 0, -100))
-
-
-def test_trl_that_is_imported_later(module: Callable[..., types.ModuleType]) -> None:
-    """A second call of `install` finds it; the last `uninstall` restores it."""
-    theirs = make_selective_log_softmax()
-    with ft.install():
-        utils = module("trl.trainer.utils", selective_log_softmax=theirs)
-        assert utils.selective_log_softmax is theirs
-        with ft.install() as names:
-            assert "trl.trainer.utils.selective_log_softmax" in names
-            assert utils.selective_log_softmax is not theirs
-            with ft.install():
-                assert utils.selective_log_softmax.fastloss_replaces is theirs
-        assert utils.selective_log_softmax is not theirs
-    assert utils.selective_log_softmax is theirs
-
-
-# What stands installed, and what it does
-
-
-def test_what_a_program_has_saved_is_replaced(module: Callable[..., types.ModuleType]) -> None:
-    """As a global variable; in a list or an object it stays."""
-
-    class Holder:
-        function = staticmethod(functional.cross_entropy)
-
-    saved = module("somebody", mine=functional.cross_entropy, several=[functional.cross_entropy], held=Holder)
-    own = saved.mine
-    with ft.install():
-        assert saved.mine is functional.cross_entropy is not own
-        assert saved.several == [own] and saved.held.function is own
-        assert functional.cross_entropy.fastloss_replaces is own
-    assert saved.mine is own
-
-
-def test_repr_of_what_is_installed(module: Callable[..., types.ModuleType]) -> None:
-    theirs = make_selective_log_softmax()
-    utils = module("trl.trainer.utils", selective_log_softmax=theirs)
-    with ft.install():
-        for name, own in cases.TORCHS.items():
-            text = repr(getattr(functional, name))
-            assert text == f"<{name} of fastloss.torch, installed in the place of {own!r}>"
-        assert repr(theirs) in repr(utils.selective_log_softmax)
-    assert "fastloss" not in repr(functional.cross_entropy) + repr(ft.cross_entropy).partition(" at ")[2]
-
-
-def test_installed_functions_look_like_functions() -> None:
-    with ft.install():
-        for name, own in cases.TORCHS.items():
-            function, ours = getattr(functional, name), getattr(ft, name)
-            assert function.__name__ == name and function.__module__ == own.__module__
-            assert function.__doc__ == ours.__doc__
-            assert inspect.signature(function) == inspect.signature(ours)
-            assert copy.deepcopy(function) is function
-            assert pickle.loads(pickle.dumps(function)) is function
-        pickled = pickle.dumps(functional.mse_loss)
-    assert pickle.loads(pickled) is functional.mse_loss, "by name: torch's, where nothing is installed"
-
-
-def test_installed_lists_what_stands_replaced(module: Callable[..., types.ModuleType]) -> None:
-    assert ft.installed() == ()
-    holder = module("somebody", ce=functional.cross_entropy)
-    with ft.install() as names:
-        assert ft.installed() == names and "somebody.ce" in names
-        holder.ce = len
-        assert "somebody.ce" not in ft.installed()
-        module("late", mse=functional.mse_loss)
-        assert "late.mse" in ft.installed()
-        ft.install()
-        ft.uninstall()
-        assert "late.mse" in ft.installed()
-    assert ft.installed() == ()
 
 
 def test_uninstall_all() -> None:
@@ -480,6 +125,300 @@ def test_uninstall_all() -> None:
         ft.uninstall(True)  # type: ignore[misc]
 
 
+# Where functions are replaced
+
+
+def test_modules_that_imported_by_name(module: Module) -> None:
+    theirs = functional.cross_entropy
+    holder = module(
+        "somebody", ce=theirs, again=theirs, mse_loss=functional.mse_loss, F=functional, other=len
+    )
+    inner = module("somebody.models.head", cross_entropy=theirs)
+    other = module("bystander", cross_entropy=len, mse_loss=lambda x, y: 0.0)
+    kept = dict(other.__dict__)
+    with ft.install() as names:
+        for replaced in (holder.ce, holder.again, inner.cross_entropy):
+            assert replaced is functional.cross_entropy is not theirs
+            replaced(X, SHORT)
+        assert holder.mse_loss is functional.mse_loss is not cases.TORCHS["mse_loss"]
+        assert holder.F is functional
+        assert other.__dict__ == kept
+        assert "somebody.ce" in names and "somebody.other" not in names
+        assert not any(name.startswith("fastloss.") for name in names)
+    assert holder.ce is theirs and holder.again is theirs and inner.cross_entropy is theirs
+    assert holder.mse_loss is functional.mse_loss and other.__dict__ == kept
+
+
+def test_what_a_program_has_saved_is_replaced(module: Module) -> None:
+    """As a global variable; in a list or an object it stays."""
+
+    class Holder:
+        function = staticmethod(functional.cross_entropy)
+
+    saved = module("somebody", mine=functional.cross_entropy, several=[functional.cross_entropy], held=Holder)
+    own = saved.mine
+    with ft.install():
+        assert saved.mine is functional.cross_entropy is not own
+        assert saved.several == [own] and saved.held.function is own
+        assert functional.cross_entropy.fastloss_replaces is own
+    assert saved.mine is own
+
+
+def test_odd_modules(module: Module, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What stands in sys.modules may be no module, or one that answers with an error."""
+
+    class Lazy(types.ModuleType):
+        def __getattr__(self, name: str) -> Any:
+            raise RuntimeError("not now")
+
+        def __dir__(self) -> list[str]:
+            raise RuntimeError("not now")
+
+    class Closed(types.ModuleType):
+        def __getattribute__(self, name: str) -> object:
+            raise RuntimeError("not to be touched")
+
+        def __setattr__(self, name: str, value: object) -> None:
+            raise RuntimeError("not to be written to")
+
+    class Slotted:
+        __slots__ = ()
+
+    class Odd:
+        def __eq__(self, other: object) -> bool:
+            raise ValueError("no comparisons")
+
+        __hash__ = None  # type: ignore[assignment]
+
+    odd = {"lazy": Lazy("lazy"), "closed": Closed("closed"), "nothing": None, "slotted": Slotted()}
+    for name, one in odd.items():
+        monkeypatch.setitem(sys.modules, name, one)  # type: ignore[arg-type]
+    del module("nameless").__dict__["__name__"]
+    holder = module("holder", tensor=torch.zeros(3), odd=Odd(), ce=functional.cross_entropy)
+    with ft.install():
+        assert holder.ce is functional.cross_entropy
+        assert functional.mse_loss is not cases.TORCHS["mse_loss"]
+    assert holder.ce is cases.TORCHS["cross_entropy"]
+
+
+def test_modules_that_change_meanwhile(module: Module, monkeypatch: pytest.MonkeyPatch) -> None:
+    theirs = functional.cross_entropy
+    holder = module("somebody", ce=theirs)
+    module("gone", ce=theirs)
+    with ft.install() as names:
+        assert ft.installed() == names and "somebody.ce" in names
+        assert holder.ce is functional.cross_entropy
+        holder.ce = len
+        assert "somebody.ce" not in ft.installed()
+        monkeypatch.delitem(sys.modules, "gone")
+        late = module("late", ce=theirs, mse=functional.mse_loss)
+        assert "late.mse" in ft.installed()
+        with ft.install():
+            assert late.ce is functional.cross_entropy
+        assert "late.mse" in ft.installed()
+    assert holder.ce is len, "not ours any more, so not ours to restore"
+    assert late.ce is theirs and not is_installed() and ft.installed() == ()
+
+
+def test_modules_of_torch_use_ours() -> None:
+    criterion = nn.CrossEntropyLoss(weight=torch.ones(5))
+    with ft.install():
+        loss = criterion(X, SHORT)
+        nn.CrossEntropyLoss()(X, SHORT)
+    torch.testing.assert_close(loss, criterion(X, TARGET))
+    with pytest.raises(RuntimeError, match="Long or Byte"):
+        criterion(X, SHORT)
+
+
+# What stands there
+
+
+def test_installed_functions_look_like_functions(module: Module) -> None:
+    theirs = tools.make_selective_log_softmax()
+    utils = module("trl.trainer.utils", selective_log_softmax=theirs)
+    with ft.install():
+        for name, own in cases.TORCHS.items():
+            function, ours = getattr(functional, name), getattr(ft, name)
+            assert function.__name__ == name and function.__module__ == own.__module__
+            assert function.__doc__ == ours.__doc__
+            assert inspect.signature(function) == inspect.signature(ours)
+            assert copy.deepcopy(function) is function
+            assert pickle.loads(pickle.dumps(function)) is function
+            text = repr(function)
+            assert text == f"<{name} of fastloss.torch, installed in the place of {own!r}>"
+        pickled = pickle.dumps(functional.mse_loss)
+        assert repr(theirs) in repr(utils.selective_log_softmax)
+    assert pickle.loads(pickled) is functional.mse_loss, "by name: torch's, where nothing is installed"
+    assert "fastloss" not in repr(functional.cross_entropy) + repr(ft.cross_entropy).partition(" at ")[2]
+
+
+@pytest.mark.parametrize("name", cases.NAMES_OF_TORCH)
+def test_torchs_ground_is_still_torchs(name: str) -> None:
+    """What is handed on to torch must not come back to ours."""
+    call = cases.FIRST[name]
+    tagged = call.changed(**{call.first: call.arguments[call.first].as_subclass(Tagged)})
+    expected = tagged.value(function=cases.TORCHS[name])
+    with ft.install():
+        for function in (getattr(functional, name), getattr(ft, name)):
+            actual = tagged.value(function=function)
+            assert type(actual) is type(expected)
+            torch.testing.assert_close(actual.as_subclass(Tensor), expected.as_subclass(Tensor))
+        with pytest.raises((RuntimeError, TypeError, ValueError, AttributeError)):
+            tagged.value(function=getattr(functional, name), reduction="average")
+
+
+def test_subclasses_and_modes_see_torchs_function() -> None:
+    seen: list[Any] = []
+
+    class Watching(torch.overrides.TorchFunctionMode):
+        def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            seen.append(func)
+            return func(*args, **(kwargs or {}))
+
+    Counting.called.clear()
+    with ft.install():
+        functional.cross_entropy(X.as_subclass(Counting), TARGET)
+        with Watching():
+            functional.cross_entropy(X, TARGET)
+    assert cases.TORCHS["cross_entropy"] in Counting.called and cases.TORCHS["cross_entropy"] in seen
+
+
+# TRL
+
+
+INDEX = torch.tensor([[0, 6, 2], [3, 3, 1]])
+
+
+@pytest.fixture
+def theirs() -> Callable[[Tensor, Tensor], Tensor]:
+    return tools.make_selective_log_softmax()
+
+
+@pytest.fixture
+def utils(theirs: Callable[..., Tensor], module: Module) -> types.ModuleType:
+    """TRL's module with its function."""
+    return module("trl.trainer.utils", selective_log_softmax=theirs)
+
+
+@pytest.fixture
+def logits() -> Tensor:
+    return torch.randn(2, 3, 7, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+
+
+def test_trl(theirs: Any, utils: Any, module: Module, logits: Tensor) -> None:
+    module("trl")
+    module("trl.trainer")
+    trainer = module("trl.trainer.grpo_trainer", selective_log_softmax=theirs)
+    logits.requires_grad_()
+    expected = theirs(logits, INDEX)
+    with ft.install() as names:
+        assert "trl.trainer.utils.selective_log_softmax" in names
+        assert "trl.trainer.grpo_trainer.selective_log_softmax" in names
+        assert trainer.selective_log_softmax is not theirs
+        assert utils.selective_log_softmax is not theirs
+        actual = utils.selective_log_softmax(logits, INDEX)
+        torch.testing.assert_close(actual, expected)
+        torch.testing.assert_close(gradients_of(actual, logits), gradients_of(expected, logits))
+        half = utils.selective_log_softmax(logits.detach().bfloat16(), INDEX)
+        torch.testing.assert_close(half.double(), expected, rtol=0.02, atol=0.02)
+    assert trainer.selective_log_softmax is theirs
+    assert utils.selective_log_softmax is theirs
+
+
+@pytest.mark.parametrize("transform", TRANSFORMS)
+def test_transforms_of_trls_function(transform: str, theirs: Any, utils: Any, logits: Tensor) -> None:
+    """They are its own: torch.func, forward differentiation, second derivatives."""
+    run = TRANSFORMS[transform]
+    expected = run(lambda x: theirs(x, INDEX))(logits)
+    with ft.install():
+        actual = run(lambda x: utils.selective_log_softmax(x, INDEX))(logits)
+    torch.testing.assert_close(actual, expected)
+    assert (actual[0] if isinstance(actual, tuple) else actual).any()
+
+
+@pytest.mark.parametrize("bad", [-100, -1, 7, torch.iinfo(torch.int64).max])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("wanted", [False, True])
+def test_errors_of_trls_function(
+    bad: int, dtype: torch.dtype, wanted: bool, theirs: Any, utils: Any, logits: Tensor
+) -> None:
+    """It knows no ignored classes: what it refuses is refused, with its error."""
+    index = INDEX.clone()
+    index[1, 1] = bad
+    errors = []
+    for function in (theirs, None):
+        with ft.install(), pytest.raises(RuntimeError) as caught:
+            (function or utils.selective_log_softmax)(logits.to(dtype).requires_grad_(wanted), index)
+        errors.append((type(caught.value), str(caught.value)))
+    assert errors[0] == errors[1]
+
+
+def test_other_calls_of_trls_function(theirs: Any, module: Module, logits: Tensor) -> None:
+    """What is no index for each row is its own; it sees subclasses and shapes as they are given."""
+    seen = []
+
+    def selective_log_softmax(logits: Tensor, index: Tensor, **more: Any) -> Tensor:
+        seen.append((type(logits), tuple(index.shape), more))
+        is_several = index.ndim == logits.ndim
+        return logits.log_softmax(-1).gather(-1, index) if is_several else theirs(logits, index)
+
+    utils = module("trl.trainer.utils", selective_log_softmax=selective_log_softmax)
+    with ft.install():
+        function = utils.selective_log_softmax
+        assert function(logits, INDEX[..., None].expand(2, 3, 4)).shape == (2, 3, 4)
+        assert type(function(logits.as_subclass(Tagged), INDEX)) is Tagged
+        function(logits, INDEX)
+        function(logits, INDEX, mode="other")
+    assert seen == [(Tensor, (2, 3, 4), {}), (Tagged, (2, 3), {}), (Tensor, (2, 3), {"mode": "other"})]
+    assert ft.calls() == {"selective_log_softmax": ft.Calls(fastloss=1, torch=3)}
+
+
+MASK = torch.tensor([[1, 0, 1], [0, 1, 1]])
+
+
+@pytest.mark.parametrize(
+    "more", [{}, {"temperature": 0.7}, {"row_mask": MASK}, {"temperature": 0.7, "row_mask": MASK.bool()}]
+)
+def test_masked_rows_of_trls_function(more: dict[str, Any], module: Module, logits: Tensor) -> None:
+    """Of a TRL that has a temperature and a mask; with second derivatives."""
+
+    def selective_log_softmax(
+        logits: Tensor, index: Tensor, temperature: float = 1.0, row_mask: Tensor | None = None
+    ) -> Tensor:
+        rows = torch.gather((logits / temperature).log_softmax(-1), -1, index.unsqueeze(-1)).squeeze(-1)
+        return rows if row_mask is None else torch.where(row_mask != 0, rows, 0.0)
+
+    utils = module("trl.trainer.utils", selective_log_softmax=selective_log_softmax)
+    for run in (TRANSFORMS["grad"], TRANSFORMS["vmap"], TRANSFORMS["penalty"], lambda f: f):
+        expected = run(lambda x: selective_log_softmax(x, INDEX, **more))(logits)
+        with ft.install():
+            actual = run(lambda x: utils.selective_log_softmax(x, INDEX, **more))(logits)
+        torch.testing.assert_close(actual, expected)
+    ignored = INDEX.masked_fill(MASK == 0, -100)
+    with ft.install():
+        kept = utils.selective_log_softmax(logits, ignored, row_mask=MASK)
+        assert not kept[MASK == 0].any() and kept[MASK != 0].all()
+        with pytest.raises(RuntimeError, match="-100"):
+            utils.selective_log_softmax(logits, ignored)
+
+
+def test_trl_that_is_imported_later(theirs: Any, module: Module) -> None:
+    """A second call of `install` finds it; the last `uninstall` restores it."""
+    with ft.install():
+        utils = module("trl.trainer.utils", selective_log_softmax=theirs)
+        assert utils.selective_log_softmax is theirs
+        with ft.install() as names:
+            assert "trl.trainer.utils.selective_log_softmax" in names
+            assert utils.selective_log_softmax is not theirs
+            with ft.install():
+                assert utils.selective_log_softmax.fastloss_replaces is theirs
+        assert utils.selective_log_softmax is not theirs
+    assert utils.selective_log_softmax is theirs
+
+
+# Calls that are counted
+
+
 def test_calls_are_counted() -> None:
     leaf = X.clone().requires_grad_()
     with ft.install():
@@ -489,7 +428,7 @@ def test_calls_are_counted() -> None:
         functional.cross_entropy(X, TARGET, weight=torch.ones(5, dtype=torch.float64)[:5].float())
         functional.mse_loss(X, X.double())  # two types
         functional.mse_loss(X, X)
-        functional.mse_loss(X.as_subclass(type("Tagged", (Tensor,), {})), X)
+        functional.mse_loss(X.as_subclass(Tagged), X)
         functional.huber_loss(leaf, leaf * 2.0)  # a target with a gradient
         torch.func.grad(lambda x: functional.huber_loss(x, X))(X)
         # Nobody's but the program's own.
@@ -515,8 +454,10 @@ def test_calls_are_counted() -> None:
 def test_calls_inside_torchs_own_are_counted() -> None:
     """Its linear_cross_entropy calls cross_entropy, which is ours."""
     x, weight = torch.randn(4, 6), torch.randn(5, 3, 6)  # (C, d, D): not ours
+    target = torch.zeros(4, 3, dtype=torch.int64)
+    expected = functional.linear_cross_entropy(x, weight, target)
     with ft.install():
-        functional.linear_cross_entropy(x, weight, torch.zeros(4, 3, dtype=torch.int64))
+        torch.testing.assert_close(functional.linear_cross_entropy(x, weight, target), expected)
         assert ft.calls() == {"cross_entropy": (1, 0), "linear_cross_entropy": (0, 1)}
 
 

@@ -1,52 +1,31 @@
-"""Calls of fastloss.torch, and what they should answer.
+"""The registry of `fastloss.torch`: a row for each loss function and each module, and calls of the functions.
 
-A `Loss` is a row of one of three tables. `OF_TORCH` has the functions that torch has, and torch's own (as
+A `Loss` is a row of one of four tables. `OF_TORCH` has the functions that torch has, and torch's own (as
 they were before anything was installed) answer in float64; `EXTRAS` has options that torch lacks, `OWN` the
-functions that it lacks, and `fastloss.reference` answers. A `Call` is a row with one set of its options.
+functions that it lacks, `SLICED` those of a vocabulary in slices, and `fastloss.reference` answers. A `Call`
+is a row with one set of its options. `MODULES` has the function of each module.
 """
 
-import warnings
+import inspect
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 import torch
 from torch.nn import functional
+from torch_tools import REDUCTIONS, Result, assert_near, assert_same, outcome
 
 import fastloss.torch as ft
 from fastloss import reference
 
 Tensor = torch.Tensor
 Rng = np.random.Generator
-Make = Callable[[Rng], dict[str, Any]]
-Options = Callable[[Rng, dict[str, Any]], dict[str, Any]]
+# A value, or how it is made of the values before it.
+Values = dict[str, Any]
+Maker = Callable[[Rng, Values], Any]
 
-NAMES_OF_TORCH = (
-    "cross_entropy", "nll_loss", "linear_cross_entropy", "binary_cross_entropy",
-    "binary_cross_entropy_with_logits", "mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss", "kl_div",
-    "poisson_nll_loss", "gaussian_nll_loss", "soft_margin_loss", "multi_margin_loss",
-    "multilabel_soft_margin_loss",
-)  # fmt: skip
-NAMES_OF_OWN = (
-    "sigmoid_focal_loss", "hinge_loss", "squared_hinge_loss", "log_cosh_loss", "quantile_loss",
-    "gamma_nll_loss", "tweedie_nll_loss", "epsilon_insensitive_loss", "mean_squared_log_loss",
-    "kl_div_with_logits", "js_div_with_logits", "tv_distance_with_logits", "token_log_probs",
-    "sequence_log_probs", "entropy", "linear_token_log_probs", "dpo_loss", "cpo_loss", "simpo_loss",
-    "orpo_loss", "kto_loss", "reward_model_loss", "ppo_loss", "value_loss", "grpo_loss", "kl_penalty",
-    "l1_penalty", "l2_penalty", "elastic_net_penalty",
-)  # fmt: skip
-TORCHS = {name: getattr(functional, name) for name in NAMES_OF_TORCH if hasattr(functional, name)}
-assert all(f.__module__ == "torch.nn.functional" for f in TORCHS.values())
-
-DTYPES = {
-    "float32": torch.float32,
-    "float64": torch.float64,
-    "float16": torch.float16,
-    "bfloat16": torch.bfloat16,
-}
-REDUCTIONS = ("mean", "sum", "none")
 # Relative to the row's largest. A linear layer adds the rounding of its sums; gradients of divergences
 # are differences of terms that are larger.
 RELATIVE = {torch.float64: 1e-12, torch.float32: 1e-6, torch.float16: 1e-6, torch.bfloat16: 1e-6}
@@ -62,32 +41,29 @@ class Loss:
 
     Attributes
     ----------
-    make : callable
-        Its arguments by name, in order: tensors (float64 or integers), numbers or None.
+    make : dict
+        Its arguments by name, in order.
     wants : tuple of str
         Those that have gradients.
     options : dict
-        Sets of options by a label; the first is none.
-    by_name : tuple of str
-        Arguments to be given by name.
-    rows : bool
-        Whether the last axis of a gradient is one of classes, so that a row's largest is of that axis.
-    classes_second : bool
-        Whether the classes are in dimension 1 (or 0).
-    reference_options : dict
+        Sets of options by a label.
+    dim : int, optional
+        The dimension of the classes of a gradient (0 if there is one alone), whose row has a largest.
+    reference_options : dict, optional
         What the reference needs to mean the same; its answer counts for torch's functions, too, if given.
+    of_reference : str
+        The name of the reference, if it has another.
     """
 
     name: str
-    make: Make
+    make: Values
     wants: tuple[str, ...] = ("input",)
-    options: dict[str, Options] = field(default_factory=dict)
-    by_name: tuple[str, ...] = ()
+    options: dict[str, Values] = field(default_factory=dict)
     reductions: tuple[str, ...] = REDUCTIONS
-    rows: bool = False
-    classes_second: bool = False
-    reference_options: dict[str, Any] | None = None
+    dim: int | None = None
+    reference_options: Values | None = None
     label: str = ""
+    of_reference: str = ""
 
     @property
     def is_torchs(self) -> bool:
@@ -99,17 +75,16 @@ class Loss:
 
     def call(self, label: str = "plain", seed: int = 0) -> "Call":
         rng = np.random.default_rng(seed)
-        arguments = self.make(rng)
-        more = {} if label == "plain" else self.options[label](rng, arguments)
+        arguments = made(self.make, rng, {})
+        more = {} if label == "plain" else made(self.options[label], rng, arguments)
         return Call(self, label, arguments, more)
 
 
-@dataclass(frozen=True, eq=False)
-class Result:
-    """A loss, and the gradients of what wants one."""
-
-    loss: Tensor
-    gradients: dict[str, Tensor]
+def made(values: Values, rng: Rng, given: Values) -> Values:
+    found: Values = {}
+    for name, value in values.items():
+        found[name] = value(rng, {**given, **found}) if callable(value) else value
+    return found
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,8 +93,8 @@ class Call:
 
     loss: Loss
     label: str
-    arguments: dict[str, Any]
-    options: dict[str, Any]
+    arguments: Values
+    options: Values
 
     @property
     def name(self) -> str:
@@ -129,26 +104,57 @@ class Call:
     def function(self) -> Callable[..., Tensor]:
         return getattr(ft, self.name)
 
+    @cached_property
+    def parameters(self) -> dict[str, inspect.Parameter]:
+        return dict(inspect.signature(self.function).parameters)
+
     @property
     def wants(self) -> tuple[str, ...]:
         return tuple(name for name in self.loss.wants if isinstance(self.arguments[name], Tensor))
 
     @property
+    def first(self) -> str:
+        return next(iter(self.arguments))
+
+    @property
+    def tensors(self) -> dict[str, Tensor]:
+        both = {**self.arguments, **self.options}
+        return {name: value for name, value in both.items() if isinstance(value, Tensor)}
+
+    @property
     def tolerance(self) -> dict[torch.dtype, float]:
-        return LESS if self.name.startswith("linear") or self.name.endswith("_with_logits") else RELATIVE
+        is_less = "linear" in self.name or self.name.endswith("_with_logits")
+        return LESS if is_less else RELATIVE
 
     def __str__(self) -> str:
         return "-".join(part for part in (self.name, self.loss.label, self.label) if part)
 
+    def changed(self, **values: Any) -> "Call":
+        """The same call with other arguments and options."""
+        arguments = {name: values.pop(name, value) for name, value in self.arguments.items()}
+        return replace(self, arguments=arguments, options={**self.options, **values})
+
+    def mapped(self, f: Callable[[Tensor], Tensor]) -> "Call":
+        return self.changed(**{name: f(x) for name, x in self.tensors.items()})
+
+    def bare(self) -> "Call":
+        """Without the options."""
+        return replace(self, options={})
+
     def cast(self, dtype: torch.dtype) -> "Call":
         """The same call with other floats."""
-        return Call(self.loss, self.label, _cast(self.arguments, dtype), _cast(self.options, dtype))
+        return self.mapped(lambda x: x.to(dtype) if x.is_floating_point() else x)
 
-    def given(self, leaves: dict[str, Tensor] | None = None) -> tuple[list[Any], dict[str, Any]]:
-        """Positional arguments, and those by name."""
+    def given(self, leaves: dict[str, Tensor] | None = None) -> tuple[list[Any], Values]:
+        """Positional arguments (as many as the signature begins with), and those by name."""
         arguments = {**self.arguments, **(leaves or {})}
-        named = {name: arguments.pop(name) for name in self.loss.by_name}
-        return list(arguments.values()), {**named, **self.options}
+        count = 0
+        for name, parameter in zip(arguments, self.parameters.values(), strict=False):
+            if parameter.name != name or parameter.kind is parameter.KEYWORD_ONLY:
+                break
+            count += 1
+        items = list(arguments.items())
+        return [value for _, value in items[:count]], {**dict(items[count:]), **self.options}
 
     def leaves(self, wanted: tuple[str, ...] | None = None) -> dict[str, Tensor]:
         """Fresh tensors that require gradients."""
@@ -163,7 +169,18 @@ class Call:
     ) -> Tensor:
         """The loss."""
         arguments, named = self.given(leaves)
-        return (function or self.function)(*arguments, **named, **more)
+        return (function or self.function)(*arguments, **{**named, **more})
+
+    def of_leaves(
+        self, reduction: str, function: Callable[..., Tensor] | None = None
+    ) -> tuple[Callable[..., Tensor], list[Tensor]]:
+        """A function of the tensors that have gradients, and these as leaves."""
+        leaves = self.leaves()
+
+        def f(*tensors: Tensor) -> Tensor:
+            return self.value(dict(zip(leaves, tensors, strict=True)), function, reduction=reduction)
+
+        return f, list(leaves.values())
 
     def run(
         self,
@@ -189,10 +206,11 @@ class Call:
         if self.loss.is_torchs:
             return wide.run(upstream, TORCHS[self.name], reduction=reduction)
         arguments, named = wide.given()
-        options = {**_numpy(named), **(self.loss.reference_options or {}), "reduction": reduction}
+        options = {name: _array(value) for name, value in named.items()}
+        options |= {**(self.loss.reference_options or {}), "reduction": reduction}
         if upstream is not None:
             options["grad_output"] = upstream.double().numpy()
-        function = getattr(reference, self.name)
+        function = getattr(reference, self.loss.of_reference or self.name)
         loss, grad = function(*map(_array, arguments), **options, return_grad=True)
         grads = grad if isinstance(grad, tuple) else (grad,)
         pairs = zip(self.loss.wants, grads, strict=True)
@@ -206,762 +224,415 @@ class Call:
     ) -> None:
         """Assert that a result is near enough; half types may be rounded once, or that many times."""
         title = f"{self} {dtype} {title}"
-        assert_near(actual.loss, expected.loss, self.tolerance[dtype], 1, title, by_row=None)
+        assert_near(actual.loss, expected.loss, self.tolerance[dtype], 1, title)
         assert actual.gradients.keys() <= expected.gradients.keys()
-        dim = None if not self.loss.rows else (1 if self.loss.classes_second else -1)
+        dim = self.loss.dim
         for name, grad in actual.gradients.items():
             exact = expected.gradients[name]
             by_row = dim if dim is None or exact.ndim > 1 else 0
-            rel = self.tolerance[dtype]
-            assert_near(grad, exact, rel, roundings, f"{title} {name}", by_row=by_row)
-
-
-def _cast(values: dict[str, Any], dtype: torch.dtype) -> dict[str, Any]:
-    def cast(value: Any) -> Any:
-        return value.to(dtype) if isinstance(value, Tensor) and value.is_floating_point() else value
-
-    return {name: cast(value) for name, value in values.items()}
+            assert_near(grad, exact, self.tolerance[dtype], roundings, f"{title} {name}", by_row=by_row)
 
 
 def _array(value: Any) -> Any:
     return value.numpy() if isinstance(value, Tensor) else value
 
 
-def _numpy(values: dict[str, Any]) -> dict[str, Any]:
-    return {name: _array(value) for name, value in values.items()}
+# How values are made
 
 
-def assert_near(
-    actual: Tensor,
-    expected: Tensor,
-    relative: float,
-    roundings: int = 1,
-    title: str = "",
-    by_row: int | None = None,
-) -> None:
-    """Within `relative` of the largest (of the row), and half types rounded beside it."""
-    assert actual.shape == expected.shape, f"{title}: {actual.shape}, not {expected.shape}"
-    if actual.numel() == 0:
-        return
-    wide, exact = actual.detach().double(), expected.double()
-    size = exact.abs().nan_to_num(0.0, 0.0, 0.0)
-    largest = size.amax() if by_row is None else size.amax(by_row, keepdim=True)
-    bound = relative * largest + torch.finfo(torch.float32).tiny * (actual.dtype != torch.float64)
-    if actual.dtype.itemsize == 2:
-        info = torch.finfo(actual.dtype)
-        half = 0.5 * info.eps * (size + bound).clamp(min=info.smallest_normal)
-        bound = bound + roundings * half * (1.0 + 1e-6)
-    good = ((wide - exact).abs() <= bound) | (wide == exact) | (wide.isnan() & exact.isnan())
-    if not good.all():
-        at = tuple(torch.nonzero(~good)[0].tolist())
-        limit = bound.expand(good.shape)[at].item()
-        raise AssertionError(
-            f"{title}: {int((~good).sum())} of {good.numel()} out of bounds, first at {at}: "
-            f"{wide[at].item()!r}, expected {exact[at].item()!r} within {limit:.3g}"
-        )
+def tensor(array: Any) -> Tensor:
+    return torch.as_tensor(np.asarray(array))
 
 
-def outcome(f: Callable[[], Any]) -> Any:
-    """What a call answers, or the exception that it raises (warnings are another matter)."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            return f()
-        except Exception as error:
-            return error
+def drawn(f: Callable[..., Any]) -> Callable[..., Maker]:
+    """The maker of a tensor of some shape that is drawn so."""
+    return lambda *shape, **more: lambda rng, given: tensor(f(rng, shape, **more))
 
 
-def upstream_for(shape: tuple[int, ...], seed: int = 5) -> Tensor:
-    """An incoming gradient, exact in all types: for each element, zeros and negative ones among them."""
-    rng = np.random.default_rng(seed)
-    return torch.as_tensor(np.asarray(rng.choice([0.0, 0.25, -1.5, 1.0, 2.0, -0.5], shape)))
+def uniform(low: float, high: float) -> Callable[..., Maker]:
+    return drawn(lambda rng, shape: rng.uniform(low, high, shape))
 
 
-# Arguments
-
-
-def normal(rng: Rng, *shape: int, scale: float = 1.0) -> Tensor:
-    return torch.as_tensor(np.asarray(scale * rng.standard_normal(shape)))
-
-
-def uniform(rng: Rng, low: float, high: float, *shape: int) -> Tensor:
-    return torch.from_numpy(np.asarray(rng.uniform(low, high, shape)))
-
-
-def indices(rng: Rng, classes: int, *shape: int) -> Tensor:
-    return torch.from_numpy(np.asarray(rng.integers(0, classes, shape)))
-
-
-def distributions(rng: Rng, shape: tuple[int, ...], dim: int) -> Tensor:
-    return torch.from_numpy(rng.exponential(size=shape)).softmax(dim)
-
-
-def signs(rng: Rng, *shape: int) -> Tensor:
-    return torch.from_numpy(rng.choice([-1.0, 1.0], shape))
-
-
-def dim_of_classes(shape: tuple[int, ...]) -> int:
-    return 1 if len(shape) > 1 else 0
-
-
-def rows_of(shape: tuple[int, ...]) -> tuple[int, ...]:
-    dim = dim_of_classes(shape)
-    return shape[:dim] + shape[dim + 1 :]
-
-
-def logits_and_indices(*shape: int) -> Make:
-    def make(rng: Rng) -> dict[str, Any]:
-        logits = normal(rng, *shape, scale=2.0)
-        return {"input": logits, "target": indices(rng, shape[dim_of_classes(shape)], *rows_of(shape))}
-
-    return make
-
-
-def logits_and_probabilities(*shape: int) -> Make:
-    def make(rng: Rng) -> dict[str, Any]:
-        logits = normal(rng, *shape, scale=2.0)
-        return {"input": logits, "target": distributions(rng, shape, dim_of_classes(shape))}
-
-    return make
-
-
-def log_probs_and_indices(*shape: int) -> Make:
-    def make(rng: Rng) -> dict[str, Any]:
-        given = logits_and_indices(*shape)(rng)
-        given["input"] = given["input"].log_softmax(dim_of_classes(shape))
-        return given
-
-    return make
-
-
-def pair(input: Callable[..., Tensor], target: Callable[..., Tensor], *shape: int) -> Make:
-    return lambda rng: {"input": input(rng, *shape), "target": target(rng, *shape)}
-
-
-def near_residuals(rng: Rng, *shape: int) -> Tensor:
-    return normal(rng, *shape, scale=1.5)
-
-
-def labels(rng: Rng, *shape: int) -> Tensor:
+def halves_and_wholes(rng: Rng, shape: tuple[int, ...]) -> Any:
     """0, 1 and what is between."""
     soft = rng.random(shape)
-    return torch.from_numpy(np.where(rng.random(shape) < 0.6, np.round(soft), soft))
+    return np.where(rng.random(shape) < 0.6, np.round(soft), soft)
 
 
-def inner(rng: Rng, *shape: int) -> Tensor:
-    return uniform(rng, 0.03, 0.97, *shape)
+def indices(classes: int, *shape: int) -> Maker:
+    return lambda rng, given: tensor(rng.integers(0, classes, shape))
 
 
-def counts(rng: Rng, *shape: int) -> Tensor:
-    return torch.from_numpy(rng.poisson(3.0, shape).astype(np.float64))
+normal = drawn(lambda rng, shape, scale=1.0: scale * rng.standard_normal(shape))
+log_softmax = drawn(lambda rng, shape, dim=-1: tensor(rng.standard_normal(shape)).log_softmax(dim))
+distributions = drawn(lambda rng, shape, dim=-1: tensor(rng.exponential(size=shape)).softmax(dim))
+labels = drawn(halves_and_wholes)
+signs = drawn(lambda rng, shape: rng.choice([-1.0, 1.0], shape))
+counts = drawn(lambda rng, shape: rng.poisson(3.0, shape).astype(np.float64))
+inner, positive, log_probs = uniform(0.03, 0.97), uniform(0.1, 3.0), uniform(-3.0, -0.1)
 
 
-def positive(rng: Rng, *shape: int) -> Tensor:
-    return uniform(rng, 0.1, 3.0, *shape)
+def pair(input: Maker, target: Maker) -> Values:
+    return {"input": input, "target": target}
 
 
-def class_weight(rng: Rng, given: dict[str, Any]) -> dict[str, Any]:
+def without_dim_1(shape: tuple[int, ...]) -> tuple[int, ...]:
+    return shape[:1] + shape[2:] if len(shape) > 1 else ()
+
+
+def of_indices(*shape: int) -> Values:
+    classes = shape[min(1, len(shape) - 1)]
+    return pair(normal(*shape, scale=2.0), indices(classes, *without_dim_1(shape)))
+
+
+def of_log_probs(*shape: int) -> Values:
+    return {**of_indices(*shape), "input": log_softmax(*shape, dim=min(1, len(shape) - 1))}
+
+
+def of_probabilities(*shape: int) -> Values:
+    return pair(normal(*shape, scale=2.0), distributions(*shape, dim=min(1, len(shape) - 1)))
+
+
+def linear(*rows: int, bias: bool = True, width: int = 6, vocabulary: int = 11) -> Values:
+    return {
+        "input": normal(*rows, width),
+        "linear_weight": normal(vocabulary, width, scale=0.6),
+        "target": indices(vocabulary, *rows),
+        "linear_bias": normal(vocabulary, scale=0.3) if bias else None,
+    }
+
+
+def class_weight(rng: Rng, given: Values) -> Tensor:
+    """Of all classes: of a linear layer, of the last dimension of slices, or of dimension 1."""
     shape = given["input"].shape
-    return {"weight": uniform(rng, 0.2, 2.0, shape[dim_of_classes(tuple(shape))])}
+    classes = shape[-1] if given["target"].shape == shape[:-1] else shape[min(1, len(shape) - 1)]
+    classes = given["linear_weight"].shape[0] if "linear_weight" in given else classes
+    return tensor(rng.uniform(0.2, 2.0, classes))
 
 
-def element_weight(rng: Rng, given: dict[str, Any]) -> dict[str, Any]:
-    return {"weight": uniform(rng, 0.2, 2.0, *next(iter(given.values())).shape)}
+def element_weight(rng: Rng, given: Values) -> Tensor:
+    return tensor(rng.uniform(0.2, 2.0, next(iter(given.values())).shape))
 
 
-def ignoring(index: int) -> Options:
-    def options(rng: Rng, given: dict[str, Any]) -> dict[str, Any]:
+def sample_weight(rng: Rng, given: Values) -> Tensor:
+    shape = given["target"].shape
+    is_probabilities = given["target"].is_floating_point()
+    return tensor(rng.uniform(0.2, 2.0, without_dim_1(tuple(shape)) if is_probabilities else shape))
+
+
+def ignoring(index: int) -> Maker:
+    """An index that every third target has."""
+
+    def make(rng: Rng, given: Values) -> int:
         if given["target"].ndim:
             given["target"].view(-1)[::3] = index
-        return {"ignore_index": index}
-
-    return options
-
-
-def constant(**options: Any) -> Options:
-    return lambda rng, given: options
-
-
-def together(*parts: Options) -> Options:
-    def options(rng: Rng, given: dict[str, Any]) -> dict[str, Any]:
-        return {k: v for part in parts for k, v in part(rng, given).items()}
-
-    return options
-
-
-def sample_weight(rng: Rng, given: dict[str, Any]) -> dict[str, Any]:
-    return {"sample_weight": uniform(rng, 0.2, 2.0, *rows_of(tuple(given["input"].shape)))}
-
-
-OF_INDICES: dict[str, Options] = {
-    "weight": class_weight,
-    "ignoring": ignoring(-100),
-    "ignoring-a-class": together(class_weight, ignoring(2)),
-}
-SMOOTHED: dict[str, Options] = {
-    "smoothed": constant(label_smoothing=0.2),
-    "smoothed-away": constant(label_smoothing=1.0),
-}
-EVERYTHING: dict[str, Options] = {
-    "everything": together(class_weight, ignoring(-100), constant(label_smoothing=0.1))
-}
-
-
-def linear(rows: tuple[int, ...], bias: bool, width: int = 6, vocabulary: int = 11) -> Make:
-    def make(rng: Rng) -> dict[str, Any]:
-        return {
-            "input": normal(rng, *rows, width),
-            "linear_weight": normal(rng, vocabulary, width, scale=0.6),
-            "target": indices(rng, vocabulary, *rows),
-            "linear_bias": normal(rng, vocabulary, scale=0.3) if bias else None,
-        }
+        return index
 
     return make
 
 
-def vocabulary_weight(rng: Rng, given: dict[str, Any]) -> dict[str, Any]:
-    return {"weight": uniform(rng, 0.2, 2.0, given["linear_weight"].shape[0])}
-
-
-def rows_weight(rng: Rng, given: dict[str, Any]) -> dict[str, Any]:
-    return {"sample_weight": uniform(rng, 0.2, 2.0, *given["target"].shape)}
-
-
-def linear_probabilities(rng: Rng) -> dict[str, Any]:
-    given = linear((8,), True)(rng)
-    return {**given, "target": distributions(rng, (8, 11), -1)}
-
-
-OF_LINEAR = ("input", "linear_weight", "linear_bias")
-SHAPE = (5, 6)
-
-OF_TORCH = [
-    *(
-        Loss(
-            "cross_entropy",
-            logits_and_indices(*shape),
-            options={**OF_INDICES, **SMOOTHED, **EVERYTHING},
-            rows=True,
-            classes_second=True,
-            label=label,
-        )
-        for label, shape in {
-            "2d": (9, 7),
-            "1d": (7,),
-            "wide": (3, 300),
-            "3d": (3, 7, 5),
-            "4d": (2, 7, 3, 4),
-        }.items()
-    ),
-    *(
-        Loss(
-            "cross_entropy",
-            logits_and_probabilities(*shape),
-            options={"weight": class_weight, **SMOOTHED},
-            rows=True,
-            classes_second=True,
-            label=label,
-        )
-        for label, shape in {
-            "probabilities": (9, 7),
-            "1d-probabilities": (7,),
-            "3d-probabilities": (3, 7, 5),
-        }.items()
-    ),
-    *(
-        Loss(
-            "nll_loss",
-            log_probs_and_indices(*shape),
-            options=OF_INDICES,
-            rows=True,
-            classes_second=True,
-            label=label,
-        )
-        for label, shape in {"2d": (9, 7), "1d": (7,), "3d": (3, 7, 5), "4d": (2, 7, 3, 4)}.items()
-    ),
-    *(
-        Loss(
-            "linear_cross_entropy",
-            linear(rows, bias),
-            wants=OF_LINEAR,
-            by_name=("linear_bias",),
-            options={
-                "weight": vocabulary_weight,
-                "ignoring": ignoring(3),
-                **SMOOTHED,
-                "everything": together(vocabulary_weight, ignoring(-100), constant(label_smoothing=0.1)),
-            },
-            label=label,
-        )
-        for label, rows, bias in (("2d", (8,), False), ("bias", (8,), True), ("1d", (), True))
-    ),
-    Loss(
-        "linear_cross_entropy",
-        linear_probabilities,
-        wants=OF_LINEAR,
-        by_name=("linear_bias",),
-        options={"weight": vocabulary_weight, **SMOOTHED},
-        label="probabilities",
-    ),
-    Loss("binary_cross_entropy", pair(inner, labels, *SHAPE), options={"weight": element_weight}),
-    Loss(
-        "binary_cross_entropy_with_logits",
-        pair(near_residuals, labels, *SHAPE),
-        options={
-            "weight": element_weight,
-            "pos_weight": lambda rng, given: {"pos_weight": positive(rng, *SHAPE)},
-            "everything": lambda rng, given: {
-                **element_weight(rng, given),
-                "pos_weight": positive(rng, *SHAPE),
-            },
-        },
-    ),
-    *(
-        Loss(name, pair(near_residuals, normal, *SHAPE), options=options)
-        for name, options in {
-            "mse_loss": {"weight": element_weight},
-            "l1_loss": {"weight": element_weight},
-            "smooth_l1_loss": {"beta": constant(beta=0.3), "no-beta": constant(beta=0.0)},
-            "huber_loss": {
-                "delta": constant(delta=0.4),
-                "weight": element_weight,
-                "everything": together(element_weight, constant(delta=0.4)),
-            },
-        }.items()
-    ),
-    Loss("mse_loss", pair(near_residuals, normal), label="0d"),
-    Loss("l1_loss", pair(near_residuals, normal, 2, 3, 4, 2), label="4d"),
-    Loss(
-        "kl_div",
-        lambda rng: {
-            "input": normal(rng, *SHAPE).log_softmax(-1),
-            "target": distributions(rng, SHAPE, -1),
-        },
-        reductions=(*REDUCTIONS, "batchmean"),
-    ),
-    Loss(
-        "kl_div",
-        lambda rng: {
-            "input": normal(rng, *SHAPE).log_softmax(-1),
-            "target": normal(rng, *SHAPE).log_softmax(-1),
-            "log_target": True,
-        },
-        by_name=("log_target",),
-        reductions=(*REDUCTIONS, "batchmean"),
-        label="log",
-    ),
-    Loss("poisson_nll_loss", pair(normal, counts, *SHAPE), options={"full": constant(full=True)}),
-    Loss(
-        "poisson_nll_loss",
-        lambda rng: {**pair(positive, counts, *SHAPE)(rng), "log_input": False},
-        options={"full": constant(full=True), "eps": constant(eps=0.1)},
-        label="rates",
-    ),
-    Loss(
-        "gaussian_nll_loss",
-        lambda rng: {**pair(near_residuals, normal, *SHAPE)(rng), "var": positive(rng, *SHAPE)},
-        wants=("input", "var"),
-        options={"full": constant(full=True), "eps": constant(eps=0.5)},
-    ),
-    Loss(
-        "gaussian_nll_loss",
-        lambda rng: {**pair(near_residuals, normal, *SHAPE)(rng), "var": 0.7},
-        label="one-var",
-    ),
-    Loss("soft_margin_loss", pair(near_residuals, signs, *SHAPE)),
-    *(
-        Loss(
-            "multi_margin_loss",
-            logits_and_indices(*shape),
-            options={
-                "square": constant(p=2),
-                "margin": constant(margin=0.4),
-                "everything": together(class_weight, constant(p=2, margin=1.7)),
-            },
-            rows=True,
-            label=label,
-        )
-        for label, shape in {"2d": (9, 7), "1d": (7,)}.items()
-    ),
-    *(
-        Loss(
-            "multilabel_soft_margin_loss",
-            pair(near_residuals, labels, *shape),
-            options={"weight": lambda rng, given: {"weight": positive(rng, given["input"].shape[-1])}},
-            rows=True,
-            label=label,
-        )
-        for label, shape in {"2d": (9, 7), "3d": (2, 3, 7)}.items()
-    ),
-]
-
-# Options that torch lacks: answers are the reference's.
-SOFTMAX: dict[str, Options] = {
-    "z_loss": constant(z_loss=0.05),
-    "softcap": constant(softcap=3.0),
-    "temperature": constant(temperature=1.7),
-    "sample_weight": sample_weight,
-    "all-extras": together(
-        class_weight, sample_weight, constant(z_loss=0.05, softcap=3.0, temperature=0.6, label_smoothing=0.1)
-    ),
-}
-EXTRAS = [
-    *(
-        Loss(
-            "cross_entropy",
-            make,
-            options=SOFTMAX,
-            rows=True,
-            classes_second=True,
-            reference_options={"axis": axis},
-            label=f"extras-{label}",
-        )
-        for label, make, axis in (
-            ("2d", logits_and_indices(9, 7), 1),
-            ("1d", logits_and_indices(7), 0),
-            ("3d", logits_and_indices(3, 7, 5), 1),
-            ("probabilities", logits_and_probabilities(3, 7, 5), 1),
-        )
-    ),
-    Loss(
-        "nll_loss",
-        log_probs_and_indices(3, 7, 5),
-        options={
-            "sample_weight": sample_weight,
-            "everything": together(class_weight, sample_weight, ignoring(-100)),
-        },
-        rows=True,
-        classes_second=True,
-        reference_options={"axis": 1},
-        label="extras",
-    ),
-    Loss(
-        "linear_cross_entropy",
-        linear((8,), True),
-        wants=OF_LINEAR,
-        by_name=("linear_bias",),
-        options={
-            **{k: v for k, v in SOFTMAX.items() if k in ("z_loss", "softcap", "temperature")},
-            "sample_weight": rows_weight,
-            "all-extras": together(
-                vocabulary_weight,
-                rows_weight,
-                ignoring(-100),
-                constant(z_loss=0.05, softcap=3.0, temperature=0.6, label_smoothing=0.1),
-            ),
-        },
-        reference_options={},
-        label="extras",
-    ),
-]
-
-
-def log_probs(rng: Rng, *shape: int) -> Tensor:
-    return uniform(rng, -3.0, -0.1, *shape)
-
-
-def pairs(references: bool) -> Make:
-    def make(rng: Rng) -> dict[str, Any]:
-        names = ["policy_chosen_logps", "policy_rejected_logps"]
-        names += ["ref_chosen_logps", "ref_rejected_logps"] if references else []
-        return {name: log_probs(rng, 9) for name in names}
-
-    return make
-
-
-def mask(rng: Rng, given: dict[str, Any]) -> dict[str, Any]:
+def mask(rng: Rng, given: Values) -> Tensor:
     """All shapes of masks here are (B, T) = (4, 5)."""
     counted = rng.random((4, 5)) < 0.6
     counted[0] = False
-    return {"mask": torch.from_numpy(counted)}
+    return tensor(counted)
 
 
-def tokens(*names: str) -> Make:
-    return lambda rng: {name: log_probs(rng, 4, 5) for name in names}
+def rows(name: str, makes: dict[str, Values], **fields: Any) -> list[Loss]:
+    """A row for each label."""
+    return [Loss(name, make, label=label, **fields) for label, make in makes.items()]
 
 
-def policy(per_token: bool) -> Make:
-    def make(rng: Rng) -> dict[str, Any]:
-        shape = (4, 5) if per_token else (4,)
-        given = tokens("logps", "old_logps")(rng)
-        given["old_logps"] = given["logps"] + 0.4 * normal(rng, 4, 5)
-        return {**given, "advantages": normal(rng, *shape)}
-
-    return make
-
-
-def two_logits(rng: Rng) -> dict[str, Any]:
-    return {"student_logits": normal(rng, 4, 5, 7), "teacher_logits": normal(rng, 4, 5, 7)}
-
-
-def two_logits_axis_1(rng: Rng) -> dict[str, Any]:
-    return {"student_logits": normal(rng, 4, 7, 5), "teacher_logits": normal(rng, 4, 7, 5)}
-
-
-def logits_and_tokens(rng: Rng) -> dict[str, Any]:
-    return {"logits": normal(rng, 4, 5, 7, scale=2.0), "target": indices(rng, 7, 4, 5)}
-
-
+SHAPE = (5, 6)
+RESIDUALS = pair(normal(*SHAPE, scale=1.5), normal(*SHAPE))
+POSITIVE = pair(normal(*SHAPE), positive(*SHAPE))
+OF_LINEAR = ("input", "linear_weight", "linear_bias")
 PAIR = ("policy_chosen_logps", "policy_rejected_logps")
 STUDENT_AND_TEACHER = ("student_logits", "teacher_logits")
-DIVERGENCE: dict[str, Options] = {
-    "temperature": constant(temperature=1.7),
-    "mask": mask,
-    "everything": together(mask, constant(temperature=0.6)),
+OF_INDICES: dict[str, Values] = {
+    "weight": {"weight": class_weight},
+    "ignoring": {"ignore_index": ignoring(-100)},
+    "ignoring-a-class": {"weight": class_weight, "ignore_index": ignoring(2)},
+}
+SMOOTHED: dict[str, Values] = {
+    "smoothed": {"label_smoothing": 0.2},
+    "smoothed-away": {"label_smoothing": 1.0},
+}
+EVERYTHING: dict[str, Values] = {
+    "everything": {"weight": class_weight, "ignore_index": ignoring(-100), "label_smoothing": 0.1}
+}
+WEIGHT: dict[str, Values] = {"weight": {"weight": element_weight}}
+CLASS_WEIGHT: dict[str, Values] = {"weight": {"weight": class_weight}}
+SOFTMAX: dict[str, Values] = {
+    "z_loss": {"z_loss": 0.05},
+    "softcap": {"softcap": 3.0},
+    "temperature": {"temperature": 1.7},
+    "sample_weight": {"sample_weight": sample_weight},
+}
+ALL_EXTRAS: Values = {
+    "weight": class_weight, "sample_weight": sample_weight,
+    "z_loss": 0.05, "softcap": 3.0, "temperature": 0.6, "label_smoothing": 0.1,
+}  # fmt: skip
+MASK: dict[str, Values] = {"mask": {"mask": mask}}
+DIVERGENCE: dict[str, Values] = {
+    **MASK, "temperature": {"temperature": 1.7}, "everything": {"mask": mask, "temperature": 0.6}
+}  # fmt: skip
+BINARY_TARGETS: Values = {"target": labels(*SHAPE)}
+SIGNS: Values = {"scores": normal(*SHAPE, scale=1.5), "target": signs(*SHAPE)}
+TOKENS: Values = {"logits": normal(4, 5, 7, scale=2.0), "target": indices(7, 4, 5)}
+TWO_LOGITS: Values = {"student_logits": normal(4, 5, 7), "teacher_logits": normal(4, 5, 7)}
+POLICIES: Values = {name: log_probs(9) for name in PAIR}
+POLICIES_AND_REFERENCES: Values = {
+    **POLICIES, "ref_chosen_logps": log_probs(9), "ref_rejected_logps": log_probs(9)
+}  # fmt: skip
+RATIOS: Values = {
+    "logps": log_probs(4, 5),
+    "old_logps": lambda rng, given: given["logps"] + normal(4, 5, scale=0.4)(rng, {}),
 }
 
-
-def elementwise(name: str, make: Make, first: str = "input", **options: Options) -> Loss:
-    return Loss(name, make, wants=(first,), options={"weight": element_weight, **options})
-
-
-def of_binary(first: str, values: Callable[..., Tensor], targets: Callable[..., Tensor]) -> Make:
-    return lambda rng: {first: values(rng, *SHAPE), "target": targets(rng, *SHAPE)}
-
-
-OWN = [
-    elementwise(
-        "sigmoid_focal_loss",
-        of_binary("logits", near_residuals, labels),
-        "logits",
-        options=constant(alpha=0.4, gamma=1.5),
-        no_alpha=constant(alpha=None),
-    ),
-    elementwise(
-        "hinge_loss", of_binary("scores", near_residuals, signs), "scores", margin=constant(margin=0.6)
-    ),
-    elementwise(
-        "squared_hinge_loss",
-        of_binary("scores", near_residuals, signs),
-        "scores",
-        margin=constant(margin=0.6),
-    ),
-    elementwise("log_cosh_loss", pair(near_residuals, normal, *SHAPE)),
-    elementwise("quantile_loss", pair(near_residuals, normal, *SHAPE), quantile=constant(quantile=0.9)),
-    elementwise("gamma_nll_loss", pair(normal, positive, *SHAPE)),
-    elementwise(
-        "tweedie_nll_loss",
-        pair(normal, positive, *SHAPE),
-        power=constant(power=1.2),
-        normal=constant(power=0.0),
-    ),
-    elementwise(
-        "epsilon_insensitive_loss", pair(near_residuals, normal, *SHAPE), epsilon=constant(epsilon=0.7)
-    ),
-    elementwise("mean_squared_log_loss", pair(positive, positive, *SHAPE)),
-    Loss(
-        "kl_div_with_logits",
-        two_logits,
-        STUDENT_AND_TEACHER,
-        DIVERGENCE,
-        rows=True,
-        reference_options={"teacher_grad": True},
-    ),
-    Loss(
-        "js_div_with_logits",
-        two_logits,
-        STUDENT_AND_TEACHER,
-        {**DIVERGENCE, **{f"beta-{b}": constant(beta=b) for b in (0.0, 0.2, 1.0)}},
-        rows=True,
-        reference_options={"teacher_grad": True},
-    ),
-    Loss(
-        "tv_distance_with_logits",
-        two_logits,
-        STUDENT_AND_TEACHER,
-        DIVERGENCE,
-        rows=True,
-        reference_options={"teacher_grad": True},
-    ),
-    *(
-        Loss(
-            name,
-            lambda rng: {**two_logits_axis_1(rng), "axis": 1},
-            STUDENT_AND_TEACHER,
-            {"mask": mask},
-            by_name=("axis",),
-            reference_options={"teacher_grad": True},
-            label="axis",
-        )
-        for name in ("kl_div_with_logits", "js_div_with_logits", "tv_distance_with_logits")
-    ),
-    Loss(
-        "token_log_probs",
-        logits_and_tokens,
-        ("logits",),
-        {"ignoring": ignoring(-100), "temperature": constant(temperature=1.7)},
-        rows=True,
-    ),
-    Loss(
-        "token_log_probs",
-        lambda rng: {"logits": normal(rng, 4, 7, 5), "target": indices(rng, 7, 4, 5), "axis": 1},
-        ("logits",),
-        by_name=("axis",),
-        label="axis",
-    ),
-    Loss(
-        "sequence_log_probs",
-        logits_and_tokens,
-        ("logits",),
-        {
-            "mask": mask,
-            "lengths": constant(lengths=torch.tensor([0, 2, 5, 3])),
-            "average": together(mask, constant(average=True, temperature=1.7)),
-        },
-        rows=True,
-    ),
-    Loss(
-        "entropy",
-        lambda rng: {"logits": normal(rng, 4, 5, 7, scale=2.0)},
-        ("logits",),
-        {"temperature": constant(temperature=1.7)},
-        rows=True,
-    ),
-    Loss(
-        "entropy",
-        lambda rng: {"logits": normal(rng, 4, 7, 5), "axis": 1},
-        ("logits",),
-        by_name=("axis",),
-        label="axis",
-    ),
-    *(
-        Loss(
-            "linear_token_log_probs",
-            linear(rows, bias),
-            OF_LINEAR,
-            {"ignoring": ignoring(-100), "options": constant(temperature=1.7, softcap=3.0)},
-            by_name=("linear_bias",),
-            label=label,
-        )
-        for label, rows, bias in (("2d", (8,), False), ("3d-bias", (2, 4), True))
-    ),
-    Loss(
-        "dpo_loss",
-        pairs(True),
-        PAIR,
-        {
-            "options": constant(beta=0.4, label_smoothing=0.2),
-            "reference_free": constant(reference_free=True),
-            "js": constant(f_divergence_type="js_divergence"),
-            "robust": constant(loss_type="robust", label_smoothing=0.1),
-            "exo_pair": constant(loss_type="exo_pair", label_smoothing=0.1),
-            **{
-                t: constant(loss_type=t)
-                for t in (
-                    "hinge",
-                    "ipo",
-                    "nca_pair",
-                    "bco_pair",
-                    "sppo_hard",
-                    "aot",
-                    "aot_unpaired",
-                    "apo_zero",
-                    "apo_down",
-                    "discopop",
-                )
-            },
-        },
-    ),
-    Loss(
-        "dpo_loss",
-        lambda rng: {**pairs(False)(rng), "reference_free": True},
-        PAIR,
-        by_name=("reference_free",),
-        label="without-references",
-    ),
-    Loss(
-        "cpo_loss",
-        pairs(False),
-        PAIR,
-        {
-            "options": constant(beta=0.4, label_smoothing=0.2),
-            "hinge": constant(loss_type="hinge"),
-            "ipo": constant(loss_type="ipo"),
-        },
-    ),
-    Loss(
-        "simpo_loss",
-        pairs(False),
-        PAIR,
-        {"options": constant(beta=1.5, gamma=0.4, label_smoothing=0.2)},
-    ),
-    Loss("orpo_loss", pairs(False), PAIR, {"beta": constant(beta=0.4)}),
-    Loss(
-        "kto_loss",
-        lambda rng: {
-            "policy_logps": log_probs(rng, 9),
-            "ref_logps": log_probs(rng, 9),
-            "labels": torch.from_numpy(rng.random(9) < 0.5),
-        },
-        ("policy_logps",),
-        {
-            "options": constant(kl=0.3, beta=0.4, desirable_weight=0.7, undesirable_weight=1.3),
-            "apo": constant(loss_type="apo_zero_unpaired"),
-        },
-    ),
-    Loss(
-        "reward_model_loss",
-        lambda rng: {"chosen_rewards": normal(rng, 9), "rejected_rewards": normal(rng, 9)},
-        ("chosen_rewards", "rejected_rewards"),
-        {
-            "margin": constant(margin=0.4),
-            "margins": lambda rng, given: {"margin": positive(rng, 9)},
-            "centered": constant(center_coefficient=0.05),
-        },
-    ),
-    Loss(
-        "ppo_loss",
-        policy(True),
-        ("logps",),
-        {"clip": constant(clip=0.1), "mask": mask},
-    ),
-    Loss(
-        "value_loss",
-        tokens("values", "old_values", "returns"),
-        ("values",),
-        {"clip": constant(clip=0.1), "unclipped": constant(clip=None), "mask": mask},
-    ),
-    Loss(
-        "value_loss",
-        lambda rng: {"values": normal(rng, 6), "old_values": None, "returns": normal(rng, 6), "clip": None},
-        ("values",),
-        by_name=("clip",),
-        label="no-old-values",
-    ),
-    Loss(
-        "grpo_loss",
-        policy(False),
-        ("logps",),
-        {
-            "mask": mask,
-            **{t: together(mask, constant(loss_type=t)) for t in ("bnpo", "luspo", "cispo", "sapo")},
-            "dapo": together(mask, constant(loss_type="dapo", num_items=17)),
-            "dr_grpo": together(mask, constant(loss_type="dr_grpo", max_completion_length=8)),
-            "sequence": together(mask, constant(importance_sampling_level="sequence")),
-            "bounds": constant(epsilon_low=0.1, epsilon_high=0.3, delta=1.5),
-            "penalty": lambda rng, given: {"beta": 0.1, "ref_logps": log_probs(rng, 4, 5)},
-        },
-    ),
-    Loss("grpo_loss", policy(True), ("logps",), {"mask": mask}, label="per-token"),
-    Loss(
-        "kl_penalty",
-        tokens("logps", "ref_logps"),
-        ("logps",),
-        {"mask": mask, "k1": constant(estimator="k1"), "k2": constant(estimator="k2")},
-    ),
-    Loss("l1_penalty", lambda rng: {"params": normal(rng, *SHAPE), "strength": 0.3}, ("params",)),
-    Loss("l2_penalty", lambda rng: {"params": normal(rng, *SHAPE), "strength": 0.3}, ("params",)),
-    Loss(
-        "elastic_net_penalty",
-        lambda rng: {"params": normal(rng, *SHAPE), "l1": 0.3, "l2": 0.2},
-        ("params",),
-    ),
+# fmt: off
+OF_TORCH = [
+    *rows("cross_entropy", {
+        "2d": of_indices(9, 7), "1d": of_indices(7), "wide": of_indices(3, 300),
+        "3d": of_indices(3, 7, 5), "4d": of_indices(2, 7, 3, 4),
+    }, options={**OF_INDICES, **SMOOTHED, **EVERYTHING}, dim=1),
+    *rows("cross_entropy", {
+        "probabilities": of_probabilities(9, 7), "1d-probabilities": of_probabilities(7),
+        "3d-probabilities": of_probabilities(3, 7, 5),
+    }, options={**CLASS_WEIGHT, **SMOOTHED}, dim=1),
+    *rows("nll_loss", {
+        "2d": of_log_probs(9, 7), "1d": of_log_probs(7), "3d": of_log_probs(3, 7, 5),
+        "4d": of_log_probs(2, 7, 3, 4),
+    }, options=OF_INDICES, dim=1),
+    *rows("linear_cross_entropy", {"2d": linear(8, bias=False), "bias": linear(8), "1d": linear()},
+          wants=OF_LINEAR,
+          options={**CLASS_WEIGHT, "ignoring": {"ignore_index": ignoring(3)}, **SMOOTHED, **EVERYTHING}),
+    *rows("linear_cross_entropy", {"probabilities": {**linear(8), "target": distributions(8, 11)}},
+          wants=OF_LINEAR, options={**CLASS_WEIGHT, **SMOOTHED}),
+    Loss("binary_cross_entropy", pair(inner(*SHAPE), labels(*SHAPE)), options=WEIGHT),
+    Loss("binary_cross_entropy_with_logits", {"input": normal(*SHAPE, scale=1.5), **BINARY_TARGETS}, options={
+        **WEIGHT, "pos_weight": {"pos_weight": positive(*SHAPE)},
+        "everything": {"weight": element_weight, "pos_weight": positive(*SHAPE)},
+    }),
+    Loss("mse_loss", RESIDUALS, options=WEIGHT),
+    Loss("l1_loss", RESIDUALS, options=WEIGHT),
+    Loss("smooth_l1_loss", RESIDUALS, options={"beta": {"beta": 0.3}, "no-beta": {"beta": 0.0}}),
+    Loss("huber_loss", RESIDUALS, options={
+        **WEIGHT, "delta": {"delta": 0.4}, "everything": {"weight": element_weight, "delta": 0.4},
+    }),
+    Loss("mse_loss", pair(normal(), normal()), label="0d"),
+    Loss("l1_loss", pair(normal(2, 3, 4, 2), normal(2, 3, 4, 2)), label="4d"),
+    *rows("kl_div", {
+        "": pair(log_softmax(*SHAPE), distributions(*SHAPE)),
+        "log": {**pair(log_softmax(*SHAPE), log_softmax(*SHAPE)), "log_target": True},
+    }, reductions=(*REDUCTIONS, "batchmean")),
+    Loss("poisson_nll_loss", pair(normal(*SHAPE), counts(*SHAPE)), options={"full": {"full": True}}),
+    Loss("poisson_nll_loss", {**pair(positive(*SHAPE), counts(*SHAPE)), "log_input": False},
+         options={"full": {"full": True}, "eps": {"eps": 0.1}}, label="rates"),
+    Loss("gaussian_nll_loss", {**RESIDUALS, "var": positive(*SHAPE)}, ("input", "var"),
+         {"full": {"full": True}, "eps": {"eps": 0.5}}),
+    Loss("gaussian_nll_loss", {**RESIDUALS, "var": 0.7}, label="one-var"),
+    Loss("soft_margin_loss", pair(normal(*SHAPE, scale=1.5), signs(*SHAPE))),
+    *rows("multi_margin_loss", {"2d": of_indices(9, 7), "1d": of_indices(7)}, dim=-1, options={
+        "square": {"p": 2}, "margin": {"margin": 0.4},
+        "everything": {"weight": class_weight, "p": 2, "margin": 1.7},
+    }),
+    *rows("multilabel_soft_margin_loss", {
+        "2d": pair(normal(9, 7, scale=1.5), labels(9, 7)),
+        "3d": pair(normal(2, 3, 7, scale=1.5), labels(2, 3, 7)),
+    }, dim=-1, options={"weight": {"weight": positive(7)}}),
 ]
+# Options that torch lacks: answers are the reference's.
+EXTRAS = [
+    *(Loss("cross_entropy", make, options={**SOFTMAX, "all-extras": ALL_EXTRAS}, dim=1,
+           reference_options={"axis": axis}, label=f"extras-{label}")
+      for label, make, axis in (
+          ("2d", of_indices(9, 7), 1), ("1d", of_indices(7), 0), ("3d", of_indices(3, 7, 5), 1),
+          ("probabilities", of_probabilities(3, 7, 5), 1),
+      )),
+    Loss("nll_loss", of_log_probs(3, 7, 5), dim=1, reference_options={"axis": 1}, label="extras", options={
+        "sample_weight": {"sample_weight": sample_weight},
+        "everything": {
+            "weight": class_weight, "sample_weight": sample_weight, "ignore_index": ignoring(-100),
+        },
+    }),
+    Loss("linear_cross_entropy", linear(8), OF_LINEAR, reference_options={}, label="extras", options={
+        **SOFTMAX, "all-extras": {**ALL_EXTRAS, "ignore_index": ignoring(-100)},
+    }),
+    Loss("linear_cross_entropy", {**linear(8), "target": distributions(8, 11)}, OF_LINEAR,
+         options={**SOFTMAX, "all-extras": ALL_EXTRAS}, reference_options={}, label="extras-probabilities"),
+]
+OWN = [
+    Loss("sigmoid_focal_loss", {"logits": normal(*SHAPE, scale=1.5), **BINARY_TARGETS}, ("logits",), {
+        **WEIGHT, "options": {"alpha": 0.4, "gamma": 1.5}, "no_alpha": {"alpha": None},
+    }),
+    Loss("hinge_loss", SIGNS, ("scores",), {**WEIGHT, "margin": {"margin": 0.6}}),
+    Loss("squared_hinge_loss", SIGNS, ("scores",), {**WEIGHT, "margin": {"margin": 0.6}}),
+    Loss("log_cosh_loss", RESIDUALS, options=WEIGHT),
+    Loss("quantile_loss", RESIDUALS, options={**WEIGHT, "quantile": {"quantile": 0.9}}),
+    Loss("gamma_nll_loss", POSITIVE, options=WEIGHT),
+    Loss("tweedie_nll_loss", POSITIVE, options={**WEIGHT, "power": {"power": 1.2}, "normal": {"power": 0.0}}),
+    Loss("epsilon_insensitive_loss", RESIDUALS, options={**WEIGHT, "epsilon": {"epsilon": 0.7}}),
+    Loss("mean_squared_log_loss", pair(positive(*SHAPE), positive(*SHAPE)), options=WEIGHT),
+    *(Loss(name, TWO_LOGITS, STUDENT_AND_TEACHER, {**DIVERGENCE, **more}, dim=-1,
+           reference_options={"teacher_grad": True})
+      for name, more in {
+          "kl_div_with_logits": {}, "tv_distance_with_logits": {},
+          "js_div_with_logits": {f"beta-{b}": {"beta": b} for b in (0.0, 0.2, 1.0)},
+      }.items()),
+    *(Loss(name, {**{k: normal(4, 7, 5) for k in STUDENT_AND_TEACHER}, "axis": 1}, STUDENT_AND_TEACHER, MASK,
+           reference_options={"teacher_grad": True}, label="axis")
+      for name in ("kl_div_with_logits", "js_div_with_logits", "tv_distance_with_logits")),
+    Loss("token_log_probs", TOKENS, ("logits",), {
+        "ignoring": {"ignore_index": ignoring(-100)}, "temperature": {"temperature": 1.7},
+    }, dim=-1),
+    Loss("token_log_probs", {"logits": normal(4, 7, 5), "target": indices(7, 4, 5), "axis": 1}, ("logits",),
+         label="axis"),
+    Loss("sequence_log_probs", TOKENS, ("logits",), {
+        **MASK, "lengths": {"lengths": torch.tensor([0, 2, 5, 3])},
+        "average": {"mask": mask, "average": True, "temperature": 1.7},
+    }, dim=-1),
+    Loss("entropy", {"logits": TOKENS["logits"]}, ("logits",), {"temperature": {"temperature": 1.7}}, dim=-1),
+    Loss("entropy", {"logits": normal(4, 7, 5), "axis": 1}, ("logits",), label="axis"),
+    *rows("linear_token_log_probs", {"2d": linear(8, bias=False), "3d-bias": linear(2, 4)}, wants=OF_LINEAR,
+          options={
+              "ignoring": {"ignore_index": ignoring(-100)}, "options": {"temperature": 1.7, "softcap": 3.0},
+          }),
+    Loss("dpo_loss", POLICIES_AND_REFERENCES, PAIR, {
+        "options": {"beta": 0.4, "label_smoothing": 0.2}, "reference_free": {"reference_free": True},
+        "js": {"f_divergence_type": "js_divergence"},
+        **{t: {"loss_type": t, "label_smoothing": 0.1} for t in ("robust", "exo_pair")},
+        **{t: {"loss_type": t} for t in (
+            "hinge", "ipo", "nca_pair", "bco_pair", "sppo_hard", "aot", "aot_unpaired", "apo_zero",
+            "apo_down", "discopop",
+        )},
+    }),
+    Loss("dpo_loss", {**POLICIES, "reference_free": True}, PAIR, label="without-references"),
+    Loss("cpo_loss", POLICIES, PAIR, {
+        "options": {"beta": 0.4, "label_smoothing": 0.2},
+        "hinge": {"loss_type": "hinge"}, "ipo": {"loss_type": "ipo"},
+    }),
+    Loss("simpo_loss", POLICIES, PAIR, {"options": {"beta": 1.5, "gamma": 0.4, "label_smoothing": 0.2}}),
+    Loss("orpo_loss", POLICIES, PAIR, {"beta": {"beta": 0.4}}),
+    Loss("kto_loss", {
+        "policy_logps": log_probs(9), "ref_logps": log_probs(9),
+        "labels": lambda rng, given: tensor(rng.random(9) < 0.5),
+    }, ("policy_logps",), {
+        "options": {"kl": 0.3, "beta": 0.4, "desirable_weight": 0.7, "undesirable_weight": 1.3},
+        "apo": {"loss_type": "apo_zero_unpaired"},
+    }),
+    Loss("reward_model_loss", {"chosen_rewards": normal(9), "rejected_rewards": normal(9)},
+         ("chosen_rewards", "rejected_rewards"), {
+             "margin": {"margin": 0.4}, "margins": {"margin": positive(9)},
+             "centered": {"center_coefficient": 0.05},
+         }),
+    Loss("ppo_loss", {**RATIOS, "advantages": normal(4, 5)}, ("logps",), {**MASK, "clip": {"clip": 0.1}}),
+    Loss("value_loss", {name: log_probs(4, 5) for name in ("values", "old_values", "returns")}, ("values",),
+         {**MASK, "clip": {"clip": 0.1}, "unclipped": {"clip": None}}),
+    Loss("value_loss", {"values": normal(6), "old_values": None, "returns": normal(6), "clip": None},
+         ("values",), label="no-old-values"),
+    Loss("grpo_loss", {**RATIOS, "advantages": normal(4)}, ("logps",), {
+        **MASK,
+        **{t: {"mask": mask, "loss_type": t} for t in ("bnpo", "luspo", "cispo", "sapo")},
+        "dapo": {"mask": mask, "loss_type": "dapo", "num_items": 17},
+        "dr_grpo": {"mask": mask, "loss_type": "dr_grpo", "max_completion_length": 8},
+        "sequence": {"mask": mask, "importance_sampling_level": "sequence"},
+        "bounds": {"epsilon_low": 0.1, "epsilon_high": 0.3, "delta": 1.5},
+        "penalty": {"beta": 0.1, "ref_logps": log_probs(4, 5)},
+    }),
+    Loss("grpo_loss", {**RATIOS, "advantages": normal(4, 5)}, ("logps",), MASK, label="per-token"),
+    Loss("kl_penalty", {"logps": log_probs(4, 5), "ref_logps": log_probs(4, 5)}, ("logps",),
+         {**MASK, "k1": {"estimator": "k1"}, "k2": {"estimator": "k2"}}),
+    Loss("l1_penalty", {"params": normal(*SHAPE), "strength": 0.3}, ("params",)),
+    Loss("l2_penalty", {"params": normal(*SHAPE), "strength": 0.3}, ("params",)),
+    Loss("elastic_net_penalty", {"params": normal(*SHAPE), "l1": 0.3, "l2": 0.2}, ("params",)),
+]
+# fmt: on
+
+
+def shifted(rng: Rng, given: Values) -> Tensor:
+    """The largest of each row is in another slice, far above the others."""
+    logits = normal(13, 11, scale=2.0)(rng, given) + 1e4
+    logits[torch.arange(13), torch.arange(13) % 11] += 500.0
+    return logits
+
+
+def in_turn(*rows: int) -> Tensor:
+    """A target in each slice of the 11 classes."""
+    return torch.arange(int(np.prod(rows))).view(rows) % 11
+
+
+# fmt: off
+OF_SLICES: dict[str, Values] = {
+    **{f"ignoring-{i}": {"ignore_index": ignoring(i)} for i in (-100, 4, 9)}, **SMOOTHED, **CLASS_WEIGHT,
+    "weight-and-smoothing": {"weight": class_weight, "label_smoothing": 0.2},
+    **{name: SOFTMAX[name] for name in ("z_loss", "softcap", "temperature")},
+    "everything": {
+        "weight": class_weight, "ignore_index": ignoring(-100), "label_smoothing": 0.1, "z_loss": 0.05,
+        "softcap": 4.0, "temperature": 0.7,
+    },
+}
+SLICED = [
+    *rows("vocab_parallel_cross_entropy", {
+        str(rows): pair(normal(*rows, 11, scale=2.0), lambda rng, given, rows=rows: in_turn(*rows))
+        for rows in ((13,), (2, 3), (2, 2, 2), (), (1,))
+    }, options=OF_SLICES, dim=-1, of_reference="cross_entropy"),
+    *rows("vocab_parallel_cross_entropy", {
+        "shifted": pair(shifted, in_turn(13)), "shifted-elsewhere": pair(shifted, (in_turn(13) + 5) % 11),
+        "probabilities": pair(normal(13, 11), distributions(13, 11)),
+    }, dim=-1, of_reference="cross_entropy"),
+    *rows("vocab_parallel_linear_cross_entropy", {
+        "bias": {**linear(13), "target": lambda rng, given: in_turn(13)},
+        "3d": {**linear(2, 5, bias=False), "target": lambda rng, given: in_turn(2, 5)},
+    }, wants=OF_LINEAR, options=OF_SLICES, of_reference="linear_cross_entropy"),
+]
+# fmt: on
+MODULES = {
+    "CrossEntropyLoss": "cross_entropy",
+    "NLLLoss": "nll_loss",
+    "BCELoss": "binary_cross_entropy",
+    "BCEWithLogitsLoss": "binary_cross_entropy_with_logits",
+    "MSELoss": "mse_loss",
+    "L1Loss": "l1_loss",
+    "SmoothL1Loss": "smooth_l1_loss",
+    "HuberLoss": "huber_loss",
+    "KLDivLoss": "kl_div",
+    "PoissonNLLLoss": "poisson_nll_loss",
+    "GaussianNLLLoss": "gaussian_nll_loss",
+    "SoftMarginLoss": "soft_margin_loss",
+    "MultiMarginLoss": "multi_margin_loss",
+    "MultiLabelSoftMarginLoss": "multilabel_soft_margin_loss",
+    "LinearCrossEntropyLoss": "linear_cross_entropy",
+    "SigmoidFocalLoss": "sigmoid_focal_loss",
+    "HingeLoss": "hinge_loss",
+    "SquaredHingeLoss": "squared_hinge_loss",
+    "LogCoshLoss": "log_cosh_loss",
+    "QuantileLoss": "quantile_loss",
+    "GammaNLLLoss": "gamma_nll_loss",
+    "TweedieNLLLoss": "tweedie_nll_loss",
+    "EpsilonInsensitiveLoss": "epsilon_insensitive_loss",
+    "MeanSquaredLogLoss": "mean_squared_log_loss",
+    "KLDivWithLogitsLoss": "kl_div_with_logits",
+    "JSDivWithLogitsLoss": "js_div_with_logits",
+    "TVDistanceWithLogitsLoss": "tv_distance_with_logits",
+    "DPOLoss": "dpo_loss",
+    "SimPOLoss": "simpo_loss",
+    "CPOLoss": "cpo_loss",
+    "ORPOLoss": "orpo_loss",
+    "KTOLoss": "kto_loss",
+    "RewardModelLoss": "reward_model_loss",
+}  # fmt: skip
+# Names that are no losses.
+PROGRAM = ("Calls", "Installed", "calls", "install", "installed", "uninstall")
 
 LOSSES = [*OF_TORCH, *EXTRAS, *OWN]
+NAMES_OF_TORCH = tuple(dict.fromkeys(loss.name for loss in OF_TORCH))
+NAMES_OF_OWN = tuple(dict.fromkeys(loss.name for loss in OWN))
+TORCHS = {name: getattr(functional, name) for name in NAMES_OF_TORCH}
+assert all(f.__module__ == "torch.nn.functional" for f in TORCHS.values())
+
 CALLS = [call for loss in LOSSES for call in loss.calls()]
 CALLS_OF_TORCH = [call for call in CALLS if call.loss.is_torchs]
-CALLS_OF_OWN = [call for call in CALLS if not call.loss.is_torchs]
 # A call of each function, with as much as it can have at once.
 FIRST: dict[str, Call] = {}
 for _call in CALLS:
@@ -969,3 +640,22 @@ for _call in CALLS:
         continue
     if _call.name not in FIRST or (FIRST[_call.name].loss is _call.loss and _call.label == "everything"):
         FIRST[_call.name] = _call
+
+
+def row_of(name: str, table: list[Loss] = LOSSES) -> Loss:
+    """The first row of a function."""
+    return next(loss for loss in table if loss.name == name)
+
+
+def without_row(losses: list[Loss], modules: dict[str, str]) -> set[str]:
+    """The losses and modules of `fastloss.torch` that have no row; and rows of what it does not have."""
+    return {loss.name for loss in losses}.union(modules) ^ set(ft.__all__).difference(PROGRAM)
+
+
+def assert_as_torch(
+    name: str, answer: Callable[[Callable[..., Tensor]], Any], title: Any = "", **bounds: float
+) -> Any:
+    """What ours answers, which is what torch's own function answers, or its exception."""
+    theirs, ours = (outcome(lambda f=f: answer(f)) for f in (TORCHS[name], getattr(ft, name)))
+    assert_same(theirs, ours, title or name, **bounds)
+    return ours

@@ -1,7 +1,8 @@
-"""Every rule on arguments, once: types, shapes, class axes, options, reductions, buffers.
+"""Checks of arguments: types, shapes, class axes, numbers, targets, weights and masks.
 
-The functions here take what a caller gave and return what the kernels understand, or raise an error that
-names the argument, what was expected and what came. All of them run before anything is written.
+Each function takes a caller's argument and returns it in the form that the kernels read. Otherwise it raises
+an error that names the argument, the expected values and the given one. All checks run before anything is
+written.
 """
 
 from __future__ import annotations
@@ -9,7 +10,6 @@ from __future__ import annotations
 import math
 import numbers
 import operator
-from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,13 +20,12 @@ from fastloss._engine.conversion import as_array as as_array
 from fastloss._engine.conversion import cast, is_bfloat16
 from fastloss._engine.settings import checked_threads, get_num_threads
 from fastloss._engine.types import Array
-from fastloss._engine.workspace import empty_like
 
 
 def floating(name: str, value: npt.ArrayLike) -> Array:
-    """Return `value` as an array that the kernels can read; copies only what they cannot.
+    """Return `value` as an array that the kernels can read, copied only if it is not one already.
 
-    Lists, and arrays of integers, become float64.
+    Lists and arrays of integers become float64.
     """
     if _kernels.is_floating(value):
         return value  # type: ignore[return-value]
@@ -42,38 +41,13 @@ def floating(name: str, value: npt.ArrayLike) -> Array:
 
 
 def given(name: str, value: npt.ArrayLike | None) -> Array | None:
-    """Return `value` as the array that is read, or None: asked for once, and compared with buffers."""
+    """Return `value` as an array, or None. It is converted once: buffers are compared with this array."""
     return None if value is None else as_array(name, value)
 
 
 def converted(name: str, value: npt.ArrayLike, dtype: npt.DTypeLike) -> Array:
-    """Return `value`, real numbers of any type, as a contiguous array of `dtype`."""
+    """Return `value`, which holds real numbers of any type, as a contiguous array of `dtype`."""
     return cast(floating(name, value), dtype, contiguous=True)
-
-
-def as_loss(values: Array, x: Array) -> Array:
-    """Return unreduced losses, in float64, in the type of the input; in float32 for half types."""
-    if x.dtype == np.float64:
-        return values
-    # A loss beyond float32 is infinite there, without a warning.
-    with np.errstate(over="ignore"):
-        return values.astype(np.float32)
-
-
-def mean(total: float, denominator: float) -> float:
-    """Return a quotient as arithmetic has it: NaN of nothing, infinite for weights that cancel."""
-    if denominator:
-        return total / denominator
-    return math.copysign(math.inf, total) if total else math.nan
-
-
-def reduced(
-    reduction: str, losses: Array | None, total: float, denominator: float, x: Array
-) -> float | Array:
-    """What a loss returns: its losses (there for "none"), their sum, or their mean (NaN of nothing)."""
-    if losses is not None and reduction == "none":
-        return as_loss(losses, x)
-    return total if reduction == "sum" else mean(total, denominator)
 
 
 def class_axis(axis: Any, x: Array, name: str) -> int:
@@ -94,7 +68,7 @@ def class_axis(axis: Any, x: Array, name: str) -> int:
 
 
 def rows_and_classes(x: Array, axis: int) -> tuple[tuple[int, ...], int]:
-    """The shape of `x` without its class axis, and the number of classes, of which there must be one."""
+    """Return the shape of `x` without its class axis, and the number of classes, which must be at least 1."""
     shape = x.shape
     if shape[axis] == 0:
         raise ValueError(f"there must be at least one class along axis {axis}, got shape {shape}")
@@ -109,7 +83,7 @@ def number(
     high: float = math.inf,
     above: float = -math.inf,
 ) -> float:
-    """Return a finite number from `low` to `high` and greater than `above` as a float."""
+    """Return `value` as a float; it must be finite, from `low` to `high`, and greater than `above`."""
     if isinstance(value, (bool, np.bool_)) or not isinstance(value, numbers.Real):
         raise TypeError(f"{name} must be a number, got {value!r}")
     try:
@@ -118,7 +92,7 @@ def number(
         raise ValueError(f"{name} must be finite, got an integer beyond the range of float64") from None
     if not (low <= result <= high and above < result and math.isfinite(result)):
         if high < math.inf:
-            expected = f"between {low:g} and {high:g}"
+            expected = f"between {low:g} and {high:g}" if low > -math.inf else f"finite and at most {high:g}"
         elif above > -math.inf:
             expected = f"finite and greater than {above:g}"
         elif low > -math.inf:
@@ -129,25 +103,8 @@ def number(
     return result
 
 
-# The options of the losses over rows of classes, which many functions share, and their bounds.
-_SOFTMAX_OPTIONS: dict[str, dict[str, float]] = {
-    "label_smoothing": {"low": 0.0, "high": 1.0},
-    "z_loss": {"low": 0.0},
-    "softcap": {"above": 0.0},
-    "temperature": {"above": 0.0},
-}
-
-
-def softmax_options(**options: Any) -> dict[str, Any]:
-    """Check options and return them as the kernels take them: for them a softcap of 0 is none."""
-    return {
-        name: 0.0 if name == "softcap" and value is None else number(name, value, **_SOFTMAX_OPTIONS[name])
-        for name, value in options.items()
-    }
-
-
 def index(name: str, value: Any) -> int:
-    """Return an integer of any width."""
+    """Return `value`, an integer of any width, as an int."""
     if type(value) is int:
         return value
     if isinstance(value, (bool, np.bool_)):
@@ -159,7 +116,7 @@ def index(name: str, value: Any) -> int:
 
 
 def flag(name: str, value: Any) -> bool:
-    """Return a truth value."""
+    """Return `value`, a Python or NumPy bool, as a bool."""
     if value is True or value is False:
         return value
     if isinstance(value, np.bool_):
@@ -167,25 +124,18 @@ def flag(name: str, value: Any) -> bool:
     raise TypeError(f"{name} must be True or False, got {value!r}")
 
 
-def reduction(value: Any, allowed: tuple[str, ...] = ("mean", "sum", "none")) -> None:
-    """Check a reduction."""
-    if not isinstance(value, str) or value not in allowed:
-        choices = ", ".join(repr(choice) for choice in allowed)
-        raise ValueError(f"reduction must be one of {choices}, got {value!r}")
-
-
 def threads(value: Any) -> int:
-    """The number of threads of this call."""
+    """Return the number of threads for this call."""
     return get_num_threads() if value is None else checked_threads(value, "num_threads")
 
 
 def is_probabilities(target: Array) -> bool:
-    """Whether a target holds probabilities, not class indices."""
+    """Return whether a target holds probabilities, not class indices."""
     return target.dtype.kind == "f" or is_bfloat16(target.dtype)
 
 
 def _hint_of_axis(target: Array, shape: tuple[int, ...], axis: int) -> str:
-    """A question for targets that would fit if the classes were on axis 1, where torch has them."""
+    """Return a hint for targets that would fit if the classes were on axis 1, as in torch."""
     fits = len(shape) > 2 and axis != 1 and target.shape == shape[:1] + shape[2:]
     return " (classes on axis 1? pass axis=1)" if fits else ""
 
@@ -193,7 +143,7 @@ def _hint_of_axis(target: Array, shape: tuple[int, ...], axis: int) -> str:
 def probabilities(
     target: Array, shape: tuple[int, ...], axis: int, dtype: npt.DTypeLike, ignore_index: int
 ) -> Array:
-    """Return probability targets for logits of a shape and dtype, as the kernels read them."""
+    """Return probability targets in the dtype of the logits, as the kernels read them."""
     if target.shape != shape:
         rows = shape[:axis] + shape[axis + 1 :]
         hint = "; convert class indices by target.astype(np.int64)" if target.shape == rows else ""
@@ -209,9 +159,9 @@ def probabilities(
 def class_indices(
     target: Array, shape: tuple[int, ...], axis: int, ignore_index: int | None
 ) -> tuple[Array, int | None]:
-    """Return class indices for logits of a shape as contiguous int64, and the one to ignore, if any.
+    """Return class indices for logits of a shape as contiguous int64, and the index to ignore, if any.
 
-    No value changes its meaning: a uint64 above the range of int64 stays out of range.
+    Values keep their meaning: a uint64 above the range of int64 stays out of range.
     """
     dtype, rows = target.dtype, shape[:axis] + shape[axis + 1 :]
     if dtype.kind not in "iu":
@@ -240,7 +190,7 @@ def class_indices(
 
 
 def bad_class_index(target: Array, position: int, classes: int) -> IndexError:
-    """The error for the first class index out of range."""
+    """Return the error for the class index at `position`, which is out of range."""
     where = np.unravel_index(position, target.shape) if target.ndim else ()
     name = f"target[{', '.join(str(i) for i in where)}]" if where else "target"
     value = target[where]
@@ -248,7 +198,7 @@ def bad_class_index(target: Array, position: int, classes: int) -> IndexError:
 
 
 def require_classes(target: Array, indices: Array, classes: int, counted: npt.NDArray[np.bool_]) -> None:
-    """Check the class indices of a target that count, where it is not left to the kernels."""
+    """Check the class indices that count, for callers whose kernel does not check them."""
     is_bad = counted & ((indices < 0) | (indices >= classes))
     if is_bad.any():
         raise bad_class_index(target, int(is_bad.argmax()), classes)
@@ -263,7 +213,7 @@ def class_weight(value: npt.ArrayLike, classes: int) -> Array:
 
 
 def per_row(name: str, value: npt.ArrayLike | None, shape: tuple[int, ...]) -> Array | None:
-    """Return a scalar or an array of exactly `shape` as contiguous float64 of that shape."""
+    """Return a scalar, or an array of exactly `shape`, as a contiguous float64 array of that shape."""
     if value is None:
         return None
     array = converted(name, value, np.float64)
@@ -275,7 +225,7 @@ def per_row(name: str, value: npt.ArrayLike | None, shape: tuple[int, ...]) -> A
 
 
 def mask(name: str, value: npt.ArrayLike, shape: tuple[int, ...]) -> npt.NDArray[np.bool_]:
-    """Return a mask, booleans or numbers that are 0 or 1, of exactly `shape`, as booleans."""
+    """Return a mask of exactly `shape` as booleans; it may hold booleans, or the numbers 0 and 1."""
     array = as_array(name, value)
     if array.dtype != np.bool_ and array.dtype.kind not in "iuf" and not is_bfloat16(array.dtype):
         raise TypeError(f"{name} must hold booleans, or 0 and 1; got {array.dtype}")
@@ -284,168 +234,5 @@ def mask(name: str, value: npt.ArrayLike, shape: tuple[int, ...]) -> npt.NDArray
     array = cast(array, np.float32) if array.dtype == _kernels.BFLOAT16_BITS else array
     found: npt.NDArray[np.bool_] = array != 0
     if array.dtype != np.bool_ and not (array[found] == 1).all():
-        raise ValueError(f"{name} must hold nothing but 0 and 1")
-    return found
-
-
-def upstream(value: Any, loss_shape: tuple[int, ...], return_grad: bool) -> tuple[float, Array | None]:
-    """Return grad_output as a scalar factor and an array, one of them neutral (1.0 or None)."""
-    if value is None:
-        return 1.0, None
-    if not return_grad:
-        raise ValueError("grad_output needs return_grad=True")
-    if type(value) is float:
-        return value, None
-    array = as_array("grad_output", value)
-    if array.ndim == 0 and array.dtype == np.bool_:
-        raise TypeError(f"grad_output must be a number or an array, got {value}")
-    array = converted("grad_output", array, np.float64)
-    if array.ndim == 0:
-        return float(array), None
-    if array.shape != loss_shape:
-        raise ValueError(
-            f"grad_output must be a scalar or have the shape of the loss, {loss_shape}; got {array.shape}"
-        )
-    return 1.0, array
-
-
-def _overlaps_itself(array: Array) -> bool:
-    """Whether two elements may be one in memory (never for what slicing and transposing give)."""
-    if array.size <= 1:
-        return False
-    extent = array.itemsize
-    for stride, length in sorted(zip(map(abs, array.strides), array.shape, strict=True)):
-        if length > 1:
-            if stride < extent:
-                return True
-            extent = stride * length
-    return False
-
-
-def _same_memory(a: Array, b: Array) -> bool:
-    return (
-        a.__array_interface__["data"][0] == b.__array_interface__["data"][0]
-        and a.shape == b.shape
-        and a.strides == b.strides
-        and a.dtype == b.dtype
-    )
-
-
-def _share_memory(a: Array, b: Array) -> bool:
-    if not np.may_share_memory(a, b):
-        return False
-    try:
-        # Exact, but only up to an effort (a number, whatever the stubs of NumPy say).
-        return bool(np.shares_memory(a, b, max_work=10**6))  # type: ignore[arg-type]
-    except np.exceptions.TooHardError:
-        return True
-
-
-def apart(out: Array, others: Iterable[Array | None], message: str) -> None:
-    """Check that a buffer shares no memory with any of the arrays that are read."""
-    for other in others:
-        if other is not None and _share_memory(out, other):
-            raise ValueError(message)
-
-
-def buffer(out: Any, x: Array, name: str = "out") -> Array:
-    """Check a buffer for something shaped like `x`: `x` itself, or apart from it."""
-    if not isinstance(out, np.ndarray) or isinstance(out, np.ma.MaskedArray):
-        raise TypeError(f"{name} must be a NumPy array, got {type(out).__name__}")
-    if out.dtype != x.dtype:
-        raise TypeError(f"{name} must have the dtype of the gradient, {x.dtype}; got {out.dtype}")
-    if out.shape != x.shape:
-        raise ValueError(f"{name} must have the shape of the input, {x.shape}; got {out.shape}")
-    if not out.flags.writeable:
-        raise ValueError(f"{name} must be writeable, got a read-only array")
-    if not out.flags.aligned or not out.dtype.isnative:
-        raise ValueError(f"{name} must be aligned and of native byte order")
-    if out is not x and not _same_memory(out, x) and _share_memory(out, x):
-        raise ValueError(f"{name} overlaps the input: it must be exactly the input or apart from it")
-    if _overlaps_itself(out):
-        raise ValueError(f"{name} must not overlap itself (strides {out.strides})")
-    return out
-
-
-def _flags(accumulate: Any, out: Any, fields: Sequence[str]) -> tuple[bool, ...]:
-    """Check accumulate: one for all buffers, or a tuple with one for each."""
-    if isinstance(accumulate, tuple) and len(fields) > 1:
-        if len(accumulate) != len(fields):
-            raise TypeError(
-                f"accumulate must be a bool, or a tuple of {len(fields)} ({', '.join(fields)}); "
-                f"got a tuple of {len(accumulate)}"
-            )
-        flags = tuple(flag(f"accumulate.{field}", one) for field, one in zip(fields, accumulate, strict=True))
-    else:
-        flags = (flag("accumulate", accumulate),) * len(fields)
-    if out is None and any(flags):
-        raise ValueError("accumulate=True needs out")
-    return flags
-
-
-def gradient_buffers(
-    out: Any,
-    fields: Sequence[str],
-    arrays: Sequence[Array | None],
-    others: Iterable[Array | None],
-    *,
-    return_grad: Any,
-    accumulate: Any,
-    given: Sequence[Array | None] | None = None,
-    in_place: bool = True,
-) -> tuple[list[Array | None], tuple[bool, ...]]:
-    """Check return_grad, out and accumulate; return where each gradient goes, and which are added to.
-
-    There is a gradient for each field: that of an array, or None for an argument that has none. A buffer is
-    apart from all arrays that are read (`others` and `given`, by default the arrays themselves), and
-    from the other buffers; with `in_place` it may be its own array, if that was given. None is nowhere.
-    """
-    return_grad = flag("return_grad", return_grad)
-    # The usual call, in a microsecond less.
-    flags = (False,) * len(fields) if accumulate is False else _flags(accumulate, out, fields)
-    if out is None:
-        made = [empty_like(array) if return_grad and array is not None else None for array in arrays]
-        return made, flags
-    if not return_grad:
-        raise ValueError("out needs return_grad=True")
-    several = len(fields) > 1
-    if not several:
-        out = (out,)
-    elif not isinstance(out, tuple) or len(out) != len(fields):
-        raise TypeError(
-            f"out must be a tuple of {len(fields)} buffers ({', '.join(fields)}), None for one not wanted; "
-            f"got {type(out).__name__}"
-        )
-    given = arrays if given is None else given
-    others = list(others)
-    found: list[Array | None] = []
-    for k, (field, one, array) in enumerate(zip(fields, out, arrays, strict=True)):
-        name = f"out.{field}" if several else "out"
-        if one is None:
-            found.append(None)
-            continue
-        if array is None:
-            raise ValueError(f"{name} must be None: there is no such gradient")
-        is_own = in_place and given[k] is array
-        # What is converted is not what a buffer could be.
-        like = array if is_own else np.broadcast_to(np.empty((), array.dtype), array.shape)
-        read = [a for j, a in enumerate(given) if j != k or not is_own]
-        buffer(one, like, name)
-        apart(
-            one,
-            [*others, *read],
-            f"{name} must not overlap an input{' other than its own' if in_place else ''}",
-        )
-        apart(one, found, f"{name} must not overlap another buffer")
-        found.append(one)
-    return found, flags
-
-
-def gradient_buffer(
-    out: Any, x: Array, others: Iterable[Array | None], return_grad: Any, accumulate: Any
-) -> Array | None:
-    """Check return_grad, out and accumulate of a loss with one gradient; return where it goes, or None."""
-    (found,), _ = gradient_buffers(
-        out, ("input",), (x,), others, return_grad=return_grad, accumulate=accumulate
-    )
+        raise ValueError(f"{name} must contain only 0 and 1")
     return found

@@ -1,11 +1,11 @@
-"""Rows of classes seen in pieces: bands of a vocabulary that are made one after the other, or held by others.
+"""Losses over rows of classes that are split into bands, computed one by one or held by other processes.
 
-With lse_b and loss_b those of a band b alone, and A_b the mass of the targets there,
+Let lse_b and loss_b be the log-sum-exp and the loss of band b alone, and A_b the mass of its targets. Then
 
     loss = sum_b (loss_b + A_b (lse - lse_b)) + class weight * z_loss * lse^2
 
-where lse - lse_b = log(1 + e^(lse of the others - lse_b)): no difference of two large numbers. A gradient
-needs nothing of the other bands but their log-sum-exp and the mass of their targets.
+where lse - lse_b = log(1 + e^(lse of the others - lse_b)) avoids a difference of two large numbers. The
+gradient of a band needs only the log-sum-exp of the other bands and the mass of their targets.
 """
 
 from __future__ import annotations
@@ -19,29 +19,31 @@ from fastloss._engine.conversion import stored, widened
 from fastloss._engine.rows import run_family
 from fastloss._engine.types import Array
 
-__all__ = ["Merged", "clear_masked", "look", "target_slope", "weighed"]
+__all__ = ["OF_A_BAND", "Merged", "clear_masked", "look", "target_slope", "weighed"]
 
-# Rows that are converted to float64 at a time.
+# The z-loss is computed for all bands together, so a single band has none.
+OF_A_BAND = {"z_loss": 0.0}
+# Number of rows that are converted to float64 at a time.
 CONVERTED = 64
 
 
 def weighed(values: Array, weight: Array | float) -> Array:
-    """Return products in which a weight of 0 leaves nothing of a value, an infinite one included, but NaN."""
+    """Return `values * weight`, where a weight of 0 gives 0 even for infinite values, but not for NaN."""
     return np.where((weight == 0.0) & ~np.isnan(values), 0.0, values * weight)
 
 
 def target_slope(options: dict[str, Any], all_classes: int) -> float:
-    """The gradient of a row by a target of probability 0; none under a softcap, whose slope is 0 there."""
-    if options["softcap"]:
+    """Return the gradient for the logit of a target with probability 0; a softcap has slope 0 there."""
+    if options.get("softcap"):
         return 0.0
     smoothing = options.get("label_smoothing", 0.0)
-    return float(-(1.0 - smoothing + smoothing / all_classes) / options["temperature"])
+    return float(-(1.0 - smoothing + smoothing / all_classes) / options.get("temperature", 1.0))
 
 
 def clear_masked(gradient: Array, is_masked: Array, target: dict[str, Any], slope: Array) -> None:
-    """Where a band of a row holds masked classes alone: no gradient but that of a target among them.
+    """Clear the gradient of rows whose classes in a band are all masked, except at a target among them.
 
-    The loss is infinite there. `slope` is the target's in each row, without its class weight.
+    The loss is infinite there. `slope` holds the target's gradient in each row, without its class weight.
     """
     gradient[is_masked] = 0
     if "indices" not in target:
@@ -53,7 +55,7 @@ def clear_masked(gradient: Array, is_masked: Array, target: dict[str, Any], slop
 
 
 def _mass(z: Array, target: dict[str, Any], own: Array, label_smoothing: float, all_classes: int) -> Array:
-    """What the targets of a band come to, for each row."""
+    """Return the mass of the targets of a band, for each row."""
     weight = target["weight"]
     w = np.ones(z.shape[-1]) if weight is None else weight
     if "indices" not in target:
@@ -66,10 +68,10 @@ def _mass(z: Array, target: dict[str, Any], own: Array, label_smoothing: float, 
 def look(
     z: Array, target: dict[str, Any], options: dict[str, Any], all_classes: int, num_threads: int | None
 ) -> Array:
-    """What has to be known of a band of logits, classes on the last axis; shape (4, ...rows).
+    """Return four statistics of a band of logits with the classes on the last axis; shape (4, ...rows).
 
-    Log-sum-exp, loss by itself, mass of the targets, and the class weight of those targets that are here (an
-    index elsewhere is negative).
+    They are the log-sum-exp, the loss of the band alone, the mass of its targets, and the class weight of the
+    target if it is in this band. The index of a target in another band is negative.
     """
     seen = np.zeros((4, *z.shape[:-1]))
     lse, terms, mass, own = seen
@@ -80,12 +82,12 @@ def look(
     if z.shape[-1] == 0:
         return seen
     axis = z.ndim - 1
-    map_options = {name: options[name] for name in ("softcap", "temperature")}
+    map_options = {name: options[name] for name in ("softcap", "temperature") if name in options}
     run_family(_kernels.LOGSUMEXP, z, axis, row_loss=lse, num_threads=num_threads, **map_options)
     nothing = (np.full(lse.size, -np.inf), np.zeros(lse.size), all_classes)
     run_family(
         _kernels.CROSS_ENTROPY, z, axis, row_loss=terms, elsewhere=nothing, num_threads=num_threads,
-        **target, **{**options, "z_loss": 0.0},
+        **target, **{**options, **OF_A_BAND},
     )  # fmt: skip
     mass[...] = _mass(z, target, own, options.get("label_smoothing", 0.0), all_classes)
     is_masked = lse == -np.inf
@@ -94,10 +96,10 @@ def look(
 
 
 class Merged:
-    """All bands of some rows: their losses, and what each has to know of the others."""
+    """The merged bands of some rows: the losses, and the statistics that each band needs of the others."""
 
-    def __init__(self, seen: Array, *, has_indices: bool, z_loss: float) -> None:
-        """`seen` stacks what was seen of the bands, shape (bands, 4, rows)."""
+    def __init__(self, seen: Array, options: dict[str, Any], *, has_indices: bool) -> None:
+        """Merge the results of `look` for all bands, stacked in `seen` with shape (bands, 4, rows)."""
         self.lse, terms, self.masses, own = np.moveaxis(seen, 1, 0)
         self.weight = own.sum(axis=0) if has_indices else np.ones(own.shape[1:])
         self.others = _others(self.lse)
@@ -106,22 +108,26 @@ class Merged:
         ahead = np.logaddexp(0.0, self.others - self.lse)
         rows = (terms + np.where(self.masses == 0.0, 0.0, self.masses * ahead)).sum(axis=0)
         rows[np.isnan(self.whole)] = np.nan
+        z_loss = options.get("z_loss", 0.0)
         self.z_mass = 2.0 * z_loss * self.weight * self.whole if z_loss else np.zeros(rows.shape)
         self.losses = rows + 0.5 * self.z_mass * self.whole if z_loss else rows
 
     def is_masked(self, k: int) -> Array:
-        """The rows of which band `k` holds masked classes alone, but not the others."""
+        """Return which rows have only masked classes in band `k`, but not in all bands."""
         return np.asarray((self.lse[k] == -np.inf) & ~np.isnan(self.whole))
 
     def elsewhere(self, k: int) -> tuple[Array, Array]:
-        """The log-sum-exp of the bands but `k`, and the mass of their targets, as the kernels take them."""
+        """Return the log-sum-exp of all bands but `k` and the mass of their targets, for the kernels.
+
+        The mass includes that of the z-loss.
+        """
         mass = self.masses.sum(axis=0) - self.masses[k] + self.z_mass
         lse = np.where(np.isnan(self.whole), np.nan, self.others[k])
         return np.ascontiguousarray(lse), np.ascontiguousarray(mass)
 
 
 def _others(lse: Array) -> Array:
-    """For each band the log-sum-exp of all others."""
+    """Return the log-sum-exp of all other bands, for each band."""
     if len(lse) == 1:
         return np.full(lse.shape, -np.inf)
     before = np.logaddexp.accumulate(lse, axis=0)[:-1]

@@ -1,10 +1,10 @@
-"""Matrix products that add to what is there: NumPy's own BLAS, where it can be called, else `numpy.matmul`.
+"""Matrix products that add to their output, by NumPy's own BLAS if it can be called, else by `numpy.matmul`.
 
-NumPy offers ``out = a @ b`` alone; a sum of products then needs a temporary of the size of the result and
-two more passes over it. BLAS has the sum for nothing (beta = 1), so its function is looked up in the
-library that NumPy loaded. (Measured: linear_cross_entropy in four chunks of 512 tokens takes 1.01 to 1.05
-times as long as the bare products so, 1.09 to 1.12 with a temporary, 1.2 to 1.5 with SciPy's BLAS, which is
-another copy of the library with threads of its own.)
+NumPy offers only ``out = a @ b``. A sum of products then needs a temporary of the size of the result and two
+more passes over it. BLAS adds at no cost (beta = 1), so its function is looked up in the library that NumPy
+loaded. (Measured: linear_cross_entropy in four chunks of 512 tokens takes 1.01 to 1.05 times as long as the
+bare products this way, 1.09 to 1.12 with a temporary, and 1.2 to 1.5 with SciPy's BLAS, which is another
+copy of the library with threads of its own.)
 """
 
 from __future__ import annotations
@@ -23,21 +23,24 @@ from fastloss._engine.types import Array
 __all__ = ["add_product", "blas_function", "is_straight"]
 
 _ROW_MAJOR = 101
-# NumPy's wheels carry an OpenBLAS whose names have a prefix and a suffix (and 64-bit integers); other builds
-# may have neither.
+# NumPy's wheels contain an OpenBLAS whose names have a prefix and a suffix (and 64-bit integers). Other
+# builds may have neither.
 _SPELLINGS = [prefix + "%s" + suffix for prefix in ("scipy_", "") for suffix in ("64_", "")]
-# What every BLAS can count to, whatever its integers are.
+# The largest size that every BLAS accepts, with 32-bit or 64-bit integers.
 _LARGEST = 2**31 - 1
 
 
 def blas_function(name: str) -> Any:
-    """A function of the BLAS library that NumPy uses, or None. Its types are those of this object alone."""
+    """Return a function of the BLAS library that NumPy uses, or None.
+
+    Each call returns a new object, so argument types set on it affect no other user.
+    """
     umath = sys.modules.get("numpy._core._multiarray_umath") or sys.modules["numpy.core._multiarray_umath"]
     path = getattr(umath, "__file__", None)
     if path is None:
         return None
     try:
-        # Names are looked up in the libraries that this one needs, too.
+        # Names are looked up in the dependencies of this library, too.
         library = ctypes.CDLL(path)
     except OSError:
         return None
@@ -46,7 +49,7 @@ def blas_function(name: str) -> Any:
 
 
 class _Layout(NamedTuple):
-    """How BLAS is told of a matrix: its rows as they lie, or its columns; and how far apart they are."""
+    """The layout of a matrix for BLAS: whether its rows or its columns are contiguous, and their stride."""
 
     code: int
     step: int
@@ -56,7 +59,10 @@ _ROWS, _COLUMNS = 111, 112
 
 
 def _layout(array: Array) -> _Layout | None:
-    """How a matrix lies, None where BLAS cannot take it. The stride of an axis of length 1 means nothing."""
+    """Return the layout of a matrix, or None if BLAS cannot take it.
+
+    The stride of an axis of length 1 is ignored.
+    """
     if not array.flags.aligned:
         return None
     for code, (outer, inner) in ((_ROWS, (0, 1)), (_COLUMNS, (1, 0))):
@@ -72,15 +78,15 @@ def _layout(array: Array) -> _Layout | None:
 
 
 def is_straight(array: Array) -> bool:
-    """Whether BLAS takes a matrix as it lies."""
+    """Return whether BLAS takes a matrix without a copy."""
     return _layout(array) is not None
 
 
 def _gemm(name: str, real: Any) -> Callable[..., None] | None:
-    """The function ``out += a @ b`` of the library, if it is there and does that."""
+    """Return the library's ``out += a @ b``, or None if it is missing or fails a test."""
     function = blas_function(name)
-    # In 64-bit registers and stack slots, low bytes first, a 64-bit integer is a 32-bit one too: it need not
-    # be known which of them this library takes.
+    # A 64-bit integer in a little-endian 64-bit register or stack slot is also a valid 32-bit integer. So the
+    # integer size of this library need not be known.
     if function is None or sys.maxsize < 2**32 or sys.byteorder != "little":
         return None
     integer, enum, pointer = ctypes.c_int64, ctypes.c_int, ctypes.c_void_p
@@ -94,7 +100,7 @@ def _gemm(name: str, real: Any) -> Callable[..., None] | None:
             1.0, a.ctypes.data, how_a.step, b.ctypes.data, how_b.step, 1.0, out.ctypes.data, step,
         )  # fmt: skip
 
-    # Tried in every layout, with gaps: a library that is not what its names say is not used.
+    # Test every layout, with gaps. A library whose function does not match its name is not used.
     dtype = np.dtype(real)
     room = np.arange(100, dtype=dtype).reshape(10, 10)
     for a, b in itertools.product((room[:2, 2:5], room[2:5, :2].T), (room[5:8, 4:8], room[5:9, 5:8].T)):
@@ -118,9 +124,9 @@ def _adders() -> dict[np.dtype[Any], Callable[..., None] | None]:
 
 
 def add_product(a: Array, b: Array, out: Array) -> None:
-    """``out += a @ b``, for matrices of float32 or of float64.
+    """Compute ``out += a @ b`` for matrices of float32 or of float64.
 
-    Without such a BLAS, or a layout that it takes: in bands, so that the temporary stays small.
+    Without such a BLAS, or with a layout that it does not take, compute in bands to keep the temporary small.
     """
     if out.size == 0 or a.shape[1] == 0:
         return

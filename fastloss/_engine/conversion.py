@@ -1,7 +1,7 @@
-"""Between what callers give, arrays, and the types of arrays: every conversion of the package.
+"""Conversions of arguments to arrays, and of arrays to other types.
 
-The adapters pass bfloat16 as its bits, a type that NumPy can store but not compute with. NumPy's own
-conversions read it as zeros, so no other module converts arrays of callers.
+The adapters pass bfloat16 as its bits, in a type that NumPy can store but not compute with. NumPy's own
+conversions read this type as zeros, so only this module converts callers' arrays.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ __all__ = ["as_array", "cast", "is_bfloat16", "stored", "widened"]
 
 
 def is_bfloat16(dtype: np.dtype[Any]) -> bool:
-    """Whether this is bfloat16: its bits, or the type of ml_dtypes (made known to the kernels then)."""
+    """Return whether this is bfloat16: its bits, or the type of ml_dtypes, which is then registered."""
     if dtype.itemsize != 2:
         return False
     if dtype == _kernels.BFLOAT16_BITS:
@@ -35,7 +35,7 @@ def _name_of_type(value: Any) -> str:
 
 
 def _way_for(value: Any) -> str:
-    """The way to pass an object of another library, for errors."""
+    """Return a hint for errors on how to pass an object of another library."""
     library = type(value).__module__.partition(".")[0]
     if library == "torch":
         return "; use fastloss.torch, or pass tensor.detach().numpy()"
@@ -47,14 +47,14 @@ def _way_for(value: Any) -> str:
 
 
 def _has_masked(value: Any) -> bool:
-    """Whether elements of a masked array, or of one in a list, are masked."""
+    """Return whether a masked array, or one in a list, has masked elements."""
     if isinstance(value, np.ma.MaskedArray):
         return bool(np.ma.is_masked(value))
     return isinstance(value, (list, tuple)) and any(map(_has_masked, value))
 
 
 def as_array(name: str, value: npt.ArrayLike) -> Array:
-    """Return `value` as an array of numbers or booleans, of the type that it has."""
+    """Return `value` as an array of numbers or booleans, without changing its type."""
     if type(value) is np.ndarray and value.dtype.kind != "O":
         return value
     if type(value) is float:
@@ -70,7 +70,7 @@ def as_array(name: str, value: npt.ArrayLike) -> Array:
         raise
     except ValueError as error:
         raise ValueError(f"{name} must be an array, or nested lists of equal lengths: {error}") from error
-    except Exception as error:  # a type of another library raises what it likes
+    except Exception as error:  # types of other libraries may raise any error
         raise _no_array(name, value) from error
     if array.dtype.kind == "O":
         raise _no_array(name, value)
@@ -78,7 +78,7 @@ def as_array(name: str, value: npt.ArrayLike) -> Array:
 
 
 def _no_array(name: str, value: Any) -> TypeError:
-    """The error for what has no numbers as its elements."""
+    """Return the error for a value whose elements are not numbers."""
     what = "an array of objects" if isinstance(value, np.ndarray) else _name_of_type(value)
     if isinstance(value, (list, tuple)):
         what += " with elements that are no numbers"
@@ -86,12 +86,12 @@ def _no_array(name: str, value: Any) -> TypeError:
 
 
 def widened(array: Array, compute: npt.DTypeLike) -> Array:
-    """Return a contiguous copy in the type computed in, or the array itself if it is one."""
+    """Return a contiguous array in the type of the computation; a copy only if needed."""
     return cast(array, compute, contiguous=True)
 
 
 def stored(values: Array, dtype: np.dtype[Any]) -> Array:
-    """Return values of the type computed in, rounded to bfloat16 if that is the type to store."""
+    """Return computed values, rounded to bfloat16 if that is `dtype`."""
     if dtype != _kernels.BFLOAT16_BITS or values.dtype == dtype:
         return values
     bits = np.ascontiguousarray(values, np.float32).view(np.uint32)
@@ -101,7 +101,7 @@ def stored(values: Array, dtype: np.dtype[Any]) -> Array:
 
 
 def cast(array: Array, dtype: npt.DTypeLike, *, contiguous: bool = False) -> Array:
-    """Return an array as another type, rounded to nearest: the array itself if the kernels can read it.
+    """Return an array converted to `dtype`, rounded to nearest; the array itself if the kernels can read it.
 
     A value beyond the range of the type becomes infinite, without a warning.
     """
@@ -112,14 +112,14 @@ def cast(array: Array, dtype: npt.DTypeLike, *, contiguous: bool = False) -> Arr
     order: Literal["C", "K"] = "C" if contiguous else "K"
     if array.dtype != wanted and _kernels.BFLOAT16_BITS in (array.dtype, wanted):
         return _of_bits(array, wanted).astype(wanted, order=order, copy=False)
-    if wanted.itemsize >= array.dtype.itemsize:  # nothing that could be warned of
+    if wanted.itemsize >= array.dtype.itemsize:  # no warning is possible
         return array.astype(wanted, order=order)
     with np.errstate(all="ignore"):
         return array.astype(wanted, order=order)
 
 
 def _of_bits(array: Array, wanted: np.dtype[Any]) -> Array:
-    """Return the bits of bfloat16 as float32, or numbers as such bits."""
+    """Convert the bits of bfloat16 to numbers, or numbers to these bits."""
     with np.errstate(all="ignore"):
         if wanted == _kernels.BFLOAT16_BITS:
             return stored(array, wanted)

@@ -1,7 +1,7 @@
-"""What the elementwise losses share: arguments, one call of the kernels, reductions.
+"""Run the elementwise losses: check arguments, call the kernels once, and reduce.
 
-Each loss is a line of ``src/losses.def``; the functions of ``regression``, ``binary`` and ``penalty`` give it
-a name, its options and its documentation.
+Each loss is a line of ``src/losses.def``. The functions of `fastloss.regression`, `fastloss.binary` and
+`fastloss.penalty` add its name, options and documentation.
 """
 
 from __future__ import annotations
@@ -13,43 +13,46 @@ import numpy as np
 import numpy.typing as npt
 
 from fastloss import _kernels
-from fastloss._engine import arguments
+from fastloss._engine import arguments, results
 from fastloss._engine.conversion import cast, is_bfloat16
+from fastloss._engine.results import Request, request
 from fastloss._engine.settings import get_num_threads
 from fastloss._engine.types import Array
 
 __all__ = [
     "WIDE",
     "GaussianNLLGradients",
+    "averaged_over_classes",
     "computed_in",
     "elementwise",
     "gaussian",
+    "kl_divergence",
     "outside",
-    "penalty",
+    "positive_weights",
     "two",
 ]
 
 _ANYTHING = (_kernels.ANY,) * 3
-# Computed in double from any type: an exponential magnifies what a product before it has rounded.
+# Computed in double for any type: their exponentials magnify the rounding errors of a product before them.
 WIDE = {"tweedie", "tweedie_beyond", "focal"}
 
 
 class GaussianNLLGradients(NamedTuple):
-    """The gradients of `gaussian_nll_loss`; None where none was wanted."""
+    """The gradients of `gaussian_nll_loss`; None for a gradient not wanted."""
 
     input: Array | None
     var: Array | None
 
 
 def outside(name: str, values: Array, position: tuple[int, ...], domain: int) -> ValueError:
-    """The error for a value that lies outside of a domain."""
+    """Return the error for a value outside of its domain."""
     where = f"{name}[{', '.join(map(str, position))}]" if position else name
     value = cast(values[position], np.float32) if is_bfloat16(values.dtype) else values[position]
     return ValueError(f"{where} is {value}: expected a value {_kernels.EXPECTED[domain]}")
 
 
 def _domains(kernel: str, target: int, parameters: tuple[float, ...]) -> tuple[int, int, int]:
-    """What input, target and third array may be."""
+    """Return the domains of input, target and third array."""
     if kernel == "binary":
         return _kernels.UNIT, target, _kernels.ANY
     if kernel.startswith("tweedie") and parameters[0] >= 1:
@@ -58,14 +61,14 @@ def _domains(kernel: str, target: int, parameters: tuple[float, ...]) -> tuple[i
 
 
 def two(parameters: tuple[float, ...]) -> tuple[float, float]:
-    """The parameters a and b of a line of losses.def, 0 where it has fewer."""
+    """Return the parameters a and b of a line of losses.def; a missing one is 0."""
     return (*parameters, 0.0, 0.0)[:2]  # type: ignore[return-value]
 
 
 def _operand(
     name: str, value: npt.ArrayLike, x: Array, dtype: npt.DTypeLike | None = None
 ) -> tuple[Array | None, float]:
-    """Return an array of the shape of `x` and of a type, by default that of `x`; or None and a scalar."""
+    """Return an array with the shape of `x` and a dtype, by default that of `x`; or None and a scalar."""
     array = arguments.floating(name, value)
     if array.ndim == 0 and x.ndim:
         return None, float(cast(array, np.float64))
@@ -77,12 +80,12 @@ def _operand(
 
 
 def computed_in(x: Array) -> npt.DTypeLike:
-    """The type that an elementwise loss of `x` is computed in, but for those that are `WIDE`."""
+    """Return the type in which an elementwise loss of `x` is computed, unless it is one of `WIDE`."""
     return np.float64 if x.dtype == np.float64 else np.float32
 
 
 def _factors(name: str, value: npt.ArrayLike | None, shape: tuple[int, ...], x: Array) -> Array | None:
-    """Return weights in the type that `x` is computed in, spread out if scalar."""
+    """Return weights in the type of the computation for `x`; a scalar is broadcast."""
     if value is None:
         return None
     array = arguments.floating(name, value)
@@ -92,56 +95,54 @@ def _factors(name: str, value: npt.ArrayLike | None, shape: tuple[int, ...], x: 
     return array if array.shape == shape else np.broadcast_to(array, shape)
 
 
+class _Operand(NamedTuple):
+    """A further argument: an array, or None and a scalar; and the domain of its values."""
+
+    name: str
+    array: Array | None
+    value: float
+    domain: int
+
+
 def _run(
     kernel: str,
     name: str,
     x: Array,
-    target: npt.ArrayLike,
-    *,
+    operands: tuple[_Operand, _Operand],
+    weight: Array | None,
     parameters: tuple[float, float],
-    third: tuple[str, Array | None, float],
-    weight: npt.ArrayLike | None,
-    mean_over_weights: bool,
-    reduction: str,
-    return_grad: Any,
-    grad_output: npt.ArrayLike | None,
-    first: Array | None,
+    call: Request,
+    *,
+    input_domain: int = _kernels.ANY,
     second: Array | None,
     is_fresh: bool,
-    accumulate: int,
-    num_threads: int | None,
-    domains: tuple[int, int, int],
+    mean_over_weights: bool = True,
 ) -> float | Array:
-    """Run a line of losses.def with checked arguments and return the loss."""
-    line, _ = _kernels.ELEMENTWISE[kernel]
-    t, target_value = _operand("target", target, x)
-    third_name, extra, extra_value = third
-    for value_name, value, array, domain in (
-        ("target", target_value, t, domains[1]),
-        (third_name, extra_value, extra, domains[2]),
-    ):
+    """Run a line of losses.def with checked arguments, and return the loss."""
+    target, third = operands
+    for name_, array, value, domain in operands:
         if array is None and domain and _kernels.is_outside(domain, value):
-            raise outside(value_name, np.asarray(value), (), domain)
-    weights = _factors("weight", weight, x.shape, x)
-    loss_shape = x.shape if reduction == "none" else ()
-    scale, upstream = arguments.upstream(grad_output, loss_shape, return_grad)
-    losses = None
-    if reduction == "none":
-        losses = np.empty(x.shape, computed_in(x))
+            raise outside(name_, np.asarray(value), (), domain)
+    losses = np.empty(x.shape, computed_in(x)) if call.reduction == "none" else None
     wide = x.dtype == np.float64 or kernel in WIDE
-    a, b = parameters
-    arrays = (x, t, extra, weights, _factors("grad_output", upstream, x.shape, x), first, second, losses)
+    arrays = (
+        x, target.array, third.array, _factors("weight", weight, x.shape, x),
+        _factors("grad_output", call.upstream, x.shape, x), call.buffers[0], second, losses,
+    )  # fmt: skip
+    domains = (input_domain, target.domain, third.domain)
+    flags = call.accumulate
     bad, position, total, denominator = _kernels.elementwise(
-        line, wide, arrays, domains, target_value, extra_value, a, b, scale, is_fresh, reduction == "mean",
-        mean_over_weights, accumulate, arguments.threads(num_threads),
+        _kernels.ELEMENTWISE[kernel][0], wide, arrays, domains, target.value, third.value, *parameters,
+        call.scale, is_fresh, call.reduction == "mean", mean_over_weights,
+        flags[0] | flags[-1] << (len(flags) - 1), call.num_threads,
     )  # fmt: skip
     if bad >= 0:
         bad_array = arrays[bad]
         assert bad_array is not None
-        raise outside((name, "target", third_name)[bad], bad_array, position, domains[bad])
+        raise outside((name, "target", third.name)[bad], bad_array, position, domains[bad])
     if losses is not None:
         return losses
-    return total if reduction == "sum" else arguments.mean(total, denominator)
+    return total if call.reduction == "sum" else results.mean(total, denominator)
 
 
 def elementwise(
@@ -149,126 +150,180 @@ def elementwise(
     name: str,
     values: npt.ArrayLike,
     target: npt.ArrayLike,
+    weight: npt.ArrayLike | None,
+    reduction: Any,
+    return_grad: Any,
+    out: Any,
+    options: Any,
     *,
     parameters: tuple[float, ...] = (),
     extra: npt.ArrayLike | None = None,
     extra_name: str = "",
-    weight: npt.ArrayLike | None = None,
-    mean_over_weights: bool = True,
-    check_domain: bool = False,
-    inputs: tuple[Any, ...] = (),
-    reduction: str,
-    return_grad: Any,
     return_hessian: Any = False,
-    grad_output: npt.ArrayLike | None,
-    out: Any,
-    accumulate: Any,
-    num_threads: int | None,
+    check_domain: Any = False,
+    mean_over_weights: bool = True,
+    others: tuple[Any, ...] = (),
 ) -> Any:
-    """Check, run and reduce a loss whose gradient is that of its first argument.
+    """Check, run and reduce a loss with a gradient for its first argument, called `name`.
 
-    `inputs` are further arrays from which `out` must be apart.
+    `options` are the common parameters behind ``**common``. `others` are further arrays that `out` must not
+    overlap.
     """
     line, domain = _kernels.ELEMENTWISE[kernel]
-    domains = _domains(kernel, domain, parameters)
-    if not arguments.flag("check_domain", check_domain):
-        domains = _ANYTHING
+    domains = (
+        _domains(kernel, domain, parameters) if arguments.flag("check_domain", check_domain) else _ANYTHING
+    )
     a, b = two(parameters)
-    if (
-        weight is extra is grad_output is num_threads is None
-        and accumulate is return_hessian is False
-        and not inputs
-    ):
+    if weight is extra is None and return_hessian is False and not options and not others:
         plain = _kernels.plain_elementwise(
             line, kernel in WIDE, domains[0], domains[1], a, b, values, target, reduction, return_grad, out,
             get_num_threads,
         )  # fmt: skip
         if plain is not None:
             return plain
-    arguments.reduction(reduction)
     return_hessian = arguments.flag("return_hessian", return_hessian)
     seen = arguments.as_array(name, values)
     x = arguments.floating(name, seen)
     target = arguments.as_array("target", target)
     weight = arguments.given("weight", weight)
-    grad_output = arguments.given("grad_output", grad_output)
     extra = arguments.given(extra_name, extra)
-    third: tuple[str, Array | None, float] = (extra_name, None, 1.0)
+    third = _Operand(extra_name, None, 1.0, domains[2])
     if extra is not None:
-        third = (extra_name, *_operand(extra_name, extra, x, computed_in(x)))
-    (first,), (is_added,) = arguments.gradient_buffers(
-        out, (name,), (x,), (target, weight, grad_output, extra, *inputs), given=(seen,),
-        return_grad=return_grad, accumulate=accumulate,
+        third = _Operand(extra_name, *_operand(extra_name, extra, x, computed_in(x)), domains[2])
+    call = request(
+        (name,), (x,), (target, weight, extra, *others), x.shape, reduction, return_grad, out, options,
+        given=(seen,),
     )  # fmt: skip
-    if return_hessian and first is None:
+    if return_hessian and not call.return_grad:
         raise ValueError("return_hessian needs return_grad=True")
-    # A hessian is always new.
+    # A hessian is always a new array.
     second = np.empty(x.shape, x.dtype) if return_hessian else None
+    operands = _Operand("target", *_operand("target", target, x), domains[1]), third
     loss = _run(
-        kernel, name, x, target, parameters=(a, b), third=third, weight=weight,
-        mean_over_weights=mean_over_weights, reduction=reduction, return_grad=return_grad,
-        grad_output=grad_output, first=first, second=second, is_fresh=out is None, accumulate=is_added,
-        num_threads=num_threads, domains=domains,
+        kernel, name, x, operands, weight, (a, b), call, input_domain=domains[0], second=second,
+        is_fresh=out is None, mean_over_weights=mean_over_weights,
     )  # fmt: skip
     if not return_grad:
         return loss
-    return (loss, first, second) if return_hessian else (loss, first)
+    return (loss, call.buffers[0], second) if return_hessian else (loss, call.buffers[0])
 
 
 def gaussian(
     values: npt.ArrayLike,
     target: npt.ArrayLike,
     var: npt.ArrayLike,
-    *,
     weight: npt.ArrayLike | None,
+    reduction: Any,
+    return_grad: Any,
+    out: Any,
+    options: Any,
+    *,
     full: Any,
     eps: float,
     check_domain: Any,
-    reduction: str,
-    return_grad: Any,
-    grad_output: npt.ArrayLike | None,
-    out: Any,
-    accumulate: Any,
-    num_threads: int | None,
 ) -> Any:
-    """The one loss here with two gradients."""
-    arguments.reduction(reduction)
+    """Run `gaussian_nll_loss`, the only elementwise loss with two gradients."""
     seen = [arguments.as_array("input", values), arguments.as_array("var", var)]
     x = arguments.floating("input", seen[0])
     target = arguments.as_array("target", target)
     weight = arguments.given("weight", weight)
-    grad_output = arguments.given("grad_output", grad_output)
+    domain = _kernels.NONNEGATIVE if arguments.flag("check_domain", check_domain) else _kernels.ANY
     constant = 0.5 * math.log(2.0 * math.pi) if arguments.flag("full", full) else 0.0
-    third = ("var", *_operand("var", seen[1], x))
-    (first, second), flags = arguments.gradient_buffers(
-        out, GaussianNLLGradients._fields, (x, third[1]), (target, weight, grad_output), given=seen,
-        return_grad=return_grad, accumulate=accumulate,
+    third = _Operand("var", *_operand("var", seen[1], x), domain)
+    call = request(
+        GaussianNLLGradients._fields, (x, third.array), (target, weight), x.shape, reduction, return_grad,
+        out, options, given=seen,
     )  # fmt: skip
-    is_checked = arguments.flag("check_domain", check_domain)
+    operands = _Operand("target", *_operand("target", target, x), _kernels.ANY), third
     loss = _run(
-        "gaussian", "input", x, target, parameters=(eps, constant), third=third, weight=weight,
-        mean_over_weights=True, reduction=reduction, return_grad=return_grad, grad_output=grad_output,
-        first=first, second=second, is_fresh=out is None, accumulate=flags[0] | flags[1] << 1,
-        num_threads=num_threads,
-        domains=(_kernels.ANY, _kernels.ANY, _kernels.NONNEGATIVE if is_checked else _kernels.ANY),
+        "gaussian", "input", x, operands, weight, (eps, constant), call, second=call.buffers[1],
+        is_fresh=out is None,
     )  # fmt: skip
-    return (loss, GaussianNLLGradients(first, second)) if return_grad else loss
+    return (loss, GaussianNLLGradients(*call.buffers)) if return_grad else loss
 
 
-def penalty(
+def positive_weights(value: npt.ArrayLike, x: Array) -> Array:
+    """Return `pos_weight` as a scalar, or broadcast to the shape of `x`.
+
+    It is a scalar, or has an entry for each class or for each element.
+    """
+    array = arguments.as_array("pos_weight", value)
+    if array.shape not in ((), x.shape[-1:], x.shape):
+        raise ValueError(
+            f"pos_weight must be a scalar or have shape {x.shape[-1:]} or {x.shape}, got {array.shape}"
+        )
+    return np.broadcast_to(array, x.shape) if array.ndim else array
+
+
+def averaged_over_classes(
     kernel: str,
-    params: npt.ArrayLike,
-    parameters: tuple[float, float],
-    *,
-    reduction: str,
+    name: str,
+    values: npt.ArrayLike,
+    target: npt.ArrayLike,
+    weight: npt.ArrayLike | None,
+    reduction: Any,
     return_grad: Any,
-    grad_output: npt.ArrayLike | None,
     out: Any,
-    accumulate: Any,
-    num_threads: int | None,
+    options: Any,
+    **more: Any,
 ) -> Any:
-    """A loss of its first argument alone."""
-    return elementwise(
-        kernel, "params", params, 0.0, parameters=parameters, reduction=reduction, return_grad=return_grad,
-        grad_output=grad_output, out=out, accumulate=accumulate, num_threads=num_threads,
+    """Run an elementwise loss whose unreduced loss is the mean over the last axis, that of the class weights.
+
+    The mean over rows of the means over classes is the mean over elements. The sum and the unreduced loss are
+    sums over elements, divided by the number of classes, and so are their gradients.
+    """
+    x = arguments.floating(name, values)
+    rows, classes = arguments.rows_and_classes(x, arguments.class_axis(-1, x, name))
+    others: tuple[Any, ...] = ()
+    if weight is not None:
+        weight = arguments.as_array("weight", weight)
+        others = (weight,)
+        weight = np.broadcast_to(arguments.class_weight(weight, classes), x.shape)
+    if reduction in ("sum", "none") and return_grad:
+        grad_output = arguments.given("grad_output", options.get("grad_output"))
+        others = (*others, grad_output)
+        scale, upstream = results.upstream(grad_output, rows if reduction == "none" else (), return_grad)
+        share: Any = scale / classes
+        if upstream is not None:
+            share = np.broadcast_to(upstream[..., np.newaxis] / classes, x.shape)
+        options = {**options, "grad_output": share}
+    result = elementwise(
+        kernel, name, x, target, weight, reduction, return_grad, out, options, others=others,
+        mean_over_weights=False, **more,
     )  # fmt: skip
+    if reduction == "mean":
+        return result
+    loss, *gradient = result if return_grad else (result,)
+    if reduction == "sum":
+        loss = loss / classes
+    else:
+        loss = results.as_loss(np.asarray(loss.mean(axis=-1, dtype=np.float64)), x)
+    return (loss, *gradient) if gradient else loss
+
+
+def kl_divergence(
+    values: npt.ArrayLike,
+    target: npt.ArrayLike,
+    reduction: Any,
+    return_grad: Any,
+    out: Any,
+    options: Any,
+    *,
+    log_target: Any,
+) -> Any:
+    """Run `kl_div`; its reduction "batchmean" divides the sum by the length of the first axis."""
+    kernel = "kl_div_log" if arguments.flag("log_target", log_target) else "kl_div"
+    results.check_reduction(reduction, ("mean", "batchmean", "sum", "none"))
+    if reduction != "batchmean":
+        return elementwise(kernel, "input", values, target, None, reduction, return_grad, out, options)
+    x = arguments.floating("input", values)
+    if x.ndim == 0:
+        raise ValueError("input must have a first axis for reduction='batchmean', got a scalar")
+    rows = x.shape[0]
+    scale, _ = results.upstream(options.get("grad_output"), (), return_grad)
+    if return_grad:
+        options = {**options, "grad_output": scale / rows if rows else scale}
+    result = elementwise(kernel, "input", values, target, None, "sum", return_grad, out, options)
+    total, *gradient = result if return_grad else (result,)
+    loss = float(np.float64(total) / rows) if rows else math.nan
+    return (loss, *gradient) if gradient else loss

@@ -1,393 +1,164 @@
-"""How the losses of a linear layer are run: chunk by chunk.
-
-Of a chunk of tokens the logits are a matrix product, the softmax family turns them in place into their
-gradient, and two more products turn that into the gradients of input and weight. Where a budget holds fewer
-tokens than a product is good with, a chunk is also cut into bands of classes: their log-sum-exps are merged,
-and for gradients the logits of each band are made a second time.
-"""
+"""Check the arguments of the losses of a linear layer. The losses run in `fastloss._engine.chunks`."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextvars import ContextVar
-from dataclasses import dataclass
-from itertools import pairwise
-from typing import Any, NamedTuple, Protocol
+import math
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from fastloss import _kernels
-from fastloss._engine.bands import Merged, clear_masked, look, target_slope, weighed
-from fastloss._engine.blas import add_product, is_straight
-from fastloss._engine.conversion import stored, widened
-from fastloss._engine.rows import run_family
+from fastloss._engine import arguments
+from fastloss._engine.chunks import Call, Layer, LinearGradients, Share
+from fastloss._engine.conversion import widened
+from fastloss._engine.options import softmax_options
+from fastloss._engine.results import reduced, request
 from fastloss._engine.types import Array
-from fastloss._engine.workspace import empty
 
-__all__ = ["Call", "Layer", "LinearGradients", "Share", "multiplier"]
-
-# Logits of up to WHOLE bytes are computed at once. Of more, the largest of CHUNK bytes, ROWS rows and a
-# SHARE of all is. A product packs the weight anew for every chunk: with 128 rows it takes 1.5 times as long
-# for each row as with 1024, with 256 1.2, with 512 1.1.
-WHOLE, CHUNK, ROWS, SHARE = 2**27, 2**26, 256, 25
-# ROWS rows of more than MOST bytes are taken for a budget of MOST.
-MOST = 2**29
-# A budget of fewer rows than this (FEW_FOR_VALUE for the value alone, which takes no product more) is kept by
-# bands of classes: four products instead of three are less than what fewer rows cost. (Measured, 1024 tokens
-# of width 768, 32000 classes, over the time of one chunk: gradients in rows of 128, 64 and 32 1.27, 1.52 and
-# 2.3, in bands of as many bytes 1.42, 1.45 and 1.48; the value 1.36, 1.73 and 2.6, and 1.10, 1.15 and 1.27.)
-FEW, FEW_FOR_VALUE = 80, 512
-# Bands have BAND_ROWS rows where the budget has room for BAND_CLASSES classes of each, and NARROW classes at
-# least (more than FL_SHORT_ROW of the kernels).
-BAND_ROWS, BAND_CLASSES, NARROW = 512, 1024, 128
-# Up to this many logits at a time are worked on by one thread, unless the caller knows better: waking the
-# others beside those of BLAS, which wait spinning, costs more. (Measured, as above: 4 MiB
-# 0.20 s for 0.38, 1 MiB 0.26 for 1.4; 16 MiB 0.20 for 0.23.)
-ALONE = 2**22
-# Bytes of the weight that are converted, or brought into order, at a time.
-BAND = 2**24
-# Rows that are added in the type computed in at a time.
-ADDED = 64
+__all__ = ["linear_loss"]
 
 
-class LinearGradients(NamedTuple):
-    """The gradients of the linear losses; None where one was not wanted or there is no bias."""
-
-    input: Array | None
-    linear_weight: Array | None
-    linear_bias: Array | None
-
-
-def _cut(length: int, most: int) -> int:
-    """A length that divides a longer one evenly and is at most `most`."""
-    return -(-length // -(-length // most))
-
-
-def _shape_of_chunk(
-    rows: int, classes: int, itemsize: int, memory_budget: int | None, has_gradients: bool
-) -> tuple[int, int]:
-    """How many rows make a chunk, and into how many bands of classes it is cut."""
-    row = classes * itemsize
-    if memory_budget is None and ROWS * row > MOST:
-        memory_budget = MOST
-    if memory_budget is not None:
-        most = memory_budget // row
-    elif rows * row <= WHOLE:
-        most = rows
-    else:
-        most = max(ROWS, CHUNK // row, rows // SHARE)
-    if most >= min(rows, FEW if has_gradients else FEW_FOR_VALUE):
-        return _cut(rows, most), 1
-    elements = (memory_budget or 0) // itemsize
-    at_once = min(rows, BAND_ROWS, max(1, elements // BAND_CLASSES))
-    bands = -(-classes // max(NARROW, elements // at_once))
-    while bands > 1 and classes // bands <= NARROW // 2:
-        bands -= 1
-    return _cut(rows, at_once), bands
+def _layer(linear_weight: Any, linear_bias: Any, x: Array) -> tuple[Array, Array | None]:
+    """Check the weight and the bias against the input `x`."""
+    weight = arguments.floating("linear_weight", linear_weight)
+    bias = None if linear_bias is None else arguments.floating("linear_bias", linear_bias)
+    for name, array in (("linear_weight", weight), ("linear_bias", bias)):
+        if array is not None and array.dtype != x.dtype:
+            raise TypeError(f"{name} must be {x.dtype} like the input, got {array.dtype}")
+    if x.ndim == 0:
+        raise ValueError("input must have features on its last axis, got a scalar")
+    if weight.ndim != 2 or weight.shape[1] != x.shape[-1] or weight.shape[0] == 0:
+        raise ValueError(
+            f"linear_weight must have a row of {x.shape[-1]} features for each class, "
+            f"shape (V, {x.shape[-1]}) with V > 0; got {weight.shape}"
+        )
+    if bias is not None and bias.shape != weight.shape[:1]:
+        raise ValueError(f"linear_bias must have shape {weight.shape[:1]}, got {bias.shape}")
+    return weight, bias
 
 
-# Who multiplies instead of NumPy's BLAS: a program with threads of its own for that.
-multiplier: ContextVar[Callable[[Array, Array, Array, bool], None] | None] = ContextVar(
-    "fastloss_multiplier", default=None
-)
+def _weights_of(indices: Array, weight: Array, share: Share | None) -> Array:
+    """Return the class weights of class indices, which count from the first class of this process."""
+    if share is None:
+        return weight[indices]
+    is_here = (indices >= 0) & (indices < len(weight))
+    own = np.zeros(len(indices))
+    own[is_here] = weight[indices[is_here]]
+    return np.asarray(share.gather(own).sum(axis=0))
 
 
-def _product(a: Array, b: Array, out: Array, *, add: bool) -> None:
-    """``out = a @ b``, or ``out += a @ b``."""
-    other = multiplier.get()
-    if other is not None:
-        other(a, b, out, add)
-    elif add:
-        add_product(a, b, out)
-    else:
-        np.matmul(a, b, out=out)
+class _Target(NamedTuple):
+    """The target of all tokens, the tokens that count (None for all), and the sum of their weights."""
 
-
-@dataclass
-class Layer:
-    """The weight and bias, in the type computed in, as BLAS takes them."""
-
-    weight: Array
-    bias: Array | None
-    compute: np.dtype[Any]
-
-    def pieces(self, classes: slice) -> Iterator[tuple[slice, Array]]:
-        """The weight of some classes: as it lies, or converted piece by piece (counted from the first)."""
-        weight = self.weight[classes]
-        count = len(weight)
-        if weight.dtype == self.compute and is_straight(weight):
-            yield slice(0, count), weight
-            return
-        step = max(1, BAND // max(1, weight.shape[1] * self.compute.itemsize))
-        for start in range(0, count, step):
-            piece = slice(start, min(start + step, count))
-            yield piece, widened(weight[piece], self.compute)
-
-    def logits(self, x: Array, classes: slice, out: Array) -> None:
-        """``x @ weight.T + bias``, of some classes."""
-        if self.bias is not None:
-            out[...] = self.bias[classes]
-        for piece, weight in self.pieces(classes):
-            _product(x, weight.T, out[:, piece], add=self.bias is not None)
-
-    def back(self, z: Array, classes: slice, out: Array, *, add: bool) -> None:
-        """``z @ weight``, of some classes."""
-        for piece, weight in self.pieces(classes):
-            _product(z[:, piece], weight, out, add=add or piece.start > 0)
-
-
-class Share(Protocol):
-    """A layer whose classes are shared out over processes, as one of them sees it."""
-
-    rank: int
-    first: int  # class here
-    classes: int  # of all
-    most: int  # that one of them has
-
-    def gather(self, values: Array) -> Array:
-        """The values of all processes, stacked in order."""
-
-
-@dataclass
-class Call:
-    """A checked call; rows are flat. What is None was not given, or is not wanted."""
-
-    layer: Layer
-    x: Array
     indices: Array | None
     probabilities: Array | None
-    counted: npt.NDArray[np.bool_] | None  # which rows are not ignored, None for all
-    weight: Array | None
-    sample_weight: Array | None
-    grad_output: Array | None
-    grad_scale: float
-    sign: float
-    options: dict[str, Any]
-    filter_eps: float
-    gradients: LinearGradients
-    accumulate: tuple[bool, ...]  # to which of the gradients the sums are added
-    memory_budget: int | None
-    num_threads: int | None  # None: the package's, or one
-    share: Share | None  # the indices count from the first class here, then
-
-    def has_gradients(self) -> bool:
-        """Whether any is wanted."""
-        return any(gradient is not None for gradient in self.gradients)
-
-    def run(self, losses: Array | None) -> float:
-        """Run all chunks; return the sum of the losses, which go to `losses` one by one, too.
-
-        Product and softmax take turns: the softmax of one chunk beside the product of the next, in another
-        thread, brought nothing (1.05 of the bare products for 1.05).
-        """
-        kept = None if self.counted is None else np.flatnonzero(self.counted)
-        count, classes = self.x.shape[0] if kept is None else kept.size, self.layer.weight.shape[0]
-        # Who shares a layer goes in step.
-        longest = classes if self.share is None else self.share.most
-        step, parts = _shape_of_chunk(
-            max(count, 1), longest, self.layer.compute.itemsize, self.memory_budget, self.has_gradients()
-        )
-        edges = [k * classes // parts for k in range(parts + 1)]
-        bands = [slice(*edge) for edge in pairwise(edges)]
-        at_once = min(step, count) * -(-classes // parts)
-        if self.num_threads is None and at_once <= ALONE:
-            self.num_threads = 1
-        total = 0.0
-        room = empty((at_once,), self.layer.compute)
-        sums = _Sums(self)  # writes: all that may fail comes before
-        for start in range(0, count, step):
-            chunk = slice(start, min(start + step, count))
-            rows = chunk if kept is None else kept[chunk]
-            some = self.chunk(rows, bands, room, sums)
-            total += float(some.sum())
-            if losses is not None:
-                losses[rows] = some
-        sums.end()
-        return total
-
-    def chunk(self, rows: Any, bands: list[slice], room: Array, sums: _Sums) -> Array:
-        """Run some rows; return their losses. Their logits, of all classes or of a band, stand in `room`."""
-        x = self.x[rows]
-        if x.dtype != self.layer.compute or not is_straight(x):
-            x = widened(x, self.layer.compute)
-
-        def logits(band: slice) -> Array:
-            z = room[: len(x) * (band.stop - band.start)].reshape(len(x), -1)
-            self.layer.logits(x, band, z)
-            return z
-
-        losses = np.zeros(len(x))
-        if len(bands) == 1 and self.share is None:
-            z = logits(bands[0])
-            self.softmax(rows, bands[0], z, row_loss=losses, output=z if self.has_gradients() else None)
-            if self.has_gradients():
-                sums.add(rows, bands[0], x, z)
-            return losses if self.sign > 0 else 0.0 - losses
-        seen = []
-        for band in bands:
-            z = logits(band)
-            seen.append(self.look(rows, band, z))
-        merged, first = self.merged(seen)
-        losses = merged.losses
-        if self.sample_weight is not None:
-            losses = weighed(losses, self.sample_weight[rows])
-        for k, band in enumerate(bands if self.has_gradients() else ()):
-            if len(bands) > 1:
-                z = logits(band)
-            elsewhere = (*merged.elsewhere(first + k), self.all_classes())
-            self.softmax(rows, band, z, output=z, elsewhere=elsewhere, z_loss=0.0)
-            self.clear_masked(rows, band, z, merged.is_masked(first + k))
-            sums.add(rows, band, x, z)
-        return losses if self.sign > 0 else 0.0 - losses
-
-    def all_classes(self) -> int:
-        """The number of classes, those of other processes included."""
-        return self.layer.weight.shape[0] if self.share is None else self.share.classes
-
-    def look(self, rows: Any, band: slice, z: Array) -> Array:
-        """What has to be known of the logits of some rows in a band."""
-        return look(z, self.target_in(rows, band), self.options, self.all_classes(), self.num_threads)
-
-    def merged(self, seen: list[Array]) -> tuple[Merged, int]:
-        """All bands of some rows, those of other processes too, and which is the first of ours."""
-        stacked, first = np.stack(seen), 0
-        if self.share is not None:
-            stacked = np.concatenate(list(self.share.gather(stacked)))
-            first = self.share.rank * len(seen)
-        z_loss = self.options.get("z_loss", 0.0)
-        return Merged(stacked, has_indices=self.indices is not None, z_loss=z_loss), first
-
-    def clear_masked(self, rows: Any, band: slice, z: Array, is_masked: Array) -> None:
-        """Mend the gradient where a band of a row holds masked classes alone."""
-        if not is_masked.any():
-            return
-        factor = np.full(len(z), self.sign * self.grad_scale)
-        for array in (self.grad_output, self.sample_weight):
-            if array is not None:
-                factor = weighed(factor, array[rows])
-        target = self.target_in(rows, band)
-        clear_masked(z, is_masked, target, factor * target_slope(self.options, self.all_classes()))
-
-    def target_in(self, rows: Any, band: slice) -> dict[str, Any]:
-        """Target and class weights of some rows as a band sees them; an index elsewhere is -1."""
-        weight = None if self.weight is None else self.weight[band]
-        if self.indices is None:
-            assert self.probabilities is not None
-            return {"probabilities": self.probabilities[rows, band], "weight": weight}
-        indices = self.indices[rows]
-        is_here = (indices >= band.start) & (indices < band.stop)
-        return {"indices": np.where(is_here, indices - band.start, -1), "weight": weight}
-
-    def softmax(self, rows: Any, band: slice, z: Array, **more: Any) -> None:
-        """The losses of some rows, or their gradients by the logits `z`, which these may overwrite."""
-
-        def of(array: Array | None) -> Array | None:
-            return None if array is None else array[rows]
-
-        run_family(
-            _kernels.CROSS_ENTROPY, z, 1, sample_weight=of(self.sample_weight),
-            grad_output=of(self.grad_output), grad_scale=self.sign * self.grad_scale,
-            num_threads=self.num_threads, **self.target_in(rows, band), **{**self.options, **more},
-        )  # fmt: skip
-
-    def kept_classes(self, rows: Any, z: Array) -> npt.NDArray[np.intp] | None:
-        """The classes that `filter_eps` keeps; None for all, also where leaving some out would not pay."""
-        if self.filter_eps == 0.0:
-            return None
-        factors = np.full(z.shape[0], abs(self.grad_scale))
-        for array in (self.sample_weight, self.grad_output):
-            if array is not None:
-                factors *= np.abs(array[rows])
-        if self.weight is not None and self.indices is not None:
-            factors *= np.abs(self.weight[self.indices[rows]])
-        factors = factors[factors > 0.0]
-        bound = self.filter_eps * factors.min() if factors.size else 0.0
-        # The other way round, a NaN would be left out.
-        kept = np.flatnonzero(~((z.max(axis=0) < bound) & (z.min(axis=0) > -bound)))
-        return kept if kept.size <= z.shape[1] // 2 else None
+    counted: npt.NDArray[np.bool_] | None
+    denominator: float
 
 
-class _Sums:
-    """The gradients of a call as they grow, chunk after chunk.
+def _target(
+    given: Array,
+    x: Array,
+    classes: int,
+    class_weight: Array | None,
+    samples: Array | None,
+    ignore_index: Any,
+    share: Share | None,
+    *,
+    is_soft: bool,
+) -> _Target:
+    rows = x.shape[:-1]
+    count, shape = math.prod(rows), (*rows, classes)
+    ignore_index = arguments.index("ignore_index", ignore_index)
+    weights = np.ones(count) if samples is None else samples
+    if is_soft and arguments.is_probabilities(given):
+        probabilities = arguments.probabilities(given, shape, len(rows), x.dtype, ignore_index)
+        return _Target(None, probabilities.reshape(count, classes), None, float(weights.sum()))
+    indices, ignored = arguments.class_indices(given, shape, len(rows), ignore_index)
+    indices = indices.reshape(-1)
+    counted = np.ones(count, np.bool_) if ignored is None else indices != ignored
+    all_classes, first = (classes, 0) if share is None else (share.classes, share.first)
+    arguments.require_classes(given, indices, all_classes, counted)
+    indices, weights = indices - first, weights[counted]
+    if class_weight is not None:
+        weights = weights * _weights_of(indices[counted], class_weight, share)
+    return _Target(indices, None, None if counted.all() else counted, float(weights.sum()))
 
-    Where the caller's buffer can hold a sum it is kept there; where it cannot (another type than that
-    computed in, gaps), beside it until the end.
+
+def _budget(memory_budget: Any) -> int | None:
+    if memory_budget is None:
+        return None
+    budget = arguments.index("memory_budget", memory_budget)
+    if budget < 1:
+        raise ValueError(f"memory_budget must be at least 1, got {budget}")
+    return budget
+
+
+def linear_loss(
+    input: npt.ArrayLike,
+    linear_weight: npt.ArrayLike,
+    target: npt.ArrayLike,
+    reduction: Any,
+    return_grad: Any,
+    out: Any,
+    options: Any,
+    *,
+    linear_bias: npt.ArrayLike | None,
+    weight: npt.ArrayLike | None = None,
+    ignore_index: Any,
+    sample_weight: npt.ArrayLike | None = None,
+    sign: float = 1.0,
+    filter_eps: Any = 0.0,
+    memory_budget: Any,
+    share: Share | None = None,
+    own: dict[str, Any] | None = None,
+) -> Any:
+    """Check, run and reduce a loss of a linear layer, in chunks.
+
+    With a `share`, the layer, the class weights and target probabilities are the slice of this process. `own`
+    are the softmax options of a function that has only some of them.
     """
-
-    def __init__(self, call: Call) -> None:
-        self.call = call
-        given, compute = call.gradients, call.layer.compute
-        accumulates_input, accumulates_weight, _ = call.accumulate
-        self.input = self.weight = self.bias = None
-        self.input_is_begun = self.weight_is_begun = False
-        if given.input is not None:
-            # Each of its rows is written once, rounded once: it may be of any type.
-            is_ready = given.input.flags.c_contiguous
-            self.input = given.input if is_ready else np.zeros(given.input.shape, compute)
-            self.input = self.input.reshape(call.x.shape)
-            self.input_is_begun = accumulates_input and is_ready
-            if call.counted is not None and not self.input_is_begun:
-                self.input[~call.counted] = 0
-        if given.linear_weight is not None:
-            is_ready = given.linear_weight.dtype == compute and given.linear_weight.flags.c_contiguous
-            self.weight = given.linear_weight if is_ready else np.empty(given.linear_weight.shape, compute)
-            self.weight_is_begun = accumulates_weight and is_ready
-        if given.linear_bias is not None:
-            self.bias = np.zeros(given.linear_bias.shape)
-
-    def add(self, rows: Any, band: slice, x: Array, z: Array) -> None:
-        """Add what the gradients `z` of the logits of some rows, in a band of classes, come to."""
-        has_products = self.input is not None or self.weight is not None
-        kept = self.call.kept_classes(rows, z) if has_products else None
-        if self.bias is not None:
-            for start in range(0, z.shape[0], ADDED):
-                self.bias[band] += z[start : start + ADDED].sum(axis=0)
-        if kept is not None:
-            z = z.take(kept, axis=1)
-        if self.input is not None:
-            self.add_input(self.input, rows, band, z, kept)
-        if self.weight is not None:
-            self.add_weight(self.weight[band], x, z, kept)
-            self.weight_is_begun |= band.stop == self.weight.shape[0]
-
-    def add_input(
-        self, total: Array, rows: Any, band: slice, z: Array, kept: npt.NDArray[np.intp] | None
-    ) -> None:
-        layer, classes = self.call.layer, self.call.layer.weight.shape[0]
-        is_direct = total.dtype == layer.compute and isinstance(rows, slice)
-        if is_direct:
-            out, add = total[rows], self.input_is_begun or band.start > 0
-        else:
-            if band.start == 0:
-                self.beside = np.empty((z.shape[0], total.shape[1]), layer.compute)
-            out, add = self.beside, band.start > 0
-        if kept is None:
-            layer.back(z, band, out, add=add)
-        else:
-            weight = widened(layer.weight[band][kept], layer.compute)
-            _product(z, weight, out, add=add)
-        if not is_direct and band.stop == classes:
-            done = widened(total[rows], layer.compute) + out if self.input_is_begun else out
-            total[rows] = stored(done, total.dtype)
-
-    def add_weight(self, total: Array, x: Array, z: Array, kept: npt.NDArray[np.intp] | None) -> None:
-        if kept is None:
-            _product(z.T, x, total, add=self.weight_is_begun)
-        else:
-            if not self.weight_is_begun:
-                total[...] = 0
-            total[kept] += z.T @ x
-
-    def end(self) -> None:
-        """Bring home what was kept elsewhere."""
-        if self.weight is not None and not self.weight_is_begun:
-            self.weight[...] = 0
-        totals = (self.input, self.weight, self.bias)
-        for gradient, total, is_added in zip(self.call.gradients, totals, self.call.accumulate, strict=True):
-            if gradient is None or total is None or np.may_share_memory(gradient, total):
-                continue
-            total = total.reshape(gradient.shape)
-            if is_added:
-                total = widened(gradient, self.call.layer.compute) + total
-            gradient[...] = stored(total, gradient.dtype)
+    softmax, options = softmax_options(options, own)
+    filter_eps = arguments.number("filter_eps", filter_eps, low=0.0, high=1.0)
+    memory_budget = _budget(memory_budget)
+    x = arguments.floating("input", input)
+    layer_weight, bias = _layer(linear_weight, linear_bias, x)
+    rows, classes = x.shape[:-1], layer_weight.shape[0]
+    given = arguments.as_array("target", target)
+    weight = arguments.given("weight", weight)
+    sample_weight = arguments.given("sample_weight", sample_weight)
+    class_weight = None if weight is None else arguments.class_weight(weight, classes)
+    samples = arguments.per_row("sample_weight", sample_weight, rows)
+    samples = None if samples is None else samples.reshape(-1)
+    found = _target(given, x, classes, class_weight, samples, ignore_index, share, is_soft=sign > 0)
+    call = request(
+        LinearGradients._fields, (x, layer_weight, bias), (given, weight, sample_weight), rows, reduction,
+        return_grad, out, options, in_place=False,
+    )  # fmt: skip
+    gradients = LinearGradients(*call.buffers)
+    denominator = found.denominator if reduction == "mean" else 1.0
+    compute = np.dtype(np.float64 if x.dtype == np.float64 else np.float32)
+    losses = np.zeros(math.prod(rows)) if reduction == "none" else None
+    with np.errstate(all="ignore"):
+        total = Call(
+            layer=Layer(layer_weight, bias if bias is None else widened(bias, compute), compute),
+            x=x.reshape(math.prod(rows), x.shape[-1]),
+            indices=found.indices,
+            probabilities=found.probabilities,
+            counted=found.counted,
+            weight=class_weight,
+            sample_weight=samples,
+            grad_output=None if call.upstream is None else call.upstream.reshape(-1),
+            grad_scale=float(np.float64(call.scale) / denominator),
+            sign=sign,
+            options=softmax,
+            filter_eps=filter_eps,
+            gradients=gradients,
+            accumulate=call.accumulate,
+            memory_budget=memory_budget,
+            num_threads=options.get("num_threads"),
+            share=share,
+        ).run(losses)
+    unreduced = None if losses is None else losses.reshape(rows)
+    loss = reduced(reduction, unreduced, total, denominator, x)
+    return (loss, gradients) if return_grad else loss

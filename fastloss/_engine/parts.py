@@ -1,7 +1,7 @@
-"""What the losses of post-training share: float64 inside, parts that are lines of losses.def, masks, buffers.
+"""Run the losses of post-training, which combine lines of losses.def.
 
-Their arrays are small beside the logits that they come from, and what is put together from their parts would
-lose digits in anything narrower.
+They are computed in float64. Their arrays are small compared to the logits, and sums of their parts would
+lose digits in a narrower type.
 """
 
 from __future__ import annotations
@@ -11,20 +11,20 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from fastloss import _kernels
 from fastloss._engine import arguments
 from fastloss._engine.conversion import cast, widened
+from fastloss._engine.results import Request, reduced, request
 from fastloss._engine.types import Array
 
-__all__ = ["Common", "Given", "Part", "choice", "common", "given", "part", "run"]
+__all__ = ["Given", "Part", "call_of", "choice", "given", "part", "run"]
 
 _ANYTHING = (_kernels.ANY,) * 3
 
 
 class Part(NamedTuple):
-    """The values of a line of losses.def and its derivatives, None where not wanted."""
+    """The values of a line of losses.def and its derivatives; None for a derivative not wanted."""
 
     value: Array
     first: Any
@@ -56,14 +56,14 @@ def part(
 
 
 def choice(name: str, value: Any, allowed: Sequence[str]) -> str:
-    """Return an option that is one of some words."""
+    """Return an option that must be one of the `allowed` words."""
     if not isinstance(value, str) or value not in allowed:
         raise ValueError(f"{name} must be one of {', '.join(map(repr, allowed))}; got {value!r}")
     return value
 
 
 class Given(NamedTuple):
-    """Arguments of one shape: as the caller gave them, in the type of the first, and in float64."""
+    """Arguments of one shape: as arrays of their own types, in the type of the first, and in float64."""
 
     seen: list[Array]
     arrays: list[Array]
@@ -71,7 +71,7 @@ class Given(NamedTuple):
 
 
 def given(names: Sequence[str], values: Sequence[Any]) -> Given:
-    """Check arguments that are arrays of one shape, of which the first one's type decides."""
+    """Check arguments that are arrays of one shape, and convert them to the type of the first."""
     seen = [arguments.as_array(name, value) for name, value in zip(names, values, strict=True)]
     x = arguments.floating(names[0], seen[0])
     arrays = [x]
@@ -83,80 +83,60 @@ def given(names: Sequence[str], values: Sequence[Any]) -> Given:
     return Given(seen, arrays, [widened(array, np.float64) for array in arrays])
 
 
-class Common(NamedTuple):
-    """The arguments that all losses have, checked."""
-
-    reduction: str
-    return_grad: bool
-    scale: float
-    upstream: Array | None
-    buffers: list[Array | None]
-    accumulate: tuple[bool, ...]  # to which of the buffers the gradients are added
-    num_threads: int
-
-    def factor(self, mean_weight: float | Array) -> float | Array | None:
-        """What multiplies the derivatives of each term; None where none are wanted."""
-        if not self.return_grad:
-            return None
-        if self.reduction == "mean":
-            return self.scale * mean_weight
-        return self.scale if self.upstream is None else self.upstream
-
-
-def common(
+def call_of(
     read: Given,
     fields: Sequence[str],
-    *,
-    others: tuple[Array | None, ...] = (),
-    loss_shape: tuple[int, ...] | None = None,
     reduction: Any,
     return_grad: Any,
-    grad_output: npt.ArrayLike | None,
     out: Any,
-    accumulate: Any,
-    num_threads: Any,
-) -> Common:
-    """Check what all losses have. `fields` are the names of the first arrays, for which there are gradients.
+    options: Any,
+    *,
+    others: tuple[Array | None, ...] = (),
+) -> Request:
+    """Check the common parameters of a loss with the shape of its arrays.
 
-    `others` are further arrays that a buffer must be apart from. The loss has the shape of the arrays, or
-    another.
+    `fields` are the names of the first arrays, which have gradients. Buffers must not overlap `others`.
     """
-    arguments.reduction(reduction)
-    return_grad = arguments.flag("return_grad", return_grad)
-    shape = (read.arrays[0].shape if loss_shape is None else loss_shape) if reduction == "none" else ()
-    grad_output = arguments.given("grad_output", grad_output)
-    scale, upstream = arguments.upstream(grad_output, shape, return_grad)
     count = len(fields)
-    buffers, flags = arguments.gradient_buffers(
-        out, fields, read.arrays[:count], (*read.seen[count:], *others, grad_output), given=read.seen[:count],
-        return_grad=return_grad, accumulate=accumulate,
+    return request(
+        fields, read.arrays[:count], (*read.seen[count:], *others), read.arrays[0].shape, reduction,
+        return_grad, out, options, given=read.seen[:count],
     )  # fmt: skip
-    return Common(reduction, return_grad, scale, upstream, buffers, flags, arguments.threads(num_threads))
+
+
+def _factor(call: Request, mean_weight: float | Array) -> float | Array | None:
+    """Return the factor of the derivatives of each term, or None if no derivatives are wanted."""
+    if not call.return_grad:
+        return None
+    if call.reduction == "mean":
+        return call.scale * mean_weight
+    return call.scale if call.upstream is None else call.upstream
 
 
 def run(
     x: Array,
-    call: Common,
+    call: Request,
     formula: Callable[[float | Array | None], tuple[Array, tuple[Any, ...]]],
     mean_weight: float | Array | None = None,
     gradients: Callable[..., Any] | None = None,
 ) -> Any:
-    """Compute and reduce.
+    """Compute a loss and reduce it.
 
-    The formula takes what multiplies the derivatives (None: there are none) and returns the terms and their
-    derivatives by each argument. A mean is their sum times `mean_weight`, by default over their number.
+    The formula takes the factor of the derivatives (None if they are not wanted). It returns the terms and
+    their derivatives with respect to each argument. A mean is the sum of the terms times `mean_weight`, by
+    default the reciprocal of their number.
     """
     if mean_weight is None:
         mean_weight = 1.0 / x.size if x.size else math.nan
     with np.errstate(all="ignore"):
-        found, derivatives = formula(call.factor(mean_weight))
-        rows = np.asarray(found)  # arithmetic makes numbers of arrays without axes
+        found, derivatives = formula(_factor(call, mean_weight))
+        rows = np.asarray(found)  # arithmetic turns 0-d arrays into scalars
         if call.reduction == "mean" and isinstance(mean_weight, np.ndarray):
             rows, mean_weight = rows * mean_weight, 1.0
         total = _kernels.total(np.ascontiguousarray(rows), call.num_threads)
         if call.reduction == "mean":
             total *= float(mean_weight)
-        loss = arguments.reduced("none" if call.reduction == "none" else "sum", rows, total, 1.0, x)
+        loss = reduced("none" if call.reduction == "none" else "sum", rows, total, 1.0, x)
         if not call.return_grad:
             return loss
         for buffer, derivative, is_added in zip(call.buffers, derivatives, call.accumulate, strict=True):

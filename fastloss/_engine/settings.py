@@ -1,4 +1,4 @@
-"""Package settings: the number of threads, the instruction set, and what show_config prints."""
+"""Package settings: the number of threads, the instruction set, and the report of `show_config`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["get_num_threads", "num_threads", "set_num_threads", "show_config"]
 
 
 def checked_threads(value: object, name: str) -> int:
-    """A positive number of threads, or an error that names where it came from."""
+    """Return a positive number of threads, at most 1024; an error names the argument or variable `name`."""
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
         raise TypeError(f"{name} must be an integer, got {value!r}")
     if value < 1:
@@ -27,7 +27,7 @@ def checked_threads(value: object, name: str) -> int:
 
 
 def _cgroup_limit() -> int | None:
-    """Processors that a container is allowed, where Linux says so (cgroup v2)."""
+    """Return the number of processors that a Linux container may use (cgroup v2), or None."""
     try:
         quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
     except (OSError, ValueError):
@@ -36,7 +36,7 @@ def _cgroup_limit() -> int | None:
 
 
 def _available_processors() -> int:
-    """Processors that this process may use: its affinity, and its container's share."""
+    """Return the number of processors for this process: its affinity, limited by its container's share."""
     has_affinity = hasattr(os, "sched_getaffinity")
     count = len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count() or 1
     return min(count, _cgroup_limit() or count)
@@ -60,22 +60,25 @@ context_threads: ContextVar[int | None] = ContextVar("fastloss_num_threads", def
 
 
 def set_num_threads(num_threads: int) -> None:
-    """Set how many threads every call uses from now on.
+    """Set the number of threads of all later calls.
 
     Parameters
     ----------
     num_threads : int
-        At least 1. The setting at import is ``FASTLOSS_NUM_THREADS``, else ``OMP_NUM_THREADS``, else
-        the number of processors that this process may use. Results do not depend on it.
+        Number of threads, at least 1; more than 1024 count as 1024. Results do not depend on it. At import
+        it is the environment variable ``FASTLOSS_NUM_THREADS``, else ``OMP_NUM_THREADS``, else the number
+        of processors that this process may use.
 
     Raises
     ------
-    TypeError, ValueError
-        If it is not an integer, or less than 1.
+    TypeError
+        If `num_threads` is not an integer.
+    ValueError
+        If `num_threads` is less than 1.
 
     See Also
     --------
-    num_threads : the same for a block of code.
+    num_threads : sets it for a block of code.
 
     Examples
     --------
@@ -91,12 +94,13 @@ def set_num_threads(num_threads: int) -> None:
 
 
 def get_num_threads() -> int:
-    """Return how many threads a call uses unless told otherwise.
+    """Return the number of threads of a call that does not set its own.
 
     Returns
     -------
     int
-        The innermost `num_threads` context of this thread (or task), else the package setting.
+        The number of the innermost `num_threads` block of this Python thread (or task), else the package
+        setting.
 
     Examples
     --------
@@ -109,17 +113,19 @@ def get_num_threads() -> int:
 
 @contextmanager
 def num_threads(num_threads: int) -> Iterator[None]:
-    """Use this many threads within a ``with`` block, in this Python thread (or task) alone.
+    """Set the number of threads of the calls in a ``with`` block, in this Python thread (or task) alone.
 
     Parameters
     ----------
     num_threads : int
-        At least 1.
+        Number of threads, at least 1; more than 1024 count as 1024. Results do not depend on it.
 
     Raises
     ------
-    TypeError, ValueError
-        If it is not an integer, or less than 1.
+    TypeError
+        If `num_threads` is not an integer.
+    ValueError
+        If `num_threads` is less than 1.
 
     Examples
     --------
@@ -136,7 +142,7 @@ def num_threads(num_threads: int) -> Iterator[None]:
 
 
 def _choose_level() -> int:
-    """The best instruction set that was built and that the machine has, or the one asked for."""
+    """Return the best instruction set that was built and that the machine has, or ``FASTLOSS_ISA``."""
     usable = [level for level in _kernels.BUILT_LEVELS if level <= _kernels.MACHINE_LEVEL]
     wanted = os.environ.get("FASTLOSS_ISA")
     if not wanted:
@@ -156,7 +162,7 @@ _kernels.use_level(_level)
 
 
 def _waiting() -> str:
-    """How idle threads wait between two calls, ours and those of NumPy's OpenBLAS."""
+    """Return how idle threads wait between two calls: those of this package, and of NumPy's OpenBLAS."""
     names = ("OMP_WAIT_POLICY", "OPENBLAS_THREAD_TIMEOUT")
     return ", ".join(f"{name}={os.environ.get(name, 'not set')}" for name in names)
 

@@ -1,9 +1,9 @@
-"""Memory for a call that is there for the next one too, unless the system has needed it in between.
+"""Memory that is kept for later calls, unless the system reclaims it in between.
 
-Fresh memory costs page faults: 131 MB 22 ms where the kernel has the pages at hand, 340 where a virtual
-machine has to ask its host for them; the gradient of as many logits takes 10. Keeping it would cost others
-that memory. The system call for both is ``madvise(MADV_FREE)``: the pages stay, and the kernel takes those
-that it needs for something else. (Measured: 15.3 ms to fill them again, as without the call.)
+New memory costs page faults. For 131 MB these take 22 ms if the kernel has free pages, and 340 ms if a
+virtual machine requests them from its host; the gradient of as many logits takes 10 ms. But kept memory is
+not available to other processes. ``madvise(MADV_FREE)`` solves both: the pages stay, and the kernel reclaims
+those that it needs. (Measured: filling the pages again takes 15.3 ms, with and without the call.)
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ from fastloss._engine.types import Array
 
 __all__ = ["empty", "empty_like"]
 
-# Bytes from which memory is kept (malloc keeps less by itself), and up to which; and how many pieces.
+# The least and the most bytes of a piece that is kept (malloc keeps smaller ones), and the number of pieces.
 LEAST, MOST, PIECES = _kernels.KEPT, 2**28, 2
-# A piece may be this many times as large as what it serves for.
+# A piece may be this many times as large as the request that reuses it.
 SLACK = 8
 _can_keep = hasattr(mmap, "MADV_FREE")
-# Threads take and give here without a lock: at worst one finds nothing, and gets fresh memory.
+# Threads use this without a lock. At worst a thread finds no piece, and gets new memory.
 _kept: deque[mmap.mmap] = deque()
 
 
 def _taken(size: int) -> mmap.mmap | None:
-    """The smallest piece that fits, taken out of those that are kept."""
+    """Remove and return the smallest kept piece that fits, or None."""
     pieces = []
     with suppress(IndexError):
         while True:
@@ -49,13 +49,13 @@ def _new(size: int) -> mmap.mmap | None:
     except OSError:
         return None
     if hasattr(mmap, "MADV_HUGEPAGE"):
-        with suppress(OSError):  # a kernel may not have them
+        with suppress(OSError):  # a kernel may not support huge pages
             piece.madvise(mmap.MADV_HUGEPAGE)
     return piece
 
 
 def _give_back(piece: mmap.mmap) -> None:
-    """Let the system have a piece if it needs it; where it knows no such offer, give it back."""
+    """Keep a piece, and let the system reclaim it. Release it if the system has no ``MADV_FREE``."""
     global _can_keep
     try:
         piece.madvise(mmap.MADV_FREE)
@@ -69,18 +69,18 @@ def _give_back(piece: mmap.mmap) -> None:
 
 
 def _lent(size: int) -> Any:
-    """A buffer whose memory is kept when the last array in it is gone; None for memory that is not."""
+    """Return a buffer whose memory is kept when its last array is deleted; None if memory is not kept."""
     if not _can_keep or not LEAST <= size <= MOST:
         return None
     piece = _taken(size) or _new(size)
     if piece is None:
         return None
-    # Arrays refer to the object that they have their memory from, and views of them to the same.
+    # Arrays keep a reference to the object that owns their memory, and so do their views.
     return _kernels.Lent(piece, size, _give_back)
 
 
 def empty(shape: tuple[int, ...], dtype: npt.DTypeLike) -> Array:
-    """As ``numpy.empty``."""
+    """Return an uninitialized array, like ``numpy.empty``."""
     lent = _lent(math.prod(shape) * np.dtype(dtype).itemsize)
     if lent is None:
         return np.empty(shape, dtype)
@@ -88,7 +88,7 @@ def empty(shape: tuple[int, ...], dtype: npt.DTypeLike) -> Array:
 
 
 def _strides_like(array: Array) -> tuple[int, ...]:
-    """The strides of ``numpy.empty_like(array)``: without gaps, the axes in their order in memory."""
+    """Return the strides of ``numpy.empty_like(array)``: no gaps, and the same order of axes in memory."""
     strides = [0] * array.ndim
     step = array.itemsize
     for axis in sorted(range(array.ndim), key=lambda axis: (abs(array.strides[axis]), -axis)):
@@ -98,7 +98,7 @@ def _strides_like(array: Array) -> tuple[int, ...]:
 
 
 def empty_like(array: Array) -> Array:
-    """As ``numpy.empty_like``."""
+    """Return an uninitialized array, like ``numpy.empty_like``."""
     lent = _lent(array.nbytes)
     if lent is None:
         return np.empty_like(array)

@@ -1,189 +1,26 @@
-"""The losses as functions of tensors, for programs that train with PyTorch on the processor.
+"""Losses of tensors with autograd, for programs that train with PyTorch on the CPU.
 
-Where ``torch.nn.functional`` has a function, the one here has its name, its signature and its meaning; the
-others are those of `fastloss`, with theirs. All are differentiable. `install` puts them in the place of
-torch's for a whole program, which then needs no other change.
+Functions that ``torch.nn.functional`` has keep its names, signatures and meaning. The others have those of
+`fastloss`. All are differentiable. `install` replaces torch's functions for a whole program, which then needs
+no other change.
 
-Gradients are computed in the forward pass, together with the value, when they will be wanted; backward has
-something to do only where the incoming gradient is not 1. Tensors of the processor are read and written where
-they lie. Whatever is not ours (other devices, dtypes that differ, shapes that broadcast, targets with a
-gradient, functional transforms, forward differentiation) is given to torch's own function. The losses that
-torch lacks have the transforms of ``torch.func`` that go in reverse, and ``vmap``; a forward or second
-derivative of them is a `NotImplementedError`.
+If gradients are required, they are computed in the forward pass, together with the value. Backward
+multiplies them only if the incoming gradient is not 1. For unreduced and float16 losses backward computes the
+gradients. CPU tensors are read and written without copies. Torch's own function is called for other devices,
+mixed dtypes, shapes that broadcast, targets that require a gradient, functional transforms and forward-mode
+differentiation. The losses that torch lacks support ``vmap`` and the reverse-mode transforms of
+``torch.func``. A forward or second derivative of them raises a `NotImplementedError`, or a `RuntimeError`
+with ``create_graph=True``.
 
-The kernels use as many threads as ``torch.get_num_threads()`` says.
+The kernels use ``torch.get_num_threads()`` threads.
 """
 
-from fastloss.torch._beyond import (
-    cpo_loss,
-    dpo_loss,
-    elastic_net_penalty,
-    entropy,
-    epsilon_insensitive_loss,
-    gamma_nll_loss,
-    grpo_loss,
-    hinge_loss,
-    js_div_with_logits,
-    kl_div_with_logits,
-    kl_penalty,
-    kto_loss,
-    l1_penalty,
-    l2_penalty,
-    linear_token_log_probs,
-    log_cosh_loss,
-    mean_squared_log_loss,
-    orpo_loss,
-    ppo_loss,
-    quantile_loss,
-    reward_model_loss,
-    sequence_log_probs,
-    sigmoid_focal_loss,
-    simpo_loss,
-    squared_hinge_loss,
-    token_log_probs,
-    tv_distance_with_logits,
-    tweedie_nll_loss,
-    value_loss,
-)
-from fastloss.torch._functional import (
-    binary_cross_entropy,
-    binary_cross_entropy_with_logits,
-    cross_entropy,
-    gaussian_nll_loss,
-    huber_loss,
-    kl_div,
-    l1_loss,
-    linear_cross_entropy,
-    mse_loss,
-    multi_margin_loss,
-    multilabel_soft_margin_loss,
-    nll_loss,
-    poisson_nll_loss,
-    smooth_l1_loss,
-    soft_margin_loss,
-)
-from fastloss.torch._install import Calls, Installed, calls, install, installed, uninstall
-from fastloss.torch._modules import (
-    BCELoss,
-    BCEWithLogitsLoss,
-    CPOLoss,
-    CrossEntropyLoss,
-    DPOLoss,
-    EpsilonInsensitiveLoss,
-    GammaNLLLoss,
-    GaussianNLLLoss,
-    HingeLoss,
-    HuberLoss,
-    JSDivWithLogitsLoss,
-    KLDivLoss,
-    KLDivWithLogitsLoss,
-    KTOLoss,
-    L1Loss,
-    LinearCrossEntropyLoss,
-    LogCoshLoss,
-    MeanSquaredLogLoss,
-    MSELoss,
-    MultiLabelSoftMarginLoss,
-    MultiMarginLoss,
-    NLLLoss,
-    ORPOLoss,
-    PoissonNLLLoss,
-    QuantileLoss,
-    RewardModelLoss,
-    SigmoidFocalLoss,
-    SimPOLoss,
-    SmoothL1Loss,
-    SoftMarginLoss,
-    SquaredHingeLoss,
-    TVDistanceWithLogitsLoss,
-    TweedieNLLLoss,
-)
-from fastloss.torch._parallel import vocab_parallel_cross_entropy, vocab_parallel_linear_cross_entropy
+from fastloss.torch import _beyond, _derived, _functional, _install, _modules, _parallel
 
-__all__ = [
-    "BCELoss",
-    "BCEWithLogitsLoss",
-    "CPOLoss",
-    "Calls",
-    "CrossEntropyLoss",
-    "DPOLoss",
-    "EpsilonInsensitiveLoss",
-    "GammaNLLLoss",
-    "GaussianNLLLoss",
-    "HingeLoss",
-    "HuberLoss",
-    "Installed",
-    "JSDivWithLogitsLoss",
-    "KLDivLoss",
-    "KLDivWithLogitsLoss",
-    "KTOLoss",
-    "L1Loss",
-    "LinearCrossEntropyLoss",
-    "LogCoshLoss",
-    "MSELoss",
-    "MeanSquaredLogLoss",
-    "MultiLabelSoftMarginLoss",
-    "MultiMarginLoss",
-    "NLLLoss",
-    "ORPOLoss",
-    "PoissonNLLLoss",
-    "QuantileLoss",
-    "RewardModelLoss",
-    "SigmoidFocalLoss",
-    "SimPOLoss",
-    "SmoothL1Loss",
-    "SoftMarginLoss",
-    "SquaredHingeLoss",
-    "TVDistanceWithLogitsLoss",
-    "TweedieNLLLoss",
-    "binary_cross_entropy",
-    "binary_cross_entropy_with_logits",
-    "calls",
-    "cpo_loss",
-    "cross_entropy",
-    "dpo_loss",
-    "elastic_net_penalty",
-    "entropy",
-    "epsilon_insensitive_loss",
-    "gamma_nll_loss",
-    "gaussian_nll_loss",
-    "grpo_loss",
-    "hinge_loss",
-    "huber_loss",
-    "install",
-    "installed",
-    "js_div_with_logits",
-    "kl_div",
-    "kl_div_with_logits",
-    "kl_penalty",
-    "kto_loss",
-    "l1_loss",
-    "l1_penalty",
-    "l2_penalty",
-    "linear_cross_entropy",
-    "linear_token_log_probs",
-    "log_cosh_loss",
-    "mean_squared_log_loss",
-    "mse_loss",
-    "multi_margin_loss",
-    "multilabel_soft_margin_loss",
-    "nll_loss",
-    "orpo_loss",
-    "poisson_nll_loss",
-    "ppo_loss",
-    "quantile_loss",
-    "reward_model_loss",
-    "sequence_log_probs",
-    "sigmoid_focal_loss",
-    "simpo_loss",
-    "smooth_l1_loss",
-    "soft_margin_loss",
-    "squared_hinge_loss",
-    "token_log_probs",
-    "tv_distance_with_logits",
-    "tweedie_nll_loss",
-    "uninstall",
-    "value_loss",
-    "vocab_parallel_cross_entropy",
-    "vocab_parallel_linear_cross_entropy",
-]
+_PUBLIC = {
+    name: getattr(module, name)
+    for module in (_beyond, _derived, _functional, _install, _modules, _parallel)
+    for name in module.__all__
+}
+globals().update(_PUBLIC)
+__all__ = sorted(_PUBLIC)

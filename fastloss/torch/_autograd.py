@@ -1,8 +1,8 @@
-"""How a loss of tensors is run and differentiated in eager mode.
+"""Run and differentiate a loss of tensors in eager mode.
 
-For a mean or a sum the gradient comes with the value, in one pass, and backward has nothing left to do where
-the incoming gradient is 1. Where that one is needed first (unreduced losses; float16, whose range a scaled
-loss is there to save) backward computes the gradient.
+For a mean or a sum, one pass computes the value and the gradient. Backward then has nothing to do if the
+incoming gradient is 1. Some gradients need the incoming one first: those of unreduced losses, and of float16,
+where a scaled loss keeps the gradient in range. Backward computes these.
 """
 
 from __future__ import annotations
@@ -39,21 +39,21 @@ TorchLoss = Callable[..., Tensor]
 
 
 class Loss(NamedTuple):
-    """What has to be known of a function of the package to call it with tensors."""
+    """The description of a function of the package that is needed to call it with tensors."""
 
     name: str
     function: Callable[..., Any]
     tensors: tuple[str, ...]  # the arguments that may be tensors
-    shape: Callable[[Tensor, dict[str, Any]], Sequence[int]]  # of unreduced losses
-    gradients: tuple[int, ...] = (0,)  # which of them have one, in the order in which they are returned
-    is_small: bool = False  # whether NumPy converts its arrays to float64, all but bfloat16
-    is_linear: bool = False  # whether it is products, of which those that are not wanted are left out
-    is_autocast: bool = True  # whether it is of float32 under autocast, for inputs of half types
-    nullable: frozenset[str] = frozenset()  # the arguments of which None says something
-    second_wanted: str = ""  # the option that asks for the second gradient, if it needs to be asked for
+    shape: Callable[[Tensor, dict[str, Any]], Sequence[int]]  # the shape of the unreduced loss
+    gradients: tuple[int, ...] = (0,)  # the tensors with a gradient, in the order of the results
+    is_small: bool = False  # whether NumPy converts its arrays to float64, except bfloat16
+    is_linear: bool = False  # whether it consists of products, computed only if wanted
+    is_autocast: bool = True  # whether the loss of half types is float32 under autocast
+    nullable: frozenset[str] = frozenset()  # the arguments for which None is a value
+    second_wanted: str = ""  # the option that requests the second gradient, if one is needed
 
 
-# Arguments that NumPy converts, and which therefore cannot be bfloat16.
+# Arguments that NumPy converts, so they cannot be bfloat16.
 _CONVERTED = frozenset(("weight", "sample_weight", "mask"))
 LOSSES: dict[str, Loss] = {}
 
@@ -81,18 +81,18 @@ class Call:
         self.wanted = wanted
 
     def take(self) -> Tensors:
-        """The tensors, which a graph must not keep but as saved tensors."""
+        """Remove and return the tensors, as a graph may keep them only as saved tensors."""
         tensors, self.tensors = self.tensors, None
         assert tensors is not None
         return tensors
 
     def differentiable(self) -> list[Tensor | None]:
-        """Those that may have a gradient, in the order of the loss."""
+        """Return the tensors that may have a gradient, in the order of the loss."""
         assert self.tensors is not None
         return [self.tensors[k] for k in self.loss.gradients]
 
     def in_order(self, gradients: Sequence[Tensor]) -> Any:
-        """What a backward returns: nothing for the call, and a gradient for each tensor that wants one."""
+        """Return the results of a backward: None for the call, and the gradient of each tensor or None."""
         if len(self.loss.gradients) == 1:
             return None, gradients[0]
         found = iter(gradients)
@@ -100,13 +100,13 @@ class Call:
 
 
 def dtype_of(loss: Loss, input: Tensor) -> torch.dtype:
-    """The type of a loss: that of its input, or float32 under autocast."""
+    """Return the dtype of a loss: that of its input, or float32 for half types under autocast."""
     is_cast = loss.is_autocast and input.dtype in HALF and torch.is_autocast_enabled("cpu")
     return torch.float32 if is_cast else input.dtype
 
 
 def comes_late(input: Tensor, reduction: str) -> bool:
-    """Whether the gradient must wait for the incoming one."""
+    """Return whether the gradient needs the incoming gradient first."""
     return reduction == "none" or input.dtype is torch.float16
 
 
@@ -120,9 +120,9 @@ def run(
     grad_output: Any = None,
     inplace: bool = False,
 ) -> tuple[Any, list[Tensor]]:
-    """Return value and wanted gradients (in order), computed by the function of the package.
+    """Return the value and the wanted gradients, in order, from the function of the package.
 
-    `wanted` says it for each of the tensors.
+    `wanted` has a bool for each tensor; without any, no gradient is wanted.
     """
     arguments: dict[str, Any] = {"reduction": reduction, **options}
     for name, tensor in zip(loss.tensors, tensors, strict=True):
@@ -150,13 +150,13 @@ def run(
         tensor = tensors[k]
         if tensor is not None and wanted[k]:
             result = as_tensor(gradient, tensor.dtype)
-            # Of what is expanded NumPy makes an array of other strides.
+            # For an expanded tensor NumPy returns an array with other strides.
             results.append(torch.empty_like(tensor).copy_(result) if 0 in tensor.stride() else result)
     return value, results
 
 
 def value_of(value: Any, dtype: torch.dtype) -> Tensor:
-    """A loss as a tensor."""
+    """Return a loss as a tensor."""
     if type(value) is float:
         return torch.scalar_tensor(value, dtype=dtype, device="cpu")
     return as_tensor(np.asarray(value), dtype)
@@ -172,13 +172,13 @@ def gradients_of(
     *,
     inplace: bool = False,
 ) -> list[Tensor]:
-    """The gradients that had to wait for the incoming one."""
+    """Return the gradients that need the incoming gradient first."""
     grad_output = upstream.item() if upstream.dim() == 0 else as_array(upstream.to(torch.float64))
     return run(loss, tensors, options, reduction, wanted, grad_output=grad_output, inplace=inplace)[1]
 
 
 def _differentiated_again(call: Call, tensors: Tensors, upstream: Tensor) -> Any:
-    """The gradients as torch's own function makes them, with a graph behind them."""
+    """Return the gradients of torch's own function, with a graph."""
     if call.torch_loss is None:
         raise RuntimeError(
             f"the gradient of fastloss.torch.{call.loss.name} cannot be differentiated: use it without "
@@ -186,7 +186,7 @@ def _differentiated_again(call: Call, tensors: Tensors, upstream: Tensor) -> Any
         )
     pairs = list(zip(tensors, call.wanted, strict=True))
     with torch.enable_grad():
-        # Views: of two tensors one may be made from the other, whose gradient must not count that way twice.
+        # Use views: if one tensor was computed from another, that path must not be counted twice.
         views = [t.view_as(t) if is_wanted and t is not None else t for t, is_wanted in pairs]
         loss = call.torch_loss(*views).to(upstream.dtype)
     inputs = [t for t, is_wanted in zip(views, call.wanted, strict=True) if is_wanted and t is not None]
@@ -194,41 +194,39 @@ def _differentiated_again(call: Call, tensors: Tensors, upstream: Tensor) -> Any
 
 
 def _by_operators(call: Call, tensors: Tensors, upstream: Tensor) -> Any:
-    """The gradients that had to wait, where they are for a batch or part of a graph."""
-    from fastloss.torch import _operators  # which imports this module
+    """Return the gradients that need the incoming one first, for a batch or as part of a graph."""
+    from fastloss.torch import _operators  # here, as it imports this module
 
     if call.loss.name not in LOSSES:
-        raise NotImplementedError(
-            f"fastloss.torch.{call.loss.name} runs eagerly, on plain tensors of the processor"
-        )
+        raise NotImplementedError(f"fastloss.torch.{call.loss.name} runs only eagerly, on plain CPU tensors")
     how = (call.loss, tensors, call.options, call.reduction, call.wanted, upstream)
     return call.in_order(_operators.gradients(*how))
 
 
 def _is_batched(upstream: Tensor) -> bool:
-    """Whether this stands for many incoming gradients at once, and has no memory to be read."""
+    """Return whether this is a batch of incoming gradients, whose memory cannot be read."""
     is_legacy = torch._C._functorch.is_legacy_batchedtensor(upstream)
     return is_legacy or torch._C._are_functorch_transforms_active()
 
 
 def _graph_is_kept() -> bool:
-    """Whether this backward pass may be followed by another through the same graph (retain_graph)."""
+    """Return whether another backward pass may use the same graph (retain_graph)."""
     return bool(torch._C._autograd._get_current_graph_task_keep_graph())
 
 
 def multiplied(gradient: Tensor, upstream: Tensor | float) -> Tensor:
-    """A gradient times the incoming one; elements of 0 stay 0, also where that one is infinite or NaN.
+    """Return a gradient times the incoming one; zeros stay 0 even if that one is infinite or NaN.
 
-    Rows that are ignored, masked or of weight 0 have a gradient of exactly 0 whatever comes in. Here they can
-    be told by their zeros alone: the tensors may be gone or overwritten. So an element that counts and has a
-    gradient of 0 (where l1_loss meets its target, or a probability is too small for its type) stays 0, too,
-    where torch has NaN. All others become infinite or NaN, which is what finds such a step.
+    Rows that are ignored, masked or of weight 0 have a gradient of exactly 0 for every incoming gradient.
+    Only their zeros identify them here, as the tensors may be deleted or overwritten. So a zero gradient of
+    an element that counts (l1_loss at its target, or a probability that underflows) also stays 0, where torch
+    returns NaN. All other elements become infinite or NaN, so such a step is still detected.
     """
     return torch.where(gradient == 0, gradient, (gradient * upstream).to(gradient.dtype))
 
 
 def _handed_out(gradient: Tensor, factor: float) -> Tensor:
-    """A gradient times the incoming one; of a graph that is kept a copy, as the caller may write to it."""
+    """Return a gradient times the incoming one; if the graph is kept, a copy, as callers may write to it."""
     if not math.isfinite(factor):
         return multiplied(gradient, factor)
     if _graph_is_kept():
@@ -236,19 +234,19 @@ def _handed_out(gradient: Tensor, factor: float) -> Tensor:
     return gradient if factor == 1.0 else gradient.mul_(factor)
 
 
-# What a backward is called with, but by compiled autograd, which has the saved tensors and no more of it.
+# The context of a backward. Compiled autograd passes another object, which has only the saved tensors.
 _Node: Any = torch.autograd.function.BackwardCFunction
 
 
 class _Early(torch.autograd.Function):
-    """Gradients in the forward pass."""
+    """Compute the gradients in the forward pass."""
 
     @staticmethod
     def forward(ctx: Any, call: Call, *_: Tensor | None) -> Tensor:
         tensors = call.take()
         value, gradients = run(call.loss, tensors, call.options, call.reduction, call.wanted)
         ctx.call, ctx.count = call, len(gradients)
-        # The tensors are there for a second derivative.
+        # The tensors are saved for a second derivative.
         ctx.save_for_backward(*gradients, *(tensors if call.torch_loss else ()))
         return value_of(value, call.dtype)
 
@@ -261,7 +259,7 @@ class _Early(torch.autograd.Function):
             return call.in_order(
                 [multiplied(gradient, upstream) for gradient in ctx.saved_tensors[: ctx.count]]
             )
-        # One by one: the tensors, which are not needed, may have been written to since.
+        # Unpack only the gradients: the tensors are not needed, and may have been modified since.
         saved = [one.unpack() for one in ctx._raw_saved_tensors[: ctx.count]]
         if _is_batched(upstream):
             return call.in_order([multiplied(gradient, upstream) for gradient in saved])
@@ -270,7 +268,7 @@ class _Early(torch.autograd.Function):
 
 
 class _Late(torch.autograd.Function):
-    """Gradients in the backward pass."""
+    """Compute the gradients in the backward pass."""
 
     @staticmethod
     def forward(ctx: Any, call: Call, *_: Tensor | None) -> Tensor:
@@ -290,7 +288,7 @@ class _Late(torch.autograd.Function):
             return again(call, tensors, upstream)
         how = (call.loss, tensors, call.options, call.reduction, call.wanted, upstream)
         if call.inplace and not _graph_is_kept():
-            with suppress(ValueError):  # where the logits cannot be overwritten
+            with suppress(ValueError):  # if the logits cannot be overwritten
                 gradients = gradients_of(*how, inplace=True)
                 torch.autograd.graph.increment_version(tensors[0])
                 return call.in_order(gradients)
@@ -298,12 +296,12 @@ class _Late(torch.autograd.Function):
 
 
 _TWICE = (
-    "Trying to backward through the graph a second time: the gradient, which took the place of the logits, "
-    "is gone"
+    "Trying to backward through the graph a second time: the gradient, which was written over the logits, "
+    "is no longer available"
 )
 _WRITTEN = (
     "one of the variables needed for gradient computation has been modified by an inplace operation: the "
-    "logits, which hold their gradient since fastloss.torch.cross_entropy(..., inplace=True)"
+    "logits, which hold their gradient after fastloss.torch.cross_entropy(..., inplace=True)"
 )
 _USED = (
     "the logits were overwritten with their gradient by fastloss.torch.cross_entropy(..., inplace=True) "
@@ -312,7 +310,7 @@ _USED = (
 
 
 class _InPlace(torch.autograd.Function):
-    """The gradient in the forward pass, in the place of the logits."""
+    """Compute the gradient in the forward pass, and write it over the logits."""
 
     @staticmethod
     def forward(ctx: Any, call: Call, logits: Tensor) -> Tensor:
@@ -337,7 +335,7 @@ class _InPlace(torch.autograd.Function):
         return None, _handed_out(gradient, upstream.item())
 
 
-# A graph does not see what has been written to the logits since it was made.
+# A compiled graph does not see later writes to the logits.
 _untraced = torch.compiler.disable(  # type: ignore[no-untyped-call]
     _InPlace.backward,
     reason="fastloss.torch.cross_entropy(..., inplace=True) under compiled autograd needs fullgraph=False",
@@ -345,7 +343,7 @@ _untraced = torch.compiler.disable(  # type: ignore[no-untyped-call]
 
 
 class _Overwritten(torch.autograd.Function):
-    """What the logits have become: nothing that may be differentiated."""
+    """The overwritten logits, which cannot be differentiated."""
 
     @staticmethod
     def forward(ctx: Any, logits: Tensor) -> Tensor:
@@ -358,7 +356,7 @@ class _Overwritten(torch.autograd.Function):
 
 
 def _require_overwritable(logits: Tensor) -> None:
-    """Raise the errors that torch has for operations in place, before anything is written."""
+    """Raise torch's errors for in-place operations before anything is written."""
     base = logits._base if logits._is_view() else logits
     if base is not None and base.is_leaf and base.requires_grad:
         what = "a leaf" if base is logits else "a view of a leaf"
@@ -372,7 +370,7 @@ def _require_overwritable(logits: Tensor) -> None:
 
 
 def _applied(function: type[torch.autograd.Function], *args: Any) -> Any:
-    """``function.apply(*args)`` without its search for functional transforms, 2 of 8 us: there are none."""
+    """Call ``function.apply(*args)`` without its search for functional transforms, which takes 2 of 8 us."""
     return super(torch.autograd.Function, function).apply(*args)  # type: ignore[misc]
 
 
@@ -387,7 +385,7 @@ def _in_place(call: Call) -> Tensor:
 
 
 def differentiable(call: Call) -> Tensor:
-    """The value with a graph behind it."""
+    """Return the value of a loss with a graph."""
     differentiable = call.differentiable()
     input = differentiable[0]
     assert input is not None

@@ -1,9 +1,9 @@
-"""The functions that torch lacks, under the names and with the options that they have in the package."""
+"""The functions that torch lacks, with the names and options of the package."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Iterable
 from typing import Any
 
 from torch import Tensor
@@ -11,7 +11,7 @@ from torch import Tensor
 import fastloss
 from fastloss.torch._autograd import Loss
 from fastloss.torch._bridge import autocast
-from fastloss.torch._documentation import formula, summary
+from fastloss.torch._documentation import of_tensors as documentation
 from fastloss.torch._evaluate import evaluate
 from fastloss.torch._functional import declare, row_shape
 
@@ -20,10 +20,7 @@ __all__ = [
     "dpo_loss",
     "elastic_net_penalty",
     "entropy",
-    "epsilon_insensitive_loss",
-    "gamma_nll_loss",
     "grpo_loss",
-    "hinge_loss",
     "js_div_with_logits",
     "kl_div_with_logits",
     "kl_penalty",
@@ -31,23 +28,17 @@ __all__ = [
     "l1_penalty",
     "l2_penalty",
     "linear_token_log_probs",
-    "log_cosh_loss",
-    "mean_squared_log_loss",
     "orpo_loss",
     "ppo_loss",
-    "quantile_loss",
     "reward_model_loss",
     "sequence_log_probs",
-    "sigmoid_focal_loss",
     "simpo_loss",
-    "squared_hinge_loss",
     "token_log_probs",
     "tv_distance_with_logits",
-    "tweedie_nll_loss",
     "value_loss",
 ]
 
-# What a tensor has other ways for: gradients, buffers, threads.
+# Parameters that functions of tensors do not have: torch has other means for gradients, buffers and threads.
 _OTHERWISE = frozenset(
     (
         "return_grad",
@@ -61,39 +52,33 @@ _OTHERWISE = frozenset(
     )
 )
 
-_DOCUMENTATION = """{summary}
 
-{formula}
-
-As `fastloss.{name}`, which documents formula, arguments and options; of tensors, with autograd.
-
-Parameters
-----------
-{tensors} : Tensor
-    Of the shapes and meanings that `fastloss.{name}` has for its arrays.
-{options}reduction : {{"mean", "sum", "none"}}, default "{reduction}"
-    What ``"mean"`` divides by stands there, too.
-
-Returns
--------
-Tensor
-    Of the dtype of `{first}`; under autocast float32 for half types. With gradients for {gradients}.
-
-Raises
-------
-TypeError, ValueError, IndexError
-    As `fastloss.{name}`; a `ValueError` also for a tensor that requires a gradient and has none.
-RuntimeError
-    In backward with ``create_graph=True``.
-
-See Also
---------
-fastloss.{name} : the same of arrays, with an example.
-"""
+def bound(
+    name: str,
+    positions: tuple[str, ...],
+    names: Container[str],
+    required: Iterable[str],
+    args: tuple[Any, ...],
+    options: dict[str, Any],
+) -> dict[str, Any]:
+    """Return the arguments of a call by name. `Signature.bind` would take 3 us longer, in a call of 12 us."""
+    if len(args) > len(positions):
+        raise TypeError(f"{name}() takes {len(positions)} positional arguments but {len(args)} were given")
+    for position, value in zip(positions, args, strict=False):
+        if position in options:
+            raise TypeError(f"{name}() got multiple values for argument {position!r}")
+        options[position] = value
+    for option in options:
+        if option not in names:
+            raise TypeError(f"{name}() got an unexpected keyword argument {option!r}")
+    for option in required:
+        if option not in options:
+            raise TypeError(f"{name}() missing a required argument: {option!r}")
+    return options
 
 
-def _of_tensors(name: str, *tensors: str, **fields: Any) -> Callable[..., Tensor]:
-    """Make the function of tensors from that of arrays."""
+def of_tensors(name: str, *tensors: str, **fields: Any) -> Callable[..., Tensor]:
+    """Make a function of tensors from the function of arrays."""
     signature = inspect.signature(getattr(fastloss, name))
     nullable = frozenset(p.name for p in signature.parameters.values() if p.default is not None)
     loss = declare(name, *tensors, nullable=nullable, **fields)
@@ -103,45 +88,17 @@ def _of_tensors(name: str, *tensors: str, **fields: Any) -> Callable[..., Tensor
     names = frozenset(p.name for p in kept)
     default_reduction = signature.parameters["reduction"].default
 
-    # Bound by hand: `Signature.bind` takes 3 us more of 12.
-    def of_tensors(*args: Any, reduction: str = default_reduction, **options: Any) -> Tensor:
-        if len(args) > len(positions):
-            raise TypeError(
-                f"{name}() takes {len(positions)} positional arguments but {len(args)} were given"
-            )
-        for position, value in zip(positions, args, strict=False):
-            if position in options:
-                raise TypeError(f"{name}() got multiple values for argument {position!r}")
-            options[position] = value
-        for option in options:
-            if option not in names:
-                raise TypeError(f"{name}() got an unexpected keyword argument {option!r}")
-        for option in required:
-            if option not in options:
-                raise TypeError(f"{name}() missing a required argument: {option!r}")
-        return _evaluate(loss, options, reduction)
+    def function(*args: Any, reduction: str = default_reduction, **options: Any) -> Tensor:
+        return _evaluate(loss, bound(name, positions, names, required, args, options), reduction)
 
-    of_tensors.__name__ = of_tensors.__qualname__ = name
-    of_tensors.__module__ = "fastloss.torch"
-    of_tensors.__doc__ = _documented(loss, kept, default_reduction)
-    of_tensors.__signature__ = signature.replace(  # type: ignore[attr-defined]
+    function.__name__ = function.__qualname__ = name
+    function.__module__ = "fastloss.torch"
+    wanted = [loss.tensors[k] for k in loss.gradients]
+    function.__doc__ = documentation(name, names, loss.tensors[0], wanted)
+    function.__signature__ = signature.replace(  # type: ignore[attr-defined]
         parameters=[p.replace(annotation=p.empty) for p in kept], return_annotation=signature.empty
     )
-    return of_tensors
-
-
-def _documented(loss: Loss, kept: Sequence[inspect.Parameter], reduction: str) -> str:
-    own = [p.name for p in kept if p.name not in loss.tensors and p.name != "reduction"]
-    return _DOCUMENTATION.format(
-        name=loss.name,
-        summary=summary(loss.name),
-        formula=formula(loss.name),
-        tensors=", ".join(loss.tensors),
-        options=f"{', '.join(own)}\n    Options, with the same defaults.\n" if own else "",
-        reduction=reduction,
-        first=loss.tensors[0],
-        gradients=" and ".join(f"`{loss.tensors[k]}`" for k in loss.gradients),
-    )
+    return function
 
 
 def _evaluate(loss: Loss, arguments: dict[str, Any], reduction: str) -> Tensor:
@@ -152,7 +109,7 @@ def _evaluate(loss: Loss, arguments: dict[str, Any], reduction: str) -> Tensor:
             tensors[loss.tensors.index(name)] = value
         elif isinstance(value, Tensor):
             if value.requires_grad:
-                raise ValueError(f"{name} must not require a gradient: {loss.name} has none for it")
+                raise ValueError(f"{name} must not require a gradient: {loss.name} has no gradient for it")
             options[name] = value.item() if value.numel() == 1 else value
         elif value is not None or name in loss.nullable:
             options[name] = value
@@ -171,39 +128,31 @@ def _sequence_shape(logits: Tensor, options: dict[str, Any]) -> Any:
     return logits.shape[:-2]
 
 
+# Annotated, as type checkers see these names before the function that makes them.
+_Function = Callable[..., Tensor]
 _PAIR = ("policy_chosen_logps", "policy_rejected_logps")
-_WEIGHTED = ("input", "target", "weight")
 
-hinge_loss = _of_tensors("hinge_loss", "scores", "target", "weight")
-squared_hinge_loss = _of_tensors("squared_hinge_loss", "scores", "target", "weight")
-sigmoid_focal_loss = _of_tensors("sigmoid_focal_loss", "logits", "target", "weight")
-log_cosh_loss = _of_tensors("log_cosh_loss", *_WEIGHTED)
-quantile_loss = _of_tensors("quantile_loss", *_WEIGHTED)
-epsilon_insensitive_loss = _of_tensors("epsilon_insensitive_loss", *_WEIGHTED)
-mean_squared_log_loss = _of_tensors("mean_squared_log_loss", *_WEIGHTED)
-gamma_nll_loss = _of_tensors("gamma_nll_loss", *_WEIGHTED)
-tweedie_nll_loss = _of_tensors("tweedie_nll_loss", *_WEIGHTED)
-l1_penalty = _of_tensors("l1_penalty", "params")
-l2_penalty = _of_tensors("l2_penalty", "params")
-elastic_net_penalty = _of_tensors("elastic_net_penalty", "params")
+l1_penalty: _Function = of_tensors("l1_penalty", "params")
+l2_penalty: _Function = of_tensors("l2_penalty", "params")
+elastic_net_penalty: _Function = of_tensors("elastic_net_penalty", "params")
 
 _DIVERGENCE = {"shape": row_shape, "gradients": (0, 1), "second_wanted": "teacher_grad"}
-kl_div_with_logits = _of_tensors(
+kl_div_with_logits: _Function = of_tensors(
     "kl_div_with_logits", "student_logits", "teacher_logits", "mask", **_DIVERGENCE
 )
-js_div_with_logits = _of_tensors(
+js_div_with_logits: _Function = of_tensors(
     "js_div_with_logits", "student_logits", "teacher_logits", "mask", **_DIVERGENCE
 )
-tv_distance_with_logits = _of_tensors(
+tv_distance_with_logits: _Function = of_tensors(
     "tv_distance_with_logits", "student_logits", "teacher_logits", "mask", **_DIVERGENCE
 )
 
-token_log_probs = _of_tensors("token_log_probs", "logits", "target", shape=row_shape)
-sequence_log_probs = _of_tensors(
+token_log_probs: _Function = of_tensors("token_log_probs", "logits", "target", shape=row_shape)
+sequence_log_probs: _Function = of_tensors(
     "sequence_log_probs", "logits", "target", "mask", "lengths", shape=_sequence_shape
 )
-entropy = _of_tensors("entropy", "logits", shape=row_shape)
-linear_token_log_probs = _of_tensors(
+entropy: _Function = of_tensors("entropy", "logits", shape=row_shape)
+linear_token_log_probs: _Function = of_tensors(
     "linear_token_log_probs",
     "input",
     "linear_weight",
@@ -214,17 +163,19 @@ linear_token_log_probs = _of_tensors(
     is_linear=True,
 )
 
-dpo_loss = _of_tensors(
+dpo_loss: _Function = of_tensors(
     "dpo_loss", *_PAIR, "ref_chosen_logps", "ref_rejected_logps", gradients=(0, 1), is_small=True
 )
-cpo_loss = _of_tensors("cpo_loss", *_PAIR, gradients=(0, 1), is_small=True)
-simpo_loss = _of_tensors("simpo_loss", *_PAIR, gradients=(0, 1), is_small=True)
-orpo_loss = _of_tensors("orpo_loss", *_PAIR, gradients=(0, 1), is_small=True)
-kto_loss = _of_tensors("kto_loss", "policy_logps", "ref_logps", "labels", is_small=True)
-reward_model_loss = _of_tensors(
+cpo_loss: _Function = of_tensors("cpo_loss", *_PAIR, gradients=(0, 1), is_small=True)
+simpo_loss: _Function = of_tensors("simpo_loss", *_PAIR, gradients=(0, 1), is_small=True)
+orpo_loss: _Function = of_tensors("orpo_loss", *_PAIR, gradients=(0, 1), is_small=True)
+kto_loss: _Function = of_tensors("kto_loss", "policy_logps", "ref_logps", "labels", is_small=True)
+reward_model_loss: _Function = of_tensors(
     "reward_model_loss", "chosen_rewards", "rejected_rewards", "margin", gradients=(0, 1), is_small=True
 )
-ppo_loss = _of_tensors("ppo_loss", "logps", "old_logps", "advantages", "mask", is_small=True)
-value_loss = _of_tensors("value_loss", "values", "old_values", "returns", "mask", is_small=True)
-grpo_loss = _of_tensors("grpo_loss", "logps", "old_logps", "advantages", "mask", "ref_logps", is_small=True)
-kl_penalty = _of_tensors("kl_penalty", "logps", "ref_logps", "mask", is_small=True)
+ppo_loss: _Function = of_tensors("ppo_loss", "logps", "old_logps", "advantages", "mask", is_small=True)
+value_loss: _Function = of_tensors("value_loss", "values", "old_values", "returns", "mask", is_small=True)
+grpo_loss: _Function = of_tensors(
+    "grpo_loss", "logps", "old_logps", "advantages", "mask", "ref_logps", is_small=True
+)
+kl_penalty: _Function = of_tensors("kl_penalty", "logps", "ref_logps", "mask", is_small=True)

@@ -1,4 +1,4 @@
-"""Between tensors and arrays: without copies, bfloat16 too, and only on the ground that is ours."""
+"""Conversions between tensors and arrays without copies, and checks for tensors that the kernels can use."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch.autograd import forward_ad
 from torch.utils._device import DeviceContext
 
 from fastloss import _kernels
-from fastloss._engine import linear, settings
+from fastloss._engine import chunks, settings
 from fastloss._engine.types import Array
 
 __all__ = [
@@ -35,7 +35,7 @@ HALF = frozenset((torch.float16, torch.bfloat16))
 
 
 def as_array(tensor: Tensor) -> Array:
-    """Return the memory of a tensor as an array; bfloat16, which NumPy lacks, as its bits."""
+    """Return an array that shares the memory of a tensor; bfloat16, which NumPy lacks, as its bits."""
     if tensor.requires_grad:
         tensor = tensor.detach()
     if tensor.dtype is torch.bfloat16:
@@ -45,18 +45,19 @@ def as_array(tensor: Tensor) -> Array:
 
 
 def as_tensor(array: Array, dtype: torch.dtype) -> Tensor:
-    """Return the memory of an array as a tensor; converted where it is not of this type."""
-    if dtype is torch.bfloat16 and array.dtype == _kernels.BFLOAT16_BITS:
-        return torch.from_numpy(array.view(np.int16)).view(dtype)
-    tensor = torch.from_numpy(array)
+    """Return a tensor that shares the memory of an array, converted if `dtype` is another type."""
+    if array.dtype == _kernels.BFLOAT16_BITS:
+        tensor = torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)
+    else:
+        tensor = torch.from_numpy(array)
     return tensor if tensor.dtype is dtype else tensor.to(dtype)
 
 
 def autocast(tensor: Any) -> Any:
-    """Return an operand of a matrix product in the type that autocast, where it is on, gives it there.
+    """Return an operand of a matrix product in the type that autocast, if enabled, gives it.
 
-    As torch's autocast it casts all floating-point tensors but float64; each has a gradient of its own type.
-    Anything else is returned as it is.
+    Like torch's autocast, this casts all floating-point tensors except float64. Each tensor has a gradient of
+    its own type. Any other value is returned unchanged.
     """
     if not (isinstance(tensor, Tensor) and torch.is_autocast_enabled("cpu")):
         return tensor
@@ -65,18 +66,18 @@ def autocast(tensor: Any) -> Any:
 
 
 def like(input: Tensor, target: Any) -> Any:
-    """Return a target in the type of the input if it holds probabilities; class indices as they are."""
+    """Return target probabilities in the dtype of the input, and class indices unchanged."""
     is_other = isinstance(target, Tensor) and target.is_floating_point() and target.dtype is not input.dtype
     return target.to(input.dtype) if is_other and input.is_floating_point() else target
 
 
 def are_of_processor(tensors: Sequence[Tensor | None]) -> bool:
-    """Whether these are strided tensors in the memory of the processor."""
+    """Return whether these are strided CPU tensors."""
     return all(t is None or (t.is_cpu and t.layout is torch.strided) for t in tensors)
 
 
 def are_plain(tensors: Sequence[Tensor | None]) -> bool:
-    """Whether these are such tensors, of no type of their own, and have their memory."""
+    """Return whether these are strided CPU tensors of no subclass, with memory that can be read."""
     for tensor in tensors:
         if tensor is None:
             continue
@@ -89,20 +90,20 @@ def are_plain(tensors: Sequence[Tensor | None]) -> bool:
     return True
 
 
-# A graph has the answer of the moment when it is made, and torch guards it.
+# A graph contains the answer at the time of tracing, and torch guards it.
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def is_transformed() -> bool:
-    """Whether there is a transform of ``torch.func`` or forward differentiation."""
+    """Return whether a transform of ``torch.func`` or forward-mode differentiation is active."""
     return torch._C._are_functorch_transforms_active() or is_dual()
 
 
 def is_dual() -> bool:
-    """Whether there is forward differentiation."""
+    """Return whether forward-mode differentiation is active."""
     return forward_ad._current_level >= 0
 
 
 def is_undisturbed() -> bool:
-    """Whether operations simply run: under no transform, mode, tracing or forward differentiation."""
+    """Return whether no transform, mode, tracing or forward-mode differentiation is active."""
     return not (
         torch._C._are_functorch_transforms_active()
         or torch._C._len_torch_dispatch_stack()
@@ -113,13 +114,13 @@ def is_undisturbed() -> bool:
 
 
 def _has_function_mode() -> bool:
-    """Whether a mode wants to see functions of torch: any but that of a default device."""
+    """Return whether a torch function mode other than that of a default device is active."""
     modes: Any = torch.overrides._get_current_function_mode_stack
     return any(type(mode) is not DeviceContext for mode in modes())
 
 
 def on_torchs_threads(function: Callable[..., Any], arguments: dict[str, Any]) -> Any:
-    """Call a function of the package with as many threads as torch uses."""
+    """Call a function of the package with torch's number of threads."""
     token = settings.context_threads.set(torch.get_num_threads())
     try:
         return function(**arguments)
@@ -128,7 +129,7 @@ def on_torchs_threads(function: Callable[..., Any], arguments: dict[str, Any]) -
 
 
 def _multiply(a: Array, b: Array, out: Array, add: bool) -> None:
-    """``out = a @ b``, or ``out += a @ b``, by torch and on its threads."""
+    """Compute ``out = a @ b``, or ``out += a @ b`` with `add`, by torch and on its threads."""
     x, y, into = torch.from_numpy(a), torch.from_numpy(b), torch.from_numpy(out)
     with torch.no_grad(), torch.autocast("cpu", enabled=False):
         if add:
@@ -138,9 +139,9 @@ def _multiply(a: Array, b: Array, out: Array, add: bool) -> None:
 
 
 def with_torchs_products(function: Callable[..., Any], arguments: dict[str, Any]) -> Any:
-    """Call a function of the package whose matrix products torch makes."""
-    token = linear.multiplier.set(_multiply)
+    """Call a function of the package, with torch computing its matrix products."""
+    token = chunks.multiplier.set(_multiply)
     try:
         return on_torchs_threads(function, arguments)
     finally:
-        linear.multiplier.reset(token)
+        chunks.multiplier.reset(token)

@@ -1,4 +1,4 @@
-"""The one way from a loss of tensors to its value: eagerly, as an operator, or by torch's own function."""
+"""Evaluate a loss of tensors: eagerly, as an operator, or by torch's own function."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["evaluate"]
 
 
 def _strange(loss: Loss, requiring: Sequence[bool]) -> str:
-    """The name of a tensor that requires a gradient and has none, or nothing."""
+    """Return the name of a tensor that requires a gradient but cannot have one, or an empty string."""
     for k, requires in enumerate(requiring):
         if requires and k not in loss.gradients:
             return loss.tensors[k]
@@ -24,7 +24,7 @@ def _strange(loss: Loss, requiring: Sequence[bool]) -> str:
 
 
 def _require_one_type(loss: Loss, tensors: Tensors) -> None:
-    """Raise an error where the tensors of a matrix product are of several types."""
+    """Check that the tensors of a matrix product have the same dtype."""
     input = tensors[0]
     for k in loss.gradients[1:]:
         tensor = tensors[k]
@@ -35,19 +35,19 @@ def _require_one_type(loss: Loss, tensors: Tensors) -> None:
 
 
 def _elsewhere(loss: Loss, tensors: Tensors, torch_loss: TorchLoss | None) -> Tensor:
-    """A loss of tensors that are not in the memory of the processor."""
+    """Return a loss of tensors that are not strided CPU tensors."""
     if torch_loss is None:
-        raise NotImplementedError(f"fastloss.torch.{loss.name} takes strided tensors of the processor")
+        raise NotImplementedError(f"fastloss.torch.{loss.name} takes only strided CPU tensors")
     return torch_loss(*tensors)
 
 
 def _transformed(
     loss: Loss, tensors: Tensors, options: dict[str, Any], reduction: str, torch_loss: TorchLoss | None
 ) -> Tensor:
-    """A loss under a transform of ``torch.func`` or forward differentiation."""
+    """Return a loss under a transform of ``torch.func`` or forward-mode differentiation."""
     if torch_loss is not None:
         return torch_loss(*tensors)
-    # Of tensors of several levels this one does not see which of them want a gradient: backward asks.
+    # With several levels of transforms, this level does not see which tensors want a gradient; backward does.
     return _operators.evaluate(loss, tensors, options, reduction, ())
 
 
@@ -62,8 +62,9 @@ def evaluate(
 ) -> Tensor:
     """Return a loss of tensors.
 
-    `torch_loss` is torch's own function of the same tensors, where it has one: it is called instead for
-    whatever is not ours, and where our function refuses its arguments, for the result or the error it has.
+    `torch_loss` is torch's own function of the same tensors, if there is one. It is called for tensors that
+    our function does not support. It is also called if our function raises an error for its arguments, and
+    then returns its own result or raises its own error.
     """
     input = tensors[0]
     assert input is not None
@@ -78,7 +79,7 @@ def evaluate(
             if torch_loss is not None:
                 return torch_loss(*tensors)
             raise ValueError(
-                f"{name} must not require a gradient: fastloss.torch.{loss.name} has none for it"
+                f"{name} must not require a gradient: fastloss.torch.{loss.name} has no gradient for it"
             )
     if torch.compiler.is_compiling():
         if not are_of_processor(tensors):

@@ -1,7 +1,7 @@
-"""The functions that torch has, with its signatures and its meaning, on the kernels of this package.
+"""Functions with torch's names, signatures and meaning, computed by the kernels of this package.
 
-What is not ours (another device, dtypes that differ, shapes that broadcast, a target with a gradient ...) is
-torch's: each function hands `evaluate` a call of torch's own for that.
+Unsupported calls (another device, mixed dtypes, shapes that broadcast, a target that requires a gradient ...)
+go to torch's own function. Each function passes `evaluate` a call of torch's function for this.
 """
 
 from __future__ import annotations
@@ -20,11 +20,15 @@ from torch.nn import functional as _current
 from torch.overrides import handle_torch_function, has_torch_function
 
 import fastloss
+from fastloss._engine.options import DEFAULTS, MapOptions
 from fastloss._engine.types import Array
 from fastloss.torch._autograd import LOSSES, Loss
 from fastloss.torch._bridge import FLOATING, autocast, is_dual, like
 from fastloss.torch._documentation import as_torchs
 from fastloss.torch._evaluate import evaluate
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 __all__ = [
     "binary_cross_entropy",
@@ -46,7 +50,7 @@ __all__ = [
 
 
 class _Left(threading.local):
-    """How many calls this thread has left to torch, from which an installed function knows what it did."""
+    """The number of calls that this thread has left to torch, which installed functions use to count them."""
 
     calls = 0
 
@@ -54,33 +58,34 @@ class _Left(threading.local):
 _left = _Left()
 
 
-# torch.compile runs these once, when it traces a program, and keeps nothing of them in its graph.
+# torch.compile runs these functions once, when it traces a program, and not in its graph.
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def left_to_torch() -> int:
-    """How many calls this thread has left to torch so far."""
+    """Return the number of calls that this thread has left to torch."""
     return _left.calls
 
 
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def leave_to_torch() -> None:
-    """Note that a call is left to torch."""
+    """Count a call that is left to torch."""
     _left.calls += 1
 
 
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def _would_be_ours(name: str) -> bool:
-    """Whether a graph of dynamo must not have torch's function itself, but what that does.
+    """Return whether a dynamo graph must call a copy of torch's function instead of the function itself.
 
-    A graph looks it up by name when it runs, and finds ours where that is installed. Ours then calls torch's,
-    but for forward differentiation, whose levels are not counted in Python when a graph enters them.
+    A graph looks up the function by name when it runs, and finds ours if that is installed. Ours then calls
+    torch's, except under forward-mode differentiation, whose levels Python does not count when a graph enters
+    them.
     """
     return is_dual() and hasattr(getattr(_current, name), "fastloss_replaces")
 
 
 def _torchs_own(name: str) -> Callable[..., Any]:
-    """A function of torch as it was before any of ours took its place, also where one has by now.
+    """Return a function that calls torch's original function `name`, even if ours is installed in its place.
 
-    Subclasses and modes that want to see it are shown itself, and not what it finds under its name.
+    Tensor subclasses and modes that intercept functions receive the original function.
     """
     function = getattr(_current, name)
     function = getattr(function, "fastloss_replaces", function)
@@ -98,7 +103,7 @@ def _torchs_own(name: str) -> Callable[..., Any]:
 
 
 class _Torchs:
-    """All of these, by name."""
+    """Torch's original functions, as attributes."""
 
     def __init__(self) -> None:
         vars(self).update({name: _torchs_own(name) for name in __all__})
@@ -109,15 +114,23 @@ class _Torchs:
 
 
 torchs = _Torchs()
+# Our functions, by the names of torch's functions.
+OF_TORCH: dict[str, Callable[..., Tensor]] = {}
+
+
+def take_over(name: str, function: Callable[..., Tensor]) -> None:
+    """Register our function for a name of torch's."""
+    OF_TORCH[name] = function
+    vars(torchs).setdefault(name, _torchs_own(name))
 
 
 def same_shape(input: Tensor, options: dict[str, Any]) -> Any:
-    """The shape of elementwise losses."""
+    """Return the shape of an unreduced elementwise loss."""
     return input.shape
 
 
 def row_shape(input: Tensor, options: dict[str, Any]) -> Any:
-    """The shape of losses over classes: their axis, by default the last, is gone."""
+    """Return the shape of an unreduced loss over classes, without the class axis (by default the last)."""
     axis = options.get("axis", -1) % input.dim()
     return (*input.shape[:axis], *input.shape[axis + 1 :])
 
@@ -129,14 +142,14 @@ def declare(
     function: Callable[..., Any] | None = None,
     **fields: Any,
 ) -> Loss:
-    """Make a function of arrays known, by default that of the package of this name."""
+    """Register a function of arrays, by default the function of the package with this name."""
     loss = Loss(name, function or getattr(fastloss, name), tensors, shape, **fields)
     LOSSES[name] = loss
     return loss
 
 
 def _huber_loss(input: Array, target: Array, weight: Array | None = None, **options: Any) -> Any:
-    """`fastloss.huber_loss`, whose weighted mean is over elements, as torch's."""
+    """Compute `fastloss.huber_loss`, but divide the weighted mean by the number of elements, like torch."""
     if weight is None or options["reduction"] != "mean" or not input.size:
         return fastloss.huber_loss(input, target, weight=weight, **options)
     count = input.size
@@ -176,15 +189,15 @@ _MULTILABEL = declare(
 )
 
 
-def _reduction(reduction: str, size_average: bool | None, reduce: bool | None) -> str:
-    """The reduction, also where it is said in the way of old."""
+def reduction_of(reduction: str, size_average: bool | None, reduce: bool | None) -> str:
+    """Return the reduction, also from torch's deprecated `size_average` and `reduce`."""
     if size_average is None and reduce is None:
         return reduction
     return _legacy.legacy_get_string(size_average, reduce)
 
 
-def _are_alike(input: Any, *others: Any) -> bool:
-    """Whether these are tensors of one type that is ours, and of one shape."""
+def are_alike(input: Any, *others: Any) -> bool:
+    """Return whether these are tensors of one supported dtype and one shape; further ones may be None."""
     return (
         isinstance(input, Tensor)
         and input.dtype in FLOATING
@@ -197,7 +210,7 @@ def _are_alike(input: Any, *others: Any) -> bool:
 
 
 def _spread(weight: Any, input: Any) -> Any:
-    """A weight that broadcasts to the shape of the input, spread out to it; anything else as it is."""
+    """Return a weight expanded to the shape of the input, or unchanged if it does not broadcast to it."""
     if isinstance(weight, Tensor) and isinstance(input, Tensor) and weight.shape != input.shape:
         lengths = zip(reversed(weight.shape), reversed(input.shape), strict=False)
         if weight.dim() <= input.dim() and all(one in (1, all_) for one, all_ in lengths):
@@ -205,20 +218,19 @@ def _spread(weight: Any, input: Any) -> Any:
     return weight
 
 
-def _extras(*, z_loss: float, softcap: float | None, temperature: float) -> dict[str, Any]:
-    """The options beyond torch's that were given."""
-    extras: dict[str, Any] = {}
-    if z_loss:
-        extras["z_loss"] = z_loss
-    if softcap is not None:
-        extras["softcap"] = softcap
-    if temperature != 1.0:
-        extras["temperature"] = temperature
-    return extras
+MAP_DEFAULTS = {name: DEFAULTS[name] for name in MapOptions.__optional_keys__}
+
+
+def further(function: str, extras: Any) -> dict[str, Any]:
+    """Return the options that torch lacks and that differ from their defaults."""
+    for name in extras:
+        if name not in MAP_DEFAULTS:
+            raise TypeError(f"{function}() got an unexpected keyword argument {name!r}")
+    return {name: value for name, value in extras.items() if value != MAP_DEFAULTS[name]}
 
 
 def _is_positive(value: Any) -> bool:
-    """Whether this is a number as our functions want it."""
+    """Return whether this is a finite number greater than 0."""
     return type(value) in (int, float) and 0.0 < value < math.inf
 
 
@@ -227,21 +239,23 @@ def _class_axis(input: Any) -> int:
 
 
 def _is_index(target: Any) -> bool:
-    return isinstance(target, Tensor) and not (target.is_floating_point() or target.dtype is torch.bool)
+    if not isinstance(target, Tensor) or target.dtype is torch.bool:
+        return False
+    return not (target.is_floating_point() or target.is_complex())
 
 
 def _has_classes(input: Any, target: Any, weight: Any) -> bool:
-    """Whether there are scores, class indices for their rows, and None or a weight that torch takes."""
+    """Return whether these are scores, class indices of their rows, and a valid weight or None."""
     if not (isinstance(input, Tensor) and input.dtype in FLOATING and input.dim() > 0 and _is_index(target)):
         return False
     axis = _class_axis(input)
     if torch.compiler.is_compiling() and target.shape != (*input.shape[:axis], *input.shape[axis + 1 :]):
-        return False  # elsewhere our function finds out
+        return False  # in eager mode our function checks the shape
     return weight is None or _is_weight(weight, input, axis)
 
 
 def _is_weight(weight: Any, input: Tensor, axis: int) -> bool:
-    # Autocast brings both to float32.
+    # Autocast casts both to float32.
     return (
         isinstance(weight, Tensor)
         and weight.shape == input.shape[axis : axis + 1]
@@ -250,6 +264,7 @@ def _is_weight(weight: Any, input: Tensor, axis: int) -> bool:
     )
 
 
+@as_torchs
 def cross_entropy(
     input: Tensor,
     target: Tensor,
@@ -261,60 +276,27 @@ def cross_entropy(
     label_smoothing: float = 0.0,
     *,
     sample_weight: Tensor | None = None,
-    z_loss: float = 0.0,
-    softcap: float | None = None,
-    temperature: float = 1.0,
     inplace: bool = False,
+    **extras: Unpack[MapOptions],
 ) -> Tensor:
-    r"""Cross-entropy of logits, as ``torch.nn.functional.cross_entropy``.
+    r"""Cross-entropy of logits, like ``torch.nn.functional.cross_entropy``.
+
+    ``loss = sample_weight * weight[y] * (log(sum(exp(input))) - input[y])`` for a row with class ``y``
 
     .. math:: -s\, w_y \log \frac{e^{x_y}}{\sum_j e^{x_j}}
 
-    for a row `x` with class `y`; the options beyond torch's mean what they do in `fastloss.cross_entropy`.
-
-    Parameters
-    ----------
-    input : Tensor, shape (C,), (N, C) or (N, C, d1, ...)
-        Logits of any strides; float16, bfloat16, float32 or float64.
-    target : Tensor, shape of `input` without the classes, or shape of `input`
-        Class indices of any integer type, or probabilities of the dtype of `input`.
-    weight : Tensor, shape (C,), optional
-        A weight for each class.
-    size_average, reduce : bool, optional
-        As in torch, which has deprecated them.
-    ignore_index : int, default -100
-        Rows with this target have loss and gradient 0.
-    reduction : {"mean", "sum", "none"}, default "mean"
-        ``"mean"`` divides by the sum of the weights of the rows that are not ignored, class weight times
-        sample weight; for probabilities by the number of rows.
-    label_smoothing : float, default 0.0
-        The share of the target that is spread over all classes.
-    sample_weight : Tensor, shape of the unreduced loss, optional
-        A weight for each row.
-    z_loss, softcap, temperature
-        As in `fastloss.cross_entropy`.
-    inplace : bool, default False
-        Let the gradient take the place of the logits, so that nothing is allocated. They must not be used
-        afterwards: what of that autograd sees is a `RuntimeError`, in backward. Nothing happens to them where
-        no gradient is wanted. A compiled call allocates all the same.
-
-    Returns
-    -------
-    Tensor, shape () or that of a target of class indices
-        Of the dtype of `input`; under autocast float32 for half types.
+    The options that torch lacks are described in `fastloss.cross_entropy`.
 
     Raises
     ------
-    IndexError
-        If a class index is out of range. Nothing has been written then.
     RuntimeError
         With `inplace`, if `input` is a leaf that requires a gradient, or a view of one.
     TypeError, ValueError
-        If an option beyond torch's is wrong, or used where only torch's function could serve.
+        If an option that torch lacks is wrong, or is used in a call that only torch's function supports.
 
     See Also
     --------
-    fastloss.cross_entropy : the same of arrays.
+    fastloss.cross_entropy : the function of arrays.
 
     References
     ----------
@@ -330,15 +312,15 @@ def cross_entropy(
     >>> logits.grad[0]
     tensor([-0.1065,  0.0533,  0.0533])
     """
-    reduction = _reduction(reduction, size_average, reduce)
+    reduction = reduction_of(reduction, size_average, reduce)
     axis = _class_axis(input)
     options: dict[str, Any] = {"axis": axis}
-    # Only what was said: a call without options has a shorter way.
+    # Pass only options that differ from the defaults: a call without options is faster.
     if ignore_index != -100:
         options["ignore_index"] = ignore_index
     if label_smoothing:
         options["label_smoothing"] = label_smoothing
-    extras = _extras(z_loss=z_loss, softcap=softcap, temperature=temperature)
+    more = further("cross_entropy", extras)
 
     def own(input: Tensor, target: Tensor, weight: Tensor | None, _: Tensor | None) -> Tensor:
         if _is_index(target):
@@ -348,19 +330,19 @@ def cross_entropy(
             label_smoothing=label_smoothing,
         )  # fmt: skip
 
-    is_torchs = sample_weight is None and not extras
+    is_torchs = sample_weight is None and not more
     is_ours = _has_classes(input, target, weight) or (
-        _are_alike(input, target) and (weight is None or _is_weight(weight, input, axis))
+        are_alike(input, target) and (weight is None or _is_weight(weight, input, axis))
     )
     if is_torchs and not is_ours:
         return own(input, target, weight, None)
     return evaluate(
-        _CROSS_ENTROPY, (input, target, weight, sample_weight), {**options, **extras}, reduction,
+        _CROSS_ENTROPY, (input, target, weight, sample_weight), {**options, **more}, reduction,
         own if is_torchs else None, inplace=inplace,
     )  # fmt: skip
 
 
-@as_torchs("`sample_weight`")
+@as_torchs
 def nll_loss(
     input: Tensor,
     target: Tensor,
@@ -373,7 +355,7 @@ def nll_loss(
     sample_weight: Tensor | None = None,
 ) -> Tensor:
     """A `sample_weight` multiplies the loss of a row and counts in the mean."""
-    reduction = _reduction(reduction, size_average, reduce)
+    reduction = reduction_of(reduction, size_average, reduce)
 
     def own(input: Tensor, target: Tensor, weight: Tensor | None, _: Tensor | None) -> Tensor:
         if _is_index(target):
@@ -392,7 +374,7 @@ def nll_loss(
     )
 
 
-@as_torchs("`sample_weight`, `z_loss`, `softcap`, `temperature`, `memory_budget` as in `fastloss`")
+@as_torchs
 def linear_cross_entropy(
     input: Tensor,
     linear_weight: Tensor,
@@ -405,18 +387,16 @@ def linear_cross_entropy(
     label_smoothing: float = 0.0,
     options: Any = None,
     sample_weight: Tensor | None = None,
-    z_loss: float = 0.0,
-    softcap: float | None = None,
-    temperature: float = 1.0,
     memory_budget: int | None = None,
+    **extras: Unpack[MapOptions],
 ) -> Tensor:
-    """The logits never exist all at once. For `input` of shape (D,) or (N, D); the products are torch's,
-    on its threads. With torch's own `options` torch's function is called.
+    """Large logits are never held all at once. `input` must have shape (D,) or (N, D). Torch computes the
+    matrix products, on its threads.
     """
-    extras = _extras(z_loss=z_loss, softcap=softcap, temperature=temperature)
+    more = further("linear_cross_entropy", extras)
     if memory_budget is not None:
-        extras["memory_budget"] = memory_budget
-    is_torchs = sample_weight is None and not extras
+        more["memory_budget"] = memory_budget
+    is_torchs = sample_weight is None and not more
 
     def own(
         input: Tensor,
@@ -449,7 +429,7 @@ def linear_cross_entropy(
         "ignore_index": -100 if ignore_index is None else ignore_index,
         "label_smoothing": label_smoothing,
     }
-    return evaluate(_LINEAR, tensors, {**said, **extras}, reduction, own if is_torchs else None)
+    return evaluate(_LINEAR, tensors, {**said, **more}, reduction, own if is_torchs else None)
 
 
 def _is_layer(input: Any, linear_weight: Any, linear_bias: Any) -> bool:
@@ -468,7 +448,7 @@ def _is_layer(input: Any, linear_weight: Any, linear_bias: Any) -> bool:
     )
 
 
-@as_torchs()
+@as_torchs
 def binary_cross_entropy(
     input: Tensor,
     target: Tensor,
@@ -477,16 +457,16 @@ def binary_cross_entropy(
     reduce: bool | None = None,
     reduction: str = "mean",
 ) -> Tensor:
-    reduction = _reduction(reduction, size_average, reduce)
+    reduction = reduction_of(reduction, size_average, reduce)
     own = partial(torchs.binary_cross_entropy, reduction=reduction)
     spread = _spread(weight, input)
-    # Torch refuses this loss under autocast.
-    if not _are_alike(input, target, spread) or torch.is_autocast_enabled("cpu"):
+    # Torch raises an error for this loss under autocast.
+    if not are_alike(input, target, spread) or torch.is_autocast_enabled("cpu"):
         return own(input, target, weight)
     return evaluate(_BINARY, (input, target, spread), {}, reduction, own)
 
 
-@as_torchs()
+@as_torchs
 def binary_cross_entropy_with_logits(
     input: Tensor,
     target: Tensor,
@@ -496,7 +476,7 @@ def binary_cross_entropy_with_logits(
     reduction: str = "mean",
     pos_weight: Tensor | None = None,
 ) -> Tensor:
-    reduction = _reduction(reduction, size_average, reduce)
+    reduction = reduction_of(reduction, size_average, reduce)
 
     def own(input: Tensor, target: Tensor, weight: Tensor | None, pos_weight: Tensor | None) -> Tensor:
         return torchs.binary_cross_entropy_with_logits(
@@ -504,13 +484,13 @@ def binary_cross_entropy_with_logits(
         )
 
     spread, pos_spread = _spread(weight, input), _spread(pos_weight, input)
-    if not _are_alike(input, target, spread, pos_spread):
+    if not are_alike(input, target, spread, pos_spread):
         return own(input, target, weight, pos_weight)
     tensors = (input, target, spread, pos_spread)
     return evaluate(_LOGISTIC, tensors, {"check_domain": False}, reduction, own)
 
 
-@as_torchs()
+@as_torchs
 def mse_loss(
     input: Tensor,
     target: Tensor,
@@ -520,17 +500,17 @@ def mse_loss(
     weight: Tensor | None = None,
 ) -> Tensor:
     """A weighted mean divides by the sum of the weights."""
-    reduction = _reduction(reduction, size_average, reduce)
+    reduction = reduction_of(reduction, size_average, reduce)
 
     def own(input: Tensor, target: Tensor, weight: Tensor | None) -> Tensor:
         return torchs.mse_loss(input, target, reduction=reduction, weight=weight)
 
-    if not _are_alike(input, target, weight):
+    if not are_alike(input, target, weight):
         return own(input, target, weight)
     return evaluate(_SQUARED, (input, target, weight), {}, reduction, own)
 
 
-@as_torchs()
+@as_torchs
 def l1_loss(
     input: Tensor,
     target: Tensor,
@@ -540,17 +520,17 @@ def l1_loss(
     weight: Tensor | None = None,
 ) -> Tensor:
     """A weighted mean divides by the sum of the weights."""
-    reduction = _reduction(reduction, size_average, reduce)
+    reduction = reduction_of(reduction, size_average, reduce)
 
     def own(input: Tensor, target: Tensor, weight: Tensor | None) -> Tensor:
         return torchs.l1_loss(input, target, reduction=reduction, weight=weight)
 
-    if not _are_alike(input, target, weight):
+    if not are_alike(input, target, weight):
         return own(input, target, weight)
     return evaluate(_ABSOLUTE, (input, target, weight), {}, reduction, own)
 
 
-@as_torchs()
+@as_torchs
 def smooth_l1_loss(
     input: Tensor,
     target: Tensor,
@@ -559,14 +539,14 @@ def smooth_l1_loss(
     reduction: str = "mean",
     beta: float = 1.0,
 ) -> Tensor:
-    reduction = _reduction(reduction, size_average, reduce)
+    reduction = reduction_of(reduction, size_average, reduce)
     own = partial(torchs.smooth_l1_loss, reduction=reduction, beta=beta)
-    if not (_are_alike(input, target) and _is_positive(beta)):
+    if not (are_alike(input, target) and _is_positive(beta)):
         return own(input, target)
     return evaluate(_SMOOTH, (input, target), {"beta": beta}, reduction, own)
 
 
-@as_torchs()
+@as_torchs
 def huber_loss(
     input: Tensor,
     target: Tensor,
@@ -579,12 +559,12 @@ def huber_loss(
     def own(input: Tensor, target: Tensor, weight: Tensor | None) -> Tensor:
         return torchs.huber_loss(input, target, reduction=reduction, delta=delta, weight=weight)
 
-    if not (_are_alike(input, target, weight) and _is_positive(delta)):
+    if not (are_alike(input, target, weight) and _is_positive(delta)):
         return own(input, target, weight)
     return evaluate(_HUBER, (input, target, weight), {"delta": delta}, reduction, own)
 
 
-@as_torchs()
+@as_torchs
 def kl_div(
     input: Tensor,
     target: Tensor,
@@ -593,15 +573,15 @@ def kl_div(
     reduction: str = "mean",
     log_target: bool = False,
 ) -> Tensor:
-    """There is no warning that ``"mean"`` divides by the number of elements."""
-    reduction = _reduction(reduction, size_average, reduce)
+    """Torch's warning that ``"mean"`` divides by the number of elements is not issued."""
+    reduction = reduction_of(reduction, size_average, reduce)
     own = partial(torchs.kl_div, reduction=reduction, log_target=log_target)
-    if not _are_alike(input, target) or (reduction == "batchmean" and input.dim() == 0):
+    if not are_alike(input, target) or (reduction == "batchmean" and input.dim() == 0):
         return own(input, target)
     return evaluate(_KL, (input, target), {"log_target": log_target}, reduction, own)
 
 
-@as_torchs()
+@as_torchs
 def poisson_nll_loss(
     input: Tensor,
     target: Tensor,
@@ -612,15 +592,15 @@ def poisson_nll_loss(
     reduce: bool | None = None,
     reduction: str = "mean",
 ) -> Tensor:
-    reduction = _reduction(reduction, size_average, reduce)
+    reduction = reduction_of(reduction, size_average, reduce)
     own = partial(torchs.poisson_nll_loss, log_input=log_input, full=full, eps=eps, reduction=reduction)
-    if not _are_alike(input, target):
+    if not are_alike(input, target):
         return own(input, target)
     options = {"log_input": log_input, "full": full, "eps": eps, "check_domain": False}
     return evaluate(_POISSON, (input, target), options, reduction, own)
 
 
-@as_torchs()
+@as_torchs
 def gaussian_nll_loss(
     input: Tensor,
     target: Tensor,
@@ -629,25 +609,25 @@ def gaussian_nll_loss(
     eps: float = 1e-6,
     reduction: str = "mean",
 ) -> Tensor:
-    """With gradients for `input` and `var`."""
+    """It has gradients for `input` and `var`."""
 
     def own(input: Tensor, target: Tensor, var: Tensor | None) -> Tensor:
         return torchs.gaussian_nll_loss(
             input, target, given if var is None else var, full=full, eps=eps, reduction=reduction
         )
 
-    # Of a tensor the function above, which a graph keeps, must not know.
+    # A graph keeps the function above, so it must not refer to a tensor.
     given = None if isinstance(var, Tensor) else var
     options: dict[str, Any] = {"full": full, "eps": eps}
     if isinstance(var, float):
         options["var"] = var
-    if not _are_alike(input, target) or not ("var" in options or _are_alike(input, var)):
+    if not are_alike(input, target) or not ("var" in options or are_alike(input, var)):
         return own(input, target, var)  # type: ignore[arg-type]
     tensors = (input, target, var if isinstance(var, Tensor) else None)
     return evaluate(_GAUSSIAN, tensors, options, reduction, own)
 
 
-@as_torchs()
+@as_torchs
 def soft_margin_loss(
     input: Tensor,
     target: Tensor,
@@ -655,14 +635,14 @@ def soft_margin_loss(
     reduce: bool | None = None,
     reduction: str = "mean",
 ) -> Tensor:
-    reduction = _reduction(reduction, size_average, reduce)
+    reduction = reduction_of(reduction, size_average, reduce)
     own = partial(torchs.soft_margin_loss, reduction=reduction)
-    if not _are_alike(input, target):
+    if not are_alike(input, target):
         return own(input, target)
     return evaluate(_SOFT_MARGIN, (input, target), {"check_domain": False}, reduction, own)
 
 
-@as_torchs()
+@as_torchs
 def multi_margin_loss(
     input: Tensor,
     target: Tensor,
@@ -673,7 +653,7 @@ def multi_margin_loss(
     reduce: bool | None = None,
     reduction: str = "mean",
 ) -> Tensor:
-    reduction = _reduction(reduction, size_average, reduce)
+    reduction = reduction_of(reduction, size_average, reduce)
 
     def own(input: Tensor, target: Tensor, weight: Tensor | None) -> Tensor:
         return torchs.multi_margin_loss(
@@ -686,7 +666,7 @@ def multi_margin_loss(
     return evaluate(_MULTI_MARGIN, (input, target, weight), {"p": p, "margin": margin}, reduction, own)
 
 
-@as_torchs()
+@as_torchs
 def multilabel_soft_margin_loss(
     input: Tensor,
     target: Tensor,
@@ -695,9 +675,16 @@ def multilabel_soft_margin_loss(
     reduce: bool | None = None,
     reduction: str = "mean",
 ) -> Tensor:
-    reduction = _reduction(reduction, size_average, reduce)
+    reduction = reduction_of(reduction, size_average, reduce)
     own = partial(torchs.multilabel_soft_margin_loss, reduction=reduction)
-    is_ours = _are_alike(input, target) and input.dim() > 0
-    if not is_ours or not (weight is None or _is_weight(weight, input, input.dim() - 1)):
+    is_ours = are_alike(input, target) and input.dim() > 0
+    # Autocast does not cast this loss: a weight of another type decides the dtype of torch's result.
+    if weight is not None and is_ours:
+        is_ours = _is_weight(weight, input, input.dim() - 1) and weight.dtype is input.dtype
+    if not is_ours:
         return own(input, target, weight)
     return evaluate(_MULTILABEL, (input, target, weight), {"check_domain": False}, reduction, own)
+
+
+for _name in __all__:
+    take_over(_name, globals()[_name])

@@ -1,4 +1,4 @@
-"""Our functions in the place of torch's, for a whole program, and back."""
+"""Replace torch's functions by ours for a whole program, and restore them."""
 
 from __future__ import annotations
 
@@ -11,23 +11,22 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from fastloss.torch import _functional
 from fastloss.torch._autograd import LOSSES
 from fastloss.torch._bridge import FLOATING
 from fastloss.torch._evaluate import evaluate
-from fastloss.torch._functional import leave_to_torch, left_to_torch
+from fastloss.torch._functional import OF_TORCH, leave_to_torch, left_to_torch
 
 __all__ = ["Calls", "Installed", "calls", "install", "installed", "uninstall"]
 
 _installations = 0
-# What stands in a place, and what stood there.
+# Pairs of a replacement and the function that it replaced.
 _replaced: list[tuple[Callable[..., Any], Callable[..., Any]]] = []
-# By the name of a function: its calls, and how many of them were left to torch.
+# For the name of each function: the number of its calls, and of those left to torch.
 _counts: dict[str, list[int]] = {}
 
 
 class Installed(tuple[str, ...]):
-    """The names that were replaced; as a context manager, until the end of the block."""
+    """The names of the replaced functions; as a context manager it uninstalls at the end of the block."""
 
     __slots__ = ()
 
@@ -39,14 +38,14 @@ class Installed(tuple[str, ...]):
 
 
 class Calls(NamedTuple):
-    """The calls of an installed function: how many were taken over, and how many were left to torch.
+    """The number of calls of an installed function that ran here, and that were left to torch.
 
     Attributes
     ----------
     fastloss : int
-        Calls that were answered by this package.
+        Calls that were run by this package.
     torch : int
-        Calls that were answered by the function that was replaced.
+        Calls that were run by the replaced function.
     """
 
     fastloss: int
@@ -55,21 +54,22 @@ class Calls(NamedTuple):
 
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def _count(name: str, left_before: int) -> None:
-    """Count a call. Without a lock, which a fork could leave locked: at worst two threads count one call."""
+    """Count a call, without a lock, as a fork could leave it locked. At worst two threads count one call."""
     count = _counts.setdefault(name, [0, 0])
     count[0] += 1
     count[1] += left_to_torch() > left_before
 
 
 class _Replacement:
-    """A function in the place of another, which counts its calls.
+    """A replacement of a function, which counts its calls.
 
-    An object of its own, so that `uninstall` can tell what it has put somewhere from what a program imported
-    from here itself; and of a class, as a function with another `repr` could not be pickled by name.
+    It is a separate object, so that `uninstall` can distinguish what `install` has placed from what a program
+    imported from here. It is an instance of a class, as a function with another `repr` could not be pickled
+    by name.
     """
 
     def __init__(self, name: str, function: Callable[..., Any], own: Callable[..., Any]) -> None:
-        # Pickled by name, it is found where it stands.
+        # It is pickled by the name of the function that it replaces, where it is found.
         functools.update_wrapper(self, own, assigned=("__module__", "__qualname__"), updated=())
         functools.update_wrapper(
             self, function, assigned=("__name__", "__doc__", "__annotations__"), updated=()
@@ -90,12 +90,12 @@ class _Replacement:
         return str(vars(self)["__qualname__"])
 
 
-# Stands for a row that is masked: a class that nobody means.
+# Marks a masked row: a value that no one uses as a class.
 _MASKED = torch.iinfo(torch.int64).min
 
 
 def _selective_log_softmax(own: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """TRL's function of that name, by our `token_log_probs` where it is a log-probability for each row."""
+    """Return TRL's function of this name, with `token_log_probs` for calls with one index for each row."""
     loss = LOSSES["token_log_probs"]
 
     def trls(*args: Any, **options: Any) -> Tensor:
@@ -105,11 +105,11 @@ def _selective_log_softmax(own: Callable[..., Tensor]) -> Callable[..., Tensor]:
     def selective_log_softmax(
         logits: Tensor, index: Tensor, temperature: float = 1.0, row_mask: Tensor | None = None, **more: Any
     ) -> Tensor:
-        # What is at its default an earlier TRL may not know.
+        # Pass no defaults: earlier versions of TRL may lack these parameters.
         scaled = {} if temperature == 1.0 else {"temperature": temperature}
         masked = {} if row_mask is None else {"row_mask": row_mask}
 
-        # The graph keeps this function, so it must not hold tensors.
+        # The graph keeps this function, so it must not refer to tensors.
         def of_rows(logits: Tensor, rows: Tensor, is_masked: bool = row_mask is not None) -> Tensor:
             if not is_masked:
                 return trls(logits, rows, **scaled)
@@ -124,22 +124,22 @@ def _selective_log_softmax(own: Callable[..., Tensor]) -> Callable[..., Tensor]:
         options = {"temperature": float(temperature), "ignore_index": _MASKED}
         try:
             return evaluate(loss, (logits, rows), options, "none", of_rows)
-        except IndexError:  # TRL's function ignores no class, and raises its own error
+        except IndexError:  # TRL's function has no ignored class, and raises its own error
             return trls(logits, index, **scaled, **masked)
 
     return selective_log_softmax
 
 
 def _torchs_pairs() -> Iterator[tuple[Callable[..., Any], Callable[..., Any]]]:
-    """What is to replace the functions of torch, and these."""
-    for name in _functional.__all__:
+    """Yield the replacements of torch's functions, with these functions."""
+    for name, function in OF_TORCH.items():
         own = getattr(torch.nn.functional, name, None)
         if isinstance(own, types.FunctionType):
-            yield _Replacement(name, getattr(_functional, name), own), own
+            yield _Replacement(name, function, own), own
 
 
 def _trls_pairs() -> Iterator[tuple[Callable[..., Any], Callable[..., Any]]]:
-    """The same of TRL, if it has been imported and its function is not replaced already."""
+    """Yield the same pair for TRL, if TRL has been imported and its function is not replaced already."""
     name = "selective_log_softmax"
     own = getattr(sys.modules.get("trl.trainer.utils"), name, None)
     if own is not None and not isinstance(own, _Replacement):
@@ -150,9 +150,9 @@ _dictionary_of: Any = types.ModuleType.__dict__["__dict__"].__get__  # type: ign
 
 
 def _places(values: Container[int]) -> Iterator[tuple[str, dict[str, Any], str]]:
-    """Where values (by their identities) stand: a module that has been imported, its contents, and a name.
+    """Yield the places of values (by their ids): the name of an imported module, its dictionary, and a name.
 
-    Modules may be odd, or not loaded before they are touched: only what lies in their dictionaries is seen.
+    Only the dictionaries of modules are read, as attribute access may load a lazy module or raise an error.
     """
     for key, module in list(sys.modules.items()):
         if not issubclass(type(module), types.ModuleType) or key.startswith("fastloss."):
@@ -164,37 +164,36 @@ def _places(values: Container[int]) -> Iterator[tuple[str, dict[str, Any], str]]
 
 
 def _replace(replacements: dict[int, Callable[..., Any]]) -> None:
-    """Replace functions (by their identities) wherever they stand."""
+    """Replace functions (by their ids) in all modules."""
     for _, contents, name in _places(replacements):
         contents[name] = replacements[id(contents[name])]
 
 
 def install() -> Installed:
-    """Put our functions in the place of torch's, in every module that has been imported.
+    """Replace torch's functions by ours, in every module that has been imported.
 
-    In ``torch.nn.functional``, from where the modules of ``torch.nn`` call them, and wherever else one is a
-    global variable of a module, under any name: what a program has imported or saved before (``mine =
-    torch.nn.functional.mse_loss``) is replaced, too. What it keeps elsewhere, in a list or an attribute of an
-    object, stays torch's. A replacement says so in its `repr`, and has torch's own function as its attribute
-    ``fastloss_replaces``.
+    This replaces the functions in ``torch.nn.functional``, where the modules of ``torch.nn`` call them. It
+    also replaces them as global variables of any module, under any name, such as
+    ``mine = torch.nn.functional.mse_loss``. Functions in a list or in an attribute of an object stay torch's.
+    The `repr` of a replacement names it as such. Its attribute ``fastloss_replaces`` is torch's own function.
 
-    With TRL imported, its ``selective_log_softmax``, from which its trainers have their log-probabilities,
-    becomes `token_log_probs`. Where TRL is imported later, call `install` once more.
+    If TRL has been imported, `token_log_probs` replaces its ``selective_log_softmax``, which computes the
+    log-probabilities of its trainers. If TRL is imported later, call `install` again.
 
-    Programs, trainers and compiled models then use our functions unchanged. What TorchScript has to compile
-    must be scripted before; a program exported meanwhile has our operators. A loss that is unreduced, or of
-    float16, must find its logits unchanged in backward.
+    Programs, trainers and compiled models use our functions without changes. Script functions with
+    TorchScript before `install`. A program that is exported after `install` contains our operators. The
+    logits of an unreduced or float16 loss must not be modified before backward.
 
     Returns
     -------
     Installed
-        A tuple of the names that stand replaced, as of `installed`, and a context manager: at the end of the
-        block it is uninstalled.
+        A tuple of the replaced names, which `installed` also returns. As a context manager it calls
+        `uninstall` at the end of the block.
 
     See Also
     --------
-    uninstall : the way back. Installations are counted.
-    calls : how many calls of the replaced functions were taken over.
+    uninstall : undo an `install`. Installations are counted.
+    calls : the number of calls that the replacements ran.
 
     Examples
     --------
@@ -220,12 +219,12 @@ def install() -> Installed:
 
 
 def installed() -> tuple[str, ...]:
-    """Where our functions stand in the place of others now.
+    """Return the names of the functions that are replaced now.
 
     Returns
     -------
     tuple of str
-        Names with their modules, in order; empty if nothing is installed.
+        Names with their modules, sorted; empty if nothing is installed.
 
     Examples
     --------
@@ -241,16 +240,16 @@ def installed() -> tuple[str, ...]:
 
 
 def calls() -> dict[str, Calls]:
-    """How many calls of the installed functions were taken over, and how many were left to torch.
+    """Return how many calls of the installed functions ran here, and how many were left to torch.
 
-    Since `install` was called where nothing was installed; still to be read after `uninstall`. Calls of the
+    Counting starts at the outermost `install`, and the counts are kept after `uninstall`. Calls of the
     functions of `fastloss.torch` by their own names are not counted, nor are calls that raised an exception.
-    Compiled code counts its calls while it is compiled (perhaps more than once), not when it runs.
+    Compiled code counts its calls during compilation (perhaps more than once), not when it runs.
 
     Returns
     -------
     dict of str to Calls
-        ``(fastloss, torch)`` for the name of each function that was called, in order.
+        ``(fastloss, torch)`` for the name of each function that was called, sorted by name.
 
     Examples
     --------
@@ -267,9 +266,9 @@ def calls() -> dict[str, Calls]:
 
 
 def uninstall(*, all: bool = False) -> None:
-    """Undo one `install`; the last restores torch's functions wherever ours stand for them.
+    """Undo one `install`; the last `uninstall` restores torch's functions in all modules.
 
-    Also in modules that were imported meanwhile. Does nothing where nothing is installed.
+    These include modules that were imported after `install`. Without an installation this does nothing.
 
     Parameters
     ----------

@@ -1,15 +1,21 @@
-"""Modules: those of torch.nn with our functions, and the functions that torch lacks as modules."""
+"""Modules of torch.nn that call our functions, and modules for the functions that torch lacks."""
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
+from fastloss._engine.documentation import with_every_parameter
+from fastloss._engine.options import MapOptions
 from fastloss.torch import _beyond, _functional
 from fastloss.torch._documentation import as_module, formula
+from fastloss.torch._functional import MAP_DEFAULTS
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 __all__ = [
     "BCELoss",
@@ -17,10 +23,7 @@ __all__ = [
     "CPOLoss",
     "CrossEntropyLoss",
     "DPOLoss",
-    "EpsilonInsensitiveLoss",
-    "GammaNLLLoss",
     "GaussianNLLLoss",
-    "HingeLoss",
     "HuberLoss",
     "JSDivWithLogitsLoss",
     "KLDivLoss",
@@ -28,30 +31,25 @@ __all__ = [
     "KTOLoss",
     "L1Loss",
     "LinearCrossEntropyLoss",
-    "LogCoshLoss",
     "MSELoss",
-    "MeanSquaredLogLoss",
     "MultiLabelSoftMarginLoss",
     "MultiMarginLoss",
     "NLLLoss",
     "ORPOLoss",
     "PoissonNLLLoss",
-    "QuantileLoss",
     "RewardModelLoss",
-    "SigmoidFocalLoss",
     "SimPOLoss",
     "SmoothL1Loss",
     "SoftMarginLoss",
-    "SquaredHingeLoss",
     "TVDistanceWithLogitsLoss",
-    "TweedieNLLLoss",
 ]
 
 
 @as_module("cross_entropy")
 class CrossEntropyLoss(nn.CrossEntropyLoss):
-    """``torch.nn.CrossEntropyLoss`` by `fastloss.torch.cross_entropy`, with its further options."""
+    """``torch.nn.CrossEntropyLoss``, computed by `fastloss.torch.cross_entropy`, with its further options."""
 
+    @with_every_parameter
     def __init__(
         self,
         weight: Tensor | None = None,
@@ -61,25 +59,27 @@ class CrossEntropyLoss(nn.CrossEntropyLoss):
         reduction: str = "mean",
         label_smoothing: float = 0.0,
         *,
-        z_loss: float = 0.0,
-        softcap: float | None = None,
-        temperature: float = 1.0,
         inplace: bool = False,
+        **extras: Unpack[MapOptions],
     ) -> None:
         super().__init__(weight, size_average, ignore_index, reduce, reduction, label_smoothing)
-        self.z_loss, self.softcap, self.temperature, self.inplace = z_loss, softcap, temperature, inplace
+        for name, value in {**MAP_DEFAULTS, **extras}.items():
+            if name not in MAP_DEFAULTS:
+                raise TypeError(f"CrossEntropyLoss() got an unexpected keyword argument {name!r}")
+            setattr(self, name, value)
+        self.inplace = inplace
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
         return _functional.cross_entropy(
             input, target, weight=self.weight, ignore_index=self.ignore_index, reduction=self.reduction,
-            label_smoothing=self.label_smoothing, z_loss=self.z_loss, softcap=self.softcap,
-            temperature=self.temperature, inplace=self.inplace,
+            label_smoothing=self.label_smoothing, inplace=self.inplace,
+            **{name: getattr(self, name) for name in MAP_DEFAULTS},
         )  # fmt: skip
 
 
 @as_module("nll_loss")
 class NLLLoss(nn.NLLLoss):
-    """``torch.nn.NLLLoss`` by `fastloss.torch.nll_loss`."""
+    """``torch.nn.NLLLoss``, computed by `fastloss.torch.nll_loss`."""
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
         return _functional.nll_loss(
@@ -89,7 +89,7 @@ class NLLLoss(nn.NLLLoss):
 
 @as_module("binary_cross_entropy")
 class BCELoss(nn.BCELoss):
-    """``torch.nn.BCELoss`` by `fastloss.torch.binary_cross_entropy`."""
+    """``torch.nn.BCELoss``, computed by `fastloss.torch.binary_cross_entropy`."""
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
         return _functional.binary_cross_entropy(input, target, weight=self.weight, reduction=self.reduction)
@@ -97,7 +97,7 @@ class BCELoss(nn.BCELoss):
 
 @as_module("binary_cross_entropy_with_logits")
 class BCEWithLogitsLoss(nn.BCEWithLogitsLoss):
-    """``torch.nn.BCEWithLogitsLoss`` by `fastloss.torch.binary_cross_entropy_with_logits`."""
+    """``torch.nn.BCEWithLogitsLoss``, computed by `fastloss.torch.binary_cross_entropy_with_logits`."""
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
         return _functional.binary_cross_entropy_with_logits(
@@ -107,7 +107,7 @@ class BCEWithLogitsLoss(nn.BCEWithLogitsLoss):
 
 @as_module("mse_loss")
 class MSELoss(nn.MSELoss):
-    """``torch.nn.MSELoss`` by `fastloss.torch.mse_loss`."""
+    """``torch.nn.MSELoss``, computed by `fastloss.torch.mse_loss`."""
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
         return _functional.mse_loss(input, target, reduction=self.reduction)
@@ -115,7 +115,7 @@ class MSELoss(nn.MSELoss):
 
 @as_module("l1_loss")
 class L1Loss(nn.L1Loss):
-    """``torch.nn.L1Loss`` by `fastloss.torch.l1_loss`."""
+    """``torch.nn.L1Loss``, computed by `fastloss.torch.l1_loss`."""
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
         return _functional.l1_loss(input, target, reduction=self.reduction)
@@ -123,7 +123,7 @@ class L1Loss(nn.L1Loss):
 
 @as_module("smooth_l1_loss")
 class SmoothL1Loss(nn.SmoothL1Loss):
-    """``torch.nn.SmoothL1Loss`` by `fastloss.torch.smooth_l1_loss`."""
+    """``torch.nn.SmoothL1Loss``, computed by `fastloss.torch.smooth_l1_loss`."""
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
         return _functional.smooth_l1_loss(input, target, reduction=self.reduction, beta=self.beta)
@@ -131,7 +131,7 @@ class SmoothL1Loss(nn.SmoothL1Loss):
 
 @as_module("huber_loss")
 class HuberLoss(nn.HuberLoss):
-    """``torch.nn.HuberLoss`` by `fastloss.torch.huber_loss`."""
+    """``torch.nn.HuberLoss``, computed by `fastloss.torch.huber_loss`."""
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
         return _functional.huber_loss(input, target, reduction=self.reduction, delta=self.delta)
@@ -139,7 +139,7 @@ class HuberLoss(nn.HuberLoss):
 
 @as_module("kl_div")
 class KLDivLoss(nn.KLDivLoss):
-    """``torch.nn.KLDivLoss`` by `fastloss.torch.kl_div`."""
+    """``torch.nn.KLDivLoss``, computed by `fastloss.torch.kl_div`."""
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
         return _functional.kl_div(input, target, reduction=self.reduction, log_target=self.log_target)
@@ -147,7 +147,7 @@ class KLDivLoss(nn.KLDivLoss):
 
 @as_module("poisson_nll_loss")
 class PoissonNLLLoss(nn.PoissonNLLLoss):
-    """``torch.nn.PoissonNLLLoss`` by `fastloss.torch.poisson_nll_loss`."""
+    """``torch.nn.PoissonNLLLoss``, computed by `fastloss.torch.poisson_nll_loss`."""
 
     def forward(self, log_input: Tensor, target: Tensor) -> Tensor:
         return _functional.poisson_nll_loss(
@@ -158,7 +158,7 @@ class PoissonNLLLoss(nn.PoissonNLLLoss):
 
 @as_module("gaussian_nll_loss")
 class GaussianNLLLoss(nn.GaussianNLLLoss):
-    """``torch.nn.GaussianNLLLoss`` by `fastloss.torch.gaussian_nll_loss`."""
+    """``torch.nn.GaussianNLLLoss``, computed by `fastloss.torch.gaussian_nll_loss`."""
 
     def forward(self, input: Tensor, target: Tensor, var: Tensor | float) -> Tensor:
         return _functional.gaussian_nll_loss(
@@ -168,7 +168,7 @@ class GaussianNLLLoss(nn.GaussianNLLLoss):
 
 @as_module("soft_margin_loss")
 class SoftMarginLoss(nn.SoftMarginLoss):
-    """``torch.nn.SoftMarginLoss`` by `fastloss.torch.soft_margin_loss`."""
+    """``torch.nn.SoftMarginLoss``, computed by `fastloss.torch.soft_margin_loss`."""
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
         return _functional.soft_margin_loss(input, target, reduction=self.reduction)
@@ -176,7 +176,7 @@ class SoftMarginLoss(nn.SoftMarginLoss):
 
 @as_module("multi_margin_loss")
 class MultiMarginLoss(nn.MultiMarginLoss):
-    """``torch.nn.MultiMarginLoss`` by `fastloss.torch.multi_margin_loss`."""
+    """``torch.nn.MultiMarginLoss``, computed by `fastloss.torch.multi_margin_loss`."""
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
         return _functional.multi_margin_loss(
@@ -186,7 +186,7 @@ class MultiMarginLoss(nn.MultiMarginLoss):
 
 @as_module("multilabel_soft_margin_loss")
 class MultiLabelSoftMarginLoss(nn.MultiLabelSoftMarginLoss):
-    """``torch.nn.MultiLabelSoftMarginLoss`` by `fastloss.torch.multilabel_soft_margin_loss`."""
+    """``torch.nn.MultiLabelSoftMarginLoss``, computed by `fastloss.torch.multilabel_soft_margin_loss`."""
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
         return _functional.multilabel_soft_margin_loss(
@@ -196,7 +196,7 @@ class MultiLabelSoftMarginLoss(nn.MultiLabelSoftMarginLoss):
 
 @as_module("linear_cross_entropy")
 class LinearCrossEntropyLoss(nn.LinearCrossEntropyLoss):
-    """``torch.nn.LinearCrossEntropyLoss`` by `fastloss.torch.linear_cross_entropy`."""
+    """``torch.nn.LinearCrossEntropyLoss``, computed by `fastloss.torch.linear_cross_entropy`."""
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
         weight, bias = self.linear.weight, self.linear.bias
@@ -210,7 +210,7 @@ class LinearCrossEntropyLoss(nn.LinearCrossEntropyLoss):
 
 
 class _Of(nn.Module):
-    """A function that torch lacks as a module: its options are given once, tensors with each call."""
+    """A module for a function that torch lacks. Options are set in the constructor, tensors in each call."""
 
     function: Callable[..., Tensor]
 
@@ -236,31 +236,22 @@ class _Of(nn.Module):
         return ", ".join(f"{name}={value!r}" for name, value in self.options.items())
 
 
-def _module(name: str, function: Callable[..., Tensor]) -> type[_Of]:
+def module_of(name: str, function: Callable[..., Tensor]) -> type[_Of]:
     documentation = (
-        f"`fastloss.torch.{function.__name__}` as a module.\n\n{formula(function.__name__)}\n\n"
-        "The options of the function are keyword arguments of the constructor, tensors among them become\n"
-        "buffers; a call takes its tensors, and further options."
+        f"A module that computes `fastloss.torch.{function.__name__}`.\n\n{formula(function.__name__)}\n\n"
+        "The options of the function are keyword arguments of the constructor; tensors among them become\n"
+        "buffers. A call takes the tensors of the function, and further options."
     )
     contents = {"function": staticmethod(function), "__doc__": documentation, "__module__": __name__}
     return type(name, (_Of,), contents)
 
 
-SigmoidFocalLoss = _module("SigmoidFocalLoss", _beyond.sigmoid_focal_loss)
-HingeLoss = _module("HingeLoss", _beyond.hinge_loss)
-SquaredHingeLoss = _module("SquaredHingeLoss", _beyond.squared_hinge_loss)
-LogCoshLoss = _module("LogCoshLoss", _beyond.log_cosh_loss)
-QuantileLoss = _module("QuantileLoss", _beyond.quantile_loss)
-GammaNLLLoss = _module("GammaNLLLoss", _beyond.gamma_nll_loss)
-TweedieNLLLoss = _module("TweedieNLLLoss", _beyond.tweedie_nll_loss)
-EpsilonInsensitiveLoss = _module("EpsilonInsensitiveLoss", _beyond.epsilon_insensitive_loss)
-MeanSquaredLogLoss = _module("MeanSquaredLogLoss", _beyond.mean_squared_log_loss)
-KLDivWithLogitsLoss = _module("KLDivWithLogitsLoss", _beyond.kl_div_with_logits)
-JSDivWithLogitsLoss = _module("JSDivWithLogitsLoss", _beyond.js_div_with_logits)
-TVDistanceWithLogitsLoss = _module("TVDistanceWithLogitsLoss", _beyond.tv_distance_with_logits)
-DPOLoss = _module("DPOLoss", _beyond.dpo_loss)
-SimPOLoss = _module("SimPOLoss", _beyond.simpo_loss)
-CPOLoss = _module("CPOLoss", _beyond.cpo_loss)
-ORPOLoss = _module("ORPOLoss", _beyond.orpo_loss)
-KTOLoss = _module("KTOLoss", _beyond.kto_loss)
-RewardModelLoss = _module("RewardModelLoss", _beyond.reward_model_loss)
+KLDivWithLogitsLoss = module_of("KLDivWithLogitsLoss", _beyond.kl_div_with_logits)
+JSDivWithLogitsLoss = module_of("JSDivWithLogitsLoss", _beyond.js_div_with_logits)
+TVDistanceWithLogitsLoss = module_of("TVDistanceWithLogitsLoss", _beyond.tv_distance_with_logits)
+DPOLoss = module_of("DPOLoss", _beyond.dpo_loss)
+SimPOLoss = module_of("SimPOLoss", _beyond.simpo_loss)
+CPOLoss = module_of("CPOLoss", _beyond.cpo_loss)
+ORPOLoss = module_of("ORPOLoss", _beyond.orpo_loss)
+KTOLoss = module_of("KTOLoss", _beyond.kto_loss)
+RewardModelLoss = module_of("RewardModelLoss", _beyond.reward_model_loss)

@@ -1,8 +1,9 @@
-"""The losses as operators of torch: what torch.compile, fake tensors and dispatch modes see of them.
+"""The losses as operators of torch, for torch.compile, fake tensors and dispatch modes.
 
-They serve all losses, told by name: one has the value (with gradients, if wanted), the others have one, two
-or three gradients alone. Options travel as their names (and words) in one string, and their numbers. (No
-``from __future__ import annotations`` here: torch reads the schema from the types.)
+The operators serve all losses, which they select by name. One returns the value (and gradients, if wanted).
+The others return one, two or three gradients alone. Options are passed as one string of their names (and
+string values), and a list of their numbers. ``from __future__ import annotations`` is missing here, as torch
+infers the schema from the types.
 """
 
 import inspect
@@ -29,13 +30,13 @@ from fastloss.torch._autograd import (
 
 __all__ = ["evaluate", "gradients"]
 
-# The most tensors that a loss has.
+# The largest number of tensors of a loss.
 MOST = 6
 Numbers = Sequence[int | float | bool]
 
 
 def _encoded(options: dict[str, Any]) -> tuple[str, list[int | float | bool]]:
-    """Options as names (``name``, ``name=word``, or ``name=`` for None) and the numbers of the first sort."""
+    """Return options as names (``name``, ``name=word``, or ``name=`` for None) and numbers (of ``name``)."""
     names, numbers = [], []
     for name, value in options.items():
         if value is None or isinstance(value, str):
@@ -43,7 +44,7 @@ def _encoded(options: dict[str, Any]) -> tuple[str, list[int | float | bool]]:
         else:
             names.append(name)
             numbers.append(value)
-    return " ".join(names), [*numbers, 0]  # torch takes an empty list for one of tensors
+    return " ".join(names), [*numbers, 0]  # torch takes an empty list for a list of tensors
 
 
 def _decoded(names: str, numbers: Numbers) -> dict[str, Any]:
@@ -69,7 +70,7 @@ def _loss(
     names: str,
     numbers: Numbers,
 ) -> list[Tensor]:
-    """Value, and the gradients that are wanted and can come with it."""
+    """Return the value, and the wanted gradients, which are computed in the same pass."""
     loss = LOSSES[name]
     tensors = (a, b, c, d, e, f)[: len(loss.tensors)]
     value, gradients = run(loss, tensors, _decoded(names, numbers), reduction, wanted)
@@ -90,7 +91,7 @@ def _gradients(
     names: str,
     numbers: Numbers,
 ) -> list[Tensor]:
-    """The gradients that had to wait."""
+    """Return the gradients that need the incoming gradient first."""
     loss = LOSSES[name]
     tensors = (a, b, c, d, e, f)[: len(loss.tensors)]
     return gradients_of(loss, tensors, _decoded(names, numbers), reduction, wanted, upstream)
@@ -111,7 +112,7 @@ def _fake_gradients(name, a, b, c, d, e, f, upstream, wanted, *_):  # type: igno
 
 
 class _Derivative(torch.autograd.Function):
-    """The derivatives of an operator. What it has none of is an error, and never a 0."""
+    """The derivatives of an operator. A derivative that it lacks is an error, never 0."""
 
     @staticmethod
     def backward(ctx: Any, *upstreams: Tensor) -> Any:
@@ -148,7 +149,7 @@ class _OfLoss(_Derivative):
 
 
 def _found(ctx: Any, needs: Sequence[bool], upstream: Tensor) -> list[Tensor | None]:
-    """The gradients that are needed, each in its place."""
+    """Return a gradient for each tensor, None where not needed."""
     if True in ctx.wanted:
         places = [k for k, is_wanted in enumerate(ctx.wanted) if is_wanted]
         gradients = [multiplied(gradient, upstream) for gradient in ctx.saved_tensors]
@@ -169,7 +170,7 @@ class _OfGradients(_Derivative):
 
 
 def _parts(arguments: Sequence[Any], axes: Sequence[Any], index: int | None) -> list[Any]:
-    """The arguments for one of a batch (for None, zeros of such shapes)."""
+    """Return the arguments for one element of a batch; for an `index` of None, zeros of their shapes."""
 
     def part(value: Any, axis: Any) -> Any:
         if axis is None or not isinstance(value, Tensor):
@@ -182,7 +183,7 @@ def _parts(arguments: Sequence[Any], axes: Sequence[Any], index: int | None) -> 
 
 
 def _looped(operator: Callable[..., Any]) -> Callable[..., Any]:
-    """The operator over a batch of `torch.vmap`, one call for each of it."""
+    """Return the operator over a batch of `torch.vmap`, with one call for each element."""
 
     def one_by_one(info: Any, axes: Sequence[Any], *arguments: Any) -> Any:
         if info.batch_size == 0:
@@ -199,9 +200,9 @@ def _looped(operator: Callable[..., Any]) -> Callable[..., Any]:
 def _operator(
     name: str, function: Callable[..., Any], fake: Callable[..., Any], derivative: type[_Derivative]
 ) -> Callable[..., Any]:
-    """An operator of tensors of the processor.
+    """Register and return an operator of CPU tensors.
 
-    Made by hand, as one of `torch.library.custom_op` drops forward derivatives and knows no ``torch.func``.
+    `torch.library.custom_op` is not used, as it drops forward derivatives and lacks ``torch.func``.
     """
     schema = torch.library.infer_schema(function, mutates_args=())
     _library.define(name + schema, tags=(torch.Tag.pt2_compliant_tag,))
@@ -215,7 +216,7 @@ def _operator(
         is_reverse, is_forward = torch.is_grad_enabled(), torch._C._is_fwd_grad_enabled()
 
         def below(*arguments: Any) -> Any:
-            # As they were: the function has turned them off, but an outer transform is yet to come.
+            # Restore the modes: the function has disabled them, but an outer transform still needs them.
             with (
                 torch.set_grad_enabled(is_reverse),
                 forward_ad._set_fwd_grad_enabled(is_forward),
@@ -235,14 +236,15 @@ def _operator(
 
 
 _library: Any = torch.library.Library("fastloss", "FRAGMENT")  # type: ignore[no-untyped-call]
-# Another name whenever the backward has other operators: torch has compiled graphs on disk, told by this one.
+# Change this name if the operators of the backward change: torch caches compiled graphs on disk by this name.
 loss_operator = _operator("loss_and_gradients", _loss, _fake_loss, _OfLoss)
 
 
 def _returning(count: int) -> Callable[..., Any]:
-    """The operator of that many gradients.
+    """Return the operator of `count` gradients.
 
-    Told by their number, as torch's older vmap (``is_grads_batched=True``) knows no lists of tensors.
+    There is one operator for each count, as torch's older vmap (``is_grads_batched=True``) does not support
+    lists of tensors.
     """
 
     def packed(function: Callable[..., list[Tensor]]) -> Callable[..., Any]:
@@ -262,7 +264,7 @@ gradients_operators = {count: _returning(count) for count in (1, 2, 3)}
 
 
 def _late(name: str, *arguments: Any) -> list[Tensor]:
-    """The gradients that had to wait for the incoming one, by their operator."""
+    """Return the gradients that need the incoming gradient first, from their operator."""
     wanted = arguments[MOST + 1]
     results = gradients_operators[wanted.count(True)](name, *arguments)
     return [results] if isinstance(results, Tensor) else list(results)
@@ -276,7 +278,7 @@ def gradients(
     wanted: Sequence[bool],
     upstream: Tensor,
 ) -> list[Tensor]:
-    """As `gradients_of`, by the operators, which know of batches and can be part of a graph."""
+    """Return the result of `gradients_of` from the operators, which support batches and graphs."""
     given = (*tensors, *[None] * (MOST - len(tensors)))
     return _late(loss.name, *given, upstream, list(wanted), reduction, *_encoded(options))
 
@@ -288,11 +290,9 @@ def evaluate(
     reduction: str,
     wanted: Sequence[bool],
 ) -> Tensor:
-    """A loss of tensors, by the operators; `wanted` says whose gradients (none where it is empty)."""
+    """Return a loss of tensors from the operators; `wanted` has a bool for each tensor, or is empty."""
     if loss.name not in LOSSES:
-        raise NotImplementedError(
-            f"fastloss.torch.{loss.name} runs eagerly, on plain tensors of the processor"
-        )
+        raise NotImplementedError(f"fastloss.torch.{loss.name} runs only eagerly, on plain CPU tensors")
     input = tensors[0]
     assert input is not None
     if not wanted or comes_late(input, reduction):

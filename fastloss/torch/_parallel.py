@@ -1,13 +1,13 @@
-"""Cross-entropy over a vocabulary that is shared out over processes.
+"""Cross-entropy over a vocabulary that is divided among processes.
 
-Each process holds a slice of the classes. Of the other processes it sees what `fastloss._engine.bands` needs:
-a log-sum-exp, a loss and the target's part of each row.
+Each process holds a slice of the classes. From the other processes it receives the four numbers of each row
+that `fastloss._engine.bands` needs: log-sum-exp, loss, mass and class weight of the target.
 """
 
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -15,26 +15,32 @@ import torch.distributed
 from torch import Tensor
 
 from fastloss import _kernels
-from fastloss._engine import arguments
-from fastloss._engine.bands import Merged, clear_masked, look, target_slope
+from fastloss._engine import arguments, results
+from fastloss._engine.bands import OF_A_BAND, Merged, clear_masked, look, target_slope
+from fastloss._engine.chunks import LinearGradients
 from fastloss._engine.conversion import cast, widened
-from fastloss._engine.linear import LinearGradients
+from fastloss._engine.documentation import documented
+from fastloss._engine.linear import linear_loss
+from fastloss._engine.options import MapOptions, softmax_options
 from fastloss._engine.rows import run_family
 from fastloss._engine.types import Array
-from fastloss.linear import linear_loss
 from fastloss.torch._autograd import Loss
 from fastloss.torch._bridge import autocast, like
+from fastloss.torch._documentation import PARALLEL
 from fastloss.torch._evaluate import evaluate
-from fastloss.torch._functional import row_shape
+from fastloss.torch._functional import further, row_shape
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 __all__ = ["vocab_parallel_cross_entropy", "vocab_parallel_linear_cross_entropy"]
 
-# Indices of the kernels for a target on another process, and for one that is ignored.
+# Indices that mark a target on another process, and an ignored target, for the kernels.
 _ELSEWHERE, _IGNORED = -1, -2
 
 
 class _Ranks:
-    """The processes of a group, and what each holds of a vocabulary."""
+    """The processes of a group, and the slices of a vocabulary that they hold."""
 
     def __init__(self, classes_here: int, group: Any) -> None:
         self.group = group
@@ -46,14 +52,14 @@ class _Ranks:
         self.most = int(sizes.max())
 
     def gather(self, values: Array) -> Array:
-        """The values of all processes, stacked in order of rank."""
+        """Return the values of all processes, stacked in order of rank."""
         own = torch.from_numpy(np.ascontiguousarray(values))
         all_ = [torch.empty_like(own) for _ in range(torch.distributed.get_world_size(self.group))]
         torch.distributed.all_gather(all_, own, group=self.group)
         return np.stack([one.numpy() for one in all_])
 
     def add(self, values: Array) -> Array:
-        """The sum of the values of all processes, in the type of the values."""
+        """Return the sum of the values of all processes, in the type of the values."""
         total = torch.from_numpy(widened(values, np.float64 if values.dtype == np.float64 else np.float32))
         torch.distributed.all_reduce(total, group=self.group)
         return cast(total.numpy(), values.dtype)
@@ -62,7 +68,7 @@ class _Ranks:
 def _target_here(
     target: Array, x: Array, weight: Array | None, ignore_index: int, ranks: _Ranks
 ) -> tuple[dict[str, Any], Array]:
-    """The target as the kernels take it, and which rows count."""
+    """Return the target as the kernels take it, and the rows that count."""
     rows = x.shape[:-1]
     if arguments.is_probabilities(target):
         probabilities = arguments.probabilities(target, x.shape, x.ndim - 1, x.dtype, ignore_index)
@@ -89,32 +95,31 @@ def _sliced_cross_entropy(
     grad_output: Any = None,
     **options: Any,
 ) -> Any:
-    """The function of arrays behind `vocab_parallel_cross_entropy`."""
-    arguments.reduction(reduction)
-    options = arguments.softmax_options(**options)
+    """Compute `vocab_parallel_cross_entropy` of arrays."""
+    results.check_reduction(reduction)
+    checked: dict[str, Any] = softmax_options(options)[0]
     class_weight = None if weight is None else arguments.class_weight(weight, logits.shape[-1])
     ranks = _Ranks(logits.shape[-1], group)
     here, counted = _target_here(target, logits, class_weight, ignore_index, ranks)
-    seen = ranks.gather(look(logits, here, options, ranks.classes, None))
-    merged = Merged(seen, has_indices="indices" in here, z_loss=options["z_loss"])
+    seen = ranks.gather(look(logits, here, checked, ranks.classes, None))
+    merged = Merged(seen, checked, has_indices="indices" in here)
     losses = np.where(counted, merged.losses, 0.0)
     denominator = float(merged.weight[counted].sum()) if reduction == "mean" else 1.0
-    loss = arguments.reduced(reduction, losses, math.fsum(losses.flat), denominator, logits)
+    loss = results.reduced(reduction, losses, math.fsum(losses.flat), denominator, logits)
     if not return_grad:
         return loss
-    scale, upstream = arguments.upstream(grad_output, losses.shape if reduction == "none" else (), True)
+    scale, upstream = results.upstream(grad_output, losses.shape if reduction == "none" else (), True)
     scale = scale / denominator if denominator else 0.0
     gradient = np.empty_like(logits)
     run_family(
         _kernels.CROSS_ENTROPY, logits, logits.ndim - 1, output=gradient, grad_output=upstream,
         grad_scale=scale, elsewhere=(*merged.elsewhere(ranks.rank), ranks.classes), **here,
-        label_smoothing=options["label_smoothing"], softcap=options["softcap"],
-        temperature=options["temperature"],
+        **{**checked, **OF_A_BAND},
     )  # fmt: skip
     is_masked = merged.is_masked(ranks.rank) & counted
     if is_masked.any():
         factor = np.full(losses.shape, scale) if upstream is None else upstream * scale
-        clear_masked(gradient, is_masked, here, factor * target_slope(options, ranks.classes))
+        clear_masked(gradient, is_masked, here, factor * target_slope(checked, ranks.classes))
     return loss, gradient
 
 
@@ -124,15 +129,20 @@ def _sliced_linear(
     target: Array,
     *,
     group: Any,
+    linear_bias: Array | None = None,
+    weight: Array | None = None,
+    ignore_index: int,
+    memory_budget: int | None,
+    reduction: str,
     return_grad: bool = False,
+    out: Any = None,
     **options: Any,
 ) -> Any:
-    """The function of arrays behind `vocab_parallel_linear_cross_entropy`."""
+    """Compute `vocab_parallel_linear_cross_entropy` of arrays."""
     ranks = _Ranks(linear_weight.shape[0], group)
-    given = {"linear_bias": None, "grad_output": None, "out": None, **options}
     result = linear_loss(
-        input, linear_weight, target, share=ranks, return_grad=return_grad, accumulate=False,
-        num_threads=None, **given,
+        input, linear_weight, target, reduction, return_grad, out, options, linear_bias=linear_bias,
+        weight=weight, ignore_index=ignore_index, memory_budget=memory_budget, share=ranks,
     )  # fmt: skip
     if not return_grad:
         return result
@@ -155,6 +165,7 @@ _SLICED_LINEAR = Loss(
 
 
 @torch.compiler.disable  # type: ignore[untyped-decorator]
+@documented(PARALLEL, size="V_r", input="Logits of this rank's slice of the classes.")
 def vocab_parallel_cross_entropy(
     input: Tensor,
     target: Tensor,
@@ -164,43 +175,22 @@ def vocab_parallel_cross_entropy(
     label_smoothing: float = 0.0,
     *,
     group: Any = None,
-    z_loss: float = 0.0,
-    softcap: float | None = None,
-    temperature: float = 1.0,
+    **extras: Unpack[MapOptions],
 ) -> Tensor:
-    r"""Cross-entropy of logits whose classes are shared out over the processes of a group.
+    r"""Cross-entropy of logits whose classes are divided among the processes of a group.
+
+    ``loss = log(sum(exp(input))) - input[y]`` over the classes of all ranks, for a row of class ``y``
 
     .. math:: \log \sum_r \sum_{j \in V_r} e^{x_j} - x_y
 
-    for a row `x` with class `y`, rank `r` holding the classes :math:`V_r`: consecutive slices, in order of
-    rank, of any sizes. Four numbers for each row go over the network; logits and gradient stay where they
-    are.
-
-    Parameters
-    ----------
-    input : Tensor, shape (..., V_r)
-        The logits of this rank's slice of the classes.
-    target : Tensor, shape (...) or (..., V_r)
-        Indices among all classes, the same on each rank; or this rank's slice of probabilities.
-    weight : Tensor, shape (V_r,), optional
-        This rank's slice of the class weights.
-    ignore_index, reduction, label_smoothing, z_loss, softcap, temperature
-        As in `cross_entropy`.
-    group : ProcessGroup, optional
-        The default group otherwise. All its ranks make the call, and of an unreduced or float16 loss the
-        backward pass, too.
+    for a row `x` with class `y`. Rank `r` holds the classes :math:`V_r`; the slices are consecutive, in order
+    of rank, and of any sizes. Each rank sends four numbers for each row; logits and gradients are not sent.
 
     Returns
     -------
-    Tensor, shape () or (...)
-        The same on each rank, and as one process has it from all logits. With gradient for `input`.
-
-    Raises
-    ------
-    IndexError
-        If a class index is out of range; on each rank.
-    TypeError, ValueError
-        As `cross_entropy`.
+    loss : Tensor with shape (), or (...)
+        The same on each rank, and the value that one process computes from all logits. It has a gradient for
+        `input`.
 
     References
     ----------
@@ -217,14 +207,15 @@ def vocab_parallel_cross_entropy(
     if is_one:
         input, target = input.unsqueeze(0), target.unsqueeze(0)
     options = {
-        "group": group, "ignore_index": ignore_index, "label_smoothing": label_smoothing, "z_loss": z_loss,
-        "softcap": softcap, "temperature": temperature,
+        "group": group, "ignore_index": ignore_index, "label_smoothing": label_smoothing,
+        **further("vocab_parallel_cross_entropy", extras),
     }  # fmt: skip
     loss = evaluate(_SLICED, (input, target, weight), options, reduction)
     return loss.squeeze(0) if is_one and reduction == "none" else loss
 
 
 @torch.compiler.disable  # type: ignore[untyped-decorator]
+@documented(PARALLEL, size="D", input="Vectors of the tokens, the same on each rank.")
 def vocab_parallel_linear_cross_entropy(
     input: Tensor,
     linear_weight: Tensor,
@@ -236,47 +227,23 @@ def vocab_parallel_linear_cross_entropy(
     reduction: str = "mean",
     label_smoothing: float = 0.0,
     group: Any = None,
-    z_loss: float = 0.0,
-    softcap: float | None = None,
-    temperature: float = 1.0,
     memory_budget: int | None = None,
+    **extras: Unpack[MapOptions],
 ) -> Tensor:
-    r"""Cross-entropy of a linear layer whose classes are shared out over the processes of a group.
+    r"""Cross-entropy of a linear layer whose classes are divided among the processes of a group.
+
+    ``loss = cross_entropy(input @ linear_weight.T + linear_bias, target)`` over the classes of all ranks
 
     .. math:: \log \sum_r \sum_{j \in V_r} e^{W_j x + b_j} - (W_y x + b_y)
 
-    As `vocab_parallel_cross_entropy`, of logits that never exist all at once: see
-    `fastloss.linear_cross_entropy`.
-
-    Parameters
-    ----------
-    input : Tensor, shape (..., D)
-        The vectors of the tokens, the same on each rank.
-    linear_weight : Tensor, shape (V_r, D)
-        This rank's slice of the layer.
-    target : Tensor, shape (...) or (..., V_r)
-        Indices among all classes, the same on each rank; or this rank's slice of probabilities.
-    linear_bias, weight : Tensor, shape (V_r,), optional
-        This rank's slices of bias and class weights.
-    ignore_index, reduction, label_smoothing, z_loss, softcap, temperature
-        As in `cross_entropy`.
-    group : ProcessGroup, optional
-        The default group otherwise.
-    memory_budget : int, optional
-        Bytes of logits at a time on each rank; the same on each.
+    Large logits are never held all at once: see `fastloss.linear_cross_entropy`. The slices of classes are
+    those of `vocab_parallel_cross_entropy`.
 
     Returns
     -------
-    Tensor, shape () or (...)
-        The same on each rank. The gradient for `input` is summed over the ranks, and the same on each; those
-        for `linear_weight` and `linear_bias` are this rank's own.
-
-    Raises
-    ------
-    IndexError
-        If a class index is out of range; on each rank.
-    TypeError, ValueError
-        As `fastloss.linear_cross_entropy`.
+    loss : Tensor with shape (), or (...)
+        The same on each rank. The gradient for `input` is summed over the ranks, and the same on each. The
+        gradients for `linear_weight` and `linear_bias` are this rank's own.
 
     References
     ----------
@@ -289,8 +256,8 @@ def vocab_parallel_linear_cross_entropy(
         loss = fastloss.torch.vocab_parallel_linear_cross_entropy(hidden, head, target)
     """
     options = {
-        "group": group, "ignore_index": ignore_index, "label_smoothing": label_smoothing, "z_loss": z_loss,
-        "softcap": softcap, "temperature": temperature, "memory_budget": memory_budget,
+        "group": group, "ignore_index": ignore_index, "label_smoothing": label_smoothing,
+        "memory_budget": memory_budget, **further("vocab_parallel_linear_cross_entropy", extras),
     }  # fmt: skip
     input = autocast(input)
     tensors = (input, autocast(linear_weight), like(input, target), autocast(linear_bias), weight)

@@ -1,31 +1,38 @@
-"""The table of the elementwise losses: one row for each, and how near its float64 reference it has to be.
+"""Rows of the elementwise losses, of the penalties and of kl_div, and how near they have to be.
 
-A row says how to make inputs (over several scales, with ties at the kinks and targets at the edges of the
-domain), which values each option takes, and the size of the terms that a result is the sum of. A `Call` is
-one call made from a row, with the answer of `fastloss.reference` and how far from it a result may be.
-
-The bound is ULPS units in the last place of the type computed in (float32 for half types), of the answer
-itself, or of the terms whose difference it is: nothing computed from rounded terms can do better. What else
-widens a bound is said in the row.
+Inputs are made over several scales, with ties at the kinks and targets at the edges of the domain. The bound
+is ULPS units in the last place of the type computed in (float32 for half types), of the answer itself, or of
+the terms whose difference it is: nothing computed from rounded terms can do better. What else widens a bound
+is said beside the row.
 """
 
+import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from functools import cache, cached_property
+from dataclasses import dataclass, replace
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
-from cases import Array, Shape, dtype_named, loss_dtype, ulp
-
-import fastloss
-from fastloss import reference
+from helpers import (
+    INF,
+    NAN,
+    NO_NUMBERS,
+    NOT_FINITE,
+    Array,
+    Bad,
+    Options,
+    Shape,
+    bad,
+    bad_numbers,
+    loss_dtype,
+    rounded,
+    smallest_normal,
+    ulp,
+)
+from registry import STEP, Call, Option, Row
 
 ULPS = {"float32": 4.0, "float64": 8.0}
-SMALLEST_NORMAL = {"float32": 2.0**-126, "float64": 2.0**-1022}
 EPSILON = {"float32": 2.0**-23, "float64": 2.0**-52}
-
-Options = dict[str, Any]
-Make = Callable[[np.random.Generator, Shape, Options], tuple[Array, ...]]
 
 
 # The size of the terms
@@ -98,65 +105,115 @@ def never(options: Options) -> tuple[float, ...]:
     return ()
 
 
-@dataclass(frozen=True, eq=False)
-class Row:
-    """A loss.
+@dataclass(frozen=True)
+class Elementwise:
+    """What an elementwise row knows besides.
 
     Attributes
     ----------
-    name : str
-        In `fastloss` and in `fastloss.reference`.
-    make : callable
-        Input, target (and the third argument) in float64, from a generator, a shape and the options.
-    options : tuple of dict
-        Sets of options to go through, the first being none. A value may be a function of a generator and a
-        shape that makes an array.
-    hessian : bool
-        Whether there is return_hessian.
-    by_weights : bool
-        Whether "mean" divides by the sum of the weights. Otherwise it divides by the number of losses.
-    input_name : str
-        Of the first argument, as errors call it.
-    third : str
-        Name of a third argument, which has a gradient as well.
-    bad_targets : callable
-        Targets outside of the domain, from the options.
     terms, jump : callable
         See `Terms` and `Jump`.
     room : callable
         How far an input can be moved either way before the loss is another function.
-    by_rows : bool
-        Whether the last axis of the input is missing from the loss (and the weights are those of that axis).
+    by_weights : bool
+        Whether "mean" divides by the sum of the weights. Otherwise it divides by the number of losses.
+    bad_targets : callable
+        Targets outside of the domain, from the options.
     good_target : float
         A scalar target that every set of options allows.
-    bad_options : tuple of (name, TypeError or ValueError, values)
-        Values that must be refused.
     """
 
-    name: str
-    make: Make
-    options: tuple[Options, ...] = ({},)
-    hessian: bool = False
-    by_weights: bool = True
-    input_name: str = "input"
-    third: str = ""
-    bad_targets: Callable[[Options], tuple[float, ...]] = never
     terms: Callable[[Arguments], Terms] = no_terms
     jump: Callable[[Arguments], Jump | None] = no_jump
     room: Callable[[Array, Options], Array] = plenty
-    by_rows: bool = False
+    by_weights: bool = True
+    bad_targets: Callable[[Options], tuple[float, ...]] = never
     good_target: float = 1.0
-    bad_options: tuple[tuple[str, type[Exception], tuple[Any, ...]], ...] = ()
 
-    def loss_shape(self, shape: Shape) -> Shape:
-        return shape[:-1] if self.by_rows else shape
 
-    def weight_shape(self, shape: Shape) -> Shape:
-        return shape[-1:] if self.by_rows else shape
+@lru_cache(maxsize=4096)
+def arguments_of(c: Call) -> Arguments:
+    x, *others = (np.asarray(a, np.float64) for a in c.arguments.values())
+    t, third = (np.broadcast_to(a, x.shape) for a in (*others, x)[:2])
+    error = ULPS[loss_dtype(c.dtype)] * EPSILON[loss_dtype(c.dtype)]
+    return Arguments(x, t, third if len(others) > 1 else None, c.options, error)
 
-    @property
-    def weights(self) -> tuple[str | None, ...]:
-        return (None, "array") if self.by_rows else (None, "array", "scalar")
+
+@lru_cache(maxsize=4096)
+def terms_of(c: Call) -> Terms:
+    with np.errstate(all="ignore"):
+        return c.row.info.terms(arguments_of(c))
+
+
+def weights_of(c: Call) -> Array:
+    return np.broadcast_to(np.asarray(c.options.get("weight", 1.0), np.float64), c.shape)
+
+
+def divisor(c: Call) -> float:
+    if c.row.info.by_weights:
+        return float(weights_of(c).sum())
+    return float(c.expected_losses.size)
+
+
+def tolerance(c: Call, expected: Array, terms: Array | None, factor: Any, factors: float) -> Array:
+    """The bound of ULPS, and a rounding more for each further factor.
+
+    Half a unit in the last place of one number can be nearly a whole one of the product.
+    """
+    size, kind = np.abs(expected), loss_dtype(c.dtype)
+    if terms is not None:
+        size = np.maximum(size, np.abs(terms * factor))
+    # What underflows may be multiplied by the factor.
+    return (ULPS[kind] + factors) * ulp(size, kind) + smallest_normal(kind) * np.maximum(1.0, np.abs(factor))
+
+
+def bound(c: Call) -> Array:
+    """How far the loss may be off: nothing is lost in adding."""
+    terms = None if c.row.loss_axes else terms_of(c).value
+    factor = 1.0 if c.row.loss_axes else weights_of(c)
+    rows = tolerance(c, c.expected_losses, terms, factor, float("weight" in c.options))
+    if c.reduction == "none":
+        return rows
+    total = rows.sum() + 1e-14 * np.abs(c.expected_losses).sum()
+    return np.asarray(total / (abs(c.denominator) or NAN))
+
+
+def derivative_bound(c: Call, name: str) -> Array:
+    position = c.row.derivatives.index(name)
+    terms = (terms_of(c).first, terms_of(c).second)[position]
+    upstream = np.asarray(c.options.get("grad_output", 1.0), np.float64)
+    if c.row.loss_axes and upstream.ndim:
+        upstream = upstream[..., np.newaxis]
+    factor = weights_of(c) * upstream / (c.denominator or NAN)
+    if c.row.loss_axes:
+        factor = factor / c.shape[-1]
+    # The weight, the upstream gradient, and the quotient of a mean (rounded, and multiplied with).
+    factors = float("weight" in c.options) + ("grad_output" in c.options)
+    factors += 2.0 * (c.reduction == "mean" or c.row.loss_axes > 0)
+    found = tolerance(c, c.expected[1][position], terms, factor, factors)
+    jump = c.row.info.jump(arguments_of(c))
+    height = (jump.first, jump.second)[position] if jump else 0.0
+    if jump and height:
+        close = np.abs(jump.distance) <= 2.0 * EPSILON[loss_dtype(c.dtype)] * jump.size
+        found = found + np.where(close & (jump.distance != 0.0), height * np.abs(factor), 0.0)
+    return found
+
+
+def room(c: Call, name: str) -> Array:
+    """Where a step leads neither over a kink nor to where the gradient is not that of the value."""
+    a = arguments_of(c)
+    if name == "var":
+        # Where the variance is held at eps, the gradient is that of a variance of eps.
+        free = a.third - c.options.get("eps", 1e-6)
+        return np.where(free > 1e-3 * a.third, np.minimum(1.0, free), 0.0)
+    where, jump = np.ones(c.shape, bool), c.row.info.jump(a)
+    if jump:
+        where &= np.abs(jump.distance) > 3.0 * STEP
+    if c.row.name in ("l1_loss", "quantile_loss") or c.options.get("beta") == 0.0:
+        where &= np.abs(a.r) > 3.0 * STEP
+    if c.row.name == "binary_cross_entropy":
+        where &= np.minimum(a.x, 1.0 - a.x) > 1e-7
+    return np.where(where, c.row.info.room(a.x, c.options), 0.0)
 
 
 # Inputs. Every array mixes several kinds of elements, each far enough apart to be in every vector.
@@ -416,9 +473,6 @@ def squared_hinge_jump(a: Arguments) -> Jump:
 
 # Targets outside of the domain
 
-INF = np.inf
-NAN = np.nan
-
 
 def outside_unit(options: Options) -> tuple[float, ...]:
     return (-0.125, 1.0078125, 2.0, INF, -INF)
@@ -447,68 +501,157 @@ def outside_tweedie(options: Options) -> tuple[float, ...]:
     return negative(options) if power < 2.0 else not_positive(options)
 
 
-# Values that are no numbers
-NO_NUMBERS = (True, False, np.True_, "1", 1j, [1.0], np.ones(2))
-NOT_FINITE = (NAN, INF, -INF)
+# What goes with the arguments
+
+
+def weights(rng: np.random.Generator, a: dict[str, Array]) -> Array:
+    """Some weigh nothing (but not all)."""
+    x, *_ = a.values()
+    some = rng.uniform(0.2, 3.0, x.shape)
+    return rounded(sometimes(rng, 0.15 if some.size > 10 else 0.0, 0.0, some), x.dtype.name)
+
+
+def class_weights(rng: np.random.Generator, a: dict[str, Array]) -> Array:
+    x, *_ = a.values()
+    some = rng.uniform(0.2, 3.0, x.shape[-1:])
+    return rounded(sometimes(rng, 0.15 if some.size > 10 else 0.0, 0.0, some), x.dtype.name)
+
+
+WEIGHTS = (Option("weight", weights), Option("weight", lambda rng, a: 2.5, "scalar weight"))
+
+
+# PyTorch
+
+
+def in_torch(torch: Any, tensors: dict[str, Any], options: Options, reduction: str, name: str) -> Any:
+    """The function of this name, with the options of ours that it has."""
+    if "weight" in options and (np.ndim(options["weight"]) == 0 or reduction not in IN_TORCH.get(name, ())):
+        return None
+    tensors, given = dict(tensors), dict(options)
+    if "label_smoothing" in given:
+        smoothing = given.pop("label_smoothing")
+        tensors["target"] = tensors["target"] * (1.0 - smoothing) + 0.5 * smoothing
+    if isinstance(given.get("pos_weight"), float):
+        given["pos_weight"] = torch.tensor(given["pos_weight"], dtype=torch.float64)
+    return getattr(torch.nn.functional, name)(*tensors.values(), reduction=reduction, **given)
+
+
+# Which of torch's take a weight, and whether the weighted mean is ours: torch's mean of huber_loss is divided
+# by the number of elements.
+IN_TORCH = {
+    "mse_loss": ("sum", "mean", "none"),
+    "l1_loss": ("sum", "mean", "none"),
+    "huber_loss": ("sum", "none"),
+    "smooth_l1_loss": (),
+    "poisson_nll_loss": (),
+    "gaussian_nll_loss": (),
+    "binary_cross_entropy": ("sum", "mean", "none"),
+    "binary_cross_entropy_with_logits": ("sum", "mean", "none"),
+    "soft_margin_loss": (),
+    "multilabel_soft_margin_loss": ("sum", "mean", "none"),
+}
+
+
+def elementwise(
+    name: str,
+    make: Callable[..., tuple[Array, ...]],
+    sets: tuple[Options, ...] = ({},),
+    *,
+    hessian: bool = False,
+    input_name: str = "input",
+    third: str = "",
+    by_rows: bool = False,
+    bad: tuple[Bad, ...] = (),
+    checks: dict[str, tuple[float, ...]] | None = None,
+    **info: Any,
+) -> Row:
+    """The row of an elementwise loss; `by_rows` where the last axis of the input is missing from the loss."""
+    names = (input_name, "target", *([third] if third else []))
+    own = Elementwise(**info)
+
+    def checked(options: Options) -> dict[str, tuple[float, ...]]:
+        return {**({"target": t} if (t := own.bad_targets(options)) else {}), **(checks or {})}
+
+    return Row(
+        name,
+        lambda rng, shape, options: dict(zip(names, make(rng, shape, options), strict=True)),
+        gradients=(input_name, *names[2:]),
+        loss_axes=int(by_rows),
+        sets=sets,
+        extras=(Option("weight", class_weights),) if by_rows else WEIGHTS,
+        hessian=hessian,
+        bound=bound,
+        derivative_bound=derivative_bound,
+        divisor=divisor,
+        room=room,
+        empty=((0, 2), (0, 3), (3, 0, 2)) if by_rows else ((0,), (0, 3), (3, 0, 2)),
+        # Whether a variance without axes is a scalar cannot be told where the input has none either.
+        sizes=((1,), (7,), (1000,), (41, 61)) if by_rows or third else ((), (1,), (7,), (1000,), (41, 61)),
+        bad=bad,
+        checked=checked,
+        torch=partial(in_torch, name=name) if name in IN_TORCH else None,
+        info=own,
+    )
+
 
 MARGINS: tuple[Options, ...] = ({}, {"margin": 0.25}, {"margin": 0.3}, {"margin": 0.0}, {"margin": -2.0})
-BAD_MARGINS = (("margin", TypeError, (*NO_NUMBERS, None)), ("margin", ValueError, NOT_FINITE))
+BAD_MARGINS = (*bad_numbers("margin"), *bad("margin", TypeError, None))
 
 ELEMENTWISE = [
-    Row("mse_loss", residuals, hessian=True),
-    Row("l1_loss", residuals, hessian=True),
-    Row(
+    elementwise("mse_loss", residuals, hessian=True),
+    elementwise("l1_loss", residuals, hessian=True),
+    elementwise(
         "huber_loss",
         residuals,
         ({}, {"delta": 0.125}, {"delta": 0.3}, {"delta": 2}, {"delta": 1e4}),
         hessian=True,
         jump=huber_jump,
-        bad_options=(
-            ("delta", TypeError, (*NO_NUMBERS, None)),
-            ("delta", ValueError, (0.0, 0, -1.0, *NOT_FINITE)),
+        bad=(
+            *bad("delta", TypeError, *NO_NUMBERS, None),
+            *bad("delta", ValueError, 0.0, 0, -1.0, *NOT_FINITE),
         ),
     ),
-    Row(
+    elementwise(
         "smooth_l1_loss",
         residuals,
         ({}, {"beta": 0.0}, {"beta": 0.125}, {"beta": 0.3}, {"beta": 2}, {"beta": 1e4}),
         hessian=True,
         jump=smooth_l1_jump,
-        bad_options=(
-            ("beta", TypeError, (*NO_NUMBERS, None)),
-            ("beta", ValueError, (-0.1, -1, *NOT_FINITE)),
+        bad=(
+            *bad("beta", TypeError, *NO_NUMBERS, None),
+            *bad("beta", ValueError, -0.1, -1, *NOT_FINITE),
         ),
     ),
-    Row("log_cosh_loss", residuals, hessian=True, terms=log_cosh_terms),
-    Row(
+    elementwise("log_cosh_loss", residuals, hessian=True, terms=log_cosh_terms),
+    elementwise(
         "quantile_loss",
         residuals,
         ({}, {"quantile": 0.25}, {"quantile": 0.1}, {"quantile": 0.99}, {"quantile": 1e-4}),
         hessian=True,
-        bad_options=(
-            ("quantile", TypeError, (*NO_NUMBERS, None)),
-            ("quantile", ValueError, (0.0, 1.0, 0, 1, -0.1, 1.1, *NOT_FINITE)),
+        bad=(
+            *bad("quantile", TypeError, *NO_NUMBERS, None),
+            *bad("quantile", ValueError, 0.0, 1.0, 0, 1, -0.1, 1.1, *NOT_FINITE),
         ),
     ),
-    Row(
+    elementwise(
         "epsilon_insensitive_loss",
         residuals,
         ({}, {"epsilon": 0.0}, {"epsilon": 0.125}, {"epsilon": 2}, {"epsilon": 1e4}),
         terms=epsilon_terms,
         jump=epsilon_jump,
-        bad_options=(
-            ("epsilon", TypeError, (*NO_NUMBERS, None)),
-            ("epsilon", ValueError, (-0.1, -1, *NOT_FINITE)),
+        bad=(
+            *bad("epsilon", TypeError, *NO_NUMBERS, None),
+            *bad("epsilon", ValueError, -0.1, -1, *NOT_FINITE),
         ),
     ),
-    Row(
+    elementwise(
         "mean_squared_log_loss",
         above_minus_one,
         terms=squared_log_terms,
         room=lambda x, options: 1.0 + x,
         bad_targets=not_above_minus_one,
     ),
-    Row(
+    elementwise(
         "poisson_nll_loss",
         counts_and_rates,
         (
@@ -523,15 +666,15 @@ ELEMENTWISE = [
         terms=poisson_terms,
         room=lambda x, o: np.ones(x.shape) if o.get("log_input", True) else x + o.get("eps", 1e-8),
         bad_targets=negative,
-        bad_options=(
-            ("eps", TypeError, (*NO_NUMBERS, None)),
-            ("eps", ValueError, (-1e-8, *NOT_FINITE)),
-            ("log_input", TypeError, (1, 0, None, "yes")),
-            ("full", TypeError, (1, 0, None, "yes")),
+        bad=(
+            *bad("eps", TypeError, *NO_NUMBERS, None),
+            *bad("eps", ValueError, -1e-8, *NOT_FINITE),
+            *bad("log_input", TypeError, 1, 0, None, "yes"),
+            *bad("full", TypeError, 1, 0, None, "yes"),
         ),
     ),
-    Row("gamma_nll_loss", log_means, hessian=True, terms=gamma_terms, bad_targets=not_positive),
-    Row(
+    elementwise("gamma_nll_loss", log_means, hessian=True, terms=gamma_terms, bad_targets=not_positive),
+    elementwise(
         "tweedie_nll_loss",
         tweedie,
         (
@@ -548,32 +691,34 @@ ELEMENTWISE = [
         hessian=True,
         terms=tweedie_terms,
         bad_targets=outside_tweedie,
-        bad_options=(
-            ("power", TypeError, (*NO_NUMBERS, None)),
-            ("power", ValueError, (0.5, 1e-9, 1.0 - 1e-9, *NOT_FINITE)),
+        bad=(
+            *bad("power", TypeError, *NO_NUMBERS, None),
+            *bad("power", ValueError, 0.5, 1e-9, 1.0 - 1e-9, *NOT_FINITE),
         ),
     ),
-    Row(
+    elementwise(
         "gaussian_nll_loss",
         means_and_variances,
         ({}, {"full": True}, {"eps": 0.5}, {"eps": 1e-3, "full": True}),
         third="var",
+        checks={"var": (-1.0, -(2.0**-20), -INF)},
         terms=gaussian_terms,
-        bad_options=(
-            ("eps", TypeError, (*NO_NUMBERS, None)),
-            ("eps", ValueError, (-1e-8, *NOT_FINITE)),
-            ("full", TypeError, (1, 0, None, "yes")),
+        bad=(
+            *bad("eps", TypeError, *NO_NUMBERS, None),
+            *bad("eps", ValueError, -1e-8, *NOT_FINITE),
+            *bad("full", TypeError, 1, 0, None, "yes"),
         ),
     ),
-    Row(
+    elementwise(
         "binary_cross_entropy",
         probabilities,
         by_weights=False,
         input_name="probs",
+        checks={"probs": (-0.125, 1.0078125, 1.5, INF, -INF)},
         room=lambda x, options: np.minimum(x, 1.0 - x),
         bad_targets=outside_unit,
     ),
-    Row(
+    elementwise(
         "binary_cross_entropy_with_logits",
         logits_and_targets,
         (
@@ -590,14 +735,14 @@ ELEMENTWISE = [
         input_name="logits",
         terms=logistic_terms,
         bad_targets=outside_unit,
-        bad_options=(
-            ("label_smoothing", TypeError, (*NO_NUMBERS, None)),
-            ("label_smoothing", ValueError, (-0.1, 1.1, 2, *NOT_FINITE)),
-            ("pos_weight", TypeError, ("text", np.ones(6, complex))),
-            ("pos_weight", ValueError, (np.ones(5), np.ones((4, 1)), np.ones((1, 6)), np.ones((6, 4)))),
+        bad=(
+            *bad("label_smoothing", TypeError, *NO_NUMBERS, None),
+            *bad("label_smoothing", ValueError, -0.1, 1.1, 2, *NOT_FINITE),
+            *bad("pos_weight", TypeError, "text", np.ones(6, complex)),
+            *bad("pos_weight", ValueError, np.ones(5), np.ones((4, 1)), np.ones((1, 6)), np.ones((6, 4))),
         ),
     ),
-    Row(
+    elementwise(
         "sigmoid_focal_loss",
         logits_and_targets,
         (
@@ -613,14 +758,14 @@ ELEMENTWISE = [
         input_name="logits",
         terms=focal_terms,
         bad_targets=outside_unit,
-        bad_options=(
-            ("alpha", TypeError, NO_NUMBERS),
-            ("alpha", ValueError, (1.1, 2, *NOT_FINITE)),
-            ("gamma", TypeError, (*NO_NUMBERS, None)),
-            ("gamma", ValueError, (-0.1, *NOT_FINITE)),
+        bad=(
+            *bad("alpha", ValueError, 1.1, 2, *NOT_FINITE),
+            *bad("gamma", TypeError, *NO_NUMBERS, None),
+            *bad("gamma", ValueError, -0.1, *NOT_FINITE),
+            *bad("alpha", TypeError, *NO_NUMBERS),
         ),
     ),
-    Row(
+    elementwise(
         "hinge_loss",
         scores,
         MARGINS,
@@ -628,9 +773,9 @@ ELEMENTWISE = [
         terms=hinge_terms,
         jump=hinge_jump,
         bad_targets=not_a_sign,
-        bad_options=BAD_MARGINS,
+        bad=BAD_MARGINS,
     ),
-    Row(
+    elementwise(
         "squared_hinge_loss",
         scores,
         MARGINS,
@@ -638,10 +783,10 @@ ELEMENTWISE = [
         terms=squared_hinge_terms,
         jump=squared_hinge_jump,
         bad_targets=not_a_sign,
-        bad_options=BAD_MARGINS,
+        bad=BAD_MARGINS,
     ),
-    Row("soft_margin_loss", scores, hessian=True, input_name="scores", bad_targets=not_a_sign),
-    Row(
+    elementwise("soft_margin_loss", scores, hessian=True, input_name="scores", bad_targets=not_a_sign),
+    elementwise(
         "multilabel_soft_margin_loss",
         logits_and_targets,
         by_weights=False,
@@ -651,262 +796,124 @@ ELEMENTWISE = [
         bad_targets=outside_unit,
     ),
 ]
-NAMES = [row.name for row in ELEMENTWISE]
-ROW = {row.name: row for row in ELEMENTWISE}
 
 
-# Calls
+# Penalties
 
 
-def flat(result: Any) -> tuple[Any, list[Any]]:
-    """The loss, and the arrays that come with it (those of a NamedTuple one by one)."""
-    if not isinstance(result, tuple):
-        return result, []
-    loss, *others = result
-    return loss, list(others[0]) if isinstance(others[0], tuple) else others
+def params(rng: np.random.Generator, shape: Shape, options: Options) -> dict[str, Array]:
+    w = rng.standard_normal(shape) * 10.0 ** rng.uniform(-4.0, 2.0, shape)
+    return {"params": np.where(rng.random(shape) < 0.2, 0.0, w)}
 
 
-@dataclass(frozen=True, eq=False)
-class Call:
-    """One call: its arguments (which nobody can write to), and what it should answer."""
-
-    row: Row
-    dtype: str
-    reduction: str
-    x: Array
-    target: Any
-    third: Any = None
-    options: Options = field(default_factory=dict)
-
-    @property
-    def arrays(self) -> tuple[Any, ...]:
-        return (self.x, self.target) if self.third is None else (self.x, self.target, self.third)
-
-    @property
-    def forward_options(self) -> Options:
-        return {name: value for name, value in self.options.items() if name != "grad_output"}
-
-    def value(self, **more: Any) -> Any:
-        """Run a call without gradient."""
-        given = {"reduction": self.reduction, **self.forward_options, **more}
-        return getattr(fastloss, self.row.name)(*self.arrays, **given)
-
-    def run(self, **more: Any) -> tuple[Any, list[Any]]:
-        """Run a call with gradient (and hessian)."""
-        given = {"reduction": self.reduction, "return_grad": True, **self.options, **more}
-        if self.row.hessian:
-            given.setdefault("return_hessian", True)
-        return flat(getattr(fastloss, self.row.name)(*self.arrays, **given))
-
-    def moved(self, change: Callable[[Any], Any]) -> "Call":
-        """The same call with every array changed in the way it lies in memory."""
-        arrays = [change(a) if isinstance(a, np.ndarray) else a for a in (self.x, self.target, self.third)]
-        options = {k: change(v) if isinstance(v, np.ndarray) else v for k, v in self.options.items()}
-        return Call(self.row, self.dtype, self.reduction, *arrays, options)
-
-    def out(self, first: Any, second: Any = None) -> Any:
-        """A buffer as this loss wants it."""
-        return (first, second) if self.row.third else first
-
-    @cached_property
-    def expected(self) -> tuple[Any, list[Array]]:
-        function = getattr(reference, self.row.name)
-        more = {"return_hessian": True} if self.row.hessian else {}
-        given = {"reduction": self.reduction, "return_grad": True, **self.options, **more}
-        return flat(function(*self.arrays, **given))
-
-    @cached_property
-    def expected_losses(self) -> Array:
-        function = getattr(reference, self.row.name)
-        return np.asarray(function(*self.arrays, **(self.forward_options | {"reduction": "none"})))
-
-    @property
-    def computed_in(self) -> str:
-        return loss_dtype(self.dtype)
-
-    @cached_property
-    def weights(self) -> Array:
-        weight = np.asarray(self.options.get("weight", 1.0), np.float64)
-        return np.broadcast_to(weight, self.x.shape)
-
-    @cached_property
-    def denominator(self) -> float:
-        """What the mean divides by; 1 for the other reductions."""
-        if self.reduction != "mean":
-            return 1.0
-        return float(self.weights.sum() if self.row.by_weights else self.expected_losses.size)
-
-    @cached_property
-    def arguments(self) -> Arguments:
-        x, t = np.asarray(self.x, np.float64), np.asarray(self.target, np.float64)
-        third = None if self.third is None else np.broadcast_to(np.asarray(self.third, np.float64), x.shape)
-        error = ULPS[self.computed_in] * EPSILON[self.computed_in]
-        return Arguments(x, np.broadcast_to(t, x.shape), third, self.options, error)
-
-    @cached_property
-    def terms(self) -> Terms:
-        with np.errstate(all="ignore"):
-            return self.row.terms(self.arguments)
-
-    def _tolerance(self, expected: Array, terms: Array | None, factor: Any, factors: float) -> Array:
-        """The bound of ULPS, and a rounding more for each further factor.
-
-        Half a unit in the last place of one number can be nearly a whole one of the product.
-        """
-        size = np.abs(expected)
-        if terms is not None:
-            size = np.maximum(size, np.abs(terms * factor))
-        ulps = ULPS[self.computed_in] + factors
-        return ulps * ulp(size, self.computed_in) + SMALLEST_NORMAL[self.computed_in]
-
-    @cached_property
-    def loss_tolerance(self) -> Array:
-        """How far the loss may be off: nothing is lost in adding."""
-        terms = None if self.row.by_rows else self.terms.value
-        rows = self._tolerance(self.expected_losses, terms, self.weights, float("weight" in self.options))
-        if self.reduction == "none":
-            return rows
-        total = rows.sum() + 1e-14 * np.abs(self.expected_losses).sum()
-        return np.asarray(total / abs(self.denominator))
-
-    @cached_property
-    def derivative_tolerances(self) -> list[Array]:
-        """How far gradient and hessian may be off, before they are rounded to a half type."""
-        upstream = np.asarray(self.options.get("grad_output", 1.0), np.float64)
-        if self.row.by_rows and upstream.ndim:
-            upstream = upstream[..., np.newaxis]
-        factor = self.weights * upstream / self.denominator
-        if self.row.by_rows:
-            factor = factor / self.x.shape[-1]
-        # The weight, the upstream gradient, and the quotient of a mean (rounded, and multiplied with).
-        factors = float("weight" in self.options) + ("grad_output" in self.options)
-        factors += 2.0 * (self.reduction == "mean" or self.row.by_rows)
-        jump = self.row.jump(self.arguments)
-        tolerances = []
-        for expected, terms, height in zip(
-            self.expected[1],
-            (self.terms.first, self.terms.second),
-            (jump.first, jump.second) if jump else (0.0, 0.0),
-            strict=False,
-        ):
-            if expected is None:
-                continue
-            tolerance = self._tolerance(expected, terms, factor, factors)
-            if jump and height:
-                close = np.abs(jump.distance) <= 2.0 * EPSILON[self.computed_in] * jump.size
-                tolerance = tolerance + np.where(close & (jump.distance != 0.0), height * np.abs(factor), 0.0)
-            tolerances.append(tolerance)
-        return tolerances
-
-    def check_loss(self, loss: Any) -> None:
-        """Assert that a loss is of the right type and near enough."""
-        if self.reduction == "none":
-            assert isinstance(loss, np.ndarray), self.title
-            assert loss.dtype == self.computed_in, self.title
-            assert loss.shape == self.row.loss_shape(self.x.shape), self.title
-        else:
-            assert type(loss) is float, self.title
-        kind = self.computed_in if self.reduction == "none" else "float64"
-        assert_near(loss, self.expected[0], self.loss_tolerance, kind, self.title + " loss")
-
-    def check_derivatives(self, derivatives: list[Any]) -> None:
-        """Assert that gradient and hessian are of the right type and near enough."""
-        assert len(derivatives) == len(self.expected[1]), self.title
-        names = ("gradient", self.row.third or "hessian")
-        assert [a is None for a in derivatives] == [e is None for e in self.expected[1]], self.title
-        actuals, exacts = ([a for a in arrays if a is not None] for arrays in (derivatives, self.expected[1]))
-        for actual, expected, tolerance, name in zip(
-            actuals, exacts, self.derivative_tolerances, names, strict=False
-        ):
-            assert isinstance(actual, np.ndarray), self.title
-            assert actual.dtype == dtype_named(self.dtype), self.title
-            assert_near(actual, expected, tolerance, self.dtype, f"{self.title} {name}")
-
-    def check(self, result: tuple[Any, list[Any]]) -> None:
-        self.check_loss(result[0])
-        self.check_derivatives(result[1])
-
-    @property
-    def title(self) -> str:
-        given = {k: v if np.ndim(v) == 0 else f"array{np.shape(v)}" for k, v in self.options.items()}
-        return f"{self.row.name} {self.dtype} {self.x.shape} {self.reduction} {given}:"
+def strengths(c: Call) -> tuple[float, float]:
+    of_one = c.get("strength", 0.0)
+    l1 = c.get("l1", of_one if c.row.name == "l1_penalty" else 0.0)
+    return float(l1), float(c.get("l2", of_one if c.row.name == "l2_penalty" else 0.0))
 
 
-def bounds(expected: Array, tolerance: Array, dtype: str) -> tuple[Array, Array]:
-    """The least and the largest number of a type that are within a tolerance.
-
-    For half types these are rounded to them, and so is what was computed: rounding keeps the order.
-    """
-    with np.errstate(over="ignore", invalid="ignore"):
-        low, high = expected - tolerance, expected + tolerance
-        if dtype == "float64":
-            return low, high
-        if dtype == "float32":
-            largest = float(np.finfo(np.float32).max)
-            return np.where(low < -largest, -INF, low), np.where(high > largest, INF, high)
-        kind = dtype_named(dtype)
-        return low.astype(kind).astype(np.float64), high.astype(kind).astype(np.float64)
+def penalty_bound(c: Call) -> Array:
+    losses, kind = c.expected_losses, loss_dtype(c.dtype)
+    rows = ULPS[kind] * ulp(losses, kind) + smallest_normal(kind)
+    if c.reduction == "none":
+        return np.asarray(rows)
+    return np.asarray((rows.sum() + 1e-14 * losses.sum()) / c.denominator)
 
 
-def assert_near(value: Any, expected: Any, tolerance: Any, dtype: str, title: str) -> None:
-    """Assert that a result is within the tolerance (NaN only where it is expected; may overflow the type)."""
-    actual, expected = np.asarray(value, dtype=np.float64), np.asarray(expected, dtype=np.float64)
-    assert actual.shape == expected.shape, f"{title} {actual.shape}, not {expected.shape}"
-    low, high = bounds(expected, np.asarray(tolerance), dtype)
-    good = (actual >= low) & (actual <= high)
-    good |= (actual == expected) | (np.isnan(actual) & np.isnan(expected))
-    if good.all():
-        return
-    where = np.unravel_index(int(np.argmin(good)), good.shape)
-    raise AssertionError(
-        f"{title} {int((~good).sum())} of {good.size} out of bounds, first at {tuple(map(int, where))}: "
-        f"{actual[where]!r}, expected {expected[where]!r} "
-        f"within {np.broadcast_to(tolerance, good.shape)[where]:.3g}"
+def penalty_derivative_bound(c: Call, name: str) -> Array:
+    l1, l2 = strengths(c)
+    kind = loss_dtype(c.dtype)
+    size = (l1 + l2 * np.abs(np.asarray(c.first, np.float64))) * c.upstream / c.denominator
+    return np.asarray(ULPS[kind] * ulp(size, kind) + smallest_normal(kind))
+
+
+def penalty(name: str, *names: str, sets: tuple[tuple[Any, ...], ...]) -> Row:
+    return Row(
+        name,
+        params,
+        gradients=("params",),
+        # Strengths have no default; those of a set come after the row's own.
+        fixed=dict(zip(names, sets[0], strict=True)),
+        sets=tuple(dict(zip(names, values, strict=True)) for values in sets),
+        bound=penalty_bound,
+        derivative_bound=penalty_derivative_bound,
+        room=lambda c, name: np.where(np.abs(c.first) > 3.0 * STEP, 1.0, 0.0),
+        bad=tuple(b for n in names for b in (*bad_numbers(n, -1e-3), *bad(n, TypeError, None))),
     )
 
 
-def rounded(values: Any, dtype: str) -> Array:
-    """In a type, and nobody can write to it."""
-    array = np.asarray(values).astype(dtype_named(dtype))
-    array.flags.writeable = False
-    return array
+ONE = ((0.3,), (0.0,), (1,), (1e-4,), (np.float32(2.5),))
+PENALTIES = [
+    penalty("l1_penalty", "strength", sets=ONE),
+    penalty("l2_penalty", "strength", sets=ONE),
+    penalty(
+        "elastic_net_penalty",
+        "l1",
+        "l2",
+        sets=((0.3, 0.7), (0.0, 0.0), (1, 2), (0.3, 0.0), (0.0, 0.7), (1e-4, 0.3)),
+    ),
+]
 
 
-@cache
-def call(
-    row: Row,
-    shape: Shape,
-    dtype: str = "float32",
-    reduction: str = "mean",
-    options: int = 0,
-    weight: str | None = None,
-    grad_output: str | None = None,
-    seed: int = 0,
-) -> Call:
-    """Make a call of a loss; the same arguments give the same object, so its answer is kept.
+# kl_div
 
-    All arrays hold numbers of the type, so that nobody's conversion is part of the comparison.
-    """
-    rng = np.random.default_rng(seed)
-    arrays = [rounded(a, dtype) for a in row.make(rng, shape, row.options[options])]
-    given = {
-        name: rounded(value(rng, shape), dtype) if callable(value) else value
-        for name, value in row.options[options].items()
-    }
-    if weight == "scalar":
-        given["weight"] = 2.5
-    elif weight == "array":
-        size = row.weight_shape(shape)
-        some = rng.uniform(0.2, 3.0, size)
-        # Some weigh nothing (but not all).
-        given["weight"] = rounded(sometimes(rng, 0.15 if some.size > 10 else 0.0, 0.0, some), dtype)
-    if grad_output == "scalar":
-        given["grad_output"] = -2.5
-    elif grad_output == "array":
-        size = row.loss_shape(shape)
-        given["grad_output"] = rounded(rng.uniform(0.5, 2.0, size) * rng.choice([-1.0, 1.0], size), dtype)
-    if np.prod(shape, dtype=int) > 100:
-        # Real spread: neither a constant input nor a single target says anything.
-        for array in arrays:
-            assert np.ptp(array.astype(np.float64)) >= 1.0
-    return Call(row, dtype, reduction, *arrays, options=given)
+
+def log_probs_and_probs(rng: np.random.Generator, shape: Shape, options: Options) -> dict[str, Array]:
+    """Log-probabilities, and targets with zeros (and numbers above 1, which are no probabilities) in them."""
+    x = -4.0 * rng.exponential(size=shape)
+    t = np.asarray(rng.uniform(0.0, 1.0, shape) ** 2)
+    t = np.where(rng.random(shape) < 0.2, 0.0, np.where(rng.random(shape) < 0.05, 2.5, t))
+    # Where nothing is expected, nothing is asked of the input.
+    x = np.where((t == 0.0) & (rng.random(shape) < 0.5), -INF, x)
+    if options.get("log_target", False):
+        with np.errstate(divide="ignore"):
+            t = np.log(t)
+    return {"input": np.asarray(x), "target": t}
+
+
+def kl_div_bound(c: Call) -> Array:
+    size = np.abs(c.expected_losses)
+    rows = 1e-13 * np.maximum(size, 1.0) if c.dtype == "float64" else np.maximum(1e-6, 2e-6 * size)
+    return np.asarray(rows if c.reduction == "none" else rows.sum() / c.denominator)
+
+
+def kl_div_in_torch(torch: Any, tensors: dict[str, Any], options: Options, reduction: str) -> Any:
+    """With a small logarithm for that of 0, of which torch makes NaN."""
+    finite = {name: torch.nan_to_num(x, neginf=-60.0) for name, x in tensors.items()}
+    return in_torch(torch, finite, options, reduction, "kl_div")
+
+
+def kl_div_divisor(c: Call) -> float:
+    return float(max(c.shape[0] if c.reduction == "batchmean" else math.prod(c.shape), 1))
+
+
+KL_DIV = Row(
+    "kl_div",
+    log_probs_and_probs,
+    gradients=("input",),
+    reductions=("mean", "sum", "none", "batchmean"),
+    bound=kl_div_bound,
+    derivative_bound=lambda c, name: (
+        (1e-13 if c.dtype == "float64" else 1e-6) * np.abs(c.expected[1][0]) + smallest_normal(c.dtype)
+    ),
+    divisor=kl_div_divisor,
+    shapes=((3, 4, 9), (3, 2, 50)),
+    sizes=((1,), (7,), (3, 5), (4, 1), (2, 3, 40), (1001,), (3, 30_000)),
+    large=((3, 100_000),),
+    empty=((0,), (0, 5), (3, 0), (5, 0)),
+    room=lambda c, name: np.isfinite(c.first).astype(float),
+    bad=tuple(bad("log_target", TypeError, 1, 0, None, "yes", [True])),
+    torch=kl_div_in_torch,
+)
+KL_DIVS = [
+    KL_DIV,
+    replace(
+        KL_DIV,
+        fixed={"log_target": True},
+        torch=lambda torch, tensors, options, reduction: kl_div_in_torch(
+            torch, tensors, {**options, "log_target": True}, reduction
+        ),
+    ),
+]
+
+ROW = {row.name: row for row in ELEMENTWISE}

@@ -1,0 +1,288 @@
+"""What the public functions of one family say of their shared parameters, results and errors.
+
+``|x|`` is the first parameter, ``|mean|`` what ``"mean"`` divides by, ``|domain|`` what values must be. The
+other texts are below, or given to `documented`.
+"""
+
+from __future__ import annotations
+
+from fastloss._engine.documentation import Family
+from fastloss._engine.options import DESCRIPTIONS
+
+__all__ = [
+    "BINARY",
+    "DIVERGENCES",
+    "ELEMENTWISE",
+    "LINEAR",
+    "PAIRS",
+    "PENALTIES",
+    "ROWS",
+    "TOKENS",
+    "TRANSFORMS",
+    "TYPES",
+]
+
+TYPES = "float16, bfloat16 (of ml_dtypes), float32 or float64. Lists and integers become float64."
+
+_LOSS = Family(
+    parameters="""
+reduction : {"mean", "sum", "none"}, default "|default_reduction|"
+    ``"mean"`` divides by |mean|. ``"sum"`` adds. ``"none"`` returns |unreduced|.
+return_grad : bool, default False
+    Also return the |gradient_or_gradients| with respect to |wanted|, computed in the same pass.
+return_hessian : bool, default False
+    Also return the second derivative of each element's loss with respect to that element. Needs
+    `return_grad`.
+grad_output : scalar, or array_like with the shape of the loss, optional
+    The upstream gradient. It multiplies the |derivatives|, not the loss. Needs `return_grad`.
+out : ndarray with the shape and dtype of `|x|`, optional
+    Buffer for the gradient. It may be `|x|` itself (in place). Needs `return_grad`.
+out_of_several : tuple of |count|, each an ndarray with the shape of its argument or None, optional
+    Buffers for the gradients, in the order of the fields of `|Gradients|`, of the first argument's dtype.
+    A buffer may be its own argument (in place). A gradient whose place holds None is not computed. Needs
+    `return_grad`.
+accumulate : bool, default False
+    Add the gradient to the contents of `out`. Needs `out`.
+accumulate_of_several : bool or tuple of |count| bools, default False
+    Add the gradients to the contents of `out`: all of them, or those whose place in the tuple is True. Needs
+    `out`.
+num_threads : int, optional
+    Number of threads of this call, by default the package setting. Results do not depend on it.
+""",
+    returns="""
+loss : float, or ndarray with |loss_shape|
+    A Python float for ``"mean"`` and ``"sum"``. For ``"none"`` an array with the dtype of `|x|`, float32 for
+    half types. |of_nothing|
+grad : ndarray with the shape and dtype of `|x|`
+    Only with `return_grad`. It is `out` if `out` was given.
+grads : |Gradients|
+    Only with `return_grad`: a named tuple ``(|fields|)`` of arrays with the shapes and dtypes of the
+    arguments, None for a gradient that was not wanted.
+hessian : ndarray with the shape and dtype of `|x|`
+    Only with `return_hessian`. It is always a new array. ``"mean"`` divides it as well.
+""",
+    raises="""
+TypeError
+    If an argument has a type that cannot be used.
+ValueError
+    If a shape or an option is wrong, |outside|or if a buffer overlaps another argument. Nothing has been
+    written to `out` then.
+""",
+    texts={
+        "types": TYPES,
+        "gradient_or_gradients": "gradient",
+        "of_nothing": "The mean of no elements is NaN, their sum is 0.",
+    },
+)
+
+ELEMENTWISE = _LOSS.varied(
+    parameters="""
+input : array_like of any shape
+    Predictions; |types|
+target : scalar or array_like with the shape of `|x|`
+    Values to predict. Only a scalar broadcasts: (N,) against (N, 1) is an error. Values of another type are
+    converted to the type of `|x|`.
+weight : scalar or array_like with the shape of `|x|`, optional
+    Weight of each element. Where it is 0, loss and derivatives are 0, even if the term is infinite
+    (a NaN stays NaN).
+check_domain : bool, default True
+    Check that every |checked| is |domain|. If False, the formula is evaluated for any value; the result
+    is then no likelihood or loss in its usual sense.
+""",
+    mean="the sum of the weights, or by the number of elements without `weight`",
+    unreduced="the loss of each element",
+    loss_shape="the shape of `|x|`",
+    of_nothing=(
+        "The mean of no elements is NaN, their sum is 0. A NaN in an argument gives NaN at that element "
+        "alone."
+    ),
+    checked="target",
+)
+
+BINARY = ELEMENTWISE.varied(
+    parameters="""
+logits : array_like of any shape
+    Unnormalised scores; |types|
+scores : array_like of any shape
+    Scores, positive for class 1; |types|
+probs : array_like of any shape
+    Probabilities of class 1, in [0, 1]; |types|
+target : scalar or array_like with the shape of `|x|`
+    The classes: each must be |domain|. Only a scalar broadcasts. Values of another type are converted to the
+    type of `|x|`.
+""",
+)
+
+PENALTIES = _LOSS.varied(
+    parameters="""
+params : array_like of any shape
+    Parameters; |types|
+""",
+    mean='the number of parameters; the default of the penalties alone is ``"sum"``',
+    unreduced="the penalty of each parameter",
+    loss_shape="the shape of `params`",
+    of_nothing="The sum over no parameters is 0, their mean is NaN. A NaN gives NaN at that element alone.",
+)
+
+ROWS = _LOSS.varied(
+    parameters="""
+logits : array_like with shape (..., C), or with the classes on `axis`
+    Unnormalised scores; |types| Rows may have any strides and are not copied. A class at ``-inf`` is masked:
+    its probability and gradient are 0.
+log_probs : array_like with shape (..., C), or with the classes on `axis`
+    Log-probabilities; |types| Rows may have any strides and are not copied.
+scores : array_like with shape (..., C)
+    A score for each class; |types| Rows may have any strides and are not copied.
+target : array_like of int with shape (...)
+    Class index of each row, of any integer type.
+axis : int, default -1
+    The axis of the classes: the last by default, where torch has axis 1.
+weight : array_like with shape (C,), optional
+    Weight of each class.
+ignore_index : int, default -100
+    Rows with this target have loss and gradient 0, and are not read.
+sample_weight : scalar or array_like with shape (...), optional
+    Weight of each row. A row of weight 0 has loss and gradient 0, even if its loss is infinite (a NaN stays
+    NaN).
+"""
+    + DESCRIPTIONS,
+    raises="""
+IndexError
+    If a class index is neither in ``[0, C)`` nor `ignore_index`. The message names the first one. Nothing has
+    been written to `out` then.
+""",
+    mean="the sum, over the rows that are not ignored, of class weight times sample weight",
+    unreduced="the loss of each row",
+    loss_shape="shape (...)",
+    of_nothing="The mean over no rows is NaN, their sum is 0.",
+)
+
+TRANSFORMS = _LOSS.varied(
+    parameters="""
+x : array_like of any shape, but at least one axis
+    The input; |types| Rows may have any strides and are not copied.
+axis : int, default -1
+    The axis whose exponentials are added.
+out : ndarray with the shape and dtype of `x`, optional
+    Buffer for the result. It may be `x` itself (in place).
+""",
+    raises="""
+ValueError
+    If a shape or an option is wrong, or if `out` cannot be used.
+""",
+)
+
+LINEAR = ROWS.varied(
+    parameters="""
+input : array_like with shape (..., D)
+    The vectors of the tokens; |types| Half types are multiplied in float32, without a float32 copy of the
+    whole of `linear_weight`, whose gradient is added up in float32 and rounded once.
+linear_weight : array_like with shape (V, D)
+    A row for each class, of the dtype of `input`.
+linear_bias : array_like with shape (V,), optional
+    Bias of each class, of the dtype of `input`.
+weight : array_like with shape (V,), optional
+    Weight of each class.
+ignore_index : int, default -100
+    Tokens with this target have value and gradient 0, and are not read.
+sample_weight : scalar or array_like with shape (...), optional
+    Weight of each token. A token of weight 0 has loss and gradient 0, even if its loss is infinite (a NaN
+    stays NaN).
+memory_budget : int, optional
+    Bytes of logits that exist at a time, at least 1; the smallest block, some 128 classes of one token, may
+    exceed it. By default up to 128 MiB of logits are made at once; of more, the largest of 64 MiB, 256 tokens
+    and a twenty-fifth, but at most 512 MiB for the 256 tokens. If the budget holds fewer than 80 tokens (512
+    for the value alone), the classes are cut into bands, and gradients take four products instead of three.
+    Up to 256 MiB are kept for the next call; the system may reclaim them in between.
+out_of_several : tuple of three, each an ndarray with the shape of its argument or None, optional
+    Buffers for the gradients, in the order of the fields of `|Gradients|`, of the dtypes of their arguments
+    and apart from all arguments. A gradient whose place holds None is not computed. Tuples that
+    were returned can be passed again. Needs `return_grad`.
+num_threads : int, optional
+    Number of threads of the softmax in this call. By default the package setting, or one if there are few
+    logits at a time and BLAS has threads of its own. Results do not depend on it. (Their last digits depend
+    on how BLAS multiplies: on its threads and on the size of a chunk.)
+""",
+    raises="""
+TypeError
+    If an argument has a type that cannot be used, or if the three arrays differ in dtype.
+ValueError
+    If a shape or an option is wrong, or if a buffer overlaps an argument or another buffer. Nothing has been
+    written to `out` then.
+IndexError
+    If a class index is neither in ``[0, V)`` nor `ignore_index`. The message names the first one. Nothing has
+    been written to `out` then.
+""",
+    gradient_or_gradients="gradients",
+)
+
+DIVERGENCES = _LOSS.varied(
+    parameters="""
+student_logits : array_like with shape (..., V), or with the classes on `axis`
+    Unnormalised scores of the student; |types| Rows may have any strides and are not copied.
+teacher_logits : array_like with the shape of `student_logits`
+    Unnormalised scores of the teacher, converted to the dtype of `student_logits`.
+axis : int, default -1
+    The axis of the classes.
+temperature : float, default 1.0
+    Divisor of both logits, greater than 0.
+mask : array_like of bool, or of 0 and 1, with shape (...), optional
+    Rows that count; by default all. The others are not read and have value and gradient 0.
+teacher_grad : bool, default False
+    Also return the gradient with respect to `teacher_logits`. Needs `return_grad`.
+return_grad : bool, default False
+    Also return the gradient with respect to `student_logits`, computed in the same pass.
+out : ndarray with the shape of `student_logits`, or tuple of two, optional
+    Buffer for the gradient, with the dtype of `student_logits`. It may be `student_logits` itself
+    (in place). With `teacher_grad` a tuple of buffers for both gradients; a gradient whose place holds None
+    is not computed. Needs `return_grad`.
+accumulate : bool, or tuple of two bools, default False
+    Add the gradient to the contents of `out`. Needs `out`.
+""",
+    returns="""
+grad : ndarray, or DivergenceGradients
+    Only with `return_grad`: an array with the shape and dtype of `student_logits`; with `teacher_grad` a
+    named tuple ``(student_logits, teacher_logits)`` of two, None for a gradient that was not wanted.
+""",
+    mean="the number of rows that count",
+    unreduced="the divergence of each row",
+    loss_shape="shape (...)",
+    of_nothing="The mean of no rows is NaN without `mask`; with nothing under the mask it is 0.",
+)
+
+PAIRS = _LOSS.varied(
+    parameters="""
+policy_chosen_logps, policy_rejected_logps : array_like of any shape, usually (N,), the same for both
+    Log-probabilities of the chosen and of the rejected answers under the model in training; float16,
+    bfloat16 (of ml_dtypes), float32 or float64. Lists and integers become float64. Both are computed in
+    float64. The dtype of the first one is that of the results.
+ref_chosen_logps, ref_rejected_logps : array_like with the shape of `policy_chosen_logps`, optional
+    Log-probabilities of the same answers under the reference model.
+beta : float, default 0.1
+    Scale of the rewards, greater than 0.
+label_smoothing : float, default 0.0
+    The share of labels, between 0 and 1, that are taken to be wrong.
+""",
+    mean="the number of pairs",
+    unreduced="the loss of each pair",
+    loss_shape="the shape of `|x|`",
+    of_nothing="The mean of no pairs is NaN.",
+    gradient_or_gradients="gradients",
+)
+
+TOKENS = _LOSS.varied(
+    parameters="""
+logps : array_like of any shape, usually (B, T)
+    Log-probabilities of the tokens under the policy in training, as `token_log_probs` returns them; float16,
+    bfloat16 (of ml_dtypes), float32 or float64. Lists and integers become float64. Everything is computed in
+    float64. The dtype of `logps` is that of the results.
+old_logps : array_like with the shape of `logps`
+    Log-probabilities of the tokens under the policy that generated them.
+mask : array_like of bool, or of 0 and 1, with the shape of `|x|`, optional
+    Tokens that count; by default all. The others are not read and have value and gradient 0.
+""",
+    mean="the number of tokens that count, at least 1",
+    unreduced="the value of each token",
+    loss_shape="the shape of `|x|`",
+    of_nothing="If nothing is under the mask it is 0; the mean of empty arrays without a mask is NaN.",
+)

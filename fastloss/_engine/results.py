@@ -1,0 +1,258 @@
+"""Reductions, upstream gradients, and buffers for gradients.
+
+A gradient is written to new memory, to a buffer that overlaps no argument, or in place over its own argument.
+`request` checks the common parameters before anything is written.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from fastloss._engine.arguments import as_array, converted, flag, threads
+from fastloss._engine.options import common_options
+from fastloss._engine.types import Array
+from fastloss._engine.workspace import empty_like
+
+__all__ = ["Request", "as_loss", "buffer", "check_reduction", "mean", "reduced", "request", "upstream"]
+
+
+def as_loss(values: Array, x: Array) -> Array:
+    """Return unreduced float64 losses in the type of the input, or in float32 for half types."""
+    if x.dtype == np.float64:
+        return values
+    # A loss beyond the range of float32 becomes infinite, without a warning.
+    with np.errstate(over="ignore"):
+        return values.astype(np.float32)
+
+
+def mean(total: float, denominator: float) -> float:
+    """Return `total / denominator` with 0 / 0 as NaN, and infinite if weights cancel."""
+    if denominator:
+        return total / denominator
+    return math.copysign(math.inf, total) if total else math.nan
+
+
+def reduced(
+    reduction: str, losses: Array | None, total: float, denominator: float, x: Array
+) -> float | Array:
+    """Return the losses (needed for "none"), their sum, or their mean, which is NaN for no elements."""
+    if losses is not None and reduction == "none":
+        return as_loss(losses, x)
+    return total if reduction == "sum" else mean(total, denominator)
+
+
+def check_reduction(value: Any, allowed: tuple[str, ...] = ("mean", "sum", "none")) -> None:
+    """Check a reduction."""
+    if not isinstance(value, str) or value not in allowed:
+        choices = ", ".join(repr(choice) for choice in allowed)
+        raise ValueError(f"reduction must be one of {choices}, got {value!r}")
+
+
+def upstream(value: Any, loss_shape: tuple[int, ...], return_grad: bool) -> tuple[float, Array | None]:
+    """Return `grad_output` as a scalar factor and an array; one of them is neutral (1.0 or None)."""
+    if value is None:
+        return 1.0, None
+    if not return_grad:
+        raise ValueError("grad_output needs return_grad=True")
+    if type(value) is float:
+        return value, None
+    array = as_array("grad_output", value)
+    if array.ndim == 0 and array.dtype == np.bool_:
+        raise TypeError(f"grad_output must be a number or an array, got {value}")
+    array = converted("grad_output", array, np.float64)
+    if array.ndim == 0:
+        return float(array), None
+    if array.shape != loss_shape:
+        raise ValueError(
+            f"grad_output must be a scalar or have the shape of the loss, {loss_shape}; got {array.shape}"
+        )
+    return 1.0, array
+
+
+def _overlaps_itself(array: Array) -> bool:
+    """Return whether two elements may share memory; False for all slices and transposes of normal arrays."""
+    if array.size <= 1:
+        return False
+    extent = array.itemsize
+    for stride, length in sorted(zip(map(abs, array.strides), array.shape, strict=True)):
+        if length > 1:
+            if stride < extent:
+                return True
+            extent = stride * length
+    return False
+
+
+def _same_memory(a: Array, b: Array) -> bool:
+    return (
+        a.__array_interface__["data"][0] == b.__array_interface__["data"][0]
+        and a.shape == b.shape
+        and a.strides == b.strides
+        and a.dtype == b.dtype
+    )
+
+
+def _share_memory(a: Array, b: Array) -> bool:
+    if not np.may_share_memory(a, b):
+        return False
+    try:
+        # Exact up to a limit of work. The limit is a number, though NumPy's stubs do not allow it.
+        return bool(np.shares_memory(a, b, max_work=10**6))  # type: ignore[arg-type]
+    except np.exceptions.TooHardError:
+        return True
+
+
+def apart(out: Array, others: Iterable[Array | None], message: str) -> None:
+    """Check that a buffer shares no memory with any of `others`."""
+    for other in others:
+        if other is not None and _share_memory(out, other):
+            raise ValueError(message)
+
+
+def buffer(out: Any, x: Array, name: str = "out", what: str = "the gradient") -> Array:
+    """Check a buffer with the shape and dtype of `x`: it must be `x` itself or not overlap it."""
+    if not isinstance(out, np.ndarray) or isinstance(out, np.ma.MaskedArray):
+        raise TypeError(f"{name} must be a NumPy array, got {type(out).__name__}")
+    if out.dtype != x.dtype:
+        raise TypeError(f"{name} must have the dtype of {what}, {x.dtype}; got {out.dtype}")
+    if out.shape != x.shape:
+        raise ValueError(f"{name} must have the shape of the input, {x.shape}; got {out.shape}")
+    if not out.flags.writeable:
+        raise ValueError(f"{name} must be writeable, got a read-only array")
+    if not out.flags.aligned or not out.dtype.isnative:
+        raise ValueError(f"{name} must be aligned and of native byte order")
+    if out is not x and _share_memory(out, x) and not _same_memory(out, x):
+        raise ValueError(f"{name} overlaps the input: it must be exactly the input, or not overlap it")
+    if _overlaps_itself(out):
+        raise ValueError(f"{name} must not overlap itself (strides {out.strides})")
+    return out
+
+
+def _flags(accumulate: Any, out: Any, fields: Sequence[str]) -> tuple[bool, ...]:
+    """Check `accumulate`: one bool for all buffers, or a tuple with one for each."""
+    if isinstance(accumulate, tuple) and len(fields) > 1:
+        if len(accumulate) != len(fields):
+            raise TypeError(
+                f"accumulate must be a bool, or a tuple of {len(fields)} ({', '.join(fields)}); "
+                f"got a tuple of {len(accumulate)}"
+            )
+        flags = tuple(flag(f"accumulate.{field}", one) for field, one in zip(fields, accumulate, strict=True))
+    else:
+        flags = (flag("accumulate", accumulate),) * len(fields)
+    if out is None and any(flags):
+        raise ValueError("accumulate=True needs out")
+    return flags
+
+
+def gradient_buffers(
+    out: Any,
+    fields: Sequence[str],
+    arrays: Sequence[Array | None],
+    others: Iterable[Array | None],
+    *,
+    return_grad: Any,
+    accumulate: Any,
+    given: Sequence[Array | None] | None = None,
+    in_place: bool = True,
+) -> tuple[list[Array | None], tuple[bool, ...]]:
+    """Check `return_grad`, `out` and `accumulate`; return the buffer of each gradient, and the flags.
+
+    Each field has a gradient, that of its array, or None if the argument has no gradient. A buffer must not
+    overlap an array that is read (`others` and `given`, by default `arrays`), or another buffer. With
+    `in_place` it may be its own array, if the caller gave that array unconverted. A returned buffer of None
+    means that the gradient is not wanted.
+    """
+    return_grad = flag("return_grad", return_grad)
+    flags = (False,) * len(fields) if accumulate is False else _flags(accumulate, out, fields)
+    if out is None:
+        made = [empty_like(array) if return_grad and array is not None else None for array in arrays]
+        return made, flags
+    if not return_grad:
+        raise ValueError("out needs return_grad=True")
+    several = len(fields) > 1
+    if not several:
+        out = (out,)
+    elif not isinstance(out, tuple) or len(out) != len(fields):
+        raise TypeError(
+            f"out must be a tuple of {len(fields)} buffers ({', '.join(fields)}), None for one not wanted; "
+            f"got {type(out).__name__}"
+        )
+    given = arrays if given is None else given
+    others = list(others)
+    found: list[Array | None] = []
+    for k, (field, one, array) in enumerate(zip(fields, out, arrays, strict=True)):
+        name = f"out.{field}" if several else "out"
+        if one is None:
+            found.append(None)
+            continue
+        if array is None:
+            raise ValueError(f"{name} must be None: this argument has no gradient")
+        is_own = in_place and given[k] is array
+        # A converted argument is a copy, so the buffer cannot be the argument itself.
+        like = array if is_own else np.broadcast_to(np.empty((), array.dtype), array.shape)
+        read = [a for j, a in enumerate(given) if j != k or not is_own]
+        buffer(one, like, name)
+        apart(
+            one,
+            [*others, *read],
+            f"{name} must not overlap an input{' other than its own' if in_place else ''}",
+        )
+        apart(one, found, f"{name} must not overlap another buffer")
+        found.append(one)
+    return found, flags
+
+
+_NOT_ADDED = (False,) * 8
+
+
+class Request(NamedTuple):
+    """The checked common parameters of a call."""
+
+    reduction: str
+    return_grad: bool
+    scale: float  # a scalar grad_output, or 1.0
+    upstream: Array | None  # an array grad_output
+    buffers: list[Array | None]  # the buffer of each gradient
+    accumulate: tuple[bool, ...]  # whether each gradient is added to its buffer
+    num_threads: int
+
+
+def request(
+    fields: Sequence[str],
+    arrays: Sequence[Array | None],
+    others: Iterable[Array | None],
+    loss_shape: tuple[int, ...],
+    reduction: Any,
+    return_grad: Any,
+    out: Any,
+    options: dict[str, Any],
+    *,
+    given: Sequence[Array | None] | None = None,
+    in_place: bool = True,
+) -> Request:
+    """Check the common parameters of a loss; `loss_shape` is the shape of the unreduced loss.
+
+    `fields` are the names of the gradients. For `arrays`, `others`, `given` and `in_place` see
+    `gradient_buffers`.
+    """
+    check_reduction(reduction)
+    grad_output, accumulate, num_threads = common_options(options)
+    return_grad = flag("return_grad", return_grad)
+    scale, array = 1.0, None
+    if grad_output is not None:
+        if type(grad_output) is not float:
+            grad_output = as_array("grad_output", grad_output)
+            others = (*others, grad_output)
+        scale, array = upstream(grad_output, loss_shape if reduction == "none" else (), return_grad)
+    if out is None and accumulate is False:  # a faster path for the usual call, by 1 us
+        buffers = [empty_like(array) if return_grad and array is not None else None for array in arrays]
+        flags = _NOT_ADDED[: len(fields)]
+    else:
+        buffers, flags = gradient_buffers(
+            out, fields, arrays, others, return_grad=return_grad, accumulate=accumulate, given=given,
+            in_place=in_place,
+        )  # fmt: skip
+    return Request(reduction, return_grad, scale, array, buffers, flags, threads(num_threads))

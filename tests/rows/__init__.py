@@ -1,0 +1,20 @@
+"""The rows of the registry, by family: one or more for each public function that computes something."""
+
+from registry import Row
+
+from . import divergences, elementwise, linear, preferences, softmax
+
+ROWS: list[Row] = [
+    *softmax.ROWS,
+    *elementwise.ELEMENTWISE,
+    *elementwise.PENALTIES,
+    *elementwise.KL_DIVS,
+    *divergences.ROWS,
+    *preferences.PREFERENCES,
+    preferences.PREFERENCE_REWARDS,
+    *preferences.POLICIES,
+    *linear.ROWS,
+]
+
+# Public objects that have tests of their own, in test_perplexity.py.
+OBJECTS = ("Perplexity",)

@@ -1,0 +1,164 @@
+"""Make the types of `fastloss` and `fastloss.torch`, their ``__init__.pyi``, from the functions' signatures.
+
+A loss of arrays returns a float or an array, with or without gradients, as `reduction`, `return_grad` and the
+like say: an overload for each. ``python tests/stubs.py`` writes the files; a test fails where one is stale.
+"""
+
+import importlib.util
+import inspect
+import textwrap
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import fastloss
+from fastloss._engine.documentation import DECLARED
+
+FOLDER = Path(fastloss.__file__).parent
+MODULES = ("boosting", "reference", "torch")
+
+_HEAD = '''"""Types of the public functions; made by tests/stubs.py from their signatures."""
+
+from typing import Any, Literal, overload
+
+import numpy.typing as npt
+
+'''
+
+# Arguments that say what else is returned, and the types of what each adds.
+_FLAGS = ("return_grad", "return_hessian", "teacher_grad")
+
+
+def _result(flags: dict[str, bool], gradients: str, loss: str) -> str:
+    if not flags["return_grad"]:
+        return loss
+    gradient = "DivergenceGradients" if flags.get("teacher_grad") else gradients
+    return f"tuple[{', '.join([loss, gradient] + ['Array'] * flags.get('return_hessian', False))}]"
+
+
+def _calls(names: list[str]) -> Iterator[dict[str, bool]]:
+    """The values of the flags that make a call."""
+    others = [name for name in _FLAGS[1:] if name in names]
+    yield dict.fromkeys(["return_grad", *others], False)
+    for true in [None, *others]:
+        yield {"return_grad": True} | {name: name == true for name in others}
+
+
+def _overload(name: str, signature: inspect.Signature, kinds: dict[str, tuple[str, str]], result: str) -> str:
+    """One overload; `kinds` are types and defaults other than those of the signature."""
+    found: list[str] = []
+    for p in signature.parameters.values():
+        if p.kind is p.KEYWORD_ONLY and "*" not in found:
+            found.append("*")
+        annotation, default = kinds.get(p.name, (str(p.annotation), "" if p.default is p.empty else "..."))
+        found.append(f"{p.name}: {annotation}{f' = {default}' if default else ''}")
+    indent = " " * 4
+    parameters = textwrap.fill(", ".join(found), 110, initial_indent=indent, subsequent_indent=indent)
+    return f"@overload\ndef {name}(\n{parameters}\n) -> {result}: ...\n"
+
+
+def _overloads(name: str) -> str:
+    declared = DECLARED[getattr(fastloss, name)]
+    signature = inspect.signature(declared.function)
+    reduction = signature.parameters["reduction"]
+    scalars = ["mean", "sum"] + (["batchmean"] if "batchmean" in reduction.annotation else [])
+    ways = {"float": scalars, "Array": ["none"]}
+    gradients = declared.gradients.__name__ if declared.gradients else "Array"
+    made = []
+    for flags in _calls(list(signature.parameters)):
+        for loss, allowed in ways.items():
+            kinds = {
+                "reduction": (
+                    f"Literal[{', '.join(repr(one) for one in allowed)}]".replace("'", '"'),
+                    "..." if reduction.default in allowed else "",
+                )
+            }
+            for flag, value in flags.items():
+                kinds[flag] = (f"Literal[{value}]", "" if value else "...")
+            made.append(_overload(name, signature, kinds, _result(flags, gradients, loss)))
+    made.append(_overload(name, signature, {}, "Any"))
+    return "".join(made)
+
+
+def _imported(name: str) -> str:
+    return f"from {getattr(fastloss, name).__module__} import {name} as {name}"
+
+
+def of_arrays() -> str:
+    """The types of `fastloss`."""
+    losses = [
+        n for n in fastloss.__all__ if "return_grad" in inspect.signature(getattr(fastloss, n)).parameters
+    ]
+    types = {kind for n in losses if (kind := DECLARED[getattr(fastloss, n)].gradients)}
+    imports = [f"from fastloss import {name} as {name}" for name in MODULES]
+    imports += [_imported(name) for name in fastloss.__all__ if name not in losses]
+    imports += [f"from {kind.__module__} import {kind.__name__}" for kind in types]
+    imports += [
+        "from fastloss._engine.rows import DivergenceGradients",
+        "from fastloss._engine.types import Array, Reduction",
+    ]
+    names = "".join(f'    "{name}",\n' for name in fastloss.__all__)
+    return "\n".join(
+        [_HEAD + "\n".join(sorted(imports)), "", f"__all__ = [\n{names}]", "", "__version__: str", ""]
+    ) + "\n".join(map(_overloads, losses))
+
+
+def _of_tensors(name: str, value: Callable[..., Any]) -> str:
+    """A function of tensors that is made at import."""
+    arrays = {"npt.ArrayLike", "npt.ArrayLike | None"}
+    own = inspect.signature(getattr(fastloss, name)).parameters
+    found = []
+    for p in inspect.signature(value).parameters.values():
+        if p.kind is p.KEYWORD_ONLY and "*" not in found:
+            found.append("*")
+        kind = str(own[p.name].annotation) if p.name in own else _TORCHS.get(p.name, "Any")
+        if kind in arrays:  # numbers, too, but for the first
+            kind = kind.replace("npt.ArrayLike", "Tensor | float" if found else "Tensor")
+        kind = kind.replace("Reduction", "str")
+        found.append(f"{p.name}: {kind}{'' if p.default is p.empty else ' = ...'}")
+    return f"def {name}({', '.join(found)}) -> Tensor: ..."
+
+
+# The types of torch's parameters that the function of arrays lacks.
+_TORCHS = {"size_average": "bool | None", "reduce": "bool | None"}
+
+
+def of_tensors() -> str:
+    """The types of `fastloss.torch`."""
+    from torch import nn
+
+    import fastloss.torch as ft
+    from fastloss.torch import _beyond, _derived, _functional, _install, _modules, _parallel
+
+    lines = ['"""Types of the functions of tensors; made by tests/stubs.py from their signatures."""', ""]
+    lines += ["from typing import Any, Literal", "", "from torch import Tensor, nn", ""]
+    for module in (_functional, _install, _modules, _parallel):
+        lines += [f"from {module.__name__} import {name} as {name}" for name in sorted(module.__all__)]
+    lines += ["", "__all__ = [", *(f'    "{name}",' for name in ft.__all__), "]", ""]
+    for module in (_beyond, _derived):
+        for name in sorted(module.__all__):
+            value = getattr(module, name)
+            if isinstance(value, type):
+                base = "nn.Module" if not hasattr(nn, name) else f"nn.{name}"
+                lines.append(f"class {name}({base}):" + _CONSTRUCTED)
+            else:
+                lines.append(_of_tensors(name, value))
+    return "\n".join(lines) + "\n"
+
+
+_CONSTRUCTED = """
+    def __init__(self, *args: Any, **options: Any) -> None: ...
+    def forward(self, *tensors: Tensor | None, **options: Any) -> Tensor: ..."""
+
+
+def files() -> dict[Path, str]:
+    """The files and what they should hold; those of `fastloss.torch` only where torch is installed."""
+    made = {FOLDER / "__init__.pyi": of_arrays()}
+    if importlib.util.find_spec("torch"):
+        made[FOLDER / "torch" / "__init__.pyi"] = of_tensors()
+    return made
+
+
+if __name__ == "__main__":
+    for path, text in files().items():
+        path.write_text(text, encoding="utf-8")

@@ -1,0 +1,296 @@
+"""The type of every public call, for type checkers alone: tests/test_types.py runs them over this file."""
+
+from typing import Any, assert_type
+
+import numpy as np
+import numpy.typing as npt
+
+import fastloss as fl
+from fastloss.divergence import DivergenceGradients
+from fastloss.linear import LinearGradients
+from fastloss.preference import PairGradients, PreferenceRewards, RewardGradients
+from fastloss.regression import GaussianNLLGradients
+
+Array = npt.NDArray[Any]
+# A reduced or unreduced loss with its gradient, and with the second derivative.
+Mean1 = tuple[float, Array]
+Each1 = tuple[Array, Array]
+Mean2 = tuple[float, Array, Array]
+Each2 = tuple[Array, Array, Array]
+x = np.zeros((2, 3), np.float32)
+y = [0, 1]
+
+# Settings, transforms, perplexity
+assert_type(fl.get_num_threads(), int)
+assert_type(fl.set_num_threads(2), None)
+with fl.num_threads(2):
+    assert_type(fl.show_config(), None)
+for transformed in (fl.softmax(x), fl.log_softmax(x, out=x), fl.logsumexp(x, axis=0)):
+    assert_type(transformed, Array)
+assert_type(fl.perplexity(x, y), float)
+assert_type(fl.Perplexity().update(x, y), fl.Perplexity)
+assert_type(fl.Perplexity().compute(), float)
+assert_type(fl.preference_rewards(x, x), PreferenceRewards)
+
+assert_type(fl.binary_cross_entropy(x, x), float)
+assert_type(fl.binary_cross_entropy(x, x, reduction="none"), Array)
+assert_type(fl.binary_cross_entropy(x, x, return_grad=True), Mean1)
+assert_type(fl.binary_cross_entropy(x, x, reduction="none", return_grad=True), Each1)
+
+assert_type(fl.binary_cross_entropy_with_logits(x, x), float)
+assert_type(fl.binary_cross_entropy_with_logits(x, x, reduction="none"), Array)
+assert_type(fl.binary_cross_entropy_with_logits(x, x, return_grad=True), Mean1)
+assert_type(fl.binary_cross_entropy_with_logits(x, x, reduction="none", return_grad=True), Each1)
+assert_type(fl.binary_cross_entropy_with_logits(x, x, return_grad=True, return_hessian=True), Mean2)
+assert_type(
+    fl.binary_cross_entropy_with_logits(x, x, reduction="none", return_grad=True, return_hessian=True), Each2
+)
+
+assert_type(fl.cpo_loss(x, x), float)
+assert_type(fl.cpo_loss(x, x, reduction="none"), Array)
+assert_type(fl.cpo_loss(x, x, return_grad=True), tuple[float, PairGradients])
+assert_type(fl.cpo_loss(x, x, reduction="none", return_grad=True), tuple[Array, PairGradients])
+
+assert_type(fl.cross_entropy(x, x), float)
+assert_type(fl.cross_entropy(x, x, reduction="none"), Array)
+assert_type(fl.cross_entropy(x, x, return_grad=True), Mean1)
+assert_type(fl.cross_entropy(x, x, reduction="none", return_grad=True), Each1)
+assert_type(fl.cross_entropy(x, x, return_grad=True, return_hessian=True), Mean2)
+assert_type(fl.cross_entropy(x, x, reduction="none", return_grad=True, return_hessian=True), Each2)
+
+assert_type(fl.dpo_loss(x, x, x, x), float)
+assert_type(fl.dpo_loss(x, x, x, x, reduction="none"), Array)
+assert_type(fl.dpo_loss(x, x, x, x, return_grad=True), tuple[float, PairGradients])
+assert_type(fl.dpo_loss(x, x, x, x, reduction="none", return_grad=True), tuple[Array, PairGradients])
+
+assert_type(fl.elastic_net_penalty(x, 1.0, 1.0), float)
+assert_type(fl.elastic_net_penalty(x, 1.0, 1.0, reduction="none"), Array)
+assert_type(fl.elastic_net_penalty(x, 1.0, 1.0, return_grad=True), Mean1)
+assert_type(fl.elastic_net_penalty(x, 1.0, 1.0, reduction="none", return_grad=True), Each1)
+
+# entropy
+assert_type(fl.entropy(x), Array)
+assert_type(fl.entropy(x, reduction="sum"), float)
+assert_type(fl.entropy(x, return_grad=True), Each1)
+assert_type(fl.entropy(x, reduction="sum", return_grad=True), Mean1)
+
+assert_type(fl.epsilon_insensitive_loss(x, x), float)
+assert_type(fl.epsilon_insensitive_loss(x, x, reduction="none"), Array)
+assert_type(fl.epsilon_insensitive_loss(x, x, return_grad=True), Mean1)
+assert_type(fl.epsilon_insensitive_loss(x, x, reduction="none", return_grad=True), Each1)
+
+assert_type(fl.gamma_nll_loss(x, x), float)
+assert_type(fl.gamma_nll_loss(x, x, reduction="none"), Array)
+assert_type(fl.gamma_nll_loss(x, x, return_grad=True), Mean1)
+assert_type(fl.gamma_nll_loss(x, x, reduction="none", return_grad=True), Each1)
+assert_type(fl.gamma_nll_loss(x, x, return_grad=True, return_hessian=True), Mean2)
+assert_type(fl.gamma_nll_loss(x, x, reduction="none", return_grad=True, return_hessian=True), Each2)
+
+assert_type(fl.gaussian_nll_loss(x, x, x), float)
+assert_type(fl.gaussian_nll_loss(x, x, x, reduction="none"), Array)
+assert_type(fl.gaussian_nll_loss(x, x, x, return_grad=True), tuple[float, GaussianNLLGradients])
+assert_type(
+    fl.gaussian_nll_loss(x, x, x, reduction="none", return_grad=True), tuple[Array, GaussianNLLGradients]
+)
+
+assert_type(fl.grpo_loss(x, x, x), float)
+assert_type(fl.grpo_loss(x, x, x, reduction="none"), Array)
+assert_type(fl.grpo_loss(x, x, x, return_grad=True), Mean1)
+assert_type(fl.grpo_loss(x, x, x, reduction="none", return_grad=True), Each1)
+
+assert_type(fl.hinge_loss(x, x), float)
+assert_type(fl.hinge_loss(x, x, reduction="none"), Array)
+assert_type(fl.hinge_loss(x, x, return_grad=True), Mean1)
+assert_type(fl.hinge_loss(x, x, reduction="none", return_grad=True), Each1)
+
+assert_type(fl.huber_loss(x, x), float)
+assert_type(fl.huber_loss(x, x, reduction="none"), Array)
+assert_type(fl.huber_loss(x, x, return_grad=True), Mean1)
+assert_type(fl.huber_loss(x, x, reduction="none", return_grad=True), Each1)
+assert_type(fl.huber_loss(x, x, return_grad=True, return_hessian=True), Mean2)
+assert_type(fl.huber_loss(x, x, reduction="none", return_grad=True, return_hessian=True), Each2)
+
+assert_type(fl.js_div_with_logits(x, x), float)
+assert_type(fl.js_div_with_logits(x, x, reduction="none"), Array)
+assert_type(fl.js_div_with_logits(x, x, return_grad=True), Mean1)
+assert_type(fl.js_div_with_logits(x, x, reduction="none", return_grad=True), Each1)
+assert_type(
+    fl.js_div_with_logits(x, x, return_grad=True, teacher_grad=True), tuple[float, DivergenceGradients]
+)
+
+assert_type(fl.kl_div(x, x), float)
+assert_type(fl.kl_div(x, x, reduction="none"), Array)
+assert_type(fl.kl_div(x, x, return_grad=True), Mean1)
+assert_type(fl.kl_div(x, x, reduction="none", return_grad=True), Each1)
+assert_type(fl.kl_div(x, x, reduction="batchmean"), float)
+
+assert_type(fl.kl_div_with_logits(x, x), float)
+assert_type(fl.kl_div_with_logits(x, x, reduction="none"), Array)
+assert_type(fl.kl_div_with_logits(x, x, return_grad=True), Mean1)
+assert_type(fl.kl_div_with_logits(x, x, reduction="none", return_grad=True), Each1)
+assert_type(
+    fl.kl_div_with_logits(x, x, return_grad=True, teacher_grad=True), tuple[float, DivergenceGradients]
+)
+
+assert_type(fl.kl_penalty(x, x), float)
+assert_type(fl.kl_penalty(x, x, reduction="none"), Array)
+assert_type(fl.kl_penalty(x, x, return_grad=True), Mean1)
+assert_type(fl.kl_penalty(x, x, reduction="none", return_grad=True), Each1)
+
+assert_type(fl.kto_loss(x, x, x), float)
+assert_type(fl.kto_loss(x, x, x, reduction="none"), Array)
+assert_type(fl.kto_loss(x, x, x, return_grad=True), Mean1)
+assert_type(fl.kto_loss(x, x, x, reduction="none", return_grad=True), Each1)
+
+assert_type(fl.l1_loss(x, x), float)
+assert_type(fl.l1_loss(x, x, reduction="none"), Array)
+assert_type(fl.l1_loss(x, x, return_grad=True), Mean1)
+assert_type(fl.l1_loss(x, x, reduction="none", return_grad=True), Each1)
+assert_type(fl.l1_loss(x, x, return_grad=True, return_hessian=True), Mean2)
+assert_type(fl.l1_loss(x, x, reduction="none", return_grad=True, return_hessian=True), Each2)
+
+assert_type(fl.l1_penalty(x, 1.0), float)
+assert_type(fl.l1_penalty(x, 1.0, reduction="none"), Array)
+assert_type(fl.l1_penalty(x, 1.0, return_grad=True), Mean1)
+assert_type(fl.l1_penalty(x, 1.0, reduction="none", return_grad=True), Each1)
+
+assert_type(fl.l2_penalty(x, 1.0), float)
+assert_type(fl.l2_penalty(x, 1.0, reduction="none"), Array)
+assert_type(fl.l2_penalty(x, 1.0, return_grad=True), Mean1)
+assert_type(fl.l2_penalty(x, 1.0, reduction="none", return_grad=True), Each1)
+
+assert_type(fl.linear_cross_entropy(x, x, x), float)
+assert_type(fl.linear_cross_entropy(x, x, x, reduction="none"), Array)
+assert_type(fl.linear_cross_entropy(x, x, x, return_grad=True), tuple[float, LinearGradients])
+assert_type(
+    fl.linear_cross_entropy(x, x, x, reduction="none", return_grad=True), tuple[Array, LinearGradients]
+)
+
+assert_type(fl.linear_token_log_probs(x, x, x), Array)
+assert_type(fl.linear_token_log_probs(x, x, x, reduction="sum"), float)
+assert_type(fl.linear_token_log_probs(x, x, x, return_grad=True), tuple[Array, LinearGradients])
+assert_type(
+    fl.linear_token_log_probs(x, x, x, reduction="sum", return_grad=True), tuple[float, LinearGradients]
+)
+
+assert_type(fl.log_cosh_loss(x, x), float)
+assert_type(fl.log_cosh_loss(x, x, reduction="none"), Array)
+assert_type(fl.log_cosh_loss(x, x, return_grad=True), Mean1)
+assert_type(fl.log_cosh_loss(x, x, reduction="none", return_grad=True), Each1)
+assert_type(fl.log_cosh_loss(x, x, return_grad=True, return_hessian=True), Mean2)
+assert_type(fl.log_cosh_loss(x, x, reduction="none", return_grad=True, return_hessian=True), Each2)
+
+assert_type(fl.mean_squared_log_loss(x, x), float)
+assert_type(fl.mean_squared_log_loss(x, x, reduction="none"), Array)
+assert_type(fl.mean_squared_log_loss(x, x, return_grad=True), Mean1)
+assert_type(fl.mean_squared_log_loss(x, x, reduction="none", return_grad=True), Each1)
+
+assert_type(fl.mse_loss(x, x), float)
+assert_type(fl.mse_loss(x, x, reduction="none"), Array)
+assert_type(fl.mse_loss(x, x, return_grad=True), Mean1)
+assert_type(fl.mse_loss(x, x, reduction="none", return_grad=True), Each1)
+assert_type(fl.mse_loss(x, x, return_grad=True, return_hessian=True), Mean2)
+assert_type(fl.mse_loss(x, x, reduction="none", return_grad=True, return_hessian=True), Each2)
+
+assert_type(fl.multi_margin_loss(x, x), float)
+assert_type(fl.multi_margin_loss(x, x, reduction="none"), Array)
+assert_type(fl.multi_margin_loss(x, x, return_grad=True), Mean1)
+assert_type(fl.multi_margin_loss(x, x, reduction="none", return_grad=True), Each1)
+
+assert_type(fl.multilabel_soft_margin_loss(x, x), float)
+assert_type(fl.multilabel_soft_margin_loss(x, x, reduction="none"), Array)
+assert_type(fl.multilabel_soft_margin_loss(x, x, return_grad=True), Mean1)
+assert_type(fl.multilabel_soft_margin_loss(x, x, reduction="none", return_grad=True), Each1)
+
+assert_type(fl.nll_loss(x, x), float)
+assert_type(fl.nll_loss(x, x, reduction="none"), Array)
+assert_type(fl.nll_loss(x, x, return_grad=True), Mean1)
+assert_type(fl.nll_loss(x, x, reduction="none", return_grad=True), Each1)
+
+assert_type(fl.orpo_loss(x, x), float)
+assert_type(fl.orpo_loss(x, x, reduction="none"), Array)
+assert_type(fl.orpo_loss(x, x, return_grad=True), tuple[float, PairGradients])
+assert_type(fl.orpo_loss(x, x, reduction="none", return_grad=True), tuple[Array, PairGradients])
+
+assert_type(fl.poisson_nll_loss(x, x), float)
+assert_type(fl.poisson_nll_loss(x, x, reduction="none"), Array)
+assert_type(fl.poisson_nll_loss(x, x, return_grad=True), Mean1)
+assert_type(fl.poisson_nll_loss(x, x, reduction="none", return_grad=True), Each1)
+assert_type(fl.poisson_nll_loss(x, x, return_grad=True, return_hessian=True), Mean2)
+assert_type(fl.poisson_nll_loss(x, x, reduction="none", return_grad=True, return_hessian=True), Each2)
+
+assert_type(fl.ppo_loss(x, x, x), float)
+assert_type(fl.ppo_loss(x, x, x, reduction="none"), Array)
+assert_type(fl.ppo_loss(x, x, x, return_grad=True), Mean1)
+assert_type(fl.ppo_loss(x, x, x, reduction="none", return_grad=True), Each1)
+
+assert_type(fl.quantile_loss(x, x), float)
+assert_type(fl.quantile_loss(x, x, reduction="none"), Array)
+assert_type(fl.quantile_loss(x, x, return_grad=True), Mean1)
+assert_type(fl.quantile_loss(x, x, reduction="none", return_grad=True), Each1)
+assert_type(fl.quantile_loss(x, x, return_grad=True, return_hessian=True), Mean2)
+assert_type(fl.quantile_loss(x, x, reduction="none", return_grad=True, return_hessian=True), Each2)
+
+assert_type(fl.reward_model_loss(x, x), float)
+assert_type(fl.reward_model_loss(x, x, reduction="none"), Array)
+assert_type(fl.reward_model_loss(x, x, return_grad=True), tuple[float, RewardGradients])
+assert_type(fl.reward_model_loss(x, x, reduction="none", return_grad=True), tuple[Array, RewardGradients])
+
+assert_type(fl.sequence_log_probs(x, x), Array)
+assert_type(fl.sequence_log_probs(x, x, reduction="sum"), float)
+assert_type(fl.sequence_log_probs(x, x, return_grad=True), Each1)
+assert_type(fl.sequence_log_probs(x, x, reduction="sum", return_grad=True), Mean1)
+
+assert_type(fl.sigmoid_focal_loss(x, x), float)
+assert_type(fl.sigmoid_focal_loss(x, x, reduction="none"), Array)
+assert_type(fl.sigmoid_focal_loss(x, x, return_grad=True), Mean1)
+assert_type(fl.sigmoid_focal_loss(x, x, reduction="none", return_grad=True), Each1)
+
+assert_type(fl.simpo_loss(x, x), float)
+assert_type(fl.simpo_loss(x, x, reduction="none"), Array)
+assert_type(fl.simpo_loss(x, x, return_grad=True), tuple[float, PairGradients])
+assert_type(fl.simpo_loss(x, x, reduction="none", return_grad=True), tuple[Array, PairGradients])
+
+assert_type(fl.smooth_l1_loss(x, x), float)
+assert_type(fl.smooth_l1_loss(x, x, reduction="none"), Array)
+assert_type(fl.smooth_l1_loss(x, x, return_grad=True), Mean1)
+assert_type(fl.smooth_l1_loss(x, x, reduction="none", return_grad=True), Each1)
+assert_type(fl.smooth_l1_loss(x, x, return_grad=True, return_hessian=True), Mean2)
+assert_type(fl.smooth_l1_loss(x, x, reduction="none", return_grad=True, return_hessian=True), Each2)
+
+assert_type(fl.soft_margin_loss(x, x), float)
+assert_type(fl.soft_margin_loss(x, x, reduction="none"), Array)
+assert_type(fl.soft_margin_loss(x, x, return_grad=True), Mean1)
+assert_type(fl.soft_margin_loss(x, x, reduction="none", return_grad=True), Each1)
+assert_type(fl.soft_margin_loss(x, x, return_grad=True, return_hessian=True), Mean2)
+assert_type(fl.soft_margin_loss(x, x, reduction="none", return_grad=True, return_hessian=True), Each2)
+
+assert_type(fl.squared_hinge_loss(x, x), float)
+assert_type(fl.squared_hinge_loss(x, x, reduction="none"), Array)
+assert_type(fl.squared_hinge_loss(x, x, return_grad=True), Mean1)
+assert_type(fl.squared_hinge_loss(x, x, reduction="none", return_grad=True), Each1)
+
+assert_type(fl.token_log_probs(x, x), Array)
+assert_type(fl.token_log_probs(x, x, reduction="sum"), float)
+assert_type(fl.token_log_probs(x, x, return_grad=True), Each1)
+assert_type(fl.token_log_probs(x, x, reduction="sum", return_grad=True), Mean1)
+
+assert_type(fl.tv_distance_with_logits(x, x), float)
+assert_type(fl.tv_distance_with_logits(x, x, reduction="none"), Array)
+assert_type(fl.tv_distance_with_logits(x, x, return_grad=True), Mean1)
+assert_type(fl.tv_distance_with_logits(x, x, reduction="none", return_grad=True), Each1)
+assert_type(
+    fl.tv_distance_with_logits(x, x, return_grad=True, teacher_grad=True), tuple[float, DivergenceGradients]
+)
+
+assert_type(fl.tweedie_nll_loss(x, x), float)
+assert_type(fl.tweedie_nll_loss(x, x, reduction="none"), Array)
+assert_type(fl.tweedie_nll_loss(x, x, return_grad=True), Mean1)
+assert_type(fl.tweedie_nll_loss(x, x, reduction="none", return_grad=True), Each1)
+assert_type(fl.tweedie_nll_loss(x, x, return_grad=True, return_hessian=True), Mean2)
+assert_type(fl.tweedie_nll_loss(x, x, reduction="none", return_grad=True, return_hessian=True), Each2)
+
+assert_type(fl.value_loss(x, x, x), float)
+assert_type(fl.value_loss(x, x, x, reduction="none"), Array)
+assert_type(fl.value_loss(x, x, x, return_grad=True), Mean1)
+assert_type(fl.value_loss(x, x, x, reduction="none", return_grad=True), Each1)
