@@ -1,6 +1,7 @@
 """Where arguments and gradients lie in memory, over the registry: strides, types, out, in place, adding."""
 
 import itertools
+import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -439,7 +440,8 @@ def test_several_losses_in_one_buffer(row: Row) -> None:
 def test_plain_calls(row: Row) -> None:
     """A call without further options takes a shorter way, on which num_threads does not, to the same bits."""
     for dtype in DTYPES:
-        for number, shape in (*enumerate(row.sizes), *enumerate(row.shapes)):
+        small = [shape for shape in row.sizes if math.prod(shape) < 5000]
+        for number, shape in (*enumerate(small), *enumerate(row.shapes)):
             for reduction in ("mean", "sum"):
                 c = call(row, shape, dtype, reduction, number % len(row.sets))
                 expected = c.run(num_threads=2)
