@@ -1,23 +1,70 @@
-"""Fixtures that all tests share, and what is said of tests that were not run."""
+"""Fixtures that all tests share, and one line that says what was not run."""
 
+import re
+from collections import Counter
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
-from levels import LEVELS
+from levels import LEVELS, using
 
 import fastloss
 from fastloss import _kernels
+
+FULL = "full or not full"
 
 
 @pytest.fixture(params=LEVELS, ids=lambda level: _kernels.LEVELS[level])
 def isa(request: pytest.FixtureRequest) -> Iterator[int]:
     """Each instruction set that this machine has, in turn."""
-    before = _kernels.use_level(request.param)
-    yield request.param
-    _kernels.use_level(before)
+    with using(request.param):
+        yield request.param
+
+
+@pytest.fixture(
+    params=[pytest.param(level, marks=[pytest.mark.full] * (level != LEVELS[-1])) for level in LEVELS],
+    ids=lambda level: _kernels.LEVELS[level],
+)
+def one_isa(request: pytest.FixtureRequest) -> Iterator[int]:
+    """The best instruction set that this machine has; the others in the full matrix."""
+    with using(request.param):
+        yield request.param
 
 
 def pytest_report_header() -> str:
     """What is under test."""
     levels = ", ".join(_kernels.LEVELS[level] for level in LEVELS)
     return f"fastloss {fastloss.__version__}: {levels}; {fastloss.get_num_threads()} threads"
+
+
+def pytest_deselected(items: list[pytest.Item]) -> None:
+    """Count what the full matrix would run."""
+    for item in items:
+        left_out = item.get_closest_marker("full") is not None and FULL not in item.config.option.markexpr
+        item.config.stash[LEFT_OUT] = item.config.stash.get(LEFT_OUT, 0) + left_out
+
+
+LEFT_OUT = pytest.StashKey[int]()
+
+
+def reason(report: Any) -> str:
+    """Why a test was skipped, in a few words."""
+    text = str(report.longrepr[-1] if isinstance(report.longrepr, tuple) else report.longrepr)
+    text = text.removeprefix("Skipped: ")
+    missing = re.match(r"could not import '(\w+)", text)
+    return f"of {missing[1]} (not installed)" if missing else f"({text})"
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    """Say in one line what was not run, and why."""
+    reasons = Counter(map(reason, terminalreporter.stats.get("skipped", [])))
+    parts = [f"{number} {'test' if number == 1 else 'tests'} {why}" for why, number in reasons.most_common()]
+    absent = [name for level, name in enumerate(_kernels.LEVELS) if level not in LEVELS]
+    if absent:
+        parts.append(f"those of {' and '.join(absent)} (this machine has none)")
+    left_out = config.stash.get(LEFT_OUT, 0)
+    line = ", ".join(parts)
+    if left_out:
+        line += f"{'; ' if line else ''}{left_out:,} more with -m '{FULL}'"
+    if line:
+        terminalreporter.write_line(f"not run: {line}")

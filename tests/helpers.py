@@ -22,6 +22,8 @@ HALF = DTYPES[-1]
 REDUCTIONS = ["mean", "sum", "none"]
 
 on_every_isa = pytest.mark.usefixtures("isa")
+# On the best instruction set that the machine has; on the others in the full matrix.
+on_one_isa = pytest.mark.usefixtures("one_isa")
 over_dtypes = pytest.mark.parametrize("dtype", DTYPES)
 over_reductions = pytest.mark.parametrize("reduction", REDUCTIONS)
 

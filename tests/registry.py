@@ -26,9 +26,10 @@ from helpers import (
     rounded,
     unit_roundoff,
 )
+from levels import LEVELS, using
 
 import fastloss
-from fastloss import reference
+from fastloss import _kernels, reference
 
 # Of difference quotients.
 STEP = 2.0**-9
@@ -418,6 +419,15 @@ class Call:
                 assert bits(without) == bits(result[0], result[1][:-1]), self.title
         return result
 
+    def check_on_every_isa(self) -> None:
+        """Check a call with the kernels of each instruction set; the reference runs once."""
+        for level in LEVELS:
+            with using(level):
+                try:
+                    self.check()
+                except AssertionError as error:
+                    raise AssertionError(f"{_kernels.LEVELS[level]}: {error}") from error
+
     def check_added(self, name: str, after: Array, before: Array) -> None:
         """Assert that a gradient was added to what was there, where anything counts.
 
@@ -451,7 +461,7 @@ class Call:
         return f"{self.row} {self.dtype} {self.shape} {self.reduction} {given}:"
 
 
-@lru_cache(maxsize=8192)
+@lru_cache(maxsize=2048)
 def call(
     row: Row,
     shape: Shape,

@@ -20,7 +20,7 @@ from helpers import (
     bits,
     dtype_named,
     largest,
-    on_every_isa,
+    on_one_isa,
     over_dtypes,
     shifted,
     smallest_normal,
@@ -112,20 +112,18 @@ def test_names_of_gradients(row: Row) -> None:
 # Values
 
 
-@on_every_isa
 @over_dtypes
 @over_rows
 def test_every_set_of_options(row: Row, dtype: str) -> None:
     """Each with every reduction, alone and with all data that can go with it; the data one by one."""
     for reduction in row.reductions or ("none",):
+        kind = upstreams(row, reduction)[-1]
         for number in range(len(row.sets)):
-            call(row, row.shapes[0], dtype, reduction, number).check()
-            kind = upstreams(row, reduction)[-1]
-            call(row, row.shapes[number % 2], dtype, reduction, number, row.company(), kind).check()
+            call(row, row.shapes[0], dtype, reduction, number).check_on_every_isa()
+            shape = row.shapes[number % 2]
+            call(row, shape, dtype, reduction, number, row.company(), kind).check_on_every_isa()
         for option in row.extras:
-            call(
-                row, row.shapes[1], dtype, reduction, 0, (option.name,), upstreams(row, reduction)[-1]
-            ).check()
+            call(row, row.shapes[1], dtype, reduction, 0, (option.name,), kind).check_on_every_isa()
     assert_real_spread(call(row, row.shapes[0], dtype, (row.reductions or ("none",))[0]))
 
 
@@ -137,7 +135,6 @@ def assert_real_spread(c: Call) -> None:
 
 
 @full
-@on_every_isa
 @over_dtypes
 @over_rows
 def test_every_option_with_every_other(row: Row, dtype: str) -> None:
@@ -147,23 +144,22 @@ def test_every_option_with_every_other(row: Row, dtype: str) -> None:
             for company in row.companies():
                 for kind in upstreams(row, reduction):
                     for shape in row.shapes:
-                        call(row, shape, dtype, reduction, number, company, kind).check()
+                        call(row, shape, dtype, reduction, number, company, kind).check_on_every_isa()
 
 
-@on_every_isa
 @over_dtypes
 @over_rows
 def test_sizes(row: Row, dtype: str) -> None:
     for number in range(len(row.sets)):
-        call(row, row.sizes[0], dtype, (row.reductions or ("none",))[-1], number).check()
+        call(row, row.sizes[0], dtype, (row.reductions or ("none",))[-1], number).check_on_every_isa()
     for shape in row.sizes:
         for c in plain_and_all(row, shape, dtype):
-            c.check()
+            c.check_on_every_isa()
         if math.prod(shape) < 50_000 and row.reductions:
-            call(row, shape, dtype, "sum", seed=1).check()
+            call(row, shape, dtype, "sum", seed=1).check_on_every_isa()
 
 
-@on_every_isa
+@on_one_isa
 @over_rows
 def test_nothing(row: Row) -> None:
     """No rows: the mean is NaN, the sum 0, the gradient 0 (of what the rows share)."""
@@ -215,7 +211,7 @@ def test_upstream_of_nothing(row: Row) -> None:
             assert not np.asarray(array, np.float64).any(), c.title
 
 
-@on_every_isa
+@on_one_isa
 @over([row for row in ROWS if row.reductions])
 def test_sums_are_of_the_unreduced_losses(row: Row) -> None:
     for dtype in DTYPES:
@@ -347,7 +343,7 @@ READ_ALL = [
 ]
 
 
-@on_every_isa
+@on_one_isa
 @over_dtypes
 @over(READ_ALL)
 def test_nan_stays_where_it_is(row: Row, dtype: str) -> None:
@@ -401,7 +397,7 @@ def mask_options(row: Row) -> list[str]:
     return [o.name for o in row.extras if o.argument in ("mask", "lengths", "ignore_index")]
 
 
-@on_every_isa
+@on_one_isa
 @over(MASKED)
 def test_what_does_not_count_changes_nothing(row: Row) -> None:
     for dtype in ("float32", "float64", HALF):
@@ -431,7 +427,7 @@ def read_by_row(c: Call) -> list[tuple[str, Array]]:
     return [(k, a) for k, a in c.arguments.items() if k in c.row.floats and k not in c.row.shared]
 
 
-@on_every_isa
+@on_one_isa
 @over_dtypes
 @over(MASKED)
 def test_nothing_counts(row: Row, dtype: str) -> None:
@@ -488,7 +484,10 @@ def test_a_full_mask_is_none(row: Row) -> None:
             c = call(row, row.shapes[0], dtype, reduction, seed=1)
             for kind in (bool, int, np.float32):
                 ones = np.ones(c.counts.shape if "target" not in row.arrays else c["target"].shape, kind)
-                c.check_result(c.with_(mask=ones).run())
+                masked = c.with_(mask=ones).run()
+                c.check_result(masked)
+                if reduction == "none":
+                    assert bits(masked[0]) == bits(c.value()), c.title
 
 
 # The same bits
@@ -498,7 +497,7 @@ def once(c: Call, threads: int) -> list[bytes]:
     return bits(c.run(num_threads=threads), c.value(num_threads=threads))
 
 
-@on_every_isa
+@on_one_isa
 @over(SHARED_OUT)
 def test_any_number_of_threads(row: Row) -> None:
     """The work is worth several threads, and its end is in the middle of a block."""
@@ -508,16 +507,13 @@ def test_any_number_of_threads(row: Row) -> None:
             calls.append(call(row, shape, HALF, (row.reductions or ("none",))[-1]))
         for c in calls:
             assert math.prod(shape) >= 10_000
-            if row.returns == "number":
-                assert len({c.value(num_threads=n) for n in (1, 2, 3, 7)}) == 1
-                continue
-            one, *others = (once(c, n) for n in (1, 2, 3, 7))
+            one, *others = (once(c, n) for n in (1, 3))
             assert all(other == one for other in others), c.title
     call.cache_clear()
 
 
 @full
-@on_every_isa
+@on_one_isa
 @over_dtypes
 @over(SHARED_OUT)
 def test_any_number_of_threads_of_every_type(row: Row, dtype: str) -> None:
@@ -545,7 +541,7 @@ PARTS = (slice(0, 16), slice(1, 17), slice(5, 70), slice(None, None, -1), slice(
 IN_COMPANY = [row for row in ROWS if row.local and row.same_bits and row.returns in ("loss", "array")]
 
 
-@on_every_isa
+@on_one_isa
 @over(IN_COMPANY)
 def test_any_batch(row: Row) -> None:
     """A row has the same bits wherever it stands; a few elements those of many."""
@@ -555,12 +551,14 @@ def test_any_batch(row: Row) -> None:
             for c in (call(row, shape, dtype, "none"), with_all(row, shape, dtype)):
                 loss, derivatives = c.run()
                 parts = PARTS if row.loss_axes else (*PARTS, *(slice(0, n) for n in range(1, 71)))
+                if classes > 100 and dtype != "float32":
+                    continue
                 for part in parts if classes < 100 else PARTS[:3]:
                     want = bits([loss[part] if loss is not None else None, *(a[part] for a in derivatives)])
                     assert some_rows(c, part).bits() == want, f"{c.title} {part}"
 
 
-@on_every_isa
+@on_one_isa
 @over([row for row in ROWS if row.same_bits])
 def test_any_alignment(row: Row) -> None:
     """x[1:], x[2:], ...: other lanes of the vectors, other elements left over at the end."""

@@ -1,6 +1,7 @@
 """Where arguments and gradients lie in memory, over the registry: strides, types, out, in place, adding."""
 
 import itertools
+import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from helpers import (
     dtype_named,
     every_second,
     is_half,
-    on_every_isa,
+    on_one_isa,
     other_byte_order,
     over_dtypes,
     unaligned,
@@ -91,18 +92,17 @@ def assert_untouched(layout: Layout, rooms: Any, views: Any) -> None:
     assert all(layout.is_untouched(room, view.shape) for room, view in zip(rooms, views, strict=True))
 
 
-@on_every_isa
+@on_one_isa
 @over_layouts
 @over_rows
 def test_strides(row: Row, layout: Layout) -> None:
     for c in both_paths(row, "float32"):
         check_layout(c, layout)
-    for dtype in ("float64", HALF):
-        check_layout(list(both_paths(row, dtype))[-1], layout)
+    check_layout(list(both_paths(row, HALF))[-1], layout)
 
 
 @full
-@on_every_isa
+@on_one_isa
 @over_layouts
 @over_dtypes
 @over_rows
@@ -111,7 +111,7 @@ def test_strides_of_every_type(row: Row, dtype: str, layout: Layout) -> None:
         check_layout(c, layout)
 
 
-@on_every_isa
+@on_one_isa
 @pytest.mark.parametrize("axis", [-4, -3, -2, -1, 0, 1, 2, 3])
 @over([row for row in ROWS if "axis" in row.parameters])
 def test_any_class_axis(row: Row, axis: int) -> None:
@@ -136,7 +136,7 @@ def test_any_class_axis(row: Row, axis: int) -> None:
                 assert c.bits(**given) == bits(back), c.title
 
 
-@on_every_isa
+@on_one_isa
 @over_rows
 def test_broadcast_arrays(row: Row) -> None:
     """One value many times, in every argument; what comes back has memory of its own."""
@@ -159,7 +159,7 @@ def test_broadcast_arrays(row: Row) -> None:
 # Kinds of arrays
 
 
-@on_every_isa
+@on_one_isa
 @over_rows
 def test_kinds_of_arrays(row: Row) -> None:
     """Odd addresses, the other byte order, lists and tuples, other types that hold the same numbers."""
@@ -220,7 +220,7 @@ def test_integers_are_float64(row: Row) -> None:
 INTEGERS = ["int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "longlong", ">i4"]
 
 
-@on_every_isa
+@on_one_isa
 @over([row for row in ROWS if row.integers])
 def test_integers_of_any_width(row: Row) -> None:
     """Also not next to each other, unaligned, as lists; the index to ignore is compared as a number."""
@@ -293,7 +293,7 @@ def test_memory_map_in_place(row: Row, tmp_path: Path) -> None:
 # Inputs stay as they are
 
 
-@on_every_isa
+@on_one_isa
 @over_rows
 def test_inputs_are_not_modified(row: Row) -> None:
     for dtype in DTYPES:
@@ -319,7 +319,7 @@ def choices(row: Row) -> list[tuple[bool, ...]]:
     )
 
 
-@on_every_isa
+@on_one_isa
 @over(WITH_OUT)
 def test_buffers(row: Row) -> None:
     """Fresh and used, the memory of the argument itself, a view of it, what was returned before."""
@@ -403,7 +403,7 @@ def check_added(c: Call, result: tuple[Any, Any], out: Any, before: list[Array])
         c.check_derivative("hessian", result[1][-1])
 
 
-@on_every_isa
+@on_one_isa
 @over(ACCUMULATING)
 def test_accumulate(row: Row) -> None:
     for dtype in DTYPES:
@@ -434,12 +434,13 @@ def test_several_losses_in_one_buffer(row: Row) -> None:
 # Plain calls, which take a way of their own
 
 
-@on_every_isa
+@on_one_isa
 @over([row for row in ROWS if row.gradients and row.reductions])
 def test_plain_calls(row: Row) -> None:
     """A call without further options takes a shorter way, on which num_threads does not, to the same bits."""
     for dtype in DTYPES:
-        for number, shape in (*enumerate(row.sizes), *enumerate(row.shapes)):
+        small = [shape for shape in row.sizes if math.prod(shape) < 5000]
+        for number, shape in (*enumerate(small), *enumerate(row.shapes)):
             for reduction in ("mean", "sum"):
                 c = call(row, shape, dtype, reduction, number % len(row.sets))
                 expected = c.run(num_threads=2)

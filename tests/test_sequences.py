@@ -14,7 +14,7 @@ from rows.softmax import ENTROPY, SEQUENCES, TOKENS
 import fastloss
 from fastloss import reference
 
-pytestmark = pytest.mark.usefixtures("isa")
+pytestmark = pytest.mark.usefixtures("one_isa")
 
 CLASSES = (1, 2, 3, 10, 64, 65, 1000, 5000)
 NAMES = (TOKENS, SEQUENCES, ENTROPY)

@@ -19,40 +19,36 @@ SIZES = [(37, range(1, 71)), (5, (100,)), (4, (1000, 1025)), (4, (5000,)), (4, (
 IDS = ["C1-70", "C100", "C1000-1025", "C5000", "C70000"]
 
 
-@on_every_isa
 @over_dtypes
 @pytest.mark.parametrize(("rows", "sizes"), SIZES, ids=IDS)
 @pytest.mark.parametrize("row", [CROSS_ENTROPY, OF_PROBABILITIES, NLL, *TRANSFORMS], ids=str)
 def test_every_number_of_classes(row: Row, rows: int, sizes: Any, dtype: str) -> None:
     for classes in sizes:
         for c in plain_and_all(row, (rows, classes), dtype):
-            c.check()
+            c.check_on_every_isa()
 
 
 @pytest.mark.full
-@on_every_isa
 @over_dtypes
 @pytest.mark.parametrize(("rows", "sizes"), SIZES, ids=IDS)
 @pytest.mark.parametrize("row", OF_CLASSES, ids=str)
 def test_every_number_of_classes_with_every_reduction(row: Row, rows: int, sizes: Any, dtype: str) -> None:
     for classes in sizes:
         for reduction in row.reductions or ("none",):
-            call(row, (rows, classes), dtype, reduction).check()
-            with_all(row, (rows, classes), dtype, reduction).check()
+            call(row, (rows, classes), dtype, reduction).check_on_every_isa()
+            with_all(row, (rows, classes), dtype, reduction).check_on_every_isa()
 
 
-@on_every_isa
 @pytest.mark.parametrize("row", [CROSS_ENTROPY, *TRANSFORMS], ids=str)
 def test_a_million_classes(row: Row) -> None:
-    call(row, (4, 1_000_000), "float32", "none").check()
+    call(row, (4, 1_000_000), "float32", "none").check_on_every_isa()
 
 
-@on_every_isa
 @pytest.mark.parametrize("row", [row for row in OF_CLASSES if row.gradients], ids=str)
 def test_every_number_of_rows(row: Row) -> None:
     """Groups of 16 rows, with every rest."""
     for rows in (*range(1, 36), 1000):
-        call(row, (rows, 3), "float32", "none", seed=rows).check()
+        call(row, (rows, 3), "float32", "none", seed=rows).check_on_every_isa()
 
 
 # Options at the ends of their range, and where two of them meet

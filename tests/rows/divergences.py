@@ -214,13 +214,17 @@ def divergence(name: str, bad_options: tuple[Any, ...] = ()) -> Row:
 def with_beta(row: Row, beta: float) -> Row:
     made = row.with_(beta=beta)
     in_between = 0.0 < beta < 1.0
-    return replace(made, torch=(lambda *given: in_torch(*given, row=made)) if in_between else None)
+    sizes = tuple(shape for shape in row.sizes if shape[-1] < 1000)
+    return replace(
+        made, sizes=sizes, torch=(lambda *given: in_torch(*given, row=made)) if in_between else None
+    )
 
 
 def alone(row: Row) -> Row:
     """With the gradient of the student alone."""
     fixed = {name: value for name, value in row.fixed.items() if name != "teacher_grad"}
-    return replace(row, gradients=FIELDS[:1], fixed=fixed)
+    sizes = tuple(shape for shape in row.sizes if shape[-1] < 70_000)
+    return replace(row, gradients=FIELDS[:1], fixed=fixed, sizes=sizes, large=row.large[:3])
 
 
 OF_JS = (*bad_numbers("beta", -0.1, 1.1, -1, 2, np.float32(1.5)), *bad("beta", TypeError, None))

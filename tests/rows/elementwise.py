@@ -7,7 +7,7 @@ is said beside the row.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from typing import Any
@@ -16,8 +16,6 @@ import numpy as np
 from helpers import (
     INF,
     NAN,
-    NO_NUMBERS,
-    NOT_FINITE,
     Array,
     Bad,
     Options,
@@ -561,7 +559,7 @@ def elementwise(
     input_name: str = "input",
     third: str = "",
     by_rows: bool = False,
-    bad: tuple[Bad, ...] = (),
+    bad: Iterable[Bad] = (),
     checks: dict[str, tuple[float, ...]] | None = None,
     **info: Any,
 ) -> Row:
@@ -587,15 +585,25 @@ def elementwise(
         empty=((0, 2), (0, 3), (3, 0, 2)) if by_rows else ((0,), (0, 3), (3, 0, 2)),
         # Whether a variance without axes is a scalar cannot be told where the input has none either.
         sizes=((1,), (7,), (1000,), (41, 61)) if by_rows or third else ((), (1,), (7,), (1000,), (41, 61)),
-        bad=bad,
+        bad=tuple(bad),
         checked=checked,
         torch=partial(in_torch, name=name) if name in IN_TORCH else None,
         info=own,
     )
 
 
-MARGINS: tuple[Options, ...] = ({}, {"margin": 0.25}, {"margin": 0.3}, {"margin": 0.0}, {"margin": -2.0})
-BAD_MARGINS = (*bad_numbers("margin"), *bad("margin", TypeError, None))
+def of_each(name: str, *values: float) -> tuple[Options, ...]:
+    """No option, and each value of one."""
+    return ({}, *({name: value} for value in values))
+
+
+def numbers(name: str, *values: float) -> list[Bad]:
+    """As `bad_numbers`, where None is no number either."""
+    return [*bad_numbers(name, *values), *bad(name, TypeError, None)]
+
+
+MARGINS = of_each("margin", 0.25, 0.3, 0.0, -2.0)
+BAD_MARGINS = numbers("margin")
 
 ELEMENTWISE = [
     elementwise("mse_loss", residuals, hessian=True),
@@ -603,46 +611,34 @@ ELEMENTWISE = [
     elementwise(
         "huber_loss",
         residuals,
-        ({}, {"delta": 0.125}, {"delta": 0.3}, {"delta": 2}, {"delta": 1e4}),
+        of_each("delta", 0.125, 0.3, 2, 1e4),
         hessian=True,
         jump=huber_jump,
-        bad=(
-            *bad("delta", TypeError, *NO_NUMBERS, None),
-            *bad("delta", ValueError, 0.0, 0, -1.0, *NOT_FINITE),
-        ),
+        bad=numbers("delta", 0.0, 0, -1.0),
     ),
     elementwise(
         "smooth_l1_loss",
         residuals,
-        ({}, {"beta": 0.0}, {"beta": 0.125}, {"beta": 0.3}, {"beta": 2}, {"beta": 1e4}),
+        of_each("beta", 0.0, 0.125, 0.3, 2, 1e4),
         hessian=True,
         jump=smooth_l1_jump,
-        bad=(
-            *bad("beta", TypeError, *NO_NUMBERS, None),
-            *bad("beta", ValueError, -0.1, -1, *NOT_FINITE),
-        ),
+        bad=numbers("beta", -0.1, -1),
     ),
     elementwise("log_cosh_loss", residuals, hessian=True, terms=log_cosh_terms),
     elementwise(
         "quantile_loss",
         residuals,
-        ({}, {"quantile": 0.25}, {"quantile": 0.1}, {"quantile": 0.99}, {"quantile": 1e-4}),
+        of_each("quantile", 0.25, 0.1, 0.99, 1e-4),
         hessian=True,
-        bad=(
-            *bad("quantile", TypeError, *NO_NUMBERS, None),
-            *bad("quantile", ValueError, 0.0, 1.0, 0, 1, -0.1, 1.1, *NOT_FINITE),
-        ),
+        bad=numbers("quantile", 0.0, 1.0, 0, 1, -0.1, 1.1),
     ),
     elementwise(
         "epsilon_insensitive_loss",
         residuals,
-        ({}, {"epsilon": 0.0}, {"epsilon": 0.125}, {"epsilon": 2}, {"epsilon": 1e4}),
+        of_each("epsilon", 0.0, 0.125, 2, 1e4),
         terms=epsilon_terms,
         jump=epsilon_jump,
-        bad=(
-            *bad("epsilon", TypeError, *NO_NUMBERS, None),
-            *bad("epsilon", ValueError, -0.1, -1, *NOT_FINITE),
-        ),
+        bad=numbers("epsilon", -0.1, -1),
     ),
     elementwise(
         "mean_squared_log_loss",
@@ -667,8 +663,7 @@ ELEMENTWISE = [
         room=lambda x, o: np.ones(x.shape) if o.get("log_input", True) else x + o.get("eps", 1e-8),
         bad_targets=negative,
         bad=(
-            *bad("eps", TypeError, *NO_NUMBERS, None),
-            *bad("eps", ValueError, -1e-8, *NOT_FINITE),
+            *numbers("eps", -1e-8),
             *bad("log_input", TypeError, 1, 0, None, "yes"),
             *bad("full", TypeError, 1, 0, None, "yes"),
         ),
@@ -677,24 +672,11 @@ ELEMENTWISE = [
     elementwise(
         "tweedie_nll_loss",
         tweedie,
-        (
-            {},
-            {"power": 1},
-            {"power": 1.1},
-            {"power": 1.9},
-            {"power": 2.0},
-            {"power": 3},
-            {"power": 2.2},
-            {"power": 0},
-            {"power": -1.5},
-        ),
+        of_each("power", 1, 1.1, 1.9, 2.0, 3, 2.2, 0, -1.5),
         hessian=True,
         terms=tweedie_terms,
         bad_targets=outside_tweedie,
-        bad=(
-            *bad("power", TypeError, *NO_NUMBERS, None),
-            *bad("power", ValueError, 0.5, 1e-9, 1.0 - 1e-9, *NOT_FINITE),
-        ),
+        bad=numbers("power", 0.5, 1e-9, 1.0 - 1e-9),
     ),
     elementwise(
         "gaussian_nll_loss",
@@ -703,11 +685,7 @@ ELEMENTWISE = [
         third="var",
         checks={"var": (-1.0, -(2.0**-20), -INF)},
         terms=gaussian_terms,
-        bad=(
-            *bad("eps", TypeError, *NO_NUMBERS, None),
-            *bad("eps", ValueError, -1e-8, *NOT_FINITE),
-            *bad("full", TypeError, 1, 0, None, "yes"),
-        ),
+        bad=(*numbers("eps", -1e-8), *bad("full", TypeError, 1, 0, None, "yes")),
     ),
     elementwise(
         "binary_cross_entropy",
@@ -736,8 +714,7 @@ ELEMENTWISE = [
         terms=logistic_terms,
         bad_targets=outside_unit,
         bad=(
-            *bad("label_smoothing", TypeError, *NO_NUMBERS, None),
-            *bad("label_smoothing", ValueError, -0.1, 1.1, 2, *NOT_FINITE),
+            *numbers("label_smoothing", -0.1, 1.1, 2),
             *bad("pos_weight", TypeError, "text", np.ones(6, complex)),
             *bad("pos_weight", ValueError, np.ones(5), np.ones((4, 1)), np.ones((1, 6)), np.ones((6, 4))),
         ),
@@ -758,12 +735,7 @@ ELEMENTWISE = [
         input_name="logits",
         terms=focal_terms,
         bad_targets=outside_unit,
-        bad=(
-            *bad("alpha", ValueError, 1.1, 2, *NOT_FINITE),
-            *bad("gamma", TypeError, *NO_NUMBERS, None),
-            *bad("gamma", ValueError, -0.1, *NOT_FINITE),
-            *bad("alpha", TypeError, *NO_NUMBERS),
-        ),
+        bad=(*bad_numbers("alpha", 1.1, 2), *numbers("gamma", -0.1)),
     ),
     elementwise(
         "hinge_loss",
@@ -838,7 +810,7 @@ def penalty(name: str, *names: str, sets: tuple[tuple[Any, ...], ...]) -> Row:
         bound=penalty_bound,
         derivative_bound=penalty_derivative_bound,
         room=lambda c, name: np.where(np.abs(c.first) > 3.0 * STEP, 1.0, 0.0),
-        bad=tuple(b for n in names for b in (*bad_numbers(n, -1e-3), *bad(n, TypeError, None))),
+        bad=tuple(b for n in names for b in numbers(n, -1e-3)),
     )
 
 
