@@ -19,6 +19,7 @@ from torch_tools import REDUCTIONS, Result, assert_near, assert_same, outcome
 
 import fastloss.torch as ft
 from fastloss import reference
+from fastloss.torch import _derived
 
 Tensor = torch.Tensor
 Rng = np.random.Generator
@@ -622,6 +623,13 @@ MODULES = {
     "KTOLoss": "kto_loss",
     "RewardModelLoss": "reward_model_loss",
 }  # fmt: skip
+# Elementwise losses that have no row above, as `fastloss.torch` derives them: of numbers and signs.
+_DERIVED = {
+    function.__name__ for function in map(vars(ft).get, _derived.__all__) if inspect.isfunction(function)
+}
+_ROWLESS = sorted(_DERIVED - {loss.name for loss in (*OF_TORCH, *EXTRAS, *OWN)})
+OF_TORCH += [Loss(name, pair(normal(*SHAPE, scale=1.5), signs(*SHAPE))) for name in _ROWLESS]
+MODULES |= {"".join(map(str.capitalize, name.split("_"))): name for name in _ROWLESS}
 # Names that are no losses.
 PROGRAM = ("Calls", "Installed", "calls", "install", "installed", "uninstall")
 
