@@ -38,6 +38,7 @@ __all__ = [
     "gaussian_nll_loss",
     "get_num_threads",
     "grpo_loss",
+    "hinge_embedding_loss",
     "hinge_loss",
     "huber_loss",
     "js_div_with_logits",
@@ -533,6 +534,39 @@ def grpo_loss(
     ..., sapo_temperature_pos: float = ..., sapo_temperature_neg: float = ..., reduction: Reduction = ...,
     return_grad: bool = ..., grad_output: npt.ArrayLike | None = ..., out: Array | None = ..., accumulate:
     bool = ..., num_threads: int | None = ...
+) -> Any: ...
+
+@overload
+def hinge_embedding_loss(
+    input: npt.ArrayLike, target: npt.ArrayLike, *, margin: float = ..., weight: npt.ArrayLike | None = ...,
+    check_domain: bool = ..., reduction: Literal["mean", "sum"] = ..., return_grad: Literal[False] = ...,
+    grad_output: npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ..., num_threads: int
+    | None = ...
+) -> float: ...
+@overload
+def hinge_embedding_loss(
+    input: npt.ArrayLike, target: npt.ArrayLike, *, margin: float = ..., weight: npt.ArrayLike | None = ...,
+    check_domain: bool = ..., reduction: Literal["none"], return_grad: Literal[False] = ..., grad_output:
+    npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ..., num_threads: int | None = ...
+) -> Array: ...
+@overload
+def hinge_embedding_loss(
+    input: npt.ArrayLike, target: npt.ArrayLike, *, margin: float = ..., weight: npt.ArrayLike | None = ...,
+    check_domain: bool = ..., reduction: Literal["mean", "sum"] = ..., return_grad: Literal[True],
+    grad_output: npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ..., num_threads: int
+    | None = ...
+) -> tuple[float, Array]: ...
+@overload
+def hinge_embedding_loss(
+    input: npt.ArrayLike, target: npt.ArrayLike, *, margin: float = ..., weight: npt.ArrayLike | None = ...,
+    check_domain: bool = ..., reduction: Literal["none"], return_grad: Literal[True], grad_output:
+    npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ..., num_threads: int | None = ...
+) -> tuple[Array, Array]: ...
+@overload
+def hinge_embedding_loss(
+    input: npt.ArrayLike, target: npt.ArrayLike, *, margin: float = ..., weight: npt.ArrayLike | None = ...,
+    check_domain: bool = ..., reduction: Reduction = ..., return_grad: bool = ..., grad_output: npt.ArrayLike
+    | None = ..., out: Array | None = ..., accumulate: bool = ..., num_threads: int | None = ...
 ) -> Any: ...
 
 @overload

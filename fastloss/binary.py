@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = [
     "binary_cross_entropy",
     "binary_cross_entropy_with_logits",
+    "hinge_embedding_loss",
     "hinge_loss",
     "multilabel_soft_margin_loss",
     "sigmoid_focal_loss",
@@ -349,6 +350,51 @@ def squared_hinge_loss(
     """
     return elementwise(
         "squared_hinge", "scores", scores, target, weight, reduction, return_grad, out, common,
+        parameters=(number("margin", margin),), check_domain=check_domain,
+    )  # fmt: skip
+
+
+@documented(BINARY, domain="-1 or 1")
+def hinge_embedding_loss(
+    input: npt.ArrayLike,
+    target: npt.ArrayLike,
+    *,
+    margin: float = 1.0,
+    weight: npt.ArrayLike | None = None,
+    check_domain: bool = True,
+    reduction: Reduction = "mean",
+    return_grad: bool = False,
+    out: Array | None = None,
+    **common: Unpack[Common],
+) -> Any:
+    r"""Loss of distances: small ones for pairs that belong together, a margin for the others.
+
+    ``loss = weight * (input if target == 1 else max(0, margin - input))``
+
+    .. math:: w x \ \text{for}\ t = 1, \qquad w \max(0, m - x)\ \text{for}\ t = -1
+
+    Choose it for embeddings of pairs. At the margin the gradient of a pair that does not belong together is
+    -1, as torch's.
+
+    Parameters
+    ----------
+    input : array_like of any shape
+        Distances; |types|
+    margin : float, default 1.0
+        Distance without a loss for a pair that does not belong together, any finite number.
+
+    References
+    ----------
+    ``torch.nn.functional.hinge_embedding_loss``.
+
+    Examples
+    --------
+    >>> import fastloss
+    >>> fastloss.hinge_embedding_loss([0.25, 0.25], [1, -1], reduction="none")
+    array([0.25, 0.75])
+    """
+    return elementwise(
+        "hinge_embedding", "input", input, target, weight, reduction, return_grad, out, common,
         parameters=(number("margin", margin),), check_domain=check_domain,
     )  # fmt: skip
 

@@ -26,6 +26,7 @@ __all__ = [
     "gamma_nll_loss",
     "gaussian_nll_loss",
     "grpo_loss",
+    "hinge_embedding_loss",
     "hinge_loss",
     "huber_loss",
     "js_div_with_logits",
@@ -1773,6 +1774,30 @@ def squared_hinge_loss(
     short = np.maximum(0.0, margin - t * x)
     derivatives = (lambda: -2.0 * t * short,)
     return _elementwise(short * short, derivatives, weight, reduction, return_grad, grad_output)
+
+
+@np.errstate(invalid="ignore")
+def hinge_embedding_loss(
+    input: npt.ArrayLike,
+    target: npt.ArrayLike,
+    *,
+    margin: float = 1.0,
+    weight: npt.ArrayLike | None = None,
+    reduction: str = "mean",
+    return_grad: bool = False,
+    grad_output: npt.ArrayLike | None = None,
+) -> Result:
+    """A distance where t = 1, its shortfall of a margin where t = -1; "mean" divides by the weights' sum.
+
+    loss = w * x where t = 1,  w * max(0, margin - x) where t = -1
+    d loss / dx = w where t = 1,  -w where t = -1 and x <= margin,  0 elsewhere
+    """
+    _option("margin", margin, True, "finite")
+    x, t = _input_and_target(input, target)
+    _in_domain("target", t, np.abs(t) == 1.0, "-1 or 1")
+    loss = np.where(t == 1.0, x, np.maximum(0.0, margin - x)) + 0.0 * t
+    derivatives = (lambda: np.where(t == 1.0, 1.0, np.where(x <= margin, -1.0, 0.0)),)
+    return _elementwise(loss, derivatives, weight, reduction, return_grad, grad_output)
 
 
 @np.errstate(invalid="ignore", over="ignore")

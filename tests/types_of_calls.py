@@ -98,6 +98,11 @@ assert_type(fl.grpo_loss(x, x, x, reduction="none"), Array)
 assert_type(fl.grpo_loss(x, x, x, return_grad=True), Mean1)
 assert_type(fl.grpo_loss(x, x, x, reduction="none", return_grad=True), Each1)
 
+assert_type(fl.hinge_embedding_loss(x, x), float)
+assert_type(fl.hinge_embedding_loss(x, x, reduction="none"), Array)
+assert_type(fl.hinge_embedding_loss(x, x, return_grad=True), Mean1)
+assert_type(fl.hinge_embedding_loss(x, x, reduction="none", return_grad=True), Each1)
+
 assert_type(fl.hinge_loss(x, x), float)
 assert_type(fl.hinge_loss(x, x, reduction="none"), Array)
 assert_type(fl.hinge_loss(x, x, return_grad=True), Mean1)

@@ -455,6 +455,15 @@ def hinge_jump(a: Arguments) -> Jump:
     return Jump(margin - a.t * a.x, abs(margin) + np.abs(a.x), first=1.0)
 
 
+def hinge_embedding_terms(a: Arguments) -> Terms:
+    return Terms(value=np.where(a.t < 0.0, abs(a.get("margin", 1.0)) + np.abs(a.x), 0.0))
+
+
+def hinge_embedding_jump(a: Arguments) -> Jump:
+    margin = a.get("margin", 1.0)
+    return Jump(np.where(a.t < 0.0, margin - a.x, INF), abs(margin) + np.abs(a.x), first=1.0)
+
+
 def squared_hinge_terms(a: Arguments) -> Terms:
     """An error e of z = margin - t x, which may be a small difference, makes one of 2 z e + e**2."""
     margin = a.get("margin", 1.0)
@@ -754,6 +763,15 @@ ELEMENTWISE = [
         input_name="scores",
         terms=squared_hinge_terms,
         jump=squared_hinge_jump,
+        bad_targets=not_a_sign,
+        bad=BAD_MARGINS,
+    ),
+    elementwise(
+        "hinge_embedding_loss",
+        scores,
+        MARGINS,
+        terms=hinge_embedding_terms,
+        jump=hinge_embedding_jump,
         bad_targets=not_a_sign,
         bad=BAD_MARGINS,
     ),
