@@ -58,8 +58,8 @@ def _overload(name: str, signature: inspect.Signature, kinds: dict[str, tuple[st
 
 
 def _overloads(name: str) -> str:
-    declared = DECLARED[getattr(fastloss, name)]
-    signature = inspect.signature(declared.function)
+    function = getattr(fastloss, name)
+    declared, signature = DECLARED[function], inspect.signature(function)
     reduction = signature.parameters["reduction"]
     scalars = ["mean", "sum"] + (["batchmean"] if "batchmean" in reduction.annotation else [])
     ways = {"float": scalars, "Array": ["none"]}

@@ -3,7 +3,7 @@
 A public function writes out what is its own: the summary, the formula, the parameters that no other function
 has, references, an example. `documented` adds the rest at import: the parameters behind ``**common`` to the
 signature, and the description of each shared parameter, result and error to the docstring. So a shared
-parameter is described once in the source, here, and in full in every ``help()``.
+parameter is described once in the source, in `fastloss._engine.fragments`, and in full in every ``help()``.
 
 In a docstring ``|name|`` stands for a text of the function's family, such as ``|types|``.
 """
@@ -114,7 +114,6 @@ class Family:
 class Declaration(NamedTuple):
     """What `documented` was told of a function, for the stubs of its types and the adapters."""
 
-    function: Callable[..., Any]
     family: Family
     gradients: type | None
 
@@ -151,9 +150,9 @@ def _expanded(function: Callable[..., Any]) -> inspect.Signature:
         names[at : at + 1] = ["grad_output", "out", "accumulate", "num_threads"]
     # In the order of torch, which has the first of these.
     first = [name for name in ("label_smoothing",) if name in behind]
-    softmax = [name for name in options.MapOptions.__optional_keys__ if name in behind]
+    others = [name for name in behind if name in options.MapOptions.__optional_keys__]
     at = names.index("sample_weight") if "sample_weight" in own else len(names)
-    names[at : at + 1] = [*first, *names[at : at + 1], *sorted(softmax, key=list(behind).index)]
+    names[at : at + 1] = [*first, *names[at : at + 1], *others]
     return signature.replace(parameters=[{**own, **behind}[name] for name in names])
 
 
@@ -249,7 +248,7 @@ def documented(
 
     def complete(function: Function) -> Function:
         signature = inspect.signature(with_every_parameter(function))
-        DECLARED[function] = Declaration(function, family, gradients)
+        DECLARED[function] = Declaration(family, gradients)
         if function.__doc__:  # python -OO has none
             filled = _texts_of(signature, family, gradients, texts)
             function.__doc__ = _completed(parsed(function.__doc__), signature, family, filled)

@@ -1,7 +1,7 @@
 """The options that functions share: their types, defaults, ranges and descriptions, each once.
 
 Public signatures take them as ``**options: Unpack[...]`` of one of the types below; `documented` shows every
-one of them. One more option of the softmax losses is a field of `SoftmaxOptions`, an entry of `_RANGES` and
+one of them. One more option of the softmax losses is a field of `MapOptions`, an entry of `_RANGES` and
 `DEFAULTS`, a description, and a field of ``fl_softmax_job``.
 """
 

@@ -152,26 +152,17 @@ def gradient_buffers(
     fields: Sequence[str],
     arrays: Sequence[Array | None],
     others: Iterable[Array | None],
+    given: Sequence[Array | None] | None,
     *,
-    return_grad: Any,
-    accumulate: Any,
-    given: Sequence[Array | None] | None = None,
-    in_place: bool = True,
-) -> tuple[list[Array | None], tuple[bool, ...]]:
-    """Check `return_grad`, `out` and `accumulate`; return the buffer of each gradient, and the flags.
+    in_place: bool,
+) -> list[Array | None]:
+    """Check `out`, and return the buffer of each gradient.
 
     Each field has a gradient, that of its array, or None if the argument has no gradient. A buffer must not
     overlap an array that is read (`others` and `given`, by default `arrays`), or another buffer. With
     `in_place` it may be its own array, if the caller gave that array unconverted. A returned buffer of None
     means that the gradient is not wanted.
     """
-    return_grad = flag("return_grad", return_grad)
-    flags = (False,) * len(fields) if accumulate is False else _flags(accumulate, out, fields)
-    if out is None:
-        made = [empty_like(array) if return_grad and array is not None else None for array in arrays]
-        return made, flags
-    if not return_grad:
-        raise ValueError("out needs return_grad=True")
     several = len(fields) > 1
     if not several:
         out = (out,)
@@ -202,10 +193,7 @@ def gradient_buffers(
         )
         apart(one, found, f"{name} must not overlap another buffer")
         found.append(one)
-    return found, flags
-
-
-_NOT_ADDED = (False,) * 8
+    return found
 
 
 class Request(NamedTuple):
@@ -247,12 +235,11 @@ def request(
             grad_output = as_array("grad_output", grad_output)
             others = (*others, grad_output)
         scale, array = upstream(grad_output, loss_shape if reduction == "none" else (), return_grad)
-    if out is None and accumulate is False:  # a faster path for the usual call, by 1 us
+    flags = (False,) * len(fields) if accumulate is False else _flags(accumulate, out, fields)
+    if out is None:
         buffers = [empty_like(array) if return_grad and array is not None else None for array in arrays]
-        flags = _NOT_ADDED[: len(fields)]
+    elif not return_grad:
+        raise ValueError("out needs return_grad=True")
     else:
-        buffers, flags = gradient_buffers(
-            out, fields, arrays, others, return_grad=return_grad, accumulate=accumulate, given=given,
-            in_place=in_place,
-        )  # fmt: skip
+        buffers = gradient_buffers(out, fields, arrays, others, given, in_place=in_place)
     return Request(reduction, return_grad, scale, array, buffers, flags, threads(num_threads))
