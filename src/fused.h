@@ -1,0 +1,385 @@
+/* Cross-entropy of long rows in one pass over memory, with its gradient: less time than a memcpy.
+ *
+ * kernels.inc includes this file after softmax.h, twice as well.
+ *
+ * A row in three passes reads, computes and writes in bursts, which costs the sum of their times. Here one loop body
+ * reads 64 elements of a row, and writes the gradients of the same 64 elements of the row before it past the caches,
+ * so that memory reads and writes at once. (Measured, 2048 rows of 32000 floats, two threads of a Zen 4: 12.4 ms;
+ * bursts of 8 KB 17.5, of 256 elements 15.7; memcpy 15.8.) The exponentials of a row stay in one scratch row, in
+ * which those of the next row replace them as they are used.
+ *
+ * There is no pass for the maximum. The exponentials are relative to a shift, an integer times log 2, near the
+ * maximum of the first FL_(first) elements. Where a later element exceeds that maximum by more than FL_HEADROOM, the
+ * whole row is computed once more with a shift near its maximum (FL_BY_SHIFT); so every element is at most
+ * FL_HEADROOM above the shift, or half of log 2 above it, and the sum of squares of any row is finite. Rows that have
+ * no such shift (NaN, infinities, values beyond 1e6) are computed as in softmax.h (FL_BY_MAXIMUM). The way of a row
+ * depends on the row alone. Different shifts change no result by more than a rounding of the scale: the fractions of
+ * the exponents are the same, except that smaller elements become 0 under a larger shift.
+ *
+ * The sums have the order of the elements: 16 lanes of double add sums of four, block by block.
+ *
+ * Smoothing without class weights needs only one more sum, of x - reference, where the reference is a number near the
+ * shift, so that the differences are exact or small: with a = eps / C
+ *
+ *   sum_j a (z_j - shift) = a [sum_j (x_j - reference) / T + C (reference / T - shift)]
+ */
+
+#undef FL_HEADROOM
+#define FL_HEADROOM 40.0
+enum { FL_(first) = 512 };
+/* Bytes by which reading is ahead. (Measured: none 16.0 ms, 512 14.5, 1024 13.3, 2048 12.7, 4096 13.0.) */
+enum { FL_(ahead) = 2048 };
+
+/* ---- the sum of a row ---- */
+
+/* The exponentials of a strip. `top` are maxima of 16 lanes. */
+FL_INLINE void FL_(exp_strip)(const REAL *x, struct FL_(fl_power) power, REAL *e, REAL *top)
+{
+    for (int k = 0; k < FL_STRIP; k += FL_STEP)
+#pragma omp simd
+        for (int l = 0; l < FL_STEP; l++) {
+            const REAL value = x[k + l];
+            top[l] = value > top[l] ? value : top[l];
+            e[k + l] = FL_(fl_power)(value, power);
+        }
+}
+
+/* Adds a strip to 16 lanes. */
+FL_INLINE void FL_(add_strip)(const REAL *x, REAL offset, double *lane)
+{
+#pragma omp simd
+    for (int l = 0; l < FL_STEP; l++)
+        lane[l] += (double)(((x[l] - offset) + (x[16 + l] - offset)) + ((x[32 + l] - offset) + (x[48 + l] - offset)));
+}
+
+FL_INLINE double FL_(sum_of_lanes)(double *lane)
+{
+    for (int width = 8; width; width >>= 1)
+        for (int l = 0; l < width; l++) lane[l] += lane[l + width];
+    return lane[0];
+}
+
+/* ---- the gradient of a row ---- */
+
+/* The gradients of the elements `from` to `until` of a row. */
+struct FL_(finish) {
+    const REAL *e;
+    char *g;
+    REAL factor, least, constant, skipped;
+    ptrdiff_t skip, head, classes;
+    int dtype, itemsize, stream;
+};
+
+/* The elements before the first cache line of the output, if it is written past the caches. */
+static inline ptrdiff_t FL_(head_of)(const char *g, ptrdiff_t itemsize, int stream)
+{
+    return stream ? (ptrdiff_t)(-(uintptr_t)g & 63u) / itemsize : 0;
+}
+
+static struct FL_(finish) FL_(finish_of)(const struct fl_softmax_job *job, const struct fl_softmax_row *row)
+{
+    const struct fl_array *out = &job->rows.output;
+    const struct FL_(finish) finish = {
+        (const REAL *)(const void *)row->exponentials,
+        row->output,
+        (REAL)row->share,
+        (REAL)row->least,
+        FL_(has_mass)(job) ? (REAL)row->scale * FL_(even_share)(job) : (REAL)0,
+        (REAL)row->skipped,
+        row->skip,
+        FL_(head_of)(row->output, out->itemsize, job->rows.stream),
+        job->rows.classes,
+        out->dtype,
+        (int)out->itemsize,
+        job->rows.stream,
+    };
+    return finish;
+}
+
+/* n elements from `from`, n <= FL_STRIP, through a buffer. */
+static void FL_(finish_some)(const struct FL_(finish) * f, ptrdiff_t from, ptrdiff_t n, int stream)
+{
+    REAL line[FL_STRIP];
+    char *to = f->g + from * f->itemsize;
+    for (ptrdiff_t i = 0; i < n; i++) line[i] = FL_(scaled)(f->e[from + i], f->factor, f->least) - f->constant;
+    if (f->skip >= from && f->skip < from + n) line[f->skip - from] = f->skipped;
+    if (n == FL_STRIP)
+        for (int k = 0; k < FL_STRIP; k += FL_STEP)
+            FL_(fl_step_out)(line + k, to + k * f->itemsize, f->dtype, stream);
+    else
+        FL_(fl_store)(line, to, f->itemsize, f->dtype, n);
+}
+
+/* A strip from `from` on, which ends with the row at the latest. */
+FL_INLINE void FL_(finish_strip)(const struct FL_(finish) * f, ptrdiff_t from, int dtype)
+{
+    const ptrdiff_t left = f->classes - from;
+    const REAL factor = f->factor, least = f->least, constant = f->constant, *e = f->e + from;
+    const ptrdiff_t itemsize = dtype == FL_FLOAT64 ? 8 : dtype == FL_FLOAT32 ? 4 : 2;
+    char *to = f->g + from * itemsize;
+    if (left < FL_STRIP || (f->skip >= from && f->skip < from + FL_STRIP)) {
+        if (left > 0) FL_(finish_some)(f, from, left < FL_STRIP ? left : FL_STRIP, f->stream);
+        return;
+    }
+    for (int k = 0; k < FL_STRIP; k += FL_STEP) {
+        REAL line[FL_STEP];
+#pragma omp simd
+        for (int l = 0; l < FL_STEP; l++) line[l] = FL_(scaled)(e[k + l], factor, least) - constant;
+        FL_(fl_step_out)(line, to + k * itemsize, dtype, f->stream);
+    }
+}
+
+/* ---- a block of a row, and of the row before it ---- */
+
+/* Sums a block of `row` and finishes the same block of `before`; either may be NULL. A row that is finished is ahead
+ * by its head, so that no exponential is replaced before it is used. dtype and is_even are constants of the caller.
+ */
+FL_INLINE void FL_(sweep_as)(const struct fl_softmax_job *job, struct fl_softmax_row *row,
+                             const struct fl_softmax_row *before, ptrdiff_t block, int dtype, int is_even)
+{
+    const ptrdiff_t first = block * FL_BLOCK, n = FL_(block_length)(job, block),
+                    stride = job->rows.input.class_stride;
+    const ptrdiff_t itemsize = dtype == FL_FLOAT64 ? 8 : dtype == FL_FLOAT32 ? 4 : 2;
+    struct FL_(finish) finish;
+    struct FL_(fl_power) power;
+    REAL top[FL_STEP], buffer[FL_STRIP], strip[FL_STRIP];
+    double lane[FL_STEP] = {0}, spread[FL_STEP] = {0};
+    const char *x = NULL;
+    REAL *exponentials = NULL;
+    if (before) {
+        finish = FL_(finish_of)(job, before);
+        if (block == 0 && finish.head > 0)
+            FL_(finish_some)(&finish, 0, finish.head < finish.classes ? finish.head : finish.classes, 0);
+    }
+    if (row) {
+        power = FL_(power_of_row)(job, row);
+        x = row->input + first * stride;
+        if (row->exponentials) exponentials = (REAL *)(void *)row->exponentials + first;
+    }
+    for (int l = 0; l < FL_STEP; l++) top[l] = (REAL)-INFINITY;
+    for (ptrdiff_t i = 0; i < n; i += FL_STRIP) {
+        const ptrdiff_t left = n - i;
+        const REAL *values = buffer;
+        REAL *e;
+        if (before) FL_(finish_strip)(&finish, first + i + finish.head, dtype);
+        if (!row) continue;
+        e = exponentials ? exponentials + i : strip;
+#if defined(__GNUC__)
+        for (ptrdiff_t line = 0; line < FL_STRIP * itemsize; line += 64)
+            __builtin_prefetch(x + i * itemsize + FL_(ahead) + line, 0, 3);
+#endif
+        if (left < FL_STRIP || stride != itemsize) {
+            FL_(fl_load)(x + i * stride, stride, dtype, buffer, left < FL_STRIP ? left : (ptrdiff_t)FL_STRIP);
+            for (ptrdiff_t k = left; k < FL_STRIP; k++) buffer[k] = (REAL)-INFINITY;
+        } else if (itemsize == (ptrdiff_t)sizeof(REAL)) {
+            values = (const REAL *)(const void *)(x + i * itemsize);
+        } else {
+            FL_(fl_strip_in)(x + i * itemsize, dtype, buffer);
+        }
+        FL_(exp_strip)(values, power, e, top);
+        if (row->skip - first - i >= 0 && row->skip - first - i < FL_STRIP) e[row->skip - first - i] = 0;
+        FL_(add_strip)(e, 0, lane);
+        if (is_even) {
+            for (ptrdiff_t k = left; k < FL_STRIP; k++) buffer[k] = power.reference;
+            FL_(add_strip)(values, power.reference, spread);
+        }
+    }
+    if (row) {
+        double *partial = row->partial + block * FL_PARTIALS;
+        for (int width = 8; width; width >>= 1)
+            for (int l = 0; l < width; l++) top[l] = top[l] > top[l + width] ? top[l] : top[l + width];
+        partial[0] = (double)top[0];
+        partial[1] = FL_(sum_of_lanes)(lane);
+        partial[2] = is_even ? FL_(sum_of_lanes)(spread) : 0.0;
+    }
+}
+
+#define FL_SWEEP(dtype)                                                                                              \
+    if (is_even)                                                                                                     \
+        FL_(sweep_as)(job, row, before, block, (dtype), 1);                                                          \
+    else                                                                                                             \
+        FL_(sweep_as)(job, row, before, block, (dtype), 0)
+
+static void FL_(sweep)(const struct fl_softmax_job *job, struct fl_softmax_row *row,
+                       const struct fl_softmax_row *before, ptrdiff_t block)
+{
+    const int is_even = FL_(has_mass)(job), dtype = job->rows.input.dtype;
+    if (sizeof(REAL) == sizeof(double)) {
+        FL_SWEEP(FL_FLOAT64);
+    } else if (dtype == FL_FLOAT32) {
+        FL_SWEEP(FL_FLOAT32);
+    } else if (dtype == FL_BFLOAT16) {
+        FL_SWEEP(FL_BFLOAT16);
+    } else {
+        FL_SWEEP(FL_FLOAT16);
+    }
+}
+#undef FL_SWEEP
+
+/* ---- the way of a row ---- */
+
+/* Starts a row: a shift near the maximum of its first elements. */
+static void FL_(enter)(const struct fl_softmax_job *job, struct fl_softmax_row *row)
+{
+    const struct fl_array *in = &job->rows.input;
+    const ptrdiff_t n = job->rows.classes < FL_(first) ? job->rows.classes : (ptrdiff_t)FL_(first);
+    REAL buffer[FL_(first)];
+    row->skip = row->target;
+    row->top = -1;
+    row->at_skip = FL_(load_scalar)(job, row->input, row->skip);
+    if (in->itemsize == 2 && in->class_stride == 2)
+        row->near = (double)fl_max_16(row->input, in->dtype, n);
+    else
+        row->near = (double)FL_(block_max)(FL_(block_of)(in, row->input, 0, buffer, n), n);
+    row->mode = FL_(power_of_row)(job, row).is_usable ? FL_BY_START : FL_BY_MAXIMUM;
+}
+
+/* Whether the sums of a block are those of the row. */
+static inline int FL_(is_within)(const struct fl_softmax_job *job, const struct fl_softmax_row *row, ptrdiff_t block)
+{
+    const double *partial = row->partial + block * FL_PARTIALS;
+    return row->mode == FL_BY_START && partial[0] - row->near <= FL_HEADROOM * job->map.temperature &&
+           fabs(partial[2]) <= DBL_MAX;
+}
+
+/* The way of a row whose blocks are not all within, from the maxima of its blocks. */
+static void FL_(turn)(const struct fl_softmax_job *job, struct fl_softmax_row *row)
+{
+    const ptrdiff_t blocks = FL_(blocks)(job);
+    int is_finite = 1;
+    for (ptrdiff_t block = 0; block < blocks; block++)
+        is_finite &= fabs(row->partial[block * FL_PARTIALS + 2]) <= DBL_MAX;
+    row->mode = FL_BY_MAXIMUM;
+    FL_(row_choose)(job, row);
+    row->near = row->max;
+    if (is_finite && FL_(power_of_row)(job, row).is_usable) row->mode = FL_BY_SHIFT;
+}
+
+/* Whether the fused loop writes the gradient of a row; else row_finish does. Only finite gradients are rounded there.
+ */
+static inline int FL_(is_plain)(const struct fl_softmax_job *job, const struct fl_softmax_row *row)
+{
+    return row->mode != FL_BY_MAXIMUM && !job->rows.accumulate && !job->hessian.data &&
+           job->rows.output.class_stride == job->rows.output.itemsize && fabs(row->share) <= DBL_MAX &&
+           fabs(row->skipped) <= DBL_MAX && fabs(row->scale) <= DBL_MAX;
+}
+
+/* ---- a row in steps, which several threads share ---- */
+
+static int FL_(step_start)(const struct fl_softmax_job *job, struct fl_softmax_row *row, ptrdiff_t index,
+                           void *scratch)
+{
+    if (!FL_(row_start)(job, row, index, scratch)) return 0;
+    if (FL_(is_fused)(job)) FL_(enter)(job, row);
+    return 1;
+}
+
+static void FL_(step_max)(const struct fl_softmax_job *job, struct fl_softmax_row *row, ptrdiff_t block)
+{
+    if (row->mode == FL_BY_START) {
+        FL_(sweep)(job, row, NULL, block);
+    } else {
+        FL_(row_max)(job, row, block);
+        row->partial[block * FL_PARTIALS + 2] = 0.0;
+    }
+}
+
+static void FL_(step_choose)(const struct fl_softmax_job *job, struct fl_softmax_row *row)
+{
+    int is_within = FL_(is_fused)(job);
+    for (ptrdiff_t block = 0; block < FL_(blocks)(job); block++) is_within &= FL_(is_within)(job, row, block);
+    if (is_within) return;
+    if (row->mode == FL_BY_START)
+        FL_(turn)(job, row);
+    else
+        FL_(row_choose)(job, row);
+}
+
+static void FL_(step_sum)(const struct fl_softmax_job *job, struct fl_softmax_row *row, ptrdiff_t block)
+{
+    if (row->mode == FL_BY_SHIFT) FL_(sweep)(job, row, NULL, block);
+    if (row->mode == FL_BY_MAXIMUM) FL_(row_sum)(job, row, block);
+}
+
+static void FL_(step_finish)(const struct fl_softmax_job *job, struct fl_softmax_row *row, ptrdiff_t block)
+{
+    if (FL_(is_plain)(job, row))
+        FL_(sweep)(job, NULL, row, block);
+    else
+        FL_(row_finish)(job, row, block);
+}
+
+/* ---- rows, in order ---- */
+
+/* A thread's open row, whose gradient is written while the next row is summed; in the thread's scratch, from piece to
+ * piece. */
+struct FL_(pipeline) {
+    struct fl_softmax_row *open; /* NULL: none */
+    struct fl_softmax_row room[2];
+};
+typedef char FL_(pipeline_fits)[sizeof(struct FL_(pipeline)) <= FL_PIPELINE ? 1 : -1];
+
+static void FL_(close)(const struct fl_softmax_job *job, struct FL_(pipeline) * p, ptrdiff_t block)
+{
+    if (p->open)
+        for (; block < FL_(blocks)(job); block++) FL_(step_finish)(job, p->open, block);
+    p->open = NULL;
+}
+
+/* The sums of a row, while the open row is closed. */
+static void FL_(pass)(const struct fl_softmax_job *job, struct FL_(pipeline) * p, struct fl_softmax_row *row)
+{
+    const ptrdiff_t blocks = FL_(blocks)(job);
+    const int plain = p->open && FL_(is_plain)(job, p->open);
+    ptrdiff_t block = 0;
+    for (; block < blocks && row->mode == FL_BY_START; block++) {
+        if (p->open && !plain) FL_(row_finish)(job, p->open, block);
+        FL_(sweep)(job, row, plain ? p->open : NULL, block);
+        if (!FL_(is_within)(job, row, block)) break;
+    }
+    if (block == blocks) {
+        p->open = NULL;
+        return;
+    }
+    /* Once more. The open row is closed first, as both have their exponentials in one place. */
+    if (row->mode == FL_BY_START) block++;
+    FL_(close)(job, p, block);
+    for (; block < blocks; block++) FL_(step_max)(job, row, block);
+    FL_(step_choose)(job, row);
+    for (block = 0; block < blocks; block++) FL_(step_sum)(job, row, block);
+}
+
+static struct fl_piece FL_(fused_rows)(const struct fl_softmax_job *job, ptrdiff_t begin, ptrdiff_t end,
+                                       char *scratch)
+{
+    struct FL_(pipeline) *p = (struct FL_(pipeline) *)(void *)scratch;
+    char *partials = scratch + FL_PIPELINE;
+    char *buffers = scratch + FL_(scratch_bytes)(job) - FL_(buffer_bytes)(job);
+    double total = 0.0;
+    for (ptrdiff_t index = begin; index < end; index++) {
+        struct fl_softmax_row *row = p->open == p->room ? p->room + 1 : p->room;
+        if (!FL_(step_start)(job, row, index, partials)) continue;
+        row->buffers = buffers;
+        FL_(pass)(job, p, row);
+        FL_(row_settle)(job, row);
+        if (job->rows.losses) job->rows.losses[index] = row->loss;
+        total += row->loss;
+        p->open = job->rows.output.data ? row : NULL;
+    }
+    return fl_faultless(total);
+}
+
+static struct fl_piece FL_(rows)(const void *any, ptrdiff_t begin, ptrdiff_t end, void *scratch)
+{
+    const struct fl_softmax_job *job = (const struct fl_softmax_job *)any;
+    return FL_(is_fused)(job) ? FL_(fused_rows)(job, begin, end, (char *)scratch)
+                              : FL_(rows_in_turns)(job, begin, end, (char *)scratch);
+}
+
+static void FL_(drain)(const void *any, void *scratch)
+{
+    const struct fl_softmax_job *job = (const struct fl_softmax_job *)any;
+    if (!FL_(is_fused)(job)) return;
+    FL_(close)(job, (struct FL_(pipeline) *)scratch, 0);
+    if (job->rows.stream) fl_stream_end();
+}

@@ -1,0 +1,164 @@
+"""Long rows of the cross-entropy: each way of src/fused.h, in whatever company and buffer."""
+
+import math
+
+import ml_dtypes
+import numpy as np
+import pytest
+from helpers import bits
+from numpy.testing import assert_array_equal
+
+import fastloss
+from fastloss import reference
+
+pytestmark = pytest.mark.usefixtures("isa")
+
+DTYPES = [
+    pytest.param(np.dtype(kind), id=np.dtype(kind).name)
+    for kind in (np.float32, np.float64, np.float16, ml_dtypes.bfloat16)
+]
+OPTIONS = {
+    "plain": {},
+    "temperature": {"temperature": 0.7},
+    "smoothing": {"label_smoothing": 0.1},
+    "both": {"label_smoothing": 0.1, "temperature": 3.0, "z_loss": 0.01},
+}
+EACH_OPTION = [pytest.param(options, id=name) for name, options in OPTIONS.items()]
+# Around a strip of 64, the first elements (512) and blocks of 2048.
+WIDTHS = (65, 127, 128, 511, 512, 513, 1000, 2047, 2048, 2049, 4160, 4161)
+
+
+def odd_rows(classes, rng):
+    """A plain row, and rows that take another way or end in another way."""
+    row = rng.standard_normal(classes)
+    late = classes - 2
+    rows = {
+        "plain": row,
+        "ascending": np.linspace(-200.0, 200.0, classes),  # once more, with another shift
+        "descending": np.linspace(200.0, -200.0, classes),
+        "late maximum": np.where(np.arange(classes) == late, 90.0, row),
+        "at the headroom": np.where(np.arange(classes) == late, row[:512].max() + 39.9, row),
+        "late masked": np.where(np.arange(classes) > late // 2, -math.inf, row),
+        "first masked": np.where(np.arange(classes) < min(512, classes - 3), -math.inf, row),
+        "all masked": np.full(classes, -math.inf),
+        "offset": row + 1e4,
+        "below": row - 3e4,
+        "confident": np.where(np.arange(classes) == 7, 30.0, row / 8),
+        "far": np.where(np.arange(classes) == late, 6e4, row),
+        "NaN": np.where(np.arange(classes) == late, math.nan, row),
+        "NaN first": np.where(np.arange(classes) == 0, math.nan, row),
+        "infinity": np.where(np.arange(classes) == late, math.inf, row),
+        "infinity first": np.where(np.arange(classes) == 1, math.inf, row),
+        "huge": np.where(np.arange(classes) == late, 3e38, row),
+        "lowest": np.where(np.arange(classes) % 2 == 1, -3e38, row),
+        "huge offset": row * 1e7 + 3e7,
+        "equal": np.full(classes, 2.5),
+    }
+    return np.stack(list(rows.values()))
+
+
+def make_case(classes, dtype, seed=0):
+    rng = np.random.default_rng(seed)
+    with np.errstate(over="ignore"):
+        x = odd_rows(classes, rng).astype(dtype)
+    target = rng.integers(0, classes, len(x))
+    target[:6] = classes - 2
+    target[10] = 7
+    return x, target
+
+
+def assert_rows(x, target, result, dtype, **options):
+    """Each row as the reference says, within the bounds of the package."""
+    loss, grad = result
+    with np.errstate(all="ignore"):
+        expected, expected_grad = reference.cross_entropy(
+            x.astype(np.float64), target, reduction="none", return_grad=True, **options
+        )
+        special = ~np.isfinite(expected.astype(loss.dtype))
+        assert_array_equal(loss[special], expected[special].astype(loss.dtype))
+    near = np.abs(loss[~special] - expected[~special])
+    bound = 1e-14 if dtype == np.float64 else 2.5e-7
+    floor = 1e-14 if dtype == np.float64 else 1e-6
+    assert np.all(near <= np.maximum(bound * np.abs(expected[~special]), floor)), near
+    assert_array_equal(np.isnan(grad.astype(np.float64)), np.isnan(expected_grad))
+    largest = np.nan_to_num(np.abs(expected_grad)).max(axis=1, keepdims=True)
+    bound = (2e-14 if dtype == np.float64 else 4.5e-7) * largest + x.shape[1] * float(
+        np.finfo(loss.dtype).tiny
+    )
+    if dtype.itemsize == 2:
+        info = ml_dtypes.finfo(dtype)
+        bound = bound + np.maximum(np.abs(expected_grad) * float(info.eps), float(info.smallest_subnormal))
+    is_nan = np.isnan(expected_grad)
+    error = np.where(is_nan, 0.0, np.abs(grad.astype(np.float64) - expected_grad))
+    assert np.all(is_nan | (error <= bound)), np.nonzero(~is_nan & (error > bound))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("options", EACH_OPTION)
+def test_odd_rows(options, dtype):
+    for classes in WIDTHS:
+        x, target = make_case(classes, dtype)
+        result = fastloss.cross_entropy(x, target, reduction="none", return_grad=True, **options)
+        assert_rows(x, target, result, dtype, **options)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("options", EACH_OPTION)
+def test_in_any_company(options, dtype):
+    """Alone, in any order, by any number of threads, without a gradient, in place: the same bits."""
+    for classes in (513, 4161):
+        x, target = make_case(classes, dtype)
+        run = lambda x, target, **more: fastloss.cross_entropy(  # noqa: E731
+            x, target, reduction="none", return_grad=True, **options, **more
+        )
+        together = run(x, target)
+        for order in (np.arange(len(x))[::-1], np.random.default_rng(1).permutation(len(x))):
+            loss, grad = run(x[order], target[order])
+            assert bits(loss, grad) == bits(together[0][order], together[1][order])
+        for i in range(len(x)):
+            alone = run(x[i : i + 1], target[i : i + 1])
+            assert bits(*alone) == bits(together[0][i : i + 1], together[1][i : i + 1]), i
+        value = fastloss.cross_entropy(x, target, reduction="none", **options)
+        assert bits(value) == bits(together[0])
+        for threads in (2, 3):
+            assert bits(*run(x, target, num_threads=threads)) == bits(*together)
+        own = x.copy()
+        assert bits(*run(own, target, out=own)) == bits(*together)
+        ignored = target.copy()
+        ignored[::3] = -100
+        loss, grad = run(x, ignored)
+        counts = ignored >= 0
+        assert bits(loss[counts], grad[counts]) == bits(together[0][counts], together[1][counts])
+        assert not np.any(loss[~counts]) and not np.any(grad[~counts].astype(np.float64))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_shared_rows(dtype):
+    """Rows that all threads share take the same way as rows of one thread."""
+    x, target = make_case(40_000, dtype)
+    for i in range(len(x)):
+        one, two = (
+            fastloss.cross_entropy(x[i : i + 1], target[i : i + 1], return_grad=True, num_threads=threads)
+            for threads in (1, 2)
+        )
+        assert bits(*one) == bits(*two), i
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_past_the_caches(dtype):
+    """A gradient of more than 32 MiB, at every alignment of its rows, has the bits of a small one."""
+    rng = np.random.default_rng(3)
+    rows, classes = (1100, 16_001) if dtype.itemsize == 2 else (530, 16_001)
+    x = rng.standard_normal((rows, classes), dtype=np.float32).astype(dtype)
+    x[5] = np.linspace(-200.0, 200.0, classes).astype(dtype)
+    x[7, 3] = math.nan
+    target = rng.integers(0, classes, rows)
+    target[::50] = -100
+    target[1:9] = [0, classes - 1, 15, 16, 31, 32, 63, 64]
+    loss, grad = fastloss.cross_entropy(x, target, reduction="sum", return_grad=True)
+    for i in range(0, rows, 7):
+        _, expected = fastloss.cross_entropy(
+            x[i : i + 1], target[i : i + 1], reduction="sum", return_grad=True
+        )
+        assert bits(grad[i : i + 1]) == bits(expected), i
+    assert math.isnan(loss)
