@@ -21,6 +21,7 @@ DIGITS = 60
 # Largest errors that src/vecmath.h states: of exp_f32 relative, a + b |x|; of tanh absolute; of the
 # others in units in the last place, where exp_f64 has a fused multiply-add or (baseline) has none.
 EXP_F32 = (2.1e-7, 0.0)
+POWER_F32 = {"avx2": 9e-8, "avx512": 9e-8, "baseline": 1.6e-7}
 EXP_F64 = {"avx2": 1.7, "avx512": 1.7, "baseline": 2.0}
 LOG1P_F64 = 3.0
 TANH_F64 = 4.0
@@ -92,6 +93,22 @@ def test_exp_f32_where_it_bends():
     wide = x.astype(np.float64)
     error = np.abs(apply("exp_f32", x) / np.exp(wide) - 1.0)
     assert np.all(error <= exp_f32_bound(wide))
+
+
+@pytest.mark.parametrize(
+    ("name", "near", "temperature"), [("power_near_0_f32", 0.0, 1.0), ("power_near_1000_f32", 1000.0, 0.7)]
+)
+def test_power_f32(name, near, temperature):
+    """From the cut to the headroom of 40; 0 below."""
+    shift = round(near / temperature / math.log(2.0)) * math.log(2.0)
+    z = np.linspace(shift - 86.6, shift + 45.0, 4_000_001)
+    x = (z * temperature).astype(np.float32)
+    actual, exact = apply(name, x), np.exp(x.astype(np.float64) / temperature - shift)
+    error = np.abs(actual / exact - 1.0)
+    assert error.max() <= POWER_F32[level_in_use()], (x[error.argmax()], error.max())
+    below = np.array([(shift - 87.0) * temperature, -3e38, -math.inf], np.float32)
+    assert_array_equal(apply(name, below), np.zeros(3, np.float32))
+    assert math.isnan(apply(name, np.array([math.nan]))[0])
 
 
 @pytest.mark.parametrize(
