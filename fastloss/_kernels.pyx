@@ -43,7 +43,7 @@ cdef extern from "kernels.h" nogil:
         FL_SHORT_ROW
         FL_LANES
         FL_MAX_DIMS
-        FL_MARGIN_SCRATCH
+        FL_TARGET_SCRATCH
 
     struct fl_array:
         char *data
@@ -642,8 +642,7 @@ def softmax(
     return -1, run_softmax(&job, threads), targets.total
 
 
-cdef tuple run_targets(fl_target_job *job, fl_work work, ptrdiff_t scratch_size, bint mean, bint by_rows,
-                       int threads):
+cdef tuple run_targets(fl_target_job *job, fl_work work, bint mean, bint by_rows, int threads):
     """Survey the targets and, unless one is bad, run; arguments and result as in `softmax`."""
     cdef fl_rows *rows = &job.rows
     cdef fl_piece targets
@@ -658,7 +657,7 @@ cdef tuple run_targets(fl_target_job *job, fl_work work, ptrdiff_t scratch_size,
         targets.total = rows.count
         if mean:
             rows.grad_scale /= rows.count
-    total = run_pieces(work, job, rows.count, rows_in_piece(rows), size, threads, scratch_size).total
+    total = run_pieces(work, job, rows.count, rows_in_piece(rows), size, threads, FL_TARGET_SCRATCH).total
     return -1, total, targets.total
 
 
@@ -673,7 +672,7 @@ def nll(
     memset(&job, 0, sizeof(job))
     describe_rows(&job.rows, room, input, axis, output, grad_output, grad_scale, accumulate, row_loss)
     describe_targets(&job.targets, &job.rows, indices, ignored, weight, sample_weight)
-    return run_targets(&job, kernels.nll_rows, 0, mean, False, threads)
+    return run_targets(&job, kernels.nll_rows, mean, False, threads)
 
 
 def multi_margin(
@@ -689,7 +688,7 @@ def multi_margin(
     describe_targets(&job.targets, &job.rows, indices, ignored, weight, sample_weight)
     job.margin = margin
     job.power = power
-    return run_targets(&job, kernels.margin_rows, FL_MARGIN_SCRATCH, mean, True, threads)
+    return run_targets(&job, kernels.margin_rows, mean, True, threads)
 
 
 KL = FL_KL
