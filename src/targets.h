@@ -1,5 +1,5 @@
-/* Kernels that need class targets and no exponentials: the survey of the targets, negative log-likelihood, and the
- * multi-class margin loss. */
+/* Kernels that need class targets and no exponentials: the survey of the targets, and negative log-likelihood. The
+ * multi-class margin loss is in margin.h. */
 
 /* w_y s of a row; y < 0 if the target is not a class. */
 static double row_weight(const struct fl_targets *targets, ptrdiff_t row, ptrdiff_t y)
@@ -9,21 +9,21 @@ static double row_weight(const struct fl_targets *targets, ptrdiff_t row, ptrdif
     return weight;
 }
 
+static int has_weights(const struct fl_targets *targets)
+{
+    return targets->sample_weight != NULL || targets->class_weight != NULL;
+}
+
 static int is_bad_target(const struct fl_targets *targets, int64_t y)
 {
     return !(targets->has_ignored && y == targets->ignored) && (y < 0 || y >= (int64_t)targets->classes);
 }
 
-/* The ignored index; without one, a number that is no class either. */
-static int64_t ignored_or_none(const struct fl_targets *targets)
-{
-    return targets->has_ignored ? targets->ignored : INT64_MIN;
-}
-
 static struct fl_piece survey(const void *any, ptrdiff_t begin, ptrdiff_t end, void *scratch)
 {
     const struct fl_targets *targets = (const struct fl_targets *)any;
-    const int64_t classes = (int64_t)targets->classes, ignored = ignored_or_none(targets);
+    const int64_t classes = (int64_t)targets->classes, ignored = targets->ignored;
+    const int64_t keep_ignored = targets->has_ignored ? 0 : 1;
     const int64_t *y = targets->index;
     struct fl_piece piece = {0.0, -1};
     int64_t kept = 0, bad = 0;
@@ -34,7 +34,8 @@ static struct fl_piece survey(const void *any, ptrdiff_t begin, ptrdiff_t end, v
     }
 #pragma omp simd reduction(+ : kept, bad)
     for (ptrdiff_t i = begin; i < end; i++) {
-        const int64_t keep = y[i] == ignored ? 0 : 1, outside = (y[i] < 0 ? 1 : 0) + (y[i] >= classes ? 1 : 0);
+        const int64_t keep = y[i] == ignored ? keep_ignored : 1,
+                      outside = (y[i] < 0 ? 1 : 0) + (y[i] >= classes ? 1 : 0);
         kept += keep;
         bad += keep * outside;
     }
@@ -45,7 +46,7 @@ static struct fl_piece survey(const void *any, ptrdiff_t begin, ptrdiff_t end, v
         return piece;
     }
     piece.total = (double)kept;
-    if (!targets->class_weight && !targets->sample_weight) return piece;
+    if (!has_weights(targets)) return piece;
     piece.total = 0.0;
     for (ptrdiff_t i = begin; i < end; i++) {
         const ptrdiff_t c = fl_class_of_row(targets, i);
@@ -74,7 +75,8 @@ struct nll_group {
 static void nll_classes(const struct fl_targets *targets, struct nll_group *group)
 {
     const volatile int64_t *given = targets->index + group->first; /* each is read once: see fl_class_of */
-    const int64_t ignored = ignored_or_none(targets), classes = (int64_t)targets->classes;
+    /* Without an ignored index, a number that the survey has refused. */
+    const int64_t ignored = targets->has_ignored ? targets->ignored : INT64_MIN, classes = (int64_t)targets->classes;
     const double *sample = targets->sample_weight ? targets->sample_weight + group->first : NULL;
     const ptrdiff_t n = group->count;
     double *weight = group->weight;
@@ -184,64 +186,6 @@ static struct fl_piece nll_rows(const void *any, ptrdiff_t begin, ptrdiff_t end,
         if (job->rows.losses) memcpy(job->rows.losses + first, loss, (size_t)n * sizeof(double));
         total += sum_of_values_f64(loss, n);
         if (job->rows.output.data) nll_gradients(&job->rows, group);
-    }
-    return fl_faultless(total);
-}
-
-/* The multi-class margin loss compares every class with the target, h_j = m - x_y + x_j:
- *
- *   loss = w_y / C sum_{j != y} max(0, h_j)^p,   dloss/dx_j = w_y / C p h_j^(p - 1) (h_j > 0),
- *   dloss/dx_y = minus the sum of the others
- *
- * in double from any type; p is 1 or 2. A row with a NaN is all NaN. One block of a row: values max(0, h)^p and
- * slopes, 0 at the target. */
-static void margin_block(const struct fl_target_job *job, const char *row, ptrdiff_t first, ptrdiff_t n, ptrdiff_t y,
-                         double at_target, double *value, double *slope)
-{
-    const double margin = job->margin;
-    const int squared = job->power == 2.0;
-    fl_load_f64(row + first * job->rows.input.class_stride, job->rows.input.class_stride, job->rows.input.dtype,
-                value, n);
-#pragma omp simd
-    for (ptrdiff_t i = 0; i < n; i++) {
-        const double h = fl_positive_f64(margin - at_target + value[i]);
-        slope[i] = h > 0.0 ? (squared ? 2.0 * h : 1.0) : 0.0;
-        value[i] = squared ? h * h : h;
-    }
-    if (y >= first && y < first + n) value[y - first] = slope[y - first] = 0.0;
-}
-
-static struct fl_piece margin_rows(const void *any, ptrdiff_t begin, ptrdiff_t end, void *scratch)
-{
-    const struct fl_target_job *job = (const struct fl_target_job *)any;
-    const struct fl_array *in = &job->rows.input, *out = &job->rows.output;
-    double *value = (double *)scratch, *slope = value + FL_BLOCK, total = 0.0;
-    for (ptrdiff_t row = begin; row < end; row++) {
-        const ptrdiff_t y = fl_class_of_row(&job->targets, row);
-        const char *p = fl_row_address(in, row);
-        const double at_target = fl_load_scalar_f64(p + y * in->class_stride, in->dtype);
-        const double weight = row_weight(&job->targets, row, y) / (double)job->rows.classes;
-        const double upstream = fl_upstream(&job->rows, row);
-        double loss = 0.0, pull = 0.0, rate;
-        for (ptrdiff_t first = 0; first < job->rows.classes; first += FL_BLOCK) {
-            const ptrdiff_t n = job->rows.classes - first < FL_BLOCK ? job->rows.classes - first : FL_BLOCK;
-            margin_block(job, p, first, n, y, at_target, value, slope);
-            loss += sum_of_values_f64(value, n);
-            pull += sum_of_values_f64(slope, n);
-        }
-        rate = loss == loss ? fl_times_f64(weight, upstream) : (double)NAN;
-        for (ptrdiff_t first = 0; out->data && first < job->rows.classes; first += FL_BLOCK) {
-            const ptrdiff_t n = job->rows.classes - first < FL_BLOCK ? job->rows.classes - first : FL_BLOCK;
-            char *destination = fl_row_address(out, row) + first * out->class_stride;
-            margin_block(job, p, first, n, y, at_target, value, slope);
-            if (y >= first && y < first + n) slope[y - first] = -pull;
-            if (job->rows.accumulate) fl_load_f64(destination, out->class_stride, out->dtype, value, n);
-            for (ptrdiff_t i = 0; i < n; i++) slope[i] = rate * slope[i] + (job->rows.accumulate ? value[i] : 0.0);
-            fl_store_f64(slope, destination, out->class_stride, out->dtype, n);
-        }
-        loss = fl_times_f64(weight, loss);
-        total += loss;
-        if (job->rows.losses) job->rows.losses[row] = loss;
     }
     return fl_faultless(total);
 }
