@@ -762,13 +762,13 @@ def divergence(
     # Not in rows that threads share: each thread would have to wait for its stores.
     rows.stream = (
         not accumulate and size * rows.input.itemsize >= STREAM and rows.input.itemsize > 2
-        and rows.count >= 4 * threads
+        and rows.count >= 4 * threads and rows.classes > FL_SHORT_ROW
         and rows.output.data != rows.input.data and job.t_gradient.data != job.t.data
         and rows.output.data != job.t.data
     )
     threads = team_for(size, threads)
     table = &kernels.divergence_f64 if rows.input.dtype == FL_FLOAT64 else &kernels.divergence_f32
-    step = max(min(PIECE // rows.classes, rows.count // PIECES), 1)
+    step = rows_in_piece(rows)
     if share_rows(rows, step, threads):
         with nogil:
             total = shared_divergence(&job, table, threads)
