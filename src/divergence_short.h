@@ -91,6 +91,7 @@ FL_INLINE void FL_(short_mixture)(const struct FL_(short_columns) * in, struct F
     }
 }
 
+/* The three sums of total variation, which start at `zero` (an argument because FL_FOUR_AT_A_TIME passes one). */
 FL_INLINE void FL_(short_variation)(const struct FL_(short_columns) * in, struct FL_(short_rows) * rows,
                                     ptrdiff_t first, int n, REAL zero)
 {
