@@ -44,7 +44,7 @@ cdef extern from "kernels.h" nogil:
         FL_LANES
         FL_MAX_DIMS
         FL_PIPELINE
-        FL_MARGIN_SCRATCH
+        FL_TARGET_SCRATCH
 
     struct fl_array:
         char *data
@@ -660,8 +660,7 @@ def softmax(
     return -1, run_softmax(&job, threads), targets.total
 
 
-cdef tuple run_targets(fl_target_job *job, fl_work work, ptrdiff_t scratch_size, bint mean, bint by_rows,
-                       int threads):
+cdef tuple run_targets(fl_target_job *job, fl_work work, bint mean, bint by_rows, int threads):
     """Survey the targets and, unless one is bad, run; arguments and result as in `softmax`."""
     cdef fl_rows *rows = &job.rows
     cdef fl_piece targets
@@ -676,7 +675,7 @@ cdef tuple run_targets(fl_target_job *job, fl_work work, ptrdiff_t scratch_size,
         targets.total = rows.count
         if mean:
             rows.grad_scale /= rows.count
-    total = run_pieces(work, job, rows.count, rows_in_piece(rows), size, threads, scratch_size).total
+    total = run_pieces(work, job, rows.count, rows_in_piece(rows), size, threads, FL_TARGET_SCRATCH).total
     return -1, total, targets.total
 
 
@@ -691,7 +690,7 @@ def nll(
     memset(&job, 0, sizeof(job))
     describe_rows(&job.rows, room, input, axis, output, grad_output, grad_scale, accumulate, row_loss)
     describe_targets(&job.targets, &job.rows, indices, ignored, weight, sample_weight)
-    return run_targets(&job, kernels.nll_rows, 0, mean, False, threads)
+    return run_targets(&job, kernels.nll_rows, mean, False, threads)
 
 
 def multi_margin(
@@ -707,7 +706,7 @@ def multi_margin(
     describe_targets(&job.targets, &job.rows, indices, ignored, weight, sample_weight)
     job.margin = margin
     job.power = power
-    return run_targets(&job, kernels.margin_rows, FL_MARGIN_SCRATCH, mean, True, threads)
+    return run_targets(&job, kernels.margin_rows, mean, True, threads)
 
 
 KL = FL_KL
@@ -781,13 +780,13 @@ def divergence(
     # Not in rows that threads share: each thread would have to wait for its stores.
     rows.stream = (
         not accumulate and size * rows.input.itemsize >= STREAM and rows.input.itemsize > 2
-        and rows.count >= 4 * threads
+        and rows.count >= 4 * threads and rows.classes > FL_SHORT_ROW
         and rows.output.data != rows.input.data and job.t_gradient.data != job.t.data
         and rows.output.data != job.t.data
     )
     threads = team_for(size, threads)
     table = &kernels.divergence_f64 if rows.input.dtype == FL_FLOAT64 else &kernels.divergence_f32
-    step = max(min(PIECE // rows.classes, rows.count // PIECES), 1)
+    step = rows_in_piece(rows)
     if share_rows(rows, step, threads):
         with nogil:
             total = shared_divergence(&job, table, threads)

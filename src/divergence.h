@@ -1,6 +1,7 @@
 /* Divergences of softmax(x / T), the student q, from softmax(t / T), the teacher p, row by row, with their gradients.
  *
- * kernels.inc includes this file twice, after elementwise.h and softmax.h, whose blocks and sums it uses.
+ * kernels.inc includes this file twice, after elementwise.h and softmax.h, whose blocks and sums it uses, and
+ * columns.h.
  *
  * With dx = (x - max x) / T, Sx = sum e^dx, q = e^dx / Sx, likewise dt, St, p, and the logarithm of the ratio
  *
@@ -29,8 +30,9 @@
  * A class without probability contributes 0 for any logarithm. A divergence is never negative: a result that
  * rounding makes negative is set to 0.
  *
- * A row takes four passes over its blocks (FL_MAXIMA .. FL_GRADIENTS), of which KL omits the third, and a call
- * without gradients the last. Between passes the row stays in the second-level cache. */
+ * Rows of few classes are computed in groups: see divergence_short.h. A longer row takes four passes over its blocks
+ * (FL_MAXIMA .. FL_GRADIENTS), of which KL omits the third, and a call without gradients the last. Between passes the
+ * row stays in the second-level cache. */
 
 enum { FL_(rows_of_scratch) = 4 };
 /* Of the FL_BUFFERS of a block; FL_(divergence_gradients) has the remaining ones. */
@@ -52,9 +54,18 @@ static inline ptrdiff_t FL_(divergence_blocks)(const struct fl_divergence_job *j
     return (job->rows.classes + FL_BLOCK - 1) / FL_BLOCK;
 }
 
+static inline int FL_(has_short_rows)(const struct fl_divergence_job *job)
+{
+    return job->rows.classes <= FL_SHORT_ROW;
+}
+
+/* Columns of x, t, their exponentials, and two results, and room for rows: see divergence_short.h. */
+enum { FL_(short_scratch) = 7 * FL_(group_bytes) };
+
 static ptrdiff_t FL_(divergence_scratch)(const struct fl_divergence_job *job)
 {
     const ptrdiff_t partials = FL_(divergence_blocks)(job) * FL_PARTIALS * (ptrdiff_t)sizeof(double);
+    if (FL_(has_short_rows)(job)) return FL_(short_scratch);
     return FL_(rows_of_scratch) * FL_(row_bytes)(job) + (partials + 63) / 64 * 64 + FL_(divergence_buffer_bytes);
 }
 
@@ -76,12 +87,62 @@ static inline REAL *FL_(scratch_row)(const struct fl_divergence_job *job, const 
     return (REAL *)(void *)(row->scratch + which * FL_(row_bytes)(job)) + first;
 }
 
+/* ---- formulas of an element, for long and short rows ---- */
+
 /* Clipped to the range of the type, so that its product with 0 is 0. */
 static inline REAL FL_(finite)(double x)
 {
     const double most = sizeof(REAL) == sizeof(float) ? (double)FLT_MAX : DBL_MAX;
     return (REAL)(x > most ? most : (x < -most ? -most : x));
 }
+
+/* e^dt (dt - dx), 0 where e^dt is. */
+FL_INLINE REAL FL_(kl_term)(REAL et, REAL dt, REAL dx)
+{
+    const REAL product = et * (dt - dx);
+    return FL_(fl_select)(et == 0, (REAL)0, product);
+}
+
+/* q a and p b of the Jensen-Shannon divergence; of_t is beta, of_x 1 - beta. */
+struct FL_(mixture) {
+    REAL qa, pb;
+};
+
+FL_INLINE struct FL_(mixture) FL_(mixture_term)(REAL q, REAL p, REAL r, REAL of_x, REAL of_t)
+{
+    const REAL least = sizeof(REAL) == sizeof(float) ? (REAL)FLT_MIN : (REAL)DBL_MIN;
+    const int teacher = p >= q;
+    const REAL high = teacher ? p : q, low = teacher ? q : p;
+    const REAL share = teacher ? of_x : of_t, rest = teacher ? of_t : of_x;
+    const REAL l = FL_(fl_log_quotient)(high > least ? high : least, rest * high + share * low, share * (low - high));
+    const REAL of_high = (REAL)0 - l, a = teacher ? of_high - r : of_high, b = teacher ? of_high : r - l;
+    const REAL by_q = q * a, by_p = p * b;
+    const struct FL_(mixture)
+        term = {FL_(fl_select)(q < least, (REAL)0, by_q), FL_(fl_select)(p < least, (REAL)0, by_p)};
+    return term;
+}
+
+/* The gradients of KL, by x and by t; the rates contain the sums. */
+FL_INLINE REAL FL_(kl_by_x)(REAL x, REAL ex, REAL et, REAL x_rate, REAL t_rate)
+{
+    const REAL gradient = ex * x_rate - et * t_rate;
+    return FL_(fl_select)(x == (REAL)-INFINITY, (REAL)0, gradient);
+}
+
+FL_INLINE REAL FL_(kl_by_t)(REAL et, REAL dt, REAL dx, REAL t_rate, REAL level)
+{
+    const REAL product = et * t_rate * ((dt - dx) - level);
+    return FL_(fl_select)(et == 0, (REAL)0, product);
+}
+
+/* c = log(St / Sx). */
+FL_INLINE double FL_(log_of_sums)(double x_sum, double t_sum)
+{
+    const double quotient = t_sum / x_sum;
+    return fl_log_of_f64(quotient, quotient - 1.0);
+}
+
+/* ---- long rows ---- */
 
 static void FL_(scaled_differences)(const REAL *x, double max, double temperature, REAL *d, ptrdiff_t n)
 {
@@ -117,10 +178,10 @@ static void FL_(exponentials_of_strip)(int is_kl, const REAL *dx, REAL *dt, REAL
     if (is_kl) {
 #pragma omp simd
         for (ptrdiff_t i = 0; i < n; i++) {
-            const REAL e = FL_(fl_exp_nonpositive)(dt[i]), product = e * (dt[i] - dx[i]);
+            const REAL e = FL_(fl_exp_nonpositive)(dt[i]);
             ex[i] = FL_(fl_exp_nonpositive)(dx[i]);
             et[i] = e;
-            dt[i] = FL_(fl_select)(e == 0, (REAL)0, product);
+            dt[i] = FL_(kl_term)(e, dt[i], dx[i]);
         }
     } else {
 #pragma omp simd
@@ -154,7 +215,6 @@ static void FL_(mixture_terms)(const struct fl_divergence_job *job, const struct
 {
     const REAL over_x = (REAL)(1.0 / row->x_sum), over_t = (REAL)(1.0 / row->t_sum), c = (REAL)row->c;
     const REAL of_t = (REAL)job->beta, of_x = (REAL)(1.0 - job->beta);
-    const REAL least = sizeof(REAL) == sizeof(float) ? (REAL)FLT_MIN : (REAL)DBL_MIN;
     REAL *dx = buffers, *dt = buffers + FL_BLOCK;
     const REAL *ex = FL_(scratch_row)(job, row, 0, first), *et = FL_(scratch_row)(job, row, 1, first);
     REAL *qa = FL_(scratch_row)(job, row, 2, first), *pb = FL_(scratch_row)(job, row, 3, first);
@@ -162,15 +222,9 @@ static void FL_(mixture_terms)(const struct fl_divergence_job *job, const struct
 #pragma omp simd
     for (ptrdiff_t i = 0; i < n; i++) {
         const REAL q = ex[i] * over_x, p = et[i] * over_t, r = (dt[i] - dx[i]) - c;
-        const int teacher = p >= q;
-        const REAL high = teacher ? p : q, low = teacher ? q : p;
-        const REAL share = teacher ? of_x : of_t, rest = teacher ? of_t : of_x;
-        const REAL l =
-            FL_(fl_log_quotient)(high > least ? high : least, rest * high + share * low, share * (low - high));
-        const REAL of_high = (REAL)0 - l, a = teacher ? of_high - r : of_high, b = teacher ? of_high : r - l;
-        const REAL by_q = q * a, by_p = p * b;
-        qa[i] = FL_(fl_select)(q < least, (REAL)0, by_q);
-        pb[i] = FL_(fl_select)(p < least, (REAL)0, by_p);
+        const struct FL_(mixture) term = FL_(mixture_term)(q, p, r, of_x, of_t);
+        qa[i] = term.qa;
+        pb[i] = term.pb;
     }
     partial[0] = FL_(block_sum)(qa, n);
     partial[1] = FL_(block_sum)(pb, n);
@@ -209,18 +263,12 @@ static void FL_(divergence_gradients)(const struct fl_divergence_job *job, const
         REAL *dx = buffers + FL_BLOCK, *dt = buffers + 2 * FL_BLOCK;
         FL_(both_differences)(job, row, first, dx, dt, n);
 #pragma omp simd
-        for (ptrdiff_t i = 0; i < n; i++) {
-            const REAL product = et[i] * factor * ((dt[i] - dx[i]) - level);
-            gt[i] = FL_(fl_select)(et[i] == 0, (REAL)0, product);
-        }
+        for (ptrdiff_t i = 0; i < n; i++) gt[i] = FL_(kl_by_t)(et[i], dt[i], dx[i], factor, level);
     }
     if (job->operation == FL_KL && gx) {
         const REAL of_x = FL_(finite)(x_rate), of_t = FL_(finite)(t_rate);
 #pragma omp simd
-        for (ptrdiff_t i = 0; i < n; i++) {
-            const REAL gradient = ex[i] * of_x - et[i] * of_t;
-            gx[i] = FL_(fl_select)(x[i] == (REAL)-INFINITY, (REAL)0, gradient);
-        }
+        for (ptrdiff_t i = 0; i < n; i++) gx[i] = FL_(kl_by_x)(x[i], ex[i], et[i], of_x, of_t);
     }
     if (job->operation == FL_JS) {
         const REAL x_factor = FL_(finite)((1.0 - job->beta) * rate), t_factor = FL_(finite)(job->beta * rate);
@@ -322,7 +370,7 @@ static void FL_(divergence_settle)(const struct fl_divergence_job *job, struct f
     if (pass == FL_EXPONENTIALS) {
         row->x_sum = sum[0];
         row->t_sum = sum[1];
-        row->c = fl_log_f64(row->t_sum) - fl_log_f64(row->x_sum);
+        row->c = FL_(log_of_sums)(row->x_sum, row->t_sum);
         row->loss = sum[2] / row->t_sum - row->c;
     } else {
         row->x_mean = sum[0];
@@ -341,7 +389,7 @@ static void FL_(clear_gradients)(const struct fl_divergence_job *job, ptrdiff_t 
 }
 
 /* Rows begin .. end - 1, in order; returns the sum of their losses. */
-static struct fl_piece FL_(divergence_rows)(const void *any, ptrdiff_t begin, ptrdiff_t end, void *scratch)
+static struct fl_piece FL_(divergence_long_rows)(const void *any, ptrdiff_t begin, ptrdiff_t end, void *scratch)
 {
     const struct fl_divergence_job *job = (const struct fl_divergence_job *)any;
     const ptrdiff_t blocks = FL_(divergence_blocks)(job);

@@ -136,7 +136,8 @@ struct fl_softmax_job {
     struct fl_array hessian; /* its diagonal */
 };
 
-enum { FL_MARGIN_SCRATCH = 2 * FL_BLOCK * (int)sizeof(double) };
+/* Bytes that each of the kernels of a fl_target_job may use. */
+enum { FL_TARGET_SCRATCH = 2 * FL_BLOCK * (int)sizeof(double) };
 
 /* One call of the negative log-likelihood or the multi-class margin loss. */
 struct fl_target_job {
@@ -280,7 +281,7 @@ struct fl_kernels {
     struct fl_softmax_kernels softmax_f32, softmax_f64;
     struct fl_divergence_kernels divergence_f32, divergence_f64;
     struct fl_element_kernels elements_f32, elements_f64;
-    fl_work nll_rows, margin_rows; /* of a fl_target_job; the second needs FL_MARGIN_SCRATCH bytes */
+    fl_work nll_rows, margin_rows; /* of a fl_target_job, with FL_TARGET_SCRATCH bytes of scratch */
     fl_work survey;                /* of fl_targets: contributions to a mean's denominator; a bad target is a fault */
     const struct fl_function *functions;
 };

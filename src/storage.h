@@ -147,6 +147,40 @@ static inline void fl_store_f64(const double *x, char *p, ptrdiff_t stride, int 
     for (ptrdiff_t i = 0; i < n; i++) fl_store_scalar_f64(p + i * stride, dtype, x[i]);
 }
 
+/* How many of at most `count` rows from `first` are equally far from each other, and that distance in bytes. */
+static inline ptrdiff_t fl_run_of_rows(const struct fl_array *array, ptrdiff_t first, ptrdiff_t count,
+                                       ptrdiff_t *stride)
+{
+    const int last = array->ndim - 1;
+    ptrdiff_t left;
+    *stride = last < 0 ? 0 : array->stride[last];
+    if (last <= 0) return count;
+    left = array->shape[last] - first % array->shape[last];
+    return left < count ? left : count;
+}
+
+/* Writes zeros to rows, in as few pieces as their strides allow. All types have the same 0. */
+static void fl_clear_rows(const struct fl_array *out, ptrdiff_t first, ptrdiff_t count, ptrdiff_t classes)
+{
+    const ptrdiff_t size = out->itemsize;
+    for (ptrdiff_t i = 0, run; i < count; i += run) {
+        ptrdiff_t stride;
+        char *p = fl_row_address(out, first + i);
+        run = fl_run_of_rows(out, first + i, count - i, &stride);
+        if (out->class_stride == size && stride == classes * size) {
+            memset(p, 0, (size_t)(run * stride));
+        } else if (out->class_stride == size) {
+            for (ptrdiff_t k = 0; k < run; k++) memset(p + k * stride, 0, (size_t)(classes * size));
+        } else if (stride == size) {
+            for (ptrdiff_t c = 0; c < classes; c++) memset(p + c * out->class_stride, 0, (size_t)(run * size));
+        } else {
+            for (ptrdiff_t k = 0; k < run; k++)
+                for (ptrdiff_t c = 0; c < classes; c++)
+                    memset(p + k * stride + c * out->class_stride, 0, (size_t)size);
+        }
+    }
+}
+
 /* The largest of n contiguous half types. As integers of sign and magnitude they have the order of the numbers, so
  * twice as many fit a register and none is converted. NaN may be ignored or be the result; the exponentials reveal
  * it. */

@@ -312,6 +312,32 @@ def test_infinite_values() -> None:
 # The same bits
 
 
+def in_company(x: Array, first: int, rng: np.random.Generator) -> Array:
+    """The rows among rows of any numbers, the first of them at `first`."""
+    among: Array = rng.choice([NAN, INF, -INF, 3e4, 0.0, 1.0], (23, x.shape[1])).astype(x.dtype)
+    among[first : first + len(x)] = x
+    return among
+
+
+@over_every
+def test_a_row_depends_on_itself_alone(row: Row, dtype: str) -> None:
+    """Whatever stands in the other lanes of its group, and in whichever lane it stands; under any stride."""
+    rng = np.random.default_rng(0)
+    for c in (2, 3, 4, 5, 7, 10, 31, 64):
+        kinds = pair(rng, (5, c), {})
+        p = of_rows(row, dtype, *kinds.values(), temperature=2.0)
+        x, y = p[FIELDS[0]], p[FIELDS[1]]
+        alone = [p.with_(student_logits=x[i : i + 1], teacher_logits=y[i : i + 1]).run() for i in range(5)]
+        for first in range(16):
+            among = {name: in_company(p[name], first, rng) for name in FIELDS}
+            for lay in (np.asarray, np.asfortranarray):
+                losses, grads = p.run(**{name: lay(a) for name, a in among.items()})
+                for i, (loss, of_row) in enumerate(alone):
+                    assert bits(losses[first + i]) == bits(loss[0]), p.title
+                    for grad, wanted in zip(grads, of_row, strict=True):
+                        assert bits(grad[first + i]) == bits(wanted[0]), p.title
+
+
 # Errors
 
 

@@ -1,5 +1,6 @@
 """Of elementwise losses, penalties and margins alone: far ends, infinities, digits, scikit-learn."""
 
+import itertools
 import math
 import re
 from functools import partial
@@ -542,6 +543,28 @@ def test_nan_in_any_class_of_a_margin(dtype: str) -> None:
         assert np.isnan(losses).tolist() == [i == 3 for i in range(60)]
         assert np.isnan(grads.astype(np.float64)).all(axis=1).tolist() == [i == 3 for i in range(60)]
         assert not np.isnan(np.delete(grads.astype(np.float64), 3, axis=0)).any()
+
+
+@on_every_isa
+@over_dtypes
+def test_a_row_of_a_margin_depends_on_itself_alone(dtype: str) -> None:
+    """Whatever stands in the other lanes of its group, and in whichever lane it stands."""
+    rng = np.random.default_rng(0)
+    for classes, p in itertools.product((2, 3, 4, 7, 10, 33, 64, 65), (1, 2)):
+        scores, target = rounded(rng.standard_normal((5, classes)), dtype), rng.integers(0, classes, 5)
+        alone = [
+            fastloss.multi_margin_loss(x[None], y[None], p=p, reduction="none", return_grad=True)
+            for x, y in zip(scores, target, strict=True)
+        ]
+        for first in range(16):
+            company = rng.choice([NAN, INF, -INF, 3e4, 0.0], (23, classes)).astype(scores.dtype)
+            among, classes_of_all = company.copy(), rng.integers(0, classes, 23)
+            among[first : first + 5], classes_of_all[first : first + 5] = scores, target
+            losses, grads = fastloss.multi_margin_loss(
+                among, classes_of_all, p=p, reduction="none", return_grad=True
+            )
+            for i, (loss, grad) in enumerate(alone):
+                assert bits(losses[first + i], grads[first + i]) == bits(loss[0], grad[0])
 
 
 # scikit-learn
