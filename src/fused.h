@@ -52,13 +52,6 @@ FL_INLINE void FL_(add_strip)(const REAL *x, REAL offset, double *lane)
         lane[l] += (double)(((x[l] - offset) + (x[16 + l] - offset)) + ((x[32 + l] - offset) + (x[48 + l] - offset)));
 }
 
-FL_INLINE double FL_(sum_of_lanes)(double *lane)
-{
-    for (int width = 8; width; width >>= 1)
-        for (int l = 0; l < width; l++) lane[l] += lane[l + width];
-    return lane[0];
-}
-
 /* ---- the gradient of a row ---- */
 
 /* The gradients of the elements `from` to `until` of a row. */

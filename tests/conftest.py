@@ -44,6 +44,18 @@ def pytest_deselected(items: list[pytest.Item]) -> None:
         item.config.stash[LEFT_OUT] = item.config.stash.get(LEFT_OUT, 0) + left_out
 
 
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Hand the count of a process of pytest-xdist to the main process."""
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["left_out"] = session.config.stash.get(LEFT_OUT, 0)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Take the count: each process has collected the same tests."""
+    node.config.stash[LEFT_OUT] = node.workeroutput.get("left_out", 0)
+
+
 LEFT_OUT = pytest.StashKey[int]()
 
 
