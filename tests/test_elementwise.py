@@ -46,6 +46,30 @@ NONE: dict[str, Any] = {"reduction": "none", "return_grad": True}
 
 
 @on_every_isa
+@pytest.mark.parametrize("dtype", [dtype for dtype in DTYPES if is_half(dtype)])
+def test_every_number_of_a_half_type(dtype: str) -> None:
+    """Read exactly, and written rounded to nearest: halfway between two numbers to the even one.
+
+    The gradient of l1_loss at 1 is the upstream gradient.
+    """
+    kind = dtype_named(dtype)
+    every = np.arange(2**16, dtype=np.uint16).view(kind)
+    with np.errstate(all="ignore"):
+        every = np.where(np.isnan(every), kind.type(NAN), every)  # none that signals
+        finite = np.sort(every[np.isfinite(every)].astype(np.float64))
+        between = (0.5 * (finite[:-1] + finite[1:])).astype(np.float32)
+        beside = [np.nextafter(between, side) for side in (-INF, INF)]
+        exact = np.concatenate([every.astype(np.float32), between, *beside])
+        expected = exact.astype(kind).astype(np.float32)
+    for spread in (np.array, lambda array: np.stack([array, array], axis=1)[:, 0]):
+        read = fastloss.l1_loss(spread(every), 0.0, reduction="none")
+        np.testing.assert_array_equal(read, np.abs(every.astype(np.float32)))
+        ones, out = spread(np.ones(exact.shape, kind)), spread(np.zeros(exact.shape, kind))
+        fastloss.l1_loss(ones, 0.0, grad_output=exact, out=out, **NONE)
+        np.testing.assert_array_equal(out.astype(np.float32), expected)
+
+
+@on_every_isa
 @over_rows
 def test_scalar_target(row: Row) -> None:
     for dtype in DTYPES:
