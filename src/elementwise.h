@@ -41,21 +41,21 @@ FL_INLINE REAL FL_(fl_at_least)(REAL x, REAL bound) { return x < bound ? bound :
 FL_INLINE REAL FL_(fl_times)(REAL factor, REAL term)
 {
     const REAL product = factor * term;
-    return FL_(fl_select)((factor == 0) & (term == term), (REAL)0, product);
+    return FL_(fl_choose)(factor == 0, FL_(fl_choose)(term == term, 0, term), product);
 }
 
 /* a / b with 0 / 0 = 0. */
 FL_INLINE REAL FL_(fl_quotient)(REAL a, REAL b)
 {
     const REAL quotient = a / b;
-    return FL_(fl_select)((a == 0) & (b == 0), (REAL)0, quotient);
+    return FL_(fl_choose)(a == 0, FL_(fl_choose)(b == 0, 0, quotient), quotient);
 }
 
 /* e - product, where an overflowed exponential outweighs an overflowed product. */
 FL_INLINE REAL FL_(fl_less)(REAL e, REAL product)
 {
     const REAL difference = e - product;
-    return FL_(fl_select)((e == (REAL)INFINITY) & (product == (REAL)INFINITY), e, difference);
+    return FL_(fl_choose)(e == (REAL)INFINITY, FL_(fl_choose)(product == (REAL)INFINITY, e, difference), difference);
 }
 
 /* t log(mean) - log t! with Stirling's formula for the factorial, which is 0 up to t = 1, as in torch; without its
@@ -63,22 +63,24 @@ FL_INLINE REAL FL_(fl_less)(REAL e, REAL product)
 FL_INLINE REAL FL_(fl_log_of_poisson)(REAL t, REAL log_mean)
 {
     const REAL whole = TIMES(t, log_mean - FL_(fl_log)(t) + 1), product = TIMES(t, log_mean);
-    return FL_(fl_select)(t > 1, whole, product);
+    return FL_(fl_choose)(t > 1, whole, product);
 }
 
 /* log(2 pi t) / 2 from t = 1 on, else 0. */
 FL_INLINE REAL FL_(fl_stirling_rest)(REAL t)
 {
     const REAL value = HALF * (FL_(fl_log)(t) + (REAL)1.8378770664093454836);
-    return FL_(fl_select)(t > 1, value, (REAL)0);
+    return FL_(fl_choose)(t > 1, value, (REAL)0);
 }
 
-/* (e^y - 1 - y) / y^2 for |y| < 1. */
+/* (e^y - 1 - y) / y^2 for |y| < 1. Written out, as a loop inside the loop over elements would not be vectorised. */
 FL_INLINE REAL FL_(fl_k3_series)(REAL y)
 {
-    REAL sum = 1;
-    for (int k = 19; k > 2; k--) sum = 1 + sum * y * (1 / (REAL)k);
-    return HALF * sum;
+#define FL_TERM(k, sum) (1 + (sum) * y * (1 / (REAL)k))
+    const REAL far = FL_TERM(14, FL_TERM(15, FL_TERM(16, FL_TERM(17, FL_TERM(18, FL_TERM(19, (REAL)1))))));
+    const REAL middle = FL_TERM(8, FL_TERM(9, FL_TERM(10, FL_TERM(11, FL_TERM(12, FL_TERM(13, far))))));
+    return HALF * FL_TERM(3, FL_TERM(4, FL_TERM(5, FL_TERM(6, FL_TERM(7, middle)))));
+#undef FL_TERM
 }
 
 /* Whether a value is outside a domain. NaN is not. */
@@ -97,45 +99,39 @@ struct FL_(block) {
     REAL *value, *first, *second;
     REAL a, b, scale;
     ptrdiff_t n;
-    int outside; /* set if a target is outside the domain of the loss */
 };
 
-/* The loop. `writes` selects value, first and second, and the compiler drops the code of the others. Checking the
- * domain here costs 2 % of the time of binary_logits, a separate pass before it 14 %. */
-#define FL_EACH(domain, terms, result, derivative, derivative_of_that, writes)                                       \
-    _Pragma("omp simd reduction(| : outside)") for (ptrdiff_t i = 0; i < n; i++)                                     \
-    {                                                                                                                \
-        const REAL x = xs[i], t = ts[i], u = us[i];                                                                  \
-        outside |= FL_(is_outside)(domain, t);                                                                       \
-        terms;                                                                                                       \
-        const REAL value = (result), first = (derivative), second = (derivative_of_that);                            \
-        (void)t, (void)u, (void)first, (void)second;                                                                 \
-        values[i] = value;                                                                                           \
-        writes;                                                                                                      \
-    }
-#define FL_SCALED(derivative) (value == value ? TIMES(scale, derivative) : value)
-#define FL_LOSS(name, domain, terms, result, derivative, derivative_of_that)                                         \
-    static void FL_(name##_block)(struct FL_(block) * in)                                                            \
+/* The loop of a loss in three functions, which the compiler vectorises one by one: the value; with the derivative;
+ * with the second derivative. tests/vectorised.py looks for each of them by its name. */
+#define FL_LOOP(function, terms, result, derivative, derivative_of_that, writes)                                     \
+    static void FL_(function)(struct FL_(block) * in)                                                                \
     {                                                                                                                \
         const REAL *xs = in->x, *ts = in->t, *us = in->u, a = in->a, b = in->b, scale = in->scale;                   \
         REAL *values = in->value, *firsts = in->first, *seconds = in->second;                                        \
         const ptrdiff_t n = in->n;                                                                                   \
-        int outside = 0;                                                                                             \
-        (void)a, (void)b;                                                                                            \
-        if (seconds)                                                                                                 \
-            FL_EACH(FL_##domain, terms, result, derivative, derivative_of_that, firsts[i] = FL_SCALED(first);        \
-                    seconds[i] = FL_SCALED(second))                                                                  \
-        else if (firsts)                                                                                             \
-            FL_EACH(FL_##domain, terms, result, derivative, derivative_of_that, firsts[i] = FL_SCALED(first))        \
-        else                                                                                                         \
-            FL_EACH(FL_##domain, terms, result, derivative, derivative_of_that, (void)scale)                         \
-        in->outside = outside;                                                                                       \
+        (void)a, (void)b, (void)scale, (void)firsts, (void)seconds;                                                  \
+        _Pragma("omp simd") for (ptrdiff_t i = 0; i < n; i++)                                                        \
+        {                                                                                                            \
+            const REAL x = xs[i], t = ts[i], u = us[i];                                                              \
+            terms;                                                                                                   \
+            const REAL value = (result), first = (derivative), second = (derivative_of_that);                        \
+            (void)t, (void)u, (void)first, (void)second;                                                             \
+            values[i] = value;                                                                                       \
+            writes;                                                                                                  \
+        }                                                                                                            \
     }
+#define FL_SCALED(derivative) (value == value ? TIMES(scale, derivative) : value)
+#define FL_LOSS(name, domain, terms, result, derivative, derivative_of_that)                                         \
+    FL_LOOP(name##_value, terms, result, derivative, derivative_of_that, (void)0)                                    \
+    FL_LOOP(name##_first, terms, result, derivative, derivative_of_that, firsts[i] = FL_SCALED(first))               \
+    FL_LOOP(name##_second, terms, result, derivative, derivative_of_that, firsts[i] = FL_SCALED(first);              \
+            seconds[i] = FL_SCALED(second))
 #include "losses.def"
 #undef FL_LOSS
 
-#define FL_LOSS(name, domain, terms, result, derivative, derivative_of_that) FL_(name##_block),
-static void (*const FL_(block_of_loss)[])(struct FL_(block) *) = {
+#define FL_LOSS(name, domain, terms, result, derivative, derivative_of_that)                                         \
+    {FL_(name##_value), FL_(name##_first), FL_(name##_second)},
+static void (*const FL_(loops_of_loss)[][3])(struct FL_(block) *) = {
 #include "losses.def"
 };
 #undef FL_LOSS
@@ -154,7 +150,11 @@ static inline char *FL_(run_from)(const struct fl_element_job *job, const struct
 }
 
 /* Whether a block can be used in place. */
-static inline int FL_(lies_ready)(const struct fl_array *array) { return FL_(is_direct)(array) && array->ndim == 0; }
+static inline int FL_(lies_ready)(const struct fl_array *array)
+{
+    const ptrdiff_t size = (ptrdiff_t)sizeof(REAL);
+    return array->ndim == 0 && array->itemsize == size && array->class_stride == size;
+}
 
 /* Elements first .. first + n - 1 of an array as REAL: in place, or in the buffer. */
 static const REAL *FL_(elements_in)(const struct fl_element_job *job, const struct fl_array *array, ptrdiff_t first,
@@ -318,14 +318,11 @@ static struct fl_piece FL_(elements)(const void *any, ptrdiff_t begin, ptrdiff_t
         block.first = FL_(room_for)(job, &job->first, i, job->accumulate & 1, first);
         block.second = FL_(room_for)(job, &job->second, i, job->accumulate & 2, second);
         if (block.second && !block.first) block.first = first;
-        FL_(block_of_loss)[job->loss](&block);
-        /* While they are in the cache. The loop of the loss has checked the target if its domain is that of the
-         * loss. */
+        FL_(loops_of_loss)[job->loss][block.second ? 2 : block.first != NULL](&block);
+        /* While they are in the cache. */
         if (job->is_checked) {
             if (job->domains[0] != FL_ANY) FL_(look_at)(job, 0, block.x, i, n, &piece.fault);
-            if (job->domains[1] != FL_ANY && job->target.data &&
-                (block.outside || job->domains[1] != fl_losses[job->loss].domain))
-                FL_(look_at)(job, 1, block.t, i, n, &piece.fault);
+            if (job->domains[1] != FL_ANY && job->target.data) FL_(look_at)(job, 1, block.t, i, n, &piece.fault);
             if (job->domains[2] != FL_ANY && job->third.data) FL_(look_at)(job, 2, block.u, i, n, &piece.fault);
         }
         if (job->weight.data) weight = FL_(elements_in)(job, &job->weight, i, n, w);
@@ -394,7 +391,7 @@ static void FL_(pair_gradients)(const double *slope, double scale, double factor
     }
 }
 
-#undef FL_EACH
+#undef FL_LOOP
 #undef FL_SCALED
 #undef ABSOLUTE
 #undef SIGN
