@@ -1,13 +1,14 @@
 /* The common loop of all lines of losses.def, with reading, weighting, summing and writing.
  *
- * kernels.inc includes this file twice, like softmax.h. Elements are processed in blocks, in the order of the
- * indices, for any strides. A block that is not contiguous or of another type is gathered into a buffer; the whole
- * array never is. Values are REAL; their sums are double, element by element.
+ * kernels.inc includes this file twice, like softmax.h. Elements are processed in strips, in the order of the
+ * indices, for any strides. A strip that is not contiguous or of another type is gathered into a buffer, also if it
+ * has an incomplete group of lanes: then its last element is repeated, so that each element meets the same
+ * instructions wherever it stands. Strips are short, so that reading and writing alternate, and that all buffers stay
+ * in the first-level cache. Values are REAL; their sums are double, element by element.
  */
 
-/* Buffers of a block, in memory of the caller: eight inputs and results, and one for the present values of the
- * output. */
-enum { FL_(element_block) = FL_BLOCK * sizeof(float) / sizeof(REAL), FL_(element_buffers) = 9 };
+/* Lanes of a group, and elements that are checked or summed at a time. */
+enum { FL_(group) = 16, FL_(element_block) = 512 };
 
 #define ABSOLUTE(x) FL_(fl_absolute)(x)
 #define SIGN(x) FL_(fl_sign)(x)
@@ -93,22 +94,22 @@ FL_INLINE int FL_(is_outside)(int domain, REAL x)
     return 0;
 }
 
-/* A block: contiguous inputs and results; first and second may be NULL. */
-struct FL_(block) {
+/* A strip: contiguous inputs and results; first and second may be NULL. */
+struct FL_(element_strip) {
     const REAL *x, *t, *u;
     REAL *value, *first, *second;
     REAL a, b, scale;
-    ptrdiff_t n;
+    ptrdiff_t groups;
 };
 
 /* The loop of a loss in three functions, which the compiler vectorises one by one: the value; with the derivative;
  * with the second derivative. tests/vectorised.py looks for each of them by its name. */
 #define FL_LOOP(function, terms, result, derivative, derivative_of_that, writes)                                     \
-    static void FL_(function)(struct FL_(block) * in)                                                                \
+    static void FL_(function)(const struct FL_(element_strip) * in)                                                  \
     {                                                                                                                \
         const REAL *xs = in->x, *ts = in->t, *us = in->u, a = in->a, b = in->b, scale = in->scale;                   \
         REAL *values = in->value, *firsts = in->first, *seconds = in->second;                                        \
-        const ptrdiff_t n = in->n;                                                                                   \
+        const ptrdiff_t n = FL_(group) * in->groups;                                                                 \
         (void)a, (void)b, (void)scale, (void)firsts, (void)seconds;                                                  \
         _Pragma("omp simd") for (ptrdiff_t i = 0; i < n; i++)                                                        \
         {                                                                                                            \
@@ -131,7 +132,7 @@ struct FL_(block) {
 
 #define FL_LOSS(name, domain, terms, result, derivative, derivative_of_that)                                         \
     {FL_(name##_value), FL_(name##_first), FL_(name##_second)},
-static void (*const FL_(loops_of_loss)[][3])(struct FL_(block) *) = {
+static void (*const FL_(loops_of_loss)[][3])(const struct FL_(element_strip) *) = {
 #include "losses.def"
 };
 #undef FL_LOSS
@@ -149,7 +150,7 @@ static inline char *FL_(run_from)(const struct fl_element_job *job, const struct
     return fl_row_address(array, row) + offset * array->class_stride;
 }
 
-/* Whether a block can be used in place. */
+/* Whether elements can be used in place. */
 static inline int FL_(lies_ready)(const struct fl_array *array)
 {
     const ptrdiff_t size = (ptrdiff_t)sizeof(REAL);
@@ -170,13 +171,20 @@ static const REAL *FL_(elements_in)(const struct fl_element_job *job, const stru
     return buffer;
 }
 
+/* The same, padded to whole groups. */
+static inline const REAL *FL_(strip_in)(const struct fl_element_job *job, const struct fl_array *array,
+                                        ptrdiff_t first, ptrdiff_t n, ptrdiff_t padded, REAL *buffer)
+{
+    const REAL *x = FL_(elements_in)(job, array, first, n, buffer);
+    if (n == padded) return x;
+    if (x != buffer) memcpy(buffer, x, (size_t)n * sizeof(REAL));
+    for (ptrdiff_t i = n; i < padded; i++) buffer[i] = buffer[n - 1];
+    return buffer;
+}
+
 static void FL_(elements_out)(const struct fl_element_job *job, const struct fl_array *array, ptrdiff_t first,
                               ptrdiff_t n, const REAL *values)
 {
-    if (job->stream && FL_(lies_ready)(array)) {
-        fl_stream(array->data + first * array->itemsize, (const char *)values, n * array->itemsize);
-        return;
-    }
     for (ptrdiff_t done = 0, length; done < n; done += length) {
         char *p;
         length = n - done;
@@ -185,18 +193,30 @@ static void FL_(elements_out)(const struct fl_element_job *job, const struct fl_
     }
 }
 
-/* In a fixed order, every term in double. */
-static double FL_(sum_of_values)(const REAL *x, ptrdiff_t n)
+/* Sums in a fixed order, every term in double: a term goes to the lane of its index. */
+enum { FL_(sums) = 32 };
+
+static inline void FL_(add_to_sums)(double *lane, const REAL *x, ptrdiff_t n)
 {
-    double lane[32] = {0};
     ptrdiff_t i = 0;
-    for (; i + 32 <= n; i += 32)
+    for (; i + FL_(sums) <= n; i += FL_(sums))
 #pragma omp simd
-        for (int l = 0; l < 32; l++) lane[l] += (double)x[i + l];
+        for (int l = 0; l < FL_(sums); l++) lane[l] += (double)x[i + l];
     for (int l = 0; i < n; i++, l++) lane[l] += (double)x[i];
-    for (int width = 16; width; width >>= 1)
+}
+
+static double FL_(total_of_sums)(double *lane)
+{
+    for (int width = FL_(sums) / 2; width; width >>= 1)
         for (int l = 0; l < width; l++) lane[l] += lane[l + width];
     return lane[0];
+}
+
+static inline double FL_(sum_of_values)(const REAL *x, ptrdiff_t n)
+{
+    double sums[FL_(sums)] = {0};
+    FL_(add_to_sums)(sums, x, n);
+    return FL_(total_of_sums)(sums);
 }
 
 static void FL_(fill)(REAL *buffer, REAL value, ptrdiff_t n)
@@ -220,9 +240,8 @@ static void FL_(weigh_derivative)(const REAL *weight, const REAL *value, REAL *v
     }
 }
 
-/* Multiplies a block of derivatives by the upstream gradient and the weight, adds the present values if asked, and
- * writes it. The weight comes last: where it is 0, so is the derivative, even if the upstream gradient is
- * infinite. */
+/* Multiplies a strip of derivatives by the upstream gradient and the weight, and adds the present values if asked.
+ * The weight comes last: where it is 0, so is the derivative, even if the upstream gradient is infinite. */
 static void FL_(finish_derivative)(const struct fl_element_job *job, const struct fl_array *array, ptrdiff_t first,
                                    ptrdiff_t n, const REAL *weight, const REAL *upstream, const REAL *value,
                                    REAL *values, int accumulate, REAL *buffer)
@@ -233,17 +252,6 @@ static void FL_(finish_derivative)(const struct fl_element_job *job, const struc
         const REAL *before = FL_(elements_in)(job, array, first, n, buffer);
         for (ptrdiff_t i = 0; i < n; i++) values[i] += before[i];
     }
-    if (!FL_(lies_ready)(array) || (REAL *)(void *)array->data + first != values)
-        FL_(elements_out)(job, array, first, n, values);
-}
-
-/* The place where the derivatives of a block are computed: their final place, or a buffer. */
-static REAL *FL_(room_for)(const struct fl_element_job *job, const struct fl_array *array, ptrdiff_t first,
-                           int accumulate, REAL *buffer)
-{
-    if (array->data == NULL) return NULL;
-    if (FL_(lies_ready)(array) && !accumulate && !job->stream) return (REAL *)(void *)array->data + first;
-    return buffer;
 }
 
 /* Independent lanes, so that memory alone limits the loop. */
@@ -283,61 +291,78 @@ static void FL_(look_at)(const struct fl_element_job *job, int operand, const RE
         *fault = fl_fault_of(i + first, operand);
 }
 
-/* The length of a buffer: a block, or all elements if there are fewer. */
-static inline ptrdiff_t FL_(buffer_length)(const struct fl_element_job *job)
-{
-    return job->size < FL_(element_block) ? (job->size + 15) / 16 * 16 : (ptrdiff_t)FL_(element_block);
-}
+/* Buffers, in memory of the caller: seven inputs and results of a strip, its value, the present values of the
+ * output, and the lines of a streamed output. The blocks of the other functions are shorter. */
+enum { FL_(strip_buffers) = 9 };
 
 static ptrdiff_t FL_(element_buffer_bytes)(const struct fl_element_job *job)
 {
-    return FL_(element_buffers) * FL_(buffer_length)(job) * (ptrdiff_t)sizeof(REAL);
+    (void)job;
+    return FL_(strip_buffers) * FL_STRIP * (ptrdiff_t)sizeof(REAL) + (ptrdiff_t)sizeof(struct fl_lines);
 }
 
 static struct fl_piece FL_(elements)(const void *any, ptrdiff_t begin, ptrdiff_t end, void *buffers)
 {
     const struct fl_element_job *job = (const struct fl_element_job *)any;
-    const ptrdiff_t length = FL_(buffer_length)(job);
-    REAL *x = (REAL *)buffers, *t = x + length, *u = t + length, *w = u + length, *g = w + length;
-    REAL *value = g + length, *first = value + length, *second = first + length, *before = second + length;
+    const struct fl_array *output = &job->first;
+    const int streams = job->stream && output->ndim == 0 && output->class_stride == output->itemsize;
+    const int is_ready = FL_(lies_ready)(output), is_placed = is_ready && !streams && !(job->accumulate & 1);
+    const int part = job->second.data ? 2 : output->data != NULL;
+    REAL *x = (REAL *)buffers, *t = x + FL_STRIP, *u = t + FL_STRIP, *w = u + FL_STRIP, *g = w + FL_STRIP;
+    REAL *value = g + FL_STRIP, *first = value + FL_STRIP, *second = first + FL_STRIP;
+    REAL *before = second + FL_STRIP;
+    struct fl_lines *lines = (struct fl_lines *)(void *)(before + FL_STRIP);
+    struct FL_(element_strip) strip = {x, t, u, value, NULL, NULL, 0, 0, 0, 0};
     struct fl_piece piece = {0.0, -1};
-    if (!job->target.data) FL_(fill)(t, (REAL)job->target_value, length);
-    if (!job->third.data) FL_(fill)(u, (REAL)job->third_value, length);
-    for (ptrdiff_t i = begin; i < end; i += FL_(element_block)) {
-        struct FL_(block) block;
-        const ptrdiff_t n = end - i < FL_(element_block) ? end - i : FL_(element_block);
+    double sums[FL_(sums)] = {0};
+    strip.a = (REAL)job->parameter[0];
+    strip.b = (REAL)job->parameter[1];
+    strip.scale = (REAL)job->scale;
+    strip.second = part == 2 ? second : NULL;
+    if (!job->target.data) FL_(fill)(t, (REAL)job->target_value, FL_STRIP);
+    if (!job->third.data) FL_(fill)(u, (REAL)job->third_value, FL_STRIP);
+    if (streams) fl_lines_begin(lines, output->data + begin * output->itemsize);
+    for (ptrdiff_t i = begin; i < end; i += FL_STRIP) {
+        const ptrdiff_t n = end - i < FL_STRIP ? end - i : FL_STRIP;
+        const ptrdiff_t padded = (n + FL_(group) - 1) / FL_(group) * FL_(group);
         const REAL *weight = NULL, *upstream = NULL;
-        block.n = n;
-        block.a = (REAL)job->parameter[0];
-        block.b = (REAL)job->parameter[1];
-        block.scale = (REAL)job->scale;
-        block.x = FL_(elements_in)(job, &job->input, i, n, x);
-        block.t = job->target.data ? FL_(elements_in)(job, &job->target, i, n, t) : t;
-        block.u = job->third.data ? FL_(elements_in)(job, &job->third, i, n, u) : u;
-        block.value = value;
-        block.first = FL_(room_for)(job, &job->first, i, job->accumulate & 1, first);
-        block.second = FL_(room_for)(job, &job->second, i, job->accumulate & 2, second);
-        if (block.second && !block.first) block.first = first;
-        FL_(loops_of_loss)[job->loss][block.second ? 2 : block.first != NULL](&block);
+        strip.groups = padded / FL_(group);
+        strip.x = FL_(strip_in)(job, &job->input, i, n, padded, x);
+        if (job->target.data) strip.t = FL_(strip_in)(job, &job->target, i, n, padded, t);
+        if (job->third.data) strip.u = FL_(strip_in)(job, &job->third, i, n, padded, u);
+        strip.first = first;
+        if (is_placed && n == padded) strip.first = (REAL *)(void *)output->data + i;
+        if (streams && is_ready) strip.first = (REAL *)(void *)(lines->line + lines->phase);
+        FL_(loops_of_loss)[job->loss][part](&strip);
         /* While they are in the cache. */
         if (job->is_checked) {
-            if (job->domains[0] != FL_ANY) FL_(look_at)(job, 0, block.x, i, n, &piece.fault);
-            if (job->domains[1] != FL_ANY && job->target.data) FL_(look_at)(job, 1, block.t, i, n, &piece.fault);
-            if (job->domains[2] != FL_ANY && job->third.data) FL_(look_at)(job, 2, block.u, i, n, &piece.fault);
+            if (job->domains[0] != FL_ANY) FL_(look_at)(job, 0, strip.x, i, n, &piece.fault);
+            if (job->domains[1] != FL_ANY && job->target.data) FL_(look_at)(job, 1, strip.t, i, n, &piece.fault);
+            if (job->domains[2] != FL_ANY && job->third.data) FL_(look_at)(job, 2, strip.u, i, n, &piece.fault);
         }
         if (job->weight.data) weight = FL_(elements_in)(job, &job->weight, i, n, w);
         if (job->upstream.data) upstream = FL_(elements_in)(job, &job->upstream, i, n, g);
         if (weight) FL_(weigh)(weight, value, n);
-        if (job->first.data)
-            FL_(finish_derivative)(job, &job->first, i, n, weight, upstream, value, block.first, job->accumulate & 1,
+        if (output->data) {
+            FL_(finish_derivative)(job, output, i, n, weight, upstream, value, strip.first, job->accumulate & 1,
                                    before);
-        if (job->second.data)
-            FL_(finish_derivative)(job, &job->second, i, n, weight, upstream, value, block.second,
-                                   job->accumulate & 2, before);
+            if (streams) {
+                if (!is_ready) FL_(fl_store)(first, lines->line + lines->phase, output->itemsize, output->dtype, n);
+                fl_lines_out(lines, n * output->itemsize, i + n == end);
+            } else if (strip.first == first) {
+                FL_(elements_out)(job, output, i, n, first);
+            }
+        }
+        if (part == 2) {
+            FL_(finish_derivative)(job, &job->second, i, n, weight, upstream, value, second, job->accumulate & 2,
+                                   before);
+            FL_(elements_out)(job, &job->second, i, n, second);
+        }
         if (job->losses.data) FL_(elements_out)(job, &job->losses, i, n, value);
-        piece.total += FL_(sum_of_values)(value, n);
+        FL_(add_to_sums)(sums, value, n);
     }
-    if (job->stream) fl_stream_end();
+    if (streams) fl_stream_end();
+    piece.total = FL_(total_of_sums)(sums);
     return piece;
 }
 
@@ -359,12 +384,12 @@ static struct fl_piece FL_(check)(const void *any, ptrdiff_t begin, ptrdiff_t en
 static struct fl_piece FL_(sum_of_weights)(const void *any, ptrdiff_t begin, ptrdiff_t end, void *buffers)
 {
     const struct fl_element_job *job = (const struct fl_element_job *)any;
-    double total = 0.0;
+    double sums[FL_(sums)] = {0};
     for (ptrdiff_t i = begin; i < end; i += FL_(element_block)) {
         const ptrdiff_t n = end - i < FL_(element_block) ? end - i : FL_(element_block);
-        total += FL_(sum_of_values)(FL_(elements_in)(job, &job->weight, i, n, (REAL *)buffers), n);
+        FL_(add_to_sums)(sums, FL_(elements_in)(job, &job->weight, i, n, (REAL *)buffers), n);
     }
-    return fl_faultless(total);
+    return fl_faultless(FL_(total_of_sums)(sums));
 }
 
 /* z = scale ((pc - fc) - (pr - fr)) - offset, in double; fc and fr may be NULL. */
