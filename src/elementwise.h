@@ -10,6 +10,7 @@
 /* Lanes of a group, and elements that are checked or summed at a time. */
 enum { FL_(group) = 16, FL_(element_block) = 512 };
 
+#define FMA(a, b, c) FL_(fl_fma)((a), (b), (c))
 #define ABSOLUTE(x) FL_(fl_absolute)(x)
 #define SIGN(x) FL_(fl_sign)(x)
 #define POSITIVE(x) FL_(fl_positive)(x)
@@ -20,6 +21,9 @@ enum { FL_(group) = 16, FL_(element_block) = 512 };
 #define STIRLING_REST(t) FL_(fl_stirling_rest)(t)
 #define LOG_OF_POISSON(t, log_mean) FL_(fl_log_of_poisson)((t), (log_mean))
 #define EXP(x) FL_(fl_exp)(x)
+#define EXP_RATE(x, rate) FL_(fl_exp_rate)((x), (rate))
+#define TIMES_EXP_RATE(t, x, rate) FL_(fl_times_exp_rate)((t), (x), (rate))
+#define FOCAL(x, t) FL_(fl_focal)((x), (t), k.b, k.share, k.other_share)
 #define TIMES_EXP(t, x) FL_(fl_times_exp)((t), (x))
 #define EXP_DOWN(x) FL_(fl_exp_down)(x)
 #define EXPM1(x) FL_(fl_expm1_nonpositive)(x)
@@ -94,11 +98,35 @@ FL_INLINE int FL_(is_outside)(int domain, REAL x)
     return 0;
 }
 
+/* Constants of a call: the parameters before rounding, and for Tweedie's loss the factors of both exponents and their
+ * reciprocals. */
+struct FL_(constants) {
+    double b, share, other_share; /* of focal: its factors of both classes */
+    struct FL_(fl_rate) up, down;
+    REAL factor_up, factor_down, over_up, over_down;
+};
+
+static struct FL_(constants) FL_(constants_of)(double a, double b)
+{
+    struct FL_(constants) constants;
+    constants.b = b;
+    constants.share = a < 0.0 ? 1.0 : a;
+    constants.other_share = a < 0.0 ? 1.0 : 1.0 - a;
+    constants.up = FL_(fl_rate_of)(2.0 - a);
+    constants.down = FL_(fl_rate_of)(1.0 - a);
+    constants.factor_up = (REAL)(2.0 - a);
+    constants.factor_down = (REAL)(1.0 - a);
+    constants.over_up = (REAL)(1.0 / (2.0 - a));
+    constants.over_down = (REAL)(1.0 / (1.0 - a));
+    return constants;
+}
+
 /* A strip: contiguous inputs and results; first and second may be NULL. */
 struct FL_(element_strip) {
     const REAL *x, *t, *u;
     REAL *value, *first, *second;
     REAL a, b, scale;
+    struct FL_(constants) constants;
     ptrdiff_t groups;
 };
 
@@ -109,8 +137,9 @@ struct FL_(element_strip) {
     {                                                                                                                \
         const REAL *xs = in->x, *ts = in->t, *us = in->u, a = in->a, b = in->b, scale = in->scale;                   \
         REAL *values = in->value, *firsts = in->first, *seconds = in->second;                                        \
+        const struct FL_(constants) k = in->constants;                                                               \
         const ptrdiff_t n = FL_(group) * in->groups;                                                                 \
-        (void)a, (void)b, (void)scale, (void)firsts, (void)seconds;                                                  \
+        (void)a, (void)b, (void)k, (void)scale, (void)firsts, (void)seconds;                                         \
         _Pragma("omp simd") for (ptrdiff_t i = 0; i < n; i++)                                                        \
         {                                                                                                            \
             const REAL x = xs[i], t = ts[i], u = us[i];                                                              \
@@ -121,7 +150,7 @@ struct FL_(element_strip) {
             writes;                                                                                                  \
         }                                                                                                            \
     }
-#define FL_SCALED(derivative) (value == value ? TIMES(scale, derivative) : value)
+#define FL_SCALED(derivative) (value == value ? scale * (derivative) : value)
 #define FL_LOSS(name, domain, terms, result, derivative, derivative_of_that)                                         \
     FL_LOOP(name##_value, terms, result, derivative, derivative_of_that, (void)0)                                    \
     FL_LOOP(name##_first, terms, result, derivative, derivative_of_that, firsts[i] = FL_SCALED(first))               \
@@ -196,13 +225,16 @@ static void FL_(elements_out)(const struct fl_element_job *job, const struct fl_
 /* Sums in a fixed order, every term in double: a term goes to the lane of its index. */
 enum { FL_(sums) = 32 };
 
-static inline void FL_(add_to_sums)(double *lane, const REAL *x, ptrdiff_t n)
+static inline void FL_(add_to_sums)(double *sums, const REAL *x, ptrdiff_t n)
 {
+    double lane[FL_(sums)];
     ptrdiff_t i = 0;
+    memcpy(lane, sums, sizeof lane); /* in registers */
     for (; i + FL_(sums) <= n; i += FL_(sums))
 #pragma omp simd
         for (int l = 0; l < FL_(sums); l++) lane[l] += (double)x[i + l];
-    for (int l = 0; i < n; i++, l++) lane[l] += (double)x[i];
+    memcpy(sums, lane, sizeof lane);
+    for (int l = 0; i < n; i++, l++) sums[l] += (double)x[i];
 }
 
 static double FL_(total_of_sums)(double *lane)
@@ -238,6 +270,14 @@ static void FL_(weigh_derivative)(const REAL *weight, const REAL *value, REAL *v
         const REAL product = weight[i] * values[i];
         values[i] = weight[i] == 0 ? (value[i] == value[i] ? (REAL)0 : value[i]) : product;
     }
+}
+
+/* The same for a scale of 0. It is not a condition in the loop of a loss: gcc spends a hundred instructions on the
+ * mask of a condition that is the same in all lanes. */
+static void FL_(leave_out)(const REAL *value, REAL *values, ptrdiff_t n)
+{
+#pragma omp simd
+    for (ptrdiff_t i = 0; i < n; i++) values[i] = value[i] == value[i] ? (REAL)0 : value[i];
 }
 
 /* Multiplies a strip of derivatives by the upstream gradient and the weight, and adds the present values if asked.
@@ -312,7 +352,8 @@ static struct fl_piece FL_(elements)(const void *any, ptrdiff_t begin, ptrdiff_t
     REAL *value = g + FL_STRIP, *first = value + FL_STRIP, *second = first + FL_STRIP;
     REAL *before = second + FL_STRIP;
     struct fl_lines *lines = (struct fl_lines *)(void *)(before + FL_STRIP);
-    struct FL_(element_strip) strip = {x, t, u, value, NULL, NULL, 0, 0, 0, 0};
+    struct FL_(element_strip)
+        strip = {x, t, u, value, NULL, NULL, 0, 0, 0, FL_(constants_of)(job->parameter[0], job->parameter[1]), 0};
     struct fl_piece piece = {0.0, -1};
     double sums[FL_(sums)] = {0};
     strip.a = (REAL)job->parameter[0];
@@ -334,6 +375,10 @@ static struct fl_piece FL_(elements)(const void *any, ptrdiff_t begin, ptrdiff_t
         if (is_placed && n == padded) strip.first = (REAL *)(void *)output->data + i;
         if (streams && is_ready) strip.first = (REAL *)(void *)(lines->line + lines->phase);
         FL_(loops_of_loss)[job->loss][part](&strip);
+        if (part && strip.scale == 0) {
+            FL_(leave_out)(value, strip.first, n);
+            if (part == 2) FL_(leave_out)(value, second, n);
+        }
         /* While they are in the cache. */
         if (job->is_checked) {
             if (job->domains[0] != FL_ANY) FL_(look_at)(job, 0, strip.x, i, n, &piece.fault);
@@ -418,6 +463,7 @@ static void FL_(pair_gradients)(const double *slope, double scale, double factor
 
 #undef FL_LOOP
 #undef FL_SCALED
+#undef FMA
 #undef ABSOLUTE
 #undef SIGN
 #undef POSITIVE
@@ -429,6 +475,9 @@ static void FL_(pair_gradients)(const double *slope, double scale, double factor
 #undef STIRLING_REST
 #undef EXP
 #undef TIMES_EXP
+#undef EXP_RATE
+#undef TIMES_EXP_RATE
+#undef FOCAL
 #undef EXP_DOWN
 #undef EXPM1
 #undef LOG

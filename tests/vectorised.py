@@ -24,6 +24,7 @@ UNIT = """
 #include "kernels.h"
 #include "storage.h"
 #include "vecmath.h"
+#include "compound.h"
 #define REAL float
 #define FL_(name) name##_f32
 #include "elementwise.h"
