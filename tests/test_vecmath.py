@@ -285,8 +285,8 @@ def test_functions_of_any_argument(name, function, interval, bound):
     assert error.max() <= bound, (x[error.argmax()], error.max())
 
 
-# Those of the focal loss, in double for results in float: name, function, range, largest absolute error for each
-# unit of the value and besides.
+# Those of the focal loss, in double for results in float: name, function, range, largest relative error, and
+# absolute error besides.
 NEAR = [
     ("exp2_near_f64", np.exp2, (-1000.0, 1000.0), 2.6e-9, 0.0),
     ("log1p_near_f64", np.log1p, (0.0, 1.0), 5.4e-9, 0.0),
@@ -308,7 +308,8 @@ def test_exponential_of_a_product(interval):
     """exp_rate_f32 is exp(0.3 x), where neither 0.3 nor the product is rounded to float."""
     x = np.random.default_rng(8).uniform(*interval, 1_000_000).astype(np.float32)
     expected = np.exp(0.3 * x.astype(np.float64))
-    error = np.abs(apply("exp_rate_f32", x) - expected) / np.spacing(expected.astype(np.float32)).astype(float)
+    unit = np.spacing(expected.astype(np.float32)).astype(np.float64)
+    error = np.abs(apply("exp_rate_f32", x) - expected) / unit
     assert error.max() <= 1.6, x[error.argmax()]
 
 

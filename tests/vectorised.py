@@ -1,8 +1,8 @@
 """Whether the compiler vectorised every loop of src/losses.def.
 
-``python tests/vectorised.py`` compiles the elementwise losses for each instruction set that gcc knows, with the
-flags of setup.py, and lists the loops that are not vectorised: value, first and second derivative, in both
-types. A branch in a line of losses.def, or a call that is not inlined, makes a loop many times slower.
+``python tests/vectorised.py`` compiles the elementwise losses for each instruction set with gcc and the flags
+of setup.py, and lists the loops that are not vectorised: value, first and second derivative, in both types. A
+branch in a line of losses.def, or a call that is not inlined, makes a loop many times slower.
 """
 
 from __future__ import annotations
