@@ -18,8 +18,8 @@ def test_a_branch_is_found(tmp_path: Path, level: str) -> None:
         shutil.copy(file, tmp_path)
     (tmp_path / "losses.def").write_text(
         "FL_LOSS(straight, ANY, REAL r = x - t, r * r, 2 * r, 2)\n"
-        "FL_LOSS(calls, ANY, REAL r = x - t, (REAL)lgamma((double)r), 2 * r, 2)\n"
-        "FL_LOSS(branches, ANY, REAL r = x - t, r * r, r > 0 ? (REAL)lgamma((double)r) : r, 2)\n"
+        "FL_LOSS(calls, ANY, REAL r = x - t, (REAL)sin((double)r), 2 * r, 2)\n"
+        "FL_LOSS(branches, ANY, REAL r = x - t, r * r, r > 0 ? (REAL)sin((double)r) : r, 2)\n"
     )
     expected = ["calls_value", "calls_first", "calls_second", "branches_first", "branches_second"]
     found = vectorised.scalar_loops(compiler, level, tmp_path)
