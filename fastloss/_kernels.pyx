@@ -993,9 +993,10 @@ cdef double execute_elements(fl_element_job *job, bint wide, bint is_fresh, bint
     if mean:
         # Weights with the sum 0: an element without weight has gradient 0, any other an infinite one.
         job.scale = job.scale / denominator[0] if denominator[0] else INFINITY
+    # All arrays count: what is read pushes the output out of the cache, too.
     job.stream = (
         job.first.data != NULL and job.first.data != job.input.data and not job.accumulate
-        and job.size * job.first.itemsize >= STREAM
+        and job.size * (job.input.itemsize + job.target.itemsize + job.first.itemsize) >= STREAM
     )
     found = run_elements(job, wide, table.elements, threads)
     fault[0] = found.fault

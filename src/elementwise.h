@@ -1,14 +1,16 @@
 /* The common loop of all lines of losses.def, with reading, weighting, summing and writing.
  *
- * kernels.inc includes this file twice, like softmax.h. Elements are processed in blocks, in the order of the
- * indices, for any strides. A block that is not contiguous or of another type is gathered into a buffer; the whole
- * array never is. Values are REAL; their sums are double, element by element.
+ * kernels.inc includes this file twice, like softmax.h. Elements are processed in strips, in the order of the
+ * indices, for any strides. A strip that is not contiguous or of another type is gathered into a buffer, also if it
+ * has an incomplete group of lanes: then its last element is repeated, so that each element meets the same
+ * instructions wherever it stands. Strips are short, so that reading and writing alternate, and that all buffers stay
+ * in the first-level cache. Values are REAL; their sums are double, element by element.
  */
 
-/* Buffers of a block, in memory of the caller: eight inputs and results, and one for the present values of the
- * output. */
-enum { FL_(element_block) = FL_BLOCK * sizeof(float) / sizeof(REAL), FL_(element_buffers) = 9 };
+/* Lanes of a group, and elements that are checked or summed at a time. */
+enum { FL_(group) = 16, FL_(element_block) = 512 };
 
+#define FMA(a, b, c) FL_(fl_fma)((a), (b), (c))
 #define ABSOLUTE(x) FL_(fl_absolute)(x)
 #define SIGN(x) FL_(fl_sign)(x)
 #define POSITIVE(x) FL_(fl_positive)(x)
@@ -19,6 +21,9 @@ enum { FL_(element_block) = FL_BLOCK * sizeof(float) / sizeof(REAL), FL_(element
 #define STIRLING_REST(t) FL_(fl_stirling_rest)(t)
 #define LOG_OF_POISSON(t, log_mean) FL_(fl_log_of_poisson)((t), (log_mean))
 #define EXP(x) FL_(fl_exp)(x)
+#define EXP_RATE(x, rate) FL_(fl_exp_rate)((x), (rate))
+#define TIMES_EXP_RATE(t, x, rate) FL_(fl_times_exp_rate)((t), (x), (rate))
+#define FOCAL(x, t) FL_(fl_focal)((x), (t), k.b, k.share, k.other_share)
 #define TIMES_EXP(t, x) FL_(fl_times_exp)((t), (x))
 #define EXP_DOWN(x) FL_(fl_exp_down)(x)
 #define EXPM1(x) FL_(fl_expm1_nonpositive)(x)
@@ -41,21 +46,21 @@ FL_INLINE REAL FL_(fl_at_least)(REAL x, REAL bound) { return x < bound ? bound :
 FL_INLINE REAL FL_(fl_times)(REAL factor, REAL term)
 {
     const REAL product = factor * term;
-    return FL_(fl_select)((factor == 0) & (term == term), (REAL)0, product);
+    return FL_(fl_choose)(factor == 0, FL_(fl_choose)(term == term, 0, term), product);
 }
 
 /* a / b with 0 / 0 = 0. */
 FL_INLINE REAL FL_(fl_quotient)(REAL a, REAL b)
 {
     const REAL quotient = a / b;
-    return FL_(fl_select)((a == 0) & (b == 0), (REAL)0, quotient);
+    return FL_(fl_choose)(a == 0, FL_(fl_choose)(b == 0, 0, quotient), quotient);
 }
 
 /* e - product, where an overflowed exponential outweighs an overflowed product. */
 FL_INLINE REAL FL_(fl_less)(REAL e, REAL product)
 {
     const REAL difference = e - product;
-    return FL_(fl_select)((e == (REAL)INFINITY) & (product == (REAL)INFINITY), e, difference);
+    return FL_(fl_choose)(e == (REAL)INFINITY, FL_(fl_choose)(product == (REAL)INFINITY, e, difference), difference);
 }
 
 /* t log(mean) - log t! with Stirling's formula for the factorial, which is 0 up to t = 1, as in torch; without its
@@ -63,22 +68,24 @@ FL_INLINE REAL FL_(fl_less)(REAL e, REAL product)
 FL_INLINE REAL FL_(fl_log_of_poisson)(REAL t, REAL log_mean)
 {
     const REAL whole = TIMES(t, log_mean - FL_(fl_log)(t) + 1), product = TIMES(t, log_mean);
-    return FL_(fl_select)(t > 1, whole, product);
+    return FL_(fl_choose)(t > 1, whole, product);
 }
 
 /* log(2 pi t) / 2 from t = 1 on, else 0. */
 FL_INLINE REAL FL_(fl_stirling_rest)(REAL t)
 {
     const REAL value = HALF * (FL_(fl_log)(t) + (REAL)1.8378770664093454836);
-    return FL_(fl_select)(t > 1, value, (REAL)0);
+    return FL_(fl_choose)(t > 1, value, (REAL)0);
 }
 
-/* (e^y - 1 - y) / y^2 for |y| < 1. */
+/* (e^y - 1 - y) / y^2 for |y| < 1. Written out, as a loop inside the loop over elements would not be vectorised. */
 FL_INLINE REAL FL_(fl_k3_series)(REAL y)
 {
-    REAL sum = 1;
-    for (int k = 19; k > 2; k--) sum = 1 + sum * y * (1 / (REAL)k);
-    return HALF * sum;
+#define FL_TERM(k, sum) (1 + (sum) * y * (1 / (REAL)k))
+    const REAL far = FL_TERM(14, FL_TERM(15, FL_TERM(16, FL_TERM(17, FL_TERM(18, FL_TERM(19, (REAL)1))))));
+    const REAL middle = FL_TERM(8, FL_TERM(9, FL_TERM(10, FL_TERM(11, FL_TERM(12, FL_TERM(13, far))))));
+    return HALF * FL_TERM(3, FL_TERM(4, FL_TERM(5, FL_TERM(6, FL_TERM(7, middle)))));
+#undef FL_TERM
 }
 
 /* Whether a value is outside a domain. NaN is not. */
@@ -91,51 +98,70 @@ FL_INLINE int FL_(is_outside)(int domain, REAL x)
     return 0;
 }
 
-/* A block: contiguous inputs and results; first and second may be NULL. */
-struct FL_(block) {
+/* Constants of a call: the parameters before rounding, and for Tweedie's loss the factors of both exponents and their
+ * reciprocals. */
+struct FL_(constants) {
+    double b, share, other_share; /* of focal: its factors of both classes */
+    struct FL_(fl_rate) up, down;
+    REAL factor_up, factor_down, over_up, over_down;
+};
+
+static struct FL_(constants) FL_(constants_of)(double a, double b)
+{
+    struct FL_(constants) constants;
+    constants.b = b;
+    constants.share = a < 0.0 ? 1.0 : a;
+    constants.other_share = a < 0.0 ? 1.0 : 1.0 - a;
+    constants.up = FL_(fl_rate_of)(2.0 - a);
+    constants.down = FL_(fl_rate_of)(1.0 - a);
+    constants.factor_up = (REAL)(2.0 - a);
+    constants.factor_down = (REAL)(1.0 - a);
+    constants.over_up = (REAL)(1.0 / (2.0 - a));
+    constants.over_down = (REAL)(1.0 / (1.0 - a));
+    return constants;
+}
+
+/* A strip: contiguous inputs and results; first and second may be NULL. */
+struct FL_(element_strip) {
     const REAL *x, *t, *u;
     REAL *value, *first, *second;
     REAL a, b, scale;
-    ptrdiff_t n;
-    int outside; /* set if a target is outside the domain of the loss */
+    struct FL_(constants) constants;
+    ptrdiff_t groups;
 };
 
-/* The loop. `writes` selects value, first and second, and the compiler drops the code of the others. Checking the
- * domain here costs 2 % of the time of binary_logits, a separate pass before it 14 %. */
-#define FL_EACH(domain, terms, result, derivative, derivative_of_that, writes)                                       \
-    _Pragma("omp simd reduction(| : outside)") for (ptrdiff_t i = 0; i < n; i++)                                     \
-    {                                                                                                                \
-        const REAL x = xs[i], t = ts[i], u = us[i];                                                                  \
-        outside |= FL_(is_outside)(domain, t);                                                                       \
-        terms;                                                                                                       \
-        const REAL value = (result), first = (derivative), second = (derivative_of_that);                            \
-        (void)t, (void)u, (void)first, (void)second;                                                                 \
-        values[i] = value;                                                                                           \
-        writes;                                                                                                      \
-    }
-#define FL_SCALED(derivative) (value == value ? TIMES(scale, derivative) : value)
-#define FL_LOSS(name, domain, terms, result, derivative, derivative_of_that)                                         \
-    static void FL_(name##_block)(struct FL_(block) * in)                                                            \
+/* The loop of a loss in three functions, which the compiler vectorises one by one: the value; with the derivative;
+ * with the second derivative. tests/vectorised.py looks for each of them by its name. */
+#define FL_LOOP(function, terms, result, derivative, derivative_of_that, writes)                                     \
+    static void FL_(function)(const struct FL_(element_strip) * in)                                                  \
     {                                                                                                                \
         const REAL *xs = in->x, *ts = in->t, *us = in->u, a = in->a, b = in->b, scale = in->scale;                   \
         REAL *values = in->value, *firsts = in->first, *seconds = in->second;                                        \
-        const ptrdiff_t n = in->n;                                                                                   \
-        int outside = 0;                                                                                             \
-        (void)a, (void)b;                                                                                            \
-        if (seconds)                                                                                                 \
-            FL_EACH(FL_##domain, terms, result, derivative, derivative_of_that, firsts[i] = FL_SCALED(first);        \
-                    seconds[i] = FL_SCALED(second))                                                                  \
-        else if (firsts)                                                                                             \
-            FL_EACH(FL_##domain, terms, result, derivative, derivative_of_that, firsts[i] = FL_SCALED(first))        \
-        else                                                                                                         \
-            FL_EACH(FL_##domain, terms, result, derivative, derivative_of_that, (void)scale)                         \
-        in->outside = outside;                                                                                       \
+        const struct FL_(constants) k = in->constants;                                                               \
+        const ptrdiff_t n = FL_(group) * in->groups;                                                                 \
+        (void)a, (void)b, (void)k, (void)scale, (void)firsts, (void)seconds;                                         \
+        _Pragma("omp simd") for (ptrdiff_t i = 0; i < n; i++)                                                        \
+        {                                                                                                            \
+            const REAL x = xs[i], t = ts[i], u = us[i];                                                              \
+            terms;                                                                                                   \
+            const REAL value = (result), first = (derivative), second = (derivative_of_that);                        \
+            (void)t, (void)u, (void)first, (void)second;                                                             \
+            values[i] = value;                                                                                       \
+            writes;                                                                                                  \
+        }                                                                                                            \
     }
+#define FL_SCALED(derivative) (value == value ? scale * (derivative) : value)
+#define FL_LOSS(name, domain, terms, result, derivative, derivative_of_that)                                         \
+    FL_LOOP(name##_value, terms, result, derivative, derivative_of_that, (void)0)                                    \
+    FL_LOOP(name##_first, terms, result, derivative, derivative_of_that, firsts[i] = FL_SCALED(first))               \
+    FL_LOOP(name##_second, terms, result, derivative, derivative_of_that, firsts[i] = FL_SCALED(first);              \
+            seconds[i] = FL_SCALED(second))
 #include "losses.def"
 #undef FL_LOSS
 
-#define FL_LOSS(name, domain, terms, result, derivative, derivative_of_that) FL_(name##_block),
-static void (*const FL_(block_of_loss)[])(struct FL_(block) *) = {
+#define FL_LOSS(name, domain, terms, result, derivative, derivative_of_that)                                         \
+    {FL_(name##_value), FL_(name##_first), FL_(name##_second)},
+static void (*const FL_(loops_of_loss)[][3])(const struct FL_(element_strip) *) = {
 #include "losses.def"
 };
 #undef FL_LOSS
@@ -153,8 +179,12 @@ static inline char *FL_(run_from)(const struct fl_element_job *job, const struct
     return fl_row_address(array, row) + offset * array->class_stride;
 }
 
-/* Whether a block can be used in place. */
-static inline int FL_(lies_ready)(const struct fl_array *array) { return FL_(is_direct)(array) && array->ndim == 0; }
+/* Whether elements can be used in place. */
+static inline int FL_(lies_ready)(const struct fl_array *array)
+{
+    const ptrdiff_t size = (ptrdiff_t)sizeof(REAL);
+    return array->ndim == 0 && array->itemsize == size && array->class_stride == size;
+}
 
 /* Elements first .. first + n - 1 of an array as REAL: in place, or in the buffer. */
 static const REAL *FL_(elements_in)(const struct fl_element_job *job, const struct fl_array *array, ptrdiff_t first,
@@ -170,13 +200,20 @@ static const REAL *FL_(elements_in)(const struct fl_element_job *job, const stru
     return buffer;
 }
 
+/* The same, padded to whole groups. */
+static inline const REAL *FL_(strip_in)(const struct fl_element_job *job, const struct fl_array *array,
+                                        ptrdiff_t first, ptrdiff_t n, ptrdiff_t padded, REAL *buffer)
+{
+    const REAL *x = FL_(elements_in)(job, array, first, n, buffer);
+    if (n == padded) return x;
+    if (x != buffer) memcpy(buffer, x, (size_t)n * sizeof(REAL));
+    for (ptrdiff_t i = n; i < padded; i++) buffer[i] = buffer[n - 1];
+    return buffer;
+}
+
 static void FL_(elements_out)(const struct fl_element_job *job, const struct fl_array *array, ptrdiff_t first,
                               ptrdiff_t n, const REAL *values)
 {
-    if (job->stream && FL_(lies_ready)(array)) {
-        fl_stream(array->data + first * array->itemsize, (const char *)values, n * array->itemsize);
-        return;
-    }
     for (ptrdiff_t done = 0, length; done < n; done += length) {
         char *p;
         length = n - done;
@@ -185,18 +222,33 @@ static void FL_(elements_out)(const struct fl_element_job *job, const struct fl_
     }
 }
 
-/* In a fixed order, every term in double. */
-static double FL_(sum_of_values)(const REAL *x, ptrdiff_t n)
+/* Sums in a fixed order, every term in double: a term goes to the lane of its index. */
+enum { FL_(sums) = 32 };
+
+static inline void FL_(add_to_sums)(double *sums, const REAL *x, ptrdiff_t n)
 {
-    double lane[32] = {0};
+    double lane[FL_(sums)];
     ptrdiff_t i = 0;
-    for (; i + 32 <= n; i += 32)
+    memcpy(lane, sums, sizeof lane); /* in registers */
+    for (; i + FL_(sums) <= n; i += FL_(sums))
 #pragma omp simd
-        for (int l = 0; l < 32; l++) lane[l] += (double)x[i + l];
-    for (int l = 0; i < n; i++, l++) lane[l] += (double)x[i];
-    for (int width = 16; width; width >>= 1)
+        for (int l = 0; l < FL_(sums); l++) lane[l] += (double)x[i + l];
+    memcpy(sums, lane, sizeof lane);
+    for (int l = 0; i < n; i++, l++) sums[l] += (double)x[i];
+}
+
+static double FL_(total_of_sums)(double *lane)
+{
+    for (int width = FL_(sums) / 2; width; width >>= 1)
         for (int l = 0; l < width; l++) lane[l] += lane[l + width];
     return lane[0];
+}
+
+static inline double FL_(sum_of_values)(const REAL *x, ptrdiff_t n)
+{
+    double sums[FL_(sums)] = {0};
+    FL_(add_to_sums)(sums, x, n);
+    return FL_(total_of_sums)(sums);
 }
 
 static void FL_(fill)(REAL *buffer, REAL value, ptrdiff_t n)
@@ -220,9 +272,16 @@ static void FL_(weigh_derivative)(const REAL *weight, const REAL *value, REAL *v
     }
 }
 
-/* Multiplies a block of derivatives by the upstream gradient and the weight, adds the present values if asked, and
- * writes it. The weight comes last: where it is 0, so is the derivative, even if the upstream gradient is
- * infinite. */
+/* The same for a scale of 0. It is not a condition in the loop of a loss: gcc spends a hundred instructions on the
+ * mask of a condition that is the same in all lanes. */
+static void FL_(leave_out)(const REAL *value, REAL *values, ptrdiff_t n)
+{
+#pragma omp simd
+    for (ptrdiff_t i = 0; i < n; i++) values[i] = value[i] == value[i] ? (REAL)0 : value[i];
+}
+
+/* Multiplies a strip of derivatives by the upstream gradient and the weight, and adds the present values if asked.
+ * The weight comes last: where it is 0, so is the derivative, even if the upstream gradient is infinite. */
 static void FL_(finish_derivative)(const struct fl_element_job *job, const struct fl_array *array, ptrdiff_t first,
                                    ptrdiff_t n, const REAL *weight, const REAL *upstream, const REAL *value,
                                    REAL *values, int accumulate, REAL *buffer)
@@ -233,17 +292,6 @@ static void FL_(finish_derivative)(const struct fl_element_job *job, const struc
         const REAL *before = FL_(elements_in)(job, array, first, n, buffer);
         for (ptrdiff_t i = 0; i < n; i++) values[i] += before[i];
     }
-    if (!FL_(lies_ready)(array) || (REAL *)(void *)array->data + first != values)
-        FL_(elements_out)(job, array, first, n, values);
-}
-
-/* The place where the derivatives of a block are computed: their final place, or a buffer. */
-static REAL *FL_(room_for)(const struct fl_element_job *job, const struct fl_array *array, ptrdiff_t first,
-                           int accumulate, REAL *buffer)
-{
-    if (array->data == NULL) return NULL;
-    if (FL_(lies_ready)(array) && !accumulate && !job->stream) return (REAL *)(void *)array->data + first;
-    return buffer;
 }
 
 /* Independent lanes, so that memory alone limits the loop. */
@@ -283,64 +331,84 @@ static void FL_(look_at)(const struct fl_element_job *job, int operand, const RE
         *fault = fl_fault_of(i + first, operand);
 }
 
-/* The length of a buffer: a block, or all elements if there are fewer. */
-static inline ptrdiff_t FL_(buffer_length)(const struct fl_element_job *job)
-{
-    return job->size < FL_(element_block) ? (job->size + 15) / 16 * 16 : (ptrdiff_t)FL_(element_block);
-}
+/* Buffers, in memory of the caller: seven inputs and results of a strip, its value, the present values of the
+ * output, and the lines of a streamed output. The blocks of the other functions are shorter. */
+enum { FL_(strip_buffers) = 9 };
 
 static ptrdiff_t FL_(element_buffer_bytes)(const struct fl_element_job *job)
 {
-    return FL_(element_buffers) * FL_(buffer_length)(job) * (ptrdiff_t)sizeof(REAL);
+    (void)job;
+    return FL_(strip_buffers) * FL_ELEMENT_STRIP * (ptrdiff_t)sizeof(REAL) + (ptrdiff_t)sizeof(struct fl_lines);
 }
 
 static struct fl_piece FL_(elements)(const void *any, ptrdiff_t begin, ptrdiff_t end, void *buffers)
 {
     const struct fl_element_job *job = (const struct fl_element_job *)any;
-    const ptrdiff_t length = FL_(buffer_length)(job);
-    REAL *x = (REAL *)buffers, *t = x + length, *u = t + length, *w = u + length, *g = w + length;
-    REAL *value = g + length, *first = value + length, *second = first + length, *before = second + length;
+    const struct fl_array *output = &job->first;
+    const int streams = job->stream && output->ndim == 0 && output->class_stride == output->itemsize;
+    const int is_ready = FL_(lies_ready)(output), is_placed = is_ready && !streams && !(job->accumulate & 1);
+    const int part = job->second.data ? 2 : output->data != NULL;
+    REAL *x = (REAL *)buffers, *t = x + FL_ELEMENT_STRIP, *u = t + FL_ELEMENT_STRIP, *w = u + FL_ELEMENT_STRIP,
+         *g = w + FL_ELEMENT_STRIP;
+    REAL *value = g + FL_ELEMENT_STRIP, *first = value + FL_ELEMENT_STRIP, *second = first + FL_ELEMENT_STRIP;
+    REAL *before = second + FL_ELEMENT_STRIP;
+    struct fl_lines *lines = (struct fl_lines *)(void *)(before + FL_ELEMENT_STRIP);
+    struct FL_(element_strip)
+        strip = {x, t, u, value, NULL, NULL, 0, 0, 0, FL_(constants_of)(job->parameter[0], job->parameter[1]), 0};
     struct fl_piece piece = {0.0, -1};
-    if (!job->target.data) FL_(fill)(t, (REAL)job->target_value, length);
-    if (!job->third.data) FL_(fill)(u, (REAL)job->third_value, length);
-    for (ptrdiff_t i = begin; i < end; i += FL_(element_block)) {
-        struct FL_(block) block;
-        const ptrdiff_t n = end - i < FL_(element_block) ? end - i : FL_(element_block);
+    double sums[FL_(sums)] = {0};
+    strip.a = (REAL)job->parameter[0];
+    strip.b = (REAL)job->parameter[1];
+    strip.scale = (REAL)job->scale;
+    strip.second = part == 2 ? second : NULL;
+    if (!job->target.data) FL_(fill)(t, (REAL)job->target_value, FL_ELEMENT_STRIP);
+    if (!job->third.data) FL_(fill)(u, (REAL)job->third_value, FL_ELEMENT_STRIP);
+    if (streams) fl_lines_begin(lines, output->data + begin * output->itemsize);
+    for (ptrdiff_t i = begin; i < end; i += FL_ELEMENT_STRIP) {
+        const ptrdiff_t n = end - i < FL_ELEMENT_STRIP ? end - i : FL_ELEMENT_STRIP;
+        const ptrdiff_t padded = (n + FL_(group) - 1) / FL_(group) * FL_(group);
         const REAL *weight = NULL, *upstream = NULL;
-        block.n = n;
-        block.a = (REAL)job->parameter[0];
-        block.b = (REAL)job->parameter[1];
-        block.scale = (REAL)job->scale;
-        block.x = FL_(elements_in)(job, &job->input, i, n, x);
-        block.t = job->target.data ? FL_(elements_in)(job, &job->target, i, n, t) : t;
-        block.u = job->third.data ? FL_(elements_in)(job, &job->third, i, n, u) : u;
-        block.value = value;
-        block.first = FL_(room_for)(job, &job->first, i, job->accumulate & 1, first);
-        block.second = FL_(room_for)(job, &job->second, i, job->accumulate & 2, second);
-        if (block.second && !block.first) block.first = first;
-        FL_(block_of_loss)[job->loss](&block);
-        /* While they are in the cache. The loop of the loss has checked the target if its domain is that of the
-         * loss. */
+        strip.groups = padded / FL_(group);
+        strip.x = FL_(strip_in)(job, &job->input, i, n, padded, x);
+        if (job->target.data) strip.t = FL_(strip_in)(job, &job->target, i, n, padded, t);
+        if (job->third.data) strip.u = FL_(strip_in)(job, &job->third, i, n, padded, u);
+        strip.first = first;
+        if (is_placed && n == padded) strip.first = (REAL *)(void *)output->data + i;
+        if (streams && is_ready) strip.first = (REAL *)(void *)(lines->line + lines->phase);
+        FL_(loops_of_loss)[job->loss][part](&strip);
+        if (part && strip.scale == 0) {
+            FL_(leave_out)(value, strip.first, n);
+            if (part == 2) FL_(leave_out)(value, second, n);
+        }
+        /* While they are in the cache. */
         if (job->is_checked) {
-            if (job->domains[0] != FL_ANY) FL_(look_at)(job, 0, block.x, i, n, &piece.fault);
-            if (job->domains[1] != FL_ANY && job->target.data &&
-                (block.outside || job->domains[1] != fl_losses[job->loss].domain))
-                FL_(look_at)(job, 1, block.t, i, n, &piece.fault);
-            if (job->domains[2] != FL_ANY && job->third.data) FL_(look_at)(job, 2, block.u, i, n, &piece.fault);
+            if (job->domains[0] != FL_ANY) FL_(look_at)(job, 0, strip.x, i, n, &piece.fault);
+            if (job->domains[1] != FL_ANY && job->target.data) FL_(look_at)(job, 1, strip.t, i, n, &piece.fault);
+            if (job->domains[2] != FL_ANY && job->third.data) FL_(look_at)(job, 2, strip.u, i, n, &piece.fault);
         }
         if (job->weight.data) weight = FL_(elements_in)(job, &job->weight, i, n, w);
         if (job->upstream.data) upstream = FL_(elements_in)(job, &job->upstream, i, n, g);
         if (weight) FL_(weigh)(weight, value, n);
-        if (job->first.data)
-            FL_(finish_derivative)(job, &job->first, i, n, weight, upstream, value, block.first, job->accumulate & 1,
+        if (output->data) {
+            FL_(finish_derivative)(job, output, i, n, weight, upstream, value, strip.first, job->accumulate & 1,
                                    before);
-        if (job->second.data)
-            FL_(finish_derivative)(job, &job->second, i, n, weight, upstream, value, block.second,
-                                   job->accumulate & 2, before);
+            if (streams) {
+                if (!is_ready) FL_(fl_store)(first, lines->line + lines->phase, output->itemsize, output->dtype, n);
+                fl_lines_out(lines, n * output->itemsize, i + n == end);
+            } else if (strip.first == first) {
+                FL_(elements_out)(job, output, i, n, first);
+            }
+        }
+        if (part == 2) {
+            FL_(finish_derivative)(job, &job->second, i, n, weight, upstream, value, second, job->accumulate & 2,
+                                   before);
+            FL_(elements_out)(job, &job->second, i, n, second);
+        }
         if (job->losses.data) FL_(elements_out)(job, &job->losses, i, n, value);
-        piece.total += FL_(sum_of_values)(value, n);
+        FL_(add_to_sums)(sums, value, n);
     }
-    if (job->stream) fl_stream_end();
+    if (streams) fl_stream_end();
+    piece.total = FL_(total_of_sums)(sums);
     return piece;
 }
 
@@ -362,12 +430,12 @@ static struct fl_piece FL_(check)(const void *any, ptrdiff_t begin, ptrdiff_t en
 static struct fl_piece FL_(sum_of_weights)(const void *any, ptrdiff_t begin, ptrdiff_t end, void *buffers)
 {
     const struct fl_element_job *job = (const struct fl_element_job *)any;
-    double total = 0.0;
+    double sums[FL_(sums)] = {0};
     for (ptrdiff_t i = begin; i < end; i += FL_(element_block)) {
         const ptrdiff_t n = end - i < FL_(element_block) ? end - i : FL_(element_block);
-        total += FL_(sum_of_values)(FL_(elements_in)(job, &job->weight, i, n, (REAL *)buffers), n);
+        FL_(add_to_sums)(sums, FL_(elements_in)(job, &job->weight, i, n, (REAL *)buffers), n);
     }
-    return fl_faultless(total);
+    return fl_faultless(FL_(total_of_sums)(sums));
 }
 
 /* z = scale ((pc - fc) - (pr - fr)) - offset, in double; fc and fr may be NULL. */
@@ -394,8 +462,9 @@ static void FL_(pair_gradients)(const double *slope, double scale, double factor
     }
 }
 
-#undef FL_EACH
+#undef FL_LOOP
 #undef FL_SCALED
+#undef FMA
 #undef ABSOLUTE
 #undef SIGN
 #undef POSITIVE
@@ -407,6 +476,9 @@ static void FL_(pair_gradients)(const double *slope, double scale, double factor
 #undef STIRLING_REST
 #undef EXP
 #undef TIMES_EXP
+#undef EXP_RATE
+#undef TIMES_EXP_RATE
+#undef FOCAL
 #undef EXP_DOWN
 #undef EXPM1
 #undef LOG

@@ -89,6 +89,10 @@ static inline void fl_store_scalar_f64(char *p, int dtype, double value)
 static inline void fl_halves_to_floats(const uint16_t *p, float *out, ptrdiff_t n)
 {
     ptrdiff_t i = 0;
+#ifdef __AVX512F__
+    for (; i + 16 <= n; i += 16)
+        _mm512_storeu_ps(out + i, _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(const void *)(p + i))));
+#endif
 #ifdef __F16C__
     for (; i + 8 <= n; i += 8)
         _mm256_storeu_ps(out + i, _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(const void *)(p + i))));
@@ -99,6 +103,10 @@ static inline void fl_halves_to_floats(const uint16_t *p, float *out, ptrdiff_t 
 static inline void fl_floats_to_halves(const float *x, uint16_t *out, ptrdiff_t n)
 {
     ptrdiff_t i = 0;
+#ifdef __AVX512F__
+    for (; i + 16 <= n; i += 16)
+        _mm256_storeu_si256((__m256i *)(void *)(out + i), _mm512_cvtps_ph(_mm512_loadu_ps(x + i), 0));
+#endif
 #ifdef __F16C__
     for (; i + 8 <= n; i += 8)
         _mm_storeu_si128((__m128i *)(void *)(out + i), _mm256_cvtps_ph(_mm256_loadu_ps(x + i), 0));
@@ -271,6 +279,40 @@ static inline void fl_stream(char *to, const char *from, ptrdiff_t n)
 #else
     memcpy(to, from, (size_t)n);
 #endif
+}
+
+/* An output that is streamed in strips of whole lines of the cache, from an address that need not begin a line: what
+ * does not fill one stays in front of the next strip. The strip is written to line + phase. Bytes of the first line
+ * that are before the address are left out. */
+struct fl_lines {
+    char *to; /* where line[0] goes */
+    ptrdiff_t phase, skip;
+    char line[64 + FL_ELEMENT_STRIP * sizeof(double)];
+};
+
+static inline void fl_lines_begin(struct fl_lines *lines, char *to)
+{
+    lines->phase = lines->skip = (ptrdiff_t)((uintptr_t)to & 63u);
+    lines->to = to - lines->phase;
+}
+
+/* Writes a strip of n bytes; only the last may end within a line. */
+static inline void fl_lines_out(struct fl_lines *lines, ptrdiff_t n, int is_last)
+{
+    const ptrdiff_t end = lines->phase + n, skip = lines->skip;
+    ptrdiff_t whole = end & ~(ptrdiff_t)63, begin = 0;
+    if (skip) {
+        begin = end < 64 ? end : 64;
+        memcpy(lines->to + skip, lines->line + skip, (size_t)(begin - skip));
+        lines->skip = 0;
+    }
+    if (whole > begin) fl_stream(lines->to + begin, lines->line + begin, whole - begin);
+    if (is_last) {
+        if (end > whole && end > begin) memcpy(lines->to + whole, lines->line + whole, (size_t)(end - whole));
+    } else {
+        memcpy(lines->line, lines->line + whole, 64);
+        lines->to += n;
+    }
 }
 
 static inline void fl_stream_end(void)

@@ -37,6 +37,9 @@
 #define FL_FMA_F64(a, b, c) ((a) * (b) + (c))
 #endif
 
+FL_INLINE float fl_fma_f32(float a, float b, float c) { return FL_FMA_F32(a, b, c); }
+FL_INLINE double fl_fma_f64(double a, double b, double c) { return FL_FMA_F64(a, b, c); }
+
 FL_INLINE float fl_float_from_bits(uint32_t bits)
 {
     float value;
@@ -78,6 +81,12 @@ FL_INLINE double fl_select_f64(int condition, double a, double b)
     const uint64_t mask = (uint64_t)0 - (uint64_t)condition;
     return fl_double_from_bits((fl_bits_from_double(a) & mask) | (fl_bits_from_double(b) & ~mask));
 }
+
+/* The same for a condition that is a single comparison; such selections may be nested. As the arguments of a function
+ * are computed before it, compilers make no branches, and one instruction selects, where masks take five with
+ * AVX-512. With two comparisons joined by & gcc makes branches, or needs masks that an instruction set lacks. */
+FL_INLINE float fl_choose_f32(int condition, float a, float b) { return condition ? a : b; }
+FL_INLINE double fl_choose_f64(int condition, double a, double b) { return condition ? a : b; }
 
 /* A product in which a weight of 0 gives 0, also for an infinite value; NaN stays NaN. */
 FL_INLINE double fl_weighed(double weight, double value)
@@ -239,82 +248,6 @@ FL_INLINE float fl_exp2_quotient_f32(float f)
     return FL_FMA_F32(q, f, 0.69314718802622878f);
 }
 
-/* ---- exponentials with any shift, for long rows: see fused.h ---- */
-
-/* The constants of fl_power: of exp(x / temperature - shift). Not every maximum has them: is_usable is 0 where the
- * bounds below would not hold. `reference` is near shift * temperature. */
-struct fl_power_f32 {
-    float high, coarse, low, rounder, lowest, reference;
-    double shift;
-    int is_usable;
-};
-
-/* exp(x / temperature - shift), float, where the shift is an integer times log 2, so that it changes only the
- * exponent.
- * Range: x / temperature - shift <= 88; 0 where it is below -86.6; 0 at -inf; NaN where x is NaN.
- * Largest relative error: 9e-8 (1.6e-7 without a fused multiply-add), tried near 0 and near 1400.
- *
- * With log2(e) / temperature = high + low, the power of two is n = round(x high), and the fraction f = (x high - n) +
- * x low: x high is not rounded before n is subtracted. Without a fused multiply-add x is split into head and tail,
- * and high into coarse (12 bits) and low, so that head coarse is exact; that holds to 2^13. Adding 1.5 * 2^23 rounds
- * to an integer in the low bits of the sum; with 127 - shift / log 2 added as well, these bits are the exponent of
- * the result. */
-FL_INLINE float fl_power_f32(float x, struct fl_power_f32 k)
-{
-    const float shifted = FL_FMA_F32(x, k.high, k.rounder), n = shifted - k.rounder;
-    const float scale = fl_float_from_bits(fl_bits_from_float(shifted) << 23);
-#ifdef FL_HAS_FMA
-    const float f = FL_FMA_F32(x, k.low, FL_FMA_F32(x, k.high, -n));
-#else
-    const float head = fl_float_from_bits(fl_bits_from_float(x) & 0xfffff000u), tail = x - head;
-    const float f = (head * k.coarse - n) + (tail * k.high + head * k.low);
-#endif
-    return x < k.lowest ? 0.0f : FL_FMA_F32(fl_exp2_quotient_f32(f), f, 1.0f) * scale;
-}
-
-/* The constants for a maximum near `max` and the reciprocal of the temperature. */
-FL_INLINE struct fl_power_f32 fl_power_of_f32(float max, double over_temperature)
-{
-    const double log2_e = 1.4426950408889634, ln2 = 0.69314718055994530942, factor = log2_e * over_temperature;
-    const double n = rint((double)max * factor);
-    struct fl_power_f32 k;
-    k.high = (float)factor;
-#ifdef FL_HAS_FMA
-    const double most = 1.4e6;
-    k.coarse = k.high;
-#else
-    const double most = 5900.0;
-    k.coarse = fl_float_from_bits(fl_bits_from_float(k.high) & 0xfffff000u);
-#endif
-    k.low = (float)(factor - (double)k.coarse);
-    k.is_usable = fabs(n) <= most && factor > 0x1p-60 && factor < 0x1p60;
-    k.rounder = 12582912.0f + 127.0f - (float)n;
-    k.lowest = (float)((n - 125.0) / factor);
-    k.reference = (float)(n / factor);
-    k.shift = n * ln2;
-    return k;
-}
-
-/* The same in double: the shift is max / temperature, the difference of x and max is rounded once. Largest error:
- * that of exp_f64, and the rounding of the product with the reciprocal of the temperature. */
-struct fl_power_f64 {
-    double factor, reference, shift;
-    int is_usable;
-};
-
-FL_INLINE double fl_power_f64(double x, struct fl_power_f64 k)
-{
-    return fl_exp_nonpositive_f64((x - k.reference) * k.factor);
-}
-
-FL_INLINE struct fl_power_f64 fl_power_of_f64(double max, double over_temperature)
-{
-    const double shift = max * over_temperature;
-    const struct fl_power_f64 k = {over_temperature, max, shift,
-                                   fabs(shift) <= DBL_MAX && over_temperature < DBL_MAX};
-    return k;
-}
-
 /* log(1 + x), double.
  * Range: 0 <= x < 2^1000; NaN gives NaN.
  * Largest error: 3.0 ulp, at x = 0.417 (random trials against 60 digits).
@@ -354,16 +287,15 @@ FL_INLINE double fl_log1p_nonnegative_f64(double x)
 /* 2^f - 1 for |f| <= 1/2, float. */
 FL_INLINE float fl_exp2_minus_one_f32(float f) { return fl_exp2_quotient_f32(f) * f; }
 
-/* exp(x) as fraction times other: 2^n in two halves, one of which is in the fraction, without a condition. So
+/* 2^(n + f) as fraction times other: 2^n in two halves, one of which is in the fraction, without a condition. So
  * neither overflows or vanishes where only their product would. */
 struct fl_halves_f32 {
     float fraction, other;
 };
 
-FL_INLINE struct fl_halves_f32 fl_exp_halves_f32(float x)
+FL_INLINE struct fl_halves_f32 fl_halves_of_f32(float n, float f)
 {
-    const float n = FL_FMA_F32(x, FL_LOG2_E, FL_ROUNDER_F32) - FL_ROUNDER_F32;
-    const float m = fl_exp2_minus_one_f32(FL_FMA_F32(x, FL_LOG2_E_LOW, fl_log2_rest_f32(x, n)));
+    const float m = fl_exp2_minus_one_f32(f);
     const float shifted = n * 0.5f + FL_ROUNDER_F32, rest = (n - (shifted - FL_ROUNDER_F32)) + FL_ROUNDER_F32;
     const float scale = fl_float_from_bits((fl_bits_from_float(shifted) << 23) + 0x3f800000u);
     const float other = fl_float_from_bits((fl_bits_from_float(rest) << 23) + 0x3f800000u);
@@ -371,14 +303,23 @@ FL_INLINE struct fl_halves_f32 fl_exp_halves_f32(float x)
     return halves;
 }
 
+FL_INLINE struct fl_halves_f32 fl_exp_halves_f32(float x)
+{
+    const float n = FL_FMA_F32(x, FL_LOG2_E, FL_ROUNDER_F32) - FL_ROUNDER_F32;
+    return fl_halves_of_f32(n, FL_FMA_F32(x, FL_LOG2_E_LOW, fl_log2_rest_f32(x, n)));
+}
+
 /* exp(x), float. Any x; 0 below -87.33, where the true value leaves the normal range; inf where it is.
- * Largest error: 1.6 ulp. */
+ * Largest error: 1.6 ulp. n is added to the exponent of 2^f, which leaves the normal range only with the value: 2^n
+ * alone would for n = 128. */
 FL_INLINE float fl_exp_f32(float x)
 {
-    const struct fl_halves_f32 e = fl_exp_halves_f32(x);
-    const float value = e.fraction * e.other;
-    const float capped = x > 88.8f ? INFINITY : value;
-    return x < -87.33f ? 0.0f : capped;
+    const float shifted = FL_FMA_F32(x, FL_LOG2_E, FL_ROUNDER_F32);
+    const float rest = fl_log2_rest_f32(x, shifted - FL_ROUNDER_F32);
+    const float power = fl_exp2_minus_one_f32(FL_FMA_F32(x, FL_LOG2_E_LOW, rest)) + 1.0f;
+    const float value = fl_float_from_bits(fl_bits_from_float(power) + (fl_bits_from_float(shifted) << 23));
+    const float known = fl_choose_f32(x == x, value, x);
+    return fl_choose_f32(x < -87.33f, 0.0f, fl_choose_f32(x > 88.72283f, (float)INFINITY, known));
 }
 
 /* t exp(x) without the overflow of an exponential whose product is finite. For t = 0 it is 0 for any x. Largest
@@ -390,7 +331,7 @@ FL_INLINE float fl_times_exp_f32(float t, float x)
     const float value = e.fraction * t * e.other;
     const float high = t * (float)INFINITY, capped = x > 176.0f ? high : value, low = t * 0.0f;
     const float product = x < -174.0f ? low : capped;
-    return fl_select_f32((t == 0.0f) & (x == x), 0.0f, product);
+    return fl_choose_f32(t == 0.0f, fl_choose_f32(x == x, 0.0f, x), product);
 }
 
 /* The same for x <= 0, where 2^n needs no halves. Largest error: 1.6 ulp (float), 1.7 ulp (double, 2.0 without a
@@ -504,20 +445,19 @@ FL_INLINE double fl_log_f64(double x)
 FL_INLINE float fl_log1p_f32(float x) { return fl_log_of_f32(1.0f + x, x); }
 FL_INLINE double fl_log1p_f64(double x) { return fl_log_of_f64(1.0 + x, x); }
 
-/* log(1 + x), 0 <= x <= 1. Largest error: 2 ulp. Without a division: interpolated at Chebyshev nodes (2e-9). */
+/* log(1 + x), 0 <= x <= 1. Largest error: 2 ulp. Without a division: interpolated at Chebyshev nodes (5.4e-9). */
 FL_INLINE float fl_log1p_unit_f32(float x)
 {
-    float p = 0.0019866965936534607f;
-    p = FL_FMA_F32(p, x, -0.013187826565578387f);
-    p = FL_FMA_F32(p, x, 0.041006573693958392f);
-    p = FL_FMA_F32(p, x, -0.081880409235828432f);
-    p = FL_FMA_F32(p, x, 0.12377995867871511f);
-    p = FL_FMA_F32(p, x, -0.16087623009295731f);
-    p = FL_FMA_F32(p, x, 0.19885820285008451f);
-    p = FL_FMA_F32(p, x, -0.24986496459409927f);
-    p = FL_FMA_F32(p, x, 0.33332497543526519f);
-    p = FL_FMA_F32(p, x, -0.49999979491391229f);
-    p = FL_FMA_F32(p, x, 0.99999999915568227f);
+    float p = -0.00317605701843196f;
+    p = FL_FMA_F32(p, x, 0.019542527261014103f);
+    p = FL_FMA_F32(p, x, -0.05637361283010733f);
+    p = FL_FMA_F32(p, x, 0.10543623795419527f);
+    p = FL_FMA_F32(p, x, -0.15269667074363288f);
+    p = FL_FMA_F32(p, x, 0.19663274257204805f);
+    p = FL_FMA_F32(p, x, -0.24951616262872076f);
+    p = FL_FMA_F32(p, x, 0.3332971049891775f);
+    p = FL_FMA_F32(p, x, -0.49999892648063277f);
+    p = FL_FMA_F32(p, x, 0.999999994656292f);
     return p * x;
 }
 
@@ -568,10 +508,10 @@ FL_INLINE struct fl_halves_f64 fl_exp_halves_f64(double x)
 /* exp(x), double. Any x; 0 below -708.39, inf where it overflows. Largest error: 2.0 ulp. As fl_exp_f32. */
 FL_INLINE double fl_exp_f64(double x)
 {
-    const struct fl_halves_f64 e = fl_exp_halves_f64(x);
+    const double capped = x > 710.0 ? 710.0 : x;
+    const struct fl_halves_f64 e = fl_exp_halves_f64(capped);
     const double value = e.fraction * e.other;
-    const double capped = x > 709.79 ? (double)INFINITY : value;
-    return x < -708.39 ? 0.0 : capped;
+    return x < -708.39 ? 0.0 : value;
 }
 
 /* t exp(x), double: as fl_times_exp_f32. Largest error: 2.5 ulp. */
@@ -581,7 +521,7 @@ FL_INLINE double fl_times_exp_f64(double t, double x)
     const double value = e.fraction * t * e.other;
     const double high = t * (double)INFINITY, capped = x > 1418.0 ? high : value, low = t * 0.0;
     const double product = x < -1416.0 ? low : capped;
-    return fl_select_f64((t == 0.0) & (x == x), 0.0, product);
+    return fl_choose_f64(t == 0.0, fl_choose_f64(x == x, 0.0, x), product);
 }
 
 /* tanh(x), double. Any x. Largest error: 4 ulp, so that a softcap far

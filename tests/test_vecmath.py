@@ -302,6 +302,34 @@ def test_functions_of_any_argument(name, function, interval, bound):
     assert error.max() <= bound, (x[error.argmax()], error.max())
 
 
+# Those of the focal loss, in double for results in float: name, function, range, largest relative error, and
+# absolute error besides.
+NEAR = [
+    ("exp2_near_f64", np.exp2, (-1000.0, 1000.0), 2.6e-9, 0.0),
+    ("log1p_near_f64", np.log1p, (0.0, 1.0), 5.4e-9, 0.0),
+    ("log1p_near_f64", np.log1p, (0.0, 1e-3), 5.4e-9, 0.0),
+    ("log2_near_f64", np.log2, (1e-300, 1.0), 1e-15, 2.4e-9),
+    ("log2_near_f64", np.log2, (0.7, 1.0), 0.0, 2.4e-9),
+]
+
+
+@pytest.mark.parametrize(("name", "function", "interval", "relative", "absolute"), NEAR)
+def test_functions_near_enough_for_float(name, function, interval, relative, absolute):
+    x = np.random.default_rng(7).uniform(*interval, 1_000_000)
+    expected = function(x)
+    assert np.all(np.abs(apply(name, x) - expected) <= relative * np.abs(expected) + absolute)
+
+
+@pytest.mark.parametrize("interval", [(-290.0, 295.0), (-4.0, 4.0), (-1e-3, 1e-3)])
+def test_exponential_of_a_product(interval):
+    """exp_rate_f32 is exp(0.3 x), where neither 0.3 nor the product is rounded to float."""
+    x = np.random.default_rng(8).uniform(*interval, 1_000_000).astype(np.float32)
+    expected = np.exp(0.3 * x.astype(np.float64))
+    unit = np.spacing(expected.astype(np.float32)).astype(np.float64)
+    error = np.abs(apply("exp_rate_f32", x) - expected) / unit
+    assert error.max() <= 1.6, x[error.argmax()]
+
+
 @pytest.mark.parametrize("kind", ["f32", "f64"])
 def test_special_values_of_functions_of_any_argument(kind):
     inf, nan = math.inf, math.nan

@@ -33,8 +33,9 @@ __all__ = [
 ]
 
 _ANYTHING = (_kernels.ANY,) * 3
-# Computed in double for any type: their exponentials magnify the rounding errors of a product before them.
-WIDE = {"tweedie", "tweedie_beyond", "focal"}
+# Computed in double for any type: its exponentials magnify the rounding errors of a product before them, and
+# both may overflow.
+WIDE = {"tweedie_beyond"}
 
 
 class GaussianNLLGradients(NamedTuple):

@@ -1,0 +1,81 @@
+/* Exponentials with any shift and any temperature, for long rows: see fused.h. */
+#ifndef FASTLOSS_POWER_H
+#define FASTLOSS_POWER_H
+
+#include "vecmath.h"
+
+/* The constants of fl_power: of exp(x / temperature - shift). Not every maximum has them: is_usable is 0 where the
+ * bounds below would not hold. `reference` is near shift * temperature. */
+struct fl_power_f32 {
+    float high, coarse, low, rounder, lowest, reference;
+    double shift;
+    int is_usable;
+};
+
+/* exp(x / temperature - shift), float, where the shift is an integer times log 2, so that it changes only the
+ * exponent.
+ * Range: x / temperature - shift <= 88; 0 where it is below -86.6; 0 at -inf; NaN where x is NaN.
+ * Largest relative error: 9e-8 (1.6e-7 without a fused multiply-add), tried near 0 and near 1400.
+ *
+ * With log2(e) / temperature = high + low, the power of two is n = round(x high), and the fraction f = (x high - n) +
+ * x low: x high is not rounded before n is subtracted. Without a fused multiply-add x is split into head and tail,
+ * and high into coarse (12 bits) and low, so that head coarse is exact; that holds to 2^13. Adding 1.5 * 2^23 rounds
+ * to an integer in the low bits of the sum; with 127 - shift / log 2 added as well, these bits are the exponent of
+ * the result. */
+FL_INLINE float fl_power_f32(float x, struct fl_power_f32 k)
+{
+    const float shifted = FL_FMA_F32(x, k.high, k.rounder), n = shifted - k.rounder;
+    const float scale = fl_float_from_bits(fl_bits_from_float(shifted) << 23);
+#ifdef FL_HAS_FMA
+    const float f = FL_FMA_F32(x, k.low, FL_FMA_F32(x, k.high, -n));
+#else
+    const float head = fl_float_from_bits(fl_bits_from_float(x) & 0xfffff000u), tail = x - head;
+    const float f = (head * k.coarse - n) + (tail * k.high + head * k.low);
+#endif
+    return x < k.lowest ? 0.0f : FL_FMA_F32(fl_exp2_quotient_f32(f), f, 1.0f) * scale;
+}
+
+/* The constants for a maximum near `max` and the reciprocal of the temperature. */
+FL_INLINE struct fl_power_f32 fl_power_of_f32(float max, double over_temperature)
+{
+    const double log2_e = 1.4426950408889634, ln2 = 0.69314718055994530942, factor = log2_e * over_temperature;
+    const double n = rint((double)max * factor);
+    struct fl_power_f32 k;
+    k.high = (float)factor;
+#ifdef FL_HAS_FMA
+    const double most = 1.4e6;
+    k.coarse = k.high;
+#else
+    const double most = 5900.0;
+    k.coarse = fl_float_from_bits(fl_bits_from_float(k.high) & 0xfffff000u);
+#endif
+    k.low = (float)(factor - (double)k.coarse);
+    k.is_usable = fabs(n) <= most && factor > 0x1p-60 && factor < 0x1p60;
+    k.rounder = 12582912.0f + 127.0f - (float)n;
+    k.lowest = (float)((n - 125.0) / factor);
+    k.reference = (float)(n / factor);
+    k.shift = n * ln2;
+    return k;
+}
+
+/* The same in double: the shift is max / temperature, the difference of x and max is rounded once. Largest error:
+ * that of exp_f64, and the rounding of the product with the reciprocal of the temperature. */
+struct fl_power_f64 {
+    double factor, reference, shift;
+    int is_usable;
+};
+
+FL_INLINE double fl_power_f64(double x, struct fl_power_f64 k)
+{
+    return fl_exp_nonpositive_f64((x - k.reference) * k.factor);
+}
+
+FL_INLINE struct fl_power_f64 fl_power_of_f64(double max, double over_temperature)
+{
+    const double shift = max * over_temperature;
+    const struct fl_power_f64 k = {over_temperature, max, shift,
+                                   fabs(shift) <= DBL_MAX && over_temperature < DBL_MAX};
+    return k;
+}
+
+#endif
