@@ -18,11 +18,14 @@
  *
  * The sums have the order of the elements: 16 lanes of double add sums of four, block by block.
  *
- * Smoothing without class weights needs only one more sum, of x - reference, where the reference is a number near the
- * shift, so that the differences are exact or small: with a = eps / C
+ * Smoothing needs only one more sum, of w_j (x_j - reference), where the reference is a number near the shift, so
+ * that the differences are exact or small: with a = eps / C, and W the sum of the class weights (C without)
  *
- *   sum_j a (z_j - shift) = a [sum_j (x_j - reference) / T + C (reference / T - shift)]
+ *   sum_j a w_j (z_j - shift) = a [sum_j w_j (x_j - reference) / T + W (reference / T - shift)]
  */
+
+/* The mass of the classes other than the target: none, the same for each, or by class weights. */
+enum { FL_(none), FL_(even), FL_(weighted) };
 
 #undef FL_HEADROOM
 #define FL_HEADROOM 40.0
@@ -45,11 +48,34 @@ FL_INLINE void FL_(exp_strip)(const REAL *x, struct FL_(fl_power) power, REAL *e
 }
 
 /* Adds a strip to 16 lanes. */
-FL_INLINE void FL_(add_strip)(const REAL *x, REAL offset, double *lane)
+FL_INLINE void FL_(add_strip)(const REAL *x, double *lane)
 {
 #pragma omp simd
-    for (int l = 0; l < FL_STEP; l++)
-        lane[l] += (double)(((x[l] - offset) + (x[16 + l] - offset)) + ((x[32 + l] - offset) + (x[48 + l] - offset)));
+    for (int l = 0; l < FL_STEP; l++) lane[l] += (double)((x[l] + x[16 + l]) + (x[32 + l] + x[48 + l]));
+}
+
+/* Adds the differences from the reference, and the weights without that of the target, to lanes. `here` is the place
+ * of the target in the strip, left the number of classes from the start of the strip. */
+FL_INLINE void FL_(spread_strip)(const REAL *x, const double *weight, REAL reference, ptrdiff_t here, ptrdiff_t left,
+                                 double *lane, double *weights)
+{
+    REAL d[FL_STRIP], w[FL_STRIP];
+#pragma omp simd
+    for (int l = 0; l < FL_STRIP; l++) d[l] = x[l] - reference;
+    for (ptrdiff_t l = left; l < FL_STRIP; l++) d[l] = 0;
+    if (weight) {
+        for (int l = 0; l < FL_STRIP; l++) w[l] = 0;
+        if (left < FL_STRIP)
+            for (ptrdiff_t l = 0; l < left; l++) w[l] = (REAL)weight[l];
+        else
+#pragma omp simd
+            for (int l = 0; l < FL_STRIP; l++) w[l] = (REAL)weight[l];
+#pragma omp simd
+        for (int l = 0; l < FL_STRIP; l++) d[l] *= w[l];
+        if (here >= 0 && here < FL_STRIP) w[here] = 0;
+        FL_(add_strip)(w, weights);
+    }
+    FL_(add_strip)(d, lane);
 }
 
 /* ---- the gradient of a row ---- */
@@ -57,6 +83,7 @@ FL_INLINE void FL_(add_strip)(const REAL *x, REAL offset, double *lane)
 /* The gradients of the elements `from` to `until` of a row. */
 struct FL_(finish) {
     const REAL *e;
+    const double *weight; /* of the classes; NULL: 1 */
     char *g;
     REAL factor, least, constant, skipped;
     ptrdiff_t skip, head, classes;
@@ -74,6 +101,7 @@ static struct FL_(finish) FL_(finish_of)(const struct fl_softmax_job *job, const
     const struct fl_array *out = &job->rows.output;
     const struct FL_(finish) finish = {
         (const REAL *)(const void *)row->exponentials,
+        FL_(has_mass)(job) ? job->targets.class_weight : NULL,
         row->output,
         (REAL)row->share,
         (REAL)row->least,
@@ -94,7 +122,10 @@ static void FL_(finish_some)(const struct FL_(finish) * f, ptrdiff_t from, ptrdi
 {
     REAL line[FL_STRIP];
     char *to = f->g + from * f->itemsize;
-    for (ptrdiff_t i = 0; i < n; i++) line[i] = FL_(scaled)(f->e[from + i], f->factor, f->least) - f->constant;
+    for (ptrdiff_t i = 0; i < n; i++) {
+        const REAL weight = f->weight ? (REAL)f->weight[from + i] : (REAL)1;
+        line[i] = FL_(scaled)(f->e[from + i], f->factor, f->least) - f->constant * weight;
+    }
     if (f->skip >= from && f->skip < from + n) line[f->skip - from] = f->skipped;
     if (n == FL_STRIP)
         for (int k = 0; k < FL_STRIP; k += FL_STEP)
@@ -104,7 +135,7 @@ static void FL_(finish_some)(const struct FL_(finish) * f, ptrdiff_t from, ptrdi
 }
 
 /* A strip from `from` on, which ends with the row at the latest. */
-FL_INLINE void FL_(finish_strip)(const struct FL_(finish) * f, ptrdiff_t from, int dtype)
+FL_INLINE void FL_(finish_strip)(const struct FL_(finish) * f, ptrdiff_t from, int dtype, int mass)
 {
     const ptrdiff_t left = f->classes - from;
     const REAL factor = f->factor, least = f->least, constant = f->constant, *e = f->e + from;
@@ -116,8 +147,15 @@ FL_INLINE void FL_(finish_strip)(const struct FL_(finish) * f, ptrdiff_t from, i
     }
     for (int k = 0; k < FL_STRIP; k += FL_STEP) {
         REAL line[FL_STEP];
+        if (mass == FL_(weighted)) {
+            const double *weight = f->weight + from + k;
 #pragma omp simd
-        for (int l = 0; l < FL_STEP; l++) line[l] = FL_(scaled)(e[k + l], factor, least) - constant;
+            for (int l = 0; l < FL_STEP; l++)
+                line[l] = FL_(scaled)(e[k + l], factor, least) - constant * (REAL)weight[l];
+        } else {
+#pragma omp simd
+            for (int l = 0; l < FL_STEP; l++) line[l] = FL_(scaled)(e[k + l], factor, least) - constant;
+        }
         FL_(fl_step_out)(line, to + k * itemsize, dtype, f->stream);
     }
 }
@@ -125,10 +163,9 @@ FL_INLINE void FL_(finish_strip)(const struct FL_(finish) * f, ptrdiff_t from, i
 /* ---- a block of a row, and of the row before it ---- */
 
 /* Sums a block of `row` and finishes the same block of `before`; either may be NULL. A row that is finished is ahead
- * by its head, so that no exponential is replaced before it is used. dtype and is_even are constants of the caller.
- */
+ * by its head, so that no exponential is replaced before it is used. dtype and mass are constants of the caller. */
 FL_INLINE void FL_(sweep_as)(const struct fl_softmax_job *job, struct fl_softmax_row *row,
-                             const struct fl_softmax_row *before, ptrdiff_t block, int dtype, int is_even)
+                             const struct fl_softmax_row *before, ptrdiff_t block, int dtype, int mass)
 {
     const ptrdiff_t first = block * FL_BLOCK, n = FL_(block_length)(job, block),
                     stride = job->rows.input.class_stride;
@@ -136,7 +173,7 @@ FL_INLINE void FL_(sweep_as)(const struct fl_softmax_job *job, struct fl_softmax
     struct FL_(finish) finish;
     struct FL_(fl_power) power;
     REAL top[FL_STEP], buffer[FL_STRIP], strip[FL_STRIP];
-    double lane[FL_STEP] = {0}, spread[FL_STEP] = {0};
+    double lane[FL_STEP] = {0}, spread[FL_STEP] = {0}, weights[FL_STEP] = {0};
     const char *x = NULL;
     REAL *exponentials = NULL;
     if (before) {
@@ -151,10 +188,10 @@ FL_INLINE void FL_(sweep_as)(const struct fl_softmax_job *job, struct fl_softmax
     }
     for (int l = 0; l < FL_STEP; l++) top[l] = (REAL)-INFINITY;
     for (ptrdiff_t i = 0; i < n; i += FL_STRIP) {
-        const ptrdiff_t left = n - i;
+        const ptrdiff_t left = n - i, here = row ? row->skip - first - i : -1;
         const REAL *values = buffer;
         REAL *e;
-        if (before) FL_(finish_strip)(&finish, first + i + finish.head, dtype);
+        if (before) FL_(finish_strip)(&finish, first + i + finish.head, dtype, mass);
         if (!row) continue;
         e = exponentials ? exponentials + i : strip;
 #if defined(__GNUC__)
@@ -170,12 +207,12 @@ FL_INLINE void FL_(sweep_as)(const struct fl_softmax_job *job, struct fl_softmax
             FL_(fl_strip_in)(x + i * itemsize, dtype, buffer);
         }
         FL_(exp_strip)(values, power, e, top);
-        if (row->skip - first - i >= 0 && row->skip - first - i < FL_STRIP) e[row->skip - first - i] = 0;
-        FL_(add_strip)(e, 0, lane);
-        if (is_even) {
-            for (ptrdiff_t k = left; k < FL_STRIP; k++) buffer[k] = power.reference;
-            FL_(add_strip)(values, power.reference, spread);
-        }
+        if (here >= 0 && here < FL_STRIP) e[here] = 0;
+        FL_(add_strip)(e, lane);
+        if (mass == FL_(even)) FL_(spread_strip)(values, NULL, power.reference, here, left, spread, weights);
+        if (mass == FL_(weighted))
+            FL_(spread_strip)(values, job->targets.class_weight + first + i, power.reference, here, left, spread,
+                              weights);
     }
     if (row) {
         double *partial = row->partial + block * FL_PARTIALS;
@@ -183,20 +220,23 @@ FL_INLINE void FL_(sweep_as)(const struct fl_softmax_job *job, struct fl_softmax
             for (int l = 0; l < width; l++) top[l] = top[l] > top[l + width] ? top[l] : top[l + width];
         partial[0] = (double)top[0];
         partial[1] = FL_(sum_of_lanes)(lane);
-        partial[2] = is_even ? FL_(sum_of_lanes)(spread) : 0.0;
+        partial[2] = FL_(sum_of_lanes)(spread);
+        partial[3] = FL_(sum_of_lanes)(weights);
     }
 }
 
 #define FL_SWEEP(dtype)                                                                                              \
-    if (is_even)                                                                                                     \
-        FL_(sweep_as)(job, row, before, block, (dtype), 1);                                                          \
+    if (!FL_(has_mass)(job))                                                                                         \
+        FL_(sweep_as)(job, row, before, block, (dtype), FL_(none));                                                  \
+    else if (!job->targets.class_weight)                                                                             \
+        FL_(sweep_as)(job, row, before, block, (dtype), FL_(even));                                                  \
     else                                                                                                             \
-        FL_(sweep_as)(job, row, before, block, (dtype), 0)
+        FL_(sweep_as)(job, row, before, block, (dtype), FL_(weighted))
 
 static void FL_(sweep)(const struct fl_softmax_job *job, struct fl_softmax_row *row,
                        const struct fl_softmax_row *before, ptrdiff_t block)
 {
-    const int is_even = FL_(has_mass)(job), dtype = job->rows.input.dtype;
+    const int dtype = job->rows.input.dtype;
     if (sizeof(REAL) == sizeof(double)) {
         FL_SWEEP(FL_FLOAT64);
     } else if (dtype == FL_FLOAT32) {

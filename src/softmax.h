@@ -180,10 +180,9 @@ static inline int FL_(is_packed_bfloat16)(const struct fl_array *array)
  * float is left to the kernels of double. */
 static int FL_(is_fused)(const struct fl_softmax_job *job)
 {
-    const int is_even = job->targets.smoothing == 0.0 || job->targets.class_weight == NULL;
     const int is_half = job->rows.input.itemsize == 2 && sizeof(REAL) == sizeof(float);
     const int is_own = job->rows.input.itemsize == (ptrdiff_t)sizeof(REAL);
-    return job->operation == FL_CROSS_ENTROPY && job->targets.index && !job->targets.has_elsewhere && is_even &&
+    return job->operation == FL_CROSS_ENTROPY && job->targets.index && !job->targets.has_elsewhere &&
            job->map.softcap == 0.0 && (is_own || is_half) && job->rows.classes > FL_SHORT_ROW &&
            (sizeof(REAL) == sizeof(double) || (job->map.temperature > 1e-18 && job->map.temperature < 1e18));
 }
@@ -657,16 +656,19 @@ static double FL_(sum_of_blocks)(const double *partial, ptrdiff_t blocks, int wh
     return isinf(sum) ? sum : sum + lost;
 }
 
-/* dot and mass of a row with smoothing and without class weights, from its sum of x - reference. */
-static void FL_(spread_evenly)(const struct fl_softmax_job *job, const struct fl_softmax_row *row,
-                               struct FL_(sums) * sums)
+/* dot and mass of a row with smoothing, from its sums of x - reference and, with class weights, of the weights: see
+ * fused.h. */
+static void FL_(spread)(const struct fl_softmax_job *job, const struct fl_softmax_row *row, struct FL_(sums) * sums)
 {
     const struct FL_(fl_power) power = FL_(power_of_row)(job, row);
-    const double over_temperature = fl_over(job->map.temperature), classes = (double)job->rows.classes;
+    const ptrdiff_t blocks = FL_(blocks)(job);
+    const double over_temperature = fl_over(job->map.temperature), weight = FL_(class_weight)(job, row->skip);
+    const double others =
+        job->targets.class_weight ? FL_(sum_of_blocks)(row->partial, blocks, 3) : (double)job->rows.classes - 1.0;
     const double a = (double)FL_(even_share)(job), offset = (double)power.reference * over_temperature - power.shift;
-    const double spread = FL_(sum_of_blocks)(row->partial, FL_(blocks)(job), 2);
-    sums->dot = a * (spread * over_temperature + classes * offset);
-    sums->mass_rest = a * (classes - 1.0);
+    const double spread = FL_(sum_of_blocks)(row->partial, blocks, 2);
+    sums->dot = a * (spread * over_temperature + (others + weight) * offset);
+    sums->mass_rest = a * others;
 }
 
 /* The shift of a row's exponentials, and d at skip. */
@@ -757,7 +759,7 @@ static void FL_(row_settle)(const struct fl_softmax_job *job, struct fl_softmax_
         sums.dot = FL_(sum_of_blocks)(row->partial, blocks, 2);
         sums.mass_rest = FL_(sum_of_blocks)(row->partial, blocks, 3);
     } else if (FL_(has_mass)(job)) {
-        FL_(spread_evenly)(job, row, &sums);
+        FL_(spread)(job, row, &sums);
     }
     FL_(locate)(job, row, &sums);
     sums.slope = FL_(slope)(job, row->at_skip);

@@ -21,6 +21,7 @@ OPTIONS = {
     "plain": {},
     "temperature": {"temperature": 0.7},
     "smoothing": {"label_smoothing": 0.1},
+    "weights": {"label_smoothing": 0.2, "weight": None},
     "both": {"label_smoothing": 0.1, "temperature": 3.0, "z_loss": 0.01},
 }
 EACH_OPTION = [pytest.param(options, id=name) for name, options in OPTIONS.items()]
@@ -55,6 +56,15 @@ def odd_rows(classes, rng):
         "equal": np.full(classes, 2.5),
     }
     return np.stack(list(rows.values()))
+
+
+def with_weights(options, classes):
+    """The options, with weights of the classes, one of which is 0, in place of the word."""
+    if "weight" not in options:
+        return options
+    weight = np.random.default_rng(5).uniform(0.5, 2.0, classes)
+    weight[classes // 3] = 0.0
+    return options | {"weight": weight}
 
 
 def make_case(classes, dtype, seed=0):
@@ -98,6 +108,7 @@ def assert_rows(x, target, result, dtype, **options):
 def test_odd_rows(options, dtype):
     for classes in WIDTHS:
         x, target = make_case(classes, dtype)
+        options = with_weights(options, classes)
         result = fastloss.cross_entropy(x, target, reduction="none", return_grad=True, **options)
         assert_rows(x, target, result, dtype, **options)
 
@@ -108,6 +119,7 @@ def test_in_any_company(options, dtype):
     """Alone, in any order, by any number of threads, without a gradient, in place: the same bits."""
     for classes in (513, 4161):
         x, target = make_case(classes, dtype)
+        options = with_weights(options, classes)
         run = lambda x, target, **more: fastloss.cross_entropy(  # noqa: E731
             x, target, reduction="none", return_grad=True, **options, **more
         )
