@@ -773,8 +773,8 @@ static inline int FL_(can_transpose)(const struct fl_softmax_job *job, const str
     return sizeof(REAL) == sizeof(float) && FL_(is_direct)(array) && count == FL_(lanes) && job->rows.classes >= 4;
 }
 
-static void FL_(tile_load)(const struct fl_softmax_job *job, const struct fl_array *array, ptrdiff_t row,
-                           ptrdiff_t count, REAL (*tile)[FL_(lanes)])
+FL_OUTLINE void FL_(tile_load)(const struct fl_softmax_job *job, const struct fl_array *array, ptrdiff_t row,
+                               ptrdiff_t count, REAL (*tile)[FL_(lanes)])
 {
     if (FL_(lanes_are_adjacent)(array, row, count)) {
         const char *p = fl_row_address(array, row);
@@ -799,12 +799,12 @@ static void FL_(tile_load)(const struct fl_softmax_job *job, const struct fl_arr
         const REAL *values = FL_(block_of)(array, p, 0, buffer, job->rows.classes);
         for (ptrdiff_t c = 0; c < job->rows.classes; c++) tile[c][l] = values[c];
     }
-    for (ptrdiff_t l = count; l < FL_(lanes); l++)
-        for (ptrdiff_t c = 0; c < job->rows.classes; c++) tile[c][l] = 0;
+    for (int l = (int)count; l < FL_(lanes); l++)
+        for (int c = 0; c < (int)job->rows.classes; c++) tile[c][l] = 0;
 }
 
-static void FL_(tile_store)(const struct fl_softmax_job *job, const struct fl_array *out, ptrdiff_t row,
-                            ptrdiff_t count, REAL (*tile)[FL_(lanes)])
+FL_OUTLINE void FL_(tile_store)(const struct fl_softmax_job *job, const struct fl_array *out, ptrdiff_t row,
+                                ptrdiff_t count, REAL (*tile)[FL_(lanes)])
 {
     if (FL_(lanes_are_adjacent)(out, row, count)) {
         char *p = fl_row_address(out, row);
@@ -978,7 +978,8 @@ static inline struct FL_(sums) FL_(lane_sums)(const struct FL_(tile) * t, int l,
     return sums;
 }
 
-static void FL_(tile_settle)(const struct fl_softmax_job *job, struct FL_(tile) * t, ptrdiff_t first, ptrdiff_t count)
+FL_OUTLINE void FL_(tile_settle)(const struct fl_softmax_job *job, struct FL_(tile) * t, ptrdiff_t first,
+                                 ptrdiff_t count)
 {
     const struct FL_(terms) terms = FL_(terms_of)(job);
 #pragma omp simd
@@ -1047,8 +1048,8 @@ static double FL_(lane_others)(const struct FL_(tile) * t, int classes, int l)
 }
 
 /* The hessian of count rows, one in each lane, from their exponentials. The buffer has room for a tile. */
-static void FL_(tile_hessian)(const struct fl_softmax_job *job, const struct FL_(tile) * t, ptrdiff_t first,
-                              ptrdiff_t count, void *buffers)
+FL_OUTLINE void FL_(tile_hessian)(const struct fl_softmax_job *job, const struct FL_(tile) * t, ptrdiff_t first,
+                                  ptrdiff_t count, void *buffers)
 {
     const struct FL_(terms) terms = FL_(terms_of)(job);
     REAL(*h)[FL_(lanes)] = (REAL(*)[FL_(lanes)])buffers;
@@ -1135,7 +1136,7 @@ static void FL_(tile_rows)(const struct fl_softmax_job *job, ptrdiff_t first, pt
 }
 
 /* Up to FL_LANES rows from `first` to `end`; returns the sum of their losses. */
-static double FL_(tiles_of_rows)(const struct fl_softmax_job *job, ptrdiff_t first, ptrdiff_t end, void *buffers)
+FL_OUTLINE double FL_(tiles_of_rows)(const struct fl_softmax_job *job, ptrdiff_t first, ptrdiff_t end, void *buffers)
 {
     const ptrdiff_t count = end - first < FL_LANES ? end - first : FL_LANES;
     double losses[FL_LANES] = {0};
@@ -1157,8 +1158,14 @@ static inline int FL_(goes_by_tiles)(const struct fl_softmax_job *job)
     return job->rows.classes <= FL_SHORT_ROW && !job->band.lse;
 }
 
+static inline int FL_(goes_by_groups)(const struct fl_softmax_job *job)
+{
+    return sizeof(REAL) == sizeof(float) && short_rows_are(job);
+}
+
 static ptrdiff_t FL_(buffer_bytes)(const struct fl_softmax_job *job)
 {
+    if (FL_(goes_by_groups)(job)) return short_bytes(job);
     if (FL_(goes_by_tiles)(job)) return job->hessian.data ? FL_SHORT_ROW * FL_(lanes) * (ptrdiff_t)sizeof(REAL) : 0;
     return (ptrdiff_t)FL_BUFFERS * FL_BLOCK * (ptrdiff_t)sizeof(REAL);
 }
@@ -1183,6 +1190,7 @@ static struct fl_piece FL_(rows)(const void *any, ptrdiff_t begin, ptrdiff_t end
     struct fl_softmax_row room[3], *finishing = NULL, *summing = NULL, *entering;
     ptrdiff_t index = begin;
     double total = 0.0;
+    if (FL_(goes_by_groups)(job)) return fl_faultless(short_rows(job, begin, end, buffers));
     if (FL_(goes_by_tiles)(job)) {
         for (ptrdiff_t row = begin; row < end; row += FL_LANES) total += FL_(tiles_of_rows)(job, row, end, buffers);
         return fl_faultless(total);
