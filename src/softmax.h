@@ -904,13 +904,30 @@ static void FL_(tile_choose)(const struct fl_softmax_job *job, struct FL_(tile) 
     }
 }
 
+/* FL_(mapped) for a class of all lanes. */
+static inline void FL_(tile_mapped)(const struct fl_softmax_job *job, const struct FL_(tile) * t, const REAL *x,
+                                    REAL *z)
+{
+    const double cap = job->map.softcap, temperature = job->map.temperature;
+    if (cap > 0.0) {
+#pragma omp simd
+        for (int l = 0; l < FL_(lanes); l++) {
+            const REAL value = (REAL)((cap * fl_tanh_f64((double)x[l] / cap) - t->capped_max[l]) / temperature);
+            z[l] = x[l] == (REAL)-INFINITY ? x[l] : value;
+        }
+    } else {
+#pragma omp simd
+        for (int l = 0; l < FL_(lanes); l++) z[l] = (REAL)(((double)x[l] - t->capped_max[l]) / temperature);
+    }
+}
+
 /* Exponentials, and their sums without skip: of four in REAL, longer ones in double. */
 static void FL_(tile_exp)(const struct fl_softmax_job *job, struct FL_(tile) * t)
 {
     const int classes = (int)job->rows.classes, mapped = FL_(has_map)(job);
     for (int c = 0; c < classes; c++) {
         if (mapped) {
-            for (int l = 0; l < FL_(lanes); l++) FL_(mapped)(job, t->capped_max[l], &t->x[c][l], &t->e[c][l], 1);
+            FL_(tile_mapped)(job, t, t->x[c], t->e[c]);
 #pragma omp simd
             for (int l = 0; l < FL_(lanes); l++) t->e[c][l] = FL_(fl_exp_difference)(t->e[c][l], FL_(fl_shift_of)(0));
         } else {
@@ -935,8 +952,11 @@ static void FL_(tile_exp)(const struct fl_softmax_job *job, struct FL_(tile) * t
 static void FL_(tile_entropy)(const struct fl_softmax_job *job, struct FL_(tile) * t)
 {
     for (int c = 0; c < (int)job->rows.classes; c++) {
-        for (int l = 0; l < FL_(lanes); l++)
-            FL_(differences)(job, (double)t->max[l], t->capped_max[l], &t->x[c][l], &t->a[c][l], 1);
+        if (FL_(has_map)(job))
+            FL_(tile_mapped)(job, t, t->x[c], t->a[c]);
+        else
+#pragma omp simd
+            for (int l = 0; l < FL_(lanes); l++) t->a[c][l] = t->x[c][l] - t->max[l];
 #pragma omp simd
         for (int l = 0; l < FL_(lanes); l++)
             t->dot[l] += t->e[c][l] == 0 ? 0.0 : (double)t->e[c][l] * (double)t->a[c][l];
@@ -955,12 +975,12 @@ static void FL_(tile_mass)(const struct fl_softmax_job *job, struct FL_(tile) * 
     for (int c = 0; c < (int)job->rows.classes; c++) {
         const REAL weight = (REAL)FL_(class_weight)(job, c);
         REAL z[FL_(lanes)];
+#pragma omp simd
         for (int l = 0; l < FL_(lanes); l++) {
             t->a[c][l] = FL_(coefficient)(kept * t->a[c][l], uniform, weight);
             z[l] = t->x[c][l] - t->max[l];
         }
-        if (FL_(has_map)(job))
-            for (int l = 0; l < FL_(lanes); l++) FL_(mapped)(job, t->capped_max[l], &t->x[c][l], &z[l], 1);
+        if (FL_(has_map)(job)) FL_(tile_mapped)(job, t, t->x[c], z);
 #pragma omp simd
         for (int l = 0; l < FL_(lanes); l++) {
             t->dot[l] += t->a[c][l] == 0 ? 0.0 : (double)t->a[c][l] * (double)z[l];
@@ -1078,6 +1098,7 @@ FL_OUTLINE void FL_(tile_hessian)(const struct fl_softmax_job *job, const struct
 static void FL_(tile_finish)(const struct fl_softmax_job *job, struct FL_(tile) * t)
 {
     const int mass = FL_(has_mass)(job);
+    const double cap = job->map.softcap;
     REAL least[FL_(lanes)];
 #pragma omp simd
     for (int l = 0; l < FL_(lanes); l++) least[l] = FL_(least_for)(t->share[l], t->skipped[l]);
@@ -1089,9 +1110,11 @@ static void FL_(tile_finish)(const struct fl_softmax_job *job, struct FL_(tile) 
             continue;
         }
         if (job->operation == FL_ENTROPY) {
-            for (int l = 0; l < FL_(lanes); l++)
-                FL_(entropy_gradients)(&e[l], &a[l], t->share[l], t->scale[l], &e[l], 1);
-            for (int l = 0; l < FL_(lanes); l++) e[l] = c == t->skip[l] ? t->skipped[l] : e[l];
+#pragma omp simd
+            for (int l = 0; l < FL_(lanes); l++) {
+                const REAL product = e[l] * (t->scale[l] - a[l]);
+                e[l] = c == t->skip[l] ? t->skipped[l] : (e[l] == 0 ? (REAL)0 : product) * t->share[l];
+            }
             continue;
         }
 #pragma omp simd
@@ -1099,9 +1122,10 @@ static void FL_(tile_finish)(const struct fl_softmax_job *job, struct FL_(tile) 
         if (mass)
 #pragma omp simd
             for (int l = 0; l < FL_(lanes); l++) e[l] -= x[l] == (REAL)-INFINITY ? (REAL)0 : t->scale[l] * a[l];
-        if (job->map.softcap > 0.0)
+        if (cap > 0.0)
+#pragma omp simd
             for (int l = 0; l < FL_(lanes); l++)
-                e[l] = (REAL)((double)e[l] * fl_sech_squared_f64((double)x[l] / job->map.softcap));
+                e[l] = (REAL)((double)e[l] * fl_sech_squared_f64((double)x[l] / cap));
 #pragma omp simd
         for (int l = 0; l < FL_(lanes); l++) {
             e[l] = c == t->skip[l] ? t->skipped[l] : e[l];
