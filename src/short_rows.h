@@ -368,7 +368,7 @@ FL_OUTLINE void short_weigh(const struct fl_softmax_job *job, double over_temper
 #pragma omp simd
         for (int l = 0; l < FL_LANES; l++) {
             r->share[l] = r->ignored[l] ? 0.0f : scale * r->share[l];
-            r->skipped[l] = r->ignored[l] ? 0.0f : -scale * r->skipped[l];
+            r->skipped[l] = r->ignored[l] ? 0.0f : 0.0f - scale * r->skipped[l];
         }
 #pragma omp simd
         for (int l = 0; l < FL_LANES; l++) r->loss[l] = r->ignored[l] ? 0.0 : r->loss[l];
@@ -388,7 +388,7 @@ FL_OUTLINE void short_weigh(const struct fl_softmax_job *job, double over_temper
         r->curve[l] = (float)(factor[l] * over_temperature);
         r->bend[l] = 0.0f;
         r->share[l] *= scale;
-        r->skipped[l] *= -scale;
+        r->skipped[l] = 0.0f - scale * r->skipped[l]; /* never -0: a row without weight has the bits of 0 */
         r->loss[l] = weight[l] == 0.0 ? 0.0 : weight[l] * r->loss[l];
     }
     if (z_loss == 0.0) return;
@@ -396,10 +396,10 @@ FL_OUTLINE void short_weigh(const struct fl_softmax_job *job, double over_temper
     for (int l = 0; l < FL_LANES; l++) {
         const double spread = 2.0 * z_loss * r->lse[l], u = (double)r->unlikely[l];
         const double added = weight[l] * z_loss * r->lse[l] * r->lse[l];
-        r->curve[l] = (float)(factor[l] * (1.0 + spread) * over_temperature);
+        r->curve[l] = (float)(0.0 + factor[l] * (1.0 + spread) * over_temperature);
         r->bend[l] = (float)(factor[l] * 2.0 * z_loss * over_temperature);
-        r->share[l] = (float)(factor[l] * (1.0 + spread) * (double)r->over_total[l]);
-        r->skipped[l] = (float)(factor[l] * (spread * (1.0 - u) - u));
+        r->share[l] = (float)(0.0 + factor[l] * (1.0 + spread) * (double)r->over_total[l]);
+        r->skipped[l] = (float)(0.0 + factor[l] * (spread * (1.0 - u) - u));
         r->loss[l] += weight[l] == 0.0 ? 0.0 : added;
     }
 }
