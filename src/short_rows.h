@@ -4,27 +4,26 @@
  *
  * A group of rows stands in columns (columns.h), so that every step is a loop over lanes:
  *
- * 1. The columns are loaded, and the maximum m of each row is taken. The input at skip (the target) is put aside and
- *    replaced by -inf, so that the sum below is that of the others. (The vector loads that follow are far behind
- *    these scalar stores; directly behind them they would wait.)
+ * 1. The columns are loaded, and the maximum m of each row is taken.
  * 2. Exponentials in place. With b = log2(e) / T and the integer c = round(m b), e_j = 2^(x_j b - c): the shift by c
  *    changes only the exponent, so the fraction f = x_j b - n, with n = round(x_j b), is the exact one, without the
  *    rounding error of x_j - m. b is a pair of floats, so that f has an error of half an ulp of 1/2 for any |x_j b|
  *    under 2^20 (2^12 without fused multiply-add). As n is taken by an addition of 1.5 * 2^23, 127 - c in that
  *    constant makes the low bits of the sum the biased exponent. e_j is 0 from 87.33 T below the maximum on, as the
- *    exponential of softmax.h. Its relative error is 1.1e-7 (fl_exp2_minus_one_f32, and two roundings).
+ *    exponential of softmax.h. At skip (the target) the input is put aside and e is 0, so that the sum is that of the
+ *    others. The relative error of e_j is 1.1e-7 (fl_exp2_minus_one_f32, and two roundings).
  * 3. Settlement with one division. t is e at skip, R the sum of the others, S = R + t, u = R / S = 1 - p:
  *
- *      u <= 1/2: loss = -log(1 - u);   else: loss = log S + c ln 2 - x / T
+ *      u <= 1/2: loss = -log(1 - u);   else: loss = log S + (c - n) ln 2 - f ln 2,   x b = n + f
  *      dloss/dx_j = s w / T e_j / S,   at skip -s w / T u
  *
  *    Both logarithms are one: 1 - u or S is 2^k (1 + f) with 1 + f from sqrt(1/2) to sqrt(2), and f = -u or 1 - 2 u,
- *    both exact, in the first case. So a confident row keeps its digits. k ln 2, c ln 2 and x are added in double.
+ *    both exact, in the first case. So a confident row keeps its digits. Multiples of ln 2 are added in double.
  *    The sums of up to 16 classes are float, in a fixed order. Errors: 4e-7 of the loss below log 2, 3e-7 beyond it;
  *    3e-7 of the gradient.
  *    With a z-loss l, q = 2 l lse: share s w / T (1 + q) / S, and at skip s w / T (q p - u).
- * 4. Odd rows, whose |m b| is too large or whose sum is NaN, are computed in double by the tiles of softmax.h, one by
- *    one. Which rows are odd depends on the row alone.
+ * 4. Odd rows, where |m b| or |x b| at skip is too large (also infinite) or the sum is NaN, are computed in double by
+ * the tiles of softmax.h, one by one. Which rows are odd depends on the row alone.
  * 5. Scaling in place; gradients at skip; columns to rows. Nothing is written before all rows of the group are read,
  *    so the output may be the input. */
 #include "columns.h"
