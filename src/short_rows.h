@@ -2,7 +2,7 @@
  * classes of a type other than float64, without a softcap, smoothing or probabilities. All other short rows are
  * tiles of softmax.h. Names are those of softmax.h.
  *
- * A group of rows stands in columns (columns.h), so that every step is a loop over lanes:
+ * A group of rows stands in columns (squares.h), so that every step is a loop over lanes:
  *
  * 1. The columns are loaded, and the maximum m of each row is taken.
  * 2. Exponentials in place. With b = log2(e) / T and the integer c = round(m b), e_j = 2^(x_j b - c): the shift by c
@@ -26,7 +26,7 @@
  * the tiles of softmax.h, one by one. Which rows are odd depends on the row alone.
  * 5. Scaling in place; gradients at skip; columns to rows. Nothing is written before all rows of the group are read,
  *    so the output may be the input. */
-#include "columns.h"
+#include "squares.h"
 
 /* b as a pair; without a fused multiply-add its first float has 12 bits, so that its product with 12 bits of x is
  * exact. */
