@@ -889,8 +889,8 @@ static inline int FL_(can_transpose)(const struct fl_softmax_job *job, const str
     return sizeof(REAL) == sizeof(float) && FL_(is_direct)(array) && count == FL_(lanes) && job->rows.classes >= 4;
 }
 
-static void FL_(tile_load)(const struct fl_softmax_job *job, const struct fl_array *array, ptrdiff_t row,
-                           ptrdiff_t count, REAL (*tile)[FL_(lanes)])
+FL_OUTLINE void FL_(tile_load)(const struct fl_softmax_job *job, const struct fl_array *array, ptrdiff_t row,
+                               ptrdiff_t count, REAL (*tile)[FL_(lanes)])
 {
     if (FL_(lanes_are_adjacent)(array, row, count)) {
         const char *p = fl_row_address(array, row);
@@ -915,12 +915,12 @@ static void FL_(tile_load)(const struct fl_softmax_job *job, const struct fl_arr
         const REAL *values = FL_(block_of)(array, p, 0, buffer, job->rows.classes);
         for (ptrdiff_t c = 0; c < job->rows.classes; c++) tile[c][l] = values[c];
     }
-    for (ptrdiff_t l = count; l < FL_(lanes); l++)
-        for (ptrdiff_t c = 0; c < job->rows.classes; c++) tile[c][l] = 0;
+    for (int l = (int)count; l < FL_(lanes); l++)
+        for (int c = 0; c < (int)job->rows.classes; c++) tile[c][l] = 0;
 }
 
-static void FL_(tile_store)(const struct fl_softmax_job *job, const struct fl_array *out, ptrdiff_t row,
-                            ptrdiff_t count, REAL (*tile)[FL_(lanes)])
+FL_OUTLINE void FL_(tile_store)(const struct fl_softmax_job *job, const struct fl_array *out, ptrdiff_t row,
+                                ptrdiff_t count, REAL (*tile)[FL_(lanes)])
 {
     if (FL_(lanes_are_adjacent)(out, row, count)) {
         char *p = fl_row_address(out, row);
@@ -1020,13 +1020,30 @@ static void FL_(tile_choose)(const struct fl_softmax_job *job, struct FL_(tile) 
     }
 }
 
+/* FL_(mapped) for a class of all lanes. */
+static inline void FL_(tile_mapped)(const struct fl_softmax_job *job, const struct FL_(tile) * t, const REAL *x,
+                                    REAL *z)
+{
+    const double cap = job->map.softcap, temperature = job->map.temperature;
+    if (cap > 0.0) {
+#pragma omp simd
+        for (int l = 0; l < FL_(lanes); l++) {
+            const REAL value = (REAL)((cap * fl_tanh_f64((double)x[l] / cap) - t->capped_max[l]) / temperature);
+            z[l] = x[l] == (REAL)-INFINITY ? x[l] : value;
+        }
+    } else {
+#pragma omp simd
+        for (int l = 0; l < FL_(lanes); l++) z[l] = (REAL)(((double)x[l] - t->capped_max[l]) / temperature);
+    }
+}
+
 /* Exponentials, and their sums without skip: of four in REAL, longer ones in double. */
 static void FL_(tile_exp)(const struct fl_softmax_job *job, struct FL_(tile) * t)
 {
     const int classes = (int)job->rows.classes, mapped = FL_(has_map)(job);
     for (int c = 0; c < classes; c++) {
         if (mapped) {
-            for (int l = 0; l < FL_(lanes); l++) FL_(mapped)(job, t->capped_max[l], &t->x[c][l], &t->e[c][l], 1);
+            FL_(tile_mapped)(job, t, t->x[c], t->e[c]);
 #pragma omp simd
             for (int l = 0; l < FL_(lanes); l++) t->e[c][l] = FL_(fl_exp_difference)(t->e[c][l], FL_(fl_shift_of)(0));
         } else {
@@ -1051,8 +1068,11 @@ static void FL_(tile_exp)(const struct fl_softmax_job *job, struct FL_(tile) * t
 static void FL_(tile_entropy)(const struct fl_softmax_job *job, struct FL_(tile) * t)
 {
     for (int c = 0; c < (int)job->rows.classes; c++) {
-        for (int l = 0; l < FL_(lanes); l++)
-            FL_(differences)(job, (double)t->max[l], t->capped_max[l], &t->x[c][l], &t->a[c][l], 1);
+        if (FL_(has_map)(job))
+            FL_(tile_mapped)(job, t, t->x[c], t->a[c]);
+        else
+#pragma omp simd
+            for (int l = 0; l < FL_(lanes); l++) t->a[c][l] = t->x[c][l] - t->max[l];
 #pragma omp simd
         for (int l = 0; l < FL_(lanes); l++)
             t->dot[l] += t->e[c][l] == 0 ? 0.0 : (double)t->e[c][l] * (double)t->a[c][l];
@@ -1071,12 +1091,12 @@ static void FL_(tile_mass)(const struct fl_softmax_job *job, struct FL_(tile) * 
     for (int c = 0; c < (int)job->rows.classes; c++) {
         const REAL weight = (REAL)FL_(class_weight)(job, c);
         REAL z[FL_(lanes)];
+#pragma omp simd
         for (int l = 0; l < FL_(lanes); l++) {
             t->a[c][l] = FL_(coefficient)(kept * t->a[c][l], uniform, weight);
             z[l] = t->x[c][l] - t->max[l];
         }
-        if (FL_(has_map)(job))
-            for (int l = 0; l < FL_(lanes); l++) FL_(mapped)(job, t->capped_max[l], &t->x[c][l], &z[l], 1);
+        if (FL_(has_map)(job)) FL_(tile_mapped)(job, t, t->x[c], z);
 #pragma omp simd
         for (int l = 0; l < FL_(lanes); l++) {
             t->dot[l] += t->a[c][l] == 0 ? 0.0 : (double)t->a[c][l] * (double)z[l];
@@ -1106,7 +1126,8 @@ static inline struct FL_(sums)
     return sums;
 }
 
-static void FL_(tile_settle)(const struct fl_softmax_job *job, struct FL_(tile) * t, ptrdiff_t first, ptrdiff_t count)
+FL_OUTLINE void FL_(tile_settle)(const struct fl_softmax_job *job, struct FL_(tile) * t, ptrdiff_t first,
+                                 ptrdiff_t count)
 {
     const struct FL_(terms) terms = FL_(terms_of)(job);
 #pragma omp simd
@@ -1175,8 +1196,8 @@ static double FL_(lane_others)(const struct FL_(tile) * t, int classes, int l)
 }
 
 /* The hessian of count rows, one in each lane, from their exponentials. The buffer has room for a tile. */
-static void FL_(tile_hessian)(const struct fl_softmax_job *job, const struct FL_(tile) * t, ptrdiff_t first,
-                              ptrdiff_t count, void *buffers)
+FL_OUTLINE void FL_(tile_hessian)(const struct fl_softmax_job *job, const struct FL_(tile) * t, ptrdiff_t first,
+                                  ptrdiff_t count, void *buffers)
 {
     const struct FL_(terms) terms = FL_(terms_of)(job);
     REAL(*h)[FL_(lanes)] = (REAL(*)[FL_(lanes)])buffers;
@@ -1206,6 +1227,7 @@ static void FL_(tile_hessian)(const struct fl_softmax_job *job, const struct FL_
 static void FL_(tile_finish)(const struct fl_softmax_job *job, struct FL_(tile) * t)
 {
     const int mass = FL_(has_mass)(job);
+    const double cap = job->map.softcap;
     REAL least[FL_(lanes)];
 #pragma omp simd
     for (int l = 0; l < FL_(lanes); l++) least[l] = FL_(least_for)(t->share[l], t->skipped[l]);
@@ -1217,9 +1239,11 @@ static void FL_(tile_finish)(const struct fl_softmax_job *job, struct FL_(tile) 
             continue;
         }
         if (job->operation == FL_ENTROPY) {
-            for (int l = 0; l < FL_(lanes); l++)
-                FL_(entropy_gradients)(&e[l], &a[l], t->share[l], t->scale[l], &e[l], 1);
-            for (int l = 0; l < FL_(lanes); l++) e[l] = c == t->skip[l] ? t->skipped[l] : e[l];
+#pragma omp simd
+            for (int l = 0; l < FL_(lanes); l++) {
+                const REAL product = e[l] * (t->scale[l] - a[l]);
+                e[l] = c == t->skip[l] ? t->skipped[l] : (e[l] == 0 ? (REAL)0 : product) * t->share[l];
+            }
             continue;
         }
 #pragma omp simd
@@ -1227,9 +1251,10 @@ static void FL_(tile_finish)(const struct fl_softmax_job *job, struct FL_(tile) 
         if (mass)
 #pragma omp simd
             for (int l = 0; l < FL_(lanes); l++) e[l] -= x[l] == (REAL)-INFINITY ? (REAL)0 : t->scale[l] * a[l];
-        if (job->map.softcap > 0.0)
+        if (cap > 0.0)
+#pragma omp simd
             for (int l = 0; l < FL_(lanes); l++)
-                e[l] = (REAL)((double)e[l] * fl_sech_squared_f64((double)x[l] / job->map.softcap));
+                e[l] = (REAL)((double)e[l] * fl_sech_squared_f64((double)x[l] / cap));
 #pragma omp simd
         for (int l = 0; l < FL_(lanes); l++) {
             e[l] = c == t->skip[l] ? t->skipped[l] : e[l];
@@ -1264,7 +1289,7 @@ static void FL_(tile_rows)(const struct fl_softmax_job *job, ptrdiff_t first, pt
 }
 
 /* Up to FL_LANES rows from `first` to `end`; returns the sum of their losses. */
-static double FL_(tiles_of_rows)(const struct fl_softmax_job *job, ptrdiff_t first, ptrdiff_t end, void *buffers)
+FL_OUTLINE double FL_(tiles_of_rows)(const struct fl_softmax_job *job, ptrdiff_t first, ptrdiff_t end, void *buffers)
 {
     const ptrdiff_t count = end - first < FL_LANES ? end - first : FL_LANES;
     double losses[FL_LANES] = {0};
@@ -1286,8 +1311,14 @@ static inline int FL_(goes_by_tiles)(const struct fl_softmax_job *job)
     return job->rows.classes <= FL_SHORT_ROW && !job->band.lse;
 }
 
+static inline int FL_(goes_by_groups)(const struct fl_softmax_job *job)
+{
+    return sizeof(REAL) == sizeof(float) && short_rows_are(job);
+}
+
 static ptrdiff_t FL_(buffer_bytes)(const struct fl_softmax_job *job)
 {
+    if (FL_(goes_by_groups)(job)) return short_bytes(job);
     if (FL_(goes_by_tiles)(job)) return job->hessian.data ? FL_SHORT_ROW * FL_(lanes) * (ptrdiff_t)sizeof(REAL) : 0;
     return (ptrdiff_t)FL_BUFFERS * FL_BLOCK * (ptrdiff_t)sizeof(REAL);
 }
@@ -1313,6 +1344,7 @@ static struct fl_piece FL_(rows_in_turns)(const struct fl_softmax_job *job, ptrd
     struct fl_softmax_row room[3], *finishing = NULL, *summing = NULL, *entering;
     ptrdiff_t index = begin;
     double total = 0.0;
+    if (FL_(goes_by_groups)(job)) return fl_faultless(short_rows(job, begin, end, buffers));
     if (FL_(goes_by_tiles)(job)) {
         for (ptrdiff_t row = begin; row < end; row += FL_LANES) total += FL_(tiles_of_rows)(job, row, end, buffers);
         return fl_faultless(total);

@@ -24,6 +24,17 @@
 #define FL_INLINE static inline
 #endif
 
+/* Keeps a function out of the frame and the registers of its caller. */
+#if defined(__GNUC__) && !defined(__clang__)
+#define FL_OUTLINE static __attribute__((noinline, noclone))
+#elif defined(__clang__)
+#define FL_OUTLINE static __attribute__((noinline))
+#elif defined(_MSC_VER)
+#define FL_OUTLINE static __declspec(noinline)
+#else
+#define FL_OUTLINE static
+#endif
+
 /* Without a fused instruction fmaf() is a library call (30 times slower); then multiply and add separately. */
 #if (defined(__GNUC__) || defined(__clang__)) && (defined(__FMA__) || defined(__aarch64__) || defined(__FP_FAST_FMA))
 #define FL_HAS_FMA 1
