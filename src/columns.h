@@ -142,7 +142,7 @@ static void FL_(store_columns)(const struct fl_array *array, ptrdiff_t first, pt
 /* The sum over the lanes, in a fixed order. */
 static double FL_(sum_of_lanes)(double lane[FL_LANES])
 {
-    for (int width = FL_LANES / 2; width; width >>= 1)
-        for (int l = 0; l < width; l++) lane[l] += lane[l + width];
-    return lane[0];
+    for (int l = 0; l < 8; l++) lane[l] += lane[l + 8];
+    for (int l = 0; l < 4; l++) lane[l] += lane[l + 4];
+    return (lane[0] + lane[2]) + (lane[1] + lane[3]);
 }

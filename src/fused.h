@@ -29,7 +29,7 @@ enum { FL_(none), FL_(even), FL_(weighted) };
 
 #undef FL_HEADROOM
 #define FL_HEADROOM 40.0
-enum { FL_(first) = 512 };
+enum { FL_(first) = 256 };
 /* Bytes by which reading is ahead. (Measured: none 16.0 ms, 512 14.5, 1024 13.3, 2048 12.7, 4096 13.0.) */
 enum { FL_(ahead) = 2048 };
 
@@ -117,15 +117,17 @@ static struct FL_(finish) FL_(finish_of)(const struct fl_softmax_job *job, const
     return finish;
 }
 
-/* n elements from `from`, n <= FL_STRIP, through a buffer. */
+/* n elements from `from`, n <= FL_STRIP, through a buffer. The exponentials have room for a strip more. */
 static void FL_(finish_some)(const struct FL_(finish) * f, ptrdiff_t from, ptrdiff_t n, int stream)
 {
-    REAL line[FL_STRIP];
+    const REAL factor = f->factor, least = f->least, constant = f->constant, *e = f->e + from;
+    REAL line[FL_STRIP], mass[FL_STRIP];
     char *to = f->g + from * f->itemsize;
-    for (ptrdiff_t i = 0; i < n; i++) {
-        const REAL weight = f->weight ? (REAL)f->weight[from + i] : (REAL)1;
-        line[i] = FL_(scaled)(f->e[from + i], f->factor, f->least) - f->constant * weight;
-    }
+    for (int l = 0; l < FL_STRIP; l++) mass[l] = constant;
+    if (f->weight)
+        for (ptrdiff_t l = 0; l < n; l++) mass[l] = constant * (REAL)f->weight[from + l];
+#pragma omp simd
+    for (int l = 0; l < FL_STRIP; l++) line[l] = FL_(scaled)(e[l], factor, least) - mass[l];
     if (f->skip >= from && f->skip < from + n) line[f->skip - from] = f->skipped;
     if (n == FL_STRIP)
         for (int k = 0; k < FL_STRIP; k += FL_STEP)
@@ -182,7 +184,7 @@ FL_INLINE void FL_(sweep_as)(const struct fl_softmax_job *job, struct fl_softmax
             FL_(finish_some)(&finish, 0, finish.head < finish.classes ? finish.head : finish.classes, 0);
     }
     if (row) {
-        power = FL_(power_of_row)(job, row);
+        power = row->power.FL_(of);
         x = row->input + first * stride;
         if (row->exponentials) exponentials = (REAL *)(void *)row->exponentials + first;
     }
@@ -199,8 +201,8 @@ FL_INLINE void FL_(sweep_as)(const struct fl_softmax_job *job, struct fl_softmax
             __builtin_prefetch(x + i * itemsize + FL_(ahead) + line, 0, 3);
 #endif
         if (left < FL_STRIP || stride != itemsize) {
+            for (int l = 0; l < FL_STRIP; l++) buffer[l] = (REAL)-INFINITY;
             FL_(fl_load)(x + i * stride, stride, dtype, buffer, left < FL_STRIP ? left : (ptrdiff_t)FL_STRIP);
-            for (ptrdiff_t k = left; k < FL_STRIP; k++) buffer[k] = (REAL)-INFINITY;
         } else if (itemsize == (ptrdiff_t)sizeof(REAL)) {
             values = (const REAL *)(const void *)(x + i * itemsize);
         } else {
@@ -216,12 +218,10 @@ FL_INLINE void FL_(sweep_as)(const struct fl_softmax_job *job, struct fl_softmax
     }
     if (row) {
         double *partial = row->partial + block * FL_PARTIALS;
-        for (int width = 8; width; width >>= 1)
-            for (int l = 0; l < width; l++) top[l] = top[l] > top[l + width] ? top[l] : top[l + width];
-        partial[0] = (double)top[0];
+        partial[0] = (double)FL_(largest_of_lanes)(top);
         partial[1] = FL_(sum_of_lanes)(lane);
-        partial[2] = FL_(sum_of_lanes)(spread);
-        partial[3] = FL_(sum_of_lanes)(weights);
+        partial[2] = mass == FL_(none) ? 0.0 : FL_(sum_of_lanes)(spread);
+        partial[3] = mass == FL_(weighted) ? FL_(sum_of_lanes)(weights) : 0.0;
     }
 }
 
@@ -251,6 +251,13 @@ static void FL_(sweep)(const struct fl_softmax_job *job, struct fl_softmax_row *
 
 /* ---- the way of a row ---- */
 
+/* The constants of a row's exponentials; 0 if there are none. */
+static int FL_(shift_near)(const struct fl_softmax_job *job, struct fl_softmax_row *row)
+{
+    row->power.FL_(of) = FL_(fl_power_of)((REAL)row->near, fl_over(job->map.temperature));
+    return row->power.FL_(of).is_usable;
+}
+
 /* Starts a row: a shift near the maximum of its first elements. */
 static void FL_(enter)(const struct fl_softmax_job *job, struct fl_softmax_row *row)
 {
@@ -264,7 +271,7 @@ static void FL_(enter)(const struct fl_softmax_job *job, struct fl_softmax_row *
         row->near = (double)fl_max_16(row->input, in->dtype, n);
     else
         row->near = (double)FL_(block_max)(FL_(block_of)(in, row->input, 0, buffer, n), n);
-    row->mode = FL_(power_of_row)(job, row).is_usable ? FL_BY_START : FL_BY_MAXIMUM;
+    row->mode = FL_(shift_near)(job, row) ? FL_BY_START : FL_BY_MAXIMUM;
 }
 
 /* Whether the sums of a block are those of the row. */
@@ -285,7 +292,7 @@ static void FL_(turn)(const struct fl_softmax_job *job, struct fl_softmax_row *r
     row->mode = FL_BY_MAXIMUM;
     FL_(row_choose)(job, row);
     row->near = row->max;
-    if (is_finite && FL_(power_of_row)(job, row).is_usable) row->mode = FL_BY_SHIFT;
+    if (is_finite && FL_(shift_near)(job, row)) row->mode = FL_BY_SHIFT;
 }
 
 /* Whether the fused loop writes the gradient of a row; else row_finish does. Only finite gradients are rounded there.

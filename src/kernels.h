@@ -149,6 +149,19 @@ struct fl_target_job {
     double margin, power; /* of the margin loss */
 };
 
+/* The constants of fl_power: of exp(x / temperature - shift). Not every maximum has them: is_usable is 0 where the
+ * bounds below would not hold. `reference` is near shift * temperature. */
+struct fl_power_f32 {
+    float high, coarse, low, rounder, lowest, reference;
+    double shift;
+    int is_usable;
+};
+
+struct fl_power_f64 {
+    double factor, reference, shift;
+    int is_usable;
+};
+
 /* How the exponentials of a row are computed: relative to its maximum, to a shift near the first values of the row,
  * or to a shift near its maximum (see fused.h). */
 enum { FL_BY_MAXIMUM, FL_BY_START, FL_BY_SHIFT };
@@ -159,11 +172,16 @@ struct fl_softmax_row {
     ptrdiff_t index, target, skip, top; /* top: position of the maximum, set only where it is needed */
     const char *input, *probabilities, *next;
     char *output;
-    char *exponentials;                    /* REAL, in the output or in the scratch row */
-    double *partial;                       /* FL_PARTIALS for each block */
-    char *buffers;                         /* FL_BUFFERS of a block */
-    double weight;                         /* of the target's class */
-    double max, capped_max, near, at_skip; /* near: the maximum of the values from which the shift follows */
+    char *exponentials; /* REAL, in the output or in the scratch row */
+    double *partial;    /* FL_PARTIALS for each block */
+    char *buffers;      /* FL_BUFFERS of a block */
+    double weight;      /* of the target's class */
+    double max, capped_max, at_skip;
+    double near; /* the maximum of the values from which the shift of `power` follows */
+    union {
+        struct fl_power_f32 of_f32;
+        struct fl_power_f64 of_f64;
+    } power;
     double share, least, scale, skipped, logsum, loss;
     double curve, bend, over_total, skipped_curve, top_curve; /* of the hessian */
 };

@@ -2,15 +2,8 @@
 #ifndef FASTLOSS_POWER_H
 #define FASTLOSS_POWER_H
 
+#include "kernels.h"
 #include "vecmath.h"
-
-/* The constants of fl_power: of exp(x / temperature - shift). Not every maximum has them: is_usable is 0 where the
- * bounds below would not hold. `reference` is near shift * temperature. */
-struct fl_power_f32 {
-    float high, coarse, low, rounder, lowest, reference;
-    double shift;
-    int is_usable;
-};
 
 /* exp(x / temperature - shift), float, where the shift is an integer times log 2, so that it changes only the
  * exponent.
@@ -60,11 +53,6 @@ FL_INLINE struct fl_power_f32 fl_power_of_f32(float max, double over_temperature
 
 /* The same in double: the shift is max / temperature, the difference of x and max is rounded once. Largest error:
  * that of exp_f64, and the rounding of the product with the reciprocal of the temperature. */
-struct fl_power_f64 {
-    double factor, reference, shift;
-    int is_usable;
-};
-
 FL_INLINE double fl_power_f64(double x, struct fl_power_f64 k)
 {
     return fl_exp_nonpositive_f64((x - k.reference) * k.factor);

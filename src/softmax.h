@@ -51,6 +51,16 @@
 
 /* ---- over a block ---- */
 
+static inline REAL FL_(larger)(REAL a, REAL b) { return a > b ? a : b; }
+
+/* The largest of sixteen, by loops of constant length: gcc does not unroll a loop over the widths. */
+FL_INLINE REAL FL_(largest_of_lanes)(REAL *lane)
+{
+    for (int l = 0; l < 8; l++) lane[l] = FL_(larger)(lane[l], lane[l + 8]);
+    for (int l = 0; l < 4; l++) lane[l] = FL_(larger)(lane[l], lane[l + 4]);
+    return FL_(larger)(FL_(larger)(lane[0], lane[2]), FL_(larger)(lane[1], lane[3]));
+}
+
 static REAL FL_(block_max)(const REAL *x, ptrdiff_t n)
 {
     REAL lane[64];
@@ -65,9 +75,9 @@ static REAL FL_(block_max)(const REAL *x, ptrdiff_t n)
 #pragma omp simd
         for (int l = 0; l < 64; l++) lane[l] = x[i + l] > lane[l] ? x[i + l] : lane[l];
     for (int l = 0; i < n; i++, l++) lane[l] = x[i] > lane[l] ? x[i] : lane[l];
-    for (int width = 32; width; width >>= 1)
-        for (int l = 0; l < width; l++) lane[l] = lane[l] > lane[l + width] ? lane[l] : lane[l + width];
-    return lane[0];
+    for (int l = 0; l < 32; l++) lane[l] = FL_(larger)(lane[l], lane[l + 32]);
+    for (int l = 0; l < 16; l++) lane[l] = FL_(larger)(lane[l], lane[l + 16]);
+    return FL_(largest_of_lanes)(lane);
 }
 
 /* In a fixed order: sixteen lanes of double, each of which adds sums of four. */
@@ -450,8 +460,8 @@ static inline ptrdiff_t FL_(blocks)(const struct fl_softmax_job *job)
 
 static ptrdiff_t FL_(scratch_bytes)(const struct fl_softmax_job *job)
 {
-    const ptrdiff_t row =
-        FL_(needs_scratch_row)(job) ? (job->rows.classes + 63) / 64 * 64 * (ptrdiff_t)sizeof(REAL) : 0;
+    const ptrdiff_t length = (job->rows.classes + FL_STRIP - 1) / FL_STRIP * FL_STRIP + FL_STRIP;
+    const ptrdiff_t row = FL_(needs_scratch_row)(job) ? length * (ptrdiff_t)sizeof(REAL) : 0;
     const ptrdiff_t partials = FL_(blocks)(job) * FL_PARTIALS * (ptrdiff_t)sizeof(double);
     const ptrdiff_t rows = FL_(is_fused)(job) ? 1 : 2;
     return FL_PIPELINE + rows * ((partials + 63) / 64 * 64 + row) + FL_(buffer_bytes)(job);
@@ -636,13 +646,6 @@ static double FL_(sum_elsewhere)(const struct fl_softmax_job *job, const struct 
     return fl_exp_f64(above > 700.0 ? 700.0 : above);
 }
 
-/* The exponentials of a row that is not FL_BY_MAXIMUM. */
-static inline struct FL_(fl_power)
-    FL_(power_of_row)(const struct fl_softmax_job *job, const struct fl_softmax_row *row)
-{
-    return FL_(fl_power_of)((REAL)row->near, fl_over(job->map.temperature));
-}
-
 /* One of the sums over all blocks, in order. The rounding errors of the additions are added at the end (Knuth's
  * TwoSum): otherwise a million equal terms would lose a digit. */
 static double FL_(sum_of_blocks)(const double *partial, ptrdiff_t blocks, int which)
@@ -660,7 +663,7 @@ static double FL_(sum_of_blocks)(const double *partial, ptrdiff_t blocks, int wh
  * fused.h. */
 static void FL_(spread)(const struct fl_softmax_job *job, const struct fl_softmax_row *row, struct FL_(sums) * sums)
 {
-    const struct FL_(fl_power) power = FL_(power_of_row)(job, row);
+    const struct FL_(fl_power) power = row->power.FL_(of);
     const ptrdiff_t blocks = FL_(blocks)(job);
     const double over_temperature = fl_over(job->map.temperature), weight = FL_(class_weight)(job, row->skip);
     const double others =
@@ -679,7 +682,7 @@ static void FL_(locate)(const struct fl_softmax_job *job, const struct fl_softma
         sums->shift = row->capped_max * over_temperature;
         sums->difference = (FL_(capped)(job, row->at_skip) - row->capped_max) * over_temperature;
     } else {
-        const struct FL_(fl_power) power = FL_(power_of_row)(job, row);
+        const struct FL_(fl_power) power = row->power.FL_(of);
         const double reference = (double)power.reference;
         sums->shift = power.shift;
         /* In two parts, of which the first has no rounding errors where the input has a large offset. */
@@ -957,8 +960,6 @@ struct FL_(tile) {
     double logsum[FL_(lanes)], loss[FL_(lanes)], weight[FL_(lanes)], sample[FL_(lanes)], upstream[FL_(lanes)];
     int32_t skip[FL_(lanes)], ignored[FL_(lanes)];
 };
-
-static inline REAL FL_(larger)(REAL a, REAL b) { return a > b ? a : b; }
 
 /* Four classes at a time, because each step depends on the result of the previous one. */
 static void FL_(tile_max)(int classes, struct FL_(tile) * t)
