@@ -85,7 +85,7 @@ struct FL_(finish) {
     const REAL *e;
     const double *weight; /* of the classes; NULL: 1 */
     char *g;
-    REAL factor, least, constant, skipped;
+    REAL factor, least, rate, even, skipped; /* even: a_j without a class weight */
     ptrdiff_t skip, head, classes;
     int dtype, itemsize, stream;
 };
@@ -105,7 +105,8 @@ static struct FL_(finish) FL_(finish_of)(const struct fl_softmax_job *job, const
         row->output,
         (REAL)row->share,
         (REAL)row->least,
-        FL_(has_mass)(job) ? (REAL)row->scale * FL_(even_share)(job) : (REAL)0,
+        FL_(has_mass)(job) ? (REAL)row->scale : (REAL)0,
+        FL_(has_mass)(job) ? FL_(even_share)(job) : (REAL)0,
         (REAL)row->skipped,
         row->skip,
         FL_(head_of)(row->output, out->itemsize, job->rows.stream),
@@ -120,12 +121,12 @@ static struct FL_(finish) FL_(finish_of)(const struct fl_softmax_job *job, const
 /* n elements from `from`, n <= FL_STRIP, through a buffer. The exponentials have room for a strip more. */
 static void FL_(finish_some)(const struct FL_(finish) * f, ptrdiff_t from, ptrdiff_t n, int stream)
 {
-    const REAL factor = f->factor, least = f->least, constant = f->constant, *e = f->e + from;
+    const REAL factor = f->factor, least = f->least, rate = f->rate, even = f->even, *e = f->e + from;
     REAL line[FL_STRIP], mass[FL_STRIP];
     char *to = f->g + from * f->itemsize;
-    for (int l = 0; l < FL_STRIP; l++) mass[l] = constant;
+    for (int l = 0; l < FL_STRIP; l++) mass[l] = rate * even;
     if (f->weight)
-        for (ptrdiff_t l = 0; l < n; l++) mass[l] = constant * (REAL)f->weight[from + l];
+        for (ptrdiff_t l = 0; l < n; l++) mass[l] = rate * (even * (REAL)f->weight[from + l]);
 #pragma omp simd
     for (int l = 0; l < FL_STRIP; l++) line[l] = FL_(scaled)(e[l], factor, least) - mass[l];
     if (f->skip >= from && f->skip < from + n) line[f->skip - from] = f->skipped;
@@ -140,7 +141,8 @@ static void FL_(finish_some)(const struct FL_(finish) * f, ptrdiff_t from, ptrdi
 FL_INLINE void FL_(finish_strip)(const struct FL_(finish) * f, ptrdiff_t from, int dtype, int mass)
 {
     const ptrdiff_t left = f->classes - from;
-    const REAL factor = f->factor, least = f->least, constant = f->constant, *e = f->e + from;
+    const REAL factor = f->factor, least = f->least, rate = f->rate, even = f->even, *e = f->e + from;
+    const REAL constant = rate * even;
     const ptrdiff_t itemsize = dtype == FL_FLOAT64 ? 8 : dtype == FL_FLOAT32 ? 4 : 2;
     char *to = f->g + from * itemsize;
     if (left < FL_STRIP || (f->skip >= from && f->skip < from + FL_STRIP)) {
@@ -153,7 +155,7 @@ FL_INLINE void FL_(finish_strip)(const struct FL_(finish) * f, ptrdiff_t from, i
             const double *weight = f->weight + from + k;
 #pragma omp simd
             for (int l = 0; l < FL_STEP; l++)
-                line[l] = FL_(scaled)(e[k + l], factor, least) - constant * (REAL)weight[l];
+                line[l] = FL_(scaled)(e[k + l], factor, least) - rate * (even * (REAL)weight[l]);
         } else {
 #pragma omp simd
             for (int l = 0; l < FL_STEP; l++) line[l] = FL_(scaled)(e[k + l], factor, least) - constant;
