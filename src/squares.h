@@ -5,10 +5,9 @@
  *
  * Rows whose classes are adjacent are transposed in squares of four classes. The four classes of the rows l, l + 4,
  * l + 8, l + 12 fill the quarters of a vector, and four such vectors are transposed, quarter by quarter. The last
- * square overlaps the one before. With AVX-512 this is a
- * third of the instructions of squares of four rows. */
-#ifndef FASTLOSS_COLUMNS_H
-#define FASTLOSS_COLUMNS_H
+ * square overlaps the one before. With AVX-512 this is a third of the instructions of squares of four rows. */
+#ifndef FASTLOSS_SQUARES_H
+#define FASTLOSS_SQUARES_H
 
 #include "storage.h"
 

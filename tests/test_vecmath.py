@@ -22,6 +22,7 @@ DIGITS = 60
 # others in units in the last place, where exp_f64 has a fused multiply-add or (baseline) has none.
 EXP_F32 = (2.1e-7, 0.0)
 POWER_F32 = {"avx2": 9e-8, "avx512": 9e-8, "baseline": 1.6e-7}
+LOG1P_NEAR_F32 = {"avx2": 1.0, "avx512": 1.0, "baseline": 1.0}
 EXP_F64 = {"avx2": 1.7, "avx512": 1.7, "baseline": 2.0}
 LOG1P_F64 = 3.0
 TANH_F64 = 4.0
@@ -109,6 +110,15 @@ def test_power_f32(name, near, temperature):
     below = np.array([(shift - 87.0) * temperature, -3e38, -math.inf], np.float32)
     assert_array_equal(apply(name, below), np.zeros(3, np.float32))
     assert math.isnan(apply(name, np.array([math.nan]))[0])
+
+
+def test_log1p_near_f32():
+    near = np.linspace(math.sqrt(0.5) - 1.0, math.sqrt(2.0) - 1.0, 4_000_001)
+    tiny = np.ldexp(np.linspace(-1.0, 1.0, 4001), -30)
+    x = np.concatenate([near, tiny[tiny != 0.0]]).astype(np.float32)
+    exact = np.log1p(x.astype(np.float64))
+    error = np.abs((apply("log1p_near_f32", x) - exact) / np.spacing(np.abs(exact).astype(np.float32)))
+    assert error.max() <= LOG1P_NEAR_F32[level_in_use()], (x[error.argmax()], error.max())
 
 
 @pytest.mark.parametrize(
