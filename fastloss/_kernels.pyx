@@ -598,6 +598,7 @@ cdef double run_softmax(fl_softmax_job *job, int threads) except? -1.0:
     """Run a job after the survey of its targets, and return the sum of the losses."""
     cdef const fl_softmax_kernels *table = softmax_kernels(job)
     cdef fl_rows *rows = &job.rows
+    cdef fl_drain drain = NULL
     cdef ptrdiff_t size = rows.count * rows.classes, step = rows_in_piece(rows)
     cdef double total
     # Not in place, where reading the input has loaded the lines already. Not in rows that threads share. And
@@ -611,7 +612,9 @@ cdef double run_softmax(fl_softmax_job *job, int threads) except? -1.0:
         with nogil:
             total = shared_softmax(job, threads)
         return total
-    return run_pieces(table.rows, job, rows.count, step, size, threads, table.scratch_bytes(job), table.drain).total
+    if table.is_fused(job):
+        drain = table.drain
+    return run_pieces(table.rows, job, rows.count, step, size, threads, table.scratch_bytes(job), drain).total
 
 
 def softmax(
