@@ -138,11 +138,3 @@ static void FL_(store_columns)(const struct fl_array *array, ptrdiff_t first, pt
         FL_(fl_store)(room + l * classes, fl_row_address(array, first + l), array->class_stride, array->dtype,
                       classes);
 }
-
-/* The sum over the lanes, in a fixed order. */
-static double FL_(sum_of_lanes)(double lane[FL_LANES])
-{
-    for (int l = 0; l < 8; l++) lane[l] += lane[l + 8];
-    for (int l = 0; l < 4; l++) lane[l] += lane[l + 4];
-    return (lane[0] + lane[2]) + (lane[1] + lane[3]);
-}

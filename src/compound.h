@@ -6,34 +6,10 @@
 
 /* ---- Tweedie: exp(c x) for a number c of the call ---- */
 
-/* c log2(e) as a sum, so that its product with x is not rounded before the integer is subtracted. With a fused
- * multiply-add high is the whole rounded, else it has 12 bits, for an exact product with 12 bits of x. */
-struct fl_rate_f32 {
-    float whole, high, low;
-};
-
-static inline struct fl_rate_f32 fl_rate_of_f32(double c)
-{
-    const double log2_e = 1.4426950408889634;
-    struct fl_rate_f32 rate;
-    rate.whole = rate.high = (float)(c * log2_e);
-#ifndef FL_HAS_FMA
-    rate.high = fl_float_from_bits(fl_bits_from_float(rate.whole) & 0xfffff000u);
-#endif
-    rate.low = (float)(c * log2_e - (double)rate.high);
-    return rate;
-}
-
 FL_INLINE struct fl_halves_f32 fl_rate_halves_f32(float x, struct fl_rate_f32 c)
 {
     const float n = FL_FMA_F32(x, c.whole, FL_ROUNDER_F32) - FL_ROUNDER_F32;
-#ifdef FL_HAS_FMA
-    const float f = FL_FMA_F32(x, c.low, FL_FMA_F32(x, c.high, -n));
-#else
-    const float head = fl_float_from_bits(fl_bits_from_float(x) & 0xfffff000u), tail = x - head;
-    const float f = (head * c.high - n) + (tail * c.whole + head * c.low);
-#endif
-    return fl_halves_of_f32(n, f);
+    return fl_halves_of_f32(n, fl_rate_rest_f32(x, n, c));
 }
 
 /* exp(c x). Largest error: 1.6 ulp; 0 where the value is below 2^-126. */

@@ -9,7 +9,7 @@
  * which those of the next row replace them as they are used.
  *
  * There is no pass for the maximum. The exponentials are relative to a shift, an integer times log 2, near the
- * maximum of the first FL_(first) elements. Where a later element exceeds that maximum by more than FL_HEADROOM, the
+ * maximum of the first FL_FIRST elements. Where a later element exceeds that maximum by more than FL_HEADROOM, the
  * whole row is computed once more with a shift near its maximum (FL_BY_SHIFT); so every element is at most
  * FL_HEADROOM above the shift, or half of log 2 above it, and no sum overflows. Rows that have no such
  * shift (NaN, infinities, values beyond 1e6) are computed as in softmax.h (FL_BY_MAXIMUM). The way of a row
@@ -23,16 +23,6 @@
  *
  *   sum_j a w_j (z_j - shift) = a [sum_j w_j (x_j - reference) / T + W (reference / T - shift)]
  */
-
-/* The mass of the classes other than the target: none, the same for each, or by class weights. */
-enum { FL_(none), FL_(even), FL_(weighted) };
-
-#undef FL_HEADROOM
-#define FL_HEADROOM 40.0
-enum { FL_(first) = 256 };
-/* Bytes by which reading is ahead. (Measured with the same loop on another day: none 16.0 ms, 512 14.5, 1024 13.3,
- * 2048 12.7, 4096 13.0.) */
-enum { FL_(ahead) = 2048 };
 
 /* ---- the sum of a row ---- */
 
@@ -81,7 +71,7 @@ FL_INLINE void FL_(spread_strip)(const REAL *x, const double *weight, REAL refer
 
 /* ---- the gradient of a row ---- */
 
-/* The gradients of the elements `from` to `until` of a row. */
+/* A row whose gradient is written. */
 struct FL_(finish) {
     const REAL *e;
     const double *weight; /* of the classes; NULL: 1 */
@@ -144,7 +134,7 @@ FL_INLINE void FL_(finish_strip)(const struct FL_(finish) * f, ptrdiff_t from, i
     const ptrdiff_t left = f->classes - from;
     const REAL factor = f->factor, least = f->least, rate = f->rate, even = f->even, *e = f->e + from;
     const REAL constant = rate * even;
-    const ptrdiff_t itemsize = dtype == FL_FLOAT64 ? 8 : dtype == FL_FLOAT32 ? 4 : 2;
+    const ptrdiff_t itemsize = fl_itemsize(dtype);
     char *to = f->g + from * itemsize;
     if (left < FL_STRIP || (f->skip >= from && f->skip < from + FL_STRIP)) {
         if (left > 0) FL_(finish_some)(f, from, left < FL_STRIP ? left : FL_STRIP, f->stream);
@@ -152,7 +142,7 @@ FL_INLINE void FL_(finish_strip)(const struct FL_(finish) * f, ptrdiff_t from, i
     }
     for (int k = 0; k < FL_STRIP; k += FL_STEP) {
         REAL line[FL_STEP];
-        if (mass == FL_(weighted)) {
+        if (mass == FL_WEIGHTED) {
             const double *weight = f->weight + from + k;
 #pragma omp simd
             for (int l = 0; l < FL_STEP; l++)
@@ -174,7 +164,7 @@ FL_INLINE void FL_(sweep_as)(const struct fl_softmax_job *job, struct fl_softmax
 {
     const ptrdiff_t first = block * FL_BLOCK, n = FL_(block_length)(job, block),
                     stride = job->rows.input.class_stride;
-    const ptrdiff_t itemsize = dtype == FL_FLOAT64 ? 8 : dtype == FL_FLOAT32 ? 4 : 2;
+    const ptrdiff_t itemsize = fl_itemsize(dtype);
     struct FL_(finish) finish;
     struct FL_(fl_power) power;
     REAL top[FL_STEP], buffer[FL_STRIP], strip[FL_STRIP];
@@ -201,7 +191,7 @@ FL_INLINE void FL_(sweep_as)(const struct fl_softmax_job *job, struct fl_softmax
         e = exponentials ? exponentials + i : strip;
 #if defined(__GNUC__)
         for (ptrdiff_t line = 0; line < FL_STRIP * itemsize; line += 64)
-            __builtin_prefetch(x + i * itemsize + FL_(ahead) + line, 0, 3);
+            __builtin_prefetch(x + i * itemsize + FL_AHEAD + line, 0, 3);
 #endif
         if (left < FL_STRIP || stride != itemsize) {
             for (int l = 0; l < FL_STRIP; l++) buffer[l] = (REAL)-INFINITY;
@@ -214,8 +204,8 @@ FL_INLINE void FL_(sweep_as)(const struct fl_softmax_job *job, struct fl_softmax
         FL_(exp_strip)(values, power, e, top);
         if (here >= 0 && here < FL_STRIP) e[here] = 0;
         FL_(add_strip)(e, lane);
-        if (mass == FL_(even)) FL_(spread_strip)(values, NULL, power.reference, here, left, spread, weights);
-        if (mass == FL_(weighted))
+        if (mass == FL_EVEN) FL_(spread_strip)(values, NULL, power.reference, here, left, spread, weights);
+        if (mass == FL_WEIGHTED)
             FL_(spread_strip)(values, job->targets.class_weight + first + i, power.reference, here, left, spread,
                               weights);
     }
@@ -223,18 +213,18 @@ FL_INLINE void FL_(sweep_as)(const struct fl_softmax_job *job, struct fl_softmax
         double *partial = row->partial + block * FL_PARTIALS;
         partial[0] = (double)FL_(largest_of_lanes)(top);
         partial[1] = FL_(sum_of_lanes)(lane);
-        partial[2] = mass == FL_(none) ? 0.0 : FL_(sum_of_lanes)(spread);
-        partial[3] = mass == FL_(weighted) ? FL_(sum_of_lanes)(weights) : 0.0;
+        partial[2] = mass == FL_NO_MASS ? 0.0 : FL_(sum_of_lanes)(spread);
+        partial[3] = mass == FL_WEIGHTED ? FL_(sum_of_lanes)(weights) : 0.0;
     }
 }
 
 #define FL_SWEEP(dtype)                                                                                              \
     if (!FL_(has_mass)(job))                                                                                         \
-        FL_(sweep_as)(job, row, before, block, (dtype), FL_(none));                                                  \
+        FL_(sweep_as)(job, row, before, block, (dtype), FL_NO_MASS);                                                 \
     else if (!job->targets.class_weight)                                                                             \
-        FL_(sweep_as)(job, row, before, block, (dtype), FL_(even));                                                  \
+        FL_(sweep_as)(job, row, before, block, (dtype), FL_EVEN);                                                    \
     else                                                                                                             \
-        FL_(sweep_as)(job, row, before, block, (dtype), FL_(weighted))
+        FL_(sweep_as)(job, row, before, block, (dtype), FL_WEIGHTED)
 
 static void FL_(sweep)(const struct fl_softmax_job *job, struct fl_softmax_row *row,
                        const struct fl_softmax_row *before, ptrdiff_t block)
@@ -265,8 +255,8 @@ static int FL_(shift_near)(const struct fl_softmax_job *job, struct fl_softmax_r
 static void FL_(enter)(const struct fl_softmax_job *job, struct fl_softmax_row *row)
 {
     const struct fl_array *in = &job->rows.input;
-    const ptrdiff_t n = job->rows.classes < FL_(first) ? job->rows.classes : (ptrdiff_t)FL_(first);
-    REAL buffer[FL_(first)];
+    const ptrdiff_t n = job->rows.classes < FL_FIRST ? job->rows.classes : (ptrdiff_t)FL_FIRST;
+    REAL buffer[FL_FIRST];
     row->skip = row->target;
     row->top = -1;
     row->at_skip = FL_(load_scalar)(job, row->input, row->skip);

@@ -149,10 +149,16 @@ struct fl_target_job {
     double margin, power; /* of the margin loss */
 };
 
+/* A factor c of an exponent, c log2(e), as a sum: see fl_rate_of in vecmath.h. */
+struct fl_rate_f32 {
+    float whole, high, low;
+};
+
 /* The constants of fl_power: of exp(x / temperature - shift). Not every maximum has them: is_usable is 0 where the
  * bounds below would not hold. `reference` is near shift * temperature. */
 struct fl_power_f32 {
-    float high, coarse, low, rounder, lowest, reference;
+    struct fl_rate_f32 rate;
+    float rounder, lowest, reference;
     double shift;
     int is_usable;
 };

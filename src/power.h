@@ -10,39 +10,29 @@
  * Range: x / temperature - shift <= 88; 0 where it is below -86.6; 0 at -inf; NaN where x is NaN.
  * Largest relative error: 9e-8 (1.6e-7 without a fused multiply-add), tried near 0 and near 1400.
  *
- * With log2(e) / temperature = high + low, the power of two is n = round(x high), and the fraction f = (x high - n) +
- * x low: x high is not rounded before n is subtracted. Without a fused multiply-add x is split into head and tail,
- * and high into coarse (12 bits) and low, so that head coarse is exact; that holds to 2^13. Adding 1.5 * 2^23 rounds
- * to an integer in the low bits of the sum; with 127 - shift / log 2 added as well, these bits are the exponent of
- * the result. */
+ * The power of two is n = round(x log2(e) / temperature), the fraction f is the rest, exact as fl_rate_rest says;
+ * without a fused multiply-add that holds to 2^13. Adding 1.5 * 2^23 rounds to an integer in the low bits of the sum;
+ * with 127 - shift / log 2 added as well, these bits are the exponent of the result. */
 FL_INLINE float fl_power_f32(float x, struct fl_power_f32 k)
 {
-    const float shifted = FL_FMA_F32(x, k.high, k.rounder), n = shifted - k.rounder;
+    const float shifted = FL_FMA_F32(x, k.rate.whole, k.rounder), n = shifted - k.rounder;
     const float scale = fl_float_from_bits(fl_bits_from_float(shifted) << 23);
-#ifdef FL_HAS_FMA
-    const float f = FL_FMA_F32(x, k.low, FL_FMA_F32(x, k.high, -n));
-#else
-    const float head = fl_float_from_bits(fl_bits_from_float(x) & 0xfffff000u), tail = x - head;
-    const float f = (head * k.coarse - n) + (tail * k.high + head * k.low);
-#endif
+    const float f = fl_rate_rest_f32(x, n, k.rate);
     return x < k.lowest ? 0.0f : FL_FMA_F32(fl_exp2_quotient_f32(f), f, 1.0f) * scale;
 }
 
 /* The constants for a maximum near `max` and the reciprocal of the temperature. */
 FL_INLINE struct fl_power_f32 fl_power_of_f32(float max, double over_temperature)
 {
-    const double log2_e = 1.4426950408889634, ln2 = 0.69314718055994530942, factor = log2_e * over_temperature;
+    const double ln2 = 0.69314718055994530942, factor = FL_LOG2_E_F64 * over_temperature;
     const double n = rint((double)max * factor);
     struct fl_power_f32 k;
-    k.high = (float)factor;
 #ifdef FL_HAS_FMA
     const double most = 1.4e6;
-    k.coarse = k.high;
 #else
     const double most = 5900.0;
-    k.coarse = fl_float_from_bits(fl_bits_from_float(k.high) & 0xfffff000u);
 #endif
-    k.low = (float)(factor - (double)k.coarse);
+    k.rate = fl_rate_of_f32(over_temperature);
     k.is_usable = fabs(n) <= most && factor > 0x1p-60 && factor < 0x1p60;
     k.rounder = 12582912.0f + 127.0f - (float)n;
     k.lowest = (float)((n - 125.0) / factor);

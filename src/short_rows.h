@@ -28,27 +28,18 @@
  *    so the output may be the input. */
 #include "squares.h"
 
-/* b as a pair; without a fused multiply-add its first float has 12 bits, so that its product with 12 bits of x is
- * exact. */
 struct short_power {
-    float whole, high, low;
-    float range; /* 87.33 T */
+    struct fl_rate_f32 rate; /* b */
+    float range;             /* 87.33 T */
     double over_temperature;
 };
 
 static inline struct short_power short_power_of(double temperature)
 {
-    const double exact = 1.4426950408889634 * fl_over(temperature);
     struct short_power power;
     power.over_temperature = fl_over(temperature);
     power.range = (float)(87.33 * temperature);
-    power.whole = (float)exact;
-#ifdef FL_HAS_FMA
-    power.high = power.whole;
-#else
-    power.high = fl_float_from_bits(fl_bits_from_float(power.whole) & 0xfffff000u);
-#endif
-    power.low = (float)(exact - (double)power.high);
+    power.rate = fl_rate_of_f32(power.over_temperature);
     return power;
 }
 
@@ -66,14 +57,9 @@ struct short_parts {
 FL_INLINE struct short_parts short_parts_of(struct short_power power, float x, float shift)
 {
     struct short_parts out;
-    out.shifted = FL_FMA_F32(x, power.whole, shift);
+    out.shifted = FL_FMA_F32(x, power.rate.whole, shift);
     out.n = out.shifted - shift;
-#ifdef FL_HAS_FMA
-    out.f = FL_FMA_F32(x, power.low, FL_FMA_F32(x, power.high, -out.n));
-#else
-    const float head = fl_float_from_bits(fl_bits_from_float(x) & 0xfffff000u), tail = x - head;
-    out.f = (head * power.high - out.n) + (tail * power.whole + head * power.low);
-#endif
+    out.f = fl_rate_rest_f32(x, out.n, power.rate);
     return out;
 }
 
@@ -121,8 +107,6 @@ static int short_rows_are(const struct fl_softmax_job *job)
            job->operation != FL_ENTROPY;
 }
 
-static inline float short_larger(float a, float b) { return a > b ? a : b; }
-
 /* Four classes at a time, because each step depends on the result of the previous one. */
 static inline void short_top(int classes, const float *x, struct short_rows *r)
 {
@@ -132,14 +116,14 @@ static inline void short_top(int classes, const float *x, struct short_rows *r)
         const float *p = x + c * FL_LANES;
 #pragma omp simd
         for (int l = 0; l < FL_LANES; l++) {
-            const float a = short_larger(p[l], p[l + FL_LANES]);
-            const float b = short_larger(p[l + 2 * FL_LANES], p[l + 3 * FL_LANES]);
-            r->top[l] = short_larger(short_larger(a, b), r->top[l]);
+            const float a = larger_f32(p[l], p[l + FL_LANES]);
+            const float b = larger_f32(p[l + 2 * FL_LANES], p[l + 3 * FL_LANES]);
+            r->top[l] = larger_f32(larger_f32(a, b), r->top[l]);
         }
     }
     for (; c < classes; c++)
 #pragma omp simd
-        for (int l = 0; l < FL_LANES; l++) r->top[l] = short_larger(x[c * FL_LANES + l], r->top[l]);
+        for (int l = 0; l < FL_LANES; l++) r->top[l] = larger_f32(x[c * FL_LANES + l], r->top[l]);
 }
 
 /* Targets as 32-bit halves, which fill a vector. As in fl_class_of, a target that has become invalid means class 0.
@@ -186,7 +170,7 @@ FL_OUTLINE void short_choose(const struct fl_softmax_job *job, const struct shor
     }
 #pragma omp simd
     for (int l = 0; l < FL_LANES; l++) {
-        const float c = FL_FMA_F32(r->top[l], power->whole, FL_ROUNDER_F32) - FL_ROUNDER_F32;
+        const float c = FL_FMA_F32(r->top[l], power->rate.whole, FL_ROUNDER_F32) - FL_ROUNDER_F32;
         r->shift[l] = (FL_ROUNDER_F32 + 127.0f) - c;
         r->least[l] = r->top[l] - power->range;
     }
@@ -320,7 +304,7 @@ FL_OUTLINE void short_pairs(const struct short_power *shared, struct fl_group gr
             const float down = d > 0.0f ? -d : d, lower = d > 0.0f ? -lost : lost;
             const struct short_parts y = short_parts_of(power, down, shift);
             p->n[l] = y.n;
-            p->f[l] = FL_FMA_F32(lower, power.whole, y.f);
+            p->f[l] = FL_FMA_F32(lower, power.rate.whole, y.f);
             p->scale[l] = down < -power.range ? 0.0f : fl_float_from_bits(fl_bits_from_float(y.shifted) << 23);
             p->added[l] = d > 0.0f ? other : at_skip;
             p->seldom[l] = d > 0.0f;
@@ -558,9 +542,7 @@ static double short_group(const struct fl_softmax_job *job, const struct short_p
         for (int i = 0; i < group.parts * step; i++) x[i] += second[i];
     }
     if (job->rows.output.data) fl_columns_out(x, &job->rows.output, group);
-    for (int width = FL_LANES / 2; width; width >>= 1)
-        for (int l = 0; l < width; l++) sum[l] += sum[l + width];
-    return sum[0];
+    return sum_of_lanes_f32(sum);
 }
 
 /* Rows begin .. end - 1; returns the sum of their losses. */

@@ -61,6 +61,14 @@ FL_INLINE REAL FL_(largest_of_lanes)(REAL *lane)
     return FL_(larger)(FL_(larger)(lane[0], lane[2]), FL_(larger)(lane[1], lane[3]));
 }
 
+/* The sum over the lanes, in a fixed order. */
+static double FL_(sum_of_lanes)(double lane[FL_LANES])
+{
+    for (int l = 0; l < 8; l++) lane[l] += lane[l + 8];
+    for (int l = 0; l < 4; l++) lane[l] += lane[l + 4];
+    return (lane[0] + lane[2]) + (lane[1] + lane[3]);
+}
+
 static REAL FL_(block_max)(const REAL *x, ptrdiff_t n)
 {
     REAL lane[64];
@@ -95,9 +103,7 @@ static double FL_(block_sum)(const REAL *x, ptrdiff_t n)
 #pragma omp simd
         for (int l = 0; l < 16; l++) lane[l] += (double)((tail[l] + tail[16 + l]) + (tail[32 + l] + tail[48 + l]));
     }
-    for (int width = 8; width; width >>= 1)
-        for (int l = 0; l < width; l++) lane[l] += lane[l + width];
-    return lane[0];
+    return FL_(sum_of_lanes)(lane);
 }
 
 /* e may be x. */
@@ -117,9 +123,7 @@ static double FL_(block_dot)(const REAL *a, const REAL *x, double max, ptrdiff_t
 #pragma omp simd
         for (int l = 0; l < 16; l++) lane[l] += a[i + l] == 0 ? 0.0 : (double)a[i + l] * ((double)x[i + l] - max);
     for (int l = 0; i < n; i++, l++) lane[l] += a[i] == 0 ? 0.0 : (double)a[i] * ((double)x[i] - max);
-    for (int width = 8; width; width >>= 1)
-        for (int l = 0; l < width; l++) lane[l] += lane[l + width];
-    return lane[0];
+    return FL_(sum_of_lanes)(lane);
 }
 
 /* From and to bfloat16 without an intermediate buffer, which would cost a tenth of the time. */
@@ -540,28 +544,34 @@ static void FL_(row_max)(const struct fl_softmax_job *job, struct fl_softmax_row
     row->partial[block * FL_PARTIALS] = max;
 }
 
+/* The first block with the maximum of a row. */
+static ptrdiff_t FL_(block_of_max)(const struct fl_softmax_job *job, const struct fl_softmax_row *row)
+{
+    ptrdiff_t best = 0;
+    for (ptrdiff_t block = 1; block < FL_(blocks)(job); block++)
+        if (row->partial[block * FL_PARTIALS] > row->partial[best * FL_PARTIALS]) best = block;
+    return best;
+}
+
+/* The position of the maximum of a row, from the maxima of its blocks. */
+static ptrdiff_t FL_(position_of_max)(const struct fl_softmax_job *job, const struct fl_softmax_row *row)
+{
+    const ptrdiff_t best = FL_(block_of_max)(job, row), n = FL_(block_length)(job, best);
+    ptrdiff_t i = 0;
+    const REAL *x = FL_(block_of)(&job->rows.input, row->input, best * FL_BLOCK, FL_(buffer)(row, 0), n);
+    while (i < n - 1 && !((double)x[i] == row->partial[best * FL_PARTIALS])) i++;
+    return best * FL_BLOCK + i;
+}
+
 /* The maximum of the row, the shift, and the class left out of the sum. */
 static void FL_(row_choose)(const struct fl_softmax_job *job, struct fl_softmax_row *row)
 {
-    const ptrdiff_t blocks = FL_(blocks)(job);
-    ptrdiff_t best = 0;
-    row->max = -INFINITY;
-    for (ptrdiff_t block = 0; block < blocks; block++) {
-        const double max = row->partial[block * FL_PARTIALS];
-        if (max > row->max) {
-            row->max = max;
-            best = block;
-        }
-    }
+    row->max = row->partial[FL_(block_of_max)(job, row) * FL_PARTIALS];
     row->capped_max = FL_(capped)(job, row->max);
     row->skip = row->target;
     row->top = -1;
     if (row->target < 0 || job->hessian.data) {
-        const ptrdiff_t n = FL_(block_length)(job, best);
-        const REAL *x = FL_(block_of)(&job->rows.input, row->input, best * FL_BLOCK, FL_(buffer)(row, 0), n);
-        ptrdiff_t i = 0;
-        while (i < n - 1 && !((double)x[i] == row->max)) i++;
-        row->top = best * FL_BLOCK + i;
+        row->top = FL_(position_of_max)(job, row);
         if (row->target < 0) row->skip = row->top;
     }
     /* Read now: in place, an exponential overwrites it. */
@@ -709,19 +719,6 @@ static void FL_(take_logarithm)(const struct fl_softmax_row *row, struct FL_(sum
             sums->surprise = sums->logsum - sums->difference;
         }
     }
-}
-
-/* The position of the maximum of a row, from the maxima of its blocks. */
-static ptrdiff_t FL_(position_of_max)(const struct fl_softmax_job *job, const struct fl_softmax_row *row)
-{
-    ptrdiff_t best = 0, i = 0, n;
-    const REAL *x;
-    for (ptrdiff_t block = 1; block < FL_(blocks)(job); block++)
-        if (row->partial[block * FL_PARTIALS] > row->partial[best * FL_PARTIALS]) best = block;
-    n = FL_(block_length)(job, best);
-    x = FL_(block_of)(&job->rows.input, row->input, best * FL_BLOCK, FL_(buffer)(row, 0), n);
-    while (i < n - 1 && !((double)x[i] == row->partial[best * FL_PARTIALS])) i++;
-    return best * FL_BLOCK + i;
 }
 
 /* The second derivative at the maximum of a row, where 1 - p is the sum of the others: the difference of the total
@@ -1300,9 +1297,7 @@ FL_OUTLINE double FL_(tiles_of_rows)(const struct fl_softmax_job *job, ptrdiff_t
     }
     if (job->rows.losses)
         for (ptrdiff_t l = 0; l < count; l++) job->rows.losses[first + l] = losses[l];
-    for (int width = FL_LANES / 2; width; width >>= 1)
-        for (int l = 0; l < width; l++) losses[l] += losses[l + width];
-    return losses[0];
+    return FL_(sum_of_lanes)(losses);
 }
 
 /* ---- rows, in order ---- */

@@ -15,6 +15,8 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "kernels.h"
+
 /* A call in a loop prevents its vectorisation, and compilers do not inline functions that they consider large. */
 #if defined(__GNUC__) || defined(__clang__)
 #define FL_INLINE static inline __attribute__((always_inline))
@@ -291,6 +293,32 @@ FL_INLINE double fl_log1p_nonnegative_f64(double x)
     double log_m = FL_FMA_F64(p * t, s, 2.0 * s);
     double result = FL_FMA_F64(k, ln2_high, FL_FMA_F64(k, ln2_low, log_m));
     return x == x ? result : x;
+}
+
+/* c log2(e) as a sum, so that its product with x is not rounded before the integer is subtracted. With a fused
+ * multiply-add high is the whole rounded, else it has 12 bits, for an exact product with 12 bits of x. */
+#define FL_LOG2_E_F64 1.4426950408889634
+static inline struct fl_rate_f32 fl_rate_of_f32(double c)
+{
+    const double exact = FL_LOG2_E_F64 * c;
+    struct fl_rate_f32 rate;
+    rate.whole = rate.high = (float)exact;
+#ifndef FL_HAS_FMA
+    rate.high = fl_float_from_bits(fl_bits_from_float(rate.whole) & 0xfffff000u);
+#endif
+    rate.low = (float)(exact - (double)rate.high);
+    return rate;
+}
+
+/* c log2(e) x - n. */
+FL_INLINE float fl_rate_rest_f32(float x, float n, struct fl_rate_f32 c)
+{
+#ifdef FL_HAS_FMA
+    return FL_FMA_F32(x, c.low, FL_FMA_F32(x, c.high, -n));
+#else
+    const float head = fl_float_from_bits(fl_bits_from_float(x) & 0xfffff000u), tail = x - head;
+    return (head * c.high - n) + (tail * c.whole + head * c.low);
+#endif
 }
 
 /* ---- for the elementwise losses: any argument, slightly more accurate ---- */
