@@ -2,7 +2,7 @@
  * is at columns[c][l]. So sums and maxima over the classes of a row need no shuffles, and what is computed for a
  * row does not depend on the rows in the other lanes.
  *
- * kernels.inc includes this file twice, after softmax.h. */
+ * kernels.inc includes this file twice, after rows.h. */
 
 /* Bytes of room for the rows of a group as REAL. */
 enum { FL_(group_bytes) = FL_SHORT_ROW * FL_LANES * (int)sizeof(REAL) };

@@ -1,6 +1,6 @@
 /* Divergences of softmax(x / T), the student q, from softmax(t / T), the teacher p, row by row, with their gradients.
  *
- * kernels.inc includes this file twice, after elementwise.h and softmax.h, whose blocks and sums it uses, and
+ * kernels.inc includes this file twice, after elementwise.h and blocks.h, whose maxima and sums it uses, and
  * columns.h.
  *
  * With dx = (x - max x) / T, Sx = sum e^dx, q = e^dx / Sx, likewise dt, St, p, and the logarithm of the ratio

@@ -1,6 +1,6 @@
 /* Cross-entropy of long rows in one pass over memory, with its gradient: less time than a memcpy.
  *
- * kernels.inc includes this file after softmax.h, twice as well.
+ * kernels.inc includes this file twice, after rows.h.
  *
  * A row in three passes reads, computes and writes in bursts, which costs the sum of their times. Here one loop body
  * reads 64 elements of a row, and writes the gradients of the same 64 elements of the row before it past the caches,
@@ -12,7 +12,7 @@
  * maximum of the first FL_FIRST elements. Where a later element exceeds that maximum by more than FL_HEADROOM, the
  * whole row is computed once more with a shift near its maximum (FL_BY_SHIFT); so every element is at most
  * FL_HEADROOM above the shift, or half of log 2 above it, and no sum overflows. Rows that have no such
- * shift (NaN, infinities, values beyond 1e6) are computed as in softmax.h (FL_BY_MAXIMUM). The way of a row
+ * shift (NaN, infinities, values beyond 1e6) are computed as in rows.h (FL_BY_MAXIMUM). The way of a row
  * depends on the row alone. Different shifts change no result by more than a rounding of the scale: the fractions of
  * the exponents are the same, except that smaller elements become 0 under a larger shift.
  *

@@ -1,6 +1,6 @@
 /* Short rows in float: cross-entropy of class targets, softmax, log-softmax and log-sum-exp of at most FL_SHORT_ROW
  * classes of a type other than float64, without a softcap, smoothing or probabilities. All other short rows are
- * tiles of softmax.h. Names are those of softmax.h.
+ * tiles of tiles.h. Names are those of softmax.h.
  *
  * A group of rows stands in columns (squares.h), so that every step is a loop over lanes:
  *
@@ -10,7 +10,7 @@
  *    rounding error of x_j - m. b is a pair of floats, so that f has an error of half an ulp of 1/2 for any |x_j b|
  *    under 2^20 (2^12 without fused multiply-add). As n is taken by an addition of 1.5 * 2^23, 127 - c in that
  *    constant makes the low bits of the sum the biased exponent. e_j is 0 from 87.33 T below the maximum on, as the
- *    exponential of softmax.h. At skip (the target) the input is put aside and e is 0, so that the sum is that of the
+ *    exponential of vecmath.h. At skip (the target) the input is put aside and e is 0, so that the sum is that of the
  *    others. The relative error of e_j is about 1e-7 (estimated: fl_exp2_minus_one_f32, and two roundings).
  * 3. Settlement with one division. t is e at skip, R the sum of the others, S = R + t, u = R / S = 1 - p:
  *
@@ -23,7 +23,7 @@
  *    gradient to the bounds of README.
  *    With a z-loss l, q = 2 l lse: share s w / T (1 + q) / S, and at skip s w / T (q p - u).
  * 4. Odd rows, where |m b| or |x b| at skip is too large (also infinite) or the sum is NaN, are computed in double by
- * the tiles of softmax.h, one by one. Which rows are odd depends on the row alone.
+ * the tiles of tiles.h, one by one. Which rows are odd depends on the row alone.
  * 5. Scaling in place; gradients at skip; columns to rows. Nothing is written before all rows of the group are read,
  *    so the output may be the input. */
 #include "squares.h"
@@ -389,7 +389,7 @@ FL_OUTLINE void short_weigh(const struct fl_softmax_job *job, double over_temper
 }
 
 /* The exponential whose product with the share is the smallest normal number, or 1e-12 of the row's largest gradient
- * (to within a factor of 2, as the share counts by its exponent): see least_for in softmax.h. */
+ * (to within a factor of 2, as the share counts by its exponent): see least_for in blocks.h. */
 FL_INLINE float short_smallest(float share, float gradient)
 {
     const float part = fabsf(gradient) * 1e-12f, product = part < FLT_MIN ? part : FLT_MIN;
