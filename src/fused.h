@@ -69,6 +69,14 @@ FL_INLINE void FL_(spread_strip)(const REAL *x, const double *weight, REAL refer
     FL_(add_strip)(d, lane);
 }
 
+/* The last `left` elements of a row, and -infinity. */
+FL_INLINE void FL_(tail_in)(const REAL *x, ptrdiff_t left, REAL *buffer)
+{
+    const int n = (int)left;
+#pragma omp simd
+    for (int l = 0; l < FL_STRIP; l++) buffer[l] = l < n ? x[l] : (REAL)-INFINITY;
+}
+
 /* ---- the gradient of a row ---- */
 
 /* A row whose gradient is written. */
@@ -157,6 +165,76 @@ FL_INLINE void FL_(finish_strip)(const struct FL_(finish) * f, ptrdiff_t from, i
 
 /* ---- a block of a row, and of the row before it ---- */
 
+/* The strips of a row in sequence: what is read, and what is written. */
+struct FL_(stream) {
+    const char *x;        /* NULL: no row is summed */
+    REAL *e;              /* its exponentials; NULL: they are not kept */
+    const REAL *finished; /* exponentials of the row before; NULL: none */
+    char *g;
+    ptrdiff_t strips;
+};
+
+/* Strips without a target, and without the end of a row. There is no call in this loop, so the constants stay in
+ * registers. (Measured in cache: a tenth less time than strip by strip.) sums, keeps, writes, streams and dtype are
+ * constants of the caller. */
+FL_INLINE void FL_(run_as)(struct FL_(stream) s, struct FL_(fl_power) power, const struct FL_(finish) * f, REAL *top,
+                           double *lane, int dtype, int sums, int keeps, int writes, int streams)
+{
+    const REAL factor = writes ? f->factor : 0, least = writes ? f->least : 0;
+    const ptrdiff_t itemsize = fl_itemsize(dtype);
+    for (ptrdiff_t i = 0; i < s.strips * FL_STRIP; i += FL_STRIP) {
+        const char *x = s.x + i * itemsize;
+        REAL buffer[FL_STRIP], strip[FL_STRIP], line[FL_STEP], *e = keeps ? s.e + i : strip;
+        const REAL *values = buffer;
+        for (int k = 0; writes && k < FL_STRIP; k += FL_STEP) {
+#pragma omp simd
+            for (int l = 0; l < FL_STEP; l++) {
+                const REAL exponential = s.finished[i + k + l], product = exponential * factor;
+                line[l] = exponential < least ? (REAL)0 : product;
+            }
+            FL_(fl_step_out)(line, s.g + (i + k) * itemsize, dtype, streams);
+        }
+        if (!sums) continue;
+#if defined(__GNUC__)
+        for (ptrdiff_t ahead = 0; ahead < FL_STRIP * itemsize; ahead += 64)
+            __builtin_prefetch(x + FL_AHEAD + ahead, 0, 3);
+#endif
+        if (itemsize == (ptrdiff_t)sizeof(REAL))
+            values = (const REAL *)(const void *)x;
+        else
+            FL_(fl_strip_in)(x, dtype, buffer);
+        FL_(exp_strip)(values, power, e, top);
+        FL_(add_strip)(e, lane);
+    }
+}
+
+FL_INLINE void FL_(run)(struct FL_(stream) s, struct FL_(fl_power) power, const struct FL_(finish) * f, REAL *top,
+                        double *lane, int dtype)
+{
+    if (!s.finished)
+        if (s.e)
+            FL_(run_as)(s, power, f, top, lane, dtype, 1, 1, 0, 0);
+        else
+            FL_(run_as)(s, power, f, top, lane, dtype, 1, 0, 0, 0);
+    else if (!s.x)
+        if (f->stream)
+            FL_(run_as)(s, power, f, top, lane, dtype, 0, 0, 1, 1);
+        else
+            FL_(run_as)(s, power, f, top, lane, dtype, 0, 0, 1, 0);
+    else if (f->stream)
+        FL_(run_as)(s, power, f, top, lane, dtype, 1, 1, 1, 1);
+    else
+        FL_(run_as)(s, power, f, top, lane, dtype, 1, 1, 1, 0);
+}
+
+/* The number of strips from `from` on before the one that contains a position. */
+static inline ptrdiff_t FL_(strips_before)(ptrdiff_t position, ptrdiff_t from)
+{
+    return position < from ? PTRDIFF_MAX : (position - from) / FL_STRIP;
+}
+
+static inline ptrdiff_t FL_(fewer)(ptrdiff_t a, ptrdiff_t b) { return a < b ? a : b; }
+
 /* Sums a block of `row` and finishes the same block of `before`; either may be NULL. A row that is finished is ahead
  * by its head, so that no exponential is replaced before it is used. dtype and mass are constants of the caller. */
 FL_INLINE void FL_(sweep_as)(const struct fl_softmax_job *job, struct fl_softmax_row *row,
@@ -186,6 +264,26 @@ FL_INLINE void FL_(sweep_as)(const struct fl_softmax_job *job, struct fl_softmax
         const ptrdiff_t left = n - i, here = row ? row->skip - first - i : -1;
         const REAL *values = buffer;
         REAL *e;
+        if (mass == FL_NO_MASS && (!row || stride == itemsize)) {
+            struct FL_(stream) s = {NULL, NULL, NULL, NULL, left / FL_STRIP};
+            if (row) {
+                s.x = x + i * itemsize;
+                s.e = exponentials ? exponentials + i : NULL;
+                s.strips = FL_(fewer)(s.strips, FL_(strips_before)(row->skip, first + i));
+            }
+            if (before) {
+                const ptrdiff_t from = first + i + finish.head;
+                s.finished = finish.e + from;
+                s.g = finish.g + from * itemsize;
+                s.strips = FL_(fewer)(s.strips, (finish.classes - from) / FL_STRIP);
+                s.strips = FL_(fewer)(s.strips, FL_(strips_before)(finish.skip, from));
+            }
+            if (s.strips > 0) {
+                FL_(run)(s, power, &finish, top, lane, dtype);
+                i += (s.strips - 1) * FL_STRIP;
+                continue;
+            }
+        }
         if (before) FL_(finish_strip)(&finish, first + i + finish.head, dtype, mass);
         if (!row) continue;
         e = exponentials ? exponentials + i : strip;
@@ -193,7 +291,9 @@ FL_INLINE void FL_(sweep_as)(const struct fl_softmax_job *job, struct fl_softmax
         for (ptrdiff_t line = 0; line < FL_STRIP * itemsize; line += 64)
             __builtin_prefetch(x + i * itemsize + FL_AHEAD + line, 0, 3);
 #endif
-        if (left < FL_STRIP || stride != itemsize) {
+        if (stride == itemsize && itemsize == (ptrdiff_t)sizeof(REAL) && left < FL_STRIP) {
+            FL_(tail_in)((const REAL *)(const void *)(x + i * itemsize), left, buffer);
+        } else if (left < FL_STRIP || stride != itemsize) {
             for (int l = 0; l < FL_STRIP; l++) buffer[l] = (REAL)-INFINITY;
             FL_(fl_load)(x + i * stride, stride, dtype, buffer, left < FL_STRIP ? left : (ptrdiff_t)FL_STRIP);
         } else if (itemsize == (ptrdiff_t)sizeof(REAL)) {
