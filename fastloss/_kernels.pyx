@@ -188,6 +188,8 @@ cdef extern from "kernels.h" nogil:
         const fl_function *functions
 
     int fl_machine_level()
+    int fl_machine_has_bfloat16()
+    int fl_uses_bfloat16
     const fl_kernels *fl_kernels_of_level(int)
 
 cdef extern from "process.h" nogil:
@@ -226,6 +228,7 @@ COMPILER = FL_COMPILER.decode()
 OPENMP = FL_OPENMP_DATE
 LEVELS = ("baseline", "avx2", "avx512")
 MACHINE_LEVEL = fl_machine_level()
+MACHINE_HAS_BFLOAT16 = bool(fl_machine_has_bfloat16())
 BUILT_LEVELS = tuple(level for level in range(3) if fl_kernels_of_level(level) != NULL)
 
 CROSS_ENTROPY = FL_CROSS_ENTROPY
@@ -282,6 +285,19 @@ def use_level(int level):
         raise ValueError(f"the {LEVELS[level]} kernels are not built or not supported by this machine")
     kernels = fl_kernels_of_level(level)
     return level_before
+
+
+def use_bfloat16_instruction(bint use):
+    """Select how AVX-512 kernels round to bfloat16 and return the previous choice."""
+    global fl_uses_bfloat16
+    cdef bint before = fl_uses_bfloat16
+    if use and not MACHINE_HAS_BFLOAT16:
+        raise ValueError("this machine has no instruction that rounds to bfloat16")
+    fl_uses_bfloat16 = use
+    return before
+
+
+use_bfloat16_instruction(MACHINE_HAS_BFLOAT16)
 
 
 # NumPy's type number of the bfloat16 of ml_dtypes, given at its import.

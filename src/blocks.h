@@ -96,7 +96,8 @@ static inline REAL FL_(least_for)(REAL factor, REAL gradient)
 {
     const REAL normal = sizeof(REAL) == sizeof(float) ? (REAL)FLT_MIN : (REAL)DBL_MIN;
     const REAL share = (gradient < 0 ? -gradient : gradient) * (REAL)1e-12;
-    return (share < normal ? share : normal) / (factor < 0 ? -factor : factor);
+    const REAL more = (REAL)1.0000005; /* so that a rounded product is not below */
+    return (share < normal ? share : normal) / (factor < 0 ? -factor : factor) * more;
 }
 
 static inline void FL_(block_scale_bfloat16)(const REAL *e, REAL factor, REAL least, uint16_t *g, ptrdiff_t n)

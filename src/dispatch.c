@@ -12,13 +12,13 @@
 #endif
 
 #ifdef FL_X86
-static void fl_cpuid(unsigned leaf, unsigned r[4])
+static void fl_cpuid(unsigned leaf, unsigned subleaf, unsigned r[4])
 {
 #ifdef _MSC_VER
-    __cpuidex((int *)r, (int)leaf, 0);
+    __cpuidex((int *)r, (int)leaf, (int)subleaf);
 #else
     r[0] = r[1] = r[2] = r[3] = 0;
-    __get_cpuid_count(leaf, 0, &r[0], &r[1], &r[2], &r[3]);
+    __get_cpuid_count(leaf, subleaf, &r[0], &r[1], &r[2], &r[3]);
 #endif
 }
 
@@ -45,10 +45,10 @@ int fl_machine_level(void)
     const uint64_t ymm_state = 0x06, zmm_state = 0xe6;
     unsigned leaf1[4], leaf7[4];
     uint64_t saved;
-    fl_cpuid(1, leaf1);
+    fl_cpuid(1, 0, leaf1);
     if (!fl_all(leaf1[2], fma | osxsave | avx | f16c)) return 0;
     saved = fl_xcr0();
-    fl_cpuid(7, leaf7);
+    fl_cpuid(7, 0, leaf7);
     if ((saved & ymm_state) != ymm_state || !fl_all(leaf7[1], avx2)) return 0;
     if ((saved & zmm_state) != zmm_state || !fl_all(leaf7[1], avx512f | avx512dq | avx512bw | avx512vl)) return 1;
     return 2;
@@ -56,6 +56,22 @@ int fl_machine_level(void)
     return 0;
 #endif
 }
+
+int fl_machine_has_bfloat16(void)
+{
+#ifdef FL_X86
+    unsigned leaf7[4];
+    if (fl_machine_level() < 2) return 0;
+    fl_cpuid(7, 0, leaf7);
+    if (leaf7[0] < 1) return 0;
+    fl_cpuid(7, 1, leaf7);
+    return fl_all(leaf7[0], 1u << 5);
+#else
+    return 0;
+#endif
+}
+
+int fl_uses_bfloat16 = 0;
 
 const struct fl_kernels *fl_kernels_of_level(int level)
 {

@@ -86,7 +86,7 @@ struct FL_(finish) {
     char *g;
     REAL factor, least, rate, even, skipped; /* even: a_j without a class weight */
     ptrdiff_t skip, head, classes;
-    int dtype, itemsize, stream;
+    int dtype, itemsize, stream, by_instruction;
 };
 
 /* The elements before the first cache line of the output, if it is written past the caches. */
@@ -113,6 +113,8 @@ static struct FL_(finish) FL_(finish_of)(const struct fl_softmax_job *job, const
         out->dtype,
         (int)out->itemsize,
         job->rows.stream,
+        FL_HAS_ROUNDING && fl_uses_bfloat16 && out->dtype == FL_BFLOAT16 && !FL_(has_mass)(job) &&
+            fabs(row->skipped) * 1e-12 >= (double)FLT_MIN, /* so no gradient is subnormal: see least_for */
     };
     return finish;
 }
@@ -131,7 +133,7 @@ static void FL_(finish_some)(const struct FL_(finish) * f, ptrdiff_t from, ptrdi
     if (f->skip >= from && f->skip < from + n) line[f->skip - from] = f->skipped;
     if (n == FL_STRIP)
         for (int k = 0; k < FL_STRIP; k += FL_STEP)
-            FL_(fl_step_out)(line + k, to + k * f->itemsize, f->dtype, stream);
+            FL_(fl_step_out)(line + k, to + k * f->itemsize, f->dtype, stream, f->by_instruction);
     else
         FL_(fl_store)(line, to, f->itemsize, f->dtype, n);
 }
@@ -159,7 +161,7 @@ FL_INLINE void FL_(finish_strip)(const struct FL_(finish) * f, ptrdiff_t from, i
 #pragma omp simd
             for (int l = 0; l < FL_STEP; l++) line[l] = FL_(scaled)(e[k + l], factor, least) - constant;
         }
-        FL_(fl_step_out)(line, to + k * itemsize, dtype, f->stream);
+        FL_(fl_step_out)(line, to + k * itemsize, dtype, f->stream, f->by_instruction);
     }
 }
 
@@ -192,7 +194,7 @@ FL_INLINE void FL_(run_as)(struct FL_(stream) s, struct FL_(fl_power) power, con
                 const REAL exponential = s.finished[i + k + l], product = exponential * factor;
                 line[l] = exponential < least ? (REAL)0 : product;
             }
-            FL_(fl_step_out)(line, s.g + (i + k) * itemsize, dtype, streams);
+            FL_(fl_step_out)(line, s.g + (i + k) * itemsize, dtype, streams, f->by_instruction);
         }
         if (!sums) continue;
 #if defined(__GNUC__)

@@ -324,6 +324,9 @@ extern const struct fl_kernels fl_kernels_avx512;
 /* The best level that this processor and this operating system support, whether it was built or not: 0 baseline, 1
  * AVX2 (with FMA and F16C), 2 AVX-512 (F, BW, DQ, VL). */
 int fl_machine_level(void);
+/* Whether the processor rounds to bfloat16 by an instruction, and whether the kernels of AVX-512 use it. */
+int fl_machine_has_bfloat16(void);
+extern int fl_uses_bfloat16;
 /* The table of a level, or NULL if it was not built. */
 const struct fl_kernels *fl_kernels_of_level(int level);
 

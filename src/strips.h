@@ -77,10 +77,25 @@ FL_INLINE void fl_bytes_out(char *to, const void *from, int n, int stream)
     memcpy(to, from, (size_t)n);
 }
 
-/* Writes a step of finite floats. */
-FL_INLINE void fl_step_out_f32(const float *x, char *to, int dtype, int stream)
+/* The instruction of AVX512-BF16. The flags of the level do not include it, so it is written in assembly. */
+#if defined(__AVX512F__) && defined(__GNUC__)
+#define FL_HAS_ROUNDING 1
+FL_INLINE __m256i fl_rounded_to_bfloat16(__m512 x)
+{
+    __m256i h;
+    __asm__("vcvtneps2bf16 %1, %0" : "=v"(h) : "v"(x));
+    return h;
+}
+#else
+#define FL_HAS_ROUNDING 0
+#endif
+
+/* Writes a step of finite floats. by_instruction: see fl_uses_bfloat16; then no value is subnormal. (Measured in
+ * cache, cross-entropy with its gradient: an eighth less time.) */
+FL_INLINE void fl_step_out_f32(const float *x, char *to, int dtype, int stream, int by_instruction)
 {
     uint16_t h[FL_STEP];
+    (void)by_instruction;
     if (dtype == FL_FLOAT32) {
         fl_bytes_out(to, x, FL_STEP * 4, stream);
         return;
@@ -92,6 +107,13 @@ FL_INLINE void fl_step_out_f32(const float *x, char *to, int dtype, int stream)
         fl_floats_to_halves(x, h, FL_STEP);
 #endif
     } else {
+#if FL_HAS_ROUNDING
+        if (by_instruction) {
+            _mm256_storeu_si256((__m256i *)(void *)h, fl_rounded_to_bfloat16(_mm512_loadu_ps(x)));
+            fl_bytes_out(to, h, FL_STEP * 2, stream);
+            return;
+        }
+#endif
 #if defined(__AVX512F__)
         const __m512i bits = _mm512_castps_si512(_mm512_loadu_ps(x)), high = _mm512_srli_epi32(bits, 16);
         const __m512i tie = _mm512_add_epi32(_mm512_and_epi32(high, _mm512_set1_epi32(1)), _mm512_set1_epi32(0x7fff));
@@ -108,9 +130,9 @@ FL_INLINE void fl_step_out_f32(const float *x, char *to, int dtype, int stream)
     fl_bytes_out(to, h, FL_STEP * 2, stream);
 }
 
-FL_INLINE void fl_step_out_f64(const double *x, char *to, int dtype, int stream)
+FL_INLINE void fl_step_out_f64(const double *x, char *to, int dtype, int stream, int by_instruction)
 {
-    (void)dtype;
+    (void)dtype, (void)by_instruction;
     fl_bytes_out(to, x, FL_STEP * 8, stream);
 }
 

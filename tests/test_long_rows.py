@@ -10,7 +10,7 @@ from helpers import bits
 from numpy.testing import assert_array_equal
 
 import fastloss
-from fastloss import reference
+from fastloss import _kernels, reference
 
 pytestmark = pytest.mark.usefixtures("isa")
 
@@ -173,3 +173,19 @@ def test_past_the_caches(dtype):
         )
         assert bits(grad[i : i + 1]) == bits(expected), i
     assert math.isnan(loss)
+
+
+@pytest.mark.skipif(not _kernels.MACHINE_HAS_BFLOAT16, reason="no instruction that rounds to bfloat16")
+@pytest.mark.parametrize("grad_output", [1.0, 1e-20, 1e-34])
+@pytest.mark.parametrize("classes", [257, 1000, 4161])
+def test_bfloat16_by_instruction_and_by_integers(classes, grad_output):
+    """The same bits, for normal and for subnormal gradients."""
+    x, target = make_case(classes, np.dtype(ml_dtypes.bfloat16))
+    call = partial(fastloss.cross_entropy, x, target, grad_output=grad_output, return_grad=True)
+    _, by_instruction = call()
+    before = _kernels.use_bfloat16_instruction(False)
+    try:
+        _, by_integers = call()
+    finally:
+        _kernels.use_bfloat16_instruction(before)
+    assert bits(by_instruction) == bits(by_integers)

@@ -180,6 +180,8 @@ def show_config() -> None:
 
     chosen = _kernels.use_level(_level)
     _kernels.use_level(chosen)
+    by_instruction = _kernels.use_bfloat16_instruction(False)
+    _kernels.use_bfloat16_instruction(by_instruction)
     names = _kernels.LEVELS
     if _kernels.OPENMP:
         openmp = f"{_kernels.OPENMP} (the date of the specification)"
@@ -193,6 +195,7 @@ def show_config() -> None:
         "instruction sets": ", ".join(names[level] for level in _kernels.BUILT_LEVELS),
         "machine supports": names[_kernels.MACHINE_LEVEL],
         "in use": names[chosen],
+        "bfloat16": f"rounded by {'an instruction' if by_instruction else 'integers'}",
         "threads": str(get_num_threads()),
         "openmp": openmp,
         "idle threads": _waiting(),
