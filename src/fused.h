@@ -22,6 +22,9 @@
  * that the differences are exact or small: with a = eps / C, and W the sum of the class weights (C without)
  *
  *   sum_j a w_j (z_j - shift) = a [sum_j w_j (x_j - reference) / T + W (reference / T - shift)]
+ *
+ * With a softcap the exponentials are summed, but their products with the slope are kept, because the gradient needs
+ * only these. Every row with a finite maximum then has a shift: FL_BY_MAXIMUM would not be exact enough in float.
  */
 
 /* ---- the sum of a row ---- */
@@ -36,6 +39,13 @@ FL_INLINE void FL_(exp_strip)(const REAL *x, struct FL_(fl_power) power, REAL *e
             top[l] = value > top[l] ? value : top[l];
             e[k + l] = FL_(fl_power)(value, power);
         }
+}
+
+FL_INLINE void FL_(max_strip)(const REAL *x, REAL *top)
+{
+    for (int k = 0; k < FL_STRIP; k += FL_STEP)
+#pragma omp simd
+        for (int l = 0; l < FL_STEP; l++) top[l] = x[k + l] > top[l] ? x[k + l] : top[l];
 }
 
 /* Adds a strip to 16 lanes. */
@@ -167,7 +177,7 @@ FL_INLINE void FL_(sweep_as)(const struct fl_softmax_job *job, struct fl_softmax
     const ptrdiff_t itemsize = fl_itemsize(dtype);
     struct FL_(finish) finish;
     struct FL_(fl_power) power;
-    REAL top[FL_STEP], buffer[FL_STRIP], strip[FL_STRIP];
+    REAL top[FL_STEP], buffer[FL_STRIP], strip[FL_STRIP], capped[FL_STRIP];
     double lane[FL_STEP] = {0}, spread[FL_STEP] = {0}, weights[FL_STEP] = {0};
     const char *x = NULL;
     REAL *exponentials = NULL;
@@ -201,7 +211,13 @@ FL_INLINE void FL_(sweep_as)(const struct fl_softmax_job *job, struct fl_softmax
         } else {
             FL_(fl_strip_in)(x + i * itemsize, dtype, buffer);
         }
-        FL_(exp_strip)(values, power, e, top);
+        if (mass == FL_CAPPED) {
+            FL_(max_strip)(values, top);
+            FL_(fl_capped_strip)(values, &row->cap, power, capped, e);
+            e = capped;
+        } else {
+            FL_(exp_strip)(values, power, e, top);
+        }
         if (here >= 0 && here < FL_STRIP) e[here] = 0;
         FL_(add_strip)(e, lane);
         if (mass == FL_EVEN) FL_(spread_strip)(values, NULL, power.reference, here, left, spread, weights);
@@ -213,13 +229,15 @@ FL_INLINE void FL_(sweep_as)(const struct fl_softmax_job *job, struct fl_softmax
         double *partial = row->partial + block * FL_PARTIALS;
         partial[0] = (double)FL_(largest_of_lanes)(top);
         partial[1] = FL_(sum_of_lanes)(lane);
-        partial[2] = mass == FL_NO_MASS ? 0.0 : FL_(sum_of_lanes)(spread);
+        partial[2] = mass == FL_EVEN || mass == FL_WEIGHTED ? FL_(sum_of_lanes)(spread) : 0.0;
         partial[3] = mass == FL_WEIGHTED ? FL_(sum_of_lanes)(weights) : 0.0;
     }
 }
 
 #define FL_SWEEP(dtype)                                                                                              \
-    if (!FL_(has_mass)(job))                                                                                         \
+    if (job->map.softcap > 0.0)                                                                                      \
+        FL_(sweep_as)(job, row, before, block, (dtype), FL_CAPPED);                                                  \
+    else if (!FL_(has_mass)(job))                                                                                    \
         FL_(sweep_as)(job, row, before, block, (dtype), FL_NO_MASS);                                                 \
     else if (!job->targets.class_weight)                                                                             \
         FL_(sweep_as)(job, row, before, block, (dtype), FL_EVEN);                                                    \
@@ -247,8 +265,11 @@ static void FL_(sweep)(const struct fl_softmax_job *job, struct fl_softmax_row *
 /* The constants of a row's exponentials; 0 if there are none. */
 static int FL_(shift_near)(const struct fl_softmax_job *job, struct fl_softmax_row *row)
 {
-    row->power.FL_(of) = FL_(fl_power_of)((REAL)row->near, fl_over(job->map.temperature));
-    return row->power.FL_(of).is_usable;
+    const double over_temperature = fl_over(job->map.temperature), near = FL_(capped)(job, row->near);
+    row->power.FL_(of) = FL_(fl_power_of)((REAL)near, over_temperature);
+    if (job->map.softcap == 0.0) return row->power.FL_(of).is_usable;
+    row->cap = FL_(fl_cap_of)(job->map.softcap, over_temperature, row->power.FL_(of));
+    return fabs(row->power.FL_(of).shift) <= DBL_MAX;
 }
 
 /* Starts a row: a shift near the maximum of its first elements. */
@@ -270,9 +291,10 @@ static void FL_(enter)(const struct fl_softmax_job *job, struct fl_softmax_row *
 /* Whether the sums of a block are those of the row. */
 static inline int FL_(is_within)(const struct fl_softmax_job *job, const struct fl_softmax_row *row, ptrdiff_t block)
 {
-    const double *partial = row->partial + block * FL_PARTIALS;
-    return row->mode == FL_BY_START && partial[0] - row->near <= FL_HEADROOM * job->map.temperature &&
-           fabs(partial[2]) <= DBL_MAX;
+    const double *partial = row->partial + block * FL_PARTIALS, headroom = FL_HEADROOM * job->map.temperature;
+    const int is_low =
+        partial[0] - row->near <= headroom || FL_(capped)(job, partial[0]) - FL_(capped)(job, row->near) <= headroom;
+    return row->mode == FL_BY_START && is_low && fabs(partial[2]) <= DBL_MAX;
 }
 
 /* The way of a row whose blocks are not all within, from the maxima of its blocks. */
@@ -322,7 +344,7 @@ static void FL_(step_choose)(const struct fl_softmax_job *job, struct fl_softmax
     int is_within = FL_(is_fused)(job);
     for (ptrdiff_t block = 0; block < FL_(blocks)(job); block++) is_within &= FL_(is_within)(job, row, block);
     if (is_within) return;
-    if (row->mode == FL_BY_START)
+    if (row->mode == FL_BY_START || (FL_(is_fused)(job) && !FL_(has_mass)(job)))
         FL_(turn)(job, row);
     else
         FL_(row_choose)(job, row);

@@ -231,11 +231,10 @@ static void FL_(locate)(const struct fl_softmax_job *job, const struct fl_softma
         sums->difference = (FL_(capped)(job, row->at_skip) - row->capped_max) * over_temperature;
     } else {
         const struct FL_(fl_power) power = row->power.FL_(of);
-        const double reference = (double)power.reference;
+        const double reference = (double)power.reference, at_skip = FL_(capped)(job, row->at_skip);
         sums->shift = power.shift;
         /* In two parts, of which the first has no rounding errors where the input has a large offset. */
-        sums->difference =
-            (row->at_skip - reference) * over_temperature + (reference * over_temperature - power.shift);
+        sums->difference = (at_skip - reference) * over_temperature + (reference * over_temperature - power.shift);
     }
 }
 
