@@ -83,6 +83,8 @@ FL_INLINE void FL_(spread_strip)(const REAL *x, const double *weight, REAL refer
 
 /* A row whose gradient is written. */
 struct FL_(finish) {
+    const struct fl_softmax_job *job;
+    const char *probabilities;
     const REAL *e;
     const double *weight; /* of the classes; NULL: 1 */
     char *g;
@@ -101,6 +103,8 @@ static struct FL_(finish) FL_(finish_of)(const struct fl_softmax_job *job, const
 {
     const struct fl_array *out = &job->rows.output;
     const struct FL_(finish) finish = {
+        job,
+        row->probabilities,
         (const REAL *)(const void *)row->exponentials,
         FL_(has_mass)(job) ? job->targets.class_weight : NULL,
         row->output,
@@ -126,8 +130,12 @@ static void FL_(finish_some)(const struct FL_(finish) * f, ptrdiff_t from, ptrdi
     REAL line[FL_STRIP], mass[FL_STRIP];
     char *to = f->g + from * f->itemsize;
     for (int l = 0; l < FL_STRIP; l++) mass[l] = rate * even;
-    if (f->weight)
+    if (f->probabilities) {
+        const REAL *a = FL_(given_of)(f->job, f->probabilities, from, n, mass);
+        for (int l = 0; l < FL_STRIP; l++) mass[l] = rate * a[l];
+    } else if (f->weight) {
         for (ptrdiff_t l = 0; l < n; l++) mass[l] = rate * (even * (REAL)f->weight[from + l]);
+    }
 #pragma omp simd
     for (int l = 0; l < FL_STRIP; l++) line[l] = FL_(scaled)(e[l], factor, least) - mass[l];
     if (f->skip >= from && f->skip < from + n) line[f->skip - from] = f->skipped;
@@ -145,14 +153,20 @@ FL_INLINE void FL_(finish_strip)(const struct FL_(finish) * f, ptrdiff_t from, i
     const REAL factor = f->factor, least = f->least, rate = f->rate, even = f->even, *e = f->e + from;
     const REAL constant = rate * even;
     const ptrdiff_t itemsize = fl_itemsize(dtype);
+    const REAL *given = NULL;
+    REAL buffer[FL_STRIP];
     char *to = f->g + from * itemsize;
     if (left < FL_STRIP || (f->skip >= from && f->skip < from + FL_STRIP)) {
         if (left > 0) FL_(finish_some)(f, from, left < FL_STRIP ? left : FL_STRIP, f->stream);
         return;
     }
+    if (mass == FL_GIVEN) given = FL_(given_of)(f->job, f->probabilities, from, FL_STRIP, buffer);
     for (int k = 0; k < FL_STRIP; k += FL_STEP) {
         REAL line[FL_STEP];
-        if (mass == FL_WEIGHTED) {
+        if (mass == FL_GIVEN) {
+#pragma omp simd
+            for (int l = 0; l < FL_STEP; l++) line[l] = FL_(scaled)(e[k + l], factor, least) - rate * given[k + l];
+        } else if (mass == FL_WEIGHTED) {
             const double *weight = f->weight + from + k;
 #pragma omp simd
             for (int l = 0; l < FL_STEP; l++)
@@ -220,6 +234,12 @@ FL_INLINE void FL_(sweep_as)(const struct fl_softmax_job *job, struct fl_softmax
         }
         if (here >= 0 && here < FL_STRIP) e[here] = 0;
         FL_(add_strip)(e, lane);
+        if (mass == FL_GIVEN) {
+            REAL shares[FL_STRIP];
+            const REAL *a =
+                FL_(given_of)(job, row->probabilities, first + i, left < FL_STRIP ? left : FL_STRIP, shares);
+            FL_(given_strip)(values, a, power.reference, spread, weights);
+        }
         if (mass == FL_EVEN) FL_(spread_strip)(values, NULL, power.reference, here, left, spread, weights);
         if (mass == FL_WEIGHTED)
             FL_(spread_strip)(values, job->targets.class_weight + first + i, power.reference, here, left, spread,
@@ -229,8 +249,8 @@ FL_INLINE void FL_(sweep_as)(const struct fl_softmax_job *job, struct fl_softmax
         double *partial = row->partial + block * FL_PARTIALS;
         partial[0] = (double)FL_(largest_of_lanes)(top);
         partial[1] = FL_(sum_of_lanes)(lane);
-        partial[2] = mass == FL_EVEN || mass == FL_WEIGHTED ? FL_(sum_of_lanes)(spread) : 0.0;
-        partial[3] = mass == FL_WEIGHTED ? FL_(sum_of_lanes)(weights) : 0.0;
+        partial[2] = mass >= FL_EVEN ? FL_(sum_of_lanes)(spread) : 0.0;
+        partial[3] = mass >= FL_WEIGHTED ? FL_(sum_of_lanes)(weights) : 0.0;
     }
 }
 
@@ -239,6 +259,8 @@ FL_INLINE void FL_(sweep_as)(const struct fl_softmax_job *job, struct fl_softmax
         FL_(sweep_as)(job, row, before, block, (dtype), FL_CAPPED);                                                  \
     else if (!FL_(has_mass)(job))                                                                                    \
         FL_(sweep_as)(job, row, before, block, (dtype), FL_NO_MASS);                                                 \
+    else if (job->targets.probabilities.data)                                                                        \
+        FL_(sweep_as)(job, row, before, block, (dtype), FL_GIVEN);                                                   \
     else if (!job->targets.class_weight)                                                                             \
         FL_(sweep_as)(job, row, before, block, (dtype), FL_EVEN);                                                    \
     else                                                                                                             \
@@ -272,15 +294,21 @@ static int FL_(shift_near)(const struct fl_softmax_job *job, struct fl_softmax_r
     return fabs(row->power.FL_(of).shift) <= DBL_MAX;
 }
 
+/* Leaves the target out of the sums; probabilities have none, see given.h. */
+static void FL_(leave_out_target)(const struct fl_softmax_job *job, struct fl_softmax_row *row)
+{
+    row->skip = row->target;
+    row->at_skip = row->skip < 0 ? -(double)INFINITY : FL_(load_scalar)(job, row->input, row->skip);
+}
+
 /* Starts a row: a shift near the maximum of its first elements. */
 static void FL_(enter)(const struct fl_softmax_job *job, struct fl_softmax_row *row)
 {
     const struct fl_array *in = &job->rows.input;
     const ptrdiff_t n = job->rows.classes < FL_FIRST ? job->rows.classes : (ptrdiff_t)FL_FIRST;
     REAL buffer[FL_FIRST];
-    row->skip = row->target;
     row->top = -1;
-    row->at_skip = FL_(load_scalar)(job, row->input, row->skip);
+    FL_(leave_out_target)(job, row);
     if (in->itemsize == 2 && in->class_stride == 2)
         row->near = (double)fl_max_16(row->input, in->dtype, n);
     else
@@ -307,7 +335,9 @@ static void FL_(turn)(const struct fl_softmax_job *job, struct fl_softmax_row *r
     row->mode = FL_BY_MAXIMUM;
     FL_(row_choose)(job, row);
     row->near = row->max;
-    if (is_finite && FL_(shift_near)(job, row)) row->mode = FL_BY_SHIFT;
+    if (!is_finite || !FL_(shift_near)(job, row)) return;
+    row->mode = FL_BY_SHIFT;
+    FL_(leave_out_target)(job, row);
 }
 
 /* Whether the fused loop writes the gradient of a row; else row_finish does. Only finite gradients are rounded there.
@@ -315,8 +345,8 @@ static void FL_(turn)(const struct fl_softmax_job *job, struct fl_softmax_row *r
 static inline int FL_(is_plain)(const struct fl_softmax_job *job, const struct fl_softmax_row *row)
 {
     return row->mode != FL_BY_MAXIMUM && !job->rows.accumulate && !job->hessian.data &&
-           job->rows.output.class_stride == job->rows.output.itemsize && fabs(row->share) <= DBL_MAX &&
-           fabs(row->skipped) <= DBL_MAX && fabs(row->scale) <= DBL_MAX;
+           job->rows.output.class_stride == job->rows.output.itemsize && fabs(row->loss) <= DBL_MAX &&
+           fabs(row->share) <= DBL_MAX && fabs(row->skipped) <= DBL_MAX && fabs(row->scale) <= DBL_MAX;
 }
 
 /* ---- a row in steps, which several threads share ---- */
@@ -344,7 +374,7 @@ static void FL_(step_choose)(const struct fl_softmax_job *job, struct fl_softmax
     int is_within = FL_(is_fused)(job);
     for (ptrdiff_t block = 0; block < FL_(blocks)(job); block++) is_within &= FL_(is_within)(job, row, block);
     if (is_within) return;
-    if (row->mode == FL_BY_START || (FL_(is_fused)(job) && !FL_(has_mass)(job)))
+    if (FL_(is_fused)(job))
         FL_(turn)(job, row);
     else
         FL_(row_choose)(job, row);
