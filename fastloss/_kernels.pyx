@@ -548,15 +548,16 @@ cdef fl_piece survey(const fl_targets *targets, fl_rows *rows, bint mean, int th
 
 
 cdef const fl_softmax_kernels *softmax_kernels(const fl_softmax_job *job) noexcept nogil:
-    # The exponential magnifies the rounding of a softcap, and of a temperature outside of fused.h and
-    # short_rows.h. Short rows with smoothing or probabilities have gradients that are small differences near the
+    # The exponential magnifies the rounding of a softcap outside of fused.h, and of a temperature outside of it and
+    # of short_rows.h. Short rows with smoothing or probabilities have gradients that are small differences near the
     # optimum, without a larger one in the row. Both are computed in double from any type.
     cdef bint mass = job.targets.probabilities.data != NULL or job.targets.smoothing > 0.0
     cdef bint is_short = job.rows.classes <= FL_SHORT_ROW
     cdef bint of_short = is_short and job.operation == FL_CROSS_ENTROPY and job.band.lse == NULL
-    if job.rows.input.dtype == FL_FLOAT64 or (mass and is_short) or job.map.softcap > 0.0:
+    if job.rows.input.dtype == FL_FLOAT64 or (mass and is_short):
         return &kernels.softmax_f64
-    if job.map.temperature != 1.0 and not of_short and not kernels.softmax_f32.is_fused(job):
+    cdef bint is_alone = job.map.temperature == 1.0 or of_short
+    if (job.map.softcap > 0.0 or not is_alone) and not kernels.softmax_f32.is_fused(job):
         return &kernels.softmax_f64
     return &kernels.softmax_f32
 

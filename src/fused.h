@@ -22,6 +22,9 @@
  * that the differences are exact or small: with a = eps / C, and W the sum of the class weights (C without)
  *
  *   sum_j a w_j (z_j - shift) = a [sum_j w_j (x_j - reference) / T + W (reference / T - shift)]
+ *
+ * With a softcap the exponentials are summed, but their products with the slope are kept, because the gradient needs
+ * only these. Every row with a finite maximum then has a shift: FL_BY_MAXIMUM would not be exact enough in float.
  */
 
 /* ---- the sum of a row ---- */
@@ -36,6 +39,13 @@ FL_INLINE void FL_(exp_strip)(const REAL *x, struct FL_(fl_power) power, REAL *e
             top[l] = value > top[l] ? value : top[l];
             e[k + l] = FL_(fl_power)(value, power);
         }
+}
+
+FL_INLINE void FL_(max_strip)(const REAL *x, REAL *top)
+{
+    for (int k = 0; k < FL_STRIP; k += FL_STEP)
+#pragma omp simd
+        for (int l = 0; l < FL_STEP; l++) top[l] = x[k + l] > top[l] ? x[k + l] : top[l];
 }
 
 /* Adds a strip to 16 lanes. */
@@ -81,6 +91,8 @@ FL_INLINE void FL_(tail_in)(const REAL *x, ptrdiff_t left, REAL *buffer)
 
 /* A row whose gradient is written. */
 struct FL_(finish) {
+    const struct fl_softmax_job *job;
+    const char *probabilities;
     const REAL *e;
     const double *weight; /* of the classes; NULL: 1 */
     char *g;
@@ -99,6 +111,8 @@ static struct FL_(finish) FL_(finish_of)(const struct fl_softmax_job *job, const
 {
     const struct fl_array *out = &job->rows.output;
     const struct FL_(finish) finish = {
+        job,
+        row->probabilities,
         (const REAL *)(const void *)row->exponentials,
         FL_(has_mass)(job) ? job->targets.class_weight : NULL,
         row->output,
@@ -126,8 +140,12 @@ static void FL_(finish_some)(const struct FL_(finish) * f, ptrdiff_t from, ptrdi
     REAL line[FL_STRIP], mass[FL_STRIP];
     char *to = f->g + from * f->itemsize;
     for (int l = 0; l < FL_STRIP; l++) mass[l] = rate * even;
-    if (f->weight)
+    if (f->probabilities) {
+        const REAL *a = FL_(given_of)(f->job, f->probabilities, from, n, mass);
+        for (int l = 0; l < FL_STRIP; l++) mass[l] = rate * a[l];
+    } else if (f->weight) {
         for (ptrdiff_t l = 0; l < n; l++) mass[l] = rate * (even * (REAL)f->weight[from + l]);
+    }
 #pragma omp simd
     for (int l = 0; l < FL_STRIP; l++) line[l] = FL_(scaled)(e[l], factor, least) - mass[l];
     if (f->skip >= from && f->skip < from + n) line[f->skip - from] = f->skipped;
@@ -145,14 +163,20 @@ FL_INLINE void FL_(finish_strip)(const struct FL_(finish) * f, ptrdiff_t from, i
     const REAL factor = f->factor, least = f->least, rate = f->rate, even = f->even, *e = f->e + from;
     const REAL constant = rate * even;
     const ptrdiff_t itemsize = fl_itemsize(dtype);
+    const REAL *given = NULL;
+    REAL buffer[FL_STRIP];
     char *to = f->g + from * itemsize;
     if (left < FL_STRIP || (f->skip >= from && f->skip < from + FL_STRIP)) {
         if (left > 0) FL_(finish_some)(f, from, left < FL_STRIP ? left : FL_STRIP, f->stream);
         return;
     }
+    if (mass == FL_GIVEN) given = FL_(given_of)(f->job, f->probabilities, from, FL_STRIP, buffer);
     for (int k = 0; k < FL_STRIP; k += FL_STEP) {
         REAL line[FL_STEP];
-        if (mass == FL_WEIGHTED) {
+        if (mass == FL_GIVEN) {
+#pragma omp simd
+            for (int l = 0; l < FL_STEP; l++) line[l] = FL_(scaled)(e[k + l], factor, least) - rate * given[k + l];
+        } else if (mass == FL_WEIGHTED) {
             const double *weight = f->weight + from + k;
 #pragma omp simd
             for (int l = 0; l < FL_STEP; l++)
@@ -247,7 +271,7 @@ FL_INLINE void FL_(sweep_as)(const struct fl_softmax_job *job, struct fl_softmax
     const ptrdiff_t itemsize = fl_itemsize(dtype);
     struct FL_(finish) finish;
     struct FL_(fl_power) power;
-    REAL top[FL_STEP], buffer[FL_STRIP], strip[FL_STRIP];
+    REAL top[FL_STEP], buffer[FL_STRIP], strip[FL_STRIP], capped[FL_STRIP];
     double lane[FL_STEP] = {0}, spread[FL_STEP] = {0}, weights[FL_STEP] = {0};
     const char *x = NULL;
     REAL *exponentials = NULL;
@@ -303,9 +327,21 @@ FL_INLINE void FL_(sweep_as)(const struct fl_softmax_job *job, struct fl_softmax
         } else {
             FL_(fl_strip_in)(x + i * itemsize, dtype, buffer);
         }
-        FL_(exp_strip)(values, power, e, top);
+        if (mass == FL_CAPPED) {
+            FL_(max_strip)(values, top);
+            FL_(fl_capped_strip)(values, &row->cap, power, capped, e);
+            e = capped;
+        } else {
+            FL_(exp_strip)(values, power, e, top);
+        }
         if (here >= 0 && here < FL_STRIP) e[here] = 0;
         FL_(add_strip)(e, lane);
+        if (mass == FL_GIVEN) {
+            REAL shares[FL_STRIP];
+            const REAL *a =
+                FL_(given_of)(job, row->probabilities, first + i, left < FL_STRIP ? left : FL_STRIP, shares);
+            FL_(given_strip)(values, a, power.reference, spread, weights);
+        }
         if (mass == FL_EVEN) FL_(spread_strip)(values, NULL, power.reference, here, left, spread, weights);
         if (mass == FL_WEIGHTED)
             FL_(spread_strip)(values, job->targets.class_weight + first + i, power.reference, here, left, spread,
@@ -315,14 +351,18 @@ FL_INLINE void FL_(sweep_as)(const struct fl_softmax_job *job, struct fl_softmax
         double *partial = row->partial + block * FL_PARTIALS;
         partial[0] = (double)FL_(largest_of_lanes)(top);
         partial[1] = FL_(sum_of_lanes)(lane);
-        partial[2] = mass == FL_NO_MASS ? 0.0 : FL_(sum_of_lanes)(spread);
-        partial[3] = mass == FL_WEIGHTED ? FL_(sum_of_lanes)(weights) : 0.0;
+        partial[2] = mass >= FL_EVEN ? FL_(sum_of_lanes)(spread) : 0.0;
+        partial[3] = mass >= FL_WEIGHTED ? FL_(sum_of_lanes)(weights) : 0.0;
     }
 }
 
 #define FL_SWEEP(dtype)                                                                                              \
-    if (!FL_(has_mass)(job))                                                                                         \
+    if (job->map.softcap > 0.0)                                                                                      \
+        FL_(sweep_as)(job, row, before, block, (dtype), FL_CAPPED);                                                  \
+    else if (!FL_(has_mass)(job))                                                                                    \
         FL_(sweep_as)(job, row, before, block, (dtype), FL_NO_MASS);                                                 \
+    else if (job->targets.probabilities.data)                                                                        \
+        FL_(sweep_as)(job, row, before, block, (dtype), FL_GIVEN);                                                   \
     else if (!job->targets.class_weight)                                                                             \
         FL_(sweep_as)(job, row, before, block, (dtype), FL_EVEN);                                                    \
     else                                                                                                             \
@@ -349,8 +389,18 @@ static void FL_(sweep)(const struct fl_softmax_job *job, struct fl_softmax_row *
 /* The constants of a row's exponentials; 0 if there are none. */
 static int FL_(shift_near)(const struct fl_softmax_job *job, struct fl_softmax_row *row)
 {
-    row->power.FL_(of) = FL_(fl_power_of)((REAL)row->near, fl_over(job->map.temperature));
-    return row->power.FL_(of).is_usable;
+    const double over_temperature = fl_over(job->map.temperature), near = FL_(capped)(job, row->near);
+    row->power.FL_(of) = FL_(fl_power_of)((REAL)near, over_temperature);
+    if (job->map.softcap == 0.0) return row->power.FL_(of).is_usable;
+    row->cap = FL_(fl_cap_of)(job->map.softcap, over_temperature, row->power.FL_(of));
+    return fabs(row->power.FL_(of).shift) <= DBL_MAX;
+}
+
+/* Leaves the target out of the sums; probabilities have none, see given.h. */
+static void FL_(leave_out_target)(const struct fl_softmax_job *job, struct fl_softmax_row *row)
+{
+    row->skip = row->target;
+    row->at_skip = row->skip < 0 ? -(double)INFINITY : FL_(load_scalar)(job, row->input, row->skip);
 }
 
 /* Starts a row: a shift near the maximum of its first elements. */
@@ -359,9 +409,8 @@ static void FL_(enter)(const struct fl_softmax_job *job, struct fl_softmax_row *
     const struct fl_array *in = &job->rows.input;
     const ptrdiff_t n = job->rows.classes < FL_FIRST ? job->rows.classes : (ptrdiff_t)FL_FIRST;
     REAL buffer[FL_FIRST];
-    row->skip = row->target;
     row->top = -1;
-    row->at_skip = FL_(load_scalar)(job, row->input, row->skip);
+    FL_(leave_out_target)(job, row);
     if (in->itemsize == 2 && in->class_stride == 2)
         row->near = (double)fl_max_16(row->input, in->dtype, n);
     else
@@ -372,9 +421,10 @@ static void FL_(enter)(const struct fl_softmax_job *job, struct fl_softmax_row *
 /* Whether the sums of a block are those of the row. */
 static inline int FL_(is_within)(const struct fl_softmax_job *job, const struct fl_softmax_row *row, ptrdiff_t block)
 {
-    const double *partial = row->partial + block * FL_PARTIALS;
-    return row->mode == FL_BY_START && partial[0] - row->near <= FL_HEADROOM * job->map.temperature &&
-           fabs(partial[2]) <= DBL_MAX;
+    const double *partial = row->partial + block * FL_PARTIALS, headroom = FL_HEADROOM * job->map.temperature;
+    const int is_low =
+        partial[0] - row->near <= headroom || FL_(capped)(job, partial[0]) - FL_(capped)(job, row->near) <= headroom;
+    return row->mode == FL_BY_START && is_low && fabs(partial[2]) <= DBL_MAX;
 }
 
 /* The way of a row whose blocks are not all within, from the maxima of its blocks. */
@@ -387,7 +437,9 @@ static void FL_(turn)(const struct fl_softmax_job *job, struct fl_softmax_row *r
     row->mode = FL_BY_MAXIMUM;
     FL_(row_choose)(job, row);
     row->near = row->max;
-    if (is_finite && FL_(shift_near)(job, row)) row->mode = FL_BY_SHIFT;
+    if (!is_finite || !FL_(shift_near)(job, row)) return;
+    row->mode = FL_BY_SHIFT;
+    FL_(leave_out_target)(job, row);
 }
 
 /* Whether the fused loop writes the gradient of a row; else row_finish does. Only finite gradients are rounded there.
@@ -395,8 +447,8 @@ static void FL_(turn)(const struct fl_softmax_job *job, struct fl_softmax_row *r
 static inline int FL_(is_plain)(const struct fl_softmax_job *job, const struct fl_softmax_row *row)
 {
     return row->mode != FL_BY_MAXIMUM && !job->rows.accumulate && !job->hessian.data &&
-           job->rows.output.class_stride == job->rows.output.itemsize && fabs(row->share) <= DBL_MAX &&
-           fabs(row->skipped) <= DBL_MAX && fabs(row->scale) <= DBL_MAX;
+           job->rows.output.class_stride == job->rows.output.itemsize && fabs(row->loss) <= DBL_MAX &&
+           fabs(row->share) <= DBL_MAX && fabs(row->skipped) <= DBL_MAX && fabs(row->scale) <= DBL_MAX;
 }
 
 /* ---- a row in steps, which several threads share ---- */
@@ -424,7 +476,7 @@ static void FL_(step_choose)(const struct fl_softmax_job *job, struct fl_softmax
     int is_within = FL_(is_fused)(job);
     for (ptrdiff_t block = 0; block < FL_(blocks)(job); block++) is_within &= FL_(is_within)(job, row, block);
     if (is_within) return;
-    if (row->mode == FL_BY_START)
+    if (FL_(is_fused)(job))
         FL_(turn)(job, row);
     else
         FL_(row_choose)(job, row);

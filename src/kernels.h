@@ -168,6 +168,12 @@ struct fl_power_f64 {
     int is_usable;
 };
 
+/* The constants of a softcap, see softcap.h. */
+struct fl_cap {
+    double rate, height, offset, rounder, half[7];
+    float over, over_height, lowest, end, near_end, half_end;
+};
+
 /* How the exponentials of a row are computed: relative to its maximum, to a shift near the first values of the row,
  * or to a shift near its maximum (see fused.h). */
 enum { FL_BY_MAXIMUM, FL_BY_START, FL_BY_SHIFT };
@@ -188,6 +194,7 @@ struct fl_softmax_row {
         struct fl_power_f32 of_f32;
         struct fl_power_f64 of_f64;
     } power;
+    struct fl_cap cap;
     double share, least, scale, skipped, logsum, loss;
     double curve, bend, over_total, skipped_curve, top_curve; /* of the hessian */
 };

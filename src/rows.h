@@ -12,6 +12,8 @@
 /* ---- a row, in steps ---- */
 
 static ptrdiff_t FL_(buffer_bytes)(const struct fl_softmax_job *job);
+/* Of given.h. */
+static void FL_(given_sums)(const struct fl_softmax_job *job, struct fl_softmax_row *row, struct FL_(sums) * sums);
 
 static inline ptrdiff_t FL_(block_length)(const struct fl_softmax_job *job, ptrdiff_t block)
 {
@@ -194,17 +196,23 @@ static double FL_(sum_elsewhere)(const struct fl_softmax_job *job, const struct 
     return fl_exp_f64(above > 700.0 ? 700.0 : above);
 }
 
-/* One of the sums over all blocks, in order. The rounding errors of the additions are added at the end (Knuth's
- * TwoSum): otherwise a million equal terms would lose a digit. */
-static double FL_(sum_of_blocks)(const double *partial, ptrdiff_t blocks, int which)
+/* One of the sums over all blocks but `except`, in order. The rounding errors of the additions are added at the end
+ * (Knuth's TwoSum): otherwise a million equal terms would lose a digit. */
+static double FL_(sum_of_other_blocks)(const double *partial, ptrdiff_t blocks, int which, ptrdiff_t except)
 {
     double sum = 0.0, lost = 0.0;
     for (ptrdiff_t block = 0; block < blocks; block++) {
-        const double term = partial[block * FL_PARTIALS + which], next = sum + term, back = next - sum;
+        const double term = block == except ? 0.0 : partial[block * FL_PARTIALS + which], next = sum + term,
+                     back = next - sum;
         lost += (sum - (next - back)) + (term - back);
         sum = next;
     }
     return isinf(sum) ? sum : sum + lost;
+}
+
+static double FL_(sum_of_blocks)(const double *partial, ptrdiff_t blocks, int which)
+{
+    return FL_(sum_of_other_blocks)(partial, blocks, which, -1);
 }
 
 /* dot and mass of a row with smoothing, from its sums of x - reference and, with class weights, of the weights: see
@@ -231,11 +239,10 @@ static void FL_(locate)(const struct fl_softmax_job *job, const struct fl_softma
         sums->difference = (FL_(capped)(job, row->at_skip) - row->capped_max) * over_temperature;
     } else {
         const struct FL_(fl_power) power = row->power.FL_(of);
-        const double reference = (double)power.reference;
+        const double reference = (double)power.reference, at_skip = FL_(capped)(job, row->at_skip);
         sums->shift = power.shift;
         /* In two parts, of which the first has no rounding errors where the input has a large offset. */
-        sums->difference =
-            (row->at_skip - reference) * over_temperature + (reference * over_temperature - power.shift);
+        sums->difference = (at_skip - reference) * over_temperature + (reference * over_temperature - power.shift);
     }
 }
 
@@ -289,22 +296,25 @@ static void FL_(settle_top)(const struct fl_softmax_job *job, struct fl_softmax_
 
 static void FL_(row_settle)(const struct fl_softmax_job *job, struct fl_softmax_row *row)
 {
-    const ptrdiff_t blocks = FL_(blocks)(job), skip = row->skip;
+    const ptrdiff_t blocks = FL_(blocks)(job);
+    const int is_given = job->targets.probabilities.data && row->mode != FL_BY_MAXIMUM;
     struct FL_(sums) sums = {0};
     struct FL_(settled) settled;
     sums.rest = FL_(sum_of_blocks)(row->partial, blocks, 1);
     if (FL_(has_mass)(job) && row->mode == FL_BY_MAXIMUM) {
         sums.dot = FL_(sum_of_blocks)(row->partial, blocks, 2);
         sums.mass_rest = FL_(sum_of_blocks)(row->partial, blocks, 3);
+    } else if (is_given) {
+        FL_(given_sums)(job, row, &sums);
     } else if (FL_(has_mass)(job)) {
         FL_(spread)(job, row, &sums);
     }
     FL_(locate)(job, row, &sums);
     sums.slope = FL_(slope)(job, row->at_skip);
     sums.second_slope = FL_(second_slope)(job, row->at_skip);
-    if (FL_(has_mass)(job)) {
+    if (FL_(has_mass)(job) && row->skip >= 0) {
         REAL a;
-        FL_(row_coefficients)(job, row, skip, &a, 1);
+        FL_(row_coefficients)(job, row, row->skip, &a, 1);
         sums.coefficient = (double)a;
     }
     if (job->band.lse) {
@@ -312,6 +322,10 @@ static void FL_(row_settle)(const struct fl_softmax_job *job, struct fl_softmax_
         sums.mass_rest += job->band.mass[row->index];
     }
     FL_(take_logarithm)(row, &sums);
+    if (is_given && row->skip >= 0) { /* relative to the maximum, as dot */
+        sums.shift += sums.difference;
+        sums.logsum = sums.surprise;
+    }
     sums.weight = row->weight;
     sums.sample = FL_(sample)(job, row->index);
     sums.upstream = fl_upstream(&job->rows, row->index);
@@ -341,7 +355,7 @@ static void FL_(row_settle)(const struct fl_softmax_job *job, struct fl_softmax_
             row->share = row->skipped = (double)NAN;
         }
     }
-    row->least = (double)FL_(least_for)((REAL)row->share, (REAL)row->skipped);
+    row->least = (double)FL_(least_for)((REAL)row->share, (REAL)(row->skip < 0 ? row->share : row->skipped));
 }
 
 static void FL_(row_hessian)(const struct fl_softmax_job *job, const struct fl_softmax_row *row, ptrdiff_t block)

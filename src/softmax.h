@@ -63,14 +63,23 @@ static inline int FL_(is_packed_bfloat16)(const struct fl_array *array)
     return array->dtype == FL_BFLOAT16 && array->class_stride == 2;
 }
 
-/* Whether a job goes through fused.h: cross-entropy with a class for each long row. A temperature beyond the range of
- * float is left to the kernels of double. */
+/* Whether a softcap is computed in one pass: alone, and in float within the range of softcap.h. */
+static int FL_(is_cap_fused)(const struct fl_softmax_job *job)
+{
+    const double cap = job->map.softcap, most = FL_LARGEST_CAP_F32 * job->map.temperature;
+    return !FL_(has_mass)(job) && !job->hessian.data &&
+           (sizeof(REAL) == sizeof(double) || (cap > 1e-18 && cap < 1e18 && cap <= most));
+}
+
+/* Whether a job goes through fused.h: cross-entropy with a class for each long row, or its probabilities. A
+ * temperature beyond the range of float is left to the kernels of double. */
 static int FL_(is_fused)(const struct fl_softmax_job *job)
 {
     const int is_half = job->rows.input.itemsize == 2 && sizeof(REAL) == sizeof(float);
     const int is_own = job->rows.input.itemsize == (ptrdiff_t)sizeof(REAL);
-    return job->operation == FL_CROSS_ENTROPY && job->targets.index && !job->targets.has_elsewhere &&
-           job->map.softcap == 0.0 && (is_own || is_half) && job->rows.classes > FL_SHORT_ROW &&
+    return job->operation == FL_CROSS_ENTROPY && !job->targets.has_elsewhere && !job->band.lse &&
+           (job->map.softcap == 0.0 || FL_(is_cap_fused)(job)) && (is_own || is_half) &&
+           job->rows.classes > FL_SHORT_ROW &&
            (sizeof(REAL) == sizeof(double) || (job->map.temperature > 1e-18 && job->map.temperature < 1e18));
 }
 
@@ -183,7 +192,8 @@ static void FL_(gradients)(const struct fl_softmax_job *job, const struct fl_sof
 #pragma omp simd
         for (ptrdiff_t i = 0; i < n; i++) g[i] = FL_(scaled)(e[i], factor, least);
     }
-    if (job->map.softcap > 0.0) {
+    /* In fused.h the exponentials have the slope as a factor. */
+    if (job->map.softcap > 0.0 && row->mode == FL_BY_MAXIMUM) {
         const double cap = job->map.softcap;
 #pragma omp simd
         for (ptrdiff_t i = 0; i < n; i++) g[i] = (REAL)(g[i] * fl_sech_squared_f64((double)x[i] / cap));

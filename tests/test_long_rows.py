@@ -24,6 +24,11 @@ OPTIONS = {
     "smoothing": {"label_smoothing": 0.1},
     "weights": {"label_smoothing": 0.2, "weight": None},
     "both": {"label_smoothing": 0.1, "temperature": 3.0, "z_loss": 0.01},
+    "softcap": {"softcap": 30.0},
+    "low softcap": {"softcap": 0.5, "z_loss": 0.01},
+    "high softcap": {"softcap": 3000.0, "temperature": 0.4},
+    "probabilities": {"given": None},
+    "all": {"given": None, "label_smoothing": 0.1, "weight": None, "temperature": 3.0, "z_loss": 0.01},
 }
 EACH_OPTION = [pytest.param(options, id=name) for name, options in OPTIONS.items()]
 # Around a strip of 64, the first elements (256) and blocks of 2048.
@@ -60,7 +65,8 @@ def odd_rows(classes, rng):
 
 
 def with_weights(options, classes):
-    """The options, with weights of the classes, one of which is 0, in place of the word."""
+    """The options for the call: with weights of the classes, one of which is 0, in place of the word."""
+    options = {name: value for name, value in options.items() if name != "given"}
     if "weight" not in options:
         return options
     weight = np.random.default_rng(5).uniform(0.5, 2.0, classes)
@@ -68,14 +74,24 @@ def with_weights(options, classes):
     return options | {"weight": weight}
 
 
-def make_case(classes, dtype, seed=0):
+def make_case(classes, dtype, options=None, seed=0):
+    """Inputs and targets: a class of each row or, for the option "given", probabilities."""
     rng = np.random.default_rng(seed)
     with np.errstate(over="ignore"):
         x = odd_rows(classes, rng).astype(dtype)
     target = rng.integers(0, classes, len(x))
     target[:6] = classes - 2
     target[10] = 7
-    return x, target
+    if "given" not in (options or {}):
+        return x, target
+    q = np.exp(rng.standard_normal(x.shape))
+    q[:, rng.integers(0, classes, classes // 2)] = 0.0
+    q[5:7][np.isneginf(x[5:7].astype(np.float64))] = 0.0  # else their loss is infinite, as that of other masked rows
+    q /= np.maximum(q.sum(axis=1, keepdims=True), 1e-30)
+    certain = [1, 3, 5, 10, 11, 17]
+    q[certain] = 0.0
+    q[certain, target[certain]] = 1.0
+    return x, q.astype(dtype)
 
 
 def assert_rows(x, target, result, dtype, **options):
@@ -83,17 +99,27 @@ def assert_rows(x, target, result, dtype, **options):
     loss, grad = result
     with np.errstate(all="ignore"):
         expected, expected_grad = reference.cross_entropy(
-            x.astype(np.float64), target, reduction="none", return_grad=True, **options
+            x.astype(np.float64),
+            target.astype(np.float64) if target.ndim == 2 else target,
+            reduction="none",
+            return_grad=True,
+            **options,
         )
         special = ~np.isfinite(expected.astype(loss.dtype))
         assert_array_equal(loss[special], expected[special].astype(loss.dtype))
     near = np.abs(loss[~special] - expected[~special])
     bound = 1e-14 if dtype == np.float64 else 2.5e-7
-    floor = 1e-14 if dtype == np.float64 else 1e-6
+    # In float64 the errors of a capped logit, which may be 7500, count: 4 units in the last place.
+    cap = 4.0 * np.spacing(options.get("softcap", 0.0) / options.get("temperature", 1.0))
+    floor = max(1e-14, cap) if dtype == np.float64 else 1e-6
     assert np.all(near <= np.maximum(bound * np.abs(expected[~special]), floor)), near
     assert_array_equal(np.isnan(grad.astype(np.float64)), np.isnan(expected_grad))
     largest = np.nan_to_num(np.abs(expected_grad)).max(axis=1, keepdims=True)
-    bound = (2e-14 if dtype == np.float64 else 4.5e-7) * largest + x.shape[1] * float(
+    if target.ndim == 2:
+        with np.errstate(all="ignore"):
+            p = reference.softmax(x.astype(np.float64) / options.get("temperature", 1.0))
+        largest = np.maximum(largest, np.nan_to_num(p).max(axis=1, keepdims=True))
+    bound = (2e-14 + cap if dtype == np.float64 else 4.5e-7) * largest + x.shape[1] * float(
         np.finfo(loss.dtype).tiny
     )
     if dtype.itemsize == 2:
@@ -108,10 +134,10 @@ def assert_rows(x, target, result, dtype, **options):
 @pytest.mark.parametrize("options", EACH_OPTION)
 def test_odd_rows(options, dtype):
     for classes in WIDTHS:
-        x, target = make_case(classes, dtype)
-        options = with_weights(options, classes)
-        result = fastloss.cross_entropy(x, target, reduction="none", return_grad=True, **options)
-        assert_rows(x, target, result, dtype, **options)
+        x, target = make_case(classes, dtype, options)
+        given = with_weights(options, classes)
+        result = fastloss.cross_entropy(x, target, reduction="none", return_grad=True, **given)
+        assert_rows(x, target, result, dtype, **given)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -119,9 +145,9 @@ def test_odd_rows(options, dtype):
 def test_in_any_company(options, dtype):
     """Alone, in any order, by any number of threads, without a gradient, in place: the same bits."""
     for classes in (257, 4161):
-        x, target = make_case(classes, dtype)
-        options = with_weights(options, classes)
-        run = partial(fastloss.cross_entropy, reduction="none", return_grad=True, **options)
+        x, target = make_case(classes, dtype, options)
+        given = with_weights(options, classes)
+        run = partial(fastloss.cross_entropy, reduction="none", return_grad=True, **given)
         together = run(x, target)
         for order in (np.arange(len(x))[::-1], np.random.default_rng(1).permutation(len(x))):
             loss, grad = run(x[order], target[order])
@@ -129,12 +155,14 @@ def test_in_any_company(options, dtype):
         for i in range(len(x)):
             alone = run(x[i : i + 1], target[i : i + 1])
             assert bits(*alone) == bits(together[0][i : i + 1], together[1][i : i + 1]), i
-        value = fastloss.cross_entropy(x, target, reduction="none", **options)
+        value = fastloss.cross_entropy(x, target, reduction="none", **given)
         assert bits(value) == bits(together[0])
         for threads in (2, 3):
             assert bits(*run(x, target, num_threads=threads)) == bits(*together)
         own = x.copy()
         assert bits(*run(own, target, out=own)) == bits(*together)
+        if target.ndim == 2:
+            continue
         ignored = target.copy()
         ignored[::3] = -100
         loss, grad = run(x, ignored)
@@ -144,12 +172,14 @@ def test_in_any_company(options, dtype):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_shared_rows(dtype):
+@pytest.mark.parametrize("options", [{}, {"softcap": 30.0}, {"given": None}], ids=str)
+def test_shared_rows(options, dtype):
     """Rows that all threads share take the same way as rows of one thread."""
-    x, target = make_case(40_000, dtype)
+    x, target = make_case(40_000, dtype, options)
+    given = with_weights(options, 40_000) | {"return_grad": True}
     for i in range(len(x)):
         one, two = (
-            fastloss.cross_entropy(x[i : i + 1], target[i : i + 1], return_grad=True, num_threads=threads)
+            fastloss.cross_entropy(x[i : i + 1], target[i : i + 1], num_threads=threads, **given)
             for threads in (1, 2)
         )
         assert bits(*one) == bits(*two), i

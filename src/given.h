@@ -1,0 +1,73 @@
+/* Probabilities as targets of long rows in one pass, for fused.h.
+ *
+ * kernels.inc includes this file twice, after rows.h.
+ *
+ * Beside the sum of the exponentials a row needs sum_j a_j (x_j - reference), where the reference is a number near
+ * the shift, and sum_j a_j, both in double. No class is left out of them, but where the largest probability exceeds
+ * 1/2 (at most one does): the block with the maximum is summed once more without it, and the other sums are
+ * converted. With r = max x - reference
+ *
+ *   sum_j a_j (z_j - max z) = [sum over the block, a_j (x_j - max x)
+ *                              + sum over other blocks, a_j (x_j - reference) - r sum over other blocks, a_j] / T
+ *
+ * in which nothing cancels in a row of one certain class: it keeps the digits of a loss of 1e-13. */
+
+/* a_j of n <= FL_STRIP classes from `first`, and 0 after them: in place, or in the buffer. */
+FL_INLINE const REAL *FL_(given_of)(const struct fl_softmax_job *job, const char *probabilities, ptrdiff_t first,
+                                    ptrdiff_t n, REAL *buffer)
+{
+    const struct fl_array *q = &job->targets.probabilities;
+    const int is_plain = !job->targets.class_weight && job->targets.smoothing == 0.0;
+    const char *p = probabilities + first * q->class_stride;
+    if (n == FL_STRIP && is_plain && FL_(is_direct)(q)) return (const REAL *)(const void *)p;
+    for (ptrdiff_t l = n; l < FL_STRIP; l++) buffer[l] = 0;
+    FL_(fl_load)(p, q->class_stride, q->dtype, buffer, n);
+    if (!is_plain) FL_(coefficients)(job, buffer, first, buffer, n);
+    return buffer;
+}
+
+/* Adds a_j (x_j - reference), in double, where float products are exact, and a_j to lanes. A class without weight
+ * contributes 0, even at -inf. */
+FL_INLINE void FL_(given_strip)(const REAL *x, const REAL *a, REAL reference, double *lane, double *mass)
+{
+    for (int k = 0; k < FL_STRIP; k += FL_STEP)
+#pragma omp simd
+        for (int l = 0; l < FL_STEP; l++) {
+            const REAL value = a[k + l] == 0 ? reference : x[k + l];
+            const double wide = (double)a[k + l];
+            lane[l] = FL_FMA_F64(wide, (double)value - (double)reference, lane[l]);
+            mass[l] += wide;
+        }
+}
+
+/* The sums of a row from those of its blocks, its maximum, and the class left out: the maximum, or none. */
+static void FL_(given_sums)(const struct fl_softmax_job *job, struct fl_softmax_row *row, struct FL_(sums) * sums)
+{
+    const struct FL_(fl_power) power = row->power.FL_(of);
+    const ptrdiff_t blocks = FL_(blocks)(job), best = FL_(block_of_max)(job, row);
+    const ptrdiff_t first = best * FL_BLOCK, n = FL_(block_length)(job, best);
+    const double over_temperature = fl_over(job->map.temperature), reference = (double)power.reference;
+    const double offset = reference * over_temperature - power.shift;
+    const double rise = row->partial[best * FL_PARTIALS] - reference;
+    REAL *e = FL_(buffer)(row, 1), *a = FL_(buffer)(row, 2);
+    const REAL *x;
+    row->skip = -1;
+    row->at_skip = -(double)INFINITY;
+    if (!(fl_exp_nonpositive_f64(rise * over_temperature + offset) > 0.5 * sums->rest)) {
+        sums->mass_rest = FL_(sum_of_blocks)(row->partial, blocks, 3);
+        sums->dot = FL_(sum_of_blocks)(row->partial, blocks, 2) * over_temperature + sums->mass_rest * offset;
+        return;
+    }
+    row->skip = FL_(position_of_max)(job, row);
+    row->at_skip = row->partial[best * FL_PARTIALS];
+    x = FL_(block_of)(&job->rows.input, row->input, first, FL_(buffer)(row, 0), n);
+    FL_(row_coefficients)(job, row, first, a, n);
+#pragma omp simd
+    for (ptrdiff_t i = 0; i < n; i++) e[i] = FL_(fl_power)(x[i], power);
+    a[row->skip - first] = e[row->skip - first] = 0;
+    sums->rest = FL_(sum_of_other_blocks)(row->partial, blocks, 1, best) + FL_(block_sum)(e, n);
+    sums->dot = FL_(sum_of_other_blocks)(row->partial, blocks, 2, best);
+    sums->mass_rest = FL_(sum_of_other_blocks)(row->partial, blocks, 3, best);
+    sums->dot = (sums->dot - rise * sums->mass_rest + FL_(block_dot)(a, x, row->at_skip, n)) * over_temperature;
+    sums->mass_rest += FL_(block_sum)(a, n);
+}
