@@ -182,14 +182,14 @@ def logsumexp(x: npt.ArrayLike, *, axis: int = -1) -> Array:
     """Logarithm of the sum of the exponentials along an axis.
 
     The largest value m is subtracted first, so that nothing overflows, and is the 1 in log1p, so that small
-    terms keep their digits. A row with NaN, or of -inf alone, gives NaN; a row with +inf gives +inf.
+    terms keep their digits. A row with NaN gives NaN; a row with +inf gives +inf, and one of -inf alone -inf.
 
         logsumexp(x) = log(sum_c exp(x_c)) = m + log1p(sum over the others of exp(x_c - m))
     """
     scores = _classes_last("x", x, axis)
     top, below = _below_top(scores)
-    infinite = scores.max(axis=-1, keepdims=True) == np.inf
-    return np.where(infinite, np.inf, top + _log_sum(below)).squeeze(axis=-1)
+    largest = scores.max(axis=-1, keepdims=True)
+    return np.where(np.isinf(largest), largest, top + _log_sum(below)).squeeze(axis=-1)
 
 
 @np.errstate(invalid="ignore", over="ignore")

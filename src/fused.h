@@ -93,10 +93,12 @@ FL_INLINE void FL_(tail_in)(const REAL *x, ptrdiff_t left, REAL *buffer)
 struct FL_(finish) {
     const struct fl_softmax_job *job;
     const char *probabilities;
+    const char *logits; /* of a log-softmax, else NULL */
     const REAL *e;
     const double *weight; /* of the classes; NULL: 1 */
     char *g;
     REAL factor, least, rate, even, skipped; /* even: a_j without a class weight */
+    REAL max, logsum;                        /* of a log-softmax */
     ptrdiff_t skip, head, classes;
     int dtype, itemsize, stream, by_instruction;
 };
@@ -113,6 +115,7 @@ static struct FL_(finish) FL_(finish_of)(const struct fl_softmax_job *job, const
     const struct FL_(finish) finish = {
         job,
         row->probabilities,
+        job->operation == FL_LOG_SOFTMAX ? row->input : NULL,
         (const REAL *)(const void *)row->exponentials,
         FL_(has_mass)(job) ? job->targets.class_weight : NULL,
         row->output,
@@ -121,13 +124,16 @@ static struct FL_(finish) FL_(finish_of)(const struct fl_softmax_job *job, const
         FL_(has_mass)(job) ? (REAL)row->scale : (REAL)0,
         FL_(has_mass)(job) ? FL_(even_share)(job) : (REAL)0,
         (REAL)row->skipped,
-        row->skip,
+        (REAL)row->max,
+        (REAL)row->logsum,
+        job->operation == FL_LOG_SOFTMAX ? -1 : row->skip,
         FL_(head_of)(row->output, out->itemsize, job->rows.stream),
         job->rows.classes,
         out->dtype,
         (int)out->itemsize,
         job->rows.stream,
         FL_HAS_ROUNDING && fl_uses_bfloat16 && out->dtype == FL_BFLOAT16 && !FL_(has_mass)(job) &&
+            job->operation != FL_LOG_SOFTMAX &&
             fabs(row->skipped) * 1e-12 >= (double)FLT_MIN, /* so no gradient is subnormal: see least_for */
     };
     return finish;
@@ -146,8 +152,13 @@ static void FL_(finish_some)(const struct FL_(finish) * f, ptrdiff_t from, ptrdi
     } else if (f->weight) {
         for (ptrdiff_t l = 0; l < n; l++) mass[l] = rate * (even * (REAL)f->weight[from + l]);
     }
+    if (f->logits) {
+        FL_(fl_load)(f->logits + from * f->itemsize, f->itemsize, f->dtype, line, n);
+        for (ptrdiff_t l = 0; l < n; l++) line[l] = (line[l] - f->max) - f->logsum;
+    } else {
 #pragma omp simd
-    for (int l = 0; l < FL_STRIP; l++) line[l] = FL_(scaled)(e[l], factor, least) - mass[l];
+        for (int l = 0; l < FL_STRIP; l++) line[l] = FL_(scaled)(e[l], factor, least) - mass[l];
+    }
     if (f->skip >= from && f->skip < from + n) line[f->skip - from] = f->skipped;
     if (n == FL_STRIP)
         for (int k = 0; k < FL_STRIP; k += FL_STEP)
@@ -166,7 +177,7 @@ FL_INLINE void FL_(finish_strip)(const struct FL_(finish) * f, ptrdiff_t from, i
     const REAL *given = NULL;
     REAL buffer[FL_STRIP];
     char *to = f->g + from * itemsize;
-    if (left < FL_STRIP || (f->skip >= from && f->skip < from + FL_STRIP)) {
+    if (left < FL_STRIP || mass == FL_LOGS || (f->skip >= from && f->skip < from + FL_STRIP)) {
         if (left > 0) FL_(finish_some)(f, from, left < FL_STRIP ? left : FL_STRIP, f->stream);
         return;
     }
@@ -195,7 +206,7 @@ FL_INLINE void FL_(finish_strip)(const struct FL_(finish) * f, ptrdiff_t from, i
 struct FL_(stream) {
     const char *x;        /* NULL: no row is summed */
     REAL *e;              /* its exponentials; NULL: they are not kept */
-    const REAL *finished; /* exponentials of the row before; NULL: none */
+    const char *finished; /* exponentials of the row before, or logits of a log-softmax; NULL: none */
     char *g;
     ptrdiff_t strips;
 };
@@ -204,20 +215,30 @@ struct FL_(stream) {
  * registers. (Measured in cache: a tenth less time than strip by strip.) sums, keeps, writes, streams and dtype are
  * constants of the caller. */
 FL_INLINE void FL_(run_as)(struct FL_(stream) s, struct FL_(fl_power) power, const struct FL_(finish) * f, REAL *top,
-                           double *lane, int dtype, int sums, int keeps, int writes, int streams)
+                           double *lane, int dtype, int logs, int sums, int keeps, int writes, int streams)
 {
     const REAL factor = writes ? f->factor : 0, least = writes ? f->least : 0;
+    const REAL max = writes ? f->max : 0, logsum = writes ? f->logsum : 0;
     const ptrdiff_t itemsize = fl_itemsize(dtype);
     for (ptrdiff_t i = 0; i < s.strips * FL_STRIP; i += FL_STRIP) {
         const char *x = s.x + i * itemsize;
-        REAL buffer[FL_STRIP], strip[FL_STRIP], line[FL_STEP], *e = keeps ? s.e + i : strip;
+        REAL buffer[FL_STRIP], strip[FL_STRIP], other[FL_STRIP], line[FL_STEP], *e = keeps ? s.e + i : strip;
         const REAL *values = buffer;
+        const REAL *finished = other;
+        if (writes && (!logs || itemsize == (ptrdiff_t)sizeof(REAL)))
+            finished = (const REAL *)(const void *)s.finished + i;
+        else if (writes)
+            FL_(fl_strip_in)(s.finished + i * itemsize, dtype, other);
         for (int k = 0; writes && k < FL_STRIP; k += FL_STEP) {
+            if (logs)
 #pragma omp simd
-            for (int l = 0; l < FL_STEP; l++) {
-                const REAL exponential = s.finished[i + k + l], product = exponential * factor;
-                line[l] = exponential < least ? (REAL)0 : product;
-            }
+                for (int l = 0; l < FL_STEP; l++) line[l] = (finished[k + l] - max) - logsum;
+            else
+#pragma omp simd
+                for (int l = 0; l < FL_STEP; l++) {
+                    const REAL product = finished[k + l] * factor;
+                    line[l] = finished[k + l] < least ? (REAL)0 : product;
+                }
             FL_(fl_step_out)(line, s.g + (i + k) * itemsize, dtype, streams, f->by_instruction);
         }
         if (!sums) continue;
@@ -235,22 +256,22 @@ FL_INLINE void FL_(run_as)(struct FL_(stream) s, struct FL_(fl_power) power, con
 }
 
 FL_INLINE void FL_(run)(struct FL_(stream) s, struct FL_(fl_power) power, const struct FL_(finish) * f, REAL *top,
-                        double *lane, int dtype)
+                        double *lane, int dtype, int logs)
 {
     if (!s.finished)
         if (s.e)
-            FL_(run_as)(s, power, f, top, lane, dtype, 1, 1, 0, 0);
+            FL_(run_as)(s, power, f, top, lane, dtype, 0, 1, 1, 0, 0);
         else
-            FL_(run_as)(s, power, f, top, lane, dtype, 1, 0, 0, 0);
+            FL_(run_as)(s, power, f, top, lane, dtype, 0, 1, 0, 0, 0);
     else if (!s.x)
         if (f->stream)
-            FL_(run_as)(s, power, f, top, lane, dtype, 0, 0, 1, 1);
+            FL_(run_as)(s, power, f, top, lane, dtype, logs, 0, 0, 1, 1);
         else
-            FL_(run_as)(s, power, f, top, lane, dtype, 0, 0, 1, 0);
+            FL_(run_as)(s, power, f, top, lane, dtype, logs, 0, 0, 1, 0);
     else if (f->stream)
-        FL_(run_as)(s, power, f, top, lane, dtype, 1, 1, 1, 1);
+        FL_(run_as)(s, power, f, top, lane, dtype, logs, 1, !logs, 1, 1);
     else
-        FL_(run_as)(s, power, f, top, lane, dtype, 1, 1, 1, 0);
+        FL_(run_as)(s, power, f, top, lane, dtype, logs, 1, !logs, 1, 0);
 }
 
 /* The number of strips from `from` on before the one that contains a position. */
@@ -283,14 +304,14 @@ FL_INLINE void FL_(sweep_as)(const struct fl_softmax_job *job, struct fl_softmax
     if (row) {
         power = row->power.FL_(of);
         x = row->input + first * stride;
-        if (row->exponentials) exponentials = (REAL *)(void *)row->exponentials + first;
+        if (FL_(keeps_exponentials)(job)) exponentials = (REAL *)(void *)row->exponentials + first;
     }
     for (int l = 0; l < FL_STEP; l++) top[l] = (REAL)-INFINITY;
     for (ptrdiff_t i = 0; i < n; i += FL_STRIP) {
         const ptrdiff_t left = n - i, here = row ? row->skip - first - i : -1;
         const REAL *values = buffer;
         REAL *e;
-        if (mass == FL_NO_MASS && (!row || stride == itemsize)) {
+        if (mass <= FL_LOGS && (!row || stride == itemsize)) {
             struct FL_(stream) s = {NULL, NULL, NULL, NULL, left / FL_STRIP};
             if (row) {
                 s.x = x + i * itemsize;
@@ -299,13 +320,13 @@ FL_INLINE void FL_(sweep_as)(const struct fl_softmax_job *job, struct fl_softmax
             }
             if (before) {
                 const ptrdiff_t from = first + i + finish.head;
-                s.finished = finish.e + from;
+                s.finished = mass == FL_LOGS ? finish.logits + from * itemsize : (const char *)(finish.e + from);
                 s.g = finish.g + from * itemsize;
                 s.strips = FL_(fewer)(s.strips, (finish.classes - from) / FL_STRIP);
                 s.strips = FL_(fewer)(s.strips, FL_(strips_before)(finish.skip, from));
             }
             if (s.strips > 0) {
-                FL_(run)(s, power, &finish, top, lane, dtype);
+                FL_(run)(s, power, &finish, top, lane, dtype, mass == FL_LOGS);
                 i += (s.strips - 1) * FL_STRIP;
                 continue;
             }
@@ -359,6 +380,8 @@ FL_INLINE void FL_(sweep_as)(const struct fl_softmax_job *job, struct fl_softmax
 #define FL_SWEEP(dtype)                                                                                              \
     if (job->map.softcap > 0.0)                                                                                      \
         FL_(sweep_as)(job, row, before, block, (dtype), FL_CAPPED);                                                  \
+    else if (job->operation == FL_LOG_SOFTMAX)                                                                       \
+        FL_(sweep_as)(job, row, before, block, (dtype), FL_LOGS);                                                    \
     else if (!FL_(has_mass)(job))                                                                                    \
         FL_(sweep_as)(job, row, before, block, (dtype), FL_NO_MASS);                                                 \
     else if (job->targets.probabilities.data)                                                                        \
@@ -447,8 +470,10 @@ static void FL_(turn)(const struct fl_softmax_job *job, struct fl_softmax_row *r
 static inline int FL_(is_plain)(const struct fl_softmax_job *job, const struct fl_softmax_row *row)
 {
     return row->mode != FL_BY_MAXIMUM && !job->rows.accumulate && !job->hessian.data &&
-           job->rows.output.class_stride == job->rows.output.itemsize && fabs(row->loss) <= DBL_MAX &&
-           fabs(row->share) <= DBL_MAX && fabs(row->skipped) <= DBL_MAX && fabs(row->scale) <= DBL_MAX;
+           job->rows.output.class_stride == job->rows.output.itemsize &&
+           (job->operation != FL_LOG_SOFTMAX || job->rows.input.class_stride == job->rows.input.itemsize) &&
+           fabs(row->loss) <= DBL_MAX && fabs(row->share) <= DBL_MAX && fabs(row->skipped) <= DBL_MAX &&
+           fabs(row->scale) <= DBL_MAX;
 }
 
 /* ---- a row in steps, which several threads share ---- */

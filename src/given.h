@@ -43,29 +43,23 @@ FL_INLINE void FL_(given_strip)(const REAL *x, const REAL *a, REAL reference, do
 /* The sums of a row from those of its blocks, its maximum, and the class left out: the maximum, or none. */
 static void FL_(given_sums)(const struct fl_softmax_job *job, struct fl_softmax_row *row, struct FL_(sums) * sums)
 {
-    const struct FL_(fl_power) power = row->power.FL_(of);
-    const ptrdiff_t blocks = FL_(blocks)(job), best = FL_(block_of_max)(job, row);
-    const ptrdiff_t first = best * FL_BLOCK, n = FL_(block_length)(job, best);
-    const double over_temperature = fl_over(job->map.temperature), reference = (double)power.reference;
-    const double offset = reference * over_temperature - power.shift;
-    const double rise = row->partial[best * FL_PARTIALS] - reference;
-    REAL *e = FL_(buffer)(row, 1), *a = FL_(buffer)(row, 2);
+    const ptrdiff_t blocks = FL_(blocks)(job), best = FL_(leave_out_top)(job, row, sums);
+    const ptrdiff_t first = best * FL_BLOCK, n = best < 0 ? 0 : FL_(block_length)(job, best);
+    const double over_temperature = fl_over(job->map.temperature);
+    const double reference = (double)row->power.FL_(of).reference;
+    REAL *a = FL_(buffer)(row, 2);
     const REAL *x;
-    row->skip = -1;
-    row->at_skip = -(double)INFINITY;
-    if (!(fl_exp_nonpositive_f64(rise * over_temperature + offset) > 0.5 * sums->rest)) {
+    double rise;
+    if (best < 0) {
         sums->mass_rest = FL_(sum_of_blocks)(row->partial, blocks, 3);
-        sums->dot = FL_(sum_of_blocks)(row->partial, blocks, 2) * over_temperature + sums->mass_rest * offset;
+        sums->dot = FL_(sum_of_blocks)(row->partial, blocks, 2) * over_temperature +
+                    sums->mass_rest * (reference * over_temperature - row->power.FL_(of).shift);
         return;
     }
-    row->skip = FL_(position_of_max)(job, row);
-    row->at_skip = row->partial[best * FL_PARTIALS];
+    rise = row->at_skip - reference;
     x = FL_(block_of)(&job->rows.input, row->input, first, FL_(buffer)(row, 0), n);
     FL_(row_coefficients)(job, row, first, a, n);
-#pragma omp simd
-    for (ptrdiff_t i = 0; i < n; i++) e[i] = FL_(fl_power)(x[i], power);
-    a[row->skip - first] = e[row->skip - first] = 0;
-    sums->rest = FL_(sum_of_other_blocks)(row->partial, blocks, 1, best) + FL_(block_sum)(e, n);
+    a[row->skip - first] = 0;
     sums->dot = FL_(sum_of_other_blocks)(row->partial, blocks, 2, best);
     sums->mass_rest = FL_(sum_of_other_blocks)(row->partial, blocks, 3, best);
     sums->dot = (sums->dot - rise * sums->mass_rest + FL_(block_dot)(a, x, row->at_skip, n)) * over_temperature;

@@ -12,7 +12,8 @@
 /* ---- a row, in steps ---- */
 
 static ptrdiff_t FL_(buffer_bytes)(const struct fl_softmax_job *job);
-/* Of given.h. */
+/* Of top.h and given.h. */
+static void FL_(settle_top_and_rest)(const struct fl_softmax_job *job, struct fl_softmax_row *row);
 static void FL_(given_sums)(const struct fl_softmax_job *job, struct fl_softmax_row *row, struct FL_(sums) * sums);
 
 static inline ptrdiff_t FL_(block_length)(const struct fl_softmax_job *job, ptrdiff_t block)
@@ -300,6 +301,10 @@ static void FL_(row_settle)(const struct fl_softmax_job *job, struct fl_softmax_
     const int is_given = job->targets.probabilities.data && row->mode != FL_BY_MAXIMUM;
     struct FL_(sums) sums = {0};
     struct FL_(settled) settled;
+    if (job->operation != FL_CROSS_ENTROPY && row->mode != FL_BY_MAXIMUM) {
+        FL_(settle_top_and_rest)(job, row);
+        return;
+    }
     sums.rest = FL_(sum_of_blocks)(row->partial, blocks, 1);
     if (FL_(has_mass)(job) && row->mode == FL_BY_MAXIMUM) {
         sums.dot = FL_(sum_of_blocks)(row->partial, blocks, 2);

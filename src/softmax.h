@@ -71,13 +71,13 @@ static int FL_(is_cap_fused)(const struct fl_softmax_job *job)
            (sizeof(REAL) == sizeof(double) || (cap > 1e-18 && cap < 1e18 && cap <= most));
 }
 
-/* Whether a job goes through fused.h: cross-entropy with a class for each long row, or its probabilities. A
- * temperature beyond the range of float is left to the kernels of double. */
+/* Whether a job goes through fused.h: long rows of all operations but the entropy. A temperature beyond the range of
+ * float is left to the kernels of double. */
 static int FL_(is_fused)(const struct fl_softmax_job *job)
 {
     const int is_half = job->rows.input.itemsize == 2 && sizeof(REAL) == sizeof(float);
     const int is_own = job->rows.input.itemsize == (ptrdiff_t)sizeof(REAL);
-    return job->operation == FL_CROSS_ENTROPY && !job->targets.has_elsewhere && !job->band.lse &&
+    return job->operation != FL_ENTROPY && !job->targets.has_elsewhere && !job->band.lse &&
            (job->map.softcap == 0.0 || FL_(is_cap_fused)(job)) && (is_own || is_half) &&
            job->rows.classes > FL_SHORT_ROW &&
            (sizeof(REAL) == sizeof(double) || (job->map.temperature > 1e-18 && job->map.temperature < 1e18));

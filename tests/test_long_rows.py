@@ -7,7 +7,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 from helpers import bits
-from numpy.testing import assert_array_equal
+from numpy.testing import assert_allclose, assert_array_equal
 
 import fastloss
 from fastloss import _kernels, reference
@@ -86,7 +86,9 @@ def make_case(classes, dtype, options=None, seed=0):
         return x, target
     q = np.exp(rng.standard_normal(x.shape))
     q[:, rng.integers(0, classes, classes // 2)] = 0.0
-    q[5:7][np.isneginf(x[5:7].astype(np.float64))] = 0.0  # else their loss is infinite, as that of other masked rows
+    q[5:7][np.isneginf(x[5:7].astype(np.float64))] = (
+        0.0  # else their loss is infinite, as that of other masked rows
+    )
     q /= np.maximum(q.sum(axis=1, keepdims=True), 1e-30)
     certain = [1, 3, 5, 10, 11, 17]
     q[certain] = 0.0
@@ -219,3 +221,75 @@ def test_bfloat16_by_instruction_and_by_integers(classes, grad_output):
     finally:
         _kernels.use_bfloat16_instruction(before)
     assert bits(by_instruction) == bits(by_integers)
+
+
+TRANSFORMS = [fastloss.softmax, fastloss.log_softmax, fastloss.logsumexp]
+EACH_TRANSFORM = [pytest.param(transform, id=transform.__name__) for transform in TRANSFORMS]
+
+
+def assert_transform(transform, x, result):
+    """Probabilities to the largest, logarithms to 2 units in the last place or 1e-6."""
+    with np.errstate(all="ignore"):
+        expected = getattr(reference, transform.__name__)(x.astype(np.float64))
+    is_double = x.dtype == np.float64
+    info = ml_dtypes.finfo(x.dtype)
+    finite = np.isfinite(expected)
+    with np.errstate(over="ignore"):
+        assert_array_equal(result[~finite].astype(np.float64), expected[~finite])
+    largest = 1.0 if transform is fastloss.softmax else np.abs(expected[finite])
+    bound = np.maximum((2e-14 if is_double else 4.5e-7) * largest, 1e-14 if is_double else 1e-6)
+    if x.dtype.itemsize == 2:
+        bound = bound + np.maximum(np.abs(expected[finite]) * float(info.eps), float(info.smallest_subnormal))
+    with np.errstate(over="ignore"):
+        beyond = np.abs(expected[finite]) > float(info.max)
+    error = np.abs(result[finite].astype(np.float64) - expected[finite])
+    assert np.all(beyond | (error <= bound)), (error - bound).max()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("transform", EACH_TRANSFORM)
+def test_transforms_of_odd_rows(transform, dtype):
+    """Against the reference; alone, in reverse, by any number of threads, in place: the same bits."""
+    for classes in WIDTHS:
+        x, _ = make_case(classes, dtype)
+        result = transform(x)
+        assert_transform(transform, x, result)
+        assert bits(transform(x[::-1].copy())) == bits(result[::-1])
+        for i in range(len(x)):
+            assert bits(transform(x[i : i + 1])) == bits(result[i : i + 1]), i
+        before = fastloss.get_num_threads()
+        for threads in (1, 3):
+            fastloss.set_num_threads(threads)
+            assert bits(transform(x)) == bits(result)
+        fastloss.set_num_threads(before)
+        apart = np.empty((len(x), classes, 2), dtype)[:, :, 1]
+        apart[:] = x
+        assert bits(transform(apart)) == bits(result)
+        if transform is not fastloss.logsumexp:
+            own = x.copy()
+            assert bits(transform(own, out=own)) == bits(result)
+            assert bits(transform(x, out=apart)) == bits(result)
+
+
+@pytest.mark.parametrize("transform", [fastloss.softmax, fastloss.log_softmax])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_transforms_past_the_caches(dtype, transform):
+    rng = np.random.default_rng(3)
+    rows, classes = (1100, 16_001) if dtype.itemsize == 2 else (530, 16_001)
+    x = rng.standard_normal((rows, classes), dtype=np.float32).astype(dtype)
+    x[5] = np.linspace(-200.0, 200.0, classes).astype(dtype)
+    x[7, 3] = math.nan
+    x[9, 15] = 90.0
+    result = transform(x)
+    for i in [*range(12), *range(12, rows, 50)]:
+        assert bits(result[i : i + 1]) == bits(transform(x[i : i + 1])), i
+
+
+@pytest.mark.parametrize("transform", EACH_TRANSFORM)
+def test_transforms_of_confident_rows(transform):
+    """The digits of probabilities and logarithms far below those of 1."""
+    x = np.zeros((2, 3000), np.float32)
+    x[0, 2500] = 40.0
+    x[1, 1] = 35.0
+    result, expected = transform(x), getattr(reference, transform.__name__)(x.astype(np.float64))
+    assert_allclose(result.astype(np.float64), expected, rtol=3e-7)

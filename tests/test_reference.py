@@ -454,8 +454,7 @@ def test_bad_row_is_nan_and_alone(kind: str, bad: list[float]) -> None:
             assert math.isnan(loss)
     for function in (reference.softmax, reference.log_softmax):
         assert_array_equal(np.isnan(function(logits)), [[False] * 3, [True] * 3, [False] * 3])
-    expected = NAN if np.nanmax(bad) < INF or np.isnan(bad).any() else INF
-    assert_array_equal(reference.logsumexp(logits)[1], expected)
+    assert_array_equal(reference.logsumexp(logits)[1], np.max(bad))
 
 
 def test_bad_rows_with_softcap() -> None:
