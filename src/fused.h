@@ -24,7 +24,8 @@
  *   sum_j a w_j (z_j - shift) = a [sum_j w_j (x_j - reference) / T + W (reference / T - shift)]
  *
  * With a softcap the exponentials are summed, but their products with the slope are kept, because the gradient needs
- * only these. Every row with a finite maximum then has a shift: FL_BY_MAXIMUM would not be exact enough in float.
+ * only these; with a hessian the exponentials are, and row_finish computes the products once more. Every row with a
+ * finite maximum then has a shift: FL_BY_MAXIMUM would not be exact enough in float.
  */
 
 /* ---- the sum of a row ---- */
@@ -233,6 +234,7 @@ FL_INLINE void FL_(sweep_as)(const struct fl_softmax_job *job, struct fl_softmax
             FL_(exp_strip)(values, power, e, top);
         }
         if (here >= 0 && here < FL_STRIP) e[here] = 0;
+        if (mass == FL_CAPPED && job->hessian.data && exponentials) memcpy(exponentials + i, e, sizeof capped);
         FL_(add_strip)(e, lane);
         if (mass == FL_GIVEN) {
             REAL shares[FL_STRIP];
