@@ -92,6 +92,8 @@ struct FL_(finish) {
     REAL factor, least, rate, even, skipped; /* even: a_j without a class weight */
     ptrdiff_t skip, head, classes;
     int dtype, itemsize, stream;
+    char *hessian; /* NULL: none */
+    REAL curve, bend, over_total;
 };
 
 /* The elements before the first cache line of the output, if it is written past the caches. */
@@ -120,6 +122,10 @@ static struct FL_(finish) FL_(finish_of)(const struct fl_softmax_job *job, const
         out->dtype,
         (int)out->itemsize,
         job->rows.stream,
+        job->hessian.data ? fl_row_address(&job->hessian, row->index) : NULL,
+        (REAL)row->curve,
+        (REAL)row->bend,
+        (REAL)row->over_total,
     };
     return finish;
 }
@@ -147,6 +153,35 @@ static void FL_(finish_some)(const struct FL_(finish) * f, ptrdiff_t from, ptrdi
         FL_(fl_store)(line, to, f->itemsize, f->dtype, n);
 }
 
+/* A strip of the hessian. finish_hessian replaces the elements that have values of their own. */
+FL_INLINE void FL_(hessian_strip)(const struct FL_(finish) * f, ptrdiff_t from, ptrdiff_t n, int dtype)
+{
+    const REAL curve = f->curve, bend = f->bend, over_total = f->over_total, *e = f->e + from;
+    char *to = f->hessian + from * fl_itemsize(dtype);
+    for (int k = 0; k < FL_STRIP; k += FL_STEP) {
+        REAL h[FL_STEP];
+#pragma omp simd
+        for (int l = 0; l < FL_STEP; l++) {
+            const REAL p = e[k + l] * over_total;
+            h[l] = curve * p * (1 - p) + bend * p * p;
+        }
+        if (k + FL_STEP <= n)
+            FL_(fl_step_out)(h, to + k * fl_itemsize(dtype), dtype, 0);
+        else if (k < n)
+            FL_(fl_store)(h, to + k * fl_itemsize(dtype), fl_itemsize(dtype), dtype, n - k);
+    }
+}
+
+/* The second derivatives at the maximum and at the target, if they are in from .. end - 1. */
+static void FL_(finish_hessian)(const struct fl_softmax_row *row, const struct FL_(finish) * f, ptrdiff_t from,
+                                ptrdiff_t end)
+{
+    const ptrdiff_t top = row->top, skip = row->skip, size = f->itemsize;
+    if (top >= from && top < end) FL_(fl_store_scalar)(f->hessian + top * size, f->dtype, (REAL)row->top_curve);
+    if (skip >= from && skip < end)
+        FL_(fl_store_scalar)(f->hessian + skip * size, f->dtype, (REAL)row->skipped_curve);
+}
+
 /* A strip from `from` on, which ends with the row at the latest. */
 FL_INLINE void FL_(finish_strip)(const struct FL_(finish) * f, ptrdiff_t from, int dtype, int mass)
 {
@@ -157,6 +192,7 @@ FL_INLINE void FL_(finish_strip)(const struct FL_(finish) * f, ptrdiff_t from, i
     const REAL *given = NULL;
     REAL buffer[FL_STRIP];
     char *to = f->g + from * itemsize;
+    if (f->hessian && left > 0) FL_(hessian_strip)(f, from, left, dtype);
     if (left < FL_STRIP || (f->skip >= from && f->skip < from + FL_STRIP)) {
         if (left > 0) FL_(finish_some)(f, from, left < FL_STRIP ? left : FL_STRIP, f->stream);
         return;
@@ -198,6 +234,7 @@ FL_INLINE void FL_(sweep_as)(const struct fl_softmax_job *job, struct fl_softmax
     REAL *exponentials = NULL;
     if (before) {
         finish = FL_(finish_of)(job, before);
+        if (block == 0 && finish.head > 0 && finish.hessian) FL_(hessian_strip)(&finish, 0, finish.head, dtype);
         if (block == 0 && finish.head > 0)
             FL_(finish_some)(&finish, 0, finish.head < finish.classes ? finish.head : finish.classes, 0);
     }
@@ -247,6 +284,9 @@ FL_INLINE void FL_(sweep_as)(const struct fl_softmax_job *job, struct fl_softmax
             FL_(spread_strip)(values, job->targets.class_weight + first + i, power.reference, here, left, spread,
                               weights);
     }
+    if (before && finish.hessian)
+        FL_(finish_hessian)(before, &finish, block == 0 ? 0 : first + finish.head,
+                            first + n == finish.classes ? finish.classes : first + n + finish.head);
     if (row) {
         double *partial = row->partial + block * FL_PARTIALS;
         partial[0] = (double)FL_(largest_of_lanes)(top);
@@ -346,7 +386,10 @@ static void FL_(turn)(const struct fl_softmax_job *job, struct fl_softmax_row *r
  */
 static inline int FL_(is_plain)(const struct fl_softmax_job *job, const struct fl_softmax_row *row)
 {
-    return row->mode != FL_BY_MAXIMUM && !job->rows.accumulate && !job->hessian.data &&
+    if (job->hessian.data && (job->map.softcap > 0.0 || job->hessian.class_stride != job->hessian.itemsize ||
+                              !(fabs(row->curve) + fabs(row->bend) <= DBL_MAX)))
+        return 0;
+    return row->mode != FL_BY_MAXIMUM && !job->rows.accumulate &&
            job->rows.output.class_stride == job->rows.output.itemsize && fabs(row->loss) <= DBL_MAX &&
            fabs(row->share) <= DBL_MAX && fabs(row->skipped) <= DBL_MAX && fabs(row->scale) <= DBL_MAX;
 }

@@ -108,7 +108,14 @@ static ptrdiff_t FL_(position_of_max)(const struct fl_softmax_job *job, const st
     const ptrdiff_t best = FL_(block_of_max)(job, row), n = FL_(block_length)(job, best);
     ptrdiff_t i = 0;
     const REAL *x = FL_(block_of)(&job->rows.input, row->input, best * FL_BLOCK, FL_(buffer)(row, 0), n);
-    while (i < n - 1 && !((double)x[i] == row->partial[best * FL_PARTIALS])) i++;
+    const REAL max = (REAL)row->partial[best * FL_PARTIALS];
+    /* In strips without a branch for each element. (Measured: a third of the time of a hessian of 1000 classes.) */
+    for (int found = 0; i + 64 < n; i += 64) {
+#pragma omp simd reduction(| : found)
+        for (int l = 0; l < 64; l++) found |= x[i + l] == max;
+        if (found) break;
+    }
+    while (i < n - 1 && !(x[i] == max)) i++;
     return best * FL_BLOCK + i;
 }
 
