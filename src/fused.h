@@ -24,7 +24,8 @@
  *   sum_j a w_j (z_j - shift) = a [sum_j w_j (x_j - reference) / T + W (reference / T - shift)]
  *
  * With a softcap the exponentials are summed, but their products with the slope are kept, because the gradient needs
- * only these. Every row with a finite maximum then has a shift: FL_BY_MAXIMUM would not be exact enough in float.
+ * only these; with a hessian the exponentials are, and row_finish computes the products once more. Every row with a
+ * finite maximum then has a shift: FL_BY_MAXIMUM would not be exact enough in float.
  */
 
 /* ---- the sum of a row ---- */
@@ -101,6 +102,8 @@ struct FL_(finish) {
     REAL max, logsum;                        /* of a log-softmax */
     ptrdiff_t skip, head, classes;
     int dtype, itemsize, stream, by_instruction;
+    char *hessian; /* NULL: none */
+    REAL curve, bend, over_total;
 };
 
 /* The elements before the first cache line of the output, if it is written past the caches. */
@@ -135,6 +138,10 @@ static struct FL_(finish) FL_(finish_of)(const struct fl_softmax_job *job, const
         FL_HAS_ROUNDING && fl_uses_bfloat16 && out->dtype == FL_BFLOAT16 && !FL_(has_mass)(job) &&
             job->operation != FL_LOG_SOFTMAX &&
             fabs(row->skipped) * 1e-12 >= (double)FLT_MIN, /* so no gradient is subnormal: see least_for */
+        job->hessian.data ? fl_row_address(&job->hessian, row->index) : NULL,
+        (REAL)row->curve,
+        (REAL)row->bend,
+        (REAL)row->over_total,
     };
     return finish;
 }
@@ -167,6 +174,35 @@ static void FL_(finish_some)(const struct FL_(finish) * f, ptrdiff_t from, ptrdi
         FL_(fl_store)(line, to, f->itemsize, f->dtype, n);
 }
 
+/* A strip of the hessian. finish_hessian replaces the elements that have values of their own. */
+FL_INLINE void FL_(hessian_strip)(const struct FL_(finish) * f, ptrdiff_t from, ptrdiff_t n, int dtype)
+{
+    const REAL curve = f->curve, bend = f->bend, over_total = f->over_total, *e = f->e + from;
+    char *to = f->hessian + from * fl_itemsize(dtype);
+    for (int k = 0; k < FL_STRIP; k += FL_STEP) {
+        REAL h[FL_STEP];
+#pragma omp simd
+        for (int l = 0; l < FL_STEP; l++) {
+            const REAL p = e[k + l] * over_total;
+            h[l] = curve * p * (1 - p) + bend * p * p;
+        }
+        if (k + FL_STEP <= n)
+            FL_(fl_step_out)(h, to + k * fl_itemsize(dtype), dtype, 0, 0);
+        else if (k < n)
+            FL_(fl_store)(h, to + k * fl_itemsize(dtype), fl_itemsize(dtype), dtype, n - k);
+    }
+}
+
+/* The second derivatives at the maximum and at the target, if they are in from .. end - 1. */
+static void FL_(finish_hessian)(const struct fl_softmax_row *row, const struct FL_(finish) * f, ptrdiff_t from,
+                                ptrdiff_t end)
+{
+    const ptrdiff_t top = row->top, skip = row->skip, size = f->itemsize;
+    if (top >= from && top < end) FL_(fl_store_scalar)(f->hessian + top * size, f->dtype, (REAL)row->top_curve);
+    if (skip >= from && skip < end)
+        FL_(fl_store_scalar)(f->hessian + skip * size, f->dtype, (REAL)row->skipped_curve);
+}
+
 /* A strip from `from` on, which ends with the row at the latest. */
 FL_INLINE void FL_(finish_strip)(const struct FL_(finish) * f, ptrdiff_t from, int dtype, int mass)
 {
@@ -177,6 +213,7 @@ FL_INLINE void FL_(finish_strip)(const struct FL_(finish) * f, ptrdiff_t from, i
     const REAL *given = NULL;
     REAL buffer[FL_STRIP];
     char *to = f->g + from * itemsize;
+    if (f->hessian && left > 0) FL_(hessian_strip)(f, from, left, dtype);
     if (left < FL_STRIP || mass == FL_LOGS || (f->skip >= from && f->skip < from + FL_STRIP)) {
         if (left > 0) FL_(finish_some)(f, from, left < FL_STRIP ? left : FL_STRIP, f->stream);
         return;
@@ -298,6 +335,7 @@ FL_INLINE void FL_(sweep_as)(const struct fl_softmax_job *job, struct fl_softmax
     REAL *exponentials = NULL;
     if (before) {
         finish = FL_(finish_of)(job, before);
+        if (block == 0 && finish.head > 0 && finish.hessian) FL_(hessian_strip)(&finish, 0, finish.head, dtype);
         if (block == 0 && finish.head > 0)
             FL_(finish_some)(&finish, 0, finish.head < finish.classes ? finish.head : finish.classes, 0);
     }
@@ -311,7 +349,7 @@ FL_INLINE void FL_(sweep_as)(const struct fl_softmax_job *job, struct fl_softmax
         const ptrdiff_t left = n - i, here = row ? row->skip - first - i : -1;
         const REAL *values = buffer;
         REAL *e;
-        if (mass <= FL_LOGS && (!row || stride == itemsize)) {
+        if (mass <= FL_LOGS && (!row || stride == itemsize) && !(before && finish.hessian)) {
             struct FL_(stream) s = {NULL, NULL, NULL, NULL, left / FL_STRIP};
             if (row) {
                 s.x = x + i * itemsize;
@@ -356,6 +394,7 @@ FL_INLINE void FL_(sweep_as)(const struct fl_softmax_job *job, struct fl_softmax
             FL_(exp_strip)(values, power, e, top);
         }
         if (here >= 0 && here < FL_STRIP) e[here] = 0;
+        if (mass == FL_CAPPED && job->hessian.data && exponentials) memcpy(exponentials + i, e, sizeof capped);
         FL_(add_strip)(e, lane);
         if (mass == FL_GIVEN) {
             REAL shares[FL_STRIP];
@@ -368,6 +407,9 @@ FL_INLINE void FL_(sweep_as)(const struct fl_softmax_job *job, struct fl_softmax
             FL_(spread_strip)(values, job->targets.class_weight + first + i, power.reference, here, left, spread,
                               weights);
     }
+    if (before && finish.hessian)
+        FL_(finish_hessian)(before, &finish, block == 0 ? 0 : first + finish.head,
+                            first + n == finish.classes ? finish.classes : first + n + finish.head);
     if (row) {
         double *partial = row->partial + block * FL_PARTIALS;
         partial[0] = (double)FL_(largest_of_lanes)(top);
@@ -469,11 +511,13 @@ static void FL_(turn)(const struct fl_softmax_job *job, struct fl_softmax_row *r
  */
 static inline int FL_(is_plain)(const struct fl_softmax_job *job, const struct fl_softmax_row *row)
 {
-    return row->mode != FL_BY_MAXIMUM && !job->rows.accumulate && !job->hessian.data &&
-           job->rows.output.class_stride == job->rows.output.itemsize &&
-           (job->operation != FL_LOG_SOFTMAX || job->rows.input.class_stride == job->rows.input.itemsize) &&
-           fabs(row->loss) <= DBL_MAX && fabs(row->share) <= DBL_MAX && fabs(row->skipped) <= DBL_MAX &&
-           fabs(row->scale) <= DBL_MAX;
+    if (job->hessian.data && (job->map.softcap > 0.0 || job->hessian.class_stride != job->hessian.itemsize ||
+                              !(fabs(row->curve) + fabs(row->bend) <= DBL_MAX)))
+        return 0;
+    if (job->operation == FL_LOG_SOFTMAX && job->rows.input.class_stride != job->rows.input.itemsize) return 0;
+    return row->mode != FL_BY_MAXIMUM && !job->rows.accumulate &&
+           job->rows.output.class_stride == job->rows.output.itemsize && fabs(row->loss) <= DBL_MAX &&
+           fabs(row->share) <= DBL_MAX && fabs(row->skipped) <= DBL_MAX && fabs(row->scale) <= DBL_MAX;
 }
 
 /* ---- a row in steps, which several threads share ---- */

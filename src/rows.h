@@ -109,7 +109,14 @@ static ptrdiff_t FL_(position_of_max)(const struct fl_softmax_job *job, const st
     const ptrdiff_t best = FL_(block_of_max)(job, row), n = FL_(block_length)(job, best);
     ptrdiff_t i = 0;
     const REAL *x = FL_(block_of)(&job->rows.input, row->input, best * FL_BLOCK, FL_(buffer)(row, 0), n);
-    while (i < n - 1 && !((double)x[i] == row->partial[best * FL_PARTIALS])) i++;
+    const REAL max = (REAL)row->partial[best * FL_PARTIALS];
+    /* In strips without a branch for each element. (Measured: a third of the time of a hessian of 1000 classes.) */
+    for (int found = 0; i + 64 < n; i += 64) {
+#pragma omp simd reduction(| : found)
+        for (int l = 0; l < 64; l++) found |= x[i + l] == max;
+        if (found) break;
+    }
+    while (i < n - 1 && !(x[i] == max)) i++;
     return best * FL_BLOCK + i;
 }
 
@@ -377,6 +384,17 @@ static void FL_(row_hessian)(const struct fl_softmax_job *job, const struct fl_s
     FL_(fl_store)(h, fl_row_address(out, row->index) + first * out->class_stride, out->class_stride, out->dtype, n);
 }
 
+/* The products of the exponentials of a block with the slopes of a softcap, as in fused.h. */
+static void FL_(capped_products)(const struct fl_softmax_row *row, const REAL *x, REAL *products, ptrdiff_t n)
+{
+    for (ptrdiff_t i = 0; i < n; i += FL_STRIP) {
+        const ptrdiff_t some = n - i < FL_STRIP ? n - i : (ptrdiff_t)FL_STRIP;
+        REAL values[FL_STRIP], e[FL_STRIP];
+        for (int l = 0; l < FL_STRIP; l++) values[l] = l < some ? x[i + l] : (REAL)-INFINITY;
+        FL_(fl_capped_strip)(values, &row->cap, row->power.FL_(of), e, products + i);
+    }
+}
+
 static void FL_(row_finish)(const struct fl_softmax_job *job, struct fl_softmax_row *row, ptrdiff_t block)
 {
     const ptrdiff_t first = block * FL_BLOCK, n = FL_(block_length)(job, block), skip = row->skip - first;
@@ -411,6 +429,10 @@ static void FL_(row_finish)(const struct fl_softmax_job *job, struct fl_softmax_
         if (skip >= 0 && skip < n) g[skip] = skipped;
     } else {
         if (mass) FL_(row_coefficients)(job, row, first, a, n);
+        if (job->map.softcap > 0.0 && job->hessian.data && row->mode != FL_BY_MAXIMUM) {
+            FL_(capped_products)(row, x, a, n);
+            e = a;
+        }
         FL_(gradients)(job, row, e, mass ? a : NULL, x, g, n);
         if (skip >= 0 && skip < n) g[skip] = skipped;
     }

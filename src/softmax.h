@@ -67,8 +67,7 @@ static inline int FL_(is_packed_bfloat16)(const struct fl_array *array)
 static int FL_(is_cap_fused)(const struct fl_softmax_job *job)
 {
     const double cap = job->map.softcap, most = FL_LARGEST_CAP_F32 * job->map.temperature;
-    return !FL_(has_mass)(job) && !job->hessian.data &&
-           (sizeof(REAL) == sizeof(double) || (cap > 1e-18 && cap < 1e18 && cap <= most));
+    return !FL_(has_mass)(job) && (sizeof(REAL) == sizeof(double) || (cap > 1e-18 && cap < 1e18 && cap <= most));
 }
 
 /* Whether a job goes through fused.h: long rows of all operations but the entropy. A temperature beyond the range of

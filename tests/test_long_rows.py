@@ -144,6 +144,30 @@ def test_odd_rows(options, dtype):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("options", EACH_OPTION)
+def test_hessian(options, dtype):
+    """As the reference says, and beside it the loss and the gradient of a call without."""
+    for classes in (65, 1000, 2049):
+        x, target = make_case(classes, dtype, options)
+        given = with_weights(options, classes) | {"reduction": "none", "return_grad": True}
+        loss, grad, hessian = fastloss.cross_entropy(x, target, return_hessian=True, **given)
+        assert bits(loss, grad) == bits(*fastloss.cross_entropy(x, target, **given))
+        q = target.astype(np.float64) if target.ndim == 2 else target
+        with np.errstate(all="ignore"):
+            exact = reference.cross_entropy(x.astype(np.float64), q, return_hessian=True, **given)[2]
+        assert_array_equal(np.isnan(hessian.astype(np.float64)), np.isnan(exact))
+        largest = np.nan_to_num(np.abs(exact)).max(axis=1, keepdims=True)
+        bound = (1e-12 if dtype == np.float64 else 1e-6) * largest + 1e-30
+        if dtype.itemsize == 2:
+            info = ml_dtypes.finfo(dtype)
+            bound = bound + np.maximum(np.abs(exact) * float(info.eps), float(info.smallest_subnormal))
+        error = np.abs(hessian.astype(np.float64) - exact)
+        assert np.all(np.isnan(exact) | (error <= bound)), np.nonzero(error > bound)
+        again = fastloss.cross_entropy(x, target, return_hessian=True, num_threads=2, **given)
+        assert bits(*again) == bits(loss, grad, hessian)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("options", EACH_OPTION)
 def test_in_any_company(options, dtype):
     """Alone, in any order, by any number of threads, without a gradient, in place: the same bits."""
     for classes in (257, 4161):
@@ -178,7 +202,7 @@ def test_in_any_company(options, dtype):
 def test_shared_rows(options, dtype):
     """Rows that all threads share take the same way as rows of one thread."""
     x, target = make_case(40_000, dtype, options)
-    given = with_weights(options, 40_000) | {"return_grad": True}
+    given = with_weights(options, 40_000) | {"return_grad": True, "return_hessian": True}
     for i in range(len(x)):
         one, two = (
             fastloss.cross_entropy(x[i : i + 1], target[i : i + 1], num_threads=threads, **given)
@@ -198,12 +222,11 @@ def test_past_the_caches(dtype):
     target = rng.integers(0, classes, rows)
     target[::50] = -100
     target[1:9] = [0, classes - 1, 15, 16, 31, 32, 63, 64]
-    loss, grad = fastloss.cross_entropy(x, target, reduction="sum", return_grad=True)
+    run = partial(fastloss.cross_entropy, reduction="sum", return_grad=True, return_hessian=True)
+    loss, *derivatives = run(x, target)
     for i in range(0, rows, 7):
-        _, expected = fastloss.cross_entropy(
-            x[i : i + 1], target[i : i + 1], reduction="sum", return_grad=True
-        )
-        assert bits(grad[i : i + 1]) == bits(expected), i
+        _, *expected = run(x[i : i + 1], target[i : i + 1])
+        assert bits(*(array[i : i + 1] for array in derivatives)) == bits(*expected), i
     assert math.isnan(loss)
 
 

@@ -6,7 +6,7 @@ import os
 import mpmath
 import numpy as np
 import pytest
-from numpy.testing import assert_array_equal
+from numpy.testing import assert_allclose, assert_array_equal
 
 from fastloss import _kernels
 
@@ -22,6 +22,9 @@ DIGITS = 60
 # others in units in the last place, where exp_f64 has a fused multiply-add or (baseline) has none.
 EXP_F32 = (2.1e-7, 0.0)
 POWER_F32 = {"avx2": 9e-8, "avx512": 9e-8, "baseline": 1.6e-7}
+# With a softcap; of a product with its slope.
+CAPPED_F32 = {"avx2": 1.1e-7, "avx512": 1.1e-7, "baseline": 1.6e-7}
+CAPPED_PRODUCT_F32 = {"avx2": 2.2e-7, "avx512": 2.2e-7, "baseline": 2.8e-7}
 LOG1P_NEAR_F32 = {"avx2": 1.0, "avx512": 1.0, "baseline": 1.0}
 EXP_F64 = {"avx2": 1.7, "avx512": 1.7, "baseline": 2.0}
 LOG1P_F64 = 3.0
@@ -110,6 +113,49 @@ def test_power_f32(name, near, temperature):
     below = np.array([(shift - 87.0) * temperature, -3e38, -math.inf], np.float32)
     assert_array_equal(apply(name, below), np.zeros(3, np.float32))
     assert math.isnan(apply(name, np.array([math.nan]))[0])
+
+
+# name, softcap, and the range of x: near and how far from it. Each of the three ways of src/softcap.h.
+CAPPED = [
+    ("capped_tenth", 0.1, 0.0, 1.0),
+    ("capped_30", 30.0, 0.0, 12.0),
+    ("capped_30", 30.0, 0.0, 400.0),
+    ("capped_10000", 1e4, 0.0, 40.0),
+    ("capped_10000_half", 1e4, 3000.0, 40.0),
+    ("capped_10000_any", 1e4, 6000.0, 40.0),
+]
+
+
+@pytest.mark.skipif(np.finfo(np.longdouble).nmant < 63, reason="needs an 80-bit long double")
+@pytest.mark.parametrize(("name", "cap", "near", "reach"), CAPPED)
+def test_capped_f32(name, cap, near, reach):
+    """About as exact as without a softcap; mpmath agrees with the long double."""
+    level = level_in_use()
+    x = np.linspace(near - reach, near + reach, 1_000_000).astype(np.float32)
+    tanh = np.tanh(x.astype(np.longdouble) / cap)
+    shift = np.rint(cap * math.tanh(near / cap) / math.log(2.0)) * np.log(np.longdouble(2.0))
+    expected = np.exp(cap * tanh - shift)
+    error = np.abs(apply(f"{name}_f32", x) / expected - 1.0)
+    assert error.max() <= CAPPED_F32[level], (x[error.argmax()], error.max())
+    product = expected / np.cosh(x.astype(np.longdouble) / cap) ** 2
+    actual = apply(f"{name}_product_f32", x)
+    counts = product > 1e-30
+    error = np.abs(actual / np.where(counts, product, 1.0) - 1.0)[counts]
+    assert error.max() <= CAPPED_PRODUCT_F32[level], error.max()
+    assert np.all(actual[~counts] <= 1.1e-30)
+    some = slice(None, None, 10_007)
+    with mpmath.workdps(DIGITS):
+        exact = [mpmath.exp(cap * mpmath.tanh(mpmath.mpf(float(v)) / cap) - shift.item()) for v in x[some]]
+    assert_allclose(expected[some].astype(float), [float(v) for v in exact], rtol=1e-13)
+
+
+def test_capped_f32_special_values():
+    # A mixture in one strip: masked, infinite, NaN.
+    x = np.array([-math.inf, math.inf, math.nan, 3e38, -3e38, 0.0], np.float32)
+    actual, product = apply("capped_tenth_f32", x), apply("capped_tenth_product_f32", x)
+    assert_allclose(actual, [0, math.exp(0.1), math.nan, math.exp(0.1), math.exp(-0.1), 1.0], rtol=1e-7)
+    assert_allclose(product, [0, 0, math.nan, 0, 0, 1.0], atol=1e-42)
+    assert apply("capped_10000_f32", np.array([-3e38, -100.0]))[0] == 0.0
 
 
 def test_log1p_near_f32():
