@@ -1,27 +1,9 @@
 /* Detects which tables of kernels this machine can run. Compiled for the baseline, like all code that runs before
  * the detection. */
 #include "kernels.h"
-
-#if defined(__x86_64__) || defined(_M_X64) || defined(__i386__) || defined(_M_IX86)
-#define FL_X86 1
-#ifdef _MSC_VER
-#include <intrin.h>
-#else
-#include <cpuid.h>
-#endif
-#endif
+#include "processor.h"
 
 #ifdef FL_X86
-static void fl_cpuid(unsigned leaf, unsigned r[4])
-{
-#ifdef _MSC_VER
-    __cpuidex((int *)r, (int)leaf, 0);
-#else
-    r[0] = r[1] = r[2] = r[3] = 0;
-    __get_cpuid_count(leaf, 0, &r[0], &r[1], &r[2], &r[3]);
-#endif
-}
-
 /* The register states that the operating system saves. Without them the instructions fault or lose data. */
 static uint64_t fl_xcr0(void)
 {
@@ -45,10 +27,10 @@ int fl_machine_level(void)
     const uint64_t ymm_state = 0x06, zmm_state = 0xe6;
     unsigned leaf1[4], leaf7[4];
     uint64_t saved;
-    fl_cpuid(1, leaf1);
+    fl_cpuid(1, 0, leaf1);
     if (!fl_all(leaf1[2], fma | osxsave | avx | f16c)) return 0;
     saved = fl_xcr0();
-    fl_cpuid(7, leaf7);
+    fl_cpuid(7, 0, leaf7);
     if ((saved & ymm_state) != ymm_state || !fl_all(leaf7[1], avx2)) return 0;
     if ((saved & zmm_state) != zmm_state || !fl_all(leaf7[1], avx512f | avx512dq | avx512bw | avx512vl)) return 1;
     return 2;

@@ -7,6 +7,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 from helpers import bits
+from levels import streaming_from
 from numpy.testing import assert_array_equal
 
 import fastloss
@@ -157,17 +158,18 @@ def test_shared_rows(dtype):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_past_the_caches(dtype):
-    """A gradient of more than 32 MiB, at every alignment of its rows, has the bits of a small one."""
+    """A gradient written past them, at every alignment of its rows, has the bits of one that is not."""
     rng = np.random.default_rng(3)
-    rows, classes = (1100, 16_001) if dtype.itemsize == 2 else (530, 16_001)
+    rows, classes = 130, 16_001
     x = rng.standard_normal((rows, classes), dtype=np.float32).astype(dtype)
     x[5] = np.linspace(-200.0, 200.0, classes).astype(dtype)
     x[7, 3] = math.nan
     target = rng.integers(0, classes, rows)
     target[::50] = -100
     target[1:9] = [0, classes - 1, 15, 16, 31, 32, 63, 64]
-    loss, grad = fastloss.cross_entropy(x, target, reduction="sum", return_grad=True)
-    for i in range(0, rows, 7):
+    with streaming_from(0):
+        loss, grad = fastloss.cross_entropy(x, target, reduction="sum", return_grad=True)
+    for i in range(rows):
         _, expected = fastloss.cross_entropy(
             x[i : i + 1], target[i : i + 1], reduction="sum", return_grad=True
         )
