@@ -183,7 +183,7 @@ def jobs_of(c: Call) -> Iterator[Job]:
                     found = actual.astype(np.float64)
                     c.row.settle(c, name, found, expected)
                     if (found == actual.astype(np.float64)).all():
-                        found_bounds = interval(expected, c.row.derivative_bound(c, name), c.dtype)
+                        found_bounds = interval(expected, c.derivative_bound(name), c.dtype)
                         job.set_bounds(k, *found_bounds, c.title)
                 # The sign of the loss, where the public function has the other.
                 for sign in (1.0, -1.0):
@@ -191,7 +191,7 @@ def jobs_of(c: Call) -> Iterator[Job]:
                         continue
                     if not np.array_equal(sign * output.astype(loss.dtype), loss, equal_nan=True):
                         continue
-                    low, high = interval(c.expected[0], c.row.bound(c), loss_dtype(c.dtype))
+                    low, high = interval(c.expected[0], c.bound, loss_dtype(c.dtype))
                     job.set_bounds(k, *((low, high) if sign > 0.0 else (-high, -low)), c.title)
                     break
             if any(bound is not None for bound in job.bounds):
