@@ -1,13 +1,14 @@
 """Build the extension: the binding, and the kernels once for each instruction set.
 
 The kernels of each instruction set have their own flags, but setuptools supports only one set of flags for an
-extension. So this file compiles them one by one and passes the objects to the linker. Features that the
-compiler lacks are left out: OpenMP (then every call is serial), and instruction sets. FASTLOSS_NO_OPENMP=1
-builds without OpenMP, FASTLOSS_CFLAGS adds flags (for example for sanitizers).
+extension. So this file compiles them, all at the same time, and passes the objects to the linker. Features
+that the compiler lacks are left out: OpenMP (then every call is serial), and instruction sets.
+FASTLOSS_NO_OPENMP=1 builds without OpenMP, FASTLOSS_CFLAGS adds flags (for example for sanitizers).
 """
 
 import os
 import tempfile
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import numpy
@@ -62,6 +63,8 @@ FLAG_PROBE = "int main(void) { return 0; }\n"
 class BuildKernels(build_ext):
     """build_ext with a separate compile step for each instruction set."""
 
+    _objects: tuple[Future[list[str]], ...] = ()
+
     def build_extension(self, ext: Extension) -> None:
         family = "msvc" if self.compiler.compiler_type == "msvc" else "unix"
         extra = os.environ.get("FASTLOSS_CFLAGS", "").split()
@@ -73,20 +76,35 @@ class BuildKernels(build_ext):
         openmp = self._openmp_flags(family)
         ext.extra_compile_args += openmp["compile"] + extra
         ext.extra_link_args += openmp["link"] + extra
-        ext.extra_objects = list(ext.extra_objects or [])
+        units = {f"src/{name}.c": [*common, *extra] for name in ("dispatch", "caches", "losses")}
         for level, flags in LEVELS.items():
-            if level != "baseline" and not self._works(INTRINSICS_PROBE, flags[family]):
-                continue
-            ext.define_macros.append((f"FASTLOSS_BUILT_{level.upper()}", "1"))
-            ext.extra_objects += self._compile(
-                f"src/kernels_{level}.c", [*common, *flags[family], *extra], ext
-            )
-        for source in ("src/dispatch.c", "src/losses.c"):
-            ext.extra_objects += self._compile(source, [*common, *extra], ext)
-        super().build_extension(ext)
+            if level == "baseline" or self._works(INTRINSICS_PROBE, flags[family]):
+                ext.define_macros.append((f"FASTLOSS_BUILT_{level.upper()}", "1"))
+                units[f"src/kernels_{level}.c"] = [*common, *flags[family], *extra]
+        kernels = self.compiler.object_filenames(list(units), output_dir=self.build_temp)
+        ext.extra_objects = [*(ext.extra_objects or []), *kernels]
+        for path in kernels:
+            Path(path).unlink(missing_ok=True)  # so that nothing can link what an earlier build has left
+        # Each thread waits for a process. The probes above have initialized the compiler object, which
+        # compile() only reads after that. Cython and the compile of the binding run meanwhile in this thread.
+        with ThreadPoolExecutor(len(units)) as pool:
+            self._objects = tuple(pool.submit(self._compile, *unit, ext) for unit in units.items())
+            super().build_extension(ext)
+            self._wait()
+
+    def _wait(self) -> None:
+        """Wait for the kernels; raise the error of the first that failed."""
+        for objects in self._objects:
+            objects.result()
+
+    def get_libraries(self, ext: Extension) -> list[str]:
+        """Wait for the kernels: build_ext asks for the libraries after it has compiled, before it links."""
+        self._wait()
+        libraries: list[str] = super().get_libraries(ext)
+        return libraries
 
     def _compile(self, source: str, flags: list[str], ext: Extension) -> list[str]:
-        return self.compiler.compile(
+        objects: list[str] = self.compiler.compile(
             [source],
             output_dir=self.build_temp,
             include_dirs=["src"],
@@ -94,6 +112,7 @@ class BuildKernels(build_ext):
             extra_postargs=flags,
             depends=ext.depends,
         )
+        return objects
 
     def _openmp_flags(self, family: str) -> dict[str, list[str]]:
         none: dict[str, list[str]] = {"compile": [], "link": []}

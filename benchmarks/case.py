@@ -154,7 +154,8 @@ class Suite:
     `problem` makes the arrays and the expected result of a case, from the case and a flag for the small
     shape. `columns` has the contenders with a column in the table, and the titles of the columns. `variant`
     makes the rows for a number of elements (None: as in `cases`) and a type. `also_checked` are rows that
-    the tests run once, at the small shape.
+    the tests run once, at the small shape. `derived` has further columns of the table, by title: the text of
+    a row of the results.
     """
 
     name: str
@@ -165,3 +166,4 @@ class Suite:
     repeats: int = 11
     variant: Callable[[int | None, str], tuple[Case, ...]] | None = None
     also_checked: tuple[Case, ...] = ()
+    derived: Mapping[str, Callable[[Mapping[str, Any]], str]] = field(default_factory=dict)

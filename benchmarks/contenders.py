@@ -35,6 +35,7 @@ __all__ = [
     "one_thread",
     "ours",
     "require_equal",
+    "team",
 ]
 
 # The limits are checked at one of this many elements.
@@ -135,7 +136,7 @@ class Team:
         return [first, *(self._done.get() for _ in self._inboxes)]
 
 
-_team = lru_cache(Team)
+team = lru_cache(Team)
 
 
 def _flat(array: Array) -> Array:
@@ -147,7 +148,7 @@ def _flat(array: Array) -> Array:
 def _shared(threads: int, function: Callable[..., Any], *arrays: Array) -> Callable[[], list[Any]]:
     """Return the function over equal parts of the arrays, each in its own thread."""
     pieces = zip(*(np.array_split(_flat(array), threads) for array in arrays), strict=True)
-    return partial(_team(threads).run, [partial(function, *piece) for piece in pieces])
+    return partial(team(threads).run, [partial(function, *piece) for piece in pieces])
 
 
 def require_equal(got: object, expected: object) -> None:

@@ -98,11 +98,20 @@ def _verdict_lines(rows: Sequence[Mapping[str, Any]]) -> list[str]:
 def _suite_table(run: Run | None) -> list[str]:
     if run is None:
         return [NOT_MEASURED]
-    columns, rows = SUITES[run["suite"]].columns, run["rows"]
+    suite, rows = SUITES[run["suite"]], run["rows"]
+    columns, derived = suite.columns, suite.derived
     unit = _unit(rows)
     main = [row for row in rows if any(name in row["contenders"] for name in columns)]
     titles = [f"**{title}**" if name == OURS else title for name, title in columns.items()]
-    cells = ([_title(row, unit), *(_cell(row, name) for name in columns)] for row in main)
+    titles += derived
+    cells = (
+        [
+            _title(row, unit),
+            *(_cell(row, name) for name in columns),
+            *(text(row) for text in derived.values()),
+        ]
+        for row in main
+    )
     variants = [
         (_title(row, unit), name, _cell(row, name))
         for row in rows

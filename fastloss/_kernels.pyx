@@ -191,6 +191,8 @@ cdef extern from "kernels.h" nogil:
     int fl_machine_has_bfloat16()
     int fl_uses_bfloat16
     const fl_kernels *fl_kernels_of_level(int)
+    ptrdiff_t fl_cache_bytes(int)
+    ptrdiff_t fl_stream_bytes(ptrdiff_t)
 
 cdef extern from "process.h" nogil:
     void fl_process_begin() noexcept
@@ -230,6 +232,8 @@ LEVELS = ("baseline", "avx2", "avx512")
 MACHINE_LEVEL = fl_machine_level()
 MACHINE_HAS_BFLOAT16 = bool(fl_machine_has_bfloat16())
 BUILT_LEVELS = tuple(level for level in range(3) if fl_kernels_of_level(level) != NULL)
+# Bytes of the data caches of level 1 to 3; 0 where none is known.
+CACHES = tuple([fl_cache_bytes(level) for level in range(1, 4)])
 
 CROSS_ENTROPY = FL_CROSS_ENTROPY
 SOFTMAX = FL_SOFTMAX
@@ -246,8 +250,8 @@ cdef ptrdiff_t PIECES = 32
 # Elements below which a piece is too short for the overlap of its rows. (32 rows of 1000: 15.6 us instead of
 # 18.2.)
 cdef ptrdiff_t LEAST_PIECE = 4096
-# Size in bytes from which output is written past the caches: it exceeds them.
-cdef ptrdiff_t STREAM = 33554432
+# Size in bytes from which output is written past the caches, as it exceeds them; see `stream_from`.
+cdef ptrdiff_t STREAM = fl_stream_bytes(max(CACHES))
 # Elements below which a second thread costs more than it saves (a fork and join is a few microseconds when
 # the threads are awake, tens of them when they sleep).
 cdef ptrdiff_t SERIAL = 32768
@@ -295,6 +299,24 @@ def use_bfloat16_instruction(bint use):
         raise ValueError("this machine has no instruction that rounds to bfloat16")
     fl_uses_bfloat16 = use
     return before
+
+
+def stream_from(bytes=None):
+    """Set from how many bytes on output is written past the caches, and return what it was; without an argument
+    nothing changes.
+
+    No result depends on it, only speed.
+    """
+    global STREAM
+    cdef ptrdiff_t before = STREAM
+    if bytes is not None:
+        STREAM = bytes
+    return before
+
+
+def streamed(ptrdiff_t largest_cache):
+    """Return from how many bytes on output is written past the caches of a machine."""
+    return fl_stream_bytes(largest_cache)
 
 
 use_bfloat16_instruction(MACHINE_HAS_BFLOAT16)

@@ -1,27 +1,9 @@
 /* Detects which tables of kernels this machine can run. Compiled for the baseline, like all code that runs before
  * the detection. */
 #include "kernels.h"
-
-#if defined(__x86_64__) || defined(_M_X64) || defined(__i386__) || defined(_M_IX86)
-#define FL_X86 1
-#ifdef _MSC_VER
-#include <intrin.h>
-#else
-#include <cpuid.h>
-#endif
-#endif
+#include "processor.h"
 
 #ifdef FL_X86
-static void fl_cpuid(unsigned leaf, unsigned subleaf, unsigned r[4])
-{
-#ifdef _MSC_VER
-    __cpuidex((int *)r, (int)leaf, (int)subleaf);
-#else
-    r[0] = r[1] = r[2] = r[3] = 0;
-    __get_cpuid_count(leaf, subleaf, &r[0], &r[1], &r[2], &r[3]);
-#endif
-}
-
 /* The register states that the operating system saves. Without them the instructions fault or lose data. */
 static uint64_t fl_xcr0(void)
 {

@@ -337,4 +337,10 @@ extern int fl_uses_bfloat16;
 /* The table of a level, or NULL if it was not built. */
 const struct fl_kernels *fl_kernels_of_level(int level);
 
+/* Bytes of a data cache of the first processor, level 1 to 3; 0 where none is known. */
+ptrdiff_t fl_cache_bytes(int level);
+/* From how many bytes on output is written past the caches, given the largest of them (0: unknown): where it exceeds
+ * them. */
+ptrdiff_t fl_stream_bytes(ptrdiff_t largest_cache);
+
 #endif

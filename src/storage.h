@@ -12,6 +12,8 @@
 
 #if defined(__F16C__) || defined(__SSE2__)
 #include <immintrin.h>
+#elif defined(__aarch64__)
+#include <arm_neon.h>
 #endif
 
 static inline float fl_float_from_bfloat16(uint16_t h) { return fl_float_from_bits((uint32_t)h << 16); }
@@ -96,6 +98,12 @@ static inline void fl_halves_to_floats(const uint16_t *p, float *out, ptrdiff_t 
 #ifdef __F16C__
     for (; i + 8 <= n; i += 8)
         _mm256_storeu_ps(out + i, _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(const void *)(p + i))));
+#elif defined(__aarch64__)
+    for (; i + 8 <= n; i += 8) {
+        const float16x8_t h = vreinterpretq_f16_u16(vld1q_u16(p + i));
+        vst1q_f32(out + i, vcvt_f32_f16(vget_low_f16(h)));
+        vst1q_f32(out + i + 4, vcvt_high_f32_f16(h));
+    }
 #endif
     for (; i < n; i++) out[i] = fl_float_from_half(p[i]);
 }
@@ -110,6 +118,11 @@ static inline void fl_floats_to_halves(const float *x, uint16_t *out, ptrdiff_t 
 #ifdef __F16C__
     for (; i + 8 <= n; i += 8)
         _mm_storeu_si128((__m128i *)(void *)(out + i), _mm256_cvtps_ph(_mm256_loadu_ps(x + i), 0));
+#elif defined(__aarch64__)
+    for (; i + 8 <= n; i += 8) {
+        const float16x4_t low = vcvt_f16_f32(vld1q_f32(x + i));
+        vst1q_u16(out + i, vreinterpretq_u16_f16(vcvt_high_f16_f32(low, vld1q_f32(x + i + 4))));
+    }
 #endif
     for (; i < n; i++) out[i] = fl_half_from_float(x[i]);
 }

@@ -1,4 +1,4 @@
-"""The instruction sets that this machine can run, for tests that go through all of them."""
+"""What tests choose in place of the machine: the instruction set, and what is written past the caches."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,3 +18,13 @@ def using(level: int) -> Iterator[None]:
         yield
     finally:
         _kernels.use_level(before)
+
+
+@contextmanager
+def streaming_from(size: int) -> Iterator[None]:
+    """Run a block with outputs of that many bytes, and larger ones, written past the caches."""
+    before = _kernels.stream_from(size)
+    try:
+        yield
+    finally:
+        _kernels.stream_from(before)

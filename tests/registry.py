@@ -353,6 +353,21 @@ class Call:
         size = np.abs(np.asarray(self.options.get("grad_output", 1.0), np.float64))
         return np.where(np.isnan(size), 0.0, size)
 
+    # How near it has to be: computed once, for all instruction sets.
+
+    @cached_property
+    def bound(self) -> Array:
+        return self.row.bound(self)
+
+    @cached_property
+    def _derivative_bounds(self) -> dict[str, Array]:
+        return {}
+
+    def derivative_bound(self, name: str) -> Array:
+        if name not in self._derivative_bounds:
+            self._derivative_bounds[name] = self.row.derivative_bound(self, name)
+        return self._derivative_bounds[name]
+
     # Checking
 
     def check_loss(self, loss: Any) -> None:
@@ -361,7 +376,7 @@ class Call:
             assert loss is None
             return
         if self.row.returns == "arrays":
-            for mine, exact, bound in zip(loss, self.expected[0], self.row.bound(self), strict=True):
+            for mine, exact, bound in zip(loss, self.expected[0], self.bound, strict=True):
                 assert type(mine) is type(exact), self.title
                 kind = "float64" if isinstance(exact, float) else loss_dtype(self.dtype)
                 assert kind == "float64" or mine.dtype == kind, self.title
@@ -374,7 +389,7 @@ class Call:
             assert loss.shape == self.loss_shape, self.title
         else:
             assert type(loss) is float, self.title
-        assert_near(loss, self.expected[0], self.row.bound(self), kind, self.title + " loss")
+        assert_near(loss, self.expected[0], self.bound, kind, self.title + " loss")
 
     def check_derivative(self, name: str, actual: Any) -> None:
         """Assert that a derivative is of the right type and near enough, and 0 where nothing counts."""
@@ -387,7 +402,7 @@ class Call:
         found, wanted = actual.astype(np.float64), np.array(expected, np.float64)
         assert found.shape == wanted.shape, title
         self.row.settle(self, name, found, wanted)
-        assert_near(found, wanted, self.row.derivative_bound(self, name), self.dtype, title)
+        assert_near(found, wanted, self.derivative_bound(name), self.dtype, title)
         if name not in self.row.shared:
             assert not found[self.unread(found.shape)].any(), f"{title} where nothing counts"
 
@@ -435,7 +450,7 @@ class Call:
         """
         start, exact = before.astype(np.float64), self.expected[1][self.row.derivatives.index(name)]
         total = start + exact
-        bound = self.row.derivative_bound(self, name) + 2.0 * unit_roundoff(self.dtype) * np.abs(total)
+        bound = self.derivative_bound(name) + 2.0 * unit_roundoff(self.dtype) * np.abs(total)
         bound = np.where(np.isfinite(bound), bound, 0.0)
         assert_near(after, total, bound, self.dtype, f"{self.title} {name} accumulated")
         unread = self.unread(start.shape)
@@ -455,7 +470,7 @@ class Call:
             type(result[0]) is float and abs(result[0] - expected[0]) <= 1e-15 * abs(expected[0])
         ), self.title
 
-    @property
+    @cached_property
     def title(self) -> str:
         given = {k: v if np.ndim(v) == 0 else f"array{np.shape(v)}" for k, v in self.options.items()}
         return f"{self.row} {self.dtype} {self.shape} {self.reduction} {given}:"

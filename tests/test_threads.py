@@ -215,6 +215,9 @@ def test_show_config(capsys):
     built = [_kernels.LEVELS[level] for level in _kernels.BUILT_LEVELS]
     assert rows["instruction sets"].split(", ") == built
     assert rows["in use"] in built
+    assert rows["caches"].endswith(
+        f"output from {_kernels.stream_from() / 2**20:g} MiB on is written past them"
+    )
     assert rows["threads"] == "9"
     assert rows["openmp"]
 

@@ -6,13 +6,22 @@ from typing import Any
 
 from benchmarks import peers  # noqa: F401 (registers the peers)
 from benchmarks.case import Case, Suite
-from benchmarks.suites import boosting, elementwise, linear, memory, post_training, softmax, torch_backend
+from benchmarks.suites import (
+    boosting,
+    bounds,
+    elementwise,
+    linear,
+    memory,
+    post_training,
+    softmax,
+    torch_backend,
+)
 
 __all__ = ["SUITES", "problem_of"]
 
 SUITES: dict[str, Suite] = {
     module.SUITE.name: module.SUITE
-    for module in (softmax, elementwise, linear, post_training, torch_backend, boosting, memory)
+    for module in (softmax, elementwise, linear, post_training, torch_backend, boosting, memory, bounds)
 }
 
 

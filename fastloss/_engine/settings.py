@@ -167,8 +167,17 @@ def _waiting() -> str:
     return ", ".join(f"{name}={os.environ.get(name, 'not set')}" for name in names)
 
 
+def _caches() -> str:
+    """Return the sizes of the data caches, and from which size on output is written past them."""
+    sizes = ", ".join(f"{size / 1024:g} KiB" if size else "unknown" for size in _kernels.CACHES)
+    return f"{sizes}; output from {_kernels.stream_from() / 2**20:g} MiB on is written past them"
+
+
 def show_config() -> None:
-    """Print version, compiler, instruction sets, threads, the OpenMP runtime, and how idle threads wait.
+    """Print the configuration.
+
+    That is version, compiler, instruction sets, caches, threads, the OpenMP runtime, and how idle threads
+    wait.
 
     Examples
     --------
@@ -196,6 +205,7 @@ def show_config() -> None:
         "machine supports": names[_kernels.MACHINE_LEVEL],
         "in use": names[chosen],
         "bfloat16": f"rounded by {'an instruction' if by_instruction else 'integers'}",
+        "caches": _caches(),
         "threads": str(get_num_threads()),
         "openmp": openmp,
         "idle threads": _waiting(),

@@ -1,0 +1,164 @@
+"""What bounds a kernel, and what it reaches.
+
+"memory" moves the bytes of the row and computes nothing: it reads as many arrays, and writes as many past the
+caches, with the threads of fastloss (`limits.c`). "compute" does the whole arithmetic of the row without
+memory: each thread calls the function again and again on a part that stays in its second-level cache. The
+larger of the two bounds the kernel. Where the work is short, "compute" contains the cost of its calls.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import fastloss
+from benchmarks.case import OURS, Case, Suite
+from benchmarks.contenders import Contender, UnavailableError, contender, team
+from benchmarks.problem import Array, Problem, dtype_of
+from benchmarks.suites import elementwise, post_training, softmax
+
+__all__ = ["SUITE"]
+
+MEMORY, COMPUTE = "memory", "compute"
+SOURCE = Path(__file__).resolve().parents[1] / "limits.c"
+LINE = 64
+# Elements of a part: with its gradient half a megabyte of float32.
+PART = 65536
+OF = {module.SUITE.name: module.SUITE for module in (softmax, elementwise, post_training)}
+
+
+def _case(suite: str, name: str, reads: int, writes: int, **changes: Any) -> Case:
+    """Return the row of another suite with its two bounds; it reads and writes so many arrays."""
+    of = next(case for case in OF[suite].cases if case.name == name)
+    details = {**of.details, "suite": suite, "reads": reads, "writes": writes}
+    contenders = (MEMORY, COMPUTE, OURS)
+    return replace(of, suite="bounds", contenders=contenders, targets=(), details=details, **changes)
+
+
+CASES = (
+    _case("softmax", "32k", 1, 1),
+    _case("softmax", "32k-loss", 1, 0),
+    _case("softmax", "bfloat16", 1, 1),
+    _case("softmax", "probabilities", 2, 1),
+    _case(
+        "softmax",
+        "10-classes",
+        1,
+        1,
+        title="cross entropy (2097152, 10)",
+        shape=(2_097_152, 10),
+        small=(100, 10),
+    ),
+    _case("post-training", "kl", 2, 1),
+    _case("elementwise", "mse", 2, 1),
+    _case("elementwise", "mse-value", 2, 0),
+    _case("elementwise", "logits", 2, 1),
+    _case("elementwise", "log-cosh", 2, 1),
+    _case("elementwise", "poisson", 2, 1),
+)
+
+
+def bytes_per_element(case: Case) -> int:
+    return (case.details["reads"] + case.details["writes"]) * dtype_of(case.dtype).itemsize
+
+
+@lru_cache(maxsize=1)
+def _library() -> ctypes.CDLL:
+    compiler = shutil.which("cc") or shutil.which("gcc")
+    if compiler is None:
+        raise UnavailableError("no C compiler")
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "limits.so")
+        flags = ["-std=c11", "-O3", "-march=native", "-shared", "-fPIC"]
+        subprocess.run([compiler, *flags, "-o", str(path), str(SOURCE)], check=True)
+        return ctypes.CDLL(str(path))
+
+
+def _lines(size: int) -> Array:
+    """Return so many bytes, aligned to a line of the cache."""
+    room = np.ones(size + LINE, np.uint8)
+    start = -room.ctypes.data % LINE
+    return room[start : start + size]
+
+
+@contender(MEMORY, suite="bounds")
+def _memory(problem: Problem, name: str) -> Contender:
+    details, threads = problem.case.details, problem.threads
+    size = max(problem.arguments[0].nbytes // (LINE * threads), 1) * LINE * threads
+    sources, out = [_lines(size) for _ in range(details["reads"])], _lines(size)
+    move = _library().move
+    move.restype = ctypes.c_uint64
+    part, parts = size // threads, []
+    for k in range(threads):
+        starts = (ctypes.c_char_p * len(sources))(*(s.ctypes.data + k * part for s in sources))
+        to = ctypes.c_void_p(out.ctypes.data + k * part if details["writes"] else None)
+        parts.append(partial(move, starts, len(sources), to, ctypes.c_int64(part)))
+    # The arrays have to live as long as the call, which has only their addresses.
+    return Contender(name, lambda kept=(sources, out): team(threads).run(parts))  # type: ignore[misc]
+
+
+@contender(COMPUTE, suite="bounds")
+def _compute(problem: Problem, name: str) -> Contender:
+    case, threads = problem.case, problem.threads
+    first = problem.arguments[0]
+    rows = min(max(PART * len(first) // first.size, 1), len(first))
+    count = max(len(first) // (rows * threads), 1)
+    function, options = getattr(fastloss, case.function), {**case.options, "num_threads": 1}
+
+    def repeated(arrays: tuple[Array, ...], own: Mapping[str, Any]) -> None:
+        for _ in range(count):
+            function(*arrays, **own)
+
+    parts = []
+    for _ in range(threads):
+        arrays = tuple(array[:rows].copy() for array in problem.arguments)
+        own = (
+            {**options, "return_grad": True, "out": np.empty_like(arrays[0])}
+            if case.has_gradient
+            else options
+        )
+        parts.append(partial(repeated, arrays, own))
+    return Contender(name, partial(team(threads).run, parts))
+
+
+# Columns of the table that follow from a row of the results
+
+
+def _bytes(row: Mapping[str, Any]) -> str:
+    return str(bytes_per_element(next(case for case in CASES if case.name == row["name"])))
+
+
+def _nanoseconds(row: Mapping[str, Any]) -> str:
+    if COMPUTE not in row["contenders"]:
+        return ""
+    return f"{1e9 * row['contenders'][COMPUTE]['median'] / float(np.prod(row['shape'])):.3f}"
+
+
+def _over_bound(row: Mapping[str, Any]) -> str:
+    medians = [
+        row["contenders"][name]["median"] for name in (MEMORY, COMPUTE, OURS) if name in row["contenders"]
+    ]
+    return f"{medians[2] / max(medians[:2]):.2f}" if len(medians) == 3 else ""
+
+
+SUITE = Suite(
+    name="bounds",
+    title="what bounds the kernels, memory or arithmetic, and what they reach",
+    cases=CASES,
+    problem=lambda case, is_small: OF[case.details["suite"]].problem(case, is_small),
+    columns={MEMORY: "memory", COMPUTE: "compute", OURS: OURS},
+    derived={
+        "over the larger": _over_bound,
+        "bytes per element": _bytes,
+        "compute, ns per element": _nanoseconds,
+    },
+)

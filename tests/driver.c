@@ -1,0 +1,420 @@
+/* Runs the baseline kernels on cases from a file, without Python: for processors that are only emulated.
+ *
+ * tests/driver_cases.py writes the file: the jobs of calls of public functions, each output with the least and the
+ * largest value that is allowed. (NaN twice: NaN must come out.) Every job runs in pieces of rows as the binding
+ * makes them; the softmax family runs without output, too, which must give the same losses, and long rows in steps,
+ * as several threads share them. */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "storage.h"
+
+enum { ARRAYS = 6, OUTPUTS = 3, INTEGERS = 12, REALS = 8, TITLE = 120, ROWS_OF_PIECE = FL_LANES };
+enum { FUNCTION, SOFTMAX, NLL, MARGIN, ELEMENTS, DIVERGENCE };
+
+struct array {
+    int64_t dtype, count, itemsize; /* dtype -1: absent */
+    char *data;
+};
+
+struct output {
+    struct array array;
+    double *low, *high; /* NULL: not compared */
+};
+
+struct record {
+    int64_t kind, integers[INTEGERS];
+    double reals[REALS];
+    char title[TITLE];
+    struct array in[ARRAYS];
+    struct output out[OUTPUTS];
+};
+
+static const struct fl_kernels *const kernels = &fl_kernels_baseline;
+static FILE *file;
+static long compared, wrong;
+
+static void fail(const char *what, const char *title)
+{
+    fprintf(stderr, "%s: %s\n", title, what);
+    exit(2);
+}
+
+static void *room(size_t size)
+{
+    void *found = aligned_alloc(64, (size + 127) / 64 * 64);
+    if (!found) fail("no memory", "driver");
+    return memset(found, 0x5a, size);
+}
+
+static void take(void *to, size_t size)
+{
+    if (fread(to, 1, size, file) != size) fail("the file ends early", "driver");
+}
+
+static void *take_new(size_t size)
+{
+    void *found = room(size);
+    take(found, size);
+    return found;
+}
+
+static void take_header(struct array *array)
+{
+    array->data = NULL;
+    take(&array->dtype, 8);
+    if (array->dtype < 0) return;
+    take(&array->count, 8);
+    take(&array->itemsize, 8);
+}
+
+static int take_record(struct record *r)
+{
+    if (fread(&r->kind, 1, 8, file) != 8) return 0;
+    take(r->integers, sizeof r->integers);
+    take(r->reals, sizeof r->reals);
+    take(r->title, sizeof r->title);
+    for (int k = 0; k < ARRAYS; k++) {
+        take_header(&r->in[k]);
+        if (r->in[k].dtype >= 0) r->in[k].data = take_new((size_t)(r->in[k].count * r->in[k].itemsize));
+    }
+    for (int k = 0; k < OUTPUTS; k++) {
+        int64_t is_compared;
+        struct output *out = &r->out[k];
+        out->low = out->high = NULL;
+        take_header(&out->array);
+        if (out->array.dtype < 0) continue;
+        out->array.data = room((size_t)(out->array.count * out->array.itemsize));
+        take(&is_compared, 8);
+        if (!is_compared) continue;
+        out->low = take_new((size_t)out->array.count * sizeof(double));
+        out->high = take_new((size_t)out->array.count * sizeof(double));
+    }
+    return 1;
+}
+
+static void release(struct record *r)
+{
+    for (int k = 0; k < ARRAYS; k++) free(r->in[k].data);
+    for (int k = 0; k < OUTPUTS; k++) {
+        if (r->out[k].array.dtype < 0) continue;
+        free(r->out[k].array.data);
+        free(r->out[k].low);
+        free(r->out[k].high);
+    }
+}
+
+static double value_of(const struct array *array, int64_t i)
+{
+    uint16_t h;
+    uint32_t bits;
+    float single;
+    double value;
+    memcpy(&h, array->data + 2 * i, 2); /* within the element, whatever its type */
+    switch (array->dtype) {
+    case FL_FLOAT64:
+        memcpy(&value, array->data + 8 * i, 8);
+        return value;
+    case FL_FLOAT32:
+        memcpy(&single, array->data + 4 * i, 4);
+        return (double)single;
+    case FL_BFLOAT16:
+        bits = (uint32_t)h << 16;
+        memcpy(&single, &bits, 4);
+        return (double)single;
+    default:
+        value = (h & 0x7c00) == 0x7c00 ? ((h & 0x3ff) ? (double)NAN : (double)INFINITY)
+                : (h & 0x7c00)         ? ldexp((h & 0x3ff) | 0x400, (h >> 10 & 31) - 25)
+                                       : ldexp(h & 0x3ff, -24);
+        return h & 0x8000 ? -value : value;
+    }
+}
+
+static void check(const struct record *r, const char *how)
+{
+    for (int k = 0; k < OUTPUTS; k++) {
+        const struct output *out = &r->out[k];
+        long bad = 0;
+        if (!out->low) continue;
+        for (int64_t i = 0; i < out->array.count; i++) {
+            const double value = value_of(&out->array, i), low = out->low[i], high = out->high[i];
+            compared++;
+            if ((value >= low && value <= high) || (isnan(value) && isnan(low))) continue;
+            if (!bad++)
+                fprintf(stderr, "%s %s, output %d at %ld: %.17g is not in [%.17g, %.17g]\n", r->title, how, k,
+                        (long)i, value, low, high);
+        }
+        wrong += bad;
+    }
+}
+
+/* The array as rows of so many classes. */
+static struct fl_array rows_of(const struct array *array, ptrdiff_t classes, ptrdiff_t dimension[2])
+{
+    struct fl_array out = {0};
+    if (!array->data) return out;
+    dimension[0] = classes ? (ptrdiff_t)array->count / classes : 0;
+    dimension[1] = classes * (ptrdiff_t)array->itemsize;
+    out.data = array->data;
+    out.dtype = (int)array->dtype;
+    out.ndim = 1;
+    out.itemsize = out.class_stride = (ptrdiff_t)array->itemsize;
+    out.shape = &dimension[0];
+    out.stride = &dimension[1];
+    return out;
+}
+
+static struct fl_array straight(const struct array *array)
+{
+    struct fl_array out = {0};
+    if (!array->data) return out;
+    out.data = array->data;
+    out.dtype = (int)array->dtype;
+    out.itemsize = out.class_stride = (ptrdiff_t)array->itemsize;
+    return out;
+}
+
+static void run_pieces(fl_work work, fl_drain drain, const void *job, ptrdiff_t count, ptrdiff_t step, ptrdiff_t size)
+{
+    char *scratch = room((size_t)(size > FL_PIPELINE ? size : FL_PIPELINE));
+    memset(scratch, 0, FL_PIPELINE);
+    for (ptrdiff_t begin = 0; begin < count; begin += step)
+        if (work(job, begin, begin + step < count ? begin + step : count, scratch).fault >= 0)
+            fail("a fault was found", "driver");
+    if (drain) drain(job, scratch);
+    free(scratch);
+}
+
+static void describe_rows(const struct record *r, struct fl_rows *rows, ptrdiff_t room[4])
+{
+    rows->count = (ptrdiff_t)r->integers[1];
+    rows->classes = (ptrdiff_t)r->integers[2];
+    rows->stream = (int)r->integers[5];
+    rows->input = rows_of(&r->in[0], rows->classes, room);
+    rows->output = rows_of(&r->out[1].array, rows->classes, room + 2);
+    rows->grad_output = (const double *)(const void *)r->in[5].data;
+    rows->grad_scale = r->reals[0];
+    rows->losses = (double *)(void *)r->out[0].array.data;
+}
+
+static void describe_targets(const struct record *r, struct fl_targets *targets, ptrdiff_t room[2])
+{
+    targets->index = (const int64_t *)(const void *)r->in[1].data;
+    targets->classes = (ptrdiff_t)r->integers[2];
+    targets->has_ignored = (int)r->integers[3];
+    targets->ignored = r->integers[4];
+    targets->class_weight = (const double *)(const void *)r->in[3].data;
+    targets->sample_weight = (const double *)(const void *)r->in[4].data;
+    targets->probabilities = rows_of(&r->in[2], targets->classes, room);
+    targets->smoothing = r->reals[1];
+}
+
+/* As in _kernels.pyx. */
+static const struct fl_softmax_kernels *softmax_kernels(const struct fl_softmax_job *job)
+{
+    const int mass = job->targets.probabilities.data || job->targets.smoothing > 0.0;
+    const int is_short = job->rows.classes <= FL_SHORT_ROW;
+    if (job->rows.input.dtype == FL_FLOAT64 || (mass && is_short) || job->map.softcap > 0.0)
+        return &kernels->softmax_f64;
+    if (job->map.temperature != 1.0 && !(is_short && job->operation == FL_CROSS_ENTROPY) &&
+        !kernels->softmax_f32.is_fused(job))
+        return &kernels->softmax_f64;
+    return &kernels->softmax_f32;
+}
+
+static void run_softmax_in_steps(const struct fl_softmax_job *job)
+{
+    const struct fl_softmax_kernels *table = softmax_kernels(job);
+    const ptrdiff_t blocks = (job->rows.classes + FL_BLOCK - 1) / FL_BLOCK, size = table->scratch_bytes(job);
+    char *scratch = room((size_t)size);
+    for (ptrdiff_t index = 0; index < job->rows.count; index++) {
+        struct fl_softmax_row row;
+        memset(&row, 0, sizeof row);
+        if (!table->row_start(job, &row, index, scratch)) continue;
+        row.buffers = scratch + size - table->buffer_bytes(job);
+        for (ptrdiff_t block = 0; block < blocks; block++) table->row_max(job, &row, block);
+        table->row_choose(job, &row);
+        for (ptrdiff_t block = 0; block < blocks; block++) table->row_sum(job, &row, block);
+        table->row_settle(job, &row);
+        if (job->rows.output.data)
+            for (ptrdiff_t block = 0; block < blocks; block++) table->row_finish(job, &row, block);
+        if (job->rows.losses) job->rows.losses[index] = row.loss;
+    }
+    free(scratch);
+}
+
+static void run_softmax(const struct record *r)
+{
+    ptrdiff_t dimensions[8];
+    struct fl_softmax_job job = {0};
+    const struct fl_softmax_kernels *table;
+    const size_t bytes = r->out[0].array.data ? (size_t)r->out[0].array.count * sizeof(double) : 0;
+    job.operation = (int)r->integers[0];
+    describe_rows(r, &job.rows, dimensions);
+    describe_targets(r, &job.targets, dimensions + 4);
+    job.hessian = rows_of(&r->out[2].array, job.rows.classes, dimensions + 6);
+    job.z_loss = r->reals[2];
+    job.map.softcap = r->reals[3];
+    job.map.temperature = r->reals[4];
+    job.band.all_classes = job.rows.classes;
+    for (int stream = 0; stream <= (job.rows.classes > FL_SHORT_ROW && job.rows.output.data); stream++) {
+        job.rows.stream = stream;
+        table = softmax_kernels(&job);
+        run_pieces(table->rows, table->is_fused(&job) ? table->drain : NULL, &job, job.rows.count, ROWS_OF_PIECE,
+                   table->scratch_bytes(&job));
+        check(r, stream ? "streamed" : "by rows");
+    }
+    job.rows.stream = 0;
+    if (job.rows.output.data && job.rows.losses) {
+        struct fl_softmax_job value = job;
+        double *losses = room(bytes);
+        memset(&value.rows.output, 0, sizeof value.rows.output);
+        memset(&value.hessian, 0, sizeof value.hessian);
+        value.rows.losses = losses;
+        table = softmax_kernels(&value);
+        run_pieces(table->rows, table->is_fused(&value) ? table->drain : NULL, &value, job.rows.count, ROWS_OF_PIECE,
+                   table->scratch_bytes(&value));
+        if (memcmp(losses, job.rows.losses, bytes) != 0) fail("other losses without the gradient", r->title);
+        free(losses);
+    }
+    if (job.rows.classes > FL_BLOCK) {
+        run_softmax_in_steps(&job);
+        check(r, "in steps");
+    }
+}
+
+static void run_targets(const struct record *r, fl_work work)
+{
+    ptrdiff_t dimensions[6];
+    struct fl_target_job job = {0};
+    describe_rows(r, &job.rows, dimensions);
+    describe_targets(r, &job.targets, dimensions + 4);
+    job.margin = r->reals[2];
+    job.power = r->reals[3];
+    run_pieces(work, NULL, &job, job.rows.count, ROWS_OF_PIECE, FL_TARGET_SCRATCH);
+    check(r, "by rows");
+}
+
+static void run_elements(const struct record *r)
+{
+    struct fl_element_job job = {0};
+    const struct fl_element_kernels *table = r->integers[1] ? &kernels->elements_f64 : &kernels->elements_f32;
+    job.loss = (int)r->integers[0];
+    job.size = job.inner = (ptrdiff_t)r->in[0].count;
+    job.input = straight(&r->in[0]);
+    job.target = straight(&r->in[1]);
+    job.third = straight(&r->in[2]);
+    job.weight = straight(&r->in[3]);
+    job.upstream = straight(&r->in[4]);
+    job.losses = straight(&r->out[0].array);
+    job.first = straight(&r->out[1].array);
+    job.second = straight(&r->out[2].array);
+    job.target_value = r->reals[0];
+    job.third_value = r->reals[1];
+    job.parameter[0] = r->reals[2];
+    job.parameter[1] = r->reals[3];
+    job.scale = r->reals[4];
+    for (job.stream = 0; job.stream < 2; job.stream++) {
+        run_pieces(table->elements, NULL, &job, job.size, 65536, table->buffer_bytes(&job));
+        check(r, job.stream ? "streamed" : "elements");
+    }
+}
+
+static void run_divergence(const struct record *r)
+{
+    ptrdiff_t dimensions[8];
+    struct fl_divergence_job job = {0};
+    const struct fl_divergence_kernels *table;
+    job.operation = (int)r->integers[0];
+    describe_rows(r, &job.rows, dimensions);
+    job.t = rows_of(&r->in[1], job.rows.classes, dimensions + 4);
+    job.t_gradient = rows_of(&r->out[2].array, job.rows.classes, dimensions + 6);
+    job.counted = (const unsigned char *)r->in[2].data;
+    job.beta = r->reals[1];
+    job.temperature = r->reals[4];
+    table = job.rows.input.dtype == FL_FLOAT64 ? &kernels->divergence_f64 : &kernels->divergence_f32;
+    run_pieces(table->rows, NULL, &job, job.rows.count, ROWS_OF_PIECE, table->scratch_bytes(&job));
+    check(r, "by rows");
+}
+
+static void run_function(const struct record *r)
+{
+    const struct fl_function *function = kernels->functions;
+    const size_t length = strcspn(r->title, " ");
+    while (function->name && (strlen(function->name) != length || strncmp(function->name, r->title, length) != 0))
+        function++;
+    if (!function->name) fail("no such function", r->title);
+    function->apply(r->in[0].data, r->out[0].array.data, (ptrdiff_t)r->in[0].count);
+    check(r, "function");
+}
+
+/* Every half, and the floats around it and around the middle between it and the next: by instructions (of which
+ * there are none for single numbers) as in plain C. */
+static void check_halves(void)
+{
+    static float wide[65536], x[8 * 65536];
+    static uint16_t half[65536], narrow[8 * 65536];
+    const volatile ptrdiff_t all = 65536; /* unknown to the compiler, which warns of the loop over a rest of none */
+    (void)fl_clear_rows;
+    for (int k = 0; k < 65536; k++) half[k] = (uint16_t)k;
+    fl_halves_to_floats(half, wide, all);
+    for (int k = 0; k < 65536; k++) {
+        const float plain = fl_float_from_half(half[k]), next = fl_float_from_half((uint16_t)(k + 1));
+        compared++;
+        wrong +=
+            !(fl_bits_from_float(wide[k]) == fl_bits_from_float(plain) || (plain != plain && wide[k] != wide[k]));
+        for (int j = 0; j < 2; j++) {
+            float *near = x + 8 * k + 4 * j;
+            near[0] = j ? plain + (next - plain) / 2 : plain;
+            near[1] = nextafterf(near[0], -INFINITY);
+            near[2] = nextafterf(near[0], INFINITY);
+            near[3] = -near[0] * 1024;
+        }
+    }
+    fl_floats_to_halves(x, narrow, 8 * all);
+    for (int k = 0; k < 8 * 65536; k++) {
+        compared++;
+        wrong += x[k] == x[k] ? narrow[k] != fl_half_from_float(x[k]) : (narrow[k] & 0x7fff) <= 0x7c00;
+    }
+    if (wrong) fprintf(stderr, "conversions of halves: %ld are wrong\n", wrong);
+}
+
+int main(int argc, char **argv)
+{
+    struct record r;
+    long records = 0;
+    file = argc == 2 ? fopen(argv[1], "rb") : NULL;
+    if (!file) fail("usage: driver FILE", "driver");
+    check_halves();
+    while (take_record(&r)) {
+        switch (r.kind) {
+        case FUNCTION:
+            run_function(&r);
+            break;
+        case SOFTMAX:
+            run_softmax(&r);
+            break;
+        case NLL:
+            run_targets(&r, kernels->nll_rows);
+            break;
+        case MARGIN:
+            run_targets(&r, kernels->margin_rows);
+            break;
+        case ELEMENTS:
+            run_elements(&r);
+            break;
+        case DIVERGENCE:
+            run_divergence(&r);
+            break;
+        default:
+            fail("unknown kind of record", "driver");
+        }
+        release(&r);
+        records++;
+    }
+    fclose(file);
+    printf("%ld jobs, %ld values compared, %ld out of bounds\n", records, compared, wrong);
+    return wrong || !compared;
+}

@@ -1,0 +1,318 @@
+"""Cases for tests/driver.c: jobs of the kernels, each with the least and the largest value of its results.
+
+``python tests/driver_cases.py FILE`` calls public functions with arguments of the registry, and writes the
+jobs that the engine hands to the kernels. The bounds are those of the registry, around the float64 reference.
+The kernels of this machine have to keep them, too, else the file is not written.
+"""
+
+import struct
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+from typing import Any, BinaryIO
+from unittest.mock import patch
+
+import numpy as np
+from helpers import DTYPES, INF, NAN, Array, bounds, loss_dtype
+from registry import Call, call, with_all
+from rows import divergences, elementwise, preferences, softmax
+
+from fastloss import _kernels, classification, sequence
+from fastloss._engine import rows as engine_rows
+
+FUNCTION, SOFTMAX, NLL, MARGIN, ELEMENTS, DIVERGENCE = range(6)
+ARRAYS, OUTPUTS, INTEGERS, REALS = 6, 3, 12, 8
+# As in kernels.h; the last two are read as what they are.
+CODES = {"float32": 0, "float64": 1, "float16": 2, "bfloat16": 3, "int64": 9, "bool": 9}
+
+
+class Job:
+    """One call of a kernel: numbers, arrays that it reads, and arrays that it writes (or None)."""
+
+    def __init__(
+        self,
+        kind: int,
+        integers: tuple[int, ...],
+        reals: tuple[float, ...],
+        arrays: tuple[Array | None, ...],
+        outputs: tuple[Array | None, ...],
+    ) -> None:
+        self.kind, self.integers, self.reals, self.outputs = kind, integers, reals, outputs
+        # As they are before the kernel writes.
+        self.arrays = tuple(None if a is None else np.array(a, order="C") for a in arrays)
+        self.written: list[Array | None] = []
+        self.bounds: list[tuple[Array, Array] | None] = [None] * len(outputs)
+
+    def set_bounds(self, output: int, low: Array, high: Array, title: str) -> None:
+        """Set what an output must be within, and check that it is."""
+        found = self.outputs[output]
+        assert found is not None
+        actual = found.astype(np.float64).reshape(low.shape)
+        good = (actual >= low) & (actual <= high) | np.isnan(actual) & np.isnan(low)
+        assert good.all(), f"{title}: output {output} is out of bounds here, too: {actual[~good][:3]}"
+        self.bounds[output] = low, high
+
+    def write(self, file: BinaryIO, title: str) -> None:
+        def padded(values: tuple[Any, ...], count: int) -> tuple[Any, ...]:
+            return (*values, *(0,) * (count - len(values)))
+
+        file.write(struct.pack(f"<{1 + INTEGERS}q", self.kind, *padded(self.integers, INTEGERS)))
+        file.write(struct.pack(f"<{REALS}d", *padded(self.reals, REALS)))
+        file.write(title.encode()[:119].ljust(120, b"\0"))
+        for array in (*self.arrays, *(None,) * (ARRAYS - len(self.arrays))):
+            _write_header(file, array)
+            if array is not None:
+                file.write(array.tobytes())
+        for k in range(OUTPUTS):
+            output = self.outputs[k] if k < len(self.outputs) else None
+            _write_header(file, output)
+            if output is not None:
+                file.write(struct.pack("<q", self.bounds[k] is not None))
+                for bound in self.bounds[k] or ():
+                    file.write(np.ascontiguousarray(bound, np.float64).tobytes())
+
+
+def _write_header(file: BinaryIO, array: Array | None) -> None:
+    if array is None:
+        file.write(struct.pack("<q", -1))
+    else:
+        file.write(struct.pack("<3q", CODES[array.dtype.name], array.size, array.itemsize))
+
+
+# Recording
+
+
+def _of_rows(kind: int, jobs: list[Job], kernel: Any, *given: Any, **options: Any) -> Any:
+    """Record a kernel of rows with targets, and call it."""
+    *operation, x, axis = given
+    assert axis == x.ndim - 1
+    get = options.get
+    losses = get("row_loss")
+    if kind == SOFTMAX:
+        own = (get("z_loss", 0.0), get("softcap", 0.0), get("temperature", 1.0))
+    else:
+        own = (get("margin", 0.0), get("power", 0.0))
+    ignored = get("ignored")
+    job = Job(
+        kind,
+        (*(operation or (0,)), x.size // x.shape[-1], x.shape[-1], ignored is not None, ignored or 0),
+        (get("grad_scale", 1.0), get("label_smoothing", 0.0), *own),
+        (x, get("indices"), get("probabilities"), get("weight"), get("sample_weight"), get("grad_output")),
+        (losses, get("output"), get("hessian")),
+    )
+    if not get("mean") and not get("accumulate") and get("elsewhere") is None:
+        jobs.append(job)
+    return kernel(*given, **options)
+
+
+def _of_divergence(
+    jobs: list[Job], kernel: Any, operation: int, x: Array, t: Array, axis: int, **options: Any
+) -> Any:
+    get = options.get
+    assert axis == x.ndim - 1
+    job = Job(
+        DIVERGENCE,
+        (operation, x.size // x.shape[-1], x.shape[-1]),
+        (get("grad_scale", 1.0), get("beta", 0.0), 0.0, 0.0, get("temperature", 1.0)),
+        (x, t, get("counted"), None, None, get("grad_output")),
+        (get("row_loss"), get("x_gradient"), get("t_gradient")),
+    )
+    if not get("accumulate"):
+        jobs.append(job)
+    return kernel(operation, x, t, axis, **options)
+
+
+def _of_elements(
+    jobs: list[Job], kernel: Any, loss: int, wide: bool, arrays: Any, domains: Any, *given: Any
+) -> Any:
+    *read, first, second, losses = arrays
+    job = Job(ELEMENTS, (loss, wide), given[:5], tuple(read), (losses, first, second))
+    is_mean, accumulate = given[6], given[8]
+    if not is_mean and not accumulate:
+        jobs.append(job)
+    result = kernel(loss, wide, arrays, domains, *given)
+    job.written = [None if output is None else output.astype(np.float64) for output in job.outputs]
+    return result
+
+
+def recorded(function: Callable[[], Any]) -> tuple[Any, list[Job]]:
+    """Call a function, without the paths of plain calls; return its result and its jobs."""
+    jobs: list[Job] = []
+    of_softmax = partial(_of_rows, SOFTMAX, jobs, _kernels.softmax)
+    replaced = {
+        "softmax": of_softmax,
+        "nll": partial(_of_rows, NLL, jobs, _kernels.nll),
+        "multi_margin": partial(_of_rows, MARGIN, jobs, _kernels.multi_margin),
+        "divergence": partial(_of_divergence, jobs, _kernels.divergence),
+        "elementwise": partial(_of_elements, jobs, _kernels.elementwise),
+        "plain_cross_entropy": lambda *given: None,
+        "plain_elementwise": lambda *given: None,
+    }
+    of_rows = partial(of_softmax, _kernels.CROSS_ENTROPY)
+    with ExitStack() as stack:
+        for name, kernel in replaced.items():
+            stack.enter_context(patch.object(_kernels, name, kernel))
+        for module in (engine_rows, classification, sequence):
+            stack.enter_context(patch.object(module, "cross_entropy_rows", of_rows))
+        return function(), jobs
+
+
+# Cases
+
+
+def interval(expected: Array, tolerance: Array, dtype: str) -> tuple[Array, Array]:
+    low, high = bounds(expected, np.broadcast_to(tolerance, expected.shape), dtype)
+    exact = np.isinf(expected)
+    return np.where(exact, expected, low), np.where(exact, expected, high)
+
+
+def jobs_of(c: Call) -> Iterator[Job]:
+    """The jobs of a call, with the bounds of those outputs that are results of the call."""
+    with np.errstate(all="ignore"):
+        (loss, derivatives), jobs = recorded(c.run)
+        for job in jobs:
+            for k, output in enumerate(job.outputs):
+                if output is None:
+                    continue
+                for name, actual in zip(c.row.derivatives, derivatives, strict=True):
+                    if actual is None or not np.shares_memory(actual, output):
+                        continue
+                    expected = np.array(c.expected[1][c.row.derivatives.index(name)], np.float64)
+                    found = actual.astype(np.float64)
+                    c.row.settle(c, name, found, expected)
+                    if (found == actual.astype(np.float64)).all():
+                        found_bounds = interval(expected, c.derivative_bound(name), c.dtype)
+                        job.set_bounds(k, *found_bounds, c.title)
+                # The sign of the loss, where the public function has the other.
+                for sign in (1.0, -1.0):
+                    if k or c.row.returns == "array" or np.shape(loss) != output.shape:
+                        continue
+                    if not np.array_equal(sign * output.astype(loss.dtype), loss, equal_nan=True):
+                        continue
+                    low, high = interval(c.expected[0], c.bound, loss_dtype(c.dtype))
+                    job.set_bounds(k, *((low, high) if sign > 0.0 else (-high, -low)), c.title)
+                    break
+            if any(bound is not None for bound in job.bounds):
+                yield job
+
+
+def parts_of(c: Call, lines: set[int]) -> Iterator[Job]:
+    """The jobs of these lines of losses.def, whose results the engine combines: as they are here."""
+    for job in recorded(c.run)[1]:
+        if job.kind != ELEMENTS or job.integers[0] not in lines:
+            continue
+        for k, (output, written) in enumerate(zip(job.outputs, job.written, strict=True)):
+            if output is None or written is None:
+                continue
+            output[...] = written.astype(output.dtype)  # the engine may have changed it
+            error = 1e-12 if output.dtype == np.float64 else 1e-6
+            job.set_bounds(k, *interval(written, error * np.abs(written), "float64"), c.title)
+        yield job
+
+
+OF_CLASSES = [
+    softmax.CROSS_ENTROPY, softmax.OF_PROBABILITIES, softmax.NLL, softmax.MULTI_MARGIN, softmax.ENTROPY,
+    softmax.TOKENS, *softmax.TRANSFORMS,
+]  # fmt: skip
+# Two classes, whole and broken groups of 16 rows and of four classes, the longest short row, one class more,
+# and rows of one block and of three.
+SHAPES = [(37, 2), (37, 3), (21, 10), (37, 16), (19, 37), (18, 64), (9, 65), (6, 1000), (4, 5000)]
+
+
+def calls() -> Iterator[Call]:
+    for dtype in DTYPES:
+        for row in OF_CLASSES:
+            for shape in SHAPES:
+                yield call(row, shape, dtype, "none")
+                yield with_all(row, shape, dtype)
+        for options in range(len(softmax.CROSS_ENTROPY.sets)):
+            for shape in ((21, 10), (4, 1000)):
+                yield call(softmax.CROSS_ENTROPY, shape, dtype, "none", options)
+        for row in (*elementwise.ELEMENTWISE, *elementwise.KL_DIVS):
+            for options in range(len(row.sets)):
+                yield call(row, (7, 83), dtype, "none", options)
+            yield with_all(row, (7, 83), dtype)
+        for row in divergences.ROWS:
+            for shape in ((37, 9), (9, 90), (3, 2100)):
+                yield call(row, shape, dtype, "none")
+                yield with_all(row, shape, dtype)
+        for classes in (10, 1000):
+            yield odd_rows(classes, dtype)
+
+
+def odd_rows(classes: int, dtype: str) -> Call:
+    """Masked classes, a masked target, NaN, infinity, large values, a maximum that comes late, certainty."""
+    base = call(softmax.CROSS_ENTROPY, (9, classes), dtype, "none")
+    x, target = np.array(base.first), np.arange(9)
+    largest = 3e38 if dtype != "float16" else 6e4
+    x[1, 2:5] = -INF
+    x[2, 2] = -INF
+    x[3, classes - 1] = NAN
+    x[4] = -INF
+    x[5, 5] = largest
+    x[6, 1] = -largest
+    x[7, classes - 1] = 90.0
+    x[8, 8] = 60.0
+    return base.with_(logits=x, target=target)
+
+
+def function_jobs() -> Iterator[tuple[str, Job]]:
+    """The elementary functions: those of test_vecmath.py, with the bounds that have a fused multiply-add."""
+    import test_vecmath as v
+
+    rng = np.random.default_rng(0)
+    relative = {"exp_f32": v.EXP_F32[0], "power_near_0_f32": v.POWER_F32["avx2"]}
+    ulps: list[Any] = [
+        *v.GENERAL,
+        ("exp_f64", np.exp, (v.LOWEST_F64, 0.0), v.EXP_F64["avx2"]),
+        ("log1p_f64", np.log1p, (0.0, 1e6), v.LOG1P_F64),
+        ("tanh_f64", np.tanh, (-22.0, 22.0), v.TANH_F64),
+        ("sech_squared_f64", lambda x: 1.0 / np.cosh(x) ** 2, (-17.0, 17.0), v.SECH_SQUARED_F64),
+        ("log1p_near_f32", np.log1p, (-0.29, 0.41), v.LOG1P_NEAR_F32["avx2"]),
+    ]
+    cases = [(name, f, span, 0.0, 0.0, units) for name, f, span, units in ulps]
+    cases += [(name, f, span, part, rest, 0.0) for name, f, span, part, rest in v.NEAR]
+    cases += [(name, np.exp, (-86.6, 0.0), bound, 0.0, 0.0) for name, bound in relative.items()]
+    for name, function, span, part, rest, units in cases:
+        kind = np.float32 if name.endswith("f32") else np.float64
+        x, out = rng.uniform(*span, 20_000).astype(kind), np.empty(20_000, kind)
+        wide = function(x.astype(np.longdouble))
+        unit = np.spacing(np.abs(wide.astype(kind))).astype(np.longdouble)
+        tolerance = (units + 0.002) * unit if units else part * np.abs(wide) + rest
+        _kernels.vecmath(name, x, out)
+        job = Job(FUNCTION, (), (), (x,), (out,))
+        job.set_bounds(0, (wide - tolerance).astype(float), (wide + tolerance).astype(float), name)
+        yield f"{name} {span}", job
+
+
+def write(path: Path) -> tuple[int, set[str]]:
+    """Write the file; return the number of jobs, and the losses of losses.def that are among them."""
+    names = {line: name for name, (line, _) in _kernels.ELEMENTWISE.items()}
+    count, lines = 0, set()
+
+    def jobs() -> Iterator[tuple[str, Job]]:
+        yield from function_jobs()
+        for c in calls():
+            yield from ((c.title, job) for job in jobs_of(c))
+        rest = set(names) - lines
+        for row in (*preferences.PREFERENCES, *preferences.POLICIES, *elementwise.PENALTIES):
+            for options in range(len(row.sets)):
+                c = call(
+                    row, row.shapes[0], "float32", "none" if "none" in row.reductions else "sum", options
+                )
+                yield from ((c.title, job) for job in parts_of(c, rest))
+
+    with path.open("wb") as file:
+        for title, job in jobs():
+            job.write(file, title)
+            count += 1
+            if job.kind == ELEMENTS:
+                lines.add(job.integers[0])
+    return count, {names[line] for line in lines}
+
+
+if __name__ == "__main__":
+    jobs_written, losses_written = write(Path(sys.argv[1]))
+    print(f"{jobs_written} jobs; without {sorted(set(_kernels.ELEMENTWISE) - losses_written)}")
