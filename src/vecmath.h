@@ -101,8 +101,8 @@ FL_INLINE double fl_select_f64(int condition, double a, double b)
 FL_INLINE float fl_choose_f32(int condition, float a, float b) { return condition ? a : b; }
 FL_INLINE double fl_choose_f64(int condition, double a, double b) { return condition ? a : b; }
 
-/* a where the sign bit of x is set, also of -0, else b; and a with its sign changed there. Masks of bits, as most
- * loops are bound by the two pipes that multiply, which do comparisons, too (Zen 4). */
+/* a where the sign bit of x is set, also of -0, else b; and a with its sign changed there. Masks of bits: a
+ * comparison would take the place of a product (Zen 4). */
 FL_INLINE float fl_by_sign_f32(float x, float a, float b)
 {
     const uint32_t mask = (uint32_t)((int32_t)fl_bits_from_float(x) >> 31);
