@@ -362,7 +362,12 @@ static struct fl_piece FL_(elements)(const void *any, ptrdiff_t begin, ptrdiff_t
 {
     const struct fl_element_job *job = (const struct fl_element_job *)any;
     const struct fl_array *output = &job->first;
-    const int is_ready = FL_(lies_ready)(output), is_aligned = is_ready && ((uintptr_t)output->data & 63u) == 0;
+    const int is_ready = FL_(lies_ready)(output);
+    /* A load waits for an earlier streamed store with the same position in a page. (Measured with an output 48 bytes
+     * after its input in this respect: twice the time.) */
+    const uintptr_t apart = ((uintptr_t)output->data ^ (uintptr_t)job->input.data) |
+                            (job->target.data ? (uintptr_t)output->data ^ (uintptr_t)job->target.data : 0);
+    const int is_aligned = is_ready && ((uintptr_t)output->data & 63u) == 0 && (apart & 4095u) == 0;
     /* Derivatives that are finished where they lie, streamed or not, and such that are streamed from a strip. */
     const int is_final = is_aligned && !job->weight.data && !job->upstream.data && job->scale != 0;
     const int streams = job->stream && !is_final && output->ndim == 0 && output->class_stride == output->itemsize;
