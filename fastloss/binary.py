@@ -241,9 +241,8 @@ def sigmoid_focal_loss(
     """
     share = -1.0 if alpha is None else option("alpha", alpha)
     parameters = share if share >= 0.0 else -1.0, number("gamma", gamma, low=0.0)
-    kernel = "focal_square" if parameters[1] == 2.0 else "focal"
     return elementwise(
-        kernel, "logits", logits, target, weight, reduction, return_grad, out, common, parameters=parameters,
+        "focal", "logits", logits, target, weight, reduction, return_grad, out, common, parameters=parameters,
         mean_over_weights=False, check_domain=check_domain,
     )  # fmt: skip
 

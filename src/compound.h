@@ -110,25 +110,6 @@ FL_INLINE struct fl_focal fl_focal_f32(float logit, float target, double gamma, 
     return result;
 }
 
-/* The same for gamma = 2, where m^2 needs no logarithm: in half the time. log(1 + e) may be float then. |x| is
- * held at 200, where the square of e is 0 in float. */
-FL_INLINE struct fl_focal fl_focal_square_f32(float logit, float target, double share, double other_share)
-{
-    const double x = (double)logit, t = (double)target, other = 1.0 - t, size = fabs(x);
-    const double held = size > 200.0 ? 200.0 : size, e = fl_exp2_near(held * -1.4426950408889634);
-    const double small = x < 0.0 ? other : t, big = x < 0.0 ? t : other, d = FL_FMA_F64(e, small, big);
-    const double quotient = 1.0 / ((1.0 + e) * d), large = quotient * d, m = large * d;
-    const double shared = FL_FMA_F64(share, t, other_share * other), f = shared * (m * m);
-    const double l = (double)fl_log1p_unit_f32((float)e), up = x < 0.0 ? -x : 0.0, down = x < 0.0 ? 0.0 : x;
-    const double by_t = t * (l + up), by_other = other * (l + down);
-    const double c = fl_choose_f64(t == 0.0, 0.0, by_t) + fl_choose_f64(other == 0.0, 0.0, by_other);
-    const double tiny = e * large, p = x < 0.0 ? tiny : large, n = x < 0.0 ? large : tiny;
-    const double steep = (2.0 - 4.0 * t) * e * quotient * (c > 1e30 ? 1e30 : c);
-    const double nan = x + t, value = fl_choose_f64(f == 0.0, 0.0, f * c);
-    const struct fl_focal result = {fl_choose_f64(nan == nan, value, nan), f * (p * other - n * t + steep)};
-    return result;
-}
-
 /* From double, with the full functions. */
 FL_INLINE struct fl_focal fl_focal_f64(double x, double t, double gamma, double share, double other_share)
 {
@@ -144,11 +125,6 @@ FL_INLINE struct fl_focal fl_focal_f64(double x, double t, double gamma, double 
     const double nan = x + t, value = fl_choose_f64(f == 0.0, 0.0, f * c);
     const struct fl_focal result = {fl_choose_f64(nan == nan, value, nan), fl_choose_f64(f == 0.0, 0.0, f * slope)};
     return result;
-}
-
-FL_INLINE struct fl_focal fl_focal_square_f64(double x, double t, double share, double other_share)
-{
-    return fl_focal_f64(x, t, 2.0, share, other_share);
 }
 
 #endif

@@ -14,9 +14,6 @@ enum { FL_(group) = 16, FL_(element_block) = 512 };
 #define ABSOLUTE(x) FL_(fl_absolute)(x)
 #define SIGN(x) FL_(fl_sign)(x)
 #define POSITIVE(x) FL_(fl_positive)(x)
-#define BY_SIGN(x, a, b) FL_(fl_by_sign)((x), (a), (b))
-#define TURNED_BY(x, a) FL_(fl_turned_by)((x), (a))
-#define CHOOSE(condition, a, b) FL_(fl_choose)((condition), (a), (b))
 #define AT_LEAST(x, bound) FL_(fl_at_least)((x), (bound))
 #define TIMES(factor, term) FL_(fl_times)((factor), (term))
 #define QUOTIENT(a, b) FL_(fl_quotient)((a), (b))
@@ -27,14 +24,14 @@ enum { FL_(group) = 16, FL_(element_block) = 512 };
 #define EXP_RATE(x, rate) FL_(fl_exp_rate)((x), (rate))
 #define TIMES_EXP_RATE(t, x, rate) FL_(fl_times_exp_rate)((t), (x), (rate))
 #define FOCAL(x, t) FL_(fl_focal)((x), (t), k.b, k.share, k.other_share)
-#define FOCAL_SQUARE(x, t) FL_(fl_focal_square)((x), (t), k.share, k.other_share)
 #define TIMES_EXP(t, x) FL_(fl_times_exp)((t), (x))
 #define EXP_DOWN(x) FL_(fl_exp_down)(x)
 #define EXPM1(x) FL_(fl_expm1_nonpositive)(x)
 #define LOG(x) FL_(fl_log)(x)
 #define LOG1P(x) FL_(fl_log1p)(x)
-#define LOG_OF_SHARE(w, x) FL_(fl_log_of_share)((w), (x))
 #define LOG1P_UNIT(x) FL_(fl_log1p_unit)(x)
+#define LOG_OF_SHARE(w, x) FL_(fl_log_of_share)((w), (x))
+#define CHOOSE(condition, a, b) FL_(fl_choose)((condition), (a), (b))
 #define HALF ((REAL)0.5)
 #define LN2 ((REAL)0.69314718055994530942)
 
@@ -126,52 +123,41 @@ static struct FL_(constants) FL_(constants_of)(double a, double b)
     return constants;
 }
 
-/* A strip: contiguous inputs and results; first and second may be NULL. stream: first is aligned to 64 bytes and is
- * written past the caches. */
+/* A strip: contiguous inputs and results; first and second may be NULL. */
 struct FL_(element_strip) {
     const REAL *x, *t, *u;
     REAL *value, *first, *second;
     REAL a, b, scale;
     struct FL_(constants) constants;
     ptrdiff_t groups;
-    int stream;
 };
 
 /* The loop of a loss in three functions, which the compiler vectorises one by one: the value; with the derivative;
- * with the second derivative. tests/vectorised.py looks for each of them by its name. A group of derivatives goes
- * from registers to memory: through a buffer of the strip its streaming took a tenth longer. */
-#define FL_LOOP(function, terms, result, derivative, derivative_of_that, writes, stores)                             \
+ * with the second derivative. tests/vectorised.py looks for each of them by its name. */
+#define FL_LOOP(function, terms, result, derivative, derivative_of_that, writes)                                     \
     static void FL_(function)(const struct FL_(element_strip) * in)                                                  \
     {                                                                                                                \
         const REAL *xs = in->x, *ts = in->t, *us = in->u, a = in->a, b = in->b, scale = in->scale;                   \
         REAL *values = in->value, *firsts = in->first, *seconds = in->second;                                        \
         const struct FL_(constants) k = in->constants;                                                               \
         const ptrdiff_t n = FL_(group) * in->groups;                                                                 \
-        const int stream = in->stream;                                                                               \
-        (void)a, (void)b, (void)k, (void)scale, (void)firsts, (void)seconds, (void)stream;                           \
-        for (ptrdiff_t from = 0; from < n; from += FL_(group)) {                                                     \
-            REAL group[FL_(group)];                                                                                  \
-            (void)group;                                                                                             \
-            _Pragma("omp simd") for (ptrdiff_t i = from; i < from + FL_(group); i++)                                 \
-            {                                                                                                        \
-                const REAL x = xs[i], t = ts[i], u = us[i];                                                          \
-                terms;                                                                                               \
-                const REAL value = (result), first = (derivative), second = (derivative_of_that);                    \
-                (void)t, (void)u, (void)first, (void)second;                                                         \
-                values[i] = value;                                                                                   \
-                writes;                                                                                              \
-            }                                                                                                        \
-            stores;                                                                                                  \
+        (void)a, (void)b, (void)k, (void)scale, (void)firsts, (void)seconds;                                         \
+        _Pragma("omp simd") for (ptrdiff_t i = 0; i < n; i++)                                                        \
+        {                                                                                                            \
+            const REAL x = xs[i], t = ts[i], u = us[i];                                                              \
+            terms;                                                                                                   \
+            const REAL value = (result), first = (derivative), second = (derivative_of_that);                        \
+            (void)t, (void)u, (void)first, (void)second;                                                             \
+            values[i] = value;                                                                                       \
+            writes;                                                                                                  \
         }                                                                                                            \
     }
 #define FL_SCALED(derivative) (value == value ? scale * (derivative) : value)
-#define FL_STORE_GROUP fl_bytes_out((char *)(firsts + from), group, (int)sizeof group, stream)
 #define FL_LOSS(name, domain, terms, result, derivative, derivative_of_that)                                         \
-    FL_LOOP(name##_value, terms, result, derivative, derivative_of_that, (void)0, (void)0)                           \
-    FL_LOOP(name##_first, terms, result, derivative, derivative_of_that, group[i - from] = FL_SCALED(first),         \
-            FL_STORE_GROUP)                                                                                          \
-    FL_LOOP(name##_second, terms, result, derivative, derivative_of_that, group[i - from] = FL_SCALED(first);        \
-            seconds[i] = FL_SCALED(second), FL_STORE_GROUP)
+    FL_LOOP(name##_value, terms, result, derivative, derivative_of_that, (void)0)                                    \
+    FL_LOOP(name##_first, terms, result, derivative, derivative_of_that, firsts[i] = FL_SCALED(first))               \
+    FL_LOOP(name##_second, terms, result, derivative, derivative_of_that, firsts[i] = FL_SCALED(first);              \
+            seconds[i] = FL_SCALED(second))
 #include "losses.def"
 #undef FL_LOSS
 
@@ -238,8 +224,7 @@ static void FL_(elements_out)(const struct fl_element_job *job, const struct fl_
     }
 }
 
-/* Sums in a fixed order, every term in double: a term goes to the lane of its index. (The conversions take 4 cycles
- * of 16 elements. Adding four floats first would save most of them, but round the mean of a few by 1e-8.) */
+/* Sums in a fixed order, every term in double: a term goes to the lane of its index. */
 enum { FL_(sums) = 32 };
 
 static inline void FL_(add_to_sums)(double *sums, const REAL *x, ptrdiff_t n)
@@ -251,7 +236,7 @@ static inline void FL_(add_to_sums)(double *sums, const REAL *x, ptrdiff_t n)
 #pragma omp simd
         for (int l = 0; l < FL_(sums); l++) lane[l] += (double)x[i + l];
     memcpy(sums, lane, sizeof lane);
-    for (int l = 0; l < FL_(sums) && i + l < n; l++) sums[l] += (double)x[i + l];
+    for (int l = 0; i < n; i++, l++) sums[l] += (double)x[i];
 }
 
 static double FL_(total_of_sums)(double *lane)
@@ -362,16 +347,8 @@ static struct fl_piece FL_(elements)(const void *any, ptrdiff_t begin, ptrdiff_t
 {
     const struct fl_element_job *job = (const struct fl_element_job *)any;
     const struct fl_array *output = &job->first;
-    const int is_ready = FL_(lies_ready)(output);
-    /* A load waits for an earlier streamed store with the same position in a page. (Measured with an output 48 bytes
-     * after its input in this respect: twice the time.) */
-    const uintptr_t apart = ((uintptr_t)output->data ^ (uintptr_t)job->input.data) |
-                            (job->target.data ? (uintptr_t)output->data ^ (uintptr_t)job->target.data : 0);
-    const int is_aligned = is_ready && ((uintptr_t)output->data & 63u) == 0 && (apart & 4095u) == 0;
-    /* Derivatives that are finished where they lie, streamed or not, and such that are streamed from a strip. */
-    const int is_final = is_aligned && !job->weight.data && !job->upstream.data && job->scale != 0;
-    const int streams = job->stream && !is_final && output->ndim == 0 && output->class_stride == output->itemsize;
-    const int is_placed = is_ready && !streams && !(job->accumulate & 1);
+    const int streams = job->stream && output->ndim == 0 && output->class_stride == output->itemsize;
+    const int is_ready = FL_(lies_ready)(output), is_placed = is_ready && !streams && !(job->accumulate & 1);
     const int part = job->second.data ? 2 : output->data != NULL;
     REAL *x = (REAL *)buffers, *t = x + FL_ELEMENT_STRIP, *u = t + FL_ELEMENT_STRIP, *w = u + FL_ELEMENT_STRIP,
          *g = w + FL_ELEMENT_STRIP;
@@ -379,7 +356,7 @@ static struct fl_piece FL_(elements)(const void *any, ptrdiff_t begin, ptrdiff_t
     REAL *before = second + FL_ELEMENT_STRIP;
     struct fl_lines *lines = (struct fl_lines *)(void *)(before + FL_ELEMENT_STRIP);
     struct FL_(element_strip)
-        strip = {x, t, u, value, NULL, NULL, 0, 0, 0, FL_(constants_of)(job->parameter[0], job->parameter[1]), 0, 0};
+        strip = {x, t, u, value, NULL, NULL, 0, 0, 0, FL_(constants_of)(job->parameter[0], job->parameter[1]), 0};
     struct fl_piece piece = {0.0, -1};
     double sums[FL_(sums)] = {0};
     strip.a = (REAL)job->parameter[0];
@@ -398,7 +375,6 @@ static struct fl_piece FL_(elements)(const void *any, ptrdiff_t begin, ptrdiff_t
         if (job->target.data) strip.t = FL_(strip_in)(job, &job->target, i, n, padded, t);
         if (job->third.data) strip.u = FL_(strip_in)(job, &job->third, i, n, padded, u);
         strip.first = first;
-        strip.stream = job->stream && is_placed && n == padded;
         if (is_placed && n == padded) strip.first = (REAL *)(void *)output->data + i;
         if (streams && is_ready) strip.first = (REAL *)(void *)(lines->line + lines->phase);
         FL_(loops_of_loss)[job->loss][part](&strip);
@@ -433,7 +409,7 @@ static struct fl_piece FL_(elements)(const void *any, ptrdiff_t begin, ptrdiff_t
         if (job->losses.data) FL_(elements_out)(job, &job->losses, i, n, value);
         FL_(add_to_sums)(sums, value, n);
     }
-    if (job->stream) fl_stream_end();
+    if (streams) fl_stream_end();
     piece.total = FL_(total_of_sums)(sums);
     return piece;
 }
@@ -490,14 +466,10 @@ static void FL_(pair_gradients)(const double *slope, double scale, double factor
 
 #undef FL_LOOP
 #undef FL_SCALED
-#undef FL_STORE_GROUP
 #undef FMA
 #undef ABSOLUTE
 #undef SIGN
 #undef POSITIVE
-#undef BY_SIGN
-#undef TURNED_BY
-#undef CHOOSE
 #undef AT_LEAST
 #undef TIMES
 #undef QUOTIENT
@@ -509,12 +481,12 @@ static void FL_(pair_gradients)(const double *slope, double scale, double factor
 #undef EXP_RATE
 #undef TIMES_EXP_RATE
 #undef FOCAL
-#undef FOCAL_SQUARE
 #undef EXP_DOWN
 #undef EXPM1
 #undef LOG
 #undef LOG1P
 #undef LOG1P_UNIT
 #undef LOG_OF_SHARE
+#undef CHOOSE
 #undef HALF
 #undef LN2

@@ -101,30 +101,6 @@ FL_INLINE double fl_select_f64(int condition, double a, double b)
 FL_INLINE float fl_choose_f32(int condition, float a, float b) { return condition ? a : b; }
 FL_INLINE double fl_choose_f64(int condition, double a, double b) { return condition ? a : b; }
 
-/* a where the sign bit of x is set, also of -0, else b; and a with its sign changed there. Masks of bits: a
- * comparison would take the place of a product (Zen 4). */
-FL_INLINE float fl_by_sign_f32(float x, float a, float b)
-{
-    const uint32_t mask = (uint32_t)((int32_t)fl_bits_from_float(x) >> 31);
-    return fl_float_from_bits((fl_bits_from_float(a) & mask) | (fl_bits_from_float(b) & ~mask));
-}
-
-FL_INLINE double fl_by_sign_f64(double x, double a, double b)
-{
-    const uint64_t mask = (uint64_t)0 - (fl_bits_from_double(x) >> 63);
-    return fl_double_from_bits((fl_bits_from_double(a) & mask) | (fl_bits_from_double(b) & ~mask));
-}
-
-FL_INLINE float fl_turned_by_f32(float x, float a)
-{
-    return fl_float_from_bits(fl_bits_from_float(a) ^ (fl_bits_from_float(x) & 0x80000000u));
-}
-
-FL_INLINE double fl_turned_by_f64(double x, double a)
-{
-    return fl_double_from_bits(fl_bits_from_double(a) ^ (fl_bits_from_double(x) & ((uint64_t)1 << 63)));
-}
-
 /* A product in which a weight of 0 gives 0, also for an infinite value; NaN stays NaN. */
 FL_INLINE double fl_weighed(double weight, double value)
 {
@@ -363,29 +339,15 @@ FL_INLINE float fl_times_exp_f32(float t, float x)
     return fl_choose_f32(t == 0.0f, fl_choose_f32(x == x, 0.0f, x), product);
 }
 
-/* 2^n and 2^f - 1 of exp(x), float, x <= 0. x is held at -100, and 2^n is 0 for n < -126: its bits would be negative
- * there. So no comparison is needed. */
-struct fl_reduced_f32 {
-    float scale, m;
-};
-
-FL_INLINE struct fl_reduced_f32 fl_reduce_down_f32(float x)
-{
-    const float size = -x, held = size > 100.0f ? 100.0f : size;
-    const float shifted = FL_FMA_F32(held, -FL_LOG2_E, FL_ROUNDER_F32);
-    const float rest = fl_log2_rest_f32(-held, shifted - FL_ROUNDER_F32);
-    const int32_t bits = (int32_t)((fl_bits_from_float(shifted) << 23) + 0x3f800000u);
-    const struct fl_reduced_f32 reduced = {fl_float_from_bits((uint32_t)(bits > 0 ? bits : 0)),
-                                           fl_exp2_minus_one_f32(FL_FMA_F32(held, -FL_LOG2_E_LOW, rest))};
-    return reduced;
-}
-
-/* The same for x <= 0. Largest error: 1.6 ulp (float; 0 below -87.69, half an ulp more where the value is subnormal),
- * 1.7 ulp (double, 2.0 without a fused multiply-add). */
+/* The same for x <= 0, where 2^n needs no halves. Largest error: 1.6 ulp (float), 1.7 ulp (double, 2.0 without a
+ * fused multiply-add). */
 FL_INLINE float fl_exp_down_f32(float x)
 {
-    const struct fl_reduced_f32 y = fl_reduce_down_f32(x);
-    return FL_FMA_F32(y.m, y.scale, y.scale);
+    const float shifted = FL_FMA_F32(x, FL_LOG2_E, FL_ROUNDER_F32);
+    const float rest = fl_log2_rest_f32(x, shifted - FL_ROUNDER_F32);
+    const float m = fl_exp2_minus_one_f32(FL_FMA_F32(x, FL_LOG2_E_LOW, rest));
+    const float scale = fl_float_from_bits((fl_bits_from_float(shifted) << 23) + 0x3f800000u);
+    return x < -87.33f ? 0.0f : FL_FMA_F32(m, scale, scale);
 }
 
 FL_INLINE double fl_exp_down_f64(double x) { return fl_exp_nonpositive_f64(x); }
@@ -393,8 +355,11 @@ FL_INLINE double fl_exp_down_f64(double x) { return fl_exp_nonpositive_f64(x); }
 /* exp(x) - 1, float, x <= 0. Largest error: 2.5 ulp; a tiny x keeps its digits. */
 FL_INLINE float fl_expm1_nonpositive_f32(float x)
 {
-    const struct fl_reduced_f32 y = fl_reduce_down_f32(x);
-    return FL_FMA_F32(y.scale, y.m, y.scale - 1.0f);
+    const float shifted = FL_FMA_F32(x, FL_LOG2_E, FL_ROUNDER_F32);
+    const float rest = fl_log2_rest_f32(x, shifted - FL_ROUNDER_F32);
+    const float m = fl_exp2_minus_one_f32(FL_FMA_F32(x, FL_LOG2_E_LOW, rest));
+    const float scale = fl_float_from_bits((fl_bits_from_float(shifted) << 23) + 0x3f800000u);
+    return x < -87.33f ? -1.0f : FL_FMA_F32(scale, m, scale - 1.0f);
 }
 
 struct fl_halves_f64 {

@@ -23,7 +23,6 @@ ROOT = Path(__file__).parents[1]
 UNIT = """
 #include "kernels.h"
 #include "storage.h"
-#include "strips.h"
 #include "vecmath.h"
 #include "compound.h"
 #define REAL float
