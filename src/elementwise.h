@@ -30,6 +30,8 @@ enum { FL_(group) = 16, FL_(element_block) = 512 };
 #define LOG(x) FL_(fl_log)(x)
 #define LOG1P(x) FL_(fl_log1p)(x)
 #define LOG1P_UNIT(x) FL_(fl_log1p_unit)(x)
+#define LOG_OF_SHARE(w, x) FL_(fl_log_of_share)((w), (x))
+#define CHOOSE(condition, a, b) FL_(fl_choose)((condition), (a), (b))
 #define HALF ((REAL)0.5)
 #define LN2 ((REAL)0.69314718055994530942)
 
@@ -484,5 +486,7 @@ static void FL_(pair_gradients)(const double *slope, double scale, double factor
 #undef LOG
 #undef LOG1P
 #undef LOG1P_UNIT
+#undef LOG_OF_SHARE
+#undef CHOOSE
 #undef HALF
 #undef LN2

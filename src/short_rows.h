@@ -70,23 +70,6 @@ FL_INLINE float short_exp(struct short_parts y)
     return FL_FMA_F32(fl_exp2_minus_one_f32(y.f), scale, scale);
 }
 
-/* log(1 + f) for 1 + f from sqrt(1/2) to sqrt(2); a tiny f keeps its digits. Largest error: not measured over all
- * arguments, about 1 ulp by its roundings. Without a division: f - f^2 / 2 + f^3 P(f), P fitted to the relative error
- * of the whole (5.8e-9). */
-FL_INLINE float fl_log1p_near_f32(float f)
-{
-    const float square = f * f;
-    float p = -0.0763427392f;
-    p = FL_FMA_F32(p, f, 0.127615854f);
-    p = FL_FMA_F32(p, f, -0.13160266f);
-    p = FL_FMA_F32(p, f, 0.142017618f);
-    p = FL_FMA_F32(p, f, -0.166233495f);
-    p = FL_FMA_F32(p, f, 0.200012267f);
-    p = FL_FMA_F32(p, f, -0.250008225f);
-    p = FL_FMA_F32(p, f, 0.333333313f);
-    return f - square * FL_FMA_F32(-f, p, 0.5f);
-}
-
 /* The state of a part of a group: a row in each lane. It stands in the scratch, whose lines of 64 bytes are vectors.
  */
 struct short_rows {
