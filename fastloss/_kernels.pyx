@@ -107,6 +107,7 @@ cdef extern from "kernels.h" nogil:
     struct fl_softmax_kernels:
         ptrdiff_t (*scratch_bytes)(const fl_softmax_job *) noexcept nogil
         ptrdiff_t (*buffer_bytes)(const fl_softmax_job *) noexcept nogil
+        int (*suits)(const fl_softmax_job *) noexcept nogil
         int (*is_fused)(const fl_softmax_job *) noexcept nogil
         fl_work rows
         fl_drain drain
@@ -532,17 +533,7 @@ cdef fl_piece survey(const fl_targets *targets, fl_rows *rows, bint mean, int th
 
 
 cdef const fl_softmax_kernels *softmax_kernels(const fl_softmax_job *job) noexcept nogil:
-    # The exponential magnifies the rounding of a softcap, and of a temperature outside of fused.h and
-    # short_rows.h. Short rows with smoothing or probabilities have gradients that are small differences near the
-    # optimum, without a larger one in the row. Both are computed in double from any type.
-    cdef bint mass = job.targets.probabilities.data != NULL or job.targets.smoothing > 0.0
-    cdef bint is_short = job.rows.classes <= FL_SHORT_ROW
-    cdef bint of_short = is_short and job.operation == FL_CROSS_ENTROPY and job.band.lse == NULL
-    if job.rows.input.dtype == FL_FLOAT64 or (mass and is_short) or job.map.softcap > 0.0:
-        return &kernels.softmax_f64
-    if job.map.temperature != 1.0 and not of_short and not kernels.softmax_f32.is_fused(job):
-        return &kernels.softmax_f64
-    return &kernels.softmax_f32
+    return &kernels.softmax_f32 if kernels.softmax_f32.suits(job) else &kernels.softmax_f64
 
 
 cdef double shared_softmax(const fl_softmax_job *job, int threads) except? -1.0 nogil:
