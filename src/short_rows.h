@@ -86,7 +86,7 @@ FL_OUTLINE void short_finish(const struct short_terms *terms, int classes, const
     for (int c = 0; c < classes; c++) {
         float *e = x + c * FL_LANES;
         const float *some = a + c * FL_LANES;
-        const float even = (float)(terms->even * (terms->class_weight ? terms->class_weight[c] : 1.0));
+        const float weight = terms->class_weight ? (float)terms->class_weight[c] : 1.0f;
         if (!terms->has_mass) {
 #pragma omp simd
             for (int l = 0; l < FL_LANES; l++) {
@@ -97,14 +97,14 @@ FL_OUTLINE void short_finish(const struct short_terms *terms, int classes, const
 #pragma omp simd
             for (int l = 0; l < FL_LANES; l++) {
                 const float v = e[l], least = smallest[l], share = r->share[l], skipped = r->skipped[l];
-                const float g = (v < least ? 0.0f : v) * share - r->rate[l] * even;
+                const float g = FL_FMA_F32(v < least ? 0.0f : v, share, -(r->rate[l] * weight));
                 e[l] = fl_choose_f32(r->skip[l] == c, skipped, g);
             }
         } else {
 #pragma omp simd
             for (int l = 0; l < FL_LANES; l++) {
                 const float v = e[l], least = smallest[l], share = r->share[l], skipped = r->skipped[l];
-                const float g = (v < least ? 0.0f : v) * share - r->rate[l] * some[l];
+                const float g = FL_FMA_F32(v < least ? 0.0f : v, share, -(r->rate[l] * some[l]));
                 e[l] = fl_choose_f32(r->skip[l] == c, skipped, g);
             }
         }

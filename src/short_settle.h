@@ -111,6 +111,7 @@ FL_OUTLINE void short_pairs(const struct short_power *shared, struct fl_group gr
             p->argument[l] = q;
             p->skipped[l] = p->seldom[l] ? over : less;
             p->t[l] = p->seldom[l] ? less : over;
+            p->rest[l] = p->skipped[l];
             p->share[l] = 1.0f;
             p->powers[l] = 0.0f;
         }
@@ -203,7 +204,7 @@ FL_OUTLINE void short_weigh(const struct fl_softmax_job *job, const struct short
                             double over_temperature, struct fl_group group, int part, struct short_rows *r)
 {
     const struct fl_targets *targets = &job->targets;
-    const double z_loss = job->z_loss, own_share = terms->own;
+    const double z_loss = job->z_loss, own_share = terms->own, even = terms->is_given ? 1.0 : terms->even;
     struct short_factors factors;
     struct short_masses mass;
     double z[FL_LANES], spread[FL_LANES];
@@ -237,29 +238,29 @@ FL_OUTLINE void short_weigh(const struct fl_softmax_job *job, const struct short
     if (z_loss != 0.0)
 #pragma omp simd
         for (int l = 0; l < FL_LANES; l++) {
-            const double weight = targets->index ? factors.weight[l] : 1.0;
+            const double weight = factors.weight[l];
             z[l] = weight * z_loss * r->lse[l] * r->lse[l];
             spread[l] = 2.0 * weight * z_loss * r->lse[l];
         }
 #pragma omp simd
     for (int l = 0; l < FL_LANES; l++) {
         const double own = own_share * factors.weight[l], all = own + mass.all[l], scale = factors.scale[l];
-        const double u = (double)r->skipped[l], p = (double)(r->t[l] * r->share[l]);
+        /* A Newton step to 1 / S in double: with smoothing, the error of p counts where the gradient is small. */
+        const double others = (double)r->rest[l], at_skip = (double)r->t[l], estimate = (double)r->share[l];
+        const double over_total = estimate * (2.0 - (others + at_skip) * estimate);
+        const double u = others * over_total, p = at_skip * over_total;
         const double likely = mass.rest[l] - all * u, seldom = all * p - own - mass.at_skip[l];
         const double loss = factors.sample[l] * ((all * r->loss[l] + mass.deviation[l]) + z[l]);
-        r->over_total[l] = r->share[l];
-        r->unlikely[l] = r->skipped[l];
+        r->over_total[l] = (float)over_total;
+        r->unlikely[l] = (float)u;
         /* 0.0 + makes -0 0: a row without weight has the bits of 0. */
         r->curve[l] = (float)(0.0 + scale * (all + spread[l]) * over_temperature);
-        r->share[l] = (float)(0.0 + scale * (all + spread[l]) * (double)r->share[l]);
+        r->share[l] = (float)(0.0 + scale * (all + spread[l]) * over_total);
         r->skipped[l] = (float)(0.0 + scale * ((u <= 0.5 ? likely : seldom) + spread[l] * p));
-        r->rate[l] = (float)scale;
-        r->bend[l] = (float)(scale * 2.0 * z_loss * over_temperature);
+        r->rate[l] = (float)(scale * even);
+        r->bend[l] = (float)(scale * factors.weight[l] * 2.0 * z_loss * over_temperature);
         r->loss[l] = factors.sample[l] == 0.0 ? 0.0 : loss;
     }
-    if (targets->index && targets->class_weight)
-#pragma omp simd
-        for (int l = 0; l < FL_LANES; l++) r->bend[l] *= (float)factors.weight[l];
 }
 
 #endif
