@@ -78,9 +78,8 @@ def test_smoothing_and_probabilities(form, classes):
     rows = 600
     x = rng.standard_normal((rows, classes)) * rng.choice([0.1, 1.0, 6.0, 20.0], (rows, 1))
     x = (x + rng.choice([0.0, 1e4, -3e3], (rows, 1))).astype(np.float32)
-    target = targets(
-        "probabilities" if form in ("probabilities", "both") else "class", rng, rows, classes, np.float32
-    )
+    is_given = form in ("probabilities", "both")
+    target = targets("probabilities" if is_given else form, rng, rows, classes, np.float32)
     weight = rng.uniform(0.2, 3.0, classes) if form in ("weighted", "both") else None
     wide = target.astype(np.float64) if is_given else target
     for smoothing in (0.0, 0.1, 1.0):
@@ -90,9 +89,8 @@ def test_smoothing_and_probabilities(form, classes):
         assert (np.abs(loss - exact) <= np.maximum(2.0 * np.spacing(exact.astype(np.float32)), 1e-6)).all()
         q = target if is_given else np.eye(classes)[target]
         mass = (1.0 if weight is None else weight) * ((1.0 - smoothing) * q + smoothing / classes) / 1.3
-        scale = np.maximum(
-            np.abs(slope).max(axis=1), mass.max(axis=1) if smoothing or target.ndim == 2 else 0.0
-        )
+        largest = mass.max(axis=1) if smoothing or is_given else 0.0
+        scale = np.maximum(np.abs(slope).max(axis=1), largest)
         assert (np.abs(grad - slope) <= 4e-7 * scale[:, np.newaxis]).all()
 
 
