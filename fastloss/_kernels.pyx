@@ -593,11 +593,12 @@ cdef double run_softmax(fl_softmax_job *job, int threads) except? -1.0:
     cdef ptrdiff_t size = rows.count * rows.classes, step = rows_in_piece(rows)
     cdef double total
     # Not in place, where reading the input has loaded the lines already. Not in rows that threads share. And
-    # outside the fused loop not float16, which is converted when written.
+    # outside the fused loop not float16, which is converted when written. Short rows only along another axis.
     rows.stream = (
         rows.output.data != NULL and rows.output.data != rows.input.data and not rows.accumulate
         and (rows.output.dtype != FL_FLOAT16 or table.is_fused(job))
-        and rows.classes > FL_SHORT_ROW and size * rows.output.itemsize >= STREAM and step > 1
+        and (rows.classes > FL_SHORT_ROW or rows.output.class_stride != rows.output.itemsize)
+        and size * rows.output.itemsize >= STREAM and step > 1
     )
     if share_rows(rows, step, threads):
         with nogil:

@@ -150,12 +150,58 @@ static inline int short_has_second(const struct fl_softmax_job *job)
     return job->rows.accumulate || job->hessian.data != NULL;
 }
 
+/* Gradients of adjacent rows (a class axis that is not the last) on their way past the caches: groups are gathered in
+ * [class][row], until every class has a run of whole cache lines. */
+enum { SHORT_STAGE = 512 };
+
+struct short_stage {
+    char *room; /* NULL: straight to the output */
+    ptrdiff_t first, rows;
+};
+
+static inline int short_is_staged(const struct fl_softmax_job *job)
+{
+    return job->rows.stream && job->rows.output.class_stride != job->rows.output.itemsize;
+}
+
+static void short_flush(const struct fl_softmax_job *job, struct short_stage *stage)
+{
+    const struct fl_array *out = &job->rows.output;
+    const ptrdiff_t size = out->itemsize;
+    char *p = fl_row_address(out, stage->first);
+    for (ptrdiff_t c = 0; c < job->rows.classes && stage->rows; c++)
+        fl_stream(p + c * out->class_stride, stage->room + c * SHORT_STAGE * size, stage->rows * size);
+    stage->rows = 0;
+}
+
+static void short_out(const struct fl_softmax_job *job, struct fl_group group, const float *x,
+                      struct short_stage *stage)
+{
+    const struct fl_array *out = &job->rows.output;
+    const ptrdiff_t shape = SHORT_STAGE, stride = out->itemsize;
+    const struct fl_array staged = {
+        stage->room, out->dtype, 1, stride, SHORT_STAGE * stride, &shape, &stride,
+    };
+    if (stage->room == NULL || !fl_is_adjacent(out, group)) {
+        if (stage->room) short_flush(job, stage);
+        fl_columns_out(x, out, group);
+        return;
+    }
+    if (stage->rows + group.count > SHORT_STAGE || group.first % out->shape[out->ndim - 1] == 0)
+        short_flush(job, stage);
+    if (stage->rows == 0) stage->first = group.first;
+    group.first = stage->rows;
+    stage->rows += group.count;
+    fl_columns_out(x, &staged, group);
+}
+
 static ptrdiff_t short_bytes(const struct fl_softmax_job *job)
 {
     const struct fl_group group = fl_group_of(0, job->rows.count, job->rows.classes);
     const ptrdiff_t size = group.parts * group.step * (ptrdiff_t)sizeof(float);
     const int columns = 1 + short_has_second(job) + (job->targets.probabilities.data != NULL);
-    return FL_PARTS * (ptrdiff_t)sizeof(struct short_rows) + columns * size;
+    const ptrdiff_t stage = short_is_staged(job) ? SHORT_STAGE * job->rows.classes * job->rows.output.itemsize : 0;
+    return FL_PARTS * (ptrdiff_t)sizeof(struct short_rows) + columns * size + stage;
 }
 
 static void short_store_losses(const struct fl_softmax_job *job, struct fl_group group, int part,
@@ -189,7 +235,8 @@ static void short_complete(const struct fl_softmax_job *job, const struct short_
 }
 
 static double short_group(const struct fl_softmax_job *job, const struct short_power *power,
-                          const struct short_terms *terms, struct fl_group group, struct short_rows *r, float *x)
+                          const struct short_terms *terms, struct fl_group group, struct short_rows *r, float *x,
+                          struct short_stage *stage)
 {
     double sum[FL_LANES] = {0};
     const int step = group.step, wants_lse = job->z_loss != 0.0 || job->operation == FL_LOGSUMEXP;
@@ -222,7 +269,7 @@ static double short_group(const struct fl_softmax_job *job, const struct short_p
         fl_columns_in(&job->rows.output, group, second);
         for (int i = 0; i < group.parts * step; i++) x[i] += second[i];
     }
-    if (job->rows.output.data) fl_columns_out(x, &job->rows.output, group);
+    if (job->rows.output.data) short_out(job, group, x, stage);
     return sum_of_lanes_f32(sum);
 }
 
@@ -233,11 +280,18 @@ static double short_rows(const struct fl_softmax_job *job, ptrdiff_t begin, ptrd
     const struct short_terms terms = short_terms_of(job);
     struct short_rows *r = (struct short_rows *)scratch;
     float *columns = (float *)(void *)(r + FL_PARTS);
+    struct short_stage stage = {NULL, 0, 0};
     double total = 0.0;
+    if (short_is_staged(job))
+        stage.room = (char *)scratch + short_bytes(job) - SHORT_STAGE * job->rows.classes * job->rows.output.itemsize;
     for (ptrdiff_t row = begin; row < end;) {
         const struct fl_group group = fl_group_of(row, end, job->rows.classes);
         row += group.count;
-        total += short_group(job, &power, &terms, group, r, columns);
+        total += short_group(job, &power, &terms, group, r, columns, &stage);
+    }
+    if (stage.room) {
+        short_flush(job, &stage);
+        fl_stream_end();
     }
     return total;
 }

@@ -104,3 +104,29 @@ def test_masked_classes_of_probabilities():
     assert loss[1] == math.inf
     assert not grad[:, 1].any()
     np.testing.assert_allclose(grad[0, ::2], slope[0], atol=1e-7)
+
+
+@pytest.mark.parametrize(("dtype", "planes"), [(np.float32, (71, 1009)), (ml_dtypes.bfloat16, (1501, 91))])
+def test_large_planes(dtype, planes):
+    """Gradients along another axis, large enough to be written past the caches, at any alignment."""
+    rng = np.random.default_rng(1)
+    shape = (2, 64, *planes)
+    x = rng.standard_normal(shape, dtype=np.float32).astype(dtype)
+    x[0, 3, 5, 7] = math.nan
+    target = rng.integers(0, 64, (2, *planes))
+    room = np.zeros(x.size + 3, dtype)
+    out = room[3:].reshape(shape)
+    loss, grad = fastloss.cross_entropy(x, target, axis=1, return_grad=True, reduction="none", out=out)
+    assert grad is out
+    rows = np.moveaxis(x, 1, -1)
+    for i, j in ((0, slice(0, 9)), (1, slice(-9, None))):
+        some = np.ascontiguousarray(rows[i, j])
+        alone = fastloss.cross_entropy(some, target[i, j], return_grad=True, reduction="none")
+        assert bits(loss[i, j], np.moveaxis(grad, 1, -1)[i, j]) == bits(*alone)
+    in_place = x.copy()
+    again = fastloss.cross_entropy(
+        in_place, target, axis=1, return_grad=True, reduction="none", out=in_place, num_threads=1
+    )
+    assert bits(loss) == bits(again[0])
+    assert in_place.tobytes() == grad.tobytes()
+    assert not room[:3].any()
