@@ -1,6 +1,7 @@
-/* Short rows in float: cross-entropy of class targets, softmax, log-softmax and log-sum-exp of at most FL_SHORT_ROW
- * classes of a type other than float64, without a softcap, smoothing or probabilities. All other short rows are
- * tiles of tiles.h. Names are those of softmax.h.
+/* Short rows in float: cross-entropy of at most FL_SHORT_ROW classes of a type other than float64, softmax,
+ * log-softmax and log-sum-exp. A softcap is taken for class targets without smoothing and z-loss. All other short
+ * rows are tiles of tiles.h. Names are those of softmax.h; short_sums.h has steps 1 and 2, short_settle.h step 3,
+ * short_cap.h the softcap.
  *
  * A group of rows stands in columns (squares.h), so that every step is a loop over lanes:
  *
@@ -26,13 +27,22 @@
  * the tiles of tiles.h, one by one. Which rows are odd depends on the row alone.
  * 5. Scaling in place; gradients at skip; columns to rows. Nothing is written before all rows of the group are read,
  *    so the output may be the input. */
+#include "short_cap.h"
 #include "short_settle.h"
+
+/* Not with a z-loss: where saturated classes have no gradient, that of the target may be a small difference of two
+ * terms, without a larger one in the row. */
+static int short_can_cap(const struct fl_softmax_job *job)
+{
+    return job->operation == FL_CROSS_ENTROPY && job->targets.index && job->targets.smoothing == 0.0 &&
+           job->z_loss == 0.0 && job->map.softcap > 1e-18;
+}
 
 static int short_rows_are(const struct fl_softmax_job *job)
 {
     return job->rows.classes <= FL_SHORT_ROW && !job->band.lse && job->rows.input.dtype != FL_FLOAT64 &&
-           job->map.softcap == 0.0 && job->operation != FL_ENTROPY &&
-           (job->operation == FL_CROSS_ENTROPY || job->map.temperature == 1.0);
+           job->operation != FL_ENTROPY && (job->operation == FL_CROSS_ENTROPY || job->map.temperature == 1.0) &&
+           (job->map.softcap == 0.0 || short_can_cap(job));
 }
 
 /* The exponential whose product with the share is the smallest normal number, or 1e-12 of the row's largest gradient
@@ -199,7 +209,8 @@ static ptrdiff_t short_bytes(const struct fl_softmax_job *job)
 {
     const struct fl_group group = fl_group_of(0, job->rows.count, job->rows.classes);
     const ptrdiff_t size = group.parts * group.step * (ptrdiff_t)sizeof(float);
-    const int columns = 1 + short_has_second(job) + (job->targets.probabilities.data != NULL);
+    const int columns = 1 + short_has_second(job) + (job->targets.probabilities.data != NULL) +
+                        (job->map.softcap > 0.0 ? 2 + (job->hessian.data != NULL) : 0);
     const ptrdiff_t stage = short_is_staged(job) ? SHORT_STAGE * job->rows.classes * job->rows.output.itemsize : 0;
     return FL_PARTS * (ptrdiff_t)sizeof(struct short_rows) + columns * size + stage;
 }
@@ -211,10 +222,24 @@ static void short_store_losses(const struct fl_softmax_job *job, struct fl_group
     memcpy(job->rows.losses + group.first + first, r->loss, (size_t)count * sizeof(double));
 }
 
+/* The columns of a softcap for a part, if there is one; `columns` is room for those of all parts. */
+static inline struct short_cap short_cap_of(const struct fl_softmax_job *job, struct fl_group group, int part,
+                                            float *columns)
+{
+    const int all = group.parts * group.step;
+    struct short_cap cap = {NULL, NULL, NULL};
+    if (job->map.softcap == 0.0) return cap;
+    cap.low = columns + part * group.step;
+    cap.slope = cap.low + all;
+    if (job->hessian.data) cap.bent = cap.slope + all;
+    return cap;
+}
+
 /* The end of a part: from the settlement of weight 1 to its results; h are the columns of the hessian, a those of the
  * probabilities. */
 static void short_complete(const struct fl_softmax_job *job, const struct short_terms *terms, double over_temperature,
-                           struct fl_group group, int part, float *x, float *h, const float *a, struct short_rows *r)
+                           struct fl_group group, int part, float *x, float *h, const float *a, struct short_cap cap,
+                           struct short_rows *r)
 {
     int odd = 0;
     if (job->operation == FL_CROSS_ENTROPY)
@@ -224,10 +249,12 @@ static void short_complete(const struct fl_softmax_job *job, const struct short_
     else if (job->operation == FL_LOGSUMEXP)
         memcpy(r->loss, r->lse, sizeof r->loss);
     if (job->hessian.data) short_hessian(group.classes, x, h, r);
+    if (job->hessian.data && cap.low) short_bend(group.classes, x, cap, h, r);
     if (job->operation == FL_LOG_SOFTMAX)
         short_log_softmax(group.classes, x, r);
     else if (job->rows.output.data)
         short_finish(terms, group.classes, a, x, r);
+    for (int i = 0; cap.low && job->rows.output.data && i < group.classes * FL_LANES; i++) x[i] *= cap.slope[i];
     for (int l = 0; l < FL_LANES; l++) odd |= r->odd[l];
     if (odd) short_odd(job, group, part, x, h, r);
     for (int l = group.count - part * FL_LANES; l < FL_LANES; l++) r->loss[l] = 0.0;
@@ -247,20 +274,27 @@ static double short_group(const struct fl_softmax_job *job, const struct short_p
     if (terms->is_given) fl_columns_in(&job->targets.probabilities, group, a);
     for (int part = 0; terms->has_mass && !terms->is_given && part < group.parts; part++)
         short_spread(terms, group.classes, x + part * step, &r[part]);
-    if (group.classes == 2 && job->targets.index) {
+    for (int part = 0; job->map.softcap > 0.0 && part < group.parts; part++)
+        short_cap(job->map.softcap, group.classes, x + part * step, short_cap_of(job, group, part, a));
+    if (group.classes == 2 && job->targets.index && job->map.softcap == 0.0) {
         short_pairs(power, group, x, r);
     } else {
         for (int part = 0; part < group.parts; part++) short_choose(job, power, group, x + part * step, &r[part]);
         for (int part = 0; terms->is_given && part < group.parts; part++)
             short_mass(terms, group.classes, x + part * step, a + part * step, &r[part]);
-        for (int part = 0; part < group.parts; part++) short_exps(power, group.classes, x + part * step, &r[part]);
+        for (int part = 0; part < group.parts; part++)
+            if (job->map.softcap > 0.0)
+                short_exps_of_pairs(power, group.classes, short_cap_of(job, group, part, a).low, x + part * step,
+                                    &r[part]);
+            else
+                short_exps(power, group.classes, x + part * step, &r[part]);
         short_settle(power, group.parts, r);
     }
     if (wants_lse) short_lse(power, group.parts, r);
     if (job->operation == FL_LOG_SOFTMAX) fl_columns_in(&job->rows.input, group, x);
     for (int part = 0; part < group.parts; part++) {
         short_complete(job, terms, power->over_temperature, group, part, x + part * step, second + part * step,
-                       a + part * step, &r[part]);
+                       a + part * step, short_cap_of(job, group, part, a), &r[part]);
 #pragma omp simd
         for (int l = 0; l < FL_LANES; l++) sum[l] += r[part].loss[l];
     }

@@ -30,7 +30,8 @@ FL_OUTLINE void short_settle(const struct short_power *shared, int parts, struct
     for (struct short_rows *p = r; p < r + parts; p++)
 #pragma omp simd
         for (int l = 0; l < FL_LANES; l++) {
-            const struct short_parts y = short_parts_of(power, p->at_skip[l], p->shift[l]);
+            struct short_parts y = short_parts_of(power, p->at_skip[l], p->shift[l]);
+            y.f = FL_FMA_F32(p->low[l], power.rate.whole, y.f);
             p->t[l] = p->at_skip[l] < p->least[l] ? 0.0f : short_exp(y);
             p->n[l] = y.n;
             p->f[l] = y.f;
@@ -49,6 +50,7 @@ FL_OUTLINE void short_settle(const struct short_power *shared, int parts, struct
             p->twos[l] = likely ? one : k - p->n[l];
             p->powers[l] = likely ? one : k;
             p->added[l] = likely ? p->at_skip[l] : 0.0f;
+            p->low[l] = likely ? p->low[l] : 0.0f;
             p->share[l] = over_total;
             p->skipped[l] = u;
             p->odd[l] = !(fabsf(c) <= FL_LARGEST_POWER) | !(fabsf(p->n[l]) <= FL_LARGEST_POWER) | !(total <= 128.0f);
@@ -71,7 +73,8 @@ static void short_lse(const struct short_power *power, int parts, struct short_r
     for (struct short_rows *p = r; p < r + parts; p++)
 #pragma omp simd
         for (int l = 0; l < FL_LANES; l++)
-            p->lse[l] = (double)p->added[l] * over_temperature + ((double)p->powers[l] * ln2 + (double)p->beyond[l]);
+            p->lse[l] = ((double)p->added[l] + (double)p->low[l]) * over_temperature +
+                        ((double)p->powers[l] * ln2 + (double)p->beyond[l]);
 }
 
 /* The same for two classes with a target, in place of steps 1 to 3. With the difference d of the other input and that
@@ -100,6 +103,7 @@ FL_OUTLINE void short_pairs(const struct short_power *shared, struct fl_group gr
             p->scale[l] = down < -power.range ? 0.0f : fl_float_from_bits(fl_bits_from_float(y.shifted) << 23);
             p->added[l] = d > 0.0f ? other : at_skip;
             p->at_skip[l] = at_skip;
+            p->low[l] = 0.0f;
             p->seldom[l] = d > 0.0f;
             p->odd[l] = !(fabsf(y.n) <= FL_LARGEST_POWER);
         }
@@ -205,7 +209,8 @@ FL_INLINE void short_combine(const struct short_terms *terms, double z_loss, dou
     for (int l = 0; l < FL_LANES; l++) {
         const double weight = factors->weight[l], scale = factors->scale[l], sample = factors->sample[l];
         const double own = own_share * weight, all = has_mass ? own + mass->all[l] : own;
-        /* A Newton step to 1 / S in double: with smoothing, the error of p counts where the gradient is small. */
+        /* A Newton step to 1 / S in double, as the errors of slopes and, where the gradient is small, of a_j are
+         * added. */
         const double others = (double)r->rest[l], at_skip = (double)r->t[l], estimate = (double)r->share[l];
         const double over_total = estimate * (2.0 - (others + at_skip) * estimate);
         const double u = others * over_total, p = at_skip * over_total;
@@ -241,7 +246,7 @@ FL_OUTLINE void short_weigh(const struct fl_softmax_job *job, const struct short
     struct short_factors factors;
     struct short_masses mass;
     if (!targets->class_weight && !targets->sample_weight && !job->rows.grad_output && z_loss == 0.0 &&
-        !terms->has_mass) {
+        !terms->has_mass && job->map.softcap == 0.0) {
         const float scale = (float)(job->rows.grad_scale * over_temperature);
         const float curve = (float)(job->rows.grad_scale * over_temperature * over_temperature);
         if (job->hessian.data)
@@ -264,7 +269,10 @@ FL_OUTLINE void short_weigh(const struct fl_softmax_job *job, const struct short
     short_factors(job, terms, over_temperature, group, part, r, &factors);
     if (terms->has_mass) {
         short_masses(terms, over_temperature, factors.weight, r, &mass);
-        short_combine(terms, z_loss, over_temperature, &factors, &mass, r, 1, 1);
+        if (z_loss != 0.0)
+            short_combine(terms, z_loss, over_temperature, &factors, &mass, r, 1, 1);
+        else
+            short_combine(terms, z_loss, over_temperature, &factors, &mass, r, 1, 0);
     } else if (z_loss != 0.0) {
         short_combine(terms, z_loss, over_temperature, &factors, &mass, r, 0, 1);
     } else {

@@ -62,6 +62,7 @@ struct short_rows {
     float share[FL_LANES], skipped[FL_LANES], t[FL_LANES], n[FL_LANES], f[FL_LANES], scale[FL_LANES];
     float argument[FL_LANES], twos[FL_LANES], powers[FL_LANES], added[FL_LANES], beyond[FL_LANES];
     float rate[FL_LANES]; /* of a_j in the gradient */
+    float low[FL_LANES];  /* of the input at skip: see short_cap.h */
     int32_t seldom[FL_LANES];
     int32_t skip[FL_LANES], ignored[FL_LANES], odd[FL_LANES];
     double loss[FL_LANES], lse[FL_LANES];
@@ -151,6 +152,7 @@ FL_OUTLINE void short_choose(const struct fl_softmax_job *job, const struct shor
         const float c = FL_FMA_F32(r->top[l], power->rate.whole, FL_ROUNDER_F32) - FL_ROUNDER_F32;
         r->shift[l] = (FL_ROUNDER_F32 + 127.0f) - c;
         r->least[l] = r->top[l] - power->range;
+        r->low[l] = 0.0f;
     }
 }
 

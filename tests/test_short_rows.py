@@ -28,6 +28,7 @@ FORMS = {
     "in place": {"return_grad": True, "out": True},
     "z-loss": {"return_grad": True, "z_loss": 0.01},
     "temperature": {"return_grad": True, "temperature": 0.7},
+    "softcap": {"return_grad": True, "softcap": 20.0},
     "smoothing": {"return_grad": True, "label_smoothing": 0.1},
     "probabilities": {"return_grad": True},
 }
