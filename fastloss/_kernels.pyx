@@ -107,6 +107,7 @@ cdef extern from "kernels.h" nogil:
     struct fl_softmax_kernels:
         ptrdiff_t (*scratch_bytes)(const fl_softmax_job *) noexcept nogil
         ptrdiff_t (*buffer_bytes)(const fl_softmax_job *) noexcept nogil
+        int (*suits)(const fl_softmax_job *) noexcept nogil
         int (*is_fused)(const fl_softmax_job *) noexcept nogil
         fl_work rows
         fl_drain drain
@@ -570,18 +571,7 @@ cdef fl_piece survey(const fl_targets *targets, fl_rows *rows, bint mean, int th
 
 
 cdef const fl_softmax_kernels *softmax_kernels(const fl_softmax_job *job) noexcept nogil:
-    # The exponential magnifies the rounding of a softcap outside of fused.h, and of a temperature outside of it and
-    # of short_rows.h. Short rows with smoothing or probabilities have gradients that are small differences near the
-    # optimum, without a larger one in the row. Both are computed in double from any type.
-    cdef bint mass = job.targets.probabilities.data != NULL or job.targets.smoothing > 0.0
-    cdef bint is_short = job.rows.classes <= FL_SHORT_ROW
-    cdef bint of_short = is_short and job.operation == FL_CROSS_ENTROPY and job.band.lse == NULL
-    if job.rows.input.dtype == FL_FLOAT64 or (mass and is_short):
-        return &kernels.softmax_f64
-    cdef bint is_alone = job.map.temperature == 1.0 or of_short
-    if (job.map.softcap > 0.0 or not is_alone) and not kernels.softmax_f32.is_fused(job):
-        return &kernels.softmax_f64
-    return &kernels.softmax_f32
+    return &kernels.softmax_f32 if kernels.softmax_f32.suits(job) else &kernels.softmax_f64
 
 
 cdef double shared_softmax(const fl_softmax_job *job, int threads) except? -1.0 nogil:
@@ -641,11 +631,12 @@ cdef double run_softmax(fl_softmax_job *job, int threads) except? -1.0:
     cdef ptrdiff_t size = rows.count * rows.classes, step = rows_in_piece(rows)
     cdef double total
     # Not in place, where reading the input has loaded the lines already. Not in rows that threads share. And
-    # outside the fused loop not float16, which is converted when written.
+    # outside the fused loop not float16, which is converted when written. Short rows only along another axis.
     rows.stream = (
         rows.output.data != NULL and rows.output.data != rows.input.data and not rows.accumulate
         and (rows.output.dtype != FL_FLOAT16 or table.is_fused(job))
-        and rows.classes > FL_SHORT_ROW and size * rows.output.itemsize >= STREAM and step > 1
+        and (rows.classes > FL_SHORT_ROW or rows.output.class_stride != rows.output.itemsize)
+        and size * rows.output.itemsize >= STREAM and step > 1
     )
     if share_rows(rows, step, threads):
         with nogil:

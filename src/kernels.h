@@ -204,6 +204,8 @@ struct fl_softmax_row {
 struct fl_softmax_kernels {
     ptrdiff_t (*scratch_bytes)(const struct fl_softmax_job *);
     ptrdiff_t (*buffer_bytes)(const struct fl_softmax_job *); /* of these, those at the end that each thread needs */
+    /* Whether the type of the table suffices for the bounds of a job. */
+    int (*suits)(const struct fl_softmax_job *);
     int (*is_fused)(const struct fl_softmax_job *);
     /* The scratch of a thread starts as zeros; drain finishes the open row of a thread after its last piece. */
     fl_work rows;

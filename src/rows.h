@@ -458,6 +458,16 @@ static inline int FL_(goes_by_groups)(const struct fl_softmax_job *job)
     return sizeof(REAL) == sizeof(float) && short_rows_are(job);
 }
 
+/* Whether the bounds of a job hold in REAL. The exponential magnifies the rounding of a softcap, and of a temperature
+ * outside of fused.h and short_rows.h. The tiles of short rows with smoothing or probabilities have gradients that
+ * are small differences near the optimum, without a larger one in the row. */
+static int FL_(suits)(const struct fl_softmax_job *job)
+{
+    if (sizeof(REAL) == sizeof(double) || FL_(goes_by_groups)(job) || FL_(is_fused)(job)) return 1;
+    return job->rows.input.dtype != FL_FLOAT64 && !FL_(has_map)(job) &&
+           !(FL_(has_mass)(job) && job->rows.classes <= FL_SHORT_ROW);
+}
+
 static ptrdiff_t FL_(buffer_bytes)(const struct fl_softmax_job *job)
 {
     if (FL_(goes_by_groups)(job)) return short_bytes(job);

@@ -280,6 +280,26 @@ static inline void fl_copy_row(char *to, ptrdiff_t to_stride, const char *from, 
             memcpy(to, from, 2);
 }
 
+/* Adjacent rows of a group from p on, and the way back. The type is a constant for the compiler. (Measured with a
+ * choice for each vector: 16 % more time.) */
+FL_INLINE void fl_adjacent_in(const char *p, ptrdiff_t stride, int dtype, struct fl_group group, float *columns)
+{
+    const ptrdiff_t size = dtype == FL_FLOAT32 ? 4 : 2;
+    for (int c = 0; c < group.classes; c++, p += stride)
+        for (int part = 0; part < group.parts; part++)
+            fl_load_f32(p + part * FL_LANES * size, size, dtype, columns + part * group.step + c * FL_LANES,
+                        FL_LANES);
+}
+
+FL_INLINE void fl_adjacent_out(const float *columns, char *p, ptrdiff_t stride, int dtype, struct fl_group group)
+{
+    const ptrdiff_t size = dtype == FL_FLOAT32 ? 4 : 2;
+    for (int c = 0; c < group.classes; c++, p += stride)
+        for (int part = 0; part < group.parts; part++)
+            fl_store_f32(columns + part * group.step + c * FL_LANES, p + part * FL_LANES * size, size, dtype,
+                         FL_LANES);
+}
+
 /* The rows of a group as columns of float; and the way back. */
 FL_OUTLINE void fl_columns_in(const struct fl_array *array, struct fl_group group, float *columns)
 {
@@ -287,10 +307,12 @@ FL_OUTLINE void fl_columns_in(const struct fl_array *array, struct fl_group grou
     const int dtype = array->dtype, classes = group.classes;
     if (fl_is_adjacent(array, group)) {
         const char *p = fl_row_address(array, group.first);
-        for (int c = 0; c < classes; c++)
-            for (int part = 0; part < group.parts; part++)
-                fl_load_f32(p + c * stride + part * FL_LANES * size, size, dtype,
-                            columns + part * group.step + c * FL_LANES, FL_LANES);
+        if (dtype == FL_FLOAT32)
+            fl_adjacent_in(p, stride, FL_FLOAT32, group, columns);
+        else if (dtype == FL_BFLOAT16)
+            fl_adjacent_in(p, stride, FL_BFLOAT16, group, columns);
+        else
+            fl_adjacent_in(p, stride, FL_FLOAT16, group, columns);
         return;
     }
     for (int part = 0; part < group.parts; part++, columns += group.step) {
@@ -313,10 +335,12 @@ FL_OUTLINE void fl_columns_out(const float *columns, const struct fl_array *arra
     const int dtype = array->dtype, classes = group.classes;
     if (fl_is_adjacent(array, group)) {
         char *p = fl_row_address(array, group.first);
-        for (int c = 0; c < classes; c++)
-            for (int part = 0; part < group.parts; part++)
-                fl_store_f32(columns + part * group.step + c * FL_LANES, p + c * stride + part * FL_LANES * size,
-                             size, dtype, FL_LANES);
+        if (dtype == FL_FLOAT32)
+            fl_adjacent_out(columns, p, stride, FL_FLOAT32, group);
+        else if (dtype == FL_BFLOAT16)
+            fl_adjacent_out(columns, p, stride, FL_BFLOAT16, group);
+        else
+            fl_adjacent_out(columns, p, stride, FL_FLOAT16, group);
         return;
     }
     for (int part = 0; part < group.parts; part++, columns += group.step) {

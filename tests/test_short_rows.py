@@ -28,6 +28,9 @@ FORMS = {
     "in place": {"return_grad": True, "out": True},
     "z-loss": {"return_grad": True, "z_loss": 0.01},
     "temperature": {"return_grad": True, "temperature": 0.7},
+    "softcap": {"return_grad": True, "softcap": 20.0},
+    "smoothing": {"return_grad": True, "label_smoothing": 0.1},
+    "probabilities": {"return_grad": True},
 }
 
 
@@ -38,6 +41,13 @@ def run(x, target, form):
     return result if isinstance(result, tuple) else (result,)
 
 
+def targets(form, rng, rows, classes, dtype):
+    if form != "probabilities":
+        return rng.integers(0, classes, rows)
+    q = rng.exponential(size=(rows, classes))
+    return (q / q.sum(axis=1, keepdims=True)).astype(dtype)
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float16, ml_dtypes.bfloat16])
 @pytest.mark.parametrize("classes", [2, 3, 5, 10, 16, 33, 64])
 @pytest.mark.parametrize("form", FORMS)
@@ -46,7 +56,7 @@ def test_odd_rows_change_no_other(form, classes, dtype):
     rng = np.random.default_rng(classes)
     rows = 64 + len(ODD)
     plain = (3.0 * rng.standard_normal((rows, classes))).astype(dtype)
-    target = rng.integers(0, classes, rows)
+    target = targets(form, rng, rows, classes, dtype)
     alone = [bits(*run(plain[i : i + 1], target[i : i + 1], form)) for i in range(rows)]
     for first in range(64):
         x, expected = plain.copy(), list(alone)
@@ -59,3 +69,65 @@ def test_odd_rows_change_no_other(form, classes, dtype):
         for i in range(rows):
             if first % 16 == 0 or not first <= i < first + len(ODD):
                 assert bits(*(part[i] for part in result)) == expected[i], i
+
+
+@pytest.mark.parametrize("classes", [2, 3, 5, 10, 16, 33, 64])
+@pytest.mark.parametrize("form", ["class", "weighted", "probabilities", "both"])
+def test_smoothing_and_probabilities(form, classes):
+    """Near and far rows with any offset, against float64: the bounds of the README."""
+    rng = np.random.default_rng(classes)
+    rows = 600
+    x = rng.standard_normal((rows, classes)) * rng.choice([0.1, 1.0, 6.0, 20.0], (rows, 1))
+    x = (x + rng.choice([0.0, 1e4, -3e3], (rows, 1))).astype(np.float32)
+    is_given = form in ("probabilities", "both")
+    target = targets("probabilities" if is_given else form, rng, rows, classes, np.float32)
+    weight = rng.uniform(0.2, 3.0, classes) if form in ("weighted", "both") else None
+    wide = target.astype(np.float64) if is_given else target
+    for smoothing in (0.0, 0.1, 1.0):
+        options = {"label_smoothing": smoothing, "weight": weight, "temperature": 1.3, "reduction": "none"}
+        loss, grad = fastloss.cross_entropy(x, target, return_grad=True, **options)
+        exact, slope = fastloss.cross_entropy(x.astype(np.float64), wide, return_grad=True, **options)
+        assert (np.abs(loss - exact) <= np.maximum(2.0 * np.spacing(exact.astype(np.float32)), 1e-6)).all()
+        q = target if is_given else np.eye(classes)[target]
+        mass = (1.0 if weight is None else weight) * ((1.0 - smoothing) * q + smoothing / classes) / 1.3
+        largest = mass.max(axis=1) if smoothing or is_given else 0.0
+        scale = np.maximum(np.abs(slope).max(axis=1), largest)
+        assert (np.abs(grad - slope) <= 4e-7 * scale[:, np.newaxis]).all()
+
+
+def test_masked_classes_of_probabilities():
+    """A masked class without probability is as none; with one the loss is infinite."""
+    x = np.array([[1.0, -math.inf, 2.0], [1.0, -math.inf, 2.0]], np.float32)
+    q = np.array([[0.5, 0.0, 0.5], [0.25, 0.5, 0.25]], np.float32)
+    loss, grad = fastloss.cross_entropy(x, q, return_grad=True, reduction="none")
+    other, slope = fastloss.cross_entropy(x[:, ::2], q[:, ::2], return_grad=True, reduction="none")
+    assert loss[0] == pytest.approx(other[0], rel=1e-6)
+    assert loss[1] == math.inf
+    assert not grad[:, 1].any()
+    np.testing.assert_allclose(grad[0, ::2], slope[0], atol=1e-7)
+
+
+@pytest.mark.parametrize(("dtype", "planes"), [(np.float32, (71, 1009)), (ml_dtypes.bfloat16, (1501, 91))])
+def test_large_planes(dtype, planes):
+    """Gradients along another axis, large enough to be written past the caches, at any alignment."""
+    rng = np.random.default_rng(1)
+    shape = (2, 64, *planes)
+    x = rng.standard_normal(shape, dtype=np.float32).astype(dtype)
+    x[0, 3, 5, 7] = math.nan
+    target = rng.integers(0, 64, (2, *planes))
+    room = np.zeros(x.size + 3, dtype)
+    out = room[3:].reshape(shape)
+    loss, grad = fastloss.cross_entropy(x, target, axis=1, return_grad=True, reduction="none", out=out)
+    assert grad is out
+    rows = np.moveaxis(x, 1, -1)
+    for i, j in ((0, slice(0, 9)), (1, slice(-9, None))):
+        some = np.ascontiguousarray(rows[i, j])
+        alone = fastloss.cross_entropy(some, target[i, j], return_grad=True, reduction="none")
+        assert bits(loss[i, j], np.moveaxis(grad, 1, -1)[i, j]) == bits(*alone)
+    in_place = x.copy()
+    again = fastloss.cross_entropy(
+        in_place, target, axis=1, return_grad=True, reduction="none", out=in_place, num_threads=1
+    )
+    assert bits(loss) == bits(again[0])
+    assert in_place.tobytes() == grad.tobytes()
+    assert not room[:3].any()
