@@ -23,6 +23,8 @@
  *
  *   sum_j a w_j (z_j - shift) = a [sum_j w_j (x_j - reference) / T + W (reference / T - shift)]
  *
+ * Probabilities are one more stream: see given.h. A hessian is written beside the gradient.
+ *
  * With a softcap the exponentials are summed, but their products with the slope are kept, because the gradient needs
  * only these; with a hessian the exponentials are, and row_finish computes the products once more. Every row with a
  * finite maximum then has a shift: FL_BY_MAXIMUM would not be exact enough in float.
@@ -102,7 +104,7 @@ static inline ptrdiff_t FL_(head_of)(const char *g, ptrdiff_t itemsize, int stre
     return stream ? (ptrdiff_t)(-(uintptr_t)g & 63u) / itemsize : 0;
 }
 
-static struct FL_(finish) FL_(finish_of)(const struct fl_softmax_job *job, const struct fl_softmax_row *row)
+FL_INLINE struct FL_(finish) FL_(finish_of)(const struct fl_softmax_job *job, const struct fl_softmax_row *row)
 {
     const struct fl_array *out = &job->rows.output;
     const struct FL_(finish) finish = {
@@ -153,30 +155,24 @@ static void FL_(finish_some)(const struct FL_(finish) * f, ptrdiff_t from, ptrdi
         FL_(fl_store)(line, to, f->itemsize, f->dtype, n);
 }
 
-/* A strip of the hessian. finish_hessian replaces the elements that have values of their own. */
-FL_INLINE void FL_(hessian_strip)(const struct FL_(finish) * f, ptrdiff_t from, ptrdiff_t n, int dtype)
+/* The hessian from .. end - 1 of a row. Its maximum and its target have values of their own. */
+FL_OUTLINE void FL_(finish_hessian)(const struct FL_(finish) * f, const struct fl_softmax_row *row, ptrdiff_t from,
+                                    ptrdiff_t end)
 {
-    const REAL curve = f->curve, bend = f->bend, over_total = f->over_total, *e = f->e + from;
-    char *to = f->hessian + from * fl_itemsize(dtype);
-    for (int k = 0; k < FL_STRIP; k += FL_STEP) {
+    const REAL curve = f->curve, bend = f->bend, over_total = f->over_total;
+    const ptrdiff_t top = row->top, skip = row->skip, size = f->itemsize;
+    for (ptrdiff_t i = from; i < end; i += FL_STEP) {
         REAL h[FL_STEP];
 #pragma omp simd
         for (int l = 0; l < FL_STEP; l++) {
-            const REAL p = e[k + l] * over_total;
+            const REAL p = f->e[i + l] * over_total;
             h[l] = curve * p * (1 - p) + bend * p * p;
         }
-        if (k + FL_STEP <= n)
-            FL_(fl_step_out)(h, to + k * fl_itemsize(dtype), dtype, 0);
-        else if (k < n)
-            FL_(fl_store)(h, to + k * fl_itemsize(dtype), fl_itemsize(dtype), dtype, n - k);
+        if (end - i >= FL_STEP)
+            FL_(fl_step_out)(h, f->hessian + i * size, f->dtype, 0);
+        else
+            FL_(fl_store)(h, f->hessian + i * size, size, f->dtype, end - i);
     }
-}
-
-/* The second derivatives at the maximum and at the target, if they are in from .. end - 1. */
-static void FL_(finish_hessian)(const struct fl_softmax_row *row, const struct FL_(finish) * f, ptrdiff_t from,
-                                ptrdiff_t end)
-{
-    const ptrdiff_t top = row->top, skip = row->skip, size = f->itemsize;
     if (top >= from && top < end) FL_(fl_store_scalar)(f->hessian + top * size, f->dtype, (REAL)row->top_curve);
     if (skip >= from && skip < end)
         FL_(fl_store_scalar)(f->hessian + skip * size, f->dtype, (REAL)row->skipped_curve);
@@ -192,7 +188,6 @@ FL_INLINE void FL_(finish_strip)(const struct FL_(finish) * f, ptrdiff_t from, i
     const REAL *given = NULL;
     REAL buffer[FL_STRIP];
     char *to = f->g + from * itemsize;
-    if (f->hessian && left > 0) FL_(hessian_strip)(f, from, left, dtype);
     if (left < FL_STRIP || (f->skip >= from && f->skip < from + FL_STRIP)) {
         if (left > 0) FL_(finish_some)(f, from, left < FL_STRIP ? left : FL_STRIP, f->stream);
         return;
@@ -234,7 +229,14 @@ FL_INLINE void FL_(sweep_as)(const struct fl_softmax_job *job, struct fl_softmax
     REAL *exponentials = NULL;
     if (before) {
         finish = FL_(finish_of)(job, before);
-        if (block == 0 && finish.head > 0 && finish.hessian) FL_(hessian_strip)(&finish, 0, finish.head, dtype);
+        if (finish.hessian) { /* before its exponentials are replaced */
+            const ptrdiff_t from = block == 0 ? 0 : first + finish.head, end = first + n + finish.head;
+            const int is_last = first + n == finish.classes;
+            if (mass != FL_CURVED)
+                FL_(finish_hessian)(&finish, before, from, is_last || end > finish.classes ? finish.classes : end);
+            else if (block == 0)
+                FL_(finish_hessian)(&finish, before, 0, finish.head < finish.classes ? finish.head : finish.classes);
+        }
         if (block == 0 && finish.head > 0)
             FL_(finish_some)(&finish, 0, finish.head < finish.classes ? finish.head : finish.classes, 0);
     }
@@ -248,6 +250,10 @@ FL_INLINE void FL_(sweep_as)(const struct fl_softmax_job *job, struct fl_softmax
         const ptrdiff_t left = n - i, here = row ? row->skip - first - i : -1;
         const REAL *values = buffer;
         REAL *e;
+        if (before && mass == FL_CURVED) {
+            const ptrdiff_t from = first + i + finish.head, end = from + FL_STRIP;
+            FL_(finish_hessian)(&finish, before, from, end < finish.classes ? end : finish.classes);
+        }
         if (before) FL_(finish_strip)(&finish, first + i + finish.head, dtype, mass);
         if (!row) continue;
         e = exponentials ? exponentials + i : strip;
@@ -284,9 +290,6 @@ FL_INLINE void FL_(sweep_as)(const struct fl_softmax_job *job, struct fl_softmax
             FL_(spread_strip)(values, job->targets.class_weight + first + i, power.reference, here, left, spread,
                               weights);
     }
-    if (before && finish.hessian)
-        FL_(finish_hessian)(before, &finish, block == 0 ? 0 : first + finish.head,
-                            first + n == finish.classes ? finish.classes : first + n + finish.head);
     if (row) {
         double *partial = row->partial + block * FL_PARTIALS;
         partial[0] = (double)FL_(largest_of_lanes)(top);
@@ -296,44 +299,63 @@ FL_INLINE void FL_(sweep_as)(const struct fl_softmax_job *job, struct fl_softmax
     }
 }
 
-#define FL_SWEEP(dtype)                                                                                              \
-    if (job->map.softcap > 0.0)                                                                                      \
-        FL_(sweep_as)(job, row, before, block, (dtype), FL_CAPPED);                                                  \
-    else if (!FL_(has_mass)(job))                                                                                    \
-        FL_(sweep_as)(job, row, before, block, (dtype), FL_NO_MASS);                                                 \
-    else if (job->targets.probabilities.data)                                                                        \
-        FL_(sweep_as)(job, row, before, block, (dtype), FL_GIVEN);                                                   \
-    else if (!job->targets.class_weight)                                                                             \
-        FL_(sweep_as)(job, row, before, block, (dtype), FL_EVEN);                                                    \
-    else                                                                                                             \
-        FL_(sweep_as)(job, row, before, block, (dtype), FL_WEIGHTED)
+/* One function for each kind of mass, so that a kind costs the others no registers and no stack. */
+#define FL_SWEEP(name, mass)                                                                                         \
+    FL_OUTLINE void FL_(name)(const struct fl_softmax_job *job, struct fl_softmax_row *row,                          \
+                              const struct fl_softmax_row *before, ptrdiff_t block)                                  \
+    {                                                                                                                \
+        const int dtype = job->rows.input.dtype;                                                                     \
+        if (sizeof(REAL) == sizeof(double))                                                                          \
+            FL_(sweep_as)(job, row, before, block, FL_FLOAT64, (mass));                                              \
+        else if (dtype == FL_FLOAT32)                                                                                \
+            FL_(sweep_as)(job, row, before, block, FL_FLOAT32, (mass));                                              \
+        else if (dtype == FL_BFLOAT16)                                                                               \
+            FL_(sweep_as)(job, row, before, block, FL_BFLOAT16, (mass));                                             \
+        else                                                                                                         \
+            FL_(sweep_as)(job, row, before, block, FL_FLOAT16, (mass));                                              \
+    }
+FL_SWEEP(sweep_plain, FL_NO_MASS)
+FL_SWEEP(sweep_curved, FL_CURVED)
+FL_SWEEP(sweep_capped, FL_CAPPED)
+FL_SWEEP(sweep_even, FL_EVEN)
+FL_SWEEP(sweep_weighted, FL_WEIGHTED)
+FL_SWEEP(sweep_given, FL_GIVEN)
+#undef FL_SWEEP
 
 static void FL_(sweep)(const struct fl_softmax_job *job, struct fl_softmax_row *row,
                        const struct fl_softmax_row *before, ptrdiff_t block)
 {
-    const int dtype = job->rows.input.dtype;
-    if (sizeof(REAL) == sizeof(double)) {
-        FL_SWEEP(FL_FLOAT64);
-    } else if (dtype == FL_FLOAT32) {
-        FL_SWEEP(FL_FLOAT32);
-    } else if (dtype == FL_BFLOAT16) {
-        FL_SWEEP(FL_BFLOAT16);
-    } else {
-        FL_SWEEP(FL_FLOAT16);
-    }
+    if (job->map.softcap > 0.0)
+        FL_(sweep_capped)(job, row, before, block);
+    else if (!FL_(has_mass)(job) && job->hessian.data)
+        FL_(sweep_curved)(job, row, before, block);
+    else if (!FL_(has_mass)(job))
+        FL_(sweep_plain)(job, row, before, block);
+    else if (job->targets.probabilities.data)
+        FL_(sweep_given)(job, row, before, block);
+    else if (!job->targets.class_weight)
+        FL_(sweep_even)(job, row, before, block);
+    else
+        FL_(sweep_weighted)(job, row, before, block);
 }
-#undef FL_SWEEP
 
 /* ---- the way of a row ---- */
 
-/* The constants of a row's exponentials; 0 if there are none. */
-static int FL_(shift_near)(const struct fl_softmax_job *job, struct fl_softmax_row *row)
+/* The constants of a row's exponentials with a softcap. */
+FL_OUTLINE int FL_(capped_shift_near)(const struct fl_softmax_job *job, struct fl_softmax_row *row)
 {
-    const double over_temperature = fl_over(job->map.temperature), near = FL_(capped)(job, row->near);
-    row->power.FL_(of) = FL_(fl_power_of)((REAL)near, over_temperature);
-    if (job->map.softcap == 0.0) return row->power.FL_(of).is_usable;
+    const double over_temperature = fl_over(job->map.temperature);
+    row->power.FL_(of) = FL_(fl_power_of)((REAL)FL_(capped)(job, row->near), over_temperature);
     row->cap = FL_(fl_cap_of)(job->map.softcap, over_temperature, row->power.FL_(of));
     return fabs(row->power.FL_(of).shift) <= DBL_MAX;
+}
+
+/* The constants of a row's exponentials; 0 if there are none. */
+FL_INLINE int FL_(shift_near)(const struct fl_softmax_job *job, struct fl_softmax_row *row)
+{
+    if (job->map.softcap > 0.0) return FL_(capped_shift_near)(job, row);
+    row->power.FL_(of) = FL_(fl_power_of)((REAL)row->near, fl_over(job->map.temperature));
+    return row->power.FL_(of).is_usable;
 }
 
 /* Leaves the target out of the sums; probabilities have none, see given.h. */
@@ -488,7 +510,8 @@ static struct fl_piece FL_(fused_rows)(const struct fl_softmax_job *job, ptrdiff
     double total = 0.0;
     for (ptrdiff_t index = begin; index < end; index++) {
         struct fl_softmax_row *row = p->open == p->room ? p->room + 1 : p->room;
-        if (!FL_(step_start)(job, row, index, partials)) continue;
+        if (!FL_(row_start)(job, row, index, partials)) continue;
+        FL_(enter)(job, row);
         row->buffers = buffers;
         FL_(pass)(job, p, row);
         FL_(row_settle)(job, row);

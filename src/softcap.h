@@ -183,7 +183,7 @@ FL_OUTLINE void fl_capped_strip_f64(const double *x, const struct fl_cap *k, str
 }
 
 /* The constants for a row, and those of exp(x / temperature - shift) with the same shift. */
-static struct fl_cap fl_cap_of_f32(double softcap, double over_temperature, struct fl_power_f32 power)
+FL_OUTLINE struct fl_cap fl_cap_of_f32(double softcap, double over_temperature, struct fl_power_f32 power)
 {
     static const double half[7] = {0.99999999999828497732,   -0.33333333249068066402, 0.13333326553947229286,
                                    -0.053966200687642721254, 0.021839690765149538928, -0.0086385912425111791675,
@@ -211,7 +211,7 @@ static struct fl_cap fl_cap_of_f32(double softcap, double over_temperature, stru
     return k;
 }
 
-static struct fl_cap fl_cap_of_f64(double softcap, double over_temperature, struct fl_power_f64 power)
+FL_OUTLINE struct fl_cap fl_cap_of_f64(double softcap, double over_temperature, struct fl_power_f64 power)
 {
     const struct fl_cap k = {1.0 / softcap, softcap, 0, 0, {0}, 0, 0, 0, 0, 0, 0};
     (void)over_temperature, (void)power;
