@@ -155,19 +155,25 @@ static void FL_(finish_some)(const struct FL_(finish) * f, ptrdiff_t from, ptrdi
         FL_(fl_store)(line, to, f->itemsize, f->dtype, n);
 }
 
+/* A step of the hessian, at e + i. */
+FL_INLINE void FL_(hessian_step)(const struct FL_(finish) * f, ptrdiff_t i, REAL *h)
+{
+    const REAL curve = f->curve, bend = f->bend, over_total = f->over_total, *e = f->e + i;
+#pragma omp simd
+    for (int l = 0; l < FL_STEP; l++) {
+        const REAL p = e[l] * over_total;
+        h[l] = curve * p * (1 - p) + bend * p * p;
+    }
+}
+
 /* The hessian from .. end - 1 of a row. Its maximum and its target have values of their own. */
 FL_OUTLINE void FL_(finish_hessian)(const struct FL_(finish) * f, const struct fl_softmax_row *row, ptrdiff_t from,
                                     ptrdiff_t end)
 {
-    const REAL curve = f->curve, bend = f->bend, over_total = f->over_total;
     const ptrdiff_t top = row->top, skip = row->skip, size = f->itemsize;
     for (ptrdiff_t i = from; i < end; i += FL_STEP) {
         REAL h[FL_STEP];
-#pragma omp simd
-        for (int l = 0; l < FL_STEP; l++) {
-            const REAL p = f->e[i + l] * over_total;
-            h[l] = curve * p * (1 - p) + bend * p * p;
-        }
+        FL_(hessian_step)(f, i, h);
         if (end - i >= FL_STEP)
             FL_(fl_step_out)(h, f->hessian + i * size, f->dtype, 0);
         else
@@ -176,6 +182,22 @@ FL_OUTLINE void FL_(finish_hessian)(const struct FL_(finish) * f, const struct f
     if (top >= from && top < end) FL_(fl_store_scalar)(f->hessian + top * size, f->dtype, (REAL)row->top_curve);
     if (skip >= from && skip < end)
         FL_(fl_store_scalar)(f->hessian + skip * size, f->dtype, (REAL)row->skipped_curve);
+}
+
+/* The same for a strip, which ends with the row at the latest. */
+FL_INLINE void FL_(hessian_strip)(const struct FL_(finish) * f, const struct fl_softmax_row *row, ptrdiff_t from,
+                                  int dtype)
+{
+    const ptrdiff_t end = from + FL_STRIP;
+    if (end > f->classes || (row->top >= from && row->top < end) || (row->skip >= from && row->skip < end)) {
+        FL_(finish_hessian)(f, row, from, end < f->classes ? end : f->classes);
+        return;
+    }
+    for (int k = 0; k < FL_STRIP; k += FL_STEP) {
+        REAL h[FL_STEP];
+        FL_(hessian_step)(f, from + k, h);
+        FL_(fl_step_out)(h, f->hessian + (from + k) * fl_itemsize(dtype), dtype, 0);
+    }
 }
 
 /* A strip from `from` on, which ends with the row at the latest. */
@@ -250,10 +272,7 @@ FL_INLINE void FL_(sweep_as)(const struct fl_softmax_job *job, struct fl_softmax
         const ptrdiff_t left = n - i, here = row ? row->skip - first - i : -1;
         const REAL *values = buffer;
         REAL *e;
-        if (before && mass == FL_CURVED) {
-            const ptrdiff_t from = first + i + finish.head, end = from + FL_STRIP;
-            FL_(finish_hessian)(&finish, before, from, end < finish.classes ? end : finish.classes);
-        }
+        if (before && mass == FL_CURVED) FL_(hessian_strip)(&finish, before, first + i + finish.head, dtype);
         if (before) FL_(finish_strip)(&finish, first + i + finish.head, dtype, mass);
         if (!row) continue;
         e = exponentials ? exponentials + i : strip;
