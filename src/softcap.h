@@ -11,7 +11,7 @@
  *
  * Largest relative error of an exponential, for any c / temperature up to 1e4: 1.1e-7 (1.6e-7 without a fused
  * multiply-add); of a product: 2.2e-7 (2.8e-7). The range is that of fl_power; an exponential below it, and a
- * slope under 1e-43, are 0. A class at -inf stays masked; +-inf otherwise, as any |x| > 50 c, is like 50 c. */
+ * slope under 1e-45, are 0. A class at -inf stays masked; +-inf otherwise, as any |x| > 60 c, is like 60 c. */
 #ifndef FASTLOSS_SOFTCAP_H
 #define FASTLOSS_SOFTCAP_H
 
@@ -202,7 +202,7 @@ FL_OUTLINE struct fl_cap fl_cap_of_f32(double softcap, double over_temperature, 
     }
     k.over = (float)(1.0 / softcap);
     k.over_height = (float)(1.0 / height);
-    k.end = (float)(50.0 * softcap);
+    k.end = (float)(60.0 * softcap); /* the slope is 3e-52 there, in float 0 */
     k.lowest = -FLT_MAX;
     if (lowest > -1.0) k.lowest = (float)(0.5 * softcap * (fl_log1p_f64(lowest) - fl_log1p_f64(-lowest)));
     k.half_end = (float)(sqrt(0.2) * softcap);
