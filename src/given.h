@@ -12,7 +12,17 @@
  *
  * in which nothing cancels in a row of one certain class: it keeps the digits of a loss of 1e-13. */
 
-/* a_j of n <= FL_STRIP classes from `first`, and 0 after them: in place, or in the buffer. */
+/* a_j of n <= FL_STRIP classes, and 0 after them. */
+FL_OUTLINE void FL_(given_load)(const struct fl_softmax_job *job, const char *p, ptrdiff_t first, ptrdiff_t n,
+                                REAL *a)
+{
+    const struct fl_array *q = &job->targets.probabilities;
+    for (ptrdiff_t l = n; l < FL_STRIP; l++) a[l] = 0;
+    FL_(fl_load)(p, q->class_stride, q->dtype, a, n);
+    if (job->targets.class_weight || job->targets.smoothing > 0.0) FL_(coefficients)(job, a, first, a, n);
+}
+
+/* The same, from `first`: in place, or in the buffer. */
 FL_INLINE const REAL *FL_(given_of)(const struct fl_softmax_job *job, const char *probabilities, ptrdiff_t first,
                                     ptrdiff_t n, REAL *buffer)
 {
@@ -20,9 +30,7 @@ FL_INLINE const REAL *FL_(given_of)(const struct fl_softmax_job *job, const char
     const int is_plain = !job->targets.class_weight && job->targets.smoothing == 0.0;
     const char *p = probabilities + first * q->class_stride;
     if (n == FL_STRIP && is_plain && FL_(is_direct)(q)) return (const REAL *)(const void *)p;
-    for (ptrdiff_t l = n; l < FL_STRIP; l++) buffer[l] = 0;
-    FL_(fl_load)(p, q->class_stride, q->dtype, buffer, n);
-    if (!is_plain) FL_(coefficients)(job, buffer, first, buffer, n);
+    FL_(given_load)(job, p, first, n, buffer);
     return buffer;
 }
 
@@ -41,7 +49,7 @@ FL_INLINE void FL_(given_strip)(const REAL *x, const REAL *a, REAL reference, do
 }
 
 /* The sums of a row from those of its blocks, its maximum, and the class left out: the maximum, or none. */
-static void FL_(given_sums)(const struct fl_softmax_job *job, struct fl_softmax_row *row, struct FL_(sums) * sums)
+FL_OUTLINE void FL_(given_sums)(const struct fl_softmax_job *job, struct fl_softmax_row *row, struct FL_(sums) * sums)
 {
     const ptrdiff_t blocks = FL_(blocks)(job), best = FL_(leave_out_top)(job, row, sums);
     const ptrdiff_t first = best * FL_BLOCK, n = best < 0 ? 0 : FL_(block_length)(job, best);

@@ -11,7 +11,7 @@
  *
  * Largest relative error of an exponential, for any c / temperature up to 1e4: 1.1e-7 (1.6e-7 without a fused
  * multiply-add); of a product: 2.2e-7 (2.8e-7). The range is that of fl_power; an exponential below it, and a
- * slope under 1e-43, are 0. A class at -inf stays masked; +-inf otherwise, as any |x| > 50 c, is like 50 c. */
+ * slope under 1e-45, are 0. A class at -inf stays masked; +-inf otherwise, as any |x| > 60 c, is like 60 c. */
 #ifndef FASTLOSS_SOFTCAP_H
 #define FASTLOSS_SOFTCAP_H
 
@@ -183,7 +183,7 @@ FL_OUTLINE void fl_capped_strip_f64(const double *x, const struct fl_cap *k, str
 }
 
 /* The constants for a row, and those of exp(x / temperature - shift) with the same shift. */
-static struct fl_cap fl_cap_of_f32(double softcap, double over_temperature, struct fl_power_f32 power)
+FL_OUTLINE struct fl_cap fl_cap_of_f32(double softcap, double over_temperature, struct fl_power_f32 power)
 {
     static const double half[7] = {0.99999999999828497732,   -0.33333333249068066402, 0.13333326553947229286,
                                    -0.053966200687642721254, 0.021839690765149538928, -0.0086385912425111791675,
@@ -202,7 +202,7 @@ static struct fl_cap fl_cap_of_f32(double softcap, double over_temperature, stru
     }
     k.over = (float)(1.0 / softcap);
     k.over_height = (float)(1.0 / height);
-    k.end = (float)(50.0 * softcap);
+    k.end = (float)(60.0 * softcap); /* the slope is 3e-52 there, in float 0 */
     k.lowest = -FLT_MAX;
     if (lowest > -1.0) k.lowest = (float)(0.5 * softcap * (fl_log1p_f64(lowest) - fl_log1p_f64(-lowest)));
     k.half_end = (float)(sqrt(0.2) * softcap);
@@ -211,7 +211,7 @@ static struct fl_cap fl_cap_of_f32(double softcap, double over_temperature, stru
     return k;
 }
 
-static struct fl_cap fl_cap_of_f64(double softcap, double over_temperature, struct fl_power_f64 power)
+FL_OUTLINE struct fl_cap fl_cap_of_f64(double softcap, double over_temperature, struct fl_power_f64 power)
 {
     const struct fl_cap k = {1.0 / softcap, softcap, 0, 0, {0}, 0, 0, 0, 0, 0, 0};
     (void)over_temperature, (void)power;

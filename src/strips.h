@@ -14,8 +14,8 @@ enum { FL_FIRST = 256, FL_HEADROOM = 40 };
  * 2048 12.7, 4096 13.0.) */
 enum { FL_AHEAD = 2048 };
 /* The mass of the classes other than the target: none; none, of a log-softmax, which needs the input again; none,
- * with a softcap; the same for each; by class weights; by probabilities. */
-enum { FL_NO_MASS, FL_LOGS, FL_CAPPED, FL_EVEN, FL_WEIGHTED, FL_GIVEN };
+ * with a hessian; none, with a softcap; the same for each; by class weights; by probabilities. */
+enum { FL_NO_MASS, FL_LOGS, FL_CURVED, FL_CAPPED, FL_EVEN, FL_WEIGHTED, FL_GIVEN };
 
 FL_INLINE ptrdiff_t fl_itemsize(int dtype) { return dtype == FL_FLOAT64 ? 8 : dtype == FL_FLOAT32 ? 4 : 2; }
 

@@ -87,9 +87,8 @@ def make_case(classes, dtype, options=None, seed=0):
         return x, target
     q = np.exp(rng.standard_normal(x.shape))
     q[:, rng.integers(0, classes, classes // 2)] = 0.0
-    q[5:7][np.isneginf(x[5:7].astype(np.float64))] = (
-        0.0  # else their loss is infinite, as that of other masked rows
-    )
+    # Of two rows with masked classes; the losses of the others are infinite.
+    q[5:7][np.isneginf(x[5:7].astype(np.float64))] = 0.0
     q /= np.maximum(q.sum(axis=1, keepdims=True), 1e-30)
     certain = [1, 3, 5, 10, 11, 17]
     q[certain] = 0.0
