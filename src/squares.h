@@ -175,11 +175,12 @@ FL_INLINE void fl_packed_out(const float *columns, int classes, float *x)
         for (int c = 0; c < classes; c++) x[l * classes + c] = columns[c * FL_LANES + l];
 }
 
-/* Rows first .. first + count - 1. */
+/* Rows first .. first + count - 1. In 16 bytes, so that it is passed in registers. (Measured for two classes, when it
+ * had 24 and was copied to the stack for each call: a tenth of the time.) */
 struct fl_group {
     ptrdiff_t first;
-    int count, parts, classes;
-    int step; /* elements of a part: its columns, filled up to a multiple of four */
+    int16_t count, parts, classes;
+    int16_t step; /* elements of a part: its columns, filled up to a multiple of four */
 };
 
 /* Rows of a group: fewer of many classes, so that its columns and its rows stay in the first-level cache. */
@@ -190,7 +191,8 @@ static inline struct fl_group fl_group_of(ptrdiff_t first, ptrdiff_t end, ptrdif
 {
     const ptrdiff_t rows = fl_rows_of_group(classes), left = end - first;
     const int count = (int)(left < rows ? left : rows), step = ((int)classes + 3) / 4 * 4 * FL_LANES;
-    const struct fl_group group = {first, count, (count + FL_LANES - 1) / FL_LANES, (int)classes, step};
+    const int parts = (count + FL_LANES - 1) / FL_LANES;
+    const struct fl_group group = {first, (int16_t)count, (int16_t)parts, (int16_t)classes, (int16_t)step};
     return group;
 }
 
