@@ -63,11 +63,12 @@ static inline int FL_(is_packed_bfloat16)(const struct fl_array *array)
     return array->dtype == FL_BFLOAT16 && array->class_stride == 2;
 }
 
-/* Whether a softcap is computed in one pass: alone, and in float within the range of softcap.h. */
+/* Whether a softcap is computed in one pass: of cross-entropy without mass, in float in the range of softcap.h. */
 static int FL_(is_cap_fused)(const struct fl_softmax_job *job)
 {
     const double cap = job->map.softcap, most = FL_LARGEST_CAP_F32 * job->map.temperature;
-    return !FL_(has_mass)(job) && (sizeof(REAL) == sizeof(double) || (cap > 1e-18 && cap < 1e18 && cap <= most));
+    return job->operation == FL_CROSS_ENTROPY && !FL_(has_mass)(job) &&
+           (sizeof(REAL) == sizeof(double) || (cap > 1e-18 && cap < 1e18 && cap <= most));
 }
 
 /* Whether a job goes through fused.h: long rows of all operations but the entropy. A temperature beyond the range of
