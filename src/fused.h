@@ -1,4 +1,5 @@
-/* Cross-entropy of long rows in one pass over memory, with its gradient: less time than a memcpy.
+/* Long rows in one pass over memory: cross-entropy with its gradient in less time than a memcpy, softmax, log-softmax
+ * and log-sum-exp.
  *
  * kernels.inc includes this file twice, after sweep.h.
  *

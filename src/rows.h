@@ -239,6 +239,14 @@ static void FL_(spread)(const struct fl_softmax_job *job, const struct fl_softma
     sums->mass_rest = a * others;
 }
 
+/* z of a capped input relative to the shift of its row. In two parts, of which the first has no rounding errors where
+ * the input has a large offset. */
+static inline double FL_(above_shift)(struct FL_(fl_power) power, double x, double over_temperature)
+{
+    const double reference = (double)power.reference;
+    return (x - reference) * over_temperature + (reference * over_temperature - power.shift);
+}
+
 /* The shift of a row's exponentials, and d at skip. */
 static void FL_(locate)(const struct fl_softmax_job *job, const struct fl_softmax_row *row, struct FL_(sums) * sums)
 {
@@ -248,10 +256,8 @@ static void FL_(locate)(const struct fl_softmax_job *job, const struct fl_softma
         sums->difference = (FL_(capped)(job, row->at_skip) - row->capped_max) * over_temperature;
     } else {
         const struct FL_(fl_power) power = row->power.FL_(of);
-        const double reference = (double)power.reference, at_skip = FL_(capped)(job, row->at_skip);
         sums->shift = power.shift;
-        /* In two parts, of which the first has no rounding errors where the input has a large offset. */
-        sums->difference = (at_skip - reference) * over_temperature + (reference * over_temperature - power.shift);
+        sums->difference = FL_(above_shift)(power, FL_(capped)(job, row->at_skip), over_temperature);
     }
 }
 

@@ -59,10 +59,24 @@ FL_INLINE void fl_capped_near_f32(const float *x, const struct fl_cap *k, struct
         }
 }
 
+/* The exponentials of a strip, and their products with the slopes, from fractions and powers of two. */
+FL_INLINE void fl_capped_ends_f32(const float *x, const struct fl_cap *k, const float *fraction, const float *scale,
+                                  const float *slope, float *e, float *product)
+{
+    const float lowest = k->lowest;
+    for (int i = 0; i < FL_STRIP; i += FL_STEP)
+#pragma omp simd
+        for (int l = i; l < i + FL_STEP; l++) {
+            const float value = fl_capped_end_f32(fraction[l], scale[l], x[l] < lowest);
+            e[l] = value;
+            product[l] = value * slope[l];
+        }
+}
+
 /* tanh(w) / w is minimax in w^2 <= 0.2 (1.7e-12), so the exponent, of at most 6e3, is exact to 1e-8. */
 FL_OUTLINE void fl_capped_half_f32(const float *x, const struct fl_cap *k, float *e, float *product)
 {
-    const float over = k->over_height, lowest = k->lowest;
+    const float over = k->over_height;
     float fraction[FL_STRIP], scale[FL_STRIP], slope[FL_STRIP];
     for (int i = 0; i < FL_STRIP; i += FL_STEP)
 #pragma omp simd
@@ -81,13 +95,7 @@ FL_OUTLINE void fl_capped_half_f32(const float *x, const struct fl_cap *k, float
             tanh_w = x[l] * (float)p * over;
             slope[l] = FL_FMA_F32(-tanh_w, tanh_w, 1.0f);
         }
-    for (int i = 0; i < FL_STRIP; i += FL_STEP)
-#pragma omp simd
-        for (int l = i; l < i + FL_STEP; l++) {
-            const float value = fl_capped_end_f32(fraction[l], scale[l], x[l] < lowest);
-            e[l] = value;
-            product[l] = value * slope[l];
-        }
+    fl_capped_ends_f32(x, k, fraction, scale, slope, e, product);
 }
 
 /* With E = 2^-a, a = 2 log2(e) x / c, and r = 2 / (1 + E), tanh(x / c) is r - 1 and the slope E r^2, without
@@ -97,7 +105,7 @@ FL_OUTLINE void fl_capped_half_f32(const float *x, const struct fl_cap *k, float
 FL_OUTLINE void fl_capped_any_f32(const float *x, const struct fl_cap *k, float *e, float *product)
 {
     const double rounder = 6755399441055744.0;
-    const float end = k->end, lowest = k->lowest;
+    const float end = k->end;
     double power[FL_STRIP];
     float fraction[FL_STRIP], scale[FL_STRIP], slope[FL_STRIP];
     for (int i = 0; i < FL_STRIP; i += FL_STEP)
@@ -127,13 +135,7 @@ FL_OUTLINE void fl_capped_any_f32(const float *x, const struct fl_cap *k, float 
             fraction[l] = (float)(exponent - (sum - rounder));
             scale[l] = fl_float_from_bits((uint32_t)fl_bits_from_double(sum) << 23);
         }
-    for (int i = 0; i < FL_STRIP; i += FL_STEP)
-#pragma omp simd
-        for (int l = i; l < i + FL_STEP; l++) {
-            const float value = fl_capped_end_f32(fraction[l], scale[l], x[l] < lowest);
-            e[l] = value;
-            product[l] = value * slope[l];
-        }
+    fl_capped_ends_f32(x, k, fraction, scale, slope, e, product);
 }
 
 /* Whether an |x| of a strip is beyond `end`, or NaN. */

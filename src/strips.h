@@ -19,6 +19,17 @@ enum { FL_NO_MASS, FL_LOGS, FL_CURVED, FL_CAPPED, FL_EVEN, FL_WEIGHTED, FL_GIVEN
 
 FL_INLINE ptrdiff_t fl_itemsize(int dtype) { return dtype == FL_FLOAT64 ? 8 : dtype == FL_FLOAT32 ? 4 : 2; }
 
+/* Prefetches the strip that is FL_AHEAD behind a strip. */
+FL_INLINE void fl_prefetch_ahead(const char *strip, ptrdiff_t itemsize)
+{
+#if defined(__GNUC__)
+    for (ptrdiff_t line = 0; line < FL_STRIP * itemsize; line += 64)
+        __builtin_prefetch(strip + FL_AHEAD + line, 0, 3);
+#else
+    (void)strip, (void)itemsize;
+#endif
+}
+
 /* A strip of contiguous half types as floats. */
 FL_INLINE void fl_strip_in_f32(const char *p, int dtype, float *out)
 {

@@ -268,10 +268,7 @@ FL_INLINE void FL_(run_as)(struct FL_(stream) s, struct FL_(fl_power) power, con
             FL_(fl_step_out)(line, s.g + (i + k) * itemsize, dtype, streams, f->by_instruction);
         }
         if (!sums) continue;
-#if defined(__GNUC__)
-        for (ptrdiff_t ahead = 0; ahead < FL_STRIP * itemsize; ahead += 64)
-            __builtin_prefetch(x + FL_AHEAD + ahead, 0, 3);
-#endif
+        fl_prefetch_ahead(x, itemsize);
         if (itemsize == (ptrdiff_t)sizeof(REAL))
             values = (const REAL *)(const void *)x;
         else
@@ -323,17 +320,18 @@ FL_INLINE void FL_(sweep_as)(const struct fl_softmax_job *job, struct fl_softmax
     const char *x = NULL;
     REAL *exponentials = NULL;
     if (before) {
+        ptrdiff_t head;
         finish = FL_(finish_of)(job, before);
+        head = FL_(fewer)(finish.head, finish.classes);
         if (finish.hessian) { /* before its exponentials are replaced */
             const ptrdiff_t from = block == 0 ? 0 : first + finish.head, end = first + n + finish.head;
             const int is_last = first + n == finish.classes;
             if (mass != FL_CURVED)
                 FL_(finish_hessian)(&finish, before, from, is_last || end > finish.classes ? finish.classes : end);
             else if (block == 0)
-                FL_(finish_hessian)(&finish, before, 0, finish.head < finish.classes ? finish.head : finish.classes);
+                FL_(finish_hessian)(&finish, before, 0, head);
         }
-        if (block == 0 && finish.head > 0)
-            FL_(finish_some)(&finish, 0, finish.head < finish.classes ? finish.head : finish.classes, 0);
+        if (block == 0 && finish.head > 0) FL_(finish_some)(&finish, 0, head, 0);
     }
     if (row) {
         power = row->power.FL_(of);
@@ -369,10 +367,7 @@ FL_INLINE void FL_(sweep_as)(const struct fl_softmax_job *job, struct fl_softmax
         if (before) FL_(finish_strip)(&finish, first + i + finish.head, dtype, mass);
         if (!row) continue;
         e = exponentials ? exponentials + i : strip;
-#if defined(__GNUC__)
-        for (ptrdiff_t line = 0; line < FL_STRIP * itemsize; line += 64)
-            __builtin_prefetch(x + i * itemsize + FL_AHEAD + line, 0, 3);
-#endif
+        fl_prefetch_ahead(x + i * itemsize, itemsize);
         if (stride == itemsize && itemsize == (ptrdiff_t)sizeof(REAL) && left < FL_STRIP) {
             FL_(tail_in)((const REAL *)(const void *)(x + i * itemsize), left, buffer);
         } else if (left < FL_STRIP || stride != itemsize) {

@@ -16,9 +16,8 @@ static ptrdiff_t FL_(leave_out_top)(const struct fl_softmax_job *job, struct fl_
 {
     const struct FL_(fl_power) power = row->power.FL_(of);
     const ptrdiff_t best = FL_(block_of_max)(job, row), first = best * FL_BLOCK, n = FL_(block_length)(job, best);
-    const double over_temperature = fl_over(job->map.temperature), reference = (double)power.reference;
     const double max = row->partial[best * FL_PARTIALS];
-    const double top = (max - reference) * over_temperature + (reference * over_temperature - power.shift);
+    const double top = FL_(above_shift)(power, max, fl_over(job->map.temperature));
     REAL *e = FL_(buffer)(row, 1);
     const REAL *x;
     row->skip = -1;
@@ -37,14 +36,13 @@ static ptrdiff_t FL_(leave_out_top)(const struct fl_softmax_job *job, struct fl_
 /* A row of softmax, log-softmax or log-sum-exp. */
 static void FL_(settle_top_and_rest)(const struct fl_softmax_job *job, struct fl_softmax_row *row)
 {
-    const struct FL_(fl_power) power = row->power.FL_(of);
-    const double over_temperature = fl_over(job->map.temperature), reference = (double)power.reference;
+    const double over_temperature = fl_over(job->map.temperature);
     struct FL_(sums) sums = {0};
     double top, at_top;
     sums.rest = FL_(sum_of_blocks)(row->partial, FL_(blocks)(job), 1);
     row->max = row->partial[FL_(block_of_max)(job, row) * FL_PARTIALS];
     FL_(leave_out_top)(job, row, &sums);
-    top = (row->max - reference) * over_temperature + (reference * over_temperature - power.shift);
+    top = FL_(above_shift)(row->power.FL_(of), row->max, over_temperature);
     at_top = fl_exp_nonpositive_f64(top);
     row->logsum = row->skip < 0 ? fl_log_f64(sums.rest) - top : fl_log1p_nonnegative_f64(sums.rest / at_top);
     row->loss = row->max * over_temperature + row->logsum;

@@ -156,15 +156,11 @@ def check(
     else:
         assert actual.dtype == (np.float64 if dtype == np.float64 else np.float32)
     assert_loss(actual, expected.detach().numpy(), dtype)
-    has_mass = options.get("label_smoothing", 0.0) > 0.0 or case.target.shape == case.x.shape
-    applies = case.x.shape[case.axis] > 0 and name == "cross_entropy" and theirs is None and has_mass
-    probability = (
-        largest_probabilities(
-            case, upstream, options.get("label_smoothing", 0.0), options.get("reduction", "mean")
-        )
-        if applies
-        else 0.0
-    )
+    smoothing = options.get("label_smoothing", 0.0)
+    is_difference = smoothing > 0.0 or case.target.shape == case.x.shape
+    probability: Any = 0.0
+    if name == "cross_entropy" and theirs is None and is_difference and case.x.shape[case.axis] > 0:
+        probability = largest_probabilities(case, upstream, smoothing, options.get("reduction", "mean"))
     assert_grad(grad, leaf.grad.numpy(), case.axis, dtype, probability)
 
 
