@@ -209,57 +209,59 @@ def cpo_loss(
 def cross_entropy(
     logits: npt.ArrayLike, target: npt.ArrayLike, *, axis: int = ..., weight: npt.ArrayLike | None = ...,
     ignore_index: int = ..., label_smoothing: float = ..., sample_weight: npt.ArrayLike | None = ..., z_loss:
-    float = ..., softcap: float | None = ..., temperature: float = ..., reduction: Literal["mean", "sum"] =
-    ..., return_grad: Literal[False] = ..., return_hessian: Literal[False] = ..., grad_output: npt.ArrayLike |
-    None = ..., out: Array | None = ..., accumulate: bool = ..., num_threads: int | None = ...
+    float = ..., softcap: float | None = ..., temperature: float = ..., logit_scale: float = ..., reduction:
+    Literal["mean", "sum"] = ..., return_grad: Literal[False] = ..., return_hessian: Literal[False] = ...,
+    grad_output: npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ..., num_threads: int
+    | None = ...
 ) -> float: ...
 @overload
 def cross_entropy(
     logits: npt.ArrayLike, target: npt.ArrayLike, *, axis: int = ..., weight: npt.ArrayLike | None = ...,
     ignore_index: int = ..., label_smoothing: float = ..., sample_weight: npt.ArrayLike | None = ..., z_loss:
-    float = ..., softcap: float | None = ..., temperature: float = ..., reduction: Literal["none"],
-    return_grad: Literal[False] = ..., return_hessian: Literal[False] = ..., grad_output: npt.ArrayLike | None
-    = ..., out: Array | None = ..., accumulate: bool = ..., num_threads: int | None = ...
+    float = ..., softcap: float | None = ..., temperature: float = ..., logit_scale: float = ..., reduction:
+    Literal["none"], return_grad: Literal[False] = ..., return_hessian: Literal[False] = ..., grad_output:
+    npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ..., num_threads: int | None = ...
 ) -> Array: ...
 @overload
 def cross_entropy(
     logits: npt.ArrayLike, target: npt.ArrayLike, *, axis: int = ..., weight: npt.ArrayLike | None = ...,
     ignore_index: int = ..., label_smoothing: float = ..., sample_weight: npt.ArrayLike | None = ..., z_loss:
-    float = ..., softcap: float | None = ..., temperature: float = ..., reduction: Literal["mean", "sum"] =
-    ..., return_grad: Literal[True], return_hessian: Literal[False] = ..., grad_output: npt.ArrayLike | None =
-    ..., out: Array | None = ..., accumulate: bool = ..., num_threads: int | None = ...
+    float = ..., softcap: float | None = ..., temperature: float = ..., logit_scale: float = ..., reduction:
+    Literal["mean", "sum"] = ..., return_grad: Literal[True], return_hessian: Literal[False] = ...,
+    grad_output: npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ..., num_threads: int
+    | None = ...
 ) -> tuple[float, Array]: ...
 @overload
 def cross_entropy(
     logits: npt.ArrayLike, target: npt.ArrayLike, *, axis: int = ..., weight: npt.ArrayLike | None = ...,
     ignore_index: int = ..., label_smoothing: float = ..., sample_weight: npt.ArrayLike | None = ..., z_loss:
-    float = ..., softcap: float | None = ..., temperature: float = ..., reduction: Literal["none"],
-    return_grad: Literal[True], return_hessian: Literal[False] = ..., grad_output: npt.ArrayLike | None = ...,
-    out: Array | None = ..., accumulate: bool = ..., num_threads: int | None = ...
+    float = ..., softcap: float | None = ..., temperature: float = ..., logit_scale: float = ..., reduction:
+    Literal["none"], return_grad: Literal[True], return_hessian: Literal[False] = ..., grad_output:
+    npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ..., num_threads: int | None = ...
 ) -> tuple[Array, Array]: ...
 @overload
 def cross_entropy(
     logits: npt.ArrayLike, target: npt.ArrayLike, *, axis: int = ..., weight: npt.ArrayLike | None = ...,
     ignore_index: int = ..., label_smoothing: float = ..., sample_weight: npt.ArrayLike | None = ..., z_loss:
-    float = ..., softcap: float | None = ..., temperature: float = ..., reduction: Literal["mean", "sum"] =
-    ..., return_grad: Literal[True], return_hessian: Literal[True], grad_output: npt.ArrayLike | None = ...,
-    out: Array | None = ..., accumulate: bool = ..., num_threads: int | None = ...
+    float = ..., softcap: float | None = ..., temperature: float = ..., logit_scale: float = ..., reduction:
+    Literal["mean", "sum"] = ..., return_grad: Literal[True], return_hessian: Literal[True], grad_output:
+    npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ..., num_threads: int | None = ...
 ) -> tuple[float, Array, Array]: ...
 @overload
 def cross_entropy(
     logits: npt.ArrayLike, target: npt.ArrayLike, *, axis: int = ..., weight: npt.ArrayLike | None = ...,
     ignore_index: int = ..., label_smoothing: float = ..., sample_weight: npt.ArrayLike | None = ..., z_loss:
-    float = ..., softcap: float | None = ..., temperature: float = ..., reduction: Literal["none"],
-    return_grad: Literal[True], return_hessian: Literal[True], grad_output: npt.ArrayLike | None = ..., out:
-    Array | None = ..., accumulate: bool = ..., num_threads: int | None = ...
+    float = ..., softcap: float | None = ..., temperature: float = ..., logit_scale: float = ..., reduction:
+    Literal["none"], return_grad: Literal[True], return_hessian: Literal[True], grad_output: npt.ArrayLike |
+    None = ..., out: Array | None = ..., accumulate: bool = ..., num_threads: int | None = ...
 ) -> tuple[Array, Array, Array]: ...
 @overload
 def cross_entropy(
     logits: npt.ArrayLike, target: npt.ArrayLike, *, axis: int = ..., weight: npt.ArrayLike | None = ...,
     ignore_index: int = ..., label_smoothing: float = ..., sample_weight: npt.ArrayLike | None = ..., z_loss:
-    float = ..., softcap: float | None = ..., temperature: float = ..., reduction: Reduction = ...,
-    return_grad: bool = ..., return_hessian: bool = ..., grad_output: npt.ArrayLike | None = ..., out: Array |
-    None = ..., accumulate: bool = ..., num_threads: int | None = ...
+    float = ..., softcap: float | None = ..., temperature: float = ..., logit_scale: float = ..., reduction:
+    Reduction = ..., return_grad: bool = ..., return_hessian: bool = ..., grad_output: npt.ArrayLike | None =
+    ..., out: Array | None = ..., accumulate: bool = ..., num_threads: int | None = ...
 ) -> Any: ...
 
 @overload
@@ -963,88 +965,91 @@ def linear_cross_entropy(
     input: npt.ArrayLike, linear_weight: npt.ArrayLike, target: npt.ArrayLike, *, linear_bias: npt.ArrayLike |
     None = ..., weight: npt.ArrayLike | None = ..., ignore_index: int = ..., label_smoothing: float = ...,
     sample_weight: npt.ArrayLike | None = ..., z_loss: float = ..., softcap: float | None = ..., temperature:
-    float = ..., filter_eps: float = ..., memory_budget: int | None = ..., reduction: Literal["mean", "sum"] =
-    ..., return_grad: Literal[False] = ..., grad_output: npt.ArrayLike | None = ..., out: tuple[Array | None,
-    Array | None, Array | None] | None = ..., accumulate: bool | tuple[bool, ...] = ..., num_threads: int |
-    None = ...
+    float = ..., logit_scale: float = ..., filter_eps: float = ..., memory_budget: int | None = ...,
+    reduction: Literal["mean", "sum"] = ..., return_grad: Literal[False] = ..., grad_output: npt.ArrayLike |
+    None = ..., out: tuple[Array | None, Array | None, Array | None] | None = ..., accumulate: bool |
+    tuple[bool, ...] = ..., num_threads: int | None = ...
 ) -> float: ...
 @overload
 def linear_cross_entropy(
     input: npt.ArrayLike, linear_weight: npt.ArrayLike, target: npt.ArrayLike, *, linear_bias: npt.ArrayLike |
     None = ..., weight: npt.ArrayLike | None = ..., ignore_index: int = ..., label_smoothing: float = ...,
     sample_weight: npt.ArrayLike | None = ..., z_loss: float = ..., softcap: float | None = ..., temperature:
-    float = ..., filter_eps: float = ..., memory_budget: int | None = ..., reduction: Literal["none"],
-    return_grad: Literal[False] = ..., grad_output: npt.ArrayLike | None = ..., out: tuple[Array | None, Array
-    | None, Array | None] | None = ..., accumulate: bool | tuple[bool, ...] = ..., num_threads: int | None =
-    ...
+    float = ..., logit_scale: float = ..., filter_eps: float = ..., memory_budget: int | None = ...,
+    reduction: Literal["none"], return_grad: Literal[False] = ..., grad_output: npt.ArrayLike | None = ...,
+    out: tuple[Array | None, Array | None, Array | None] | None = ..., accumulate: bool | tuple[bool, ...] =
+    ..., num_threads: int | None = ...
 ) -> Array: ...
 @overload
 def linear_cross_entropy(
     input: npt.ArrayLike, linear_weight: npt.ArrayLike, target: npt.ArrayLike, *, linear_bias: npt.ArrayLike |
     None = ..., weight: npt.ArrayLike | None = ..., ignore_index: int = ..., label_smoothing: float = ...,
     sample_weight: npt.ArrayLike | None = ..., z_loss: float = ..., softcap: float | None = ..., temperature:
-    float = ..., filter_eps: float = ..., memory_budget: int | None = ..., reduction: Literal["mean", "sum"] =
-    ..., return_grad: Literal[True], grad_output: npt.ArrayLike | None = ..., out: tuple[Array | None, Array |
-    None, Array | None] | None = ..., accumulate: bool | tuple[bool, ...] = ..., num_threads: int | None = ...
+    float = ..., logit_scale: float = ..., filter_eps: float = ..., memory_budget: int | None = ...,
+    reduction: Literal["mean", "sum"] = ..., return_grad: Literal[True], grad_output: npt.ArrayLike | None =
+    ..., out: tuple[Array | None, Array | None, Array | None] | None = ..., accumulate: bool | tuple[bool,
+    ...] = ..., num_threads: int | None = ...
 ) -> tuple[float, LinearGradients]: ...
 @overload
 def linear_cross_entropy(
     input: npt.ArrayLike, linear_weight: npt.ArrayLike, target: npt.ArrayLike, *, linear_bias: npt.ArrayLike |
     None = ..., weight: npt.ArrayLike | None = ..., ignore_index: int = ..., label_smoothing: float = ...,
     sample_weight: npt.ArrayLike | None = ..., z_loss: float = ..., softcap: float | None = ..., temperature:
-    float = ..., filter_eps: float = ..., memory_budget: int | None = ..., reduction: Literal["none"],
-    return_grad: Literal[True], grad_output: npt.ArrayLike | None = ..., out: tuple[Array | None, Array |
-    None, Array | None] | None = ..., accumulate: bool | tuple[bool, ...] = ..., num_threads: int | None = ...
+    float = ..., logit_scale: float = ..., filter_eps: float = ..., memory_budget: int | None = ...,
+    reduction: Literal["none"], return_grad: Literal[True], grad_output: npt.ArrayLike | None = ..., out:
+    tuple[Array | None, Array | None, Array | None] | None = ..., accumulate: bool | tuple[bool, ...] = ...,
+    num_threads: int | None = ...
 ) -> tuple[Array, LinearGradients]: ...
 @overload
 def linear_cross_entropy(
     input: npt.ArrayLike, linear_weight: npt.ArrayLike, target: npt.ArrayLike, *, linear_bias: npt.ArrayLike |
     None = ..., weight: npt.ArrayLike | None = ..., ignore_index: int = ..., label_smoothing: float = ...,
     sample_weight: npt.ArrayLike | None = ..., z_loss: float = ..., softcap: float | None = ..., temperature:
-    float = ..., filter_eps: float = ..., memory_budget: int | None = ..., reduction: Reduction = ...,
-    return_grad: bool = ..., grad_output: npt.ArrayLike | None = ..., out: tuple[Array | None, Array | None,
-    Array | None] | None = ..., accumulate: bool | tuple[bool, ...] = ..., num_threads: int | None = ...
+    float = ..., logit_scale: float = ..., filter_eps: float = ..., memory_budget: int | None = ...,
+    reduction: Reduction = ..., return_grad: bool = ..., grad_output: npt.ArrayLike | None = ..., out:
+    tuple[Array | None, Array | None, Array | None] | None = ..., accumulate: bool | tuple[bool, ...] = ...,
+    num_threads: int | None = ...
 ) -> Any: ...
 
 @overload
 def linear_token_log_probs(
     input: npt.ArrayLike, linear_weight: npt.ArrayLike, target: npt.ArrayLike, *, linear_bias: npt.ArrayLike |
-    None = ..., ignore_index: int = ..., temperature: float = ..., softcap: float | None = ..., memory_budget:
-    int | None = ..., reduction: Literal["mean", "sum"], return_grad: Literal[False] = ..., grad_output:
-    npt.ArrayLike | None = ..., out: tuple[Array | None, Array | None, Array | None] | None = ..., accumulate:
-    bool | tuple[bool, ...] = ..., num_threads: int | None = ...
+    None = ..., ignore_index: int = ..., temperature: float = ..., softcap: float | None = ..., logit_scale:
+    float = ..., memory_budget: int | None = ..., reduction: Literal["mean", "sum"], return_grad:
+    Literal[False] = ..., grad_output: npt.ArrayLike | None = ..., out: tuple[Array | None, Array | None,
+    Array | None] | None = ..., accumulate: bool | tuple[bool, ...] = ..., num_threads: int | None = ...
 ) -> float: ...
 @overload
 def linear_token_log_probs(
     input: npt.ArrayLike, linear_weight: npt.ArrayLike, target: npt.ArrayLike, *, linear_bias: npt.ArrayLike |
-    None = ..., ignore_index: int = ..., temperature: float = ..., softcap: float | None = ..., memory_budget:
-    int | None = ..., reduction: Literal["none"] = ..., return_grad: Literal[False] = ..., grad_output:
-    npt.ArrayLike | None = ..., out: tuple[Array | None, Array | None, Array | None] | None = ..., accumulate:
-    bool | tuple[bool, ...] = ..., num_threads: int | None = ...
+    None = ..., ignore_index: int = ..., temperature: float = ..., softcap: float | None = ..., logit_scale:
+    float = ..., memory_budget: int | None = ..., reduction: Literal["none"] = ..., return_grad:
+    Literal[False] = ..., grad_output: npt.ArrayLike | None = ..., out: tuple[Array | None, Array | None,
+    Array | None] | None = ..., accumulate: bool | tuple[bool, ...] = ..., num_threads: int | None = ...
 ) -> Array: ...
 @overload
 def linear_token_log_probs(
     input: npt.ArrayLike, linear_weight: npt.ArrayLike, target: npt.ArrayLike, *, linear_bias: npt.ArrayLike |
-    None = ..., ignore_index: int = ..., temperature: float = ..., softcap: float | None = ..., memory_budget:
-    int | None = ..., reduction: Literal["mean", "sum"], return_grad: Literal[True], grad_output:
-    npt.ArrayLike | None = ..., out: tuple[Array | None, Array | None, Array | None] | None = ..., accumulate:
-    bool | tuple[bool, ...] = ..., num_threads: int | None = ...
+    None = ..., ignore_index: int = ..., temperature: float = ..., softcap: float | None = ..., logit_scale:
+    float = ..., memory_budget: int | None = ..., reduction: Literal["mean", "sum"], return_grad:
+    Literal[True], grad_output: npt.ArrayLike | None = ..., out: tuple[Array | None, Array | None, Array |
+    None] | None = ..., accumulate: bool | tuple[bool, ...] = ..., num_threads: int | None = ...
 ) -> tuple[float, LinearGradients]: ...
 @overload
 def linear_token_log_probs(
     input: npt.ArrayLike, linear_weight: npt.ArrayLike, target: npt.ArrayLike, *, linear_bias: npt.ArrayLike |
-    None = ..., ignore_index: int = ..., temperature: float = ..., softcap: float | None = ..., memory_budget:
-    int | None = ..., reduction: Literal["none"] = ..., return_grad: Literal[True], grad_output: npt.ArrayLike
-    | None = ..., out: tuple[Array | None, Array | None, Array | None] | None = ..., accumulate: bool |
-    tuple[bool, ...] = ..., num_threads: int | None = ...
+    None = ..., ignore_index: int = ..., temperature: float = ..., softcap: float | None = ..., logit_scale:
+    float = ..., memory_budget: int | None = ..., reduction: Literal["none"] = ..., return_grad:
+    Literal[True], grad_output: npt.ArrayLike | None = ..., out: tuple[Array | None, Array | None, Array |
+    None] | None = ..., accumulate: bool | tuple[bool, ...] = ..., num_threads: int | None = ...
 ) -> tuple[Array, LinearGradients]: ...
 @overload
 def linear_token_log_probs(
     input: npt.ArrayLike, linear_weight: npt.ArrayLike, target: npt.ArrayLike, *, linear_bias: npt.ArrayLike |
-    None = ..., ignore_index: int = ..., temperature: float = ..., softcap: float | None = ..., memory_budget:
-    int | None = ..., reduction: Reduction = ..., return_grad: bool = ..., grad_output: npt.ArrayLike | None =
-    ..., out: tuple[Array | None, Array | None, Array | None] | None = ..., accumulate: bool | tuple[bool,
-    ...] = ..., num_threads: int | None = ...
+    None = ..., ignore_index: int = ..., temperature: float = ..., softcap: float | None = ..., logit_scale:
+    float = ..., memory_budget: int | None = ..., reduction: Reduction = ..., return_grad: bool = ...,
+    grad_output: npt.ArrayLike | None = ..., out: tuple[Array | None, Array | None, Array | None] | None =
+    ..., accumulate: bool | tuple[bool, ...] = ..., num_threads: int | None = ...
 ) -> Any: ...
 
 @overload

@@ -54,7 +54,7 @@ def cross_entropy(
 
     ``loss = sample_weight * weight[target] * (logsumexp(logits) - logits[target])`` for a row, without
     further options. In general a row of logits `x` becomes :math:`z = u / T` with the temperature `T`, where
-    :math:`u = c \tanh(x / c)` with a softcap `c`, else :math:`u = x`. With
+    :math:`u = c \tanh(a x / c)` with a softcap `c`, else :math:`u = a x`, and `a` is the `logit_scale`. With
     :math:`\mathrm{lse} = \log \sum_j e^{z_j}`, class weights `w`, sample weight `s`, label smoothing
     :math:`\varepsilon`, z-loss factor :math:`\lambda` and `C` classes, the first formula is the loss of a row
     with class `y`, the second that of a row with probabilities `q`:

@@ -143,6 +143,7 @@ def linear_token_log_probs(
     ignore_index: int = -100,
     temperature: float = 1.0,
     softcap: float | None = None,
+    logit_scale: float = 1.0,
     memory_budget: int | None = None,
     reduction: Reduction = "none",
     return_grad: bool = False,
@@ -153,11 +154,11 @@ def linear_token_log_probs(
 
     ``log_probs = token_log_probs(input @ linear_weight.T + linear_bias, target)``
 
-    .. math:: z_{i y_i} - \log \sum_j e^{z_{ij}}, \qquad z_i = \mathrm{softcap}(W x_i + b) / T
+    .. math:: z_{i y_i} - \log \sum_j e^{z_{ij}}, \qquad z_i = \mathrm{softcap}(s\,(W x_i + b)) / T
 
-    for token `i` with class :math:`y_i`. Choose it for preference and policy losses with many classes: pass
-    their gradient as `grad_output` for that of the layer. Gradients are those of the log-probabilities,
-    not of their negatives.
+    for token `i` with class :math:`y_i` and the `logit_scale` `s`. Choose it for preference and policy losses
+    with many classes: pass their gradient as `grad_output` for that of the layer. Gradients are those of the
+    log-probabilities, not of their negatives.
 
     Parameters
     ----------
@@ -182,6 +183,6 @@ def linear_token_log_probs(
     """
     return linear_loss(
         input, linear_weight, target, reduction, return_grad, out, common, linear_bias=linear_bias,
-        ignore_index=ignore_index, sign=-1.0, own={"temperature": temperature, "softcap": softcap},
-        memory_budget=memory_budget,
+        ignore_index=ignore_index, sign=-1.0, memory_budget=memory_budget,
+        own={"temperature": temperature, "softcap": softcap, "logit_scale": logit_scale},
     )  # fmt: skip

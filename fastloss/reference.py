@@ -230,6 +230,7 @@ def cross_entropy(
     z_loss: float = 0.0,
     softcap: float | None = None,
     temperature: float = 1.0,
+    logit_scale: float = 1.0,
     reduction: str = "mean",
     return_grad: bool = False,
     return_hessian: bool = False,
@@ -241,7 +242,8 @@ def cross_entropy(
     probabilities (floats, shaped like the logits). With class weights w, sample weight s, smoothing
     eps, C classes and target probabilities q (for a class index y: 1 at y, 0 elsewhere), a row is
 
-        z    = softcap * tanh(logits / softcap) / temperature, or logits / temperature without
+        x    = logit_scale * logits
+        z    = softcap * tanh(x / softcap) / temperature, or x / temperature without
         lse  = log(sum_c exp(z_c))
         q'   = (1 - eps) * q + eps / C
         loss = s * [ sum_c w_c * q'_c * (lse - z_c)  +  v * z_loss * lse**2 ]
@@ -268,6 +270,8 @@ def cross_entropy(
         raise ValueError(f"softcap must be positive and finite, got {softcap}")
     if not 0.0 < temperature < math.inf:
         raise ValueError(f"temperature must be positive and finite, got {temperature}")
+    if not 0.0 < logit_scale < math.inf:
+        raise ValueError(f"logit_scale must be positive and finite, got {logit_scale}")
 
     # The target as probabilities of the rows that count; `share` is v above.
     if np.asarray(target).dtype.kind in "biu":
@@ -287,7 +291,7 @@ def cross_entropy(
         is_target = np.zeros(probs.shape, dtype=np.bool_)
         share = np.ones(samples.size)
 
-    raw = moved.reshape(-1, classes)[counted]
+    raw = logit_scale * moved.reshape(-1, classes)[counted]
     sample = samples[counted, np.newaxis]
     row_weight = sample * share[:, np.newaxis]
     masked = raw == -np.inf
@@ -323,7 +327,7 @@ def cross_entropy(
     #     d loss / d z_k = p_k * sum_{c != k} a_c - a_k * sum_{c != k} p_c + 2 * b * lse * p_k,
     #
     # in which a class index has -w_y * sum_{c != y} p_c at y, to full precision. Then, from z back
-    # to the logits x,
+    # to the scaled logits x, and times logit_scale to the logits,
     #
     #     d z_k / d x_k = (1 - tanh(x_k / softcap)**2) / temperature, and 1 - tanh**2 = 1 / cosh**2.
     #
@@ -345,7 +349,7 @@ def cross_entropy(
         return np.moveaxis(full.reshape(moved.shape), -1, axis)
 
     # A row without weight has gradient 0, also if the sum of the weights is 0.
-    grads = to_logits(_times(grad * slope / temperature, scale))
+    grads = to_logits(_times(grad * slope / temperature * logit_scale, scale))
     if not return_hessian:
         return result, grads
 
@@ -362,7 +366,7 @@ def cross_entropy(
     if softcap is not None:
         bend = -2.0 / softcap * np.tanh(raw / softcap) * slope / temperature
         hessian = hessian + grad * bend
-    return result, grads, to_logits(_times(hessian, scale))
+    return result, grads, to_logits(_times(hessian * logit_scale**2, scale))
 
 
 @np.errstate(divide="ignore", invalid="ignore", over="ignore")
@@ -983,6 +987,7 @@ def linear_cross_entropy(
     z_loss: float = 0.0,
     softcap: float | None = None,
     temperature: float = 1.0,
+    logit_scale: float = 1.0,
     reduction: str = "mean",
     return_grad: bool = False,
     grad_output: npt.ArrayLike | None = None,
@@ -1006,6 +1011,7 @@ def linear_cross_entropy(
         z_loss=z_loss,
         softcap=softcap,
         temperature=temperature,
+        logit_scale=logit_scale,
         reduction=reduction,
         return_grad=return_grad,
         grad_output=grad_output,
@@ -1025,6 +1031,7 @@ def linear_token_log_probs(
     ignore_index: int = -100,
     temperature: float = 1.0,
     softcap: float | None = None,
+    logit_scale: float = 1.0,
     reduction: str = "none",
     return_grad: bool = False,
     grad_output: npt.ArrayLike | None = None,
@@ -1033,7 +1040,7 @@ def linear_token_log_probs(
 
     An ignored token has 0. "mean" divides by the number of tokens that are not ignored.
 
-        x = input @ linear_weight.T + linear_bias
+        x = logit_scale * (input @ linear_weight.T + linear_bias)
         log_prob = log_softmax(softcap * tanh(x / softcap) / temperature)_target = -cross_entropy(x, target)
     """
     logits, gradients = _linear(input, linear_weight, linear_bias, target, ignore_index)
@@ -1045,6 +1052,7 @@ def linear_token_log_probs(
         ignore_index=ignore_index,
         softcap=softcap,
         temperature=temperature,
+        logit_scale=logit_scale,
         reduction=reduction,
         return_grad=return_grad,
         grad_output=grad_output,

@@ -287,6 +287,8 @@ def bad_options(c: Call) -> list[Bad]:
         *bad("ignore_index", TypeError, 1.0, None, "-100", True, np.True_, NAN, [1]),
         *bad("temperature", ValueError, 0.0, 0, -1.0, NAN, INF),
         *bad("temperature", TypeError, True, "1", None, [1.0]),
+        *bad("logit_scale", ValueError, 0.0, 0, -1.0, NAN, INF, 5e-324),
+        *bad("logit_scale", TypeError, True, "1", None, [1.0]),
         *bad("softcap", ValueError, 0.0, 0, -1.0, NAN, INF),
         *bad("softcap", TypeError, True, "30", [30.0]),
         *bad("z_loss", ValueError, NAN, INF, -INF, -1e-3),

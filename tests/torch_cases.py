@@ -368,6 +368,7 @@ SOFTMAX: dict[str, Values] = {
     "z_loss": {"z_loss": 0.05},
     "softcap": {"softcap": 3.0},
     "temperature": {"temperature": 1.7},
+    "logit_scale": {"logit_scale": 0.6, "softcap": 3.0},
     "sample_weight": {"sample_weight": sample_weight},
 }
 ALL_EXTRAS: Values = {
@@ -567,7 +568,7 @@ def in_turn(*rows: int) -> Tensor:
 OF_SLICES: dict[str, Values] = {
     **{f"ignoring-{i}": {"ignore_index": ignoring(i)} for i in (-100, 4, 9)}, **SMOOTHED, **CLASS_WEIGHT,
     "weight-and-smoothing": {"weight": class_weight, "label_smoothing": 0.2},
-    **{name: SOFTMAX[name] for name in ("z_loss", "softcap", "temperature")},
+    **{name: SOFTMAX[name] for name in ("z_loss", "softcap", "temperature", "logit_scale")},
     "everything": {
         "weight": class_weight, "ignore_index": ignoring(-100), "label_smoothing": 0.1, "z_loss": 0.05,
         "softcap": 4.0, "temperature": 0.7,

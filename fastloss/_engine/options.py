@@ -2,11 +2,12 @@
 
 Public signatures take them as ``**options: Unpack[...]`` of one of the types below; `documented` shows every
 one of them. One more option of the softmax losses is a field of `MapOptions`, an entry of `_RANGES` and
-`DEFAULTS`, a description, and a field of ``fl_softmax_job``.
+`DEFAULTS`, a description, and a field of ``fl_softmax_job`` (`logit_scale` has none: see `_without_scale`).
 """
 
 from __future__ import annotations
 
+import math
 import sys
 from typing import Any, NamedTuple, TypeAlias, TypedDict
 
@@ -44,6 +45,7 @@ class MapOptions(TypedDict, total=False):
     z_loss: float
     softcap: float | None
     temperature: float
+    logit_scale: float
 
 
 class SoftmaxOptions(MapOptions, total=False):
@@ -65,6 +67,7 @@ DEFAULTS: dict[str, Any] = {
     "z_loss": 0.0,
     "softcap": None,
     "temperature": 1.0,
+    "logit_scale": 1.0,
     "grad_output": None,
     "accumulate": False,
     "num_threads": None,
@@ -76,9 +79,11 @@ label_smoothing : float, default 0.0
 z_loss : float, default 0.0
     Factor of the squared log-sum-exp, at least 0. It keeps logits from drifting.
 softcap : float, optional
-    Bound `c` of the logits, which become ``c * tanh(logits / c)``; greater than 0.
+    Bound `c` of the (scaled) logits, which become ``c * tanh(logits / c)``; greater than 0.
 temperature : float, default 1.0
     Divisor of the (capped) logits, greater than 0.
+logit_scale : float, default 1.0
+    Factor of the logits, applied before `softcap`; greater than 0.
 """
 
 # The range of each option that more than one function has.
@@ -87,6 +92,7 @@ _RANGES: dict[str, dict[str, float]] = {
     "z_loss": {"low": 0.0},
     "softcap": {"above": 0.0},
     "temperature": {"above": 0.0},
+    "logit_scale": {"above": 0.0},
     "delta": {"above": 0.0},
     "quantile": {"low": 0.0, "high": 1.0},
     "alpha": {"high": 1.0},
@@ -117,7 +123,22 @@ def softmax_options(
             rest[name] = value
         else:
             found[name] = 0.0 if name == "softcap" and value is None else option(name, value)
-    return found, rest
+    return _without_scale(found) if "logit_scale" in found else found, rest
+
+
+def _without_scale(found: dict[str, float]) -> dict[str, float]:
+    """Return options without `logit_scale` that mean the same.
+
+    With a scale `s`, ``c * tanh(s * x / c) / T = b * tanh(x / b) / (T / s)`` for ``b = c / s``.
+    """
+    scale = found.pop("logit_scale")
+    if scale == 1.0:
+        return found
+    found["temperature"] = found.get("temperature", 1.0) / scale
+    found["softcap"] = found.get("softcap", 0.0) / scale
+    if not 0.0 < found["temperature"] < math.inf or found["softcap"] == math.inf:
+        raise ValueError(f"logit_scale is too far from 1 for this temperature or softcap, got {scale}")
+    return found
 
 
 class CommonOptions(NamedTuple):

@@ -142,7 +142,10 @@ WEIGHT = Option("weight", class_weights)
 CROSS_ENTROPY = Row(
     "linear_cross_entropy",
     indices,
-    sets=every_one_with_every_other(label_smoothing=0.1, z_loss=0.05, softcap=8.0, temperature=1.7),
+    sets=(
+        *every_one_with_every_other(label_smoothing=0.1, z_loss=0.05, softcap=8.0, temperature=1.7),
+        softmax.SCALED,
+    ),
     extras=(Option("ignore_index", ignore_rows), WEIGHT, softmax.SAMPLE_WEIGHT),
     divisor=sum_of_weights,
     integers=("target",),
@@ -160,7 +163,7 @@ OF_PROBABILITIES = replace(
 LOG_PROBS = Row(
     "linear_token_log_probs",
     indices,
-    sets=every_one_with_every_other(softcap=8.0, temperature=1.7),
+    sets=(*every_one_with_every_other(softcap=8.0, temperature=1.7), softmax.SCALED),
     extras=(Option("ignore_index", ignore_rows),),
     divisor=softmax.tokens,
     integers=("target",),

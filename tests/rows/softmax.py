@@ -215,7 +215,7 @@ def largest_target_mass(c: Call) -> Array:
     if is_index(c):
         q = (np.arange(weight.size) == np.asarray(c["target"])[..., np.newaxis]).astype(np.float64)
     mass = (weight * ((1.0 - smoothing) * q + smoothing / weight.size)).max(axis=-1, initial=0.0)
-    upstream = c.upstream / c.options.get("temperature", 1.0)
+    upstream = c.upstream * c.options.get("logit_scale", 1.0) / c.options.get("temperature", 1.0)
     return np.where(counted, sample * mass * upstream / (c.denominator or NAN), 0.0)
 
 
@@ -247,6 +247,7 @@ def cross_entropy_in_torch(
     if options.keys() & {"z_loss", "sample_weight"}:
         return None  # torch has neither
     y = classes_second(y) if y.is_floating_point() else y
+    x = options.get("logit_scale", 1.0) * x
     if "softcap" in options:
         x = options["softcap"] * torch.tanh(x / options["softcap"])
     given = {k: v for k, v in options.items() if k in ("weight", "ignore_index", "label_smoothing")}
@@ -365,12 +366,17 @@ def shifted_down(c: Call, name: str) -> Array:
     return np.where(np.isfinite(x) & (np.abs(x) < 5e3), 1.0, 0.0)
 
 
+SCALED = {"logit_scale": 0.6, "softcap": 8.0, "temperature": 1.7}
+
 CROSS_ENTROPY = Row(
     "cross_entropy",
     indices,
     gradients=("logits",),
     # The last two act on the rows made above: the wide ones are well into the bend of the cap.
-    sets=every_one_with_every_other(label_smoothing=0.1, z_loss=0.05, softcap=8.0, temperature=1.7),
+    sets=(
+        *every_one_with_every_other(label_smoothing=0.1, z_loss=0.05, softcap=8.0, temperature=1.7),
+        SCALED,
+    ),
     extras=(IGNORE, WEIGHT, SAMPLE_WEIGHT),
     hessian=True,
     divisor=sum_of_weights,
