@@ -1,7 +1,8 @@
 /* Short rows in float: cross-entropy of at most FL_SHORT_ROW classes of a type other than float64, softmax,
  * log-softmax and log-sum-exp. A softcap is taken for class targets without smoothing and z-loss. All other short
  * rows are tiles of tiles.h. Names are those of softmax.h; short_sums.h has steps 1 and 2, short_settle.h step 3,
- * short_cap.h the softcap.
+ * short_cap.h the softcap. short_flat.h takes the plain rows with the same results, to the bit, and in three quarters
+ * of the time.
  *
  * A group of rows stands in columns (squares.h), so that every step is a loop over lanes:
  *
@@ -11,8 +12,9 @@
  *    rounding error of x_j - m. b is a pair of floats, so that f has an error of half an ulp of 1/2 for any |x_j b|
  *    under 2^20 (2^12 without fused multiply-add). As n is taken by an addition of 1.5 * 2^23, 127 - c in that
  *    constant makes the low bits of the sum the biased exponent. e_j is 0 from 87.33 T below the maximum on, as the
- *    exponential of vecmath.h. At skip (the target) the input is put aside and e is 0, so that the sum is that of the
- *    others. The relative error of e_j is about 1e-7 (estimated: fl_exp2_minus_one_f32, and two roundings).
+ *    exponential of vecmath.h. Where no input exceeds 32 T in size, c is 0, and no e_j is. At skip (the target) the
+ * input is put aside and e is 0, so that the sum is that of the others. The relative error of e_j is about 1e-7
+ * (estimated: fl_exp2_minus_one_f32, and two roundings).
  * 3. Settlement with one division. t is e at skip, R the sum of the others, S = R + t, u = R / S = 1 - p:
  *
  *      u <= 1/2: loss = -log(1 - u);   else: loss = log S + (c - n) ln 2 - f ln 2,   x b = n + f
@@ -20,15 +22,14 @@
  *
  *    Both logarithms are one: 1 - u or S is 2^k (1 + f) with 1 + f from sqrt(1/2) to sqrt(2), and f = -u or 1 - 2 u,
  *    both exact, in the first case. So a confident row keeps its digits. Multiples of ln 2 are added in double.
- *    The sums of up to 16 classes are float, in a fixed order. The tests hold the loss and the
- *    gradient to the bounds of README.
+ *    Sums are float, in a fixed order (short_exps). The tests hold the loss and the gradient to the bounds of README.
  *    With a z-loss l, q = 2 l lse: share s w / T (1 + q) / S, and at skip s w / T (q p - u).
  * 4. Odd rows, where |m b| or |x b| at skip is too large (also infinite) or the sum is NaN, are computed in double by
  * the tiles of tiles.h, one by one. Which rows are odd depends on the row alone.
  * 5. Scaling in place; gradients at skip; columns to rows. Nothing is written before all rows of the group are read,
  *    so the output may be the input. */
 #include "short_cap.h"
-#include "short_settle.h"
+#include "short_flat.h"
 
 /* Not with a z-loss: where saturated classes have no gradient, that of the target may be a small difference of two
  * terms, without a larger one in the row. */
@@ -90,9 +91,10 @@ FL_OUTLINE void short_hessian(int classes, const float *e, float *h, struct shor
 FL_OUTLINE void short_finish(const struct short_terms *terms, int classes, const float *a, float *x,
                              struct short_rows *r)
 {
-    float smallest[FL_LANES];
+    float smallest[FL_LANES]; /* not of small rows, whose exponentials are at least exp(-64) of the largest */
 #pragma omp simd
-    for (int l = 0; l < FL_LANES; l++) smallest[l] = short_smallest(r->share[l], r->skipped[l]);
+    for (int l = 0; l < FL_LANES; l++)
+        smallest[l] = r->least[l] == -FLT_MAX ? 0.0f : short_smallest(r->share[l], r->skipped[l]);
     for (int c = 0; c < classes; c++) {
         float *e = x + c * FL_LANES;
         const float *some = a + c * FL_LANES;
@@ -212,7 +214,8 @@ static ptrdiff_t short_bytes(const struct fl_softmax_job *job)
     const int columns = 1 + short_has_second(job) + (job->targets.probabilities.data != NULL) +
                         (job->map.softcap > 0.0 ? 2 + (job->hessian.data != NULL) : 0);
     const ptrdiff_t stage = short_is_staged(job) ? SHORT_STAGE * job->rows.classes * job->rows.output.itemsize : 0;
-    return FL_PARTS * (ptrdiff_t)sizeof(struct short_rows) + columns * size + stage;
+    const ptrdiff_t flat = short_is_flat(job) ? (ptrdiff_t)sizeof(struct short_flat) : 0;
+    return FL_PARTS * (ptrdiff_t)sizeof(struct short_rows) + columns * size + (stage > flat ? stage : flat);
 }
 
 static void short_store_losses(const struct fl_softmax_job *job, struct fl_group group, int part,
@@ -258,16 +261,14 @@ static void short_complete(const struct fl_softmax_job *job, const struct short_
     for (int l = 0; l < FL_LANES; l++) odd |= r->odd[l];
     if (odd) short_odd(job, group, part, x, h, r);
     for (int l = group.count - part * FL_LANES; l < FL_LANES; l++) r->loss[l] = 0.0;
-    if (job->rows.losses) short_store_losses(job, group, part, r);
 }
 
-static double short_group(const struct fl_softmax_job *job, const struct short_power *power,
-                          const struct short_terms *terms, struct fl_group group, struct short_rows *r, float *x,
-                          struct short_stage *stage)
+/* The losses and the gradients x of a group, by columns. */
+static void short_by_columns(const struct fl_softmax_job *job, const struct short_power *power,
+                             const struct short_terms *terms, struct fl_group group, struct short_rows *r, float *x)
 {
-    double sum[FL_LANES] = {0};
     const int step = group.step, wants_lse = job->z_loss != 0.0 || job->operation == FL_LOGSUMEXP;
-    float *second = x + group.parts * step, *a = second + (short_has_second(job) ? group.parts * step : 0);
+    float *const second = x + group.parts * step, *a = second + (short_has_second(job) ? group.parts * step : 0);
     fl_columns_in(&job->rows.input, group, x);
     if (job->targets.index)
         for (int part = 0; part < group.parts; part++) short_targets(&job->targets, group, part, &r[part]);
@@ -292,19 +293,47 @@ static double short_group(const struct fl_softmax_job *job, const struct short_p
     }
     if (wants_lse) short_lse(power, group.parts, r);
     if (job->operation == FL_LOG_SOFTMAX) fl_columns_in(&job->rows.input, group, x);
-    for (int part = 0; part < group.parts; part++) {
+    for (int part = 0; part < group.parts; part++)
         short_complete(job, terms, power->over_temperature, group, part, x + part * step, second + part * step,
                        a + part * step, short_cap_of(job, group, part, a), &r[part]);
-#pragma omp simd
-        for (int l = 0; l < FL_LANES; l++) sum[l] += r[part].loss[l];
-    }
+}
+
+static void short_columns_out(const struct fl_softmax_job *job, struct fl_group group, float *x,
+                              struct short_stage *stage)
+{
+    float *const second = x + group.parts * group.step;
     if (job->hessian.data) fl_columns_out(second, &job->hessian, group);
     if (job->rows.accumulate) {
         fl_columns_in(&job->rows.output, group, second);
-        for (int i = 0; i < group.parts * step; i++) x[i] += second[i];
+        for (int i = 0; i < group.parts * group.step; i++) x[i] += second[i];
     }
     if (job->rows.output.data) short_out(job, group, x, stage);
-    return sum_of_lanes_f32(sum);
+}
+
+/* The same as short_by_columns, and the output. */
+static void short_by_flat(const struct fl_softmax_job *job, const struct short_power *power,
+                          const struct short_terms *terms, struct fl_group group, struct short_rows *r, float *x,
+                          struct short_flat *flat)
+{
+    const float *input = short_flat_in(&job->rows.input, group, flat->copy);
+    const int has_gradient = job->rows.output.data != NULL, count = group.count * group.classes;
+    int left = flat->is_wary ? short_flat_marked(power->limit, group, input, flat->is_left) : 0;
+    if (left < group.count && short_flat_exps(power, count, input, flat->e) > short_size(power->limit))
+        left = short_flat_marked(power->limit, group, input, flat->is_left);
+    flat->is_wary = left == group.count;
+    if (!flat->is_wary) {
+        float *place = has_gradient && left == 0 ? short_flat_place(&job->rows, group) : NULL;
+        for (int part = 0; part < group.parts; part++) short_targets(&job->targets, group, part, &r[part]);
+        short_flat_settle(job, power, terms, group, input, flat, r);
+        if (has_gradient) short_flat_finish(group, flat, place ? place : flat->e);
+        if (place) return;
+    }
+    if (left) {
+        short_by_columns(job, power, terms, group, r, x);
+        short_flat_take(group, x, r, flat);
+        for (int l = 0; l < group.count; l++) r[l / FL_LANES].loss[l % FL_LANES] = flat->loss[l];
+    }
+    if (has_gradient) short_flat_write(&job->rows, group, flat);
 }
 
 /* Rows begin .. end - 1; returns the sum of their losses. */
@@ -312,16 +341,31 @@ static double short_rows(const struct fl_softmax_job *job, ptrdiff_t begin, ptrd
 {
     const struct short_power power = short_power_of(job->map.temperature);
     const struct short_terms terms = short_terms_of(job);
+    const int is_flat = short_is_flat(job);
     struct short_rows *r = (struct short_rows *)scratch;
     float *columns = (float *)(void *)(r + FL_PARTS);
+    char *const last = (char *)scratch + short_bytes(job);
+    struct short_flat *flat = (struct short_flat *)(void *)(last - sizeof *flat);
     struct short_stage stage = {NULL, 0, 0};
-    double total = 0.0;
-    if (short_is_staged(job))
-        stage.room = (char *)scratch + short_bytes(job) - SHORT_STAGE * job->rows.classes * job->rows.output.itemsize;
+    double sum[FL_LANES], total = 0.0;
+    if (is_flat) short_flat_start((int)job->rows.classes, flat);
+    if (short_is_staged(job)) stage.room = last - SHORT_STAGE * job->rows.classes * job->rows.output.itemsize;
     for (ptrdiff_t row = begin; row < end;) {
         const struct fl_group group = fl_group_of(row, end, job->rows.classes);
         row += group.count;
-        total += short_group(job, &power, &terms, group, r, columns, &stage);
+        if (is_flat) {
+            short_by_flat(job, &power, &terms, group, r, columns, flat);
+        } else {
+            short_by_columns(job, &power, &terms, group, r, columns);
+            short_columns_out(job, group, columns, &stage);
+        }
+        memset(sum, 0, sizeof sum);
+        for (int part = 0; part < group.parts; part++) {
+            if (job->rows.losses) short_store_losses(job, group, part, &r[part]);
+#pragma omp simd
+            for (int l = 0; l < FL_LANES; l++) sum[l] += r[part].loss[l];
+        }
+        total += sum_of_lanes_f32(sum);
     }
     if (stage.room) {
         short_flush(job, &stage);

@@ -36,7 +36,7 @@ FL_OUTLINE void short_settle(const struct short_power *shared, int parts, struct
             p->low[l] = likely ? p->low[l] : 0.0f;
             p->share[l] = over_total;
             p->skipped[l] = u;
-            p->odd[l] = !(fabsf(c) <= FL_LARGEST_POWER) | !(fabsf(p->n[l]) <= FL_LARGEST_POWER) | !(total <= 128.0f);
+            p->odd[l] = !(fabsf(c) <= FL_LARGEST_POWER) | !(fabsf(p->n[l]) <= FL_LARGEST_POWER) | !(total <= 1e30f);
         }
     for (struct short_rows *p = r; p < r + parts; p++)
 #pragma omp simd

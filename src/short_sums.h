@@ -15,6 +15,7 @@ struct short_terms {
 struct short_power {
     struct fl_rate_f32 rate; /* b */
     float range;             /* 87.33 T */
+    float limit;             /* 32 T, of short_flat.h */
     double over_temperature;
 };
 
@@ -23,6 +24,7 @@ static inline struct short_power short_power_of(double temperature)
     struct short_power power;
     power.over_temperature = fl_over(temperature);
     power.range = (float)(87.33 * temperature);
+    power.limit = (float)(32.0 * temperature < 1e38 ? 32.0 * temperature : 1e38);
     power.rate = fl_rate_of_f32(power.over_temperature);
     return power;
 }
@@ -57,7 +59,7 @@ FL_INLINE float short_exp(struct short_parts y)
 /* The state of a part of a group: a row in each lane. It stands in the scratch, whose lines of 64 bytes are vectors.
  */
 struct short_rows {
-    float top[FL_LANES], shift[FL_LANES], least[FL_LANES], at_skip[FL_LANES], rest[FL_LANES];
+    float top[FL_LANES], size[FL_LANES], shift[FL_LANES], least[FL_LANES], at_skip[FL_LANES], rest[FL_LANES];
     float over_total[FL_LANES], curve[FL_LANES], bend[FL_LANES], unlikely[FL_LANES]; /* of the hessian */
     float share[FL_LANES], skipped[FL_LANES], t[FL_LANES], n[FL_LANES], f[FL_LANES], scale[FL_LANES];
     float argument[FL_LANES], twos[FL_LANES], powers[FL_LANES], added[FL_LANES], beyond[FL_LANES];
@@ -86,23 +88,33 @@ static struct short_terms short_terms_of(const struct fl_softmax_job *job)
     return terms;
 }
 
-/* Four classes at a time, because each step depends on the result of the previous one. */
+/* The maxima, and the largest sizes without NaN. Four classes at a time, because each step depends on the result of
+ * the previous one. */
 static inline void short_top(int classes, const float *x, struct short_rows *r)
 {
     int c = 1;
-    memcpy(r->top, x, sizeof r->top);
+#pragma omp simd
+    for (int l = 0; l < FL_LANES; l++) {
+        r->top[l] = x[l];
+        r->size[l] = fabsf(x[l]);
+    }
     for (; c + 4 <= classes; c += 4) {
         const float *p = x + c * FL_LANES;
 #pragma omp simd
         for (int l = 0; l < FL_LANES; l++) {
-            const float a = larger_f32(p[l], p[l + FL_LANES]);
-            const float b = larger_f32(p[l + 2 * FL_LANES], p[l + 3 * FL_LANES]);
+            const float i = p[l], j = p[l + FL_LANES], k = p[l + 2 * FL_LANES], m = p[l + 3 * FL_LANES];
+            const float a = larger_f32(i, j), b = larger_f32(k, m);
+            const float d = larger_f32(fabsf(i), fabsf(j)), e = larger_f32(fabsf(k), fabsf(m));
             r->top[l] = larger_f32(larger_f32(a, b), r->top[l]);
+            r->size[l] = larger_f32(larger_f32(d, e), r->size[l]);
         }
     }
     for (; c < classes; c++)
 #pragma omp simd
-        for (int l = 0; l < FL_LANES; l++) r->top[l] = larger_f32(x[c * FL_LANES + l], r->top[l]);
+        for (int l = 0; l < FL_LANES; l++) {
+            r->top[l] = larger_f32(x[c * FL_LANES + l], r->top[l]);
+            r->size[l] = larger_f32(fabsf(x[c * FL_LANES + l]), r->size[l]);
+        }
 }
 
 /* Targets as 32-bit halves, which fill a vector. As in fl_class_of, a target that has become invalid means class 0.
@@ -136,10 +148,14 @@ static inline void short_targets(const struct fl_targets *targets, struct fl_gro
     }
 }
 
+/* A row whose inputs are small has no shift, and no exponential of it is 0. */
+FL_INLINE int short_is_small(struct short_power power, float size) { return size <= power.limit; }
+
 /* The maxima, the shifts, and skip: the target, the first maximum for a log-sum-exp, else class 0. */
 FL_OUTLINE void short_choose(const struct fl_softmax_job *job, const struct short_power *power, struct fl_group group,
                              const float *x, struct short_rows *r)
 {
+    const struct short_power of = *power;
     short_top(group.classes, x, r);
     if (!job->targets.index) {
         for (int l = 0; l < FL_LANES; l++) r->skip[l] = r->ignored[l] = 0;
@@ -149,9 +165,10 @@ FL_OUTLINE void short_choose(const struct fl_softmax_job *job, const struct shor
     }
 #pragma omp simd
     for (int l = 0; l < FL_LANES; l++) {
-        const float c = FL_FMA_F32(r->top[l], power->rate.whole, FL_ROUNDER_F32) - FL_ROUNDER_F32;
-        r->shift[l] = (FL_ROUNDER_F32 + 127.0f) - c;
-        r->least[l] = r->top[l] - power->range;
+        const float c = FL_FMA_F32(r->top[l], of.rate.whole, FL_ROUNDER_F32) - FL_ROUNDER_F32;
+        const int is_small = short_is_small(of, r->size[l]);
+        r->shift[l] = (FL_ROUNDER_F32 + 127.0f) - (is_small ? 0.0f : c);
+        r->least[l] = is_small ? -FLT_MAX : r->top[l] - of.range;
         r->low[l] = 0.0f;
     }
 }
@@ -165,48 +182,57 @@ FL_INLINE float short_one(struct short_power power, int c, float x, float shift,
     return (x < least) | (skip == c) ? 0.0f : e;
 }
 
+/* Class c and up to three more; their exponentials are added to four sums. */
+FL_INLINE void short_four(struct short_power power, int c, int count, float *p, float sums[4][FL_LANES],
+                          struct short_rows *r)
+{
+    if (count < 4) {
+        for (int k = 0; k < count; k++, p += FL_LANES)
+#pragma omp simd
+            for (int l = 0; l < FL_LANES; l++) {
+                float at_skip = r->at_skip[l];
+                p[l] = short_one(power, c + k, p[l], r->shift[l], r->least[l], r->skip[l], &at_skip);
+                r->at_skip[l] = at_skip;
+                sums[k][l] += p[l];
+            }
+        return;
+    }
+#pragma omp simd
+    for (int l = 0; l < FL_LANES; l++) {
+        const float shift = r->shift[l], least = r->least[l];
+        const int32_t skip = r->skip[l];
+        float at_skip = r->at_skip[l];
+        const float a = short_one(power, c, p[l], shift, least, skip, &at_skip);
+        const float b = short_one(power, c + 1, p[l + FL_LANES], shift, least, skip, &at_skip);
+        const float d = short_one(power, c + 2, p[l + 2 * FL_LANES], shift, least, skip, &at_skip);
+        const float e = short_one(power, c + 3, p[l + 3 * FL_LANES], shift, least, skip, &at_skip);
+        p[l] = a;
+        p[l + FL_LANES] = b;
+        p[l + 2 * FL_LANES] = d;
+        p[l + 3 * FL_LANES] = e;
+        r->at_skip[l] = at_skip;
+        sums[0][l] += a;
+        sums[1][l] += b;
+        sums[2][l] += d;
+        sums[3][l] += e;
+    }
+}
+
+/* The exponentials and their sums, which are added in the order of short_flat.h: classes c, c + 16, ... in turn, and
+ * the sixteen sums as a tree. */
 FL_OUTLINE void short_exps(const struct short_power *shared, int classes, float *x, struct short_rows *r)
 {
     const struct short_power power = *shared;
-    float total[FL_LANES] = {0};
-    for (int strip = 0; strip < classes; strip += 16) {
-        const int end = classes < strip + 16 ? classes : strip + 16;
-        float sum[FL_LANES] = {0};
-        int c = strip;
-        for (; c + 4 <= end; c += 4) {
-            float *p = x + c * FL_LANES;
+    float quarter[4][FL_LANES] = {{0}};
+    for (int k = 0; k < 4; k++) {
+        float sums[4][FL_LANES] = {{0}};
+        for (int c = 4 * k; c < classes; c += 16)
+            short_four(power, c, classes - c < 4 ? classes - c : 4, x + c * FL_LANES, sums, r);
 #pragma omp simd
-            for (int l = 0; l < FL_LANES; l++) {
-                const float shift = r->shift[l], least = r->least[l];
-                const int32_t skip = r->skip[l];
-                float at_skip = r->at_skip[l];
-                const float a = short_one(power, c, p[l], shift, least, skip, &at_skip);
-                const float b = short_one(power, c + 1, p[l + FL_LANES], shift, least, skip, &at_skip);
-                const float d = short_one(power, c + 2, p[l + 2 * FL_LANES], shift, least, skip, &at_skip);
-                const float e = short_one(power, c + 3, p[l + 3 * FL_LANES], shift, least, skip, &at_skip);
-                p[l] = a;
-                p[l + FL_LANES] = b;
-                p[l + 2 * FL_LANES] = d;
-                p[l + 3 * FL_LANES] = e;
-                r->at_skip[l] = at_skip;
-                sum[l] += (a + b) + (d + e);
-            }
-        }
-        for (; c < end; c++) {
-            float *p = x + c * FL_LANES;
-#pragma omp simd
-            for (int l = 0; l < FL_LANES; l++) {
-                float at_skip = r->at_skip[l];
-                p[l] = short_one(power, c, p[l], r->shift[l], r->least[l], r->skip[l], &at_skip);
-                r->at_skip[l] = at_skip;
-                sum[l] += p[l];
-            }
-        }
-#pragma omp simd
-        for (int l = 0; l < FL_LANES; l++) total[l] += sum[l];
+        for (int l = 0; l < FL_LANES; l++) quarter[k][l] = (sums[0][l] + sums[2][l]) + (sums[1][l] + sums[3][l]);
     }
 #pragma omp simd
-    for (int l = 0; l < FL_LANES; l++) r->rest[l] = total[l];
+    for (int l = 0; l < FL_LANES; l++) r->rest[l] = (quarter[0][l] + quarter[1][l]) + (quarter[2][l] + quarter[3][l]);
 }
 
 /* Of the inputs, before their exponentials: the sum of w_j x_j for smoothing. In double, where a product has no

@@ -21,6 +21,9 @@ ODD = {
     "tiny": lambda x: x.__setitem__(0, -3e38),
     "offset": lambda x: x.__iadd__(3e6),
     "confident": lambda x: x.__setitem__(0, 60.0),
+    "over 32": lambda x: x.__setitem__(-1, 32.25),
+    "under -32": lambda x: x.__setitem__(0, -32.25),
+    "at 32": lambda x: x.__setitem__(0, 32.0),
 }
 FORMS = {
     "value": {},
