@@ -151,18 +151,19 @@ def test_bounds_have_further_columns(tmp_path: Path) -> None:
     assert main(["bounds", *options, "--json", str(tmp_path)]) == 0
     (path,) = tmp_path.iterdir()
     run = json.loads(path.read_text())
-    for name, median in (("memory", 1.0), ("compute", 2e-3), (OURS, 1.25)):
+    for name, median in (("memory", 1.0), ("compute", 3e-3), ("calls", 1e-3), (OURS, 1.25)):
         run["rows"][1]["contenders"][name]["median"] = median
     run["rows"][1]["shape"] = [1_000_000]
     del run["rows"][0]["contenders"]["compute"]
     report.write_json(run, tmp_path)
     found = tables.rendered("<!-- table: bounds -->\n<!-- end -->", tmp_path)
     titles = (
-        "| memory | compute | **fastloss** | over the larger | bytes per element | compute, ns per element |"
+        "| memory | compute | calls | **fastloss** | over the larger | bytes per element "
+        "| arithmetic, ns per element |"
     )
     assert titles in found
     bfloat16, mse = (line for line in found.splitlines() if "small shape" in line)
-    assert mse.endswith("| 1000 | 2.00 | **1250** | 1.25 | 12 | 2.000 |")
+    assert mse.endswith("| 1000 | 3.00 | 1.00 | **1250** | 1.25 | 12 | 2.000 |")
     assert bfloat16.endswith("** |  | 4 |  |")
 
 

@@ -2,8 +2,9 @@
 
 "memory" moves the bytes of the row and computes nothing: it reads as many arrays, and writes as many past the
 caches, with the threads of fastloss (`limits.c`). "compute" does the whole arithmetic of the row without
-memory: each thread calls the function again and again on a part that stays in its second-level cache. The
-larger of the two bounds the kernel. Where the work is short, "compute" contains the cost of its calls.
+memory: each thread calls the function again and again on a part that stays in its second-level cache. "calls"
+are as many calls on no row at all. The difference of the two is the arithmetic. The larger of memory and
+arithmetic bounds the kernel.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from benchmarks.suites import elementwise, post_training, softmax
 
 __all__ = ["SUITE"]
 
-MEMORY, COMPUTE = "memory", "compute"
+MEMORY, COMPUTE, CALLS = "memory", "compute", "calls"
 SOURCE = Path(__file__).resolve().parents[1] / "limits.c"
 LINE = 64
 # Elements of a part: with its gradient half a megabyte of float32.
@@ -40,7 +41,7 @@ def _case(suite: str, name: str, reads: int, writes: int, **changes: Any) -> Cas
     """Return the row of another suite with its two bounds; it reads and writes so many arrays."""
     of = next(case for case in OF[suite].cases if case.name == name)
     details = {**of.details, "suite": suite, "reads": reads, "writes": writes}
-    contenders = (MEMORY, COMPUTE, OURS)
+    contenders = (MEMORY, COMPUTE, CALLS, OURS)
     return replace(of, suite="bounds", contenders=contenders, targets=(), details=details, **changes)
 
 
@@ -106,12 +107,15 @@ def _memory(problem: Problem, name: str) -> Contender:
     return Contender(name, lambda kept=(sources, out): team(threads).run(parts))  # type: ignore[misc]
 
 
-@contender(COMPUTE, suite="bounds")
-def _compute(problem: Problem, name: str) -> Contender:
+def _rows_of_part(first: Array) -> int:
+    return min(max(PART * len(first) // first.size, 1), len(first))
+
+
+def _repeated(problem: Problem, name: str, rows: int) -> Contender:
+    """Call the function on so many rows, as often as parts make up the whole."""
     case, threads = problem.case, problem.threads
     first = problem.arguments[0]
-    rows = min(max(PART * len(first) // first.size, 1), len(first))
-    count = max(len(first) // (rows * threads), 1)
+    count = max(len(first) // (_rows_of_part(first) * threads), 1)
     function, options = getattr(fastloss, case.function), {**case.options, "num_threads": 1}
 
     def repeated(arrays: tuple[Array, ...], own: Mapping[str, Any]) -> None:
@@ -130,7 +134,28 @@ def _compute(problem: Problem, name: str) -> Contender:
     return Contender(name, partial(team(threads).run, parts))
 
 
+@contender(COMPUTE, suite="bounds")
+def _compute(problem: Problem, name: str) -> Contender:
+    return _repeated(problem, name, _rows_of_part(problem.arguments[0]))
+
+
+@contender(CALLS, suite="bounds")
+def _calls(problem: Problem, name: str) -> Contender:
+    return _repeated(problem, name, 0)
+
+
 # Columns of the table that follow from a row of the results
+
+
+def _median(row: Mapping[str, Any], name: str) -> float:
+    return float(row["contenders"][name]["median"])
+
+
+def _arithmetic(row: Mapping[str, Any]) -> float | None:
+    """Return the seconds of the arithmetic; None if it was not measured."""
+    if not row["contenders"].keys() >= {COMPUTE, CALLS}:
+        return None
+    return _median(row, COMPUTE) - _median(row, CALLS)
 
 
 def _bytes(row: Mapping[str, Any]) -> str:
@@ -138,16 +163,15 @@ def _bytes(row: Mapping[str, Any]) -> str:
 
 
 def _nanoseconds(row: Mapping[str, Any]) -> str:
-    if COMPUTE not in row["contenders"]:
-        return ""
-    return f"{1e9 * row['contenders'][COMPUTE]['median'] / float(np.prod(row['shape'])):.3f}"
+    seconds = _arithmetic(row)
+    return "" if seconds is None else f"{1e9 * seconds / float(np.prod(row['shape'])):.3f}"
 
 
 def _over_bound(row: Mapping[str, Any]) -> str:
-    medians = [
-        row["contenders"][name]["median"] for name in (MEMORY, COMPUTE, OURS) if name in row["contenders"]
-    ]
-    return f"{medians[2] / max(medians[:2]):.2f}" if len(medians) == 3 else ""
+    seconds = _arithmetic(row)
+    if seconds is None or not row["contenders"].keys() >= {MEMORY, OURS}:
+        return ""
+    return f"{_median(row, OURS) / max(_median(row, MEMORY), seconds):.2f}"
 
 
 SUITE = Suite(
@@ -155,10 +179,10 @@ SUITE = Suite(
     title="what bounds the kernels, memory or arithmetic, and what they reach",
     cases=CASES,
     problem=lambda case, is_small: OF[case.details["suite"]].problem(case, is_small),
-    columns={MEMORY: "memory", COMPUTE: "compute", OURS: OURS},
+    columns={MEMORY: "memory", COMPUTE: "compute", CALLS: "calls", OURS: OURS},
     derived={
         "over the larger": _over_bound,
         "bytes per element": _bytes,
-        "compute, ns per element": _nanoseconds,
+        "arithmetic, ns per element": _nanoseconds,
     },
 )
