@@ -148,10 +148,10 @@ static void FL_(finish_some)(const struct FL_(finish) * f, ptrdiff_t from, ptrdi
         FL_(fl_store)(line, to, f->itemsize, f->dtype, n);
 }
 
-/* A step of the hessian, at e + i. */
-FL_INLINE void FL_(hessian_step)(const struct FL_(finish) * f, ptrdiff_t i, REAL *h)
+/* A step of the hessian, from exponentials. */
+FL_INLINE void FL_(hessian_step)(const struct FL_(finish) * f, const REAL *e, REAL *h)
 {
-    const REAL curve = f->curve, bend = f->bend, over_total = f->over_total, *e = f->e + i;
+    const REAL curve = f->curve, bend = f->bend, over_total = f->over_total;
 #pragma omp simd
     for (int l = 0; l < FL_STEP; l++) {
         const REAL p = e[l] * over_total;
@@ -166,7 +166,7 @@ FL_OUTLINE void FL_(finish_hessian)(const struct FL_(finish) * f, const struct f
     const ptrdiff_t top = row->top, skip = row->skip, size = f->itemsize;
     for (ptrdiff_t i = from; i < end; i += FL_STEP) {
         REAL h[FL_STEP];
-        FL_(hessian_step)(f, i, h);
+        FL_(hessian_step)(f, f->e + i, h);
         if (end - i >= FL_STEP)
             FL_(fl_step_out)(h, f->hessian + i * size, f->dtype, 0, 0);
         else
@@ -188,7 +188,7 @@ FL_INLINE void FL_(hessian_strip)(const struct FL_(finish) * f, const struct fl_
     }
     for (int k = 0; k < FL_STRIP; k += FL_STEP) {
         REAL h[FL_STEP];
-        FL_(hessian_step)(f, from + k, h);
+        FL_(hessian_step)(f, f->e + from + k, h);
         FL_(fl_step_out)(h, f->hessian + (from + k) * fl_itemsize(dtype), dtype, 0, 0);
     }
 }
@@ -233,37 +233,54 @@ struct FL_(stream) {
     const char *x;        /* NULL: no row is summed */
     REAL *e;              /* its exponentials; NULL: they are not kept */
     const char *finished; /* exponentials of the row before, or logits of a log-softmax; NULL: none */
-    char *g;
+    char *g, *hessian;
+    const double *weight, *finished_weight; /* of the classes from x, and from g on */
     ptrdiff_t strips;
 };
 
+/* The sums of a row: lanes of maxima, of exponentials, of the differences from the reference, and of
+ * class weights. */
+struct FL_(lanes_of_sums) {
+    REAL top[FL_STEP];
+    double lane[FL_STEP], spread[FL_STEP], weights[FL_STEP];
+};
+
 /* Strips without a target, and without the end of a row. There is no call in this loop, so the constants stay in
- * registers. (Measured in cache: a tenth less time than strip by strip.) sums, keeps, writes, streams and dtype are
- * constants of the caller. */
-FL_INLINE void FL_(run_as)(struct FL_(stream) s, struct FL_(fl_power) power, const struct FL_(finish) * f, REAL *top,
-                           double *lane, int dtype, int logs, int sums, int keeps, int writes, int streams)
+ * registers. (Measured in cache: a tenth less time than strip by strip.) mass, sums, keeps, writes, streams and dtype
+ * are constants of the caller. */
+FL_INLINE void FL_(run_as)(struct FL_(stream) s, struct FL_(fl_power) power, const struct FL_(finish) * f,
+                           struct FL_(lanes_of_sums) * to, int dtype, int mass, int sums, int keeps, int writes,
+                           int streams)
 {
     const REAL factor = writes ? f->factor : 0, least = writes ? f->least : 0;
     const REAL max = writes ? f->max : 0, logsum = writes ? f->logsum : 0;
+    const REAL rate = writes ? f->rate : 0, even = writes ? f->even : 0, constant = rate * even;
     const ptrdiff_t itemsize = fl_itemsize(dtype);
     for (ptrdiff_t i = 0; i < s.strips * FL_STRIP; i += FL_STRIP) {
         const char *x = s.x + i * itemsize;
         REAL buffer[FL_STRIP], strip[FL_STRIP], other[FL_STRIP], line[FL_STEP], *e = keeps ? s.e + i : strip;
         const REAL *values = buffer;
         const REAL *finished = other;
-        if (writes && (!logs || itemsize == (ptrdiff_t)sizeof(REAL)))
+        if (writes && (mass != FL_LOGS || itemsize == (ptrdiff_t)sizeof(REAL)))
             finished = (const REAL *)(const void *)s.finished + i;
         else if (writes)
             FL_(fl_strip_in)(s.finished + i * itemsize, dtype, other);
+        for (int k = 0; writes && mass == FL_CURVED && k < FL_STRIP; k += FL_STEP) {
+            FL_(hessian_step)(f, finished + k, line);
+            FL_(fl_step_out)(line, s.hessian + (i + k) * itemsize, dtype, 0, 0);
+        }
         for (int k = 0; writes && k < FL_STRIP; k += FL_STEP) {
-            if (logs)
+            if (mass == FL_LOGS)
 #pragma omp simd
                 for (int l = 0; l < FL_STEP; l++) line[l] = (finished[k + l] - max) - logsum;
             else
 #pragma omp simd
                 for (int l = 0; l < FL_STEP; l++) {
-                    const REAL product = finished[k + l] * factor;
-                    line[l] = finished[k + l] < least ? (REAL)0 : product;
+                    const REAL product = finished[k + l] * factor, kept = finished[k + l] < least ? (REAL)0 : product;
+                    if (mass == FL_WEIGHTED)
+                        line[l] = kept - rate * (even * (REAL)s.finished_weight[i + k + l]);
+                    else
+                        line[l] = mass == FL_EVEN ? kept - constant : kept;
                 }
             FL_(fl_step_out)(line, s.g + (i + k) * itemsize, dtype, streams, f->by_instruction);
         }
@@ -273,28 +290,33 @@ FL_INLINE void FL_(run_as)(struct FL_(stream) s, struct FL_(fl_power) power, con
             values = (const REAL *)(const void *)x;
         else
             FL_(fl_strip_in)(x, dtype, buffer);
-        FL_(exp_strip)(values, power, e, top);
-        FL_(add_strip)(e, lane);
+        FL_(exp_strip)(values, power, e, to->top);
+        FL_(add_strip)(e, to->lane);
+        if (mass == FL_EVEN) FL_(spread_strip)(values, NULL, power.reference, -1, FL_STRIP, to->spread, NULL);
     }
 }
 
-FL_INLINE void FL_(run)(struct FL_(stream) s, struct FL_(fl_power) power, const struct FL_(finish) * f, REAL *top,
-                        double *lane, int dtype, int logs)
+/* Whether strips of this kind are run. */
+static inline int FL_(has_runs)(int mass) { return mass != FL_CAPPED && mass != FL_GIVEN; }
+
+FL_INLINE void FL_(run)(struct FL_(stream) s, struct FL_(fl_power) power, const struct FL_(finish) * f,
+                        struct FL_(lanes_of_sums) * to, int dtype, int mass)
 {
+    const int sums_of = mass == FL_LOGS || mass == FL_CURVED ? FL_NO_MASS : mass;
     if (!s.finished)
         if (s.e)
-            FL_(run_as)(s, power, f, top, lane, dtype, 0, 1, 1, 0, 0);
+            FL_(run_as)(s, power, f, to, dtype, sums_of, 1, 1, 0, 0);
         else
-            FL_(run_as)(s, power, f, top, lane, dtype, 0, 1, 0, 0, 0);
+            FL_(run_as)(s, power, f, to, dtype, sums_of, 1, 0, 0, 0);
     else if (!s.x)
         if (f->stream)
-            FL_(run_as)(s, power, f, top, lane, dtype, logs, 0, 0, 1, 1);
+            FL_(run_as)(s, power, f, to, dtype, mass, 0, 0, 1, 1);
         else
-            FL_(run_as)(s, power, f, top, lane, dtype, logs, 0, 0, 1, 0);
+            FL_(run_as)(s, power, f, to, dtype, mass, 0, 0, 1, 0);
     else if (f->stream)
-        FL_(run_as)(s, power, f, top, lane, dtype, logs, 1, !logs, 1, 1);
+        FL_(run_as)(s, power, f, to, dtype, mass, 1, mass != FL_LOGS, 1, 1);
     else
-        FL_(run_as)(s, power, f, top, lane, dtype, logs, 1, !logs, 1, 0);
+        FL_(run_as)(s, power, f, to, dtype, mass, 1, mass != FL_LOGS, 1, 0);
 }
 
 /* The number of strips from `from` on before the one that contains a position. */
@@ -315,8 +337,8 @@ FL_INLINE void FL_(sweep_as)(const struct fl_softmax_job *job, struct fl_softmax
     const ptrdiff_t itemsize = fl_itemsize(dtype);
     struct FL_(finish) finish;
     struct FL_(fl_power) power;
-    REAL top[FL_STEP], buffer[FL_STRIP], strip[FL_STRIP], capped[FL_STRIP];
-    double lane[FL_STEP] = {0}, spread[FL_STEP] = {0}, weights[FL_STEP] = {0};
+    struct FL_(lanes_of_sums) to = {{0}, {0}, {0}, {0}};
+    REAL buffer[FL_STRIP], strip[FL_STRIP], capped[FL_STRIP];
     const char *x = NULL;
     REAL *exponentials = NULL;
     if (before) {
@@ -338,27 +360,33 @@ FL_INLINE void FL_(sweep_as)(const struct fl_softmax_job *job, struct fl_softmax
         x = row->input + first * stride;
         if (FL_(keeps_exponentials)(job)) exponentials = (REAL *)(void *)row->exponentials + first;
     }
-    for (int l = 0; l < FL_STEP; l++) top[l] = (REAL)-INFINITY;
+    for (int l = 0; l < FL_STEP; l++) to.top[l] = (REAL)-INFINITY;
     for (ptrdiff_t i = 0; i < n; i += FL_STRIP) {
         const ptrdiff_t left = n - i, here = row ? row->skip - first - i : -1;
         const REAL *values = buffer;
         REAL *e;
-        if (mass <= FL_LOGS && (!row || stride == itemsize)) {
-            struct FL_(stream) s = {NULL, NULL, NULL, NULL, left / FL_STRIP};
+        if (FL_(has_runs)(mass) && (!row || stride == itemsize)) {
+            struct FL_(stream) s = {NULL, NULL, NULL, NULL, NULL, NULL, NULL, left / FL_STRIP};
             if (row) {
                 s.x = x + i * itemsize;
                 s.e = exponentials ? exponentials + i : NULL;
+                if (mass == FL_WEIGHTED) s.weight = job->targets.class_weight + first + i;
                 s.strips = FL_(fewer)(s.strips, FL_(strips_before)(row->skip, first + i));
             }
             if (before) {
                 const ptrdiff_t from = first + i + finish.head;
                 s.finished = mass == FL_LOGS ? finish.logits + from * itemsize : (const char *)(finish.e + from);
                 s.g = finish.g + from * itemsize;
+                if (mass == FL_WEIGHTED) s.finished_weight = finish.weight + from;
+                if (mass == FL_CURVED) {
+                    s.hessian = finish.hessian + from * itemsize;
+                    s.strips = FL_(fewer)(s.strips, FL_(strips_before)(before->top, from));
+                }
                 s.strips = FL_(fewer)(s.strips, (finish.classes - from) / FL_STRIP);
                 s.strips = FL_(fewer)(s.strips, FL_(strips_before)(finish.skip, from));
             }
             if (s.strips > 0) {
-                FL_(run)(s, power, &finish, top, lane, dtype, mass == FL_LOGS);
+                FL_(run)(s, power, &finish, &to, dtype, mass);
                 i += (s.strips - 1) * FL_STRIP;
                 continue;
             }
@@ -379,32 +407,32 @@ FL_INLINE void FL_(sweep_as)(const struct fl_softmax_job *job, struct fl_softmax
             FL_(fl_strip_in)(x + i * itemsize, dtype, buffer);
         }
         if (mass == FL_CAPPED) {
-            FL_(max_strip)(values, top);
+            FL_(max_strip)(values, to.top);
             FL_(fl_capped_strip)(values, &row->cap, power, capped, e);
             e = capped;
         } else {
-            FL_(exp_strip)(values, power, e, top);
+            FL_(exp_strip)(values, power, e, to.top);
         }
         if (here >= 0 && here < FL_STRIP) e[here] = 0;
         if (mass == FL_CAPPED && job->hessian.data && exponentials) memcpy(exponentials + i, e, sizeof capped);
-        FL_(add_strip)(e, lane);
+        FL_(add_strip)(e, to.lane);
         if (mass == FL_GIVEN) {
             REAL shares[FL_STRIP];
             const REAL *a =
                 FL_(given_of)(job, row->probabilities, first + i, left < FL_STRIP ? left : FL_STRIP, shares);
-            FL_(given_strip)(values, a, power.reference, spread, weights);
+            FL_(given_strip)(values, a, power.reference, to.spread, to.weights);
         }
-        if (mass == FL_EVEN) FL_(spread_strip)(values, NULL, power.reference, here, left, spread, weights);
+        if (mass == FL_EVEN) FL_(spread_strip)(values, NULL, power.reference, here, left, to.spread, to.weights);
         if (mass == FL_WEIGHTED)
-            FL_(spread_strip)(values, job->targets.class_weight + first + i, power.reference, here, left, spread,
-                              weights);
+            FL_(spread_strip)(values, job->targets.class_weight + first + i, power.reference, here, left, to.spread,
+                              to.weights);
     }
     if (row) {
         double *partial = row->partial + block * FL_PARTIALS;
-        partial[0] = (double)FL_(largest_of_lanes)(top);
-        partial[1] = FL_(sum_of_lanes)(lane);
-        partial[2] = mass >= FL_EVEN ? FL_(sum_of_lanes)(spread) : 0.0;
-        partial[3] = mass >= FL_WEIGHTED ? FL_(sum_of_lanes)(weights) : 0.0;
+        partial[0] = (double)FL_(largest_of_lanes)(to.top);
+        partial[1] = FL_(sum_of_lanes)(to.lane);
+        partial[2] = mass >= FL_EVEN ? FL_(sum_of_lanes)(to.spread) : 0.0;
+        partial[3] = mass >= FL_WEIGHTED ? FL_(sum_of_lanes)(to.weights) : 0.0;
     }
 }
 
