@@ -75,6 +75,8 @@ cdef extern from "kernels.h" nogil:
         int64_t ignored
         const double *class_weight
         const double *sample_weight
+        const float *narrow_weight
+        double all_weights
         fl_array probabilities
         double smoothing
 
@@ -671,6 +673,10 @@ def softmax(
     describe(&job.targets.probabilities, probabilities, axis, room + 2)
     describe(&job.hessian, hessian, axis, room + 3)
     job.targets.smoothing = label_smoothing
+    if weight is not None and label_smoothing > 0.0:
+        narrow = weight.astype(np.float32)
+        job.targets.narrow_weight = <const float *>pointer(narrow)
+        job.targets.all_weights = weight.sum()
     job.z_loss = z_loss
     job.map.softcap = softcap
     job.map.temperature = temperature

@@ -92,6 +92,8 @@ struct fl_targets {
     int has_ignored, has_elsewhere;
     int64_t ignored;
     const double *class_weight, *sample_weight;
+    const float *narrow_weight; /* the class weights as floats; of a job with smoothing */
+    double all_weights;         /* and their sum */
     struct fl_array probabilities;
     double smoothing;
 };

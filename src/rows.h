@@ -224,15 +224,24 @@ static double FL_(sum_of_blocks)(const double *partial, ptrdiff_t blocks, int wh
     return FL_(sum_of_other_blocks)(partial, blocks, which, -1);
 }
 
-/* dot and mass of a row with smoothing, from its sums of x - reference and, with class weights, of the weights: see
- * fused.h. */
+/* The sum of the class weights but one; added up where that is most of all, so that no digits cancel. */
+static double FL_(other_weights)(const struct fl_softmax_job *job, ptrdiff_t skip)
+{
+    const double *weight = job->targets.class_weight, all = job->targets.all_weights;
+    double sum = 0.0;
+    if (!weight) return (double)job->rows.classes - 1.0;
+    if (weight[skip] >= 0.0 && weight[skip] < 0.5 * all) return all - weight[skip];
+    for (ptrdiff_t c = 0; c < job->rows.classes; c++) sum += c == skip ? 0.0 : weight[c];
+    return sum;
+}
+
+/* dot and mass of a row with smoothing, from its sum of x - reference: see fused.h. */
 static void FL_(spread)(const struct fl_softmax_job *job, const struct fl_softmax_row *row, struct FL_(sums) * sums)
 {
     const struct FL_(fl_power) power = row->power.FL_(of);
     const ptrdiff_t blocks = FL_(blocks)(job);
     const double over_temperature = fl_over(job->map.temperature), weight = FL_(class_weight)(job, row->skip);
-    const double others =
-        job->targets.class_weight ? FL_(sum_of_blocks)(row->partial, blocks, 3) : (double)job->rows.classes - 1.0;
+    const double others = FL_(other_weights)(job, row->skip);
     const double a = (double)FL_(even_share)(job), offset = (double)power.reference * over_temperature - power.shift;
     const double spread = FL_(sum_of_blocks)(row->partial, blocks, 2);
     sums->dot = a * (spread * over_temperature + (others + weight) * offset);

@@ -30,27 +30,26 @@ FL_INLINE void FL_(add_strip)(const REAL *x, double *lane)
     for (int l = 0; l < FL_STEP; l++) lane[l] += (double)((x[l] + x[16 + l]) + (x[32 + l] + x[48 + l]));
 }
 
-/* Adds the differences from the reference, and the weights without that of the target, to lanes. `here` is the place
- * of the target in the strip, left the number of classes from the start of the strip. */
-FL_INLINE void FL_(spread_strip)(const REAL *x, const double *weight, REAL reference, ptrdiff_t here, ptrdiff_t left,
-                                 double *lane, double *weights)
+/* The class weights of a job with smoothing. */
+FL_INLINE const REAL *FL_(weights_of)(const struct fl_targets *targets)
 {
-    REAL d[FL_STRIP], w[FL_STRIP];
+    return sizeof(REAL) == sizeof(float) ? (const REAL *)(const void *)targets->narrow_weight
+                                         : (const REAL *)(const void *)targets->class_weight;
+}
+
+/* Adds the differences from the reference, times the weights if there are some, to lanes. `left` is the number of
+ * classes from the start of the strip. */
+FL_INLINE void FL_(spread_strip)(const REAL *x, const REAL *weight, REAL reference, ptrdiff_t left, double *lane)
+{
+    REAL d[FL_STRIP];
 #pragma omp simd
     for (int l = 0; l < FL_STRIP; l++) d[l] = x[l] - reference;
     for (ptrdiff_t l = left; l < FL_STRIP; l++) d[l] = 0;
-    if (weight) {
-        for (int l = 0; l < FL_STRIP; l++) w[l] = 0;
-        if (left < FL_STRIP)
-            for (ptrdiff_t l = 0; l < left; l++) w[l] = (REAL)weight[l];
-        else
+    if (weight && left < FL_STRIP)
+        for (ptrdiff_t l = 0; l < left; l++) d[l] *= weight[l];
+    else if (weight)
 #pragma omp simd
-            for (int l = 0; l < FL_STRIP; l++) w[l] = (REAL)weight[l];
-#pragma omp simd
-        for (int l = 0; l < FL_STRIP; l++) d[l] *= w[l];
-        if (here >= 0 && here < FL_STRIP) w[here] = 0;
-        FL_(add_strip)(w, weights);
-    }
+        for (int l = 0; l < FL_STRIP; l++) d[l] *= weight[l];
     FL_(add_strip)(d, lane);
 }
 
@@ -70,7 +69,7 @@ struct FL_(finish) {
     const char *probabilities;
     const char *logits; /* of a log-softmax, else NULL */
     const REAL *e;
-    const double *weight; /* of the classes; NULL: 1 */
+    const REAL *weight; /* of the classes; NULL: 1 */
     char *g;
     REAL factor, least, rate, even, skipped; /* even: a_j without a class weight */
     REAL max, logsum;                        /* of a log-softmax */
@@ -94,7 +93,7 @@ FL_INLINE struct FL_(finish) FL_(finish_of)(const struct fl_softmax_job *job, co
         row->probabilities,
         job->operation == FL_LOG_SOFTMAX ? row->input : NULL,
         (const REAL *)(const void *)row->exponentials,
-        FL_(has_mass)(job) ? job->targets.class_weight : NULL,
+        FL_(has_mass)(job) ? FL_(weights_of)(&job->targets) : NULL,
         row->output,
         (REAL)row->share,
         (REAL)row->least,
@@ -131,7 +130,7 @@ static void FL_(finish_some)(const struct FL_(finish) * f, ptrdiff_t from, ptrdi
         const REAL *a = FL_(given_of)(f->job, f->probabilities, from, n, mass);
         for (int l = 0; l < FL_STRIP; l++) mass[l] = rate * a[l];
     } else if (f->weight) {
-        for (ptrdiff_t l = 0; l < n; l++) mass[l] = rate * (even * (REAL)f->weight[from + l]);
+        for (ptrdiff_t l = 0; l < n; l++) mass[l] = rate * even * f->weight[from + l];
     }
     if (f->logits) {
         FL_(fl_load)(f->logits + from * f->itemsize, f->itemsize, f->dtype, line, n);
@@ -214,10 +213,9 @@ FL_INLINE void FL_(finish_strip)(const struct FL_(finish) * f, ptrdiff_t from, i
 #pragma omp simd
             for (int l = 0; l < FL_STEP; l++) line[l] = FL_(scaled)(e[k + l], factor, least) - rate * given[k + l];
         } else if (mass == FL_WEIGHTED) {
-            const double *weight = f->weight + from + k;
+            const REAL *weight = f->weight + from + k;
 #pragma omp simd
-            for (int l = 0; l < FL_STEP; l++)
-                line[l] = FL_(scaled)(e[k + l], factor, least) - rate * (even * (REAL)weight[l]);
+            for (int l = 0; l < FL_STEP; l++) line[l] = FL_(scaled)(e[k + l], factor, least) - constant * weight[l];
         } else {
 #pragma omp simd
             for (int l = 0; l < FL_STEP; l++) line[l] = FL_(scaled)(e[k + l], factor, least) - constant;
@@ -234,12 +232,12 @@ struct FL_(stream) {
     REAL *e;              /* its exponentials; NULL: they are not kept */
     const char *finished; /* exponentials of the row before, or logits of a log-softmax; NULL: none */
     char *g, *hessian;
-    const double *weight, *finished_weight; /* of the classes from x, and from g on */
+    const REAL *weight, *finished_weight; /* of the classes from x, and from g on */
     ptrdiff_t strips;
 };
 
 /* The sums of a row: lanes of maxima, of exponentials, of the differences from the reference, and of
- * class weights. */
+ * probabilities. */
 struct FL_(lanes_of_sums) {
     REAL top[FL_STEP];
     double lane[FL_STEP], spread[FL_STEP], weights[FL_STEP];
@@ -254,7 +252,7 @@ FL_INLINE void FL_(run_as)(struct FL_(stream) s, struct FL_(fl_power) power, con
 {
     const REAL factor = writes ? f->factor : 0, least = writes ? f->least : 0;
     const REAL max = writes ? f->max : 0, logsum = writes ? f->logsum : 0;
-    const REAL rate = writes ? f->rate : 0, even = writes ? f->even : 0, constant = rate * even;
+    const REAL constant = writes ? f->rate * f->even : 0;
     const ptrdiff_t itemsize = fl_itemsize(dtype);
     for (ptrdiff_t i = 0; i < s.strips * FL_STRIP; i += FL_STRIP) {
         const char *x = s.x + i * itemsize;
@@ -278,7 +276,7 @@ FL_INLINE void FL_(run_as)(struct FL_(stream) s, struct FL_(fl_power) power, con
                 for (int l = 0; l < FL_STEP; l++) {
                     const REAL product = finished[k + l] * factor, kept = finished[k + l] < least ? (REAL)0 : product;
                     if (mass == FL_WEIGHTED)
-                        line[l] = kept - rate * (even * (REAL)s.finished_weight[i + k + l]);
+                        line[l] = kept - constant * s.finished_weight[i + k + l];
                     else
                         line[l] = mass == FL_EVEN ? kept - constant : kept;
                 }
@@ -292,7 +290,9 @@ FL_INLINE void FL_(run_as)(struct FL_(stream) s, struct FL_(fl_power) power, con
             FL_(fl_strip_in)(x, dtype, buffer);
         FL_(exp_strip)(values, power, e, to->top);
         FL_(add_strip)(e, to->lane);
-        if (mass == FL_EVEN) FL_(spread_strip)(values, NULL, power.reference, -1, FL_STRIP, to->spread, NULL);
+        if (mass == FL_EVEN || mass == FL_WEIGHTED)
+            FL_(spread_strip)(values, mass == FL_WEIGHTED ? s.weight + i : NULL, power.reference, FL_STRIP,
+                              to->spread);
     }
 }
 
@@ -370,7 +370,7 @@ FL_INLINE void FL_(sweep_as)(const struct fl_softmax_job *job, struct fl_softmax
             if (row) {
                 s.x = x + i * itemsize;
                 s.e = exponentials ? exponentials + i : NULL;
-                if (mass == FL_WEIGHTED) s.weight = job->targets.class_weight + first + i;
+                if (mass == FL_WEIGHTED) s.weight = FL_(weights_of)(&job->targets) + first + i;
                 s.strips = FL_(fewer)(s.strips, FL_(strips_before)(row->skip, first + i));
             }
             if (before) {
@@ -422,17 +422,16 @@ FL_INLINE void FL_(sweep_as)(const struct fl_softmax_job *job, struct fl_softmax
                 FL_(given_of)(job, row->probabilities, first + i, left < FL_STRIP ? left : FL_STRIP, shares);
             FL_(given_strip)(values, a, power.reference, to.spread, to.weights);
         }
-        if (mass == FL_EVEN) FL_(spread_strip)(values, NULL, power.reference, here, left, to.spread, to.weights);
+        if (mass == FL_EVEN) FL_(spread_strip)(values, NULL, power.reference, left, to.spread);
         if (mass == FL_WEIGHTED)
-            FL_(spread_strip)(values, job->targets.class_weight + first + i, power.reference, here, left, to.spread,
-                              to.weights);
+            FL_(spread_strip)(values, FL_(weights_of)(&job->targets) + first + i, power.reference, left, to.spread);
     }
     if (row) {
         double *partial = row->partial + block * FL_PARTIALS;
         partial[0] = (double)FL_(largest_of_lanes)(to.top);
         partial[1] = FL_(sum_of_lanes)(to.lane);
         partial[2] = mass >= FL_EVEN ? FL_(sum_of_lanes)(to.spread) : 0.0;
-        partial[3] = mass >= FL_WEIGHTED ? FL_(sum_of_lanes)(to.weights) : 0.0;
+        partial[3] = mass == FL_GIVEN ? FL_(sum_of_lanes)(to.weights) : 0.0;
     }
 }
 

@@ -201,6 +201,7 @@ static void describe_rows(const struct record *r, struct fl_rows *rows, ptrdiff_
 
 static void describe_targets(const struct record *r, struct fl_targets *targets, ptrdiff_t room[2])
 {
+    static float narrow[1 << 20];
     targets->index = (const int64_t *)(const void *)r->in[1].data;
     targets->classes = (ptrdiff_t)r->integers[2];
     targets->has_ignored = (int)r->integers[3];
@@ -209,6 +210,12 @@ static void describe_targets(const struct record *r, struct fl_targets *targets,
     targets->sample_weight = (const double *)(const void *)r->in[4].data;
     targets->probabilities = rows_of(&r->in[2], targets->classes, room);
     targets->smoothing = r->reals[1];
+    if (!targets->class_weight || targets->smoothing == 0.0) return;
+    for (ptrdiff_t c = 0; c < targets->classes; c++) {
+        narrow[c] = (float)targets->class_weight[c];
+        targets->all_weights += targets->class_weight[c];
+    }
+    targets->narrow_weight = narrow;
 }
 
 /* As in _kernels.pyx. */
