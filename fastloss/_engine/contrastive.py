@@ -34,8 +34,9 @@ from fastloss._engine.workspace import empty
 __all__ = ["InfoNCEGradients", "SigLIPGradients", "info_nce", "siglip"]
 
 # The default budget for similarities, and the least rows of a chunk, which may take up to MOST bytes.
-# (Measured with 65,536 keys of width 384: in chunks of 256 rows a row takes 1.05 times as long.)
-BUDGET, ROWS, MOST = 2**27, 256, 2**29
+# (Measured with keys of width 384: products of 128 or 256 rows take 1.6 times as long for each row as those
+# of 512 or 1024, most of all that for the gradient of the queries.)
+BUDGET, ROWS, MOST = 2**27, 512, 2**29
 # Vectors are divided by their length, or by this if they are shorter, as in `torch.nn.functional.normalize`.
 SHORTEST = 1e-12
 # Elements of vectors that are converted to float64 at a time.

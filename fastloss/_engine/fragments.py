@@ -223,7 +223,7 @@ query : array_like with shape (N, D)
     The vectors of one side; |types| Half types are multiplied in float32.
 memory_budget : int, optional
     Bytes of similarities that exist at a time, at least 1; one query with all keys may exceed it. By default
-    128 MiB, or 256 queries with all keys if these are larger, but at most 512 MiB. Beside them there are
+    128 MiB, or 512 queries with all keys if these are larger, but at most 512 MiB. Beside them there are
     copies of `key` and of the queries of a chunk, if they are converted or divided by their lengths. Up to
     256 MiB are kept for the next call; the system may reclaim them in between.
 out_of_several : tuple of |count|, ndarrays with the shapes of `query` and `key` or None, optional
