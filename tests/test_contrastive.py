@@ -263,3 +263,31 @@ def test_siglip_by_hand() -> None:
     loss = fastloss.siglip_loss(q, k, scale=s["scale"], bias=s["bias"], reduction="none")
     exact = math.log1p(math.exp(1.0)) + 2.0 * math.log1p(math.exp(-2.5))
     assert_within(loss, np.full(3, exact), 1e-15, "by hand")
+
+
+# Tensors
+
+
+def test_learned_numbers_of_torch() -> None:
+    """Numbers in tensors of one element, of any type, which autocast does not cast."""
+    torch = pytest.importorskip("torch")
+    ft = pytest.importorskip("fastloss.torch")
+    torch.manual_seed(0)
+    q, k = (torch.nn.functional.normalize(torch.randn(6, 8), dim=1).requires_grad_() for _ in range(2))
+    log_scale = torch.zeros(1, requires_grad=True)
+    bias = torch.tensor(-2.0, dtype=torch.float64, requires_grad=True)
+    ft.siglip_loss(q, k, scale=log_scale.exp(), bias=bias).backward()
+    found = [x.grad.double().flatten() for x in (q, k, log_scale, bias)]
+    leaves = [x.detach().double().requires_grad_() for x in (q, k, log_scale, bias)]
+    x, y, s, b = leaves
+    labels = 2.0 * torch.eye(6, dtype=torch.float64) - 1.0
+    (-torch.nn.functional.logsigmoid(labels * (s.exp() * x @ y.T + b)).sum() / 6).backward()
+    for grad, leaf in zip(found, leaves, strict=True):
+        torch.testing.assert_close(grad, leaf.grad.flatten(), rtol=1e-5, atol=1e-6)
+    with torch.autocast("cpu", torch.bfloat16):
+        temperature = torch.tensor(0.07, requires_grad=True)
+        loss = ft.info_nce_loss(q, k, temperature=temperature)
+        plain = ft.info_nce_loss(q.bfloat16(), k.bfloat16(), temperature=0.07)
+    assert loss.dtype == torch.float32 and torch.equal(loss, plain)
+    with pytest.raises(TypeError, match="temperature must be a number"):
+        ft.info_nce_loss(q, k, temperature=torch.ones(2))

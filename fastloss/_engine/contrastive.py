@@ -113,12 +113,11 @@ class _Call:
 
     def __post_init__(self) -> None:
         self.losses = np.zeros(len(self.query))
-        count = max(1, len(self.query))
-        upstream, scale = self.request.upstream, self.request.scale
-        self.scale = (
-            scale / len(self.query) if self.request.reduction == "mean" and len(self.query) else scale
-        )
-        self.factor = np.full(len(self.query), self.scale) if upstream is None else upstream * self.scale
+        count, scale = max(1, len(self.query)), self.request.scale
+        if self.request.reduction == "mean":
+            scale /= count
+        upstream = self.request.upstream
+        self.factor = np.full(len(self.query), scale) if upstream is None else upstream * scale
         self.keys = _Units(self.key, self.compute, normalize=self.normalize)
         self.layer = Layer(self.keys.vectors, None, self.compute)
         self.step = cut(count, max(1, self._budget() // max(1, len(self.key) * self.compute.itemsize)))
