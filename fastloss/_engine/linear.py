@@ -86,12 +86,13 @@ def _target(
 
 
 def budget(memory_budget: Any) -> int | None:
+    """Return a memory budget in bytes, or None for the default."""
     if memory_budget is None:
         return None
-    budget = arguments.index("memory_budget", memory_budget)
-    if budget < 1:
-        raise ValueError(f"memory_budget must be at least 1, got {budget}")
-    return budget
+    found = arguments.index("memory_budget", memory_budget)
+    if found < 1:
+        raise ValueError(f"memory_budget must be at least 1, got {found}")
+    return found
 
 
 def linear_loss(
