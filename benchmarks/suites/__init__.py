@@ -9,6 +9,7 @@ from benchmarks.case import Case, Suite
 from benchmarks.suites import (
     boosting,
     bounds,
+    contrastive,
     elementwise,
     linear,
     memory,
@@ -21,7 +22,17 @@ __all__ = ["SUITES", "problem_of"]
 
 SUITES: dict[str, Suite] = {
     module.SUITE.name: module.SUITE
-    for module in (softmax, elementwise, linear, post_training, torch_backend, boosting, memory, bounds)
+    for module in (
+        softmax,
+        elementwise,
+        linear,
+        contrastive,
+        post_training,
+        torch_backend,
+        boosting,
+        memory,
+        bounds,
+    )
 }
 
 
