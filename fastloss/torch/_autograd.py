@@ -1,8 +1,9 @@
 """Run and differentiate a loss of tensors in eager mode.
 
 For a mean or a sum, one pass computes the value and the gradient. Backward then has nothing to do if the
-incoming gradient is 1. Some gradients need the incoming one first: those of unreduced losses, and of float16,
-where a scaled loss keeps the gradient in range. Backward computes these.
+incoming gradient is the assumed one: 1, or that of earlier calls (see `_factors`). Some gradients need the
+incoming one first: those of unreduced losses, and of float16, where a scaled loss keeps the gradient in
+range. Backward computes these.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import torch
 from torch import Tensor
 
 from fastloss._engine.workspace import empty_like
+from fastloss.torch import _factors
 from fastloss.torch._bridge import HALF, as_array, as_tensor, on_torchs_threads, with_torchs_products
 
 __all__ = [
@@ -59,9 +61,14 @@ LOSSES: dict[str, Loss] = {}
 
 
 class Call:
-    """One call of a loss."""
+    """One call of a loss.
 
-    __slots__ = ("dtype", "inplace", "loss", "options", "reduction", "tensors", "torch_loss", "wanted")
+    Its result, and so its gradient, is divided by `divisor`, which the kernel does. `torch_loss` includes it.
+    """
+
+    __slots__ = (
+        "divisor", "dtype", "inplace", "loss", "options", "reduction", "tensors", "torch_loss", "wanted"
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -72,9 +79,11 @@ class Call:
         torch_loss: TorchLoss | None,
         wanted: Sequence[bool],
         inplace: bool,
+        divisor: float = 1.0,
     ) -> None:
         input = tensors[0]
         assert input is not None
+        self.divisor = divisor
         self.loss, self.options, self.reduction, self.torch_loss = loss, options, reduction, torch_loss
         self.dtype, self.inplace = dtype_of(loss, input), inplace
         self.tensors: Tensors | None = tensors
@@ -90,6 +99,23 @@ class Call:
         """Return the tensors that may have a gradient, in the order of the loss."""
         assert self.tensors is not None
         return [self.tensors[k] for k in self.loss.gradients]
+
+    def is_repeatable(self) -> bool:
+        """Return whether backward can run the kernel again for the gradient, without matrix products."""
+        return self.torch_loss is not None and not self.loss.is_linear and not self.inplace
+
+    def kind(self, input: Tensor) -> _factors.Key:
+        """Return what calls have in common that receive the same incoming gradient. Their rows may differ."""
+        return (self.loss.name, self.reduction, self.dtype, input.shape[1:])
+
+    def run(self, tensors: Tensors, factor: float | None, **how: Any) -> tuple[Any, list[Tensor]]:
+        """Return the value, and the wanted gradients times `factor`; no gradients if it is None."""
+        wanted = () if factor is None else self.wanted
+        grad_output = None if factor is None else factor / self.divisor
+        value, gradients = run(
+            self.loss, tensors, self.options, self.reduction, wanted, grad_output=grad_output, **how
+        )
+        return value / self.divisor if self.divisor != 1.0 else value, gradients
 
     def in_order(self, gradients: Sequence[Tensor]) -> Any:
         """Return the results of a backward: None for the call, and the gradient of each tensor or None."""
@@ -118,11 +144,12 @@ def run(
     wanted: Sequence[bool] = (),
     *,
     grad_output: Any = None,
-    inplace: bool = False,
+    out: Tensor | None = None,
 ) -> tuple[Any, list[Tensor]]:
     """Return the value and the wanted gradients, in order, from the function of the package.
 
-    `wanted` has a bool for each tensor; without any, no gradient is wanted.
+    `wanted` has a bool for each tensor; without any, no gradient is wanted. The gradient of a loss with only
+    one is written to `out`, if given, which may be its own tensor.
     """
     arguments: dict[str, Any] = {"reduction": reduction, **options}
     for name, tensor in zip(loss.tensors, tensors, strict=True):
@@ -138,8 +165,8 @@ def run(
         arguments["grad_output"] = grad_output
     if loss.second_wanted and wanted[loss.gradients[1]]:
         arguments[loss.second_wanted] = True
-    if inplace:
-        arguments["out"] = arguments[loss.tensors[0]]
+    if out is not None:
+        arguments["out"] = arguments[loss.tensors[0]] if out is tensors[0] else as_array(out)
     elif loss.is_linear:
         names = [loss.tensors[k] if wanted[k] else None for k in loss.gradients]
         arguments["out"] = tuple(None if name is None else empty_like(arguments[name]) for name in names)
@@ -170,11 +197,14 @@ def gradients_of(
     wanted: Sequence[bool],
     upstream: Tensor,
     *,
-    inplace: bool = False,
+    divisor: float = 1.0,
+    out: Tensor | None = None,
 ) -> list[Tensor]:
     """Return the gradients that need the incoming gradient first."""
     grad_output = upstream.item() if upstream.dim() == 0 else as_array(upstream.to(torch.float64))
-    return run(loss, tensors, options, reduction, wanted, grad_output=grad_output, inplace=inplace)[1]
+    if divisor != 1.0:
+        grad_output = grad_output / divisor
+    return run(loss, tensors, options, reduction, wanted, grad_output=grad_output, out=out)[1]
 
 
 def _differentiated_again(call: Call, tensors: Tensors, upstream: Tensor) -> Any:
@@ -199,7 +229,7 @@ def _by_operators(call: Call, tensors: Tensors, upstream: Tensor) -> Any:
 
     if call.loss.name not in LOSSES:
         raise NotImplementedError(f"fastloss.torch.{call.loss.name} runs only eagerly, on plain CPU tensors")
-    how = (call.loss, tensors, call.options, call.reduction, call.wanted, upstream)
+    how = (call.loss, tensors, call.options, call.reduction, call.wanted, upstream / call.divisor)
     return call.in_order(_operators.gradients(*how))
 
 
@@ -225,13 +255,16 @@ def multiplied(gradient: Tensor, upstream: Tensor | float) -> Tensor:
     return torch.where(gradient == 0, gradient, (gradient * upstream).to(gradient.dtype))
 
 
-def _handed_out(gradient: Tensor, factor: float) -> Tensor:
-    """Return a gradient times the incoming one; if the graph is kept, a copy, as callers may write to it."""
-    if not math.isfinite(factor):
-        return multiplied(gradient, factor)
+def _handed_out(gradient: Tensor, factor: float, assumed: float) -> Tensor:
+    """Return a gradient that was computed for the incoming gradient `assumed`, for another one, `factor`.
+
+    If the graph is kept, this is a copy, as callers may write to it.
+    """
+    if not abs(factor) < 2.0**64:  # the quotient might be infinite, and so might this factor, or NaN
+        return multiplied(gradient / assumed, factor)
     if _graph_is_kept():
-        return gradient.clone() if factor == 1.0 else gradient * factor
-    return gradient if factor == 1.0 else gradient.mul_(factor)
+        return gradient.clone() if factor == assumed else gradient * (factor / assumed)
+    return gradient if factor == assumed else gradient.mul_(factor / assumed)
 
 
 # The context of a backward. Compiled autograd passes another object, which has only the saved tensors.
@@ -242,29 +275,41 @@ class _Early(torch.autograd.Function):
     """Compute the gradients in the forward pass."""
 
     @staticmethod
-    def forward(ctx: Any, call: Call, *_: Tensor | None) -> Tensor:
+    def forward(ctx: Any, call: Call, input: Tensor, *_: Tensor | None) -> Tensor:
         tensors = call.take()
-        value, gradients = run(call.loss, tensors, call.options, call.reduction, call.wanted)
-        ctx.call, ctx.count = call, len(gradients)
-        # The tensors are saved for a second derivative.
-        ctx.save_for_backward(*gradients, *(tensors if call.torch_loss else ()))
+        ctx.call, ctx.kind = call, call.kind(input)
+        assumed = _factors.assumed(ctx.kind, of_any=call.is_repeatable())
+        value, gradients = call.run(tensors, assumed)
+        ctx.count = len(gradients)
+        # The factor belongs to its gradients: a checkpoint computes them again, with what is assumed then.
+        # The tensors are saved for a second derivative, or for another factor.
+        factor = torch.scalar_tensor(assumed, dtype=torch.float64, device="cpu")
+        ctx.save_for_backward(*gradients, factor, *(tensors if call.torch_loss else ()))
         return value_of(value, call.dtype)
 
     @staticmethod
     def backward(ctx: Any, *upstreams: Tensor) -> Any:
-        (upstream,), call = upstreams, ctx.call
+        (upstream,), call, count = upstreams, ctx.call, ctx.count
         if torch.is_grad_enabled():
-            return _differentiated_again(call, ctx.saved_tensors[ctx.count :], upstream)
-        if not isinstance(ctx, _Node):
-            return call.in_order(
-                [multiplied(gradient, upstream) for gradient in ctx.saved_tensors[: ctx.count]]
-            )
-        # Unpack only the gradients: the tensors are not needed, and may have been modified since.
-        saved = [one.unpack() for one in ctx._raw_saved_tensors[: ctx.count]]
-        if _is_batched(upstream):
-            return call.in_order([multiplied(gradient, upstream) for gradient in saved])
-        factor = upstream.item()
-        return call.in_order([_handed_out(gradient, factor) for gradient in saved])
+            return _differentiated_again(call, ctx.saved_tensors[count + 1 :], upstream)
+        if isinstance(ctx, _Node):
+            # Unpack only the gradients: the tensors are seldom needed, and may have been modified since.
+            *gradients, assumed = [one.unpack() for one in ctx._raw_saved_tensors[: count + 1]]
+        else:
+            *gradients, assumed = ctx.saved_tensors[: count + 1]
+        if not isinstance(ctx, _Node) or _is_batched(upstream):
+            upstream = upstream / assumed.to(upstream.dtype)
+            return call.in_order([multiplied(gradient, upstream) for gradient in gradients])
+        factor, assumed = upstream.item(), assumed.item()
+        _factors.remember(ctx.kind, factor)
+        if call.is_repeatable() and math.isfinite(factor) and not _factors.is_exact(factor, assumed):
+            tensors = None
+            with suppress(RuntimeError):  # if they have been modified since
+                tensors = [one.unpack() for one in ctx._raw_saved_tensors[count + 1 :]]
+            if tensors is not None:
+                out = None if len(call.loss.gradients) > 1 or _graph_is_kept() else gradients[0]
+                return call.in_order(call.run(tensors, factor, out=out)[1])
+        return call.in_order([_handed_out(gradient, factor, assumed) for gradient in gradients])
 
 
 class _Late(torch.autograd.Function):
@@ -274,7 +319,7 @@ class _Late(torch.autograd.Function):
     def forward(ctx: Any, call: Call, *_: Tensor | None) -> Tensor:
         ctx.call, tensors = call, call.take()
         ctx.save_for_backward(*tensors)
-        return value_of(run(call.loss, tensors, call.options, call.reduction)[0], call.dtype)
+        return value_of(call.run(tensors, None)[0], call.dtype)
 
     @staticmethod
     def backward(ctx: Any, *upstreams: Tensor) -> Any:
@@ -289,10 +334,10 @@ class _Late(torch.autograd.Function):
         how = (call.loss, tensors, call.options, call.reduction, call.wanted, upstream)
         if call.inplace and not _graph_is_kept():
             with suppress(ValueError):  # if the logits cannot be overwritten
-                gradients = gradients_of(*how, inplace=True)
+                gradients = gradients_of(*how, divisor=call.divisor, out=tensors[0])
                 torch.autograd.graph.increment_version(tensors[0])
                 return call.in_order(gradients)
-        return call.in_order(gradients_of(*how))
+        return call.in_order(gradients_of(*how, divisor=call.divisor))
 
 
 _TWICE = (
@@ -314,8 +359,9 @@ class _InPlace(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, call: Call, logits: Tensor) -> Tensor:
-        tensors = call.take()
-        value, _ = run(call.loss, tensors, call.options, call.reduction, call.wanted, inplace=True)
+        tensors, ctx.kind = call.take(), call.kind(logits)
+        ctx.assumed = _factors.assumed(ctx.kind, of_any=False)
+        value, _ = call.run(tensors, ctx.assumed, out=tensors[0])
         ctx.gradient, ctx.version = logits.detach(), -1
         return value_of(value, call.dtype)
 
@@ -332,7 +378,9 @@ class _InPlace(torch.autograd.Function):
             raise RuntimeError(_WRITTEN)
         if not _graph_is_kept():
             ctx.gradient = None
-        return None, _handed_out(gradient, upstream.item())
+        factor = upstream.item()
+        _factors.remember(ctx.kind, factor)
+        return None, _handed_out(gradient, factor, ctx.assumed)
 
 
 # A compiled graph does not see later writes to the logits.
