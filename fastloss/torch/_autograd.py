@@ -17,9 +17,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fastloss._engine.chunks import Held
 from fastloss._engine.workspace import empty_like
 from fastloss.torch import _factors
-from fastloss.torch._bridge import HALF, as_array, as_tensor, on_torchs_threads, with_torchs_products
+from fastloss.torch._bridge import (
+    HALF,
+    as_array,
+    as_tensor,
+    holding,
+    on_torchs_threads,
+    with_torchs_products,
+)
 
 __all__ = [
     "LOSSES",
@@ -313,17 +321,22 @@ class _Early(torch.autograd.Function):
 
 
 class _Late(torch.autograd.Function):
-    """Compute the gradients in the backward pass."""
+    """Compute the gradients in the backward pass, of a linear loss from the logits while they fit."""
 
     @staticmethod
     def forward(ctx: Any, call: Call, *_: Tensor | None) -> Tensor:
         ctx.call, tensors = call, call.take()
-        ctx.save_for_backward(*tensors)
-        return value_of(call.run(tensors, None)[0], call.dtype)
+        held = Held() if call.loss.is_linear else None
+        with holding(held):
+            value = call.run(tensors, None)[0]
+        logits = None if held is None or held.logits is None else torch.from_numpy(held.logits)
+        ctx.save_for_backward(*tensors, logits)
+        return value_of(value, call.dtype)
 
     @staticmethod
     def backward(ctx: Any, *upstreams: Tensor) -> Any:
-        (upstream,), call, tensors = upstreams, ctx.call, ctx.saved_tensors
+        (upstream,), call = upstreams, ctx.call
+        *tensors, logits = ctx.saved_tensors
         if torch.is_grad_enabled():
             return _differentiated_again(call, tensors, upstream)
         if not isinstance(ctx, _Node):
@@ -337,7 +350,19 @@ class _Late(torch.autograd.Function):
                 gradients = gradients_of(*how, divisor=call.divisor, out=tensors[0])
                 torch.autograd.graph.increment_version(tensors[0])
                 return call.in_order(gradients)
-        return call.in_order(gradients_of(*how, divisor=call.divisor))
+        with holding(_taken(logits)):
+            return call.in_order(gradients_of(*how, divisor=call.divisor))
+
+
+def _taken(logits: Tensor | None) -> Held | None:
+    """Return held logits, or a copy if the graph is kept, as their gradient is written over them."""
+    if logits is None:
+        return None
+    if _graph_is_kept():
+        logits = logits.clone()
+    else:
+        torch.autograd.graph.increment_version(logits)  # if the call fails, nobody can use them again
+    return Held(logits.numpy())
 
 
 _TWICE = (
