@@ -32,7 +32,7 @@ def history(monkeypatch: pytest.MonkeyPatch) -> dict[Any, Any]:
 
 # Incoming gradients that repeat
 
-FACTORS = (0.125, 0.125, 0.125, 0.3, 0.3, 0.3, 1.0, 1.0, 0.75, 0.75, -2.0, 1e-30, 0.0, 3e38, math.inf, 0.25)
+FACTORS = (0.125, 0.125, 0.3, 0.3, 0.3, 1.0, 1.0, 0.75, 0.75, -2.0, -2.0, 1e-30, 3e38, 0.0, math.inf, 0.25)
 LOGITS = torch.randn(6, 70, generator=torch.Generator().manual_seed(0))
 TARGET = torch.tensor([3, 0, 69, -100, 5, 5])
 
@@ -104,6 +104,19 @@ def test_factor_that_repeats_is_assumed(monkeypatch: pytest.MonkeyPatch) -> None
     for factor in (third, third, third, 0.5):
         gradient(factor)
     assert calls == [1.0, third, 1.0, third, third, third, 0.5][: len(calls)]
+
+
+def test_factor_that_keeps_changing_costs_a_multiplication(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is rounded twice; once it repeats, it is assumed again."""
+    factors = torch.linspace(0.1, 0.2, 9).tolist()
+    expected = [gradient(factor) for factor in factors]
+    calls = calls_to_kernels(monkeypatch)
+    for factor, exact in zip(factors, expected, strict=True):
+        torch.testing.assert_close(gradient(factor), exact, rtol=3e-7, atol=0.0)
+    assert calls[-5:] == [1.0] * 5
+    for _ in range(2):
+        gradient(factors[-1])
+    assert calls[-1] == factors[-1]
 
 
 def test_factors_that_alternate_are_not_assumed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,8 @@ multiplies it in at no cost, where a pass over the finished gradient takes half 
 
 An assumption must not change a bit of a result. A power of two multiplies exactly, before or after the kernel
 rounds, unless an element becomes subnormal. So every loss may assume one. Another factor is assumed only by a
-loss whose inputs the graph keeps: if it was wrong, backward runs the kernel again.
+loss whose inputs the graph keeps: if it was wrong, backward runs the kernel again. That takes longer than a
+multiplication, so a factor that keeps changing multiplies the finished gradient, whose last bit may differ.
 """
 
 from __future__ import annotations
@@ -14,20 +15,22 @@ from __future__ import annotations
 import math
 from typing import Any, NamedTuple
 
-__all__ = ["Key", "assumed", "is_exact", "remember"]
+__all__ = ["Key", "assumed", "is_exact", "keeps_changing", "remember"]
 
 Key = tuple[Any, ...]
 # Factors outside this range might lose digits of the gradient to underflow or overflow.
 _LEAST, _MOST = 2.0**-24, 2.0**24
 # The number of kinds of calls that are remembered.
 _MOST_KEYS = 256
+# A factor keeps changing if it differed from the one before more often than this, each time.
+_CHANGES = 3
 
 
 class _Last(NamedTuple):
     """The last incoming gradient of a kind of call."""
 
     factor: float
-    is_trusted: bool  # not if it differed from the one before: several losses may share a kind
+    changes: int  # the times in succession that it differed from the one before
 
 
 # Threads use this without a lock, as a lost entry costs only time.
@@ -42,9 +45,16 @@ def is_exact(factor: float, assumed: float) -> bool:
 def assumed(key: Key, *, of_any: bool) -> float:
     """Return the incoming gradient that a call assumes, the last one or 1: a power of two unless `of_any`."""
     last = _last.get(key)
-    if last is None or not last.is_trusted or not _LEAST <= abs(last.factor) <= _MOST:
+    # A factor that has just changed may change back: several losses may share a kind.
+    if last is None or last.changes or not _LEAST <= abs(last.factor) <= _MOST:
         return 1.0
     return last.factor if of_any or is_exact(last.factor, 1.0) else 1.0
+
+
+def keeps_changing(key: Key) -> bool:
+    """Return whether the incoming gradient differs from call to call."""
+    last = _last.get(key)
+    return last is not None and last.changes > _CHANGES
 
 
 def remember(key: Key, factor: float) -> None:
@@ -52,7 +62,7 @@ def remember(key: Key, factor: float) -> None:
     last = _last.get(key)
     if last is None and factor == 1.0:
         return  # the usual case
-    found = _Last(factor, last is None or factor == last.factor)
+    found = _Last(factor, 0 if last is None or factor == last.factor else last.changes + 1)
     if found != last:
         if len(_last) >= _MOST_KEYS:
             _last.clear()
