@@ -114,7 +114,7 @@ class Call:
 
     def kind(self, input: Tensor) -> _factors.Key:
         """Return what calls have in common that receive the same incoming gradient. Their rows may differ."""
-        return (self.loss.name, self.reduction, self.dtype, input.shape[1:])
+        return (self.loss.name, self.reduction, self.dtype, input.shape[1:], *_factors.call_site())
 
     def run(self, tensors: Tensors, factor: float | None, **how: Any) -> tuple[Any, list[Tensor]]:
         """Return the value, and the wanted gradients times `factor`; no gradients if it is None."""

@@ -13,17 +13,21 @@ multiplication, so a factor that keeps changing multiplies the finished gradient
 from __future__ import annotations
 
 import math
+import sys
 from typing import Any, NamedTuple
 
-__all__ = ["Key", "assumed", "is_exact", "keeps_changing", "remember"]
+__all__ = ["Key", "assumed", "call_site", "is_exact", "keeps_changing", "remember"]
 
 Key = tuple[Any, ...]
 # Factors outside this range might lose digits of the gradient to underflow or overflow.
 _LEAST, _MOST = 2.0**-24, 2.0**24
 # The number of kinds of calls that are remembered.
 _MOST_KEYS = 256
-# A factor keeps changing if it differed from the one before more often than this, each time.
-_CHANGES = 3
+# A factor that has changed this often, each time from the call before, is not assumed: it may change back,
+# where several losses share a kind. After more changes the kernel does not run again.
+_DOUBTFUL, _CHANGING = 2, 4
+# The modules between a loss and the program that calls it.
+_BETWEEN = ("fastloss.torch.", "torch.")
 
 
 class _Last(NamedTuple):
@@ -37,6 +41,14 @@ class _Last(NamedTuple):
 _last: dict[Key, _Last] = {}
 
 
+def call_site() -> tuple[Any, int]:
+    """Return the place in the program where a loss is called: several losses may have several weights."""
+    frame = sys._getframe(1)
+    while frame.f_back is not None and str(frame.f_globals.get("__name__")).startswith(_BETWEEN):
+        frame = frame.f_back
+    return frame.f_code, frame.f_lasti
+
+
 def is_exact(factor: float, assumed: float) -> bool:
     """Return whether a gradient times `assumed`, multiplied, is exactly the gradient times `factor`."""
     return factor == 0.0 or abs(math.frexp(factor)[0]) == abs(math.frexp(assumed)[0])
@@ -45,8 +57,7 @@ def is_exact(factor: float, assumed: float) -> bool:
 def assumed(key: Key, *, of_any: bool) -> float:
     """Return the incoming gradient that a call assumes, the last one or 1: a power of two unless `of_any`."""
     last = _last.get(key)
-    # A factor that has just changed may change back: several losses may share a kind.
-    if last is None or last.changes or not _LEAST <= abs(last.factor) <= _MOST:
+    if last is None or last.changes >= _DOUBTFUL or not _LEAST <= abs(last.factor) <= _MOST:
         return 1.0
     return last.factor if of_any or is_exact(last.factor, 1.0) else 1.0
 
@@ -54,7 +65,7 @@ def assumed(key: Key, *, of_any: bool) -> float:
 def keeps_changing(key: Key) -> bool:
     """Return whether the incoming gradient differs from call to call."""
     last = _last.get(key)
-    return last is not None and last.changes > _CHANGES
+    return last is not None and last.changes >= _CHANGING
 
 
 def remember(key: Key, factor: float) -> None:
