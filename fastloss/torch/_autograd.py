@@ -112,14 +112,15 @@ class Call:
         """Return whether backward can run the kernel again for the gradient, without matrix products."""
         return self.torch_loss is not None and not self.loss.is_linear and not self.inplace
 
-    def kind(self, input: Tensor) -> _factors.Key:
-        """Return what calls have in common that receive the same incoming gradient. Their rows may differ."""
-        return (self.loss.name, self.reduction, self.dtype, input.shape[1:], *_factors.call_site())
+    def kind(self) -> _factors.Key:
+        """Return what calls have in common that receive the same incoming gradient."""
+        return (self.loss.name, self.reduction, self.dtype, *_factors.call_site())
 
     def run(self, tensors: Tensors, factor: float | None, **how: Any) -> tuple[Any, list[Tensor]]:
         """Return the value, and the wanted gradients times `factor`; no gradients if it is None."""
         wanted = () if factor is None else self.wanted
-        grad_output = None if factor is None else factor / self.divisor
+        # A number, even 1, takes the checks of the function 9 us.
+        grad_output = None if factor is None or factor == self.divisor else factor / self.divisor
         value, gradients = run(
             self.loss, tensors, self.options, self.reduction, wanted, grad_output=grad_output, **how
         )
@@ -279,19 +280,23 @@ def _handed_out(gradient: Tensor, factor: float, assumed: float) -> Tensor:
 _Node: Any = torch.autograd.function.BackwardCFunction
 
 
+# The usual factor: a new tensor takes 3 us.
+_ONE = torch.ones((), dtype=torch.float64, device="cpu")
+
+
 class _Early(torch.autograd.Function):
     """Compute the gradients in the forward pass."""
 
     @staticmethod
-    def forward(ctx: Any, call: Call, input: Tensor, *_: Tensor | None) -> Tensor:
+    def forward(ctx: Any, call: Call, *_: Tensor | None) -> Tensor:
         tensors = call.take()
-        ctx.call, ctx.kind = call, call.kind(input)
+        ctx.call, ctx.kind = call, call.kind()
         assumed = _factors.assumed(ctx.kind, of_any=call.is_repeatable())
         value, gradients = call.run(tensors, assumed)
         ctx.count = len(gradients)
         # The factor belongs to its gradients: a checkpoint computes them again, with what is assumed then.
         # The tensors are saved for a second derivative, or for another factor.
-        factor = torch.scalar_tensor(assumed, dtype=torch.float64, device="cpu")
+        factor = _ONE if assumed == 1.0 else torch.scalar_tensor(assumed, dtype=_ONE.dtype, device="cpu")
         ctx.save_for_backward(*gradients, factor, *(tensors if call.torch_loss else ()))
         return value_of(value, call.dtype)
 
@@ -310,15 +315,24 @@ class _Early(torch.autograd.Function):
             return call.in_order([multiplied(gradient, upstream) for gradient in gradients])
         factor, assumed = upstream.item(), assumed.item()
         _factors.remember(ctx.kind, factor)
-        is_wrong = math.isfinite(factor) and not _factors.is_exact(factor, assumed)
-        if is_wrong and call.is_repeatable() and not _factors.keeps_changing(ctx.kind):
-            tensors = None
-            with suppress(RuntimeError):  # if they have been modified since
-                tensors = [one.unpack() for one in ctx._raw_saved_tensors[count + 1 :]]
-            if tensors is not None:
-                out = None if len(call.loss.gradients) > 1 or _graph_is_kept() else gradients[0]
-                return call.in_order(call.run(tensors, factor, out=out)[1])
-        return call.in_order([_handed_out(gradient, factor, assumed) for gradient in gradients])
+        again = None if factor == assumed else _computed_again(ctx, gradients, factor, assumed)
+        return call.in_order(again or [_handed_out(gradient, factor, assumed) for gradient in gradients])
+
+
+def _computed_again(ctx: Any, gradients: list[Tensor], factor: float, assumed: float) -> list[Tensor] | None:
+    """Return the gradients from the kernel, or None if a multiplication has the same bits or has to do."""
+    call = ctx.call
+    if not math.isfinite(factor) or _factors.is_exact(factor, assumed):
+        return None
+    if not call.is_repeatable() or _factors.keeps_changing(ctx.kind):
+        return None
+    try:
+        tensors = [one.unpack() for one in ctx._raw_saved_tensors[ctx.count + 1 :]]
+    except RuntimeError:  # they have been modified since
+        return None
+    out = None if len(call.loss.gradients) > 1 or _graph_is_kept() else gradients[0]
+    found: list[Tensor] = call.run(tensors, factor, out=out)[1]
+    return found
 
 
 class _Late(torch.autograd.Function):
@@ -385,7 +399,7 @@ class _InPlace(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, call: Call, logits: Tensor) -> Tensor:
-        tensors, ctx.kind = call.take(), call.kind(logits)
+        tensors, ctx.kind = call.take(), call.kind()
         ctx.assumed = _factors.assumed(ctx.kind, of_any=False)
         value, _ = call.run(tensors, ctx.assumed, out=tensors[0])
         ctx.gradient, ctx.version = logits.detach(), -1
