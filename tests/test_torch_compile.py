@@ -462,6 +462,12 @@ EAGER: dict[str, Of] = {
 }
 
 
+def assert_as_eager(name: str, actual: Tensor | None, expected: Tensor) -> None:
+    """Where the incoming gradient is no power of two, the compiled gradient is rounded once more."""
+    tolerance = {"rtol": 2.0**-7, "atol": 0.0} if name == "bfloat16" else {}
+    torch.testing.assert_close(actual, expected, **tolerance)
+
+
 def in_place(x: Tensor) -> Tensor:
     return ft.cross_entropy(x, CLASSES, inplace=True)
 
@@ -474,15 +480,15 @@ def test_compiled_autograd(name: str, fullgraph: bool, point: Tensor) -> None:
     f, expected = EAGER[name], backward(EAGER[name], point)
     # Another of the same shapes has the same graph.
     for _ in range(2):
-        torch.testing.assert_close(backward(f, point, compiler_of(fullgraph)), expected)
-    torch.testing.assert_close(backward(f, point, compiler_of(fullgraph), times=2), 2.0 * expected)
+        assert_as_eager(name, backward(f, point, compiler_of(fullgraph)), expected)
+    assert_as_eager(name, backward(f, point, compiler_of(fullgraph), times=2), 2.0 * expected)
 
 
 @pytest.mark.parametrize("name", [*EAGER, "in place"])
 def test_compiled_autograd_that_compiles_nothing(name: str, point: Tensor) -> None:
     """Its graph as it is, of which dynamo sees nothing."""
     f = EAGER.get(name, in_place)
-    torch.testing.assert_close(backward(f, point, lambda graph: graph), backward(f, point))
+    assert_as_eager(name, backward(f, point, lambda graph: graph), backward(f, point))
 
 
 def test_compiled_autograd_by_its_option(point: Tensor) -> None:

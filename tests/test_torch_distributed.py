@@ -394,17 +394,19 @@ def data_parallel_without_synchronization(ranks: Ranks) -> None:
 
 # One launch for each number of processes
 
+Launch = Callable[..., list[dict[str, str]]]
 
-def worker(rank: int, size: int, folder: str) -> None:
-    """Run all checks."""
+
+def worker(rank: int, size: int, folder: str, part: str) -> None:
+    """Run all checks whose names contain `part`."""
     torch.set_num_threads(1)
     found = {}
     with processes(folder, rank, size, PATIENCE):
-        for name, f in CHECKS.items():
+        for name in filter(lambda name: part in name, CHECKS):
             # A group of its own, so that one who has left a check early does not meet others in the next.
             group = distributed.new_group(timeout=timedelta(seconds=PATIENCE))
             try:
-                f(Ranks(rank, size, group))
+                CHECKS[name](Ranks(rank, size, group))
             except BaseException:
                 found[name] = traceback.format_exc()
             else:
@@ -414,16 +416,17 @@ def worker(rank: int, size: int, folder: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def launch(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], list[dict[str, str]]]:
-    """What went wrong in each process, by check."""
-    done: dict[int, list[dict[str, str]]] = {}
+def launch(tmp_path_factory: pytest.TempPathFactory) -> Launch:
+    """What went wrong in each process, by check; of all checks, or of a part of them."""
+    done: dict[tuple[int, str], list[dict[str, str]]] = {}
 
-    def run(size: int) -> list[dict[str, str]]:
-        if size in done:
-            return done[size]
+    def run(size: int, part: str = "") -> list[dict[str, str]]:
+        if (size, part) in done:
+            return done[size, part]
         folder = tmp_path_factory.mktemp(f"of_{size}")
         started = time.monotonic()
-        context = mp.start_processes(worker, (size, str(folder)), size, join=False, start_method="spawn")
+        arguments = (size, str(folder), part)
+        context = mp.start_processes(worker, arguments, size, join=False, start_method="spawn")
         try:
             while not context.join(timeout=1.0) and time.monotonic() - started < LIMIT:
                 pass
@@ -435,18 +438,27 @@ def launch(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], list[dic
                     process.kill()
                 process.join()
         files = [folder / f"{rank}.json" for rank in range(size)]
-        done[size] = [json.loads(file.read_text()) if file.exists() else {} for file in files]
-        return done[size]
+        done[size, part] = [json.loads(file.read_text()) if file.exists() else {} for file in files]
+        return done[size, part]
 
     return run
 
 
 @pytest.mark.parametrize("size", [2, *(pytest.param(size, marks=pytest.mark.full) for size in (1, 3))])
 @pytest.mark.parametrize("name", CHECKS)
-def test_in_processes(name: str, size: int, launch: Callable[[int], list[dict[str, str]]]) -> None:
+def test_in_processes(name: str, size: int, launch: Launch) -> None:
     for rank, found in enumerate(launch(size)):
         assert name in found, f"process {rank} did not come so far"
         assert not found[name], f"process {rank}:\n{found[name]}"
+
+
+@pytest.mark.parametrize("size", CUTS)
+def test_all_options_are_those_of_one_process(size: int, launch: Launch) -> None:
+    """Smoothing, z-loss, softcap, scale, temperature and weights, over slices of other sizes; see `CUTS`."""
+    expected = [name for name in CHECKS if "everything" in name]
+    assert len({name.split("-")[0] for name in expected}) == 2
+    for rank, found in enumerate(launch(size, "everything")):
+        assert found == dict.fromkeys(expected, ""), f"process {rank}: {found}"
 
 
 def test_without_processes() -> None:

@@ -588,8 +588,11 @@ OF_SLICES: dict[str, Values] = {
     **{name: SOFTMAX[name] for name in ("z_loss", "softcap", "temperature", "logit_scale")},
     "everything": {
         "weight": class_weight, "ignore_index": ignoring(-100), "label_smoothing": 0.1, "z_loss": 0.05,
-        "softcap": 4.0, "temperature": 0.7,
+        "softcap": 4.0, "temperature": 0.7, "logit_scale": 0.6,
     },
+}
+OF_SLICES_OF_PROBABILITIES: dict[str, Values] = {
+    "everything": {k: v for k, v in OF_SLICES["everything"].items() if k != "ignore_index"}
 }
 SLICED = [
     *rows("vocab_parallel_cross_entropy", {
@@ -598,12 +601,16 @@ SLICED = [
     }, options=OF_SLICES, dim=-1, of_reference="cross_entropy"),
     *rows("vocab_parallel_cross_entropy", {
         "shifted": pair(shifted, in_turn(13)), "shifted-elsewhere": pair(shifted, (in_turn(13) + 5) % 11),
-        "probabilities": pair(normal(13, 11), distributions(13, 11)),
     }, dim=-1, of_reference="cross_entropy"),
+    *rows("vocab_parallel_cross_entropy", {"probabilities": pair(normal(13, 11), distributions(13, 11))},
+          options=OF_SLICES_OF_PROBABILITIES, dim=-1, of_reference="cross_entropy"),
     *rows("vocab_parallel_linear_cross_entropy", {
         "bias": {**linear(13), "target": lambda rng, given: in_turn(13)},
         "3d": {**linear(2, 5, bias=False), "target": lambda rng, given: in_turn(2, 5)},
     }, wants=OF_LINEAR, options=OF_SLICES, of_reference="linear_cross_entropy"),
+    *rows("vocab_parallel_linear_cross_entropy", {
+        "probabilities": {**linear(13), "target": distributions(13, 11)},
+    }, wants=OF_LINEAR, options=OF_SLICES_OF_PROBABILITIES, of_reference="linear_cross_entropy"),
 ]
 # fmt: on
 MODULES = {

@@ -27,7 +27,7 @@ __all__ = ["MANY_CHUNKS", "SUITE"]
 AGREEMENT = 2e-6
 # Logits that the reference computes at a time.
 BLOCK = 1 << 24
-STEPS, FILTERED = "fastloss in steps", "fastloss filtered"
+STEPS, FILTERED, LATE = "fastloss in steps", "fastloss filtered", "fastloss unreduced"
 CHUNKED = "torch chunked"
 
 SHAPE = (1024, 768, 32000)
@@ -54,6 +54,10 @@ CASES = (
         targets=(at_most(1.05, LIMIT), at_most(1.0, STEPS), at_least(1.0, TORCH), at_least(1.0, CHUNKED)),
     ),
     _case("value", "value alone", targets=(at_most(1.08, LIMIT),), mode="value"),
+    # The gradient of fastloss.torch that needs the incoming one first.
+    _case(
+        "late", "gradients in backward", contenders=(LIMIT, LATE), targets=(at_most(1.06, LIMIT, of=LATE),)
+    ),
     # The filtered classes have probabilities of e-30: an eps below the rounding of float32 suffices, and
     # the result has to be as accurate as without it.
     _case(
@@ -232,6 +236,12 @@ def _torch(problem: LinearProblem, name: str) -> Contender:
     except AttributeError as error:
         raise UnavailableError(f"this PyTorch has none: {error}") from error
     return torch_peer(problem, name, partial(function, options=options))
+
+
+@contender(LATE, suite="linear")
+def _late(problem: LinearProblem, name: str) -> Contender:
+    function = imported("fastloss.torch").linear_cross_entropy
+    return torch_peer(problem, name, lambda *tensors: function(*tensors, reduction="none").mean())
 
 
 @contender("fastloss error", suite="linear")

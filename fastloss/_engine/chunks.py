@@ -25,7 +25,9 @@ from fastloss._engine.rows import run_family
 from fastloss._engine.types import Array
 from fastloss._engine.workspace import empty
 
-__all__ = ["ALONE", "Call", "Layer", "LinearGradients", "Share", "cut", "multiplier", "product"]
+__all__ = [
+    "ALONE", "Call", "Held", "Layer", "LinearGradients", "Share", "cut", "held", "multiplier", "product",
+]  # fmt: skip
 
 # Up to WHOLE bytes of logits are computed at once. Larger logits are cut into chunks of CHUNK bytes, ROWS
 # rows or 1/SHARE of all rows, whichever is largest. A product packs the weight again for every chunk. For
@@ -92,6 +94,21 @@ def _shape_of_chunk(
 multiplier: ContextVar[Callable[[Array, Array, Array, bool], None] | None] = ContextVar(
     "fastloss_multiplier", default=None
 )
+
+
+class Held:
+    """The logits of a call without gradients, for a later call that computes them.
+
+    The first call sets `logits`, if all of them are one chunk that the budget has room for. The second writes
+    their gradient over them. Both must have the same arguments.
+    """
+
+    def __init__(self, logits: Array | None = None) -> None:
+        self.logits = logits
+
+
+# Where a program that computes gradients later wants the logits to be held.
+held: ContextVar[Held | None] = ContextVar("fastloss_held", default=None)
 
 
 def product(a: Array, b: Array, out: Array, *, add: bool) -> None:
@@ -189,36 +206,46 @@ class Call:
         count, classes = self.x.shape[0] if kept is None else kept.size, self.layer.weight.shape[0]
         # Processes that share a layer must use the same chunks and bands.
         longest = classes if self.share is None else self.share.most
+        store = held.get()
+        known = None if store is None else store.logits
         step, parts = _shape_of_chunk(
-            max(count, 1), longest, self.layer.compute.itemsize, self.memory_budget, self.has_gradients()
-        )
+            max(count, 1), longest, self.layer.compute.itemsize, self.memory_budget,
+            self.has_gradients() and known is None,
+        )  # fmt: skip
         edges = [k * classes // parts for k in range(parts + 1)]
         bands = [slice(*edge) for edge in pairwise(edges)]
         at_once = min(step, count) * -(-classes // parts)
         if self.num_threads is None and at_once <= ALONE:
             self.num_threads = 1
         total = 0.0
-        room = empty((at_once,), self.layer.compute)
+        room = empty((at_once,), self.layer.compute) if known is None else known
         sums = _Sums(self)  # writes to the gradients, so all checks come before
         for start in range(0, count, step):
             chunk = slice(start, min(start + step, count))
             rows = chunk if kept is None else kept[chunk]
-            some = self.chunk(rows, bands, room, sums)
+            some = self.chunk(rows, bands, room, sums, is_known=known is not None)
             total += float(some.sum())
             if losses is not None:
                 losses[rows] = some
         sums.end()
+        most = WHOLE if self.memory_budget is None else self.memory_budget
+        if store is not None and known is None and at_once == count * classes and room.nbytes <= most:
+            store.logits = room
         return total
 
-    def chunk(self, rows: Any, bands: list[slice], room: Array, sums: _Sums) -> Array:
-        """Run some rows and return their losses. `room` holds their logits, of all classes or of one band."""
+    def chunk(self, rows: Any, bands: list[slice], room: Array, sums: _Sums, *, is_known: bool) -> Array:
+        """Run some rows and return their losses.
+
+        `room` is for their logits, of all classes or of one band. If they are known, it contains them.
+        """
         x = self.x[rows]
         if x.dtype != self.layer.compute or not is_straight(x):
             x = widened(x, self.layer.compute)
 
         def logits(band: slice) -> Array:
             z = room[: len(x) * (band.stop - band.start)].reshape(len(x), -1)
-            self.layer.logits(x, band, z)
+            if not is_known:
+                self.layer.logits(x, band, z)
             return z
 
         losses = np.zeros(len(x))

@@ -1,8 +1,9 @@
 """Run and differentiate a loss of tensors in eager mode.
 
 For a mean or a sum, one pass computes the value and the gradient. Backward then has nothing to do if the
-incoming gradient is 1. Some gradients need the incoming one first: those of unreduced losses, and of float16,
-where a scaled loss keeps the gradient in range. Backward computes these.
+incoming gradient is the assumed one: 1, or that of earlier calls (see `_factors`). Some gradients need the
+incoming one first: those of unreduced losses, and of float16, where a scaled loss keeps the gradient in
+range. Backward computes these.
 """
 
 from __future__ import annotations
@@ -16,8 +17,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fastloss._engine.chunks import Held
 from fastloss._engine.workspace import empty_like
-from fastloss.torch._bridge import HALF, as_array, as_tensor, on_torchs_threads, with_torchs_products
+from fastloss.torch import _factors
+from fastloss.torch._bridge import (
+    HALF,
+    as_array,
+    as_tensor,
+    holding,
+    on_torchs_threads,
+    with_torchs_products,
+)
 
 __all__ = [
     "LOSSES",
@@ -60,9 +70,14 @@ LOSSES: dict[str, Loss] = {}
 
 
 class Call:
-    """One call of a loss."""
+    """One call of a loss.
 
-    __slots__ = ("dtype", "inplace", "loss", "options", "reduction", "tensors", "torch_loss", "wanted")
+    Its result, and so its gradient, is divided by `divisor`, which the kernel does. `torch_loss` includes it.
+    """
+
+    __slots__ = (
+        "divisor", "dtype", "inplace", "loss", "options", "reduction", "tensors", "torch_loss", "wanted"
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -73,9 +88,11 @@ class Call:
         torch_loss: TorchLoss | None,
         wanted: Sequence[bool],
         inplace: bool,
+        divisor: float = 1.0,
     ) -> None:
         input = tensors[0]
         assert input is not None
+        self.divisor = divisor
         self.loss, self.options, self.reduction, self.torch_loss = loss, options, reduction, torch_loss
         self.dtype, self.inplace = dtype_of(loss, input), inplace
         self.tensors: Tensors | None = tensors
@@ -91,6 +108,24 @@ class Call:
         """Return the tensors that may have a gradient, in the order of the loss."""
         assert self.tensors is not None
         return [self.tensors[k] for k in self.loss.gradients]
+
+    def is_repeatable(self) -> bool:
+        """Return whether backward can run the kernel again for the gradient, without matrix products."""
+        return self.torch_loss is not None and not self.loss.is_linear and not self.inplace
+
+    def kind(self) -> _factors.Key:
+        """Return what calls have in common that receive the same incoming gradient."""
+        return (self.loss.name, self.reduction, self.dtype, *_factors.call_site())
+
+    def run(self, tensors: Tensors, factor: float | None, **how: Any) -> tuple[Any, list[Tensor]]:
+        """Return the value, and the wanted gradients times `factor`; no gradients if it is None."""
+        wanted = () if factor is None else self.wanted
+        # A number, even 1, takes the checks of the function 9 us.
+        grad_output = None if factor is None or factor == self.divisor else factor / self.divisor
+        value, gradients = run(
+            self.loss, tensors, self.options, self.reduction, wanted, grad_output=grad_output, **how
+        )
+        return value / self.divisor if self.divisor != 1.0 else value, gradients
 
     def in_order(self, gradients: Sequence[Tensor]) -> Any:
         """Return the results of a backward: None for the call, and the gradient of each tensor or None."""
@@ -119,11 +154,12 @@ def run(
     wanted: Sequence[bool] = (),
     *,
     grad_output: Any = None,
-    inplace: bool = False,
+    out: Tensor | None = None,
 ) -> tuple[Any, list[Tensor]]:
     """Return the value and the wanted gradients, in order, from the function of the package.
 
-    `wanted` has a bool for each tensor; without any, no gradient is wanted.
+    `wanted` has a bool for each tensor; without any, no gradient is wanted. The gradient of a loss with only
+    one is written to `out`, if given, which may be its own tensor.
     """
     arguments: dict[str, Any] = {"reduction": reduction, **options}
     for name, tensor in zip(loss.tensors, tensors, strict=True):
@@ -139,8 +175,8 @@ def run(
         arguments["grad_output"] = grad_output
     if loss.second_wanted and wanted[loss.gradients[1]]:
         arguments[loss.second_wanted] = True
-    if inplace:
-        arguments["out"] = arguments[loss.tensors[0]]
+    if out is not None:
+        arguments["out"] = arguments[loss.tensors[0]] if out is tensors[0] else as_array(out)
     elif loss.is_linear:
         names = [loss.tensors[k] for k in loss.gradients]
         arguments["out"] = tuple(
@@ -176,11 +212,14 @@ def gradients_of(
     wanted: Sequence[bool],
     upstream: Tensor,
     *,
-    inplace: bool = False,
+    divisor: float = 1.0,
+    out: Tensor | None = None,
 ) -> list[Tensor]:
     """Return the gradients that need the incoming gradient first."""
     grad_output = upstream.item() if upstream.dim() == 0 else as_array(upstream.to(torch.float64))
-    return run(loss, tensors, options, reduction, wanted, grad_output=grad_output, inplace=inplace)[1]
+    if divisor != 1.0:
+        grad_output = grad_output / divisor
+    return run(loss, tensors, options, reduction, wanted, grad_output=grad_output, out=out)[1]
 
 
 def _differentiated_again(call: Call, tensors: Tensors, upstream: Tensor) -> Any:
@@ -205,7 +244,7 @@ def _by_operators(call: Call, tensors: Tensors, upstream: Tensor) -> Any:
 
     if call.loss.name not in LOSSES:
         raise NotImplementedError(f"fastloss.torch.{call.loss.name} runs only eagerly, on plain CPU tensors")
-    how = (call.loss, tensors, call.options, call.reduction, call.wanted, upstream)
+    how = (call.loss, tensors, call.options, call.reduction, call.wanted, upstream / call.divisor)
     return call.in_order(_operators.gradients(*how))
 
 
@@ -231,17 +270,24 @@ def multiplied(gradient: Tensor, upstream: Tensor | float) -> Tensor:
     return torch.where(gradient == 0, gradient, (gradient * upstream).to(gradient.dtype))
 
 
-def _handed_out(gradient: Tensor, factor: float) -> Tensor:
-    """Return a gradient times the incoming one; if the graph is kept, a copy, as callers may write to it."""
-    if not math.isfinite(factor):
-        return multiplied(gradient, factor)
+def _handed_out(gradient: Tensor, factor: float, assumed: float) -> Tensor:
+    """Return a gradient that was computed for the incoming gradient `assumed`, for another one, `factor`.
+
+    If the graph is kept, this is a copy, as callers may write to it.
+    """
+    if not abs(factor) < 2.0**64:  # the quotient might be infinite, and so might this factor, or NaN
+        return multiplied(gradient / assumed, factor)
     if _graph_is_kept():
-        return gradient.clone() if factor == 1.0 else gradient * factor
-    return gradient if factor == 1.0 else gradient.mul_(factor)
+        return gradient.clone() if factor == assumed else gradient * (factor / assumed)
+    return gradient if factor == assumed else gradient.mul_(factor / assumed)
 
 
 # The context of a backward. Compiled autograd passes another object, which has only the saved tensors.
 _Node: Any = torch.autograd.function.BackwardCFunction
+
+
+# The usual factor: a new tensor takes 3 us.
+_ONE = torch.ones((), dtype=torch.float64, device="cpu")
 
 
 class _Early(torch.autograd.Function):
@@ -250,41 +296,68 @@ class _Early(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, call: Call, *_: Tensor | None) -> Tensor:
         tensors = call.take()
-        value, gradients = run(call.loss, tensors, call.options, call.reduction, call.wanted)
-        ctx.call, ctx.count = call, len(gradients)
-        # The tensors are saved for a second derivative.
-        ctx.save_for_backward(*gradients, *(tensors if call.torch_loss else ()))
+        ctx.call, ctx.kind = call, call.kind()
+        assumed = _factors.assumed(ctx.kind, of_any=call.is_repeatable())
+        value, gradients = call.run(tensors, assumed)
+        ctx.count = len(gradients)
+        # The factor belongs to its gradients: a checkpoint computes them again, with what is assumed then.
+        # The tensors are saved for a second derivative, or for another factor.
+        factor = _ONE if assumed == 1.0 else torch.scalar_tensor(assumed, dtype=_ONE.dtype, device="cpu")
+        ctx.save_for_backward(*gradients, factor, *(tensors if call.torch_loss else ()))
+        return value_of(value, call.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, *upstreams: Tensor) -> Any:
+        (upstream,), call, count = upstreams, ctx.call, ctx.count
+        if torch.is_grad_enabled():
+            return _differentiated_again(call, ctx.saved_tensors[count + 1 :], upstream)
+        if isinstance(ctx, _Node):
+            # Unpack only the gradients: the tensors are seldom needed, and may have been modified since.
+            *gradients, assumed = [one.unpack() for one in ctx._raw_saved_tensors[: count + 1]]
+        else:
+            *gradients, assumed = ctx.saved_tensors[: count + 1]
+        if not isinstance(ctx, _Node) or _is_batched(upstream):
+            upstream = upstream / assumed.to(upstream.dtype)
+            return call.in_order([multiplied(gradient, upstream) for gradient in gradients])
+        factor, assumed = upstream.item(), assumed.item()
+        _factors.remember(ctx.kind, factor)
+        again = None if factor == assumed else _computed_again(ctx, gradients, factor, assumed)
+        return call.in_order(again or [_handed_out(gradient, factor, assumed) for gradient in gradients])
+
+
+def _computed_again(ctx: Any, gradients: list[Tensor], factor: float, assumed: float) -> list[Tensor] | None:
+    """Return the gradients from the kernel, or None if a multiplication has the same bits or has to do."""
+    call = ctx.call
+    if not math.isfinite(factor) or _factors.is_exact(factor, assumed):
+        return None
+    if not call.is_repeatable() or _factors.keeps_changing(ctx.kind):
+        return None
+    try:
+        tensors = [one.unpack() for one in ctx._raw_saved_tensors[ctx.count + 1 :]]
+    except RuntimeError:  # they have been modified since
+        return None
+    out = None if len(call.loss.gradients) > 1 or _graph_is_kept() else gradients[0]
+    found: list[Tensor] = call.run(tensors, factor, out=out)[1]
+    return found
+
+
+class _Late(torch.autograd.Function):
+    """Compute the gradients in the backward pass, of a linear loss from the logits while they fit."""
+
+    @staticmethod
+    def forward(ctx: Any, call: Call, *_: Tensor | None) -> Tensor:
+        ctx.call, tensors = call, call.take()
+        held = Held() if call.loss.is_linear else None
+        with holding(held):
+            value = call.run(tensors, None)[0]
+        logits = None if held is None or held.logits is None else torch.from_numpy(held.logits)
+        ctx.save_for_backward(*tensors, logits)
         return value_of(value, call.dtype)
 
     @staticmethod
     def backward(ctx: Any, *upstreams: Tensor) -> Any:
         (upstream,), call = upstreams, ctx.call
-        if torch.is_grad_enabled():
-            return _differentiated_again(call, ctx.saved_tensors[ctx.count :], upstream)
-        if not isinstance(ctx, _Node):
-            return call.in_order(
-                [multiplied(gradient, upstream) for gradient in ctx.saved_tensors[: ctx.count]]
-            )
-        # Unpack only the gradients: the tensors are not needed, and may have been modified since.
-        saved = [one.unpack() for one in ctx._raw_saved_tensors[: ctx.count]]
-        if _is_batched(upstream):
-            return call.in_order([multiplied(gradient, upstream) for gradient in saved])
-        factor = upstream.item()
-        return call.in_order([_handed_out(gradient, factor) for gradient in saved])
-
-
-class _Late(torch.autograd.Function):
-    """Compute the gradients in the backward pass."""
-
-    @staticmethod
-    def forward(ctx: Any, call: Call, *_: Tensor | None) -> Tensor:
-        ctx.call, tensors = call, call.take()
-        ctx.save_for_backward(*tensors)
-        return value_of(run(call.loss, tensors, call.options, call.reduction)[0], call.dtype)
-
-    @staticmethod
-    def backward(ctx: Any, *upstreams: Tensor) -> Any:
-        (upstream,), call, tensors = upstreams, ctx.call, ctx.saved_tensors
+        *tensors, logits = ctx.saved_tensors
         if torch.is_grad_enabled():
             return _differentiated_again(call, tensors, upstream)
         if not isinstance(ctx, _Node):
@@ -295,10 +368,22 @@ class _Late(torch.autograd.Function):
         how = (call.loss, tensors, call.options, call.reduction, call.wanted, upstream)
         if call.inplace and not _graph_is_kept():
             with suppress(ValueError):  # if the logits cannot be overwritten
-                gradients = gradients_of(*how, inplace=True)
+                gradients = gradients_of(*how, divisor=call.divisor, out=tensors[0])
                 torch.autograd.graph.increment_version(tensors[0])
                 return call.in_order(gradients)
-        return call.in_order(gradients_of(*how))
+        with holding(_taken(logits)):
+            return call.in_order(gradients_of(*how, divisor=call.divisor))
+
+
+def _taken(logits: Tensor | None) -> Held | None:
+    """Return held logits, or a copy if the graph is kept, as their gradient is written over them."""
+    if logits is None:
+        return None
+    if _graph_is_kept():
+        logits = logits.clone()
+    else:
+        torch.autograd.graph.increment_version(logits)  # if the call fails, nobody can use them again
+    return Held(logits.numpy())
 
 
 _TWICE = (
@@ -320,8 +405,9 @@ class _InPlace(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, call: Call, logits: Tensor) -> Tensor:
-        tensors = call.take()
-        value, _ = run(call.loss, tensors, call.options, call.reduction, call.wanted, inplace=True)
+        tensors, ctx.kind = call.take(), call.kind()
+        ctx.assumed = _factors.assumed(ctx.kind, of_any=False)
+        value, _ = call.run(tensors, ctx.assumed, out=tensors[0])
         ctx.gradient, ctx.version = logits.detach(), -1
         return value_of(value, call.dtype)
 
@@ -338,7 +424,9 @@ class _InPlace(torch.autograd.Function):
             raise RuntimeError(_WRITTEN)
         if not _graph_is_kept():
             ctx.gradient = None
-        return None, _handed_out(gradient, upstream.item())
+        factor = upstream.item()
+        _factors.remember(ctx.kind, factor)
+        return None, _handed_out(gradient, factor, ctx.assumed)
 
 
 # A compiled graph does not see later writes to the logits.

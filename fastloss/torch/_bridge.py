@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ __all__ = [
     "as_array",
     "as_tensor",
     "autocast",
+    "holding",
     "is_dual",
     "is_transformed",
     "is_undisturbed",
@@ -136,6 +138,16 @@ def _multiply(a: Array, b: Array, out: Array, add: bool) -> None:
             into.addmm_(x, y)
         else:
             torch.mm(x, y, out=into)
+
+
+@contextmanager
+def holding(held: chunks.Held | None) -> Iterator[None]:
+    """Hold the logits of a linear loss within this block for a later call, or use those that are held."""
+    token = chunks.held.set(held)
+    try:
+        yield
+    finally:
+        chunks.held.reset(token)
 
 
 def with_torchs_products(function: Callable[..., Any], arguments: dict[str, Any]) -> Any:

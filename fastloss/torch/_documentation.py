@@ -19,6 +19,11 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 Class = TypeVar("Class", bound=type)
 
 _TENSORS = "float16, bfloat16, float32 or float64."
+# Of `memory_budget`: what functions of tensors do beside those of arrays.
+_HELD = (
+    "For an unreduced or float16 loss, backward needs the logits again: the graph keeps them if all of them "
+    "fit, else they are computed twice."
+)
 
 
 def _docstring(name: str) -> str:
@@ -98,7 +103,7 @@ sample_weight : Tensor with the shape of the unreduced loss, optional
     Weight of each row. It multiplies the loss and counts in the mean.
 memory_budget : int, optional
     Bytes of logits that exist at a time, by default 128 MiB if that suffices for all; see
-    `fastloss.linear_cross_entropy`.
+    `fastloss.linear_cross_entropy`. |held|
 group : ProcessGroup, optional
     The processes that share the classes, by default torch's default group. Every rank must make the call. For
     an unreduced or float16 loss, every rank must also run the backward pass.
@@ -119,6 +124,7 @@ TypeError, ValueError, RuntimeError
 """,
     texts={
         "types": _TENSORS,
+        "held": _HELD,
         "ignore": "default -100",
         "shape_of_input": "any shape",
         "shape_of_target": "the shape of `input`",
@@ -212,7 +218,7 @@ linear_bias : Tensor with shape (V_r,), optional
     This rank's slice of the bias.
 memory_budget : int, optional
     Bytes of logits that exist at a time on each rank, by default 128 MiB if that suffices for all; see
-    `fastloss.linear_cross_entropy`. It must be the same on each rank.
+    `fastloss.linear_cross_entropy`. It must be the same on each rank. |held|
 """,
     mean="the sum of the weights of the rows that are not ignored, or for probabilities the number of rows",
 )
@@ -250,6 +256,7 @@ def _of_tensor(entry: Entry) -> Entry:
     line = re.sub(r"scalar or array_like", "number or Tensor", entry.line).replace("array_like", "Tensor")
     text = " ".join(entry.text.split()).replace(TYPES, _TENSORS).replace("(of ml_dtypes) ", "")
     text = text.replace("bfloat16 (of ml_dtypes)", "bfloat16")
+    text = f"{text} {_HELD}" if "memory_budget" in entry.names else text
     return Entry(line, textwrap.indent(textwrap.fill(text, 100), "    "))
 
 

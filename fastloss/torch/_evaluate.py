@@ -41,14 +41,23 @@ def _elsewhere(loss: Loss, tensors: Tensors, torch_loss: TorchLoss | None) -> Te
     return torch_loss(*tensors)
 
 
+def _divided(value: Tensor, divisor: float) -> Tensor:
+    return value if divisor == 1.0 else value / divisor
+
+
 def _transformed(
-    loss: Loss, tensors: Tensors, options: dict[str, Any], reduction: str, torch_loss: TorchLoss | None
+    loss: Loss,
+    tensors: Tensors,
+    options: dict[str, Any],
+    reduction: str,
+    torch_loss: TorchLoss | None,
+    divisor: float,
 ) -> Tensor:
     """Return a loss under a transform of ``torch.func`` or forward-mode differentiation."""
     if torch_loss is not None:
         return torch_loss(*tensors)
     # With several levels of transforms, this level does not see which tensors want a gradient; backward does.
-    return _operators.evaluate(loss, tensors, options, reduction, ())
+    return _divided(_operators.evaluate(loss, tensors, options, reduction, ()), divisor)
 
 
 def evaluate(
@@ -59,12 +68,13 @@ def evaluate(
     torch_loss: TorchLoss | None = None,
     *,
     inplace: bool = False,
+    divisor: float = 1.0,
 ) -> Tensor:
-    """Return a loss of tensors.
+    """Return a loss of tensors, divided by `divisor`, a number other than 0, without a pass for its gradient.
 
-    `torch_loss` is torch's own function of the same tensors, if there is one. It is called for tensors that
-    our function does not support. It is also called if our function raises an error for its arguments, and
-    then returns its own result or raises its own error.
+    `torch_loss` is torch's own function of the same tensors, if there is one, and divides by itself. It is
+    called for tensors that our function does not support. It is also called if our function raises an error
+    for its arguments, and then returns its own result or raises its own error.
     """
     input = tensors[0]
     assert input is not None
@@ -85,18 +95,21 @@ def evaluate(
         if not are_of_processor(tensors):
             return _elsewhere(loss, tensors, torch_loss)
         if is_transformed():
-            return _transformed(loss, tensors, options, reduction, torch_loss)
-        return _operators.evaluate(loss, tensors, options, reduction, wanted)
+            return _transformed(loss, tensors, options, reduction, torch_loss, divisor)
+        return _divided(_operators.evaluate(loss, tensors, options, reduction, wanted), divisor)
     if not (is_undisturbed() and are_plain(tensors)):
         if torch_loss is not None:
             return torch_loss(*tensors)
         if is_transformed():
-            return _transformed(loss, tensors, options, reduction, torch_loss)
-        return _operators.evaluate(loss, tensors, options, reduction, wanted)
+            return _transformed(loss, tensors, options, reduction, torch_loss, divisor)
+        return _divided(_operators.evaluate(loss, tensors, options, reduction, wanted), divisor)
     try:
         if True in wanted:
-            return differentiable(Call(loss, tensors, options, reduction, torch_loss, wanted, inplace))
-        return value_of(run(loss, tensors, options, reduction)[0], dtype_of(loss, input))
+            return differentiable(
+                Call(loss, tensors, options, reduction, torch_loss, wanted, inplace, divisor)
+            )
+        value, _ = run(loss, tensors, options, reduction)
+        return value_of(value if divisor == 1.0 else value / divisor, dtype_of(loss, input))
     except (TypeError, ValueError):
         if torch_loss is None:
             raise
