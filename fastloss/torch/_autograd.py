@@ -49,6 +49,7 @@ class Loss(NamedTuple):
     is_small: bool = False  # whether NumPy converts its arrays to float64, except bfloat16
     is_linear: bool = False  # whether it consists of products, computed only if wanted
     is_autocast: bool = True  # whether the loss of half types is float32 under autocast
+    is_wide: bool = False  # whether the loss of half types is always float32
     nullable: frozenset[str] = frozenset()  # the arguments for which None is a value
     second_wanted: str = ""  # the option that requests the second gradient, if one is needed
 
@@ -101,8 +102,8 @@ class Call:
 
 def dtype_of(loss: Loss, input: Tensor) -> torch.dtype:
     """Return the dtype of a loss: that of its input, or float32 for half types under autocast."""
-    is_cast = loss.is_autocast and input.dtype in HALF and torch.is_autocast_enabled("cpu")
-    return torch.float32 if is_cast else input.dtype
+    is_cast = loss.is_wide or (loss.is_autocast and torch.is_autocast_enabled("cpu"))
+    return torch.float32 if is_cast and input.dtype in HALF else input.dtype
 
 
 def comes_late(input: Tensor, reduction: str) -> bool:
