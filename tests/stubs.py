@@ -128,11 +128,11 @@ def of_tensors() -> str:
     from torch import nn
 
     import fastloss.torch as ft
-    from fastloss.torch import _beyond, _derived, _functional, _install, _modules, _parallel
+    from fastloss.torch import _beyond, _derived, _functional, _install, _modules, _parallel, _without_logits
 
     lines = ['"""Types of the functions of tensors; made by tests/stubs.py from their signatures."""', ""]
     lines += ["from typing import Any, Literal", "", "from torch import Tensor, nn", ""]
-    for module in (_functional, _install, _modules, _parallel):
+    for module in (_functional, _install, _modules, _parallel, _without_logits):
         lines += [f"from {module.__name__} import {name} as {name}" for name in sorted(module.__all__)]
     lines += ["", "__all__ = [", *(f'    "{name}",' for name in ft.__all__), "]", ""]
     for module in (_beyond, _derived):

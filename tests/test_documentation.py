@@ -13,7 +13,7 @@ from fastloss import boosting
 
 HAS_TORCH = importlib.util.find_spec("torch") is not None
 SETTINGS = {"get_num_threads", "num_threads", "set_num_threads", "show_config"}
-OF_TORCH = ("calls", "install", "installed", "uninstall", "Calls", "Installed")
+OF_TORCH = ("calls", "install", "installed", "uninstall", "without_logits", "Calls", "Installed")
 METHODS = [f"Perplexity.{name}" for name in ("update", "merge", "compute", "reset")]
 
 

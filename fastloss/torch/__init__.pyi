@@ -51,6 +51,7 @@ from fastloss.torch._modules import SoftMarginLoss as SoftMarginLoss
 from fastloss.torch._modules import TVDistanceWithLogitsLoss as TVDistanceWithLogitsLoss
 from fastloss.torch._parallel import vocab_parallel_cross_entropy as vocab_parallel_cross_entropy
 from fastloss.torch._parallel import vocab_parallel_linear_cross_entropy as vocab_parallel_linear_cross_entropy
+from fastloss.torch._without_logits import without_logits as without_logits
 
 __all__ = [
     "BCELoss",
@@ -140,6 +141,7 @@ __all__ = [
     "value_loss",
     "vocab_parallel_cross_entropy",
     "vocab_parallel_linear_cross_entropy",
+    "without_logits",
 ]
 
 def cpo_loss(policy_chosen_logps: Tensor, policy_rejected_logps: Tensor | float, *, beta: float = ..., label_smoothing: float = ..., loss_type: Literal['sigmoid', 'hinge', 'ipo'] = ..., reduction: str = ...) -> Tensor: ...

@@ -57,7 +57,7 @@ _LINEAR_OVER = declare(
 def divisor_of(items: Any) -> float | None:
     """Return a number of items by which a kernel can divide, or None if torch has to divide."""
     if isinstance(items, Tensor):
-        if items.numel() != 1 or items.requires_grad or not items.is_cpu or torch.compiler.is_compiling():
+        if items.dim() or items.requires_grad or not items.is_cpu or torch.compiler.is_compiling():
             return None
         items = items.item()
     is_number = type(items) in (int, float) and math.isfinite(items) and items != 0

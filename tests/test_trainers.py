@@ -1,0 +1,303 @@
+"""The losses of transformers, TRL and sentence-transformers under `install`, and models without logits.
+
+Models are made from configurations, and nothing is loaded from a hub.
+"""
+
+import copy
+import sys
+import types
+import warnings
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+torch = pytest.importorskip("torch")
+tf = pytest.importorskip("transformers")
+
+from torch_tools import make_module  # noqa: E402
+from transformers.loss import loss_utils  # noqa: E402
+
+import fastloss.torch as ft  # noqa: E402
+
+Tensor = torch.Tensor
+tf.logging.set_verbosity_error()
+# What the libraries say of themselves and of each other.
+pytestmark = [pytest.mark.filterwarnings("default"), pytest.mark.filterwarnings("error:.*fastloss.*")]
+V = 97
+
+
+@pytest.fixture(autouse=True)
+def alone() -> Iterator[None]:
+    """One thread, as models are tiny; nothing stays installed."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+    ft.uninstall(all=True)
+
+
+def run(function: Callable[..., Tensor], x: Tensor, *rest: Any, scale: float = 1.0, **options: Any) -> Any:
+    leaf = x.clone().requires_grad_()
+    loss = function(leaf, *rest, **options)
+    (scale * loss).backward()
+    return loss.detach(), leaf.grad
+
+
+def labels_of(*shape: int) -> Tensor:
+    labels = torch.randint(V, shape, generator=torch.Generator().manual_seed(1))
+    labels[..., 1:4] = -100
+    return labels
+
+
+# transformers: the losses
+
+
+ITEMS: dict[str, Any] = {
+    "none": None,
+    "int": 11,
+    "float": 11.0,
+    "tensor": torch.tensor(11),
+    "one": torch.tensor([11]),
+}
+
+
+@pytest.mark.parametrize("items", ITEMS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16], ids=str)
+def test_losses_of_transformers(items: str, dtype: torch.dtype) -> None:
+    """As their own; half types are read without a copy in float32."""
+    logits, labels = torch.randn(2, 9, V).to(dtype), labels_of(2, 9)
+    given: dict[str, Any] = {"num_items_in_batch": ITEMS[items], "scale": 3.0}
+    ways = {
+        "ForCausalLMLoss": (logits, labels, V),
+        "fixed_cross_entropy": (logits.view(-1, V), labels.view(-1)),
+    }
+    exact = 1e-6 if dtype.itemsize > 2 else 2e-2
+    for name, arguments in ways.items():
+        expected = run(getattr(loss_utils, name), *arguments, **given)
+        with ft.install() as names:
+            assert f"transformers.loss.loss_utils.{name}" in names
+            actual = run(getattr(loss_utils, name), *arguments, **given)
+            assert ft.calls()[name].torch == 0
+        for ours, theirs in zip(actual, expected, strict=True):
+            assert ours.dtype is theirs.dtype and ours.shape == theirs.shape
+            torch.testing.assert_close(ours, theirs, rtol=exact, atol=exact * theirs.abs().max().item())
+
+
+def test_shifted_labels_and_other_ignored_ones() -> None:
+    logits, labels = torch.randn(2, 9, V).bfloat16(), labels_of(2, 9)
+    for ignored, more in ((-100, {"shift_labels": labels}), (5, {"ignore_index": 5})):
+        given = labels.masked_fill(labels == -100, ignored)
+        expected = loss_utils.ForCausalLMLoss(logits, given, V, **more)
+        with ft.install():
+            torch.testing.assert_close(loss_utils.ForCausalLMLoss(logits, given, V, **more), expected)
+
+
+@pytest.mark.parametrize("items", [0, torch.tensor(0), float("inf"), torch.tensor([3, 4])])
+def test_other_numbers_of_items_are_theirs(items: Any) -> None:
+    x, y = torch.randn(5, V), labels_of(5)
+    expected = loss_utils.fixed_cross_entropy(x, y, items)
+    with ft.install():
+        torch.testing.assert_close(loss_utils.fixed_cross_entropy(x, y, items), expected, equal_nan=True)
+
+
+def test_tables_of_losses_there_and_back() -> None:
+    own = dict(loss_utils.LOSS_MAPPING)
+    with ft.install() as names:
+        assert loss_utils.LOSS_MAPPING["ForCausalLM"] is loss_utils.ForCausalLMLoss is not own["ForCausalLM"]
+        assert "transformers.loss.loss_utils.LOSS_MAPPING.ForCausalLM" in names
+    assert own == loss_utils.LOSS_MAPPING and not ft.installed()
+
+
+def test_a_changed_signature_leaves_transformers_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fixed_cross_entropy(source: Tensor, target: Tensor, items: Any = None) -> Tensor:
+        return source.sum()
+
+    make_module(monkeypatch, "transformers.loss.loss_utils", fixed_cross_entropy=fixed_cross_entropy)
+    with pytest.warns(RuntimeWarning, match=r"fixed_cross_entropy\(source, target, items=None\)"):
+        ft.install()
+    assert sys.modules["transformers.loss.loss_utils"].fixed_cross_entropy is fixed_cross_entropy
+
+
+# Models without logits
+
+
+SMALL = {"vocab_size": V, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2,
+         "num_attention_heads": 4}  # fmt: skip
+TOKENS = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
+MODELS: dict[str, Callable[[], Any]] = {
+    "gpt2, tied": lambda: tf.GPT2LMHeadModel(
+        tf.GPT2Config(vocab_size=V, n_embd=32, n_layer=2, n_head=4, n_positions=64, **TOKENS)
+    ),
+    "llama, untied": lambda: tf.LlamaForCausalLM(tf.LlamaConfig(**SMALL, **TOKENS)),
+    "gemma2, softcap": lambda: tf.Gemma2ForCausalLM(
+        tf.Gemma2Config(**SMALL, head_dim=8, num_key_value_heads=2, final_logit_softcapping=2.0, **TOKENS)
+    ),
+    "cohere, scale": lambda: tf.CohereForCausalLM(tf.CohereConfig(**SMALL, logit_scale=0.25, **TOKENS)),
+    "granite, divisor": lambda: tf.GraniteForCausalLM(
+        tf.GraniteConfig(**SMALL, logits_scaling=4.0, **TOKENS)
+    ),
+    "phi, bias": lambda: tf.PhiForCausalLM(tf.PhiConfig(**SMALL, **TOKENS)),
+}
+
+
+def make(kind: str) -> Any:
+    torch.manual_seed(0)
+    return MODELS[kind]()
+
+
+def quiet(model: Any) -> Any:
+    """Without its logits, and without a warning."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        warnings.filterwarnings("error", ".*fastloss.*")
+        return ft.without_logits(model)
+
+
+def curve(model: Any, *, accumulate: int = 1, **options: Any) -> list[float]:
+    """The losses of some steps, with gradient accumulation."""
+    optimiser = torch.optim.AdamW((p for p in model.parameters() if p.requires_grad), lr=5e-3)
+    losses = []
+    model.train()
+    torch.manual_seed(2)
+    for step in range(6):
+        labels = torch.randint(V, (2, 12))
+        labels[0, :5] = -100
+        loss = model(input_ids=labels.clamp(min=0), labels=labels, **options).loss
+        (loss / accumulate).backward()
+        if step % accumulate == accumulate - 1:
+            optimiser.step()
+            optimiser.zero_grad()
+        losses.append(loss.item())
+    return losses
+
+
+@pytest.mark.parametrize("kind", MODELS)
+def test_curves_without_logits(kind: str) -> None:
+    model = make(kind)
+    ours = quiet(copy.deepcopy(model))
+    options: list[dict[str, Any]] = [{}, {"num_items_in_batch": torch.tensor(17)}, {"accumulate": 2}]
+    for more in options:
+        expected = curve(copy.deepcopy(model), **more)
+        torch.testing.assert_close(curve(copy.deepcopy(ours), **more), expected, rtol=0.0, atol=1e-5)
+
+
+def test_logits_that_were_not_made() -> None:
+    model = quiet(make("gemma2, softcap"))
+    labels = labels_of(2, 9)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.nn.functional, "cross_entropy", None)  # which a model with logits calls
+        output = model.train()(input_ids=labels.clamp(min=0), labels=labels)
+    output.loss.backward()
+    assert "not computed" in repr(output.logits)
+    uses: list[Callable[[Any], Any]] = [
+        lambda x: x.shape, lambda x: x[0], lambda x: x.argmax(-1), lambda x: torch.softmax(x, -1),
+        lambda x: x + 1, lambda x: x * 2, lambda x: len(x), lambda x: torch.tanh(x), lambda x: x.float(),
+    ]  # fmt: skip
+    for use in uses:
+        with pytest.raises(RuntimeError, match=r"without_logits\(model\)"):
+            use(output.logits)
+    copy.deepcopy(output.logits)
+
+
+def test_elsewhere_the_model_is_as_before() -> None:
+    model, own = quiet(make("llama, untied")), make("llama, untied")
+    labels = labels_of(2, 9)
+    ids = labels.clamp(min=0)
+    calls: list[Callable[[Any], Any]] = [
+        lambda m: m.eval()(input_ids=ids, labels=labels).logits,
+        lambda m: m.train()(input_ids=ids).logits,
+        lambda m: torch.no_grad()(m.train())(input_ids=ids, labels=labels).logits,
+        lambda m: m.eval().generate(ids[:1, :4], max_new_tokens=4, do_sample=False),
+    ]
+    for call in calls:
+        torch.testing.assert_close(call(model), call(own))
+
+
+def test_a_model_restored() -> None:
+    model = make("llama, untied")
+    before = dict(vars(model))
+    assert quiet(model) is model and quiet(model) is model
+    assert tf.trainer_utils.inspect.signature(model.forward) == tf.trainer_utils.inspect.signature(
+        make("llama, untied").forward
+    )
+    assert ft.without_logits(model, undo=True) is model and dict(vars(model)) == before
+    ft.without_logits(model, undo=True)
+    output = model.train()(input_ids=labels_of(1, 9).clamp(min=0), labels=labels_of(1, 9))
+    assert output.logits.shape == (1, 9, V)
+
+
+def test_autocast_and_half_types() -> None:
+    """Within the rounding of bfloat16, which the model's own logits have."""
+    labels = labels_of(2, 9)
+    given = {"input_ids": labels.clamp(min=0), "labels": labels}
+    model = make("llama, untied")
+    for dtype in (torch.float32, torch.bfloat16):
+        ours = quiet(copy.deepcopy(model).to(dtype)).train()
+        theirs = copy.deepcopy(model).to(dtype).train()
+        with torch.autocast("cpu", torch.bfloat16, enabled=dtype is torch.float32):
+            loss, expected = ours(**given).loss, theirs(**given).loss
+        assert loss.dtype is expected.dtype is torch.float32
+        torch.testing.assert_close(loss, expected, rtol=1e-2, atol=0.0)
+        loss.backward()
+        expected.backward()
+        a, b = ours.lm_head.weight.grad.float(), theirs.lm_head.weight.grad.float()
+        torch.testing.assert_close(a, b, rtol=0.0, atol=0.03 * b.abs().max().item())
+
+
+def test_peft_and_checkpoints() -> None:
+    peft = pytest.importorskip("peft")
+    adapters = peft.LoraConfig(target_modules=["q_proj", "v_proj"], r=4, lora_dropout=0.0)
+
+    def made() -> Any:
+        model = make("llama, untied")
+        model.gradient_checkpointing_enable()
+        model.enable_input_require_grads()
+        return peft.get_peft_model(model, adapters)
+
+    expected = curve(made())
+    ours = quiet(made())
+    assert "forward" in vars(ours.get_base_model())
+    torch.testing.assert_close(curve(ours), expected, rtol=0.0, atol=1e-5)
+
+
+def test_models_that_are_not_understood() -> None:
+    """They are left as they were, with a warning that says why."""
+    llama = make("llama, untied")
+    llama.loss_function = lambda *args, **options: torch.zeros(())
+    with_hook = make("llama, untied")
+    with_hook.lm_head.register_forward_hook(lambda *_: None)
+    clamped = make("llama, untied")
+    clamped.forward = types.MethodType(_clamped, clamped)
+    wrong = make("llama, untied")
+    wrong.forward = types.MethodType(_shifted_loss, wrong)
+    t5 = tf.T5ForConditionalGeneration(
+        tf.T5Config(
+            vocab_size=V, d_model=32, d_kv=8, d_ff=48, num_layers=1, num_heads=4, decoder_start_token_id=0
+        )
+    )
+    cases = [
+        (torch.nn.Linear(3, 3), "no language model"), (llama, "its loss is not"), (t5, ""),
+        (with_hook, "output layer"), (clamped, "logits.clamp"), (wrong, "on a few tokens"),
+    ]  # fmt: skip
+    for model, match in cases:
+        before, training = dict(vars(model)), model.training
+        with pytest.warns(RuntimeWarning, match=f"without_logits.*{match}"):
+            assert ft.without_logits(model) is model
+        assert dict(vars(model)) == before and model.training == training
+    with pytest.raises(TypeError, match=r"model must be a torch.nn.Module, got int"):
+        ft.without_logits(3)
+    with pytest.raises(TypeError, match="undo"):
+        ft.without_logits(llama, undo="yes")  # type: ignore[arg-type]
+
+
+def _clamped(self: Any, input_ids: Tensor, labels: Tensor, **options: Any) -> Any:
+    logits = self.lm_head(self.model(input_ids).last_hidden_state).clamp(-1.0, 1.0)
+    return (self.loss_function(logits, labels, V, **options), logits)
+
+
+def _shifted_loss(self: Any, input_ids: Tensor, labels: Tensor, **options: Any) -> Any:
+    """A model whose logits are made in another way when they are asked for."""
+    logits = self.lm_head(self.model(input_ids).last_hidden_state)
+    logits = logits + 0.1 * torch.arange(V) if isinstance(logits, Tensor) else logits
+    return (self.loss_function(logits, labels, V, **options), logits)
