@@ -101,6 +101,14 @@ def of_students(loss: str, x: Floats, arguments: Arguments) -> tuple[Floats, Flo
     return value, grad[:, 0]
 
 
+def of_queries(loss: str, x: Floats, arguments: Arguments) -> tuple[Floats, Floats]:
+    """Return value and gradient of a contrastive loss of the number x as the query, and numbers as keys."""
+    options = {name: value for name, value in arguments.items() if name != "keys"}
+    keys = np.asarray(arguments["keys"], dtype=np.float64)[:, np.newaxis]
+    found = [getattr(fastloss, loss)([[one]], keys, **options, return_grad=True) for one in x]
+    return np.array([value for value, _ in found]), np.array([grads.query[0, 0] for _, grads in found])
+
+
 @dataclass(frozen=True)
 class Picture:
     """A loss over a range of one of its arguments."""
@@ -127,6 +135,7 @@ def each(name: str, *values: Any, **others: Any) -> tuple[Arguments, ...]:
 ERROR = ("input \N{MINUS SIGN} target", (-4, 4), {"target": 0})
 SCORE = ("score", (-3, 3))
 LOGIT = ("logit", (-6, 6))
+PAIR_OR_NOT = each("keys", (1, 0), (0, 1))
 PARAMETER = ("parameter", (-2, 2))
 COUNTS = each("target", 0, 1, 5)
 POS_WEIGHT = (*each("target", 0, 1), {"target": 1, "pos_weight": 3})
@@ -195,6 +204,15 @@ _PICTURES = (
         DIVERGENCES,
         of_students,
     ),
+    Picture(
+        "info_nce_loss",
+        "similarity of the right key, those of two others 0",
+        (-1, 1),
+        {"keys": (1, 0, 0), "normalize": False},
+        each("temperature", 0.1, 0.3, 1),
+        of_queries,
+    ),
+    Picture("siglip_loss", "similarity", (-1, 2), {"scale": 5, "bias": -2.5}, PAIR_OR_NOT, of_queries),
     Picture("dpo_loss", *NEAR, {"beta": 1}, each("loss_type", *DPO_TYPES), of_answers),
     Picture("cpo_loss", *NEAR, {"beta": 1}, each("loss_type", "sigmoid", "hinge", "ipo"), of_answers),
     Picture("simpo_loss", *MARGIN, {"beta": 1}, each("gamma", 0, 1, 2), of_answers),

@@ -21,6 +21,7 @@ except ImportError as error:
 from fastloss import (
     binary,
     classification,
+    contrastive,
     divergence,
     linear,
     penalty,
@@ -35,8 +36,8 @@ from fastloss._engine import settings as _settings
 __version__ = "0.1.0"
 
 _MODULES = (
-    binary, classification, divergence, linear, penalty, perplexity, policy, preference, regression, sequence,
-    _settings,
+    binary, classification, contrastive, divergence, linear, penalty, perplexity, policy, preference,
+    regression, sequence, _settings,
 )  # fmt: skip
 
 

@@ -8,6 +8,8 @@ from fastloss import boosting as boosting
 from fastloss import reference as reference
 from fastloss import torch as torch
 from fastloss._engine.chunks import LinearGradients
+from fastloss._engine.contrastive import InfoNCEGradients
+from fastloss._engine.contrastive import SigLIPGradients
 from fastloss._engine.elementwise import GaussianNLLGradients
 from fastloss._engine.preference import PairGradients
 from fastloss._engine.preference import RewardGradients
@@ -41,6 +43,7 @@ __all__ = [
     "hinge_embedding_loss",
     "hinge_loss",
     "huber_loss",
+    "info_nce_loss",
     "js_div_with_logits",
     "kl_div",
     "kl_div_with_logits",
@@ -70,6 +73,7 @@ __all__ = [
     "sequence_log_probs",
     "set_num_threads",
     "show_config",
+    "siglip_loss",
     "sigmoid_focal_loss",
     "simpo_loss",
     "smooth_l1_loss",
@@ -649,6 +653,44 @@ def huber_loss(
     input: npt.ArrayLike, target: npt.ArrayLike, *, weight: npt.ArrayLike | None = ..., delta: float = ...,
     reduction: Reduction = ..., return_grad: bool = ..., return_hessian: bool = ..., grad_output:
     npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ..., num_threads: int | None = ...
+) -> Any: ...
+
+@overload
+def info_nce_loss(
+    query: npt.ArrayLike, key: npt.ArrayLike, *, target: npt.ArrayLike | None = ..., temperature: float = ...,
+    symmetric: bool = ..., normalize: bool = ..., memory_budget: int | None = ..., reduction: Literal["mean",
+    "sum"] = ..., return_grad: Literal[False] = ..., grad_output: npt.ArrayLike | None = ..., out: tuple[Array
+    | None, Array | None, None] | None = ..., accumulate: bool | tuple[bool, ...] = ..., num_threads: int |
+    None = ...
+) -> float: ...
+@overload
+def info_nce_loss(
+    query: npt.ArrayLike, key: npt.ArrayLike, *, target: npt.ArrayLike | None = ..., temperature: float = ...,
+    symmetric: bool = ..., normalize: bool = ..., memory_budget: int | None = ..., reduction: Literal["none"],
+    return_grad: Literal[False] = ..., grad_output: npt.ArrayLike | None = ..., out: tuple[Array | None, Array
+    | None, None] | None = ..., accumulate: bool | tuple[bool, ...] = ..., num_threads: int | None = ...
+) -> Array: ...
+@overload
+def info_nce_loss(
+    query: npt.ArrayLike, key: npt.ArrayLike, *, target: npt.ArrayLike | None = ..., temperature: float = ...,
+    symmetric: bool = ..., normalize: bool = ..., memory_budget: int | None = ..., reduction: Literal["mean",
+    "sum"] = ..., return_grad: Literal[True], grad_output: npt.ArrayLike | None = ..., out: tuple[Array |
+    None, Array | None, None] | None = ..., accumulate: bool | tuple[bool, ...] = ..., num_threads: int | None
+    = ...
+) -> tuple[float, InfoNCEGradients]: ...
+@overload
+def info_nce_loss(
+    query: npt.ArrayLike, key: npt.ArrayLike, *, target: npt.ArrayLike | None = ..., temperature: float = ...,
+    symmetric: bool = ..., normalize: bool = ..., memory_budget: int | None = ..., reduction: Literal["none"],
+    return_grad: Literal[True], grad_output: npt.ArrayLike | None = ..., out: tuple[Array | None, Array |
+    None, None] | None = ..., accumulate: bool | tuple[bool, ...] = ..., num_threads: int | None = ...
+) -> tuple[Array, InfoNCEGradients]: ...
+@overload
+def info_nce_loss(
+    query: npt.ArrayLike, key: npt.ArrayLike, *, target: npt.ArrayLike | None = ..., temperature: float = ...,
+    symmetric: bool = ..., normalize: bool = ..., memory_budget: int | None = ..., reduction: Reduction = ...,
+    return_grad: bool = ..., grad_output: npt.ArrayLike | None = ..., out: tuple[Array | None, Array | None,
+    None] | None = ..., accumulate: bool | tuple[bool, ...] = ..., num_threads: int | None = ...
 ) -> Any: ...
 
 @overload
@@ -1505,6 +1547,42 @@ def sequence_log_probs(
     | None = ..., ignore_index: int = ..., average: bool = ..., temperature: float = ..., reduction: Reduction
     = ..., return_grad: bool = ..., grad_output: npt.ArrayLike | None = ..., out: Array | None = ...,
     accumulate: bool = ..., num_threads: int | None = ...
+) -> Any: ...
+
+@overload
+def siglip_loss(
+    query: npt.ArrayLike, key: npt.ArrayLike, *, scale: float, bias: float, memory_budget: int | None = ...,
+    reduction: Literal["mean", "sum"] = ..., return_grad: Literal[False] = ..., grad_output: npt.ArrayLike |
+    None = ..., out: tuple[Array | None, Array | None, None, None] | None = ..., accumulate: bool |
+    tuple[bool, ...] = ..., num_threads: int | None = ...
+) -> float: ...
+@overload
+def siglip_loss(
+    query: npt.ArrayLike, key: npt.ArrayLike, *, scale: float, bias: float, memory_budget: int | None = ...,
+    reduction: Literal["none"], return_grad: Literal[False] = ..., grad_output: npt.ArrayLike | None = ...,
+    out: tuple[Array | None, Array | None, None, None] | None = ..., accumulate: bool | tuple[bool, ...] =
+    ..., num_threads: int | None = ...
+) -> Array: ...
+@overload
+def siglip_loss(
+    query: npt.ArrayLike, key: npt.ArrayLike, *, scale: float, bias: float, memory_budget: int | None = ...,
+    reduction: Literal["mean", "sum"] = ..., return_grad: Literal[True], grad_output: npt.ArrayLike | None =
+    ..., out: tuple[Array | None, Array | None, None, None] | None = ..., accumulate: bool | tuple[bool, ...]
+    = ..., num_threads: int | None = ...
+) -> tuple[float, SigLIPGradients]: ...
+@overload
+def siglip_loss(
+    query: npt.ArrayLike, key: npt.ArrayLike, *, scale: float, bias: float, memory_budget: int | None = ...,
+    reduction: Literal["none"], return_grad: Literal[True], grad_output: npt.ArrayLike | None = ..., out:
+    tuple[Array | None, Array | None, None, None] | None = ..., accumulate: bool | tuple[bool, ...] = ...,
+    num_threads: int | None = ...
+) -> tuple[Array, SigLIPGradients]: ...
+@overload
+def siglip_loss(
+    query: npt.ArrayLike, key: npt.ArrayLike, *, scale: float, bias: float, memory_budget: int | None = ...,
+    reduction: Reduction = ..., return_grad: bool = ..., grad_output: npt.ArrayLike | None = ..., out:
+    tuple[Array | None, Array | None, None, None] | None = ..., accumulate: bool | tuple[bool, ...] = ...,
+    num_threads: int | None = ...
 ) -> Any: ...
 
 @overload

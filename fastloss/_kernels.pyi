@@ -86,6 +86,25 @@ def divergence(
     accumulate: int = ...,
     row_loss: npt.NDArray[Any] | None = ...,
 ) -> float: ...
+def contrast_columns(
+    z: npt.NDArray[Any], rate: float, top: npt.NDArray[Any], sum: npt.NDArray[Any], threads: int
+) -> None: ...
+def contrast_both(
+    z: npt.NDArray[Any],
+    rate: float,
+    factor: npt.NDArray[Any],
+    row_lse: npt.NDArray[Any],
+    columns: tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any]],
+    threads: int,
+) -> None: ...
+def contrast_pairs(
+    z: npt.NDArray[Any],
+    scale: float,
+    bias: float,
+    factor: npt.NDArray[Any] | None,
+    row_sums: npt.NDArray[Any],
+    threads: int,
+) -> None: ...
 def plain_cross_entropy(
     logits: object,
     target: object,

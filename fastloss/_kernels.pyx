@@ -45,6 +45,8 @@ cdef extern from "kernels.h" nogil:
         FL_MAX_DIMS
         FL_PIPELINE
         FL_TARGET_SCRATCH
+        FL_CONTRAST_COLUMNS
+        FL_CONTRAST_SCRATCH
 
     struct fl_array:
         char *data
@@ -162,6 +164,24 @@ cdef extern from "kernels.h" nogil:
         void (*pair_differences)(const void **, double, double, double *, ptrdiff_t) noexcept nogil
         void (*pair_gradients)(const double *, double, double, void *, void *, ptrdiff_t) noexcept nogil
 
+    struct fl_contrast_job:
+        ptrdiff_t rows, columns
+        void *z
+        double rate, scale, bias
+        double *top
+        double *sum
+        const double *factor
+        const double *row_lse
+        const void *column_factor
+        const void *column_high
+        const void *column_low
+        double *row_sums
+
+    struct fl_contrast_kernels:
+        fl_work columns
+        fl_work both
+        fl_work pairs
+
     struct fl_loss:
         const char *name
         int domain
@@ -183,6 +203,7 @@ cdef extern from "kernels.h" nogil:
         fl_softmax_kernels softmax_f32, softmax_f64
         fl_divergence_kernels divergence_f32, divergence_f64
         fl_element_kernels elements_f32, elements_f64
+        fl_contrast_kernels contrast_f32, contrast_f64
         fl_work nll_rows
         fl_work margin_rows
         fl_work survey
@@ -824,6 +845,68 @@ def divergence(
             total = shared_divergence(&job, table, threads)
         return total
     return run_pieces(table.rows, &job, rows.count, step, size, threads, table.scratch_bytes(&job)).total
+
+
+cdef int run_contrast(const fl_contrast_job *job, fl_work work, bint over_columns, int threads) except -1:
+    """Run a kernel over the similarities of a chunk, in pieces of its columns or of its rows."""
+    cdef ptrdiff_t count = job.columns if over_columns else job.rows, size = job.rows * job.columns
+    cdef ptrdiff_t step = FL_CONTRAST_COLUMNS if over_columns else max(1, ELEMENTS // max(job.columns, 1))
+    if size:
+        run_pieces(work, job, count, step, size, team_for(size, threads), FL_CONTRAST_SCRATCH)
+    return 0
+
+
+cdef const fl_contrast_kernels *contrast_kernels(fl_contrast_job *job, cnp.ndarray z) noexcept:
+    """Describe contiguous similarities of queries (rows) and keys, and return the kernels of their type."""
+    memset(job, 0, sizeof(fl_contrast_job))
+    job.rows = cnp.PyArray_DIMS(z)[0]
+    job.columns = cnp.PyArray_DIMS(z)[1]
+    job.z = cnp.PyArray_DATA(z)
+    return &kernels.contrast_f64 if type_code(z) == FL_FLOAT64 else &kernels.contrast_f32
+
+
+def contrast_columns(cnp.ndarray z not None, double rate, cnp.ndarray top, cnp.ndarray sum, int threads):
+    """Add a chunk of similarities to the maximum and the sum of exponentials of each column; see contrast.h."""
+    cdef fl_contrast_job job
+    cdef const fl_contrast_kernels *table = contrast_kernels(&job, z)
+    job.rate = rate
+    job.top = <double *>pointer(top)
+    job.sum = <double *>pointer(sum)
+    run_contrast(&job, table.columns, True, threads)
+
+
+def contrast_both(
+    cnp.ndarray z not None, double rate, cnp.ndarray factor, cnp.ndarray row_lse, tuple columns, int threads,
+):
+    """Replace a chunk of similarities by the gradient of both directions; see contrast.h.
+
+    `columns` are the factors of the columns and their log-sum-exps as two summands, in the type of `z`.
+    """
+    cdef fl_contrast_job job
+    cdef const fl_contrast_kernels *table = contrast_kernels(&job, z)
+    job.rate = rate
+    job.factor = <const double *>pointer(factor)
+    job.row_lse = <const double *>pointer(row_lse)
+    job.column_factor = pointer(columns[0])
+    job.column_high = pointer(columns[1])
+    job.column_low = pointer(columns[2])
+    run_contrast(&job, table.both, False, threads)
+
+
+def contrast_pairs(
+    cnp.ndarray z not None, double scale, double bias, cnp.ndarray factor, cnp.ndarray row_sums not None, int threads
+):
+    """Sum the logistic loss of the negative pairs of each row, with a factor also its derivatives; see contrast.h.
+
+    `row_sums` has shape (3, rows). With `factor` (not None) the gradient replaces `z`.
+    """
+    cdef fl_contrast_job job
+    cdef const fl_contrast_kernels *table = contrast_kernels(&job, z)
+    job.scale = scale
+    job.bias = bias
+    job.factor = <const double *>pointer(factor)
+    job.row_sums = <double *>pointer(row_sums)
+    run_contrast(&job, table.pairs, False, threads)
 
 
 cdef bint are_apart(cnp.ndarray a, cnp.ndarray b) noexcept:

@@ -29,6 +29,7 @@ __all__ = [
     "hinge_embedding_loss",
     "hinge_loss",
     "huber_loss",
+    "info_nce_loss",
     "js_div_with_logits",
     "kl_div",
     "kl_div_with_logits",
@@ -55,6 +56,7 @@ __all__ = [
     "quantile_loss",
     "reward_model_loss",
     "sequence_log_probs",
+    "siglip_loss",
     "sigmoid_focal_loss",
     "simpo_loss",
     "smooth_l1_loss",
@@ -1061,6 +1063,147 @@ def linear_token_log_probs(
     # 0 - loss, so that an ignored token has 0 and not -0.
     log_probs: Loss = 0.0 - loss if isinstance(loss, float) else np.asarray(0.0 - loss)
     return (log_probs, gradients(0.0 - result[1])) if isinstance(result, tuple) else log_probs
+
+
+class InfoNCEGradients(NamedTuple):
+    """The gradients of info_nce_loss."""
+
+    query: Array
+    key: Array
+    temperature: float
+
+
+class SigLIPGradients(NamedTuple):
+    """The gradients of siglip_loss."""
+
+    query: Array
+    key: Array
+    scale: float
+    bias: float
+
+
+def _two_sides(query: npt.ArrayLike, key: npt.ArrayLike) -> tuple[Array, Array]:
+    q, k = np.asarray(query, dtype=np.float64), np.asarray(key, dtype=np.float64)
+    if q.ndim != 2 or k.ndim != 2 or q.shape[1] != k.shape[1]:
+        raise ValueError(f"query and key must have shapes (N, D) and (M, D), got {q.shape} and {k.shape}")
+    return q, k
+
+
+def _through_lengths(x: Array, of_units: Array) -> Array:
+    """Return the gradient of vectors from that of the vectors over max(length, 1e-12)."""
+    length = np.sqrt((x**2).sum(axis=1, keepdims=True))
+    unit = x / np.maximum(length, 1e-12)
+    along = (of_units * unit).sum(axis=1, keepdims=True)
+    across = of_units - np.where(length < 1e-12, 0.0, unit * along)
+    return np.asarray(across / np.maximum(length, 1e-12))
+
+
+def _reduced(losses: Array, upstream: Array, reduction: str) -> tuple[Loss, Array]:
+    """Return the loss of rows without weights, and the factor of the gradient of each row."""
+    if reduction == "none":
+        return losses, upstream
+    if reduction == "sum":
+        return float(losses.sum()), upstream
+    count = losses.size
+    return (float(losses.sum() / count) if count else math.nan), upstream / max(count, 1)
+
+
+@np.errstate(invalid="ignore", over="ignore", divide="ignore")
+def info_nce_loss(
+    query: npt.ArrayLike,
+    key: npt.ArrayLike,
+    *,
+    target: npt.ArrayLike | None = None,
+    temperature: float = 0.05,
+    symmetric: bool = False,
+    normalize: bool = True,
+    reduction: str = "mean",
+    return_grad: bool = False,
+    grad_output: npt.ArrayLike | None = None,
+) -> Loss | tuple[Loss, InfoNCEGradients]:
+    """Cross entropy of the similarities of queries (N, D) and keys (M, D), divided by the temperature.
+
+    With normalize vectors are divided by max(length, 1e-12) before, as by torch.nn.functional.normalize. The
+    target t of query i is i if none is given.
+
+        s_ij = query_i . key_j
+        loss_i = log(sum_j exp(s_ij / T)) - s_it / T
+
+    With symmetric (N = M, t = i) it is the mean of this and of log(sum_j exp(s_ji / T)) - s_ii / T.
+    """
+    q, k = _two_sides(query, key)
+    upstream = _upstream(grad_output, reduction, q.shape[:1], return_grad)
+    if symmetric and (target is not None or len(q) != len(k)):
+        raise ValueError("symmetric needs as many keys as queries, and no target")
+    index = np.arange(len(q)) if target is None else np.asarray(target)
+    if index.shape != q.shape[:1] or ((index < 0) | (index >= len(k))).any():
+        raise IndexError(f"target must hold the row of a key for each query, got {index}")
+
+    lengths = [np.sqrt((x**2).sum(axis=1, keepdims=True)) for x in (q, k)]
+    u, v = (
+        x / np.maximum(length, 1e-12) if normalize else x for x, length in zip((q, k), lengths, strict=True)
+    )
+    z = u @ v.T / temperature
+    is_target = np.arange(len(k)) == index[:, np.newaxis]
+
+    def one_way(z: Array, is_target: npt.NDArray[np.bool_]) -> tuple[Array, Array]:
+        """Return the loss of each row, log(1 + e^d), and its gradient.
+
+        d is the log-sum-exp of the others minus the target, whose gradient is minus the sum of the others.
+        """
+        top = z.max(axis=1, keepdims=True, initial=-np.inf)
+        e = np.exp(z - top)
+        others = np.where(is_target, 0.0, e).sum(axis=1, keepdims=True)
+        total = others + e[is_target][:, np.newaxis]
+        d = np.log(others) + top - z[is_target][:, np.newaxis]
+        return np.logaddexp(0.0, d)[:, 0], np.where(is_target, -others / total, e / total)
+
+    losses, slopes = one_way(z, is_target)
+    if symmetric:
+        of_columns, back = one_way(z.T, is_target.T)
+        losses = 0.5 * (losses + of_columns)
+    loss, factor = _reduced(losses, upstream, reduction)
+    if not return_grad:
+        return loss
+    g = slopes * factor[:, np.newaxis]
+    if symmetric:
+        g = 0.5 * (g + (back * factor[:, np.newaxis]).T)
+    of_u, of_v = g @ v / temperature, g.T @ u / temperature
+    if normalize:
+        of_u, of_v = _through_lengths(q, of_u), _through_lengths(k, of_v)
+    return loss, InfoNCEGradients(of_u, of_v, float(-(g * z).sum() / temperature))
+
+
+@np.errstate(invalid="ignore", over="ignore")
+def siglip_loss(
+    query: npt.ArrayLike,
+    key: npt.ArrayLike,
+    *,
+    scale: float,
+    bias: float,
+    reduction: str = "mean",
+    return_grad: bool = False,
+    grad_output: npt.ArrayLike | None = None,
+) -> Loss | tuple[Loss, SigLIPGradients]:
+    """Logistic loss of all pairs of queries (N, D) and keys (M, D), M >= N.
+
+    y_ij = scale * query_i . key_j + bias
+    l_ij = 1 if i = j else -1
+    loss_i = sum_j -log(sigmoid(l_ij y_ij))
+    """
+    q, k = _two_sides(query, key)
+    upstream = _upstream(grad_output, reduction, q.shape[:1], return_grad)
+    if len(k) < len(q):
+        raise ValueError(f"there must be at least {len(q)} keys, got {len(k)}")
+    s = q @ k.T
+    label = 2.0 * np.eye(len(q), len(k)) - 1.0
+    y = label * (scale * s + bias)
+    loss, factor = _reduced(np.logaddexp(0.0, -y).sum(axis=1), upstream, reduction)
+    if not return_grad:
+        return loss
+    # The derivative of -log(sigmoid(y)) is -sigmoid(-y).
+    g = -label * np.exp(-np.logaddexp(0.0, y)) * factor[:, np.newaxis]
+    return loss, SigLIPGradients(scale * g @ k, scale * g.T @ q, float((g * s).sum()), float(g.sum()))
 
 
 # Elementwise losses. Each element of the input has its own loss. So each function below consists of its

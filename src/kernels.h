@@ -292,6 +292,27 @@ struct fl_element_kernels {
                            ptrdiff_t n);
 };
 
+/* Columns of one piece of work, and the bytes of scratch that each of the kernels below needs. */
+enum { FL_CONTRAST_COLUMNS = 1024, FL_CONTRAST_SCRATCH = 3 * FL_BLOCK * (int)sizeof(double) };
+
+/* The similarities of a chunk of queries with all keys: see contrast.h. z and the arrays of columns have the type of
+ * the table; all arrays are contiguous. factor, row_lse and row_sums have the rows of the chunk. */
+struct fl_contrast_job {
+    ptrdiff_t rows, columns;
+    void *z;
+    double rate;                                          /* of columns and both: the reciprocal of the temperature */
+    double scale, bias;                                   /* of pairs */
+    double *top, *sum;                                    /* of columns */
+    const double *factor, *row_lse;                       /* a and r; pairs without a factor writes no gradient */
+    const void *column_factor, *column_high, *column_low; /* b, and c as a sum */
+    double *row_sums;                                     /* of pairs: three for all rows, one after the other */
+};
+
+struct fl_contrast_kernels {
+    fl_work columns;
+    fl_work both, pairs; /* over rows */
+};
+
 /* The name and the domain of a line of losses.def; name NULL after the last. */
 struct fl_loss {
     const char *name;
@@ -317,6 +338,7 @@ struct fl_kernels {
     struct fl_softmax_kernels softmax_f32, softmax_f64;
     struct fl_divergence_kernels divergence_f32, divergence_f64;
     struct fl_element_kernels elements_f32, elements_f64;
+    struct fl_contrast_kernels contrast_f32, contrast_f64;
     fl_work nll_rows, margin_rows; /* of a fl_target_job, with FL_TARGET_SCRATCH bytes of scratch */
     fl_work survey;                /* of fl_targets: contributions to a mean's denominator; a bad target is a fault */
     const struct fl_function *functions;

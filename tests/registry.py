@@ -72,6 +72,8 @@ class Row:
         Arguments (float64, or integers) by name, from a generator, a shape and the options.
     gradients : tuple of str
         The arguments that have gradients; more than one come back in a NamedTuple.
+    numbers : tuple of str
+        The last fields of that NamedTuple, the derivatives with respect to options; see test_contrastive.py.
     loss_axes : int
         How many of the last axes of the first argument are missing from the loss.
     fixed : dict
@@ -129,6 +131,7 @@ class Row:
     name: str
     make: Make
     gradients: tuple[str, ...] = ()
+    numbers: tuple[str, ...] = ()
     loss_axes: int = 0
     fixed: Options = field(default_factory=dict)
     sets: tuple[Options, ...] = ({},)
@@ -295,12 +298,12 @@ class Call:
         loss, first, *hessian = self._call(module, given)
         if len(self.row.gradients) == 1:
             return loss, (first, *hessian)
-        assert first._fields == self.row.gradients, self.title
-        return loss, (*first, *hessian)
+        assert first._fields == (*self.row.gradients, *self.row.numbers), self.title
+        return loss, (*first[: len(self.row.gradients)], *hessian)
 
     def out(self, *buffers: Any) -> Any:
-        """`out` for buffers, one for each gradient."""
-        return buffers if len(self.row.gradients) > 1 else buffers[0]
+        """`out` for buffers, one for each gradient that is an array."""
+        return (*buffers, *[None] * len(self.row.numbers)) if len(self.row.gradients) > 1 else buffers[0]
 
     def buffers(self, fill: float = 55.0) -> tuple[Array, ...]:
         """A buffer for each gradient."""

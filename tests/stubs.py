@@ -105,6 +105,8 @@ def of_arrays() -> str:
 
 def _of_tensors(name: str, value: Callable[..., Any]) -> str:
     """A function of tensors that is made at import."""
+    from fastloss.torch._autograd import LOSSES
+
     arrays = {"npt.ArrayLike", "npt.ArrayLike | None"}
     own = inspect.signature(getattr(fastloss, name)).parameters
     found = []
@@ -112,6 +114,8 @@ def _of_tensors(name: str, value: Callable[..., Any]) -> str:
         if p.kind is p.KEYWORD_ONLY and "*" not in found:
             found.append("*")
         kind = str(own[p.name].annotation) if p.name in own else _TORCHS.get(p.name, "Any")
+        if p.name in LOSSES[name].numbers:
+            kind = "Tensor | float"
         if kind in arrays:  # numbers, too, but for the first
             kind = kind.replace("npt.ArrayLike", "Tensor | float" if found else "Tensor")
         kind = kind.replace("Reduction", "str")

@@ -359,7 +359,7 @@ def test_default_device_is_of_no_account(name: str) -> None:
 def floats_beside(call: Call) -> list[str]:
     """The tensors other than the first that may be floats of another type."""
     beside = {n for n, x in call.tensors.items() if x.is_floating_point() or n in ("mask", "labels")}
-    return sorted(beside.difference((call.first, "linear_weight", "linear_bias")))
+    return sorted(beside.difference(call.wants if call.has_products else (call.first,)))
 
 
 BESIDE = [

@@ -123,8 +123,13 @@ class Call:
         return {name: value for name, value in both.items() if isinstance(value, Tensor)}
 
     @property
+    def has_products(self) -> bool:
+        """Whether it consists of matrix products: of tensors of one type, which autocast casts."""
+        return "linear" in self.name or self.name in ("info_nce_loss", "siglip_loss")
+
+    @property
     def tolerance(self) -> dict[torch.dtype, float]:
-        is_less = "linear" in self.name or self.name.endswith("_with_logits")
+        is_less = self.has_products or self.name.endswith("_with_logits")
         return LESS if is_less else RELATIVE
 
     def __str__(self) -> str:
@@ -500,6 +505,18 @@ OWN = [
           options={
               "ignoring": {"ignore_index": ignoring(-100)}, "options": {"temperature": 1.7, "softcap": 3.0},
           }),
+    *(Loss("info_nce_loss", {
+        "query": normal(7, 6), "key": normal(*keys), "temperature": uniform(0.4, 0.6)(), **more
+    }, ("query", "key", "temperature"), options, label=label)
+      for label, keys, more, options in (
+          ("", (9, 6), {}, {"plain-products": {"normalize": False}}),
+          ("target", (4, 6), {"target": indices(4, 7)}, {}),
+          ("symmetric", (7, 6), {"symmetric": True}, {}),
+      )),
+    Loss("siglip_loss", {
+        "query": normal(5, 6, scale=0.4), "key": normal(7, 6, scale=0.4), "scale": uniform(2.0, 3.0)(),
+        "bias": uniform(-3.0, -2.0)(),
+    }, ("query", "key", "scale", "bias")),
     Loss("dpo_loss", POLICIES_AND_REFERENCES, PAIR, {
         "options": {"beta": 0.4, "label_smoothing": 0.2}, "reference_free": {"reference_free": True},
         "js": {"f_divergence_type": "js_divergence"},

@@ -170,7 +170,7 @@ class Counting(Tensor):
 
 def layouts(x: Tensor) -> dict[str, Tensor]:
     """The same values in other places."""
-    wide = torch.zeros(*(2 * n for n in x.shape), dtype=x.dtype)
+    wide = torch.zeros([2 * n for n in x.shape], dtype=x.dtype)
     strided = wide[tuple(slice(1, None, 2) for _ in x.shape)]
     strided.copy_(x)
     last_first = x.movedim(-1, 0).contiguous().movedim(0, -1) if x.ndim > 1 else x.clone()

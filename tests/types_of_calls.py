@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 import fastloss as fl
+from fastloss.contrastive import InfoNCEGradients, SigLIPGradients
 from fastloss.divergence import DivergenceGradients
 from fastloss.linear import LinearGradients
 from fastloss.preference import PairGradients, PreferenceRewards, RewardGradients
@@ -114,6 +115,11 @@ assert_type(fl.huber_loss(x, x, return_grad=True), Mean1)
 assert_type(fl.huber_loss(x, x, reduction="none", return_grad=True), Each1)
 assert_type(fl.huber_loss(x, x, return_grad=True, return_hessian=True), Mean2)
 assert_type(fl.huber_loss(x, x, reduction="none", return_grad=True, return_hessian=True), Each2)
+
+assert_type(fl.info_nce_loss(x, x), float)
+assert_type(fl.info_nce_loss(x, x, reduction="none"), Array)
+assert_type(fl.info_nce_loss(x, x, return_grad=True), tuple[float, InfoNCEGradients])
+assert_type(fl.info_nce_loss(x, x, reduction="none", return_grad=True), tuple[Array, InfoNCEGradients])
 
 assert_type(fl.js_div_with_logits(x, x), float)
 assert_type(fl.js_div_with_logits(x, x, reduction="none"), Array)
@@ -245,6 +251,14 @@ assert_type(fl.sequence_log_probs(x, x), Array)
 assert_type(fl.sequence_log_probs(x, x, reduction="sum"), float)
 assert_type(fl.sequence_log_probs(x, x, return_grad=True), Each1)
 assert_type(fl.sequence_log_probs(x, x, reduction="sum", return_grad=True), Mean1)
+
+assert_type(fl.siglip_loss(x, x, scale=1.0, bias=0.0), float)
+assert_type(fl.siglip_loss(x, x, scale=1.0, bias=0.0, reduction="none"), Array)
+assert_type(fl.siglip_loss(x, x, scale=1.0, bias=0.0, return_grad=True), tuple[float, SigLIPGradients])
+assert_type(
+    fl.siglip_loss(x, x, scale=1.0, bias=0.0, reduction="none", return_grad=True),
+    tuple[Array, SigLIPGradients],
+)
 
 assert_type(fl.sigmoid_focal_loss(x, x), float)
 assert_type(fl.sigmoid_focal_loss(x, x, reduction="none"), Array)

@@ -25,7 +25,7 @@ from fastloss._engine.rows import run_family
 from fastloss._engine.types import Array
 from fastloss._engine.workspace import empty
 
-__all__ = ["Call", "Layer", "LinearGradients", "Share", "multiplier"]
+__all__ = ["ALONE", "Call", "Layer", "LinearGradients", "Share", "cut", "multiplier", "product"]
 
 # Up to WHOLE bytes of logits are computed at once. Larger logits are cut into chunks of CHUNK bytes, ROWS
 # rows or 1/SHARE of all rows, whichever is largest. A product packs the weight again for every chunk. For
@@ -60,7 +60,7 @@ class LinearGradients(NamedTuple):
     linear_bias: Array | None
 
 
-def _cut(length: int, most: int) -> int:
+def cut(length: int, most: int) -> int:
     """Return the length of the pieces, at most `most`, that cut `length` as evenly as possible."""
     return -(-length // -(-length // most))
 
@@ -79,13 +79,13 @@ def _shape_of_chunk(
     else:
         most = max(ROWS, CHUNK // row, rows // SHARE)
     if most >= min(rows, FEW if has_gradients else FEW_FOR_VALUE):
-        return _cut(rows, most), 1
+        return cut(rows, most), 1
     elements = (memory_budget or 0) // itemsize
     at_once = min(rows, BAND_ROWS, max(1, elements // BAND_CLASSES))
     bands = -(-classes // max(NARROW, elements // at_once))
     while bands > 1 and classes // bands <= NARROW // 2:
         bands -= 1
-    return _cut(rows, at_once), bands
+    return cut(rows, at_once), bands
 
 
 # The function that multiplies instead of NumPy's BLAS, in a program with its own threads for products.
@@ -94,7 +94,7 @@ multiplier: ContextVar[Callable[[Array, Array, Array, bool], None] | None] = Con
 )
 
 
-def _product(a: Array, b: Array, out: Array, *, add: bool) -> None:
+def product(a: Array, b: Array, out: Array, *, add: bool) -> None:
     """Compute ``out = a @ b``, or ``out += a @ b`` with `add`."""
     other = multiplier.get()
     if other is not None:
@@ -133,12 +133,12 @@ class Layer:
         if self.bias is not None:
             out[...] = self.bias[classes]
         for piece, weight in self.pieces(classes):
-            _product(x, weight.T, out[:, piece], add=self.bias is not None)
+            product(x, weight.T, out[:, piece], add=self.bias is not None)
 
     def back(self, z: Array, classes: slice, out: Array, *, add: bool) -> None:
         """Write ``z @ weight`` of some classes to `out`, or add it with `add`."""
         for piece, weight in self.pieces(classes):
-            _product(z[:, piece], weight, out, add=add or piece.start > 0)
+            product(z[:, piece], weight, out, add=add or piece.start > 0)
 
 
 class Share(Protocol):
@@ -369,14 +369,14 @@ class _Sums:
             layer.back(z, band, out, add=add)
         else:
             weight = widened(layer.weight[band][kept], layer.compute)
-            _product(z, weight, out, add=add)
+            product(z, weight, out, add=add)
         if not is_direct and band.stop == classes:
             done = widened(total[rows], layer.compute) + out if self.input_is_begun else out
             total[rows] = stored(done, total.dtype)
 
     def add_weight(self, total: Array, x: Array, z: Array, kept: npt.NDArray[np.intp] | None) -> None:
         if kept is None:
-            _product(z.T, x, total, add=self.weight_is_begun)
+            product(z.T, x, total, add=self.weight_is_begun)
         else:
             if not self.weight_is_begun:
                 total[...] = 0

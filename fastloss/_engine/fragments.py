@@ -11,6 +11,7 @@ from fastloss._engine.options import DESCRIPTIONS
 
 __all__ = [
     "BINARY",
+    "CONTRASTIVE",
     "DIVERGENCES",
     "ELEMENTWISE",
     "LINEAR",
@@ -213,6 +214,44 @@ IndexError
     If a class index is neither in ``[0, V)`` nor `ignore_index`. The message names the first one. Nothing has
     been written to `out` then.
 """,
+    gradient_or_gradients="gradients",
+)
+
+CONTRASTIVE = _LOSS.varied(
+    parameters="""
+query : array_like with shape (N, D)
+    The vectors of one side; |types| Half types are multiplied in float32.
+memory_budget : int, optional
+    Bytes of similarities that exist at a time, at least 1; one query with all keys may exceed it. By default
+    128 MiB, or 256 queries with all keys if these are larger, but at most 512 MiB. Beside them there are
+    copies of `key` and of the queries of a chunk, if they are converted or divided by their lengths. Up to
+    256 MiB are kept for the next call; the system may reclaim them in between.
+out_of_several : tuple of |count|, ndarrays with the shapes of `query` and `key` or None, optional
+    Buffers for the gradients, in the order of the fields of `|Gradients|`, of the dtypes of their arguments
+    and apart from all arguments. A gradient whose place holds None is not computed, but |places| always
+    holds None: that gradient is a number. Needs `return_grad`.
+num_threads : int, optional
+    Number of threads of this call beside those of the matrix products. By default the package setting, or one
+    if there are few similarities at a time and BLAS has threads of its own. Results do not depend on it.
+    (Their last digits depend on how BLAS multiplies: on its threads and on the size of a chunk.)
+""",
+    returns="""
+grads : |Gradients|
+    Only with `return_grad`: a named tuple ``(|fields|)``, of arrays with the shapes and dtypes of `query` and
+    `key`, None for an array that was not wanted; for |numbers| floats.
+""",
+    raises="""
+TypeError
+    If an argument has a type that cannot be used, or if `query` and `key` differ in dtype.
+ValueError
+    If a shape or an option is wrong, or if a buffer overlaps an argument or another buffer. Nothing has been
+    written to `out` then.
+""",
+    mean="the number of queries",
+    unreduced="the loss of each query",
+    loss_shape="shape (N,)",
+    of_nothing="The mean over no queries is NaN, their sum is 0. A NaN in a query gives NaN at that query "
+    "alone, one in a key gives NaN everywhere.",
     gradient_or_gradients="gradients",
 )
 

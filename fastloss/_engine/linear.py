@@ -15,7 +15,7 @@ from fastloss._engine.options import softmax_options
 from fastloss._engine.results import reduced, request
 from fastloss._engine.types import Array
 
-__all__ = ["linear_loss"]
+__all__ = ["budget", "linear_loss"]
 
 
 def _layer(linear_weight: Any, linear_bias: Any, x: Array) -> tuple[Array, Array | None]:
@@ -85,7 +85,7 @@ def _target(
     return _Target(indices, None, None if counted.all() else counted, float(weights.sum()))
 
 
-def _budget(memory_budget: Any) -> int | None:
+def budget(memory_budget: Any) -> int | None:
     if memory_budget is None:
         return None
     budget = arguments.index("memory_budget", memory_budget)
@@ -120,7 +120,7 @@ def linear_loss(
     """
     softmax, options = softmax_options(options, own)
     filter_eps = arguments.number("filter_eps", filter_eps, low=0.0, high=1.0)
-    memory_budget = _budget(memory_budget)
+    memory_budget = budget(memory_budget)
     x = arguments.floating("input", input)
     layer_weight, bias = _layer(linear_weight, linear_bias, x)
     rows, classes = x.shape[:-1], layer_weight.shape[0]

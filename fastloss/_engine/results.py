@@ -158,10 +158,10 @@ def gradient_buffers(
 ) -> list[Array | None]:
     """Check `out`, and return the buffer of each gradient.
 
-    Each field has a gradient, that of its array, or None if the argument has no gradient. A buffer must not
-    overlap an array that is read (`others` and `given`, by default `arrays`), or another buffer. With
-    `in_place` it may be its own array, if the caller gave that array unconverted. A returned buffer of None
-    means that the gradient is not wanted.
+    Each field has a gradient, that of its array, or None if the argument has no gradient, or one that is a
+    number. A buffer must not overlap an array that is read (`others` and `given`, by default `arrays`), or
+    another buffer. With `in_place` it may be its own array, if the caller gave that array unconverted. A
+    returned buffer of None means that the gradient is not wanted.
     """
     several = len(fields) > 1
     if not several:
@@ -180,7 +180,7 @@ def gradient_buffers(
             found.append(None)
             continue
         if array is None:
-            raise ValueError(f"{name} must be None: this argument has no gradient")
+            raise ValueError(f"{name} must be None: this argument has no gradient that is an array")
         is_own = in_place and given[k] is array
         # A converted argument is a copy, so the buffer cannot be the argument itself.
         like = array if is_own else np.broadcast_to(np.empty((), array.dtype), array.shape)

@@ -46,6 +46,7 @@ class Loss(NamedTuple):
     tensors: tuple[str, ...]  # the arguments that may be tensors
     shape: Callable[[Tensor, dict[str, Any]], Sequence[int]]  # the shape of the unreduced loss
     gradients: tuple[int, ...] = (0,)  # the tensors with a gradient, in the order of the results
+    numbers: tuple[str, ...] = ()  # those that are numbers, in tensors of one element
     is_small: bool = False  # whether NumPy converts its arrays to float64, except bfloat16
     is_linear: bool = False  # whether it consists of products, computed only if wanted
     is_autocast: bool = True  # whether the loss of half types is float32 under autocast
@@ -130,7 +131,7 @@ def run(
         if tensor is not None:
             if tensor.dtype is torch.bfloat16 and (loss.is_small or name in _CONVERTED):
                 tensor = tensor.float()
-            arguments[name] = as_array(tensor)
+            arguments[name] = tensor.item() if name in loss.numbers else as_array(tensor)
     call = with_torchs_products if loss.is_linear else on_torchs_threads
     if True not in wanted:
         return call(loss.function, arguments), []
@@ -142,14 +143,19 @@ def run(
     if inplace:
         arguments["out"] = arguments[loss.tensors[0]]
     elif loss.is_linear:
-        names = [loss.tensors[k] if wanted[k] else None for k in loss.gradients]
-        arguments["out"] = tuple(None if name is None else empty_like(arguments[name]) for name in names)
+        names = [loss.tensors[k] for k in loss.gradients]
+        arguments["out"] = tuple(
+            empty_like(arguments[name]) if wanted[k] and name not in loss.numbers else None
+            for k, name in zip(loss.gradients, names, strict=True)
+        )
     value, found = call(loss.function, arguments)
     gradients = [found] if isinstance(found, np.ndarray) else found
     results = []
     for k, gradient in zip(loss.gradients, gradients, strict=False):
         tensor = tensors[k]
-        if tensor is not None and wanted[k]:
+        if tensor is not None and wanted[k] and loss.tensors[k] in loss.numbers:
+            results.append(torch.full_like(tensor, gradient))
+        elif tensor is not None and wanted[k]:
             result = as_tensor(gradient, tensor.dtype)
             # For an expanded tensor NumPy returns an array with other strides.
             results.append(torch.empty_like(tensor).copy_(result) if 0 in tensor.stride() else result)

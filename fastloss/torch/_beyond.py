@@ -21,6 +21,7 @@ __all__ = [
     "elastic_net_penalty",
     "entropy",
     "grpo_loss",
+    "info_nce_loss",
     "js_div_with_logits",
     "kl_div_with_logits",
     "kl_penalty",
@@ -32,6 +33,7 @@ __all__ = [
     "ppo_loss",
     "reward_model_loss",
     "sequence_log_probs",
+    "siglip_loss",
     "simpo_loss",
     "token_log_probs",
     "tv_distance_with_logits",
@@ -106,6 +108,8 @@ def _evaluate(loss: Loss, arguments: dict[str, Any], reduction: str) -> Tensor:
     options = {}
     for name, value in arguments.items():
         if isinstance(value, Tensor) and name in loss.tensors:
+            if name in loss.numbers and value.numel() != 1:
+                raise TypeError(f"{name} must be a number, got a tensor of shape {tuple(value.shape)}")
             tensors[loss.tensors.index(name)] = value
         elif isinstance(value, Tensor):
             if value.requires_grad:
@@ -120,7 +124,8 @@ def _evaluate(loss: Loss, arguments: dict[str, Any], reduction: str) -> Tensor:
             )
     if loss.is_linear:
         for k in loss.gradients:
-            tensors[k] = autocast(tensors[k])
+            if loss.tensors[k] not in loss.numbers:
+                tensors[k] = autocast(tensors[k])
     return evaluate(loss, tensors, options, reduction)
 
 
@@ -160,6 +165,29 @@ linear_token_log_probs: _Function = of_tensors(
     "linear_bias",
     shape=row_shape,
     gradients=(0, 1, 3),
+    is_linear=True,
+)
+
+info_nce_loss: _Function = of_tensors(
+    "info_nce_loss",
+    "query",
+    "key",
+    "target",
+    "temperature",
+    shape=row_shape,
+    gradients=(0, 1, 3),
+    numbers=("temperature",),
+    is_linear=True,
+)
+siglip_loss: _Function = of_tensors(
+    "siglip_loss",
+    "query",
+    "key",
+    "scale",
+    "bias",
+    shape=row_shape,
+    gradients=(0, 1, 2, 3),
+    numbers=("scale", "bias"),
     is_linear=True,
 )
 

@@ -27,7 +27,7 @@ def _require_one_type(loss: Loss, tensors: Tensors) -> None:
     """Check that the tensors of a matrix product have the same dtype."""
     input = tensors[0]
     for k in loss.gradients[1:]:
-        tensor = tensors[k]
+        tensor = None if loss.tensors[k] in loss.numbers else tensors[k]
         if input is not None and tensor is not None and tensor.dtype is not input.dtype:
             raise TypeError(
                 f"{loss.tensors[k]} must be {input.dtype} like {loss.tensors[0]}, got {tensor.dtype}"

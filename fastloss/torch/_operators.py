@@ -1,7 +1,7 @@
 """The losses as operators of torch, for torch.compile, fake tensors and dispatch modes.
 
 The operators serve all losses, which they select by name. One returns the value (and gradients, if wanted).
-The others return one, two or three gradients alone. Options are passed as one string of their names (and
+The others return one to four gradients alone. Options are passed as one string of their names (and
 string values), and a list of their numbers. ``from __future__ import annotations`` is missing here, as torch
 infers the schema from the types.
 """
@@ -260,7 +260,7 @@ def _returning(count: int) -> Callable[..., Any]:
     return _operator(f"gradients_{count}", function, packed(_fake_gradients), _OfGradients)
 
 
-gradients_operators = {count: _returning(count) for count in (1, 2, 3)}
+gradients_operators = {count: _returning(count) for count in (1, 2, 3, 4)}
 
 
 def _late(name: str, *arguments: Any) -> list[Tensor]:
