@@ -301,3 +301,76 @@ def _shifted_loss(self: Any, input_ids: Tensor, labels: Tensor, **options: Any) 
     logits = self.lm_head(self.model(input_ids).last_hidden_state)
     logits = logits + 0.1 * torch.arange(V) if isinstance(logits, Tensor) else logits
     return (self.loss_function(logits, labels, V, **options), logits)
+
+
+# sentence-transformers
+
+
+def embeddings(count: int, rows: int = 12, width: int = 8) -> list[Tensor]:
+    generator = torch.Generator().manual_seed(3)
+    return [torch.randn(rows, width, generator=generator).requires_grad_() for _ in range(count)]
+
+
+BOTH = {"directions": ("query_to_doc", "doc_to_query"), "partition_mode": "per_direction"}
+SENTENCES: list[tuple[int, int, dict[str, Any]]] = [
+    # columns, calls that are ours, options
+    (2, 1, {}),
+    (4, 1, {"scale": 5.0}),
+    (2, 1, {"partition_mode": "per_direction"}),
+    (2, 1, BOTH),
+    (3, 1, BOTH),
+    (2, 0, {"directions": ("query_to_doc", "doc_to_query")}),
+    (3, 0, {"directions": ("query_to_doc", "query_to_query")}),
+    (3, 0, {"hardness_mode": "all_negatives", "hardness_strength": 1.0}),
+]
+
+
+@pytest.mark.parametrize(("columns", "ours", "options"), SENTENCES)
+@pytest.mark.parametrize("similarity", ["cos_sim", "dot_score", "pairwise"])
+@pytest.mark.parametrize("is_cached", [False, True])
+def test_ranking_losses(
+    columns: int, ours: int, options: dict[str, Any], similarity: str, is_cached: bool
+) -> None:
+    st = pytest.importorskip("sentence_transformers")
+    name = f"{'Cached' * is_cached}MultipleNegativesRankingLoss"
+    if similarity == "pairwise":
+        given, ours = {**options, "similarity_fct": lambda a, b: 0.1 * a @ b.T}, 0
+    else:
+        small = {"scale": 1.0} if similarity == "dot_score" else {}
+        given = {**options, **small, "similarity_fct": getattr(st.util, similarity)}
+    module = getattr(st.sentence_transformer.losses, name)(torch.nn.Sequential(torch.nn.Identity()), **given)
+
+    def compute() -> list[Tensor]:
+        leaves = embeddings(columns)
+        if is_cached:
+            parts = [[part.detach().requires_grad_() for part in one.split(5)] for one in leaves]
+            loss = module.calculate_loss(parts, None, with_backward=True)
+            return [loss, *(torch.cat([part.grad for part in one]) for one in parts)]
+        loss = module.compute_loss_from_embeddings(leaves, None)
+        loss.backward()
+        return [loss.detach(), *(one.grad for one in leaves)]
+
+    expected = compute()
+    with ft.install() as names:
+        assert any(title.endswith(f"ranking.{name}." + method) for title in names for method in METHODS)
+        torch.testing.assert_close(compute(), expected, rtol=2e-6, atol=2e-6)
+        assert ft.calls()[name] == (ours, 1 - ours)
+    assert all(not hasattr(getattr(type(module), method, None), "fastloss_replaces") for method in METHODS)
+
+
+METHODS = ("compute_loss_from_embeddings", "calculate_loss")
+
+
+def test_a_changed_signature_leaves_ranking_losses_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    st = pytest.importorskip("sentence_transformers")
+    kind = st.sentence_transformer.losses.MultipleNegativesRankingLoss
+    own = kind.compute_loss_from_embeddings
+
+    def changed(self: Any, embeddings: list[Tensor], labels: Tensor, margin: float = 0.0) -> Tensor:
+        return own(self, embeddings, labels) + margin
+
+    monkeypatch.setattr(kind, "compute_loss_from_embeddings", changed)
+    with pytest.warns(RuntimeWarning, match=r"compute_loss_from_embeddings\(.*margin=0.0\)"):
+        names = ft.install()
+    assert kind.compute_loss_from_embeddings is changed
+    assert any(title.endswith("CachedMultipleNegativesRankingLoss.calculate_loss") for title in names)

@@ -24,6 +24,7 @@ __all__ = [
     "Replacement",
     "Slot",
     "counts",
+    "find",
     "known_rows",
     "own_of",
     "places",
@@ -108,6 +109,18 @@ def signature(function: Function) -> str:
 _dictionary_of: Any = types.ModuleType.__dict__["__dict__"].__get__  # type: ignore[index]
 
 
+def find(module: str, name: str) -> Any:
+    """Return what has this name (of a method with a dot) within an imported module, or None."""
+    contents = sys.modules.get(module)
+    if not isinstance(contents, types.ModuleType):
+        return None
+    first, *rest = name.split(".")
+    found = _dictionary_of(contents).get(first)
+    for part in rest:
+        found = getattr(found, part, None)
+    return found
+
+
 class Foreign(NamedTuple):
     """What is known of a function of another library, and how its replacement is made.
 
@@ -129,14 +142,7 @@ class Foreign(NamedTuple):
 
     def find(self, name: str) -> Any:
         """Return what has this name within the module, or None."""
-        module = sys.modules.get(self.module)
-        if not isinstance(module, types.ModuleType):
-            return None
-        first, *rest = name.split(".")
-        found = _dictionary_of(module).get(first)
-        for part in rest:
-            found = getattr(found, part, None)
-        return found
+        return find(self.module, name)
 
     def unknown(self) -> str:
         """Return the first of the signatures that is not a known one, as text, or an empty string."""
