@@ -60,19 +60,23 @@ def _overload(name: str, signature: inspect.Signature, kinds: dict[str, tuple[st
 def _overloads(name: str) -> str:
     function = getattr(fastloss, name)
     declared, signature = DECLARED[function], inspect.signature(function)
-    reduction = signature.parameters["reduction"]
-    scalars = ["mean", "sum"] + (["batchmean"] if "batchmean" in reduction.annotation else [])
-    ways = {"float": scalars, "Array": ["none"]}
+    reduction = signature.parameters.get("reduction")
+    if reduction is None:
+        assert declared.result is not None
+        ways: dict[str, list[str]] = {declared.result.__name__: []}
+    else:
+        scalars = ["mean", "sum"] + (["batchmean"] if "batchmean" in reduction.annotation else [])
+        ways = {"float": scalars, "Array": ["none"]}
     gradients = declared.gradients.__name__ if declared.gradients else "Array"
     made = []
     for flags in _calls(list(signature.parameters)):
         for loss, allowed in ways.items():
-            kinds = {
-                "reduction": (
+            kinds = {}
+            if reduction is not None:
+                kinds["reduction"] = (
                     f"Literal[{', '.join(repr(one) for one in allowed)}]".replace("'", '"'),
                     "..." if reduction.default in allowed else "",
                 )
-            }
             for flag, value in flags.items():
                 kinds[flag] = (f"Literal[{value}]", "" if value else "...")
             made.append(_overload(name, signature, kinds, _result(flags, gradients, loss)))
@@ -89,7 +93,8 @@ def of_arrays() -> str:
     losses = [
         n for n in fastloss.__all__ if "return_grad" in inspect.signature(getattr(fastloss, n)).parameters
     ]
-    types = {kind for n in losses if (kind := DECLARED[getattr(fastloss, n)].gradients)}
+    declared = [DECLARED[getattr(fastloss, n)] for n in losses]
+    types = {kind for one in declared for kind in (one.gradients, one.result) if kind}
     imports = [f"from fastloss import {name} as {name}" for name in MODULES]
     imports += [_imported(name) for name in fastloss.__all__ if name not in losses]
     imports += [f"from {kind.__module__} import {kind.__name__}" for kind in types]

@@ -242,7 +242,7 @@ def as_torchs(function: Function) -> Function:
     if "----" not in note:  # only a note, not a whole docstring
         function.__doc__ = _parts(name, note)
     family = _CLASSES if "axis" in texts else _TORCHS
-    return documented(family, gradients=None, **texts)(function)
+    return documented(family, gradients=None, returns=None, **texts)(function)
 
 
 def _of_tensor(entry: Entry) -> Entry:
