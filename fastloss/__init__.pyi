@@ -52,6 +52,7 @@ __all__ = [
     "l2_penalty",
     "linear_cross_entropy",
     "linear_token_log_probs",
+    "linear_token_statistics",
     "log_cosh_loss",
     "log_softmax",
     "logsumexp",
@@ -1052,6 +1053,34 @@ def linear_token_log_probs(
     float = ..., memory_budget: int | None = ..., reduction: Reduction = ..., return_grad: bool = ...,
     grad_output: npt.ArrayLike | None = ..., out: tuple[Array | None, Array | None, Array | None] | None =
     ..., accumulate: bool | tuple[bool, ...] = ..., num_threads: int | None = ...
+) -> Any: ...
+
+@overload
+def linear_token_statistics(
+    input: npt.ArrayLike, linear_weight: npt.ArrayLike, target: npt.ArrayLike, *, linear_bias: npt.ArrayLike |
+    None = ..., outputs: tuple[str, ...] = ..., ignore_index: int = ..., temperature: float = ..., softcap:
+    float | None = ..., logit_scale: float = ..., memory_budget: int | None = ..., return_grad: Literal[False]
+    = ..., grad_output: tuple[npt.ArrayLike | None, npt.ArrayLike | None] | None = ..., out: tuple[Array |
+    None, Array | None, Array | None] | None = ..., accumulate: bool | tuple[bool, ...] = ..., num_threads:
+    int | None = ...
+) -> TokenStatistics: ...
+@overload
+def linear_token_statistics(
+    input: npt.ArrayLike, linear_weight: npt.ArrayLike, target: npt.ArrayLike, *, linear_bias: npt.ArrayLike |
+    None = ..., outputs: tuple[str, ...] = ..., ignore_index: int = ..., temperature: float = ..., softcap:
+    float | None = ..., logit_scale: float = ..., memory_budget: int | None = ..., return_grad: Literal[True],
+    grad_output: tuple[npt.ArrayLike | None, npt.ArrayLike | None] | None = ..., out: tuple[Array | None,
+    Array | None, Array | None] | None = ..., accumulate: bool | tuple[bool, ...] = ..., num_threads: int |
+    None = ...
+) -> tuple[TokenStatistics, LinearGradients]: ...
+@overload
+def linear_token_statistics(
+    input: npt.ArrayLike, linear_weight: npt.ArrayLike, target: npt.ArrayLike, *, linear_bias: npt.ArrayLike |
+    None = ..., outputs: tuple[str, ...] = ..., ignore_index: int = ..., temperature: float = ..., softcap:
+    float | None = ..., logit_scale: float = ..., memory_budget: int | None = ..., return_grad: bool = ...,
+    grad_output: tuple[npt.ArrayLike | None, npt.ArrayLike | None] | None = ..., out: tuple[Array | None,
+    Array | None, Array | None] | None = ..., accumulate: bool | tuple[bool, ...] = ..., num_threads: int |
+    None = ...
 ) -> Any: ...
 
 @overload

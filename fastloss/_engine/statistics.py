@@ -15,11 +15,13 @@ import numpy.typing as npt
 
 from fastloss import _kernels
 from fastloss._engine import arguments
+from fastloss._engine.bands import others
+from fastloss._engine.chunks import Call
 from fastloss._engine.options import softmax_options
 from fastloss._engine.results import as_loss, request, upstream
 from fastloss._engine.types import Array
 
-__all__ = ["TokenStatistics", "Wanted", "statistics_of_rows", "wanted"]
+__all__ = ["StatisticsCall", "TokenStatistics", "arrays_of", "statistics_of_rows", "wanted"]
 
 
 class TokenStatistics(NamedTuple):
@@ -67,6 +69,11 @@ class Wanted:
     def has_all(self) -> bool:
         """Return whether more than the log-probabilities is wanted."""
         return self.scales[1] != 0.0 or not _PLAIN.issuperset(self.outputs)
+
+    def flat(self) -> Wanted:
+        """Return the same with upstream gradients of flattened rows."""
+        first, second = (None if one is None else one.reshape(-1) for one in self.upstreams)
+        return Wanted(self.outputs, self.scales, (first, second))
 
     def run(self, x: Array, axis: int, found: Array, rows: Any = None, **more: Any) -> int:
         """Call the kernel, with the upstream gradients of some of the rows."""
@@ -142,7 +149,7 @@ def statistics_of_rows(
     )
     asked = wanted(outputs, grad_output, return_grad, rows)
     call = request(
-        ("logits",), (x,), (given, *_arrays(grad_output)), rows, "none", return_grad, out, options
+        ("logits",), (x,), (given, *arrays_of(grad_output)), rows, "none", return_grad, out, options
     )  # fmt: skip
     found = np.zeros((math.prod(rows), _kernels.STATISTICS))
     first_bad = asked.run(
@@ -155,6 +162,74 @@ def statistics_of_rows(
     return (statistics, call.buffers[0]) if call.return_grad else statistics
 
 
-def _arrays(grad_output: Any) -> list[Array]:
+def arrays_of(grad_output: Any) -> list[Array]:
     """Return the arrays among two upstream gradients, which a buffer must not overlap."""
     return [one for one in grad_output or () if isinstance(one, np.ndarray)]
+
+
+# --- of a linear layer ---
+
+
+@dataclass
+class StatisticsCall(Call):
+    """A call for the statistics of the logits of a linear layer; what is found takes the place of losses."""
+
+    wanted: Wanted
+
+    def chunk(self, rows: Any, bands: list[slice], room: Array, sums: Any) -> Array:
+        """Run some rows and return their statistics, as the kernel writes them."""
+        x, has_gradients = self.inputs(rows), self.has_gradients()
+        found = np.zeros((len(x), _kernels.STATISTICS))
+        if len(bands) == 1:
+            z = self.logits(x, bands[0], room)
+            self._run(rows, bands[0], z, found, output=z if has_gradients else None)
+            if has_gradients:
+                sums.add(rows, bands[0], x, z)
+            return found
+        seen = np.zeros((len(bands), *found.shape))
+        for band, one in zip(bands, seen, strict=True):
+            self._run(rows, band, self.logits(x, band, room), one, has_elsewhere=True)
+        homes = np.array([self.target_in(rows, band)["indices"] >= 0 for band in bands])
+        sizes = np.array([band.stop - band.start for band in bands])
+        found = _merged(seen, homes, sizes, self.options["temperature"])
+        for band in bands if has_gradients else ():
+            z = self.logits(x, band, room)
+            self._run(rows, band, z, found, output=z, has_elsewhere=True, is_given=True)
+            sums.add(rows, band, x, z)
+        return found
+
+    def _run(self, rows: Any, band: slice, z: Array, found: Array, **more: Any) -> None:
+        self.wanted.run(
+            z, 1, found, rows, indices=self.target_in(rows, band)["indices"],
+            threads=arguments.threads(self.num_threads), **self.options, **more,
+        )  # fmt: skip
+
+
+def _merged(seen: Array, homes: npt.NDArray[np.bool_], sizes: Array, temperature: float) -> Array:
+    """Return the statistics of rows from those of their bands, with shape (bands, rows, statistics).
+
+    `homes` says which band has the target of a row, `sizes` are the numbers of classes. With lse_b the
+    log-sum-exp of a band and p_b = exp(lse_b - lse) its probability,
+
+        H = sum_b p_b (H_b + lse - lse_b)        log sum p^2 = log sum_b exp(log sum_b p^2 + 2 (lse_b - lse))
+
+    in which nothing cancels; lse - lse_b = log(1 + e^(lse of the others - lse_b)), as in `bands`.
+    """
+    of = np.moveaxis(seen, -1, 0)
+    found = np.zeros(seen.shape[1:])
+    largest = of[LARGEST].max(axis=0)
+    lse = (of[LARGEST] - largest) / temperature + of[LOGSUM]  # relative to the largest
+    ahead = np.logaddexp(0.0, others(lse) - lse)
+    share = np.exp(-ahead)
+    found[:, LARGEST] = largest
+    found[:, LOGSUM] = np.where(np.isinf(largest), 0.0, np.logaddexp.reduce(lse, axis=0))
+    found[:, ENTROPY] = np.where(share == 0.0, 0.0, share * (of[ENTROPY] + ahead)).sum(axis=0)
+    squares = np.where(share == 0.0, -np.inf, of[LOG_SUM_SQ] - 2.0 * ahead)
+    found[:, LOG_SUM_SQ] = np.logaddexp.reduce(squares, axis=0)
+    own = np.where(ahead == np.inf, -np.inf, of[LOG_PROB] - ahead)  # inf: all of the band is masked
+    found[:, LOG_PROB] = np.where(homes, own, 0.0).sum(axis=0)
+    found[:, MEAN] = (of[MEAN] * sizes[:, np.newaxis]).sum(axis=0) / sizes.sum()
+    before = np.maximum.accumulate(of[LARGEST], axis=0)[:-1] < largest
+    is_first = np.concatenate((np.ones((1, len(found)), np.bool_), before))
+    found[:, IS_TOP] = (homes & (of[IS_TOP] != 0.0) & (of[LARGEST] == largest) & is_first).any(axis=0)
+    return found

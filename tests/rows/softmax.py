@@ -495,6 +495,10 @@ ENTROPY = Row(
     info=replace(TOKEN_BOUNDS, small_difference=largest_term),
     **OF_LOSS,
 )
+BAD_OUTPUTS = (
+    *bad("outputs", TypeError, "log_probs", None, 1),
+    *bad("outputs", ValueError, (), ("text",), (1,), ("entropy", "entropy"), ["log_probs", "logits"]),
+)
 STATISTICS = Row(
     "token_statistics",
     indices,
@@ -505,14 +509,7 @@ STATISTICS = Row(
     reductions=(),
     returns="arrays",
     divisor=None,
-    bad=tuple(
-        one
-        for error, *values in (
-            (TypeError, "log_probs", None, 1),
-            (ValueError, (), ("text",), (1,), ("entropy", "entropy"), ["log_probs", "logits"]),
-        )
-        for one in bad("outputs", error, *values)
-    ),
+    bad=BAD_OUTPUTS,
     **{**OF_INDICES, "bound": statistics_bound, "derivative_bound": statistics_derivative_bound},
 )
 TRANSFORMS = [
