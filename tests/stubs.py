@@ -110,8 +110,12 @@ def of_arrays() -> str:
 
 def _of_tensors(name: str, value: Callable[..., Any]) -> str:
     """A function of tensors that is made at import."""
+    from torch import Tensor
+
     arrays = {"npt.ArrayLike", "npt.ArrayLike | None"}
     own = inspect.signature(getattr(fastloss, name)).parameters
+    declared = DECLARED.get(getattr(fastloss, name))
+    result = (declared and declared.result) or Tensor
     found = []
     for p in inspect.signature(value).parameters.values():
         if p.kind is p.KEYWORD_ONLY and "*" not in found:
@@ -121,7 +125,7 @@ def _of_tensors(name: str, value: Callable[..., Any]) -> str:
             kind = kind.replace("npt.ArrayLike", "Tensor | float" if found else "Tensor")
         kind = kind.replace("Reduction", "str")
         found.append(f"{p.name}: {kind}{'' if p.default is p.empty else ' = ...'}")
-    return f"def {name}({', '.join(found)}) -> Tensor: ..."
+    return f"def {name}({', '.join(found)}) -> {result.__name__}: ..."
 
 
 # The types of torch's parameters that the function of arrays lacks.
@@ -133,14 +137,15 @@ def of_tensors() -> str:
     from torch import nn
 
     import fastloss.torch as ft
-    from fastloss.torch import _beyond, _derived, _functional, _install, _modules, _parallel
+    from fastloss.torch import _beyond, _derived, _functional, _install, _modules, _parallel, _statistics
 
     lines = ['"""Types of the functions of tensors; made by tests/stubs.py from their signatures."""', ""]
     lines += ["from typing import Any, Literal", "", "from torch import Tensor, nn", ""]
+    lines += ["from fastloss.torch._statistics import TokenStatistics"]
     for module in (_functional, _install, _modules, _parallel):
         lines += [f"from {module.__name__} import {name} as {name}" for name in sorted(module.__all__)]
     lines += ["", "__all__ = [", *(f'    "{name}",' for name in ft.__all__), "]", ""]
-    for module in (_beyond, _derived):
+    for module in (_beyond, _derived, _statistics):
         for name in sorted(module.__all__):
             value = getattr(module, name)
             if isinstance(value, type):

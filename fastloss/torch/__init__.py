@@ -15,11 +15,11 @@ with ``create_graph=True``.
 The kernels use ``torch.get_num_threads()`` threads.
 """
 
-from fastloss.torch import _beyond, _derived, _functional, _install, _modules, _parallel
+from fastloss.torch import _beyond, _derived, _functional, _install, _modules, _parallel, _statistics
 
 _PUBLIC = {
     name: getattr(module, name)
-    for module in (_beyond, _derived, _functional, _install, _modules, _parallel)
+    for module in (_beyond, _derived, _functional, _install, _modules, _parallel, _statistics)
     for name in module.__all__
 }
 globals().update(_PUBLIC)
