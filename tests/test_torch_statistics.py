@@ -89,6 +89,7 @@ def test_a_compiled_program_runs_it_eagerly() -> None:
     expected = torch.autograd.grad(total(x), x)
     found = torch.autograd.grad(torch.compile(total, backend="eager")(x), x)
     torch.testing.assert_close(found, expected)
+    torch.compiler.reset()
     with pytest.raises(Exception, match="no operator"):
         torch.compile(total, backend="eager", fullgraph=True)(x)
 
