@@ -374,3 +374,88 @@ def test_a_changed_signature_leaves_ranking_losses_alone(monkeypatch: pytest.Mon
         names = ft.install()
     assert kind.compute_loss_from_embeddings is changed
     assert any(title.endswith("CachedMultipleNegativesRankingLoss.calculate_loss") for title in names)
+
+
+# TRL
+
+
+STATISTICS = ("entropy", "log_sum_sq_probs", "mean_logits", "is_top1")
+
+
+def head(dtype: torch.dtype = torch.float32) -> list[Tensor]:
+    """Hidden states, weight, bias and targets of a few tokens."""
+    generator = torch.Generator().manual_seed(4)
+    tensors = [torch.randn(shape, generator=generator).to(dtype) for shape in ((13, 16), (V, 16), (V,))]
+    return [*tensors, torch.randint(V, (13,), generator=generator)]
+
+
+def of_head(tensors: list[Tensor], *options: Any) -> list[Any]:
+    """The outputs of TRL's head, and the gradients of log-probabilities and entropy."""
+    from trl.kernels import ChunkedLogProbFunction
+
+    leaves = [one.clone().requires_grad_() for one in tensors[:3]]
+    outputs = ChunkedLogProbFunction.apply(*leaves, tensors[3], *options)
+    upstream = torch.linspace(-1.0, 1.0, len(tensors[0]))
+    loss = (outputs[0] * upstream).sum() + (0.0 if outputs[1] is None else (outputs[1] * upstream**2).sum())
+    loss.backward()
+    return [*outputs, *(leaf.grad for leaf in leaves)]
+
+
+@pytest.mark.parametrize("options", [(1.0, 64), (0.7, 64, 5.0), (1.3, 64, None, 0.25), (1.0, 64, 4.0, 2.0)])
+@pytest.mark.parametrize("outputs", [(), ("log_probs",), ("is_top1", "entropy"), STATISTICS])
+def test_trls_head(options: tuple[Any, ...], outputs: tuple[str, ...]) -> None:
+    pytest.importorskip("trl.kernels")
+    given = (*options, *(None, 1.0)[len(options) - 2 :], outputs)
+    expected = of_head(head(), *given)
+    with ft.install() as names:
+        assert "trl.kernels.chunked_logprob.ChunkedLogProbFunction.apply" in names
+        actual = of_head(head(), *given)
+        assert ft.calls()["ChunkedLogProbFunction"] == (1, 0)
+    torch.testing.assert_close(actual, expected, rtol=1e-5, atol=2e-6)
+    assert of_head(head(), *given)[0].equal(expected[0])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("is_autocast", [False, True])
+def test_types_of_trls_head(dtype: torch.dtype, is_autocast: bool) -> None:
+    pytest.importorskip("trl.kernels")
+    exact = dtype.itemsize > 2 and not is_autocast
+    ways = []
+    for is_installed in (False, True):
+        with torch.autocast("cpu", torch.bfloat16, enabled=is_autocast):
+            if is_installed:
+                ft.install()
+            ways.append(of_head(head(dtype), 1.0, 64))
+    for theirs, ours in zip(*ways, strict=True):
+        assert theirs.dtype is ours.dtype
+        if theirs.dtype is not torch.bool:
+            size = theirs.abs().max().item()
+            torch.testing.assert_close(ours, theirs, rtol=0.0, atol=(1e-5 if exact else 0.04) * size)
+
+
+def test_what_trls_head_does_otherwise() -> None:
+    """Arguments that only its own code takes."""
+    pytest.importorskip("trl.kernels")
+    given = (1.0, 64, None, -1.0)
+    expected = of_head(head(), *given)
+    with ft.install():
+        torch.testing.assert_close(of_head(head(), *given), expected)
+        assert ft.calls()["ChunkedLogProbFunction"] == (0, 1)
+
+
+@pytest.mark.parametrize("masked", [slice(0, 0), slice(2, 6), slice(None)])
+def test_models_with_trls_head(masked: slice) -> None:
+    """Masked tokens are left out of the products; where all are, the loss is 0 with a gradient."""
+    utils = pytest.importorskip("trl.trainer.utils")
+    labels = torch.randint(V, (2, 9))
+    labels[:, masked] = -100
+    found = []
+    for is_installed in (False, True):
+        model = quiet(make("cohere, scale"))
+        utils.add_fused_lm_head(model, outputs=("log_probs", *STATISTICS))
+        if is_installed:
+            ft.install()
+        output = model.train()(input_ids=labels.clamp(min=0), labels=labels, fused_lm_head=True)
+        (output.loss + 0.1 * output.entropy.sum()).backward()
+        found.append([output.loss, *(output[name] for name in STATISTICS), model.lm_head.weight.grad])
+    torch.testing.assert_close(found[1], found[0], rtol=1e-5, atol=2e-6)

@@ -29,6 +29,7 @@ __all__ = [
     "differentiable",
     "dtype_of",
     "gradients_of",
+    "is_readable",
     "multiplied",
     "run",
     "value_of",
@@ -116,7 +117,7 @@ def run(
     loss: Loss,
     tensors: Tensors,
     options: dict[str, Any],
-    reduction: str,
+    reduction: str | None,
     wanted: Sequence[bool] = (),
     *,
     grad_output: Any = None,
@@ -124,9 +125,10 @@ def run(
 ) -> tuple[Any, list[Tensor]]:
     """Return the value and the wanted gradients, in order, from the function of the package.
 
-    `wanted` has a bool for each tensor; without any, no gradient is wanted.
+    `wanted` has a bool for each tensor; without any, no gradient is wanted. A function that has no reduction
+    has None.
     """
-    arguments: dict[str, Any] = {"reduction": reduction, **options}
+    arguments = dict(options) if reduction is None else {"reduction": reduction, **options}
     for name, tensor in zip(loss.tensors, tensors, strict=True):
         if tensor is not None:
             if tensor.dtype is torch.bfloat16 and (loss.is_small or name in _CONVERTED):
@@ -214,6 +216,11 @@ def _is_batched(upstream: Tensor) -> bool:
     """Return whether this is a batch of incoming gradients, whose memory cannot be read."""
     is_legacy = torch._C._functorch.is_legacy_batchedtensor(upstream)
     return is_legacy or torch._C._are_functorch_transforms_active()
+
+
+def is_readable(ctx: Any, upstreams: Tensors) -> bool:
+    """Return whether a backward can read its incoming gradients: not compiled ones, nor a batch of them."""
+    return isinstance(ctx, _Node) and not any(one is not None and _is_batched(one) for one in upstreams)
 
 
 def _graph_is_kept() -> bool:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection
 from typing import Any, TypeVar
 
 import fastloss
-from fastloss._engine.documentation import Entry, Family, documented, parsed, written
+from fastloss._engine.documentation import DECLARED, Entry, Family, documented, parsed, written
 from fastloss._engine.fragments import TYPES
 from fastloss._engine.options import DESCRIPTIONS
 
@@ -242,7 +242,7 @@ def as_torchs(function: Function) -> Function:
     if "----" not in note:  # only a note, not a whole docstring
         function.__doc__ = _parts(name, note)
     family = _CLASSES if "axis" in texts else _TORCHS
-    return documented(family, gradients=None, **texts)(function)
+    return documented(family, gradients=None, returns=None, **texts)(function)
 
 
 def _of_tensor(entry: Entry) -> Entry:
@@ -251,6 +251,15 @@ def _of_tensor(entry: Entry) -> Entry:
     text = " ".join(entry.text.split()).replace(TYPES, _TENSORS).replace("(of ml_dtypes) ", "")
     text = text.replace("bfloat16 (of ml_dtypes)", "bfloat16")
     return Entry(line, textwrap.indent(textwrap.fill(text, 100), "    "))
+
+
+def _statistics_entry(first: str, gradients: str) -> Entry:
+    return Entry(
+        "TokenStatistics",
+        f"    A named tuple of tensors, with the dtype of `{first}`, or float32 for half types under\n"
+        "    autocast, and of bool for ``is_top1``; None for what `outputs` does not name. The first two\n"
+        f"    have gradients for {gradients}.",
+    )
 
 
 def of_tensors(name: str, kept: Collection[str], first: str, wanted: Collection[str]) -> str:
@@ -267,7 +276,9 @@ def of_tensors(name: str, kept: Collection[str], first: str, wanted: Collection[
     sections.lists = {
         "Parameters": mine,
         "Returns": [
-            Entry(
+            _statistics_entry(first, gradients)
+            if DECLARED[getattr(fastloss, name)].result
+            else Entry(
                 "Tensor with shape (), or that of the unreduced loss",
                 f"    With the dtype of `{first}`, or float32 for half types under autocast.\n"
                 f"    It has gradients for {gradients}.",

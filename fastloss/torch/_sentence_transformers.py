@@ -105,7 +105,7 @@ _SHARED = (
     "hardness_mode=None, hardness_strength=0.0)"
 )
 _PLAIN, _CACHED = "MultipleNegativesRankingLoss", "CachedMultipleNegativesRankingLoss"
-FOREIGN = (
+FOREIGN: tuple[Foreign, ...] = (
     Foreign(
         f"{_FOLDER}.multiple_negatives_ranking",
         f"{_PLAIN}.compute_loss_from_embeddings",

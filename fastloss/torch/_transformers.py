@@ -88,7 +88,7 @@ CAUSAL = Foreign(
         )
     },
 )
-FOREIGN = (
+FOREIGN: tuple[Foreign, ...] = (
     Foreign(
         CAUSAL.module,
         "fixed_cross_entropy",
