@@ -123,7 +123,7 @@ def _of_tensors(name: str, value: Callable[..., Any]) -> str:
         if p.kind is p.KEYWORD_ONLY and "*" not in found:
             found.append("*")
         kind = str(own[p.name].annotation) if p.name in own else _TORCHS.get(p.name, "Any")
-        if p.name in LOSSES[name].numbers:
+        if name in LOSSES and p.name in LOSSES[name].numbers:
             kind = "Tensor | float"
         if kind in arrays:  # numbers, too, but for the first
             kind = kind.replace("npt.ArrayLike", "Tensor | float" if found else "Tensor")
