@@ -459,3 +459,33 @@ def test_models_with_trls_head(masked: slice) -> None:
         (output.loss + 0.1 * output.entropy.sum()).backward()
         found.append([output.loss, *(output[name] for name in STATISTICS), model.lm_head.weight.grad])
     torch.testing.assert_close(found[1], found[0], rtol=1e-5, atol=2e-6)
+
+
+# Trainers
+
+
+@pytest.mark.parametrize("way", ["install", "without_logits"])
+def test_the_trainer_of_transformers(way: str, tmp_path: Any) -> None:
+    """The same curve, with accumulation, which divides by the items of all parts."""
+    generator = torch.Generator().manual_seed(5)
+    rows = torch.randint(V, (24, 12), generator=generator).tolist()
+    data = [{"input_ids": row, "labels": row[:-3] + [-100] * 3} for row in rows]
+    arguments = {
+        "per_device_train_batch_size": 2, "gradient_accumulation_steps": 3, "max_steps": 4,
+        "logging_steps": 1, "report_to": [], "save_strategy": "no", "disable_tqdm": True, "use_cpu": True,
+        "learning_rate": 1e-3, "output_dir": str(tmp_path), "max_grad_norm": 1.0,
+    }  # fmt: skip
+    curves = []
+    for is_ours in (False, True):
+        model = make("gemma2, softcap")
+        if is_ours and way == "install":
+            ft.install()
+        elif is_ours:
+            quiet(model)
+        trainer = tf.Trainer(model=model, args=tf.TrainingArguments(**arguments), train_dataset=data)
+        trainer.train()
+        curves.append([entry["loss"] for entry in trainer.state.log_history if "loss" in entry])
+        if is_ours and way == "install":
+            assert ft.calls()["fixed_cross_entropy"] == (12, 0)
+    assert len(curves[0]) == 4
+    torch.testing.assert_close(*curves, rtol=0.0, atol=1e-5)
