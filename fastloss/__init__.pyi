@@ -18,6 +18,7 @@ from fastloss._engine.settings import get_num_threads as get_num_threads
 from fastloss._engine.settings import num_threads as num_threads
 from fastloss._engine.settings import set_num_threads as set_num_threads
 from fastloss._engine.settings import show_config as show_config
+from fastloss._engine.statistics import TokenStatistics
 from fastloss._engine.types import Array, Reduction
 from fastloss.classification import log_softmax as log_softmax
 from fastloss.classification import logsumexp as logsumexp
@@ -54,6 +55,7 @@ __all__ = [
     "l2_penalty",
     "linear_cross_entropy",
     "linear_token_log_probs",
+    "linear_token_statistics",
     "log_cosh_loss",
     "log_softmax",
     "logsumexp",
@@ -81,6 +83,7 @@ __all__ = [
     "softmax",
     "squared_hinge_loss",
     "token_log_probs",
+    "token_statistics",
     "tv_distance_with_logits",
     "tweedie_nll_loss",
     "value_loss",
@@ -1095,6 +1098,34 @@ def linear_token_log_probs(
 ) -> Any: ...
 
 @overload
+def linear_token_statistics(
+    input: npt.ArrayLike, linear_weight: npt.ArrayLike, target: npt.ArrayLike, *, linear_bias: npt.ArrayLike |
+    None = ..., outputs: tuple[str, ...] = ..., ignore_index: int = ..., temperature: float = ..., softcap:
+    float | None = ..., logit_scale: float = ..., memory_budget: int | None = ..., return_grad: Literal[False]
+    = ..., grad_output: tuple[npt.ArrayLike | None, npt.ArrayLike | None] | None = ..., out: tuple[Array |
+    None, Array | None, Array | None] | None = ..., accumulate: bool | tuple[bool, ...] = ..., num_threads:
+    int | None = ...
+) -> TokenStatistics: ...
+@overload
+def linear_token_statistics(
+    input: npt.ArrayLike, linear_weight: npt.ArrayLike, target: npt.ArrayLike, *, linear_bias: npt.ArrayLike |
+    None = ..., outputs: tuple[str, ...] = ..., ignore_index: int = ..., temperature: float = ..., softcap:
+    float | None = ..., logit_scale: float = ..., memory_budget: int | None = ..., return_grad: Literal[True],
+    grad_output: tuple[npt.ArrayLike | None, npt.ArrayLike | None] | None = ..., out: tuple[Array | None,
+    Array | None, Array | None] | None = ..., accumulate: bool | tuple[bool, ...] = ..., num_threads: int |
+    None = ...
+) -> tuple[TokenStatistics, LinearGradients]: ...
+@overload
+def linear_token_statistics(
+    input: npt.ArrayLike, linear_weight: npt.ArrayLike, target: npt.ArrayLike, *, linear_bias: npt.ArrayLike |
+    None = ..., outputs: tuple[str, ...] = ..., ignore_index: int = ..., temperature: float = ..., softcap:
+    float | None = ..., logit_scale: float = ..., memory_budget: int | None = ..., return_grad: bool = ...,
+    grad_output: tuple[npt.ArrayLike | None, npt.ArrayLike | None] | None = ..., out: tuple[Array | None,
+    Array | None, Array | None] | None = ..., accumulate: bool | tuple[bool, ...] = ..., num_threads: int |
+    None = ...
+) -> Any: ...
+
+@overload
 def log_cosh_loss(
     input: npt.ArrayLike, target: npt.ArrayLike, *, weight: npt.ArrayLike | None = ..., reduction:
     Literal["mean", "sum"] = ..., return_grad: Literal[False] = ..., return_hessian: Literal[False] = ...,
@@ -1814,6 +1845,28 @@ def token_log_probs(
     logits: npt.ArrayLike, target: npt.ArrayLike, *, axis: int = ..., ignore_index: int = ..., temperature:
     float = ..., reduction: Reduction = ..., return_grad: bool = ..., grad_output: npt.ArrayLike | None = ...,
     out: Array | None = ..., accumulate: bool = ..., num_threads: int | None = ...
+) -> Any: ...
+
+@overload
+def token_statistics(
+    logits: npt.ArrayLike, target: npt.ArrayLike, *, axis: int = ..., outputs: tuple[str, ...] = ...,
+    ignore_index: int = ..., temperature: float = ..., softcap: float | None = ..., logit_scale: float = ...,
+    return_grad: Literal[False] = ..., grad_output: tuple[npt.ArrayLike | None, npt.ArrayLike | None] | None =
+    ..., out: Array | None = ..., accumulate: bool = ..., num_threads: int | None = ...
+) -> TokenStatistics: ...
+@overload
+def token_statistics(
+    logits: npt.ArrayLike, target: npt.ArrayLike, *, axis: int = ..., outputs: tuple[str, ...] = ...,
+    ignore_index: int = ..., temperature: float = ..., softcap: float | None = ..., logit_scale: float = ...,
+    return_grad: Literal[True], grad_output: tuple[npt.ArrayLike | None, npt.ArrayLike | None] | None = ...,
+    out: Array | None = ..., accumulate: bool = ..., num_threads: int | None = ...
+) -> tuple[TokenStatistics, Array]: ...
+@overload
+def token_statistics(
+    logits: npt.ArrayLike, target: npt.ArrayLike, *, axis: int = ..., outputs: tuple[str, ...] = ...,
+    ignore_index: int = ..., temperature: float = ..., softcap: float | None = ..., logit_scale: float = ...,
+    return_grad: bool = ..., grad_output: tuple[npt.ArrayLike | None, npt.ArrayLike | None] | None = ..., out:
+    Array | None = ..., accumulate: bool = ..., num_threads: int | None = ...
 ) -> Any: ...
 
 @overload

@@ -65,6 +65,27 @@ def multi_margin(
     input: npt.NDArray[Any], axis: int, **options: Unpack[_MarginOptions]
 ) -> tuple[int, float, float]: ...
 
+STATISTICS: int
+
+def statistics(
+    input: npt.NDArray[Any],
+    axis: int,
+    found: npt.NDArray[np.float64],
+    *,
+    threads: int,
+    indices: npt.NDArray[Any],
+    ignored: int | None = ...,
+    output: npt.NDArray[Any] | None = ...,
+    grad_output: tuple[npt.NDArray[Any] | None, npt.NDArray[Any] | None] = ...,
+    grad_scale: tuple[float, float] = ...,
+    softcap: float = ...,
+    temperature: float = ...,
+    accumulate: bool = ...,
+    is_given: bool = ...,
+    has_elsewhere: bool = ...,
+    has_all: bool = ...,
+) -> int: ...
+
 KL: int
 JS: int
 TV: int

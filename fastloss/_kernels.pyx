@@ -123,6 +123,30 @@ cdef extern from "kernels.h" nogil:
         void (*row_finish)(const fl_softmax_job *, fl_softmax_row *, ptrdiff_t) noexcept nogil
 
     enum:
+        FL_STATISTICS
+
+    struct fl_statistics_job:
+        fl_rows rows
+        fl_map map
+        fl_targets targets
+        const double *entropy_upstream
+        double entropy_scale
+        double *statistics
+        int is_given, has_all
+
+    struct fl_statistics_row:
+        pass
+
+    struct fl_statistics_kernels:
+        ptrdiff_t (*scratch_bytes)(const fl_statistics_job *) noexcept nogil
+        ptrdiff_t buffer_bytes
+        fl_work rows
+        int (*start)(const fl_statistics_job *, fl_statistics_row *, ptrdiff_t, void *) noexcept nogil
+        void (*sum)(const fl_statistics_job *, fl_statistics_row *, ptrdiff_t, void *) noexcept nogil
+        void (*settle)(const fl_statistics_job *, fl_statistics_row *, void *) noexcept nogil
+        void (*finish)(const fl_statistics_job *, fl_statistics_row *, ptrdiff_t, void *) noexcept nogil
+
+    enum:
         FL_KL
         FL_JS
         FL_TV
@@ -203,6 +227,7 @@ cdef extern from "kernels.h" nogil:
     struct fl_kernels:
         const char *name
         fl_softmax_kernels softmax_f32, softmax_f64
+        fl_statistics_kernels statistics_f32, statistics_f64
         fl_divergence_kernels divergence_f32, divergence_f64
         fl_element_kernels elements_f32, elements_f64
         fl_contrast_kernels contrast_f32, contrast_f64
@@ -766,6 +791,89 @@ def multi_margin(
     job.margin = margin
     job.power = power
     return run_targets(&job, kernels.margin_rows, mean, True, threads)
+
+
+# The number of statistics of a row, in the order of kernels.h.
+STATISTICS = FL_STATISTICS
+
+
+cdef int shared_statistics(const fl_statistics_job *job, const fl_statistics_kernels *table,
+                           int threads) except -1 nogil:
+    """Process few long rows, all threads on each row: see shared_softmax."""
+    cdef fl_statistics_row row
+    cdef ptrdiff_t index, block, blocks = (job.rows.classes + FL_BLOCK - 1) // FL_BLOCK
+    cdef ptrdiff_t scratch_size = up_to_line(table.scratch_bytes(job))
+    cdef char *memory
+    cdef char *scratch
+    cdef char *buffers
+    memory = <char *>malloc(64 + scratch_size + (threads - 1) * table.buffer_bytes)
+    if memory == NULL:
+        with gil:
+            raise MemoryError("scratch rows")
+    scratch = memory + (64 - <uintptr_t>memory % 64)
+    buffers = scratch + scratch_size - table.buffer_bytes
+    for index in range(job.rows.count):
+        if not table.start(job, &row, index, scratch):
+            continue
+        for block in prange(blocks, schedule="static", num_threads=threads):
+            table.sum(job, &row, block, buffers + threadid() * table.buffer_bytes)
+        table.settle(job, &row, buffers)
+        if job.rows.output.data == NULL:
+            continue
+        for block in prange(blocks, schedule="static", num_threads=threads):
+            table.finish(job, &row, block, buffers + threadid() * table.buffer_bytes)
+    free(memory)
+    return 0
+
+
+def statistics(
+    cnp.ndarray input not None, int axis, cnp.ndarray found not None, *, int threads, indices, ignored=None,
+    output=None, tuple grad_output=(None, None), tuple grad_scale=(0.0, 0.0), double softcap=0.0,
+    double temperature=1.0, bint accumulate=False, bint is_given=False, bint has_elsewhere=False, bint has_all=True,
+):
+    """Write the statistics of each row along `axis` to `found`, and the gradient of two of them to `output`.
+
+    Returns the first row with a bad target, or -1; with a bad target nothing has been written. `found` is
+    float64 of shape (rows, STATISTICS), contiguous. With `is_given` it holds the statistics already.
+    `grad_output` and `grad_scale` are the arrays (None: ones) and the factors of the upstream gradients of
+    the log-probability and of the entropy. With `has_elsewhere` a target of -1 is in another band.
+    """
+    cdef fl_statistics_job job
+    cdef dimensions room[2]
+    cdef const fl_statistics_kernels *table
+    cdef fl_rows *rows = &job.rows
+    cdef fl_piece targets
+    cdef ptrdiff_t size = cnp.PyArray_SIZE(input), step
+    if size == 0:
+        return -1
+    memset(&job, 0, sizeof(job))
+    describe_rows(rows, room, input, axis, output, grad_output[0], grad_scale[0], accumulate, None)
+    describe_targets(&job.targets, rows, indices, ignored, None, None)
+    job.targets.has_elsewhere = has_elsewhere
+    job.entropy_upstream = <const double *>pointer(grad_output[1])
+    job.entropy_scale = grad_scale[1]
+    job.map.softcap = softcap
+    job.map.temperature = temperature
+    job.statistics = <double *>pointer(found)
+    job.is_given = is_given
+    job.has_all = has_all
+    threads = team_for(size, threads)
+    if not has_elsewhere:
+        targets = survey(&job.targets, rows, False, threads)
+        if targets.fault >= 0:
+            return targets.fault
+    table = &kernels.statistics_f64 if rows.input.dtype == FL_FLOAT64 else &kernels.statistics_f32
+    step = rows_in_piece(rows)
+    if share_rows(rows, step, threads):
+        with nogil:
+            shared_statistics(&job, table, threads)
+        return -1
+    rows.stream = (
+        rows.output.data != NULL and rows.output.data != rows.input.data and not accumulate
+        and rows.classes > FL_SHORT_ROW and size * rows.output.itemsize >= STREAM
+    )
+    run_pieces(table.rows, &job, rows.count, step, size, threads, table.scratch_bytes(&job))
+    return -1
 
 
 KL = FL_KL

@@ -9,8 +9,9 @@ import numpy.typing as npt
 from fastloss._engine.chunks import LinearGradients
 from fastloss._engine.documentation import documented
 from fastloss._engine.fragments import LINEAR
-from fastloss._engine.linear import linear_loss
+from fastloss._engine.linear import linear_loss, linear_statistics
 from fastloss._engine.options import CommonOfSeveral, RowOptionsOfSeveral
+from fastloss._engine.statistics import TokenStatistics
 from fastloss._engine.types import Array, Reduction
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ __all__ = [
     "LinearGradients",
     "linear_cross_entropy",
     "linear_token_log_probs",
+    "linear_token_statistics",
 ]
 
 
@@ -169,6 +171,7 @@ def linear_token_log_probs(
     --------
     linear_cross_entropy : their negative mean.
     token_log_probs : from logits.
+    linear_token_statistics : with entropy and more.
 
     References
     ----------
@@ -184,5 +187,87 @@ def linear_token_log_probs(
     return linear_loss(
         input, linear_weight, target, reduction, return_grad, out, common, linear_bias=linear_bias,
         ignore_index=ignore_index, sign=-1.0, memory_budget=memory_budget,
+        own={"temperature": temperature, "softcap": softcap, "logit_scale": logit_scale},
+    )  # fmt: skip
+
+
+@documented(
+    LINEAR,
+    gradients=LinearGradients,
+    returns=TokenStatistics,
+    result="statistics",
+    unreduced="the value of each token",
+)
+def linear_token_statistics(
+    input: npt.ArrayLike,
+    linear_weight: npt.ArrayLike,
+    target: npt.ArrayLike,
+    *,
+    linear_bias: npt.ArrayLike | None = None,
+    outputs: tuple[str, ...] = ("log_probs", "entropy"),
+    ignore_index: int = -100,
+    temperature: float = 1.0,
+    softcap: float | None = None,
+    logit_scale: float = 1.0,
+    memory_budget: int | None = None,
+    return_grad: bool = False,
+    grad_output: tuple[npt.ArrayLike | None, npt.ArrayLike | None] | None = None,
+    out: tuple[Array | None, Array | None, Array | None] | None = None,
+    accumulate: bool | tuple[bool, ...] = False,
+    num_threads: int | None = None,
+) -> Any:
+    r"""Log-probability of each target under a linear layer, and statistics of its logits, in chunks.
+
+    ``statistics = token_statistics(input @ linear_weight.T + linear_bias, target)``
+
+    .. math:: \log p_{i y_i}, \quad -\sum_j p_{ij} \log p_{ij}, \quad \ldots, \qquad
+       p_i = \mathrm{softmax}(\mathrm{softcap}(s\,(W x_i + b)) / T)
+
+    for token `i` with class :math:`y_i` and the `logit_scale` `s`; `token_statistics` has the other formulas.
+    Choose it in the place of `linear_token_log_probs` where a trainer also needs the entropy, as a bonus or
+    to be logged, or more of the logits. All statistics come from the same products. Ignored tokens are left
+    out of these.
+
+    Parameters
+    ----------
+    outputs : tuple of str, default ("log_probs", "entropy")
+        The statistics to return: any of the fields of the result.
+    ignore_index : int, default -100
+        Tokens with this target have statistics 0 (False) and gradient 0, and are not read.
+    return_grad : bool, default False
+        Also return the gradients with respect to `input`, `linear_weight` and `linear_bias` of ``log_probs``
+        and ``entropy`` together, of those that `outputs` names; it must name one of them.
+    grad_output : tuple of two, each a scalar or array_like with shape (...) or None, optional
+        The upstream gradients of ``log_probs`` and of ``entropy``, None for one that has none. By default 1
+        for each of them that `outputs` names. Needs `return_grad`.
+
+    Returns
+    -------
+    statistics : TokenStatistics
+        A named tuple ``(log_probs, entropy, logsumexp, log_sum_sq_probs, mean_logits, is_top1)`` of arrays
+        with shape (...): of bool for ``is_top1``, else of the dtype of `input`, float32 for half types. A
+        statistic that `outputs` does not name is None.
+
+    See Also
+    --------
+    token_statistics : from logits.
+    linear_token_log_probs : the first alone, with reductions.
+
+    References
+    ----------
+    The chunked log-probabilities of TRL, with entropy and the first maximum.
+
+    Examples
+    --------
+    >>> import numpy as np, fastloss
+    >>> hidden, weight = np.array([[1.0, 0.0]]), np.array([[2.0, 0.0], [0.0, 0.0]])
+    >>> found = fastloss.linear_token_statistics(hidden, weight, [0])
+    >>> found.log_probs.round(4), found.entropy.round(4)
+    (array([-0.1269]), array([0.3653]))
+    """
+    return linear_statistics(
+        input, linear_weight, target, return_grad, grad_output, out,
+        {"accumulate": accumulate, "num_threads": num_threads}, linear_bias=linear_bias, outputs=outputs,
+        ignore_index=ignore_index, memory_budget=memory_budget,
         own={"temperature": temperature, "softcap": softcap, "logit_scale": logit_scale},
     )  # fmt: skip

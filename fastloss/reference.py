@@ -40,6 +40,7 @@ __all__ = [
     "l2_penalty",
     "linear_cross_entropy",
     "linear_token_log_probs",
+    "linear_token_statistics",
     "log_cosh_loss",
     "log_softmax",
     "logsumexp",
@@ -64,6 +65,7 @@ __all__ = [
     "softmax",
     "squared_hinge_loss",
     "token_log_probs",
+    "token_statistics",
     "tv_distance_with_logits",
     "tweedie_nll_loss",
     "value_loss",
@@ -623,6 +625,98 @@ def entropy(
     return result, np.moveaxis(slope / temperature * (upstream / denominator), -1, axis)
 
 
+class TokenStatistics(NamedTuple):
+    """The result of token_statistics; None for what was not asked for."""
+
+    log_probs: Array | None
+    entropy: Array | None
+    logsumexp: Array | None
+    log_sum_sq_probs: Array | None
+    mean_logits: Array | None
+    is_top1: npt.NDArray[np.bool_] | None
+
+
+@np.errstate(invalid="ignore", over="ignore", divide="ignore")
+def token_statistics(
+    logits: npt.ArrayLike,
+    target: npt.ArrayLike,
+    *,
+    axis: int = -1,
+    outputs: Sequence[str] = ("log_probs", "entropy"),
+    ignore_index: int = -100,
+    temperature: float = 1.0,
+    softcap: float | None = None,
+    logit_scale: float = 1.0,
+    return_grad: bool = False,
+    grad_output: tuple[npt.ArrayLike | None, npt.ArrayLike | None] | None = None,
+) -> TokenStatistics | tuple[TokenStatistics, Array]:
+    """Log-probability of the target, a class index, in each row of logits, and statistics of the logits.
+
+        x = logit_scale * logits
+        z = softcap * tanh(x / softcap) / temperature, or x / temperature without
+        p = softmax(z)
+        log_probs        = log(p_target)
+        entropy          = -sum_c p_c * log(p_c)  (0 where p_c is 0)
+        logsumexp        = log(sum_c exp(z_c))
+        log_sum_sq_probs = log(sum_c p_c**2)
+        mean_logits      = sum_c z_c / C
+        is_top1          = whether the target is the first maximum of x (and of z, which is monotone in x)
+
+    An ignored token has 0, False and gradient 0, and its logits are never read. A row with NaN is all NaN.
+    The gradient is that of log_probs times the first upstream gradient plus entropy times the second; without
+    `grad_output` these are 1 for those among `outputs`.
+    """
+    _option("temperature", temperature, temperature > 0.0, "positive and finite")
+    moved = _classes_last("logits", logits, axis)
+    rows, classes = moved.shape[:-1], moved.shape[-1]
+    counted, y = _class_indices(target, rows, classes, ignore_index)
+    is_target = np.arange(classes) == y[:, np.newaxis]
+    raw = logit_scale * moved.reshape(-1, classes)[counted]
+    masked = raw == -np.inf
+    capped = raw if softcap is None else np.where(masked, raw, softcap * np.tanh(raw / softcap))
+
+    # As in entropy: relative to the largest logit nothing cancels.
+    _, below = _below_top(capped)
+    below = below / temperature
+    exps = np.exp(below)
+    p = exps / exps.sum(axis=-1, keepdims=True)
+    log_sum, mean_below = _log_sum(below), _times(p, below).sum(axis=-1, keepdims=True)
+    # log(sum_c p_c**2) = log(sum_c exp(2 z_c)) - 2 log(sum_c exp(z_c)), with z relative to the largest.
+    log_sum_sq = _log_sum(2.0 * below) - 2.0 * log_sum
+    is_top1 = raw.argmax(axis=-1) == y
+    values = {
+        "log_probs": (below - log_sum)[is_target],
+        "entropy": (log_sum - mean_below)[:, 0],
+        "logsumexp": logsumexp(capped / temperature),
+        "log_sum_sq_probs": log_sum_sq[:, 0],
+        "mean_logits": (capped / temperature).mean(axis=-1),
+        "is_top1": is_top1 & ~np.isnan(raw).any(axis=-1),
+    }
+    found: dict[str, Array | None] = dict.fromkeys(TokenStatistics._fields)
+    for name in outputs:
+        every = np.zeros(counted.size, values[name].dtype)
+        every[counted] = values[name]
+        found[name] = every.reshape(rows)
+    result = TokenStatistics(**found)  # type: ignore[arg-type]
+    if not return_grad:
+        return result
+
+    # With d log(p_y) / d z_k = [k = y] - p_k and d H / d z_k = -p_k * (log(p_k) + H) (see entropy).
+    upstreams = grad_output or (float("log_probs" in outputs), float("entropy" in outputs))
+    first, second = (
+        _per_row("grad_output", 0.0 if one is None else one, rows).reshape(-1)[counted, np.newaxis]
+        for one in upstreams
+    )
+    total = exps.sum(axis=-1, keepdims=True)
+    of_log_probs = np.where(is_target, _sum_of_others(exps), -exps) / total
+    slope = of_log_probs * first + _times(p, mean_below - below) * second
+    if softcap is not None:
+        slope = slope / np.cosh(raw / softcap) ** 2
+    grads = np.zeros((counted.size, classes))
+    grads[counted] = slope * logit_scale / temperature
+    return result, np.moveaxis(grads.reshape(moved.shape), -1, axis)
+
+
 # Divergences between the distributions of a teacher, p, and a student, q.
 
 
@@ -1063,6 +1157,41 @@ def linear_token_log_probs(
     # 0 - loss, so that an ignored token has 0 and not -0.
     log_probs: Loss = 0.0 - loss if isinstance(loss, float) else np.asarray(0.0 - loss)
     return (log_probs, gradients(0.0 - result[1])) if isinstance(result, tuple) else log_probs
+
+
+def linear_token_statistics(
+    input: npt.ArrayLike,
+    linear_weight: npt.ArrayLike,
+    target: npt.ArrayLike,
+    *,
+    linear_bias: npt.ArrayLike | None = None,
+    outputs: Sequence[str] = ("log_probs", "entropy"),
+    ignore_index: int = -100,
+    temperature: float = 1.0,
+    softcap: float | None = None,
+    logit_scale: float = 1.0,
+    return_grad: bool = False,
+    grad_output: tuple[npt.ArrayLike | None, npt.ArrayLike | None] | None = None,
+) -> TokenStatistics | tuple[TokenStatistics, LinearGradients]:
+    """Log-probability of each target, a class index, under a linear layer, and statistics of its logits.
+
+    token_statistics(input @ linear_weight.T + linear_bias, target)
+    """
+    logits, gradients = _linear(input, linear_weight, linear_bias, target, ignore_index)
+    result = token_statistics(
+        logits,
+        target,
+        outputs=outputs,
+        ignore_index=ignore_index,
+        temperature=temperature,
+        softcap=softcap,
+        logit_scale=logit_scale,
+        return_grad=return_grad,
+        grad_output=grad_output,
+    )
+    if isinstance(result, TokenStatistics):
+        return result
+    return result[0], gradients(result[1])
 
 
 class InfoNCEGradients(NamedTuple):

@@ -10,15 +10,18 @@ from fastloss._engine.documentation import documented
 from fastloss._engine.fragments import ROWS
 from fastloss._engine.options import Common
 from fastloss._engine.rows import cross_entropy_rows, entropy_of_rows, row_loss, sequence_loss
+from fastloss._engine.statistics import TokenStatistics, statistics_of_rows
 from fastloss._engine.types import Array, Reduction
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
 __all__ = [
+    "TokenStatistics",
     "entropy",
     "sequence_log_probs",
     "token_log_probs",
+    "token_statistics",
 ]
 
 
@@ -61,6 +64,7 @@ def token_log_probs(
     --------
     sequence_log_probs : their sums over sequences.
     linear_token_log_probs : the same from a linear layer, without stored logits.
+    token_statistics : with entropy, log-sum-exp and more in one pass.
 
     References
     ----------
@@ -219,3 +223,87 @@ def entropy(
     ['0.6931', '1.742e-16']
     """
     return entropy_of_rows(logits, axis, temperature, reduction, return_grad, out, common)
+
+
+@documented(ROWS, returns=TokenStatistics, result="statistics", unreduced="the value of each token")
+def token_statistics(
+    logits: npt.ArrayLike,
+    target: npt.ArrayLike,
+    *,
+    axis: int = -1,
+    outputs: tuple[str, ...] = ("log_probs", "entropy"),
+    ignore_index: int = -100,
+    temperature: float = 1.0,
+    softcap: float | None = None,
+    logit_scale: float = 1.0,
+    return_grad: bool = False,
+    grad_output: tuple[npt.ArrayLike | None, npt.ArrayLike | None] | None = None,
+    out: Array | None = None,
+    accumulate: bool = False,
+    num_threads: int | None = None,
+) -> Any:
+    r"""Log-probability of each target token, and statistics of its logits, in one pass.
+
+    ``log_probs = log(p[target])``, ``entropy = -sum(p * log(p))``, ``logsumexp = log(sum(exp(z)))``,
+    ``log_sum_sq_probs = log(sum(p**2))``, ``mean_logits = mean(z)``, ``is_top1 = argmax(z) == target`` for
+    each row, with ``z = softcap * tanh(logit_scale * logits / softcap) / temperature`` and ``p = softmax(z)``
+
+    .. math:: \log p_y, \quad -\sum_j p_j \log p_j, \quad \log \sum_j e^{z_j}, \quad \log \sum_j p_j^2,
+       \quad \frac{1}{C} \sum_j z_j, \quad y = \min \arg\max_j z_j
+
+    for a row `z` of `C` classes with the target `y`; of several maxima the first counts. These are what a
+    trainer of language models logs and optimises. A row is read once for all of them. They are not reduced.
+    The gradient is that of the sum of ``log_probs`` and ``entropy``, each times its upstream gradient, in one
+    pass: ``[j = y] - p[j]`` and ``-p[j] * (log(p[j]) + entropy)`` with respect to ``z[j]``.
+
+    Parameters
+    ----------
+    outputs : tuple of str, default ("log_probs", "entropy")
+        The statistics to return: any of the fields of the result.
+    ignore_index : int, default -100
+        Tokens with this target have statistics 0 (False) and gradient 0, and are not read.
+    return_grad : bool, default False
+        Also return the gradient with respect to `logits` of ``log_probs`` and ``entropy`` together, of those
+        that `outputs` names; it must name one of them.
+    grad_output : tuple of two, each a scalar or array_like with shape (...) or None, optional
+        The upstream gradients of ``log_probs`` and of ``entropy``, None for one that has none. By default 1
+        for each of them that `outputs` names. Needs `return_grad`.
+
+    Returns
+    -------
+    statistics : TokenStatistics
+        A named tuple ``(log_probs, entropy, logsumexp, log_sum_sq_probs, mean_logits, is_top1)`` of arrays
+        with shape (...): of bool for ``is_top1``, else of the dtype of `logits`, float32 for half types. A
+        statistic that `outputs` does not name is None. A row with a NaN has NaN, and False. In float32 the
+        largest error is 1e-6 or, of values above 1, a millionth; a nearly certain row, whose entropy is
+        nearly 0, keeps its digits.
+
+    See Also
+    --------
+    linear_token_statistics : the same from a linear layer, without stored logits.
+    token_log_probs : the first alone, with reductions.
+    entropy : the second alone.
+
+    References
+    ----------
+    The outputs of the chunked log-probabilities of TRL; ``trl.trainer.utils.entropy_from_logits``.
+
+    Examples
+    --------
+    >>> import numpy as np, fastloss
+    >>> logits = np.log([[0.5, 0.25, 0.25], [0.1, 0.8, 0.1]])
+    >>> found = fastloss.token_statistics(logits, [0, 2], outputs=("log_probs", "entropy", "is_top1"))
+    >>> found.log_probs.round(4), found.entropy.round(4), found.is_top1
+    (array([-0.6931, -2.3026]), array([1.0397, 0.639 ]), array([ True, False]))
+    >>> found, grad = fastloss.token_statistics(
+    ...     logits, [0, 2], return_grad=True, grad_output=(np.array([1.0, -1.0]), 0.01)
+    ... )
+    >>> grad.shape
+    (2, 3)
+    """
+    return statistics_of_rows(
+        logits, target, return_grad, grad_output, out,
+        {"accumulate": accumulate, "num_threads": num_threads},
+        axis=axis, outputs=outputs, ignore_index=ignore_index,
+        own={"temperature": temperature, "softcap": softcap, "logit_scale": logit_scale},
+    )  # fmt: skip

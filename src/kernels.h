@@ -221,6 +221,45 @@ struct fl_softmax_kernels {
     void (*row_finish)(const struct fl_softmax_job *, struct fl_softmax_row *, ptrdiff_t block);
 };
 
+/* The statistics of a row, with u the capped input, z = u / temperature, p = softmax(z) and the target y: the largest
+ * u, log-sum-exp minus the largest z, the entropy, log p_y, log sum p^2, the mean of z, and whether y is the first
+ * maximum (1 or 0). */
+enum { FL_LARGEST, FL_LOGSUM, FL_ROW_ENTROPY, FL_LOG_PROB, FL_LOG_SUM_SQ, FL_MEAN, FL_IS_TOP, FL_STATISTICS };
+
+/* One call of the statistics of rows with class indices. The gradient is that of log p_y times its upstream gradient,
+ * the one of `rows`, plus the entropy times its own. */
+struct fl_statistics_job {
+    struct fl_rows rows;
+    struct fl_map map;
+    struct fl_targets targets;
+    const double *entropy_upstream; /* NULL: 1 */
+    double entropy_scale;
+    double *statistics; /* FL_STATISTICS of each row */
+    int is_given;       /* the statistics are those of longer rows, of which this is a band: only gradients */
+    int has_all;        /* else only the largest, logsum, log p_y and whether it is the first maximum */
+};
+
+/* The state of a row: see statistics.h. */
+struct fl_statistics_row {
+    ptrdiff_t index, target;
+    const char *input;
+    char *output;
+    double *partial;
+    double of_log_prob, of_entropy; /* upstream gradients over the temperature */
+};
+
+/* Whole rows, or a row in steps, so that several threads can share one row: start; `sum` for every block; settle;
+ * `finish` for every block. start returns 0 if the row needs no further step. */
+struct fl_statistics_kernels {
+    ptrdiff_t (*scratch_bytes)(const struct fl_statistics_job *);
+    ptrdiff_t buffer_bytes; /* of these, those at the end that each thread needs */
+    fl_work rows;
+    int (*start)(const struct fl_statistics_job *, struct fl_statistics_row *, ptrdiff_t index, void *scratch);
+    void (*sum)(const struct fl_statistics_job *, struct fl_statistics_row *, ptrdiff_t block, void *buffers);
+    void (*settle)(const struct fl_statistics_job *, struct fl_statistics_row *, void *buffers);
+    void (*finish)(const struct fl_statistics_job *, struct fl_statistics_row *, ptrdiff_t block, void *buffers);
+};
+
 enum { FL_KL, FL_JS, FL_TV };
 /* The passes over a row. Each pass runs block by block and is settled before the next pass. */
 enum { FL_MAXIMA, FL_EXPONENTIALS, FL_TERMS, FL_GRADIENTS };
@@ -338,6 +377,7 @@ struct fl_function {
 struct fl_kernels {
     const char *name;
     struct fl_softmax_kernels softmax_f32, softmax_f64;
+    struct fl_statistics_kernels statistics_f32, statistics_f64;
     struct fl_divergence_kernels divergence_f32, divergence_f64;
     struct fl_element_kernels elements_f32, elements_f64;
     struct fl_contrast_kernels contrast_f32, contrast_f64;

@@ -60,19 +60,23 @@ def _overload(name: str, signature: inspect.Signature, kinds: dict[str, tuple[st
 def _overloads(name: str) -> str:
     function = getattr(fastloss, name)
     declared, signature = DECLARED[function], inspect.signature(function)
-    reduction = signature.parameters["reduction"]
-    scalars = ["mean", "sum"] + (["batchmean"] if "batchmean" in reduction.annotation else [])
-    ways = {"float": scalars, "Array": ["none"]}
+    reduction = signature.parameters.get("reduction")
+    if reduction is None:
+        assert declared.result is not None
+        ways: dict[str, list[str]] = {declared.result.__name__: []}
+    else:
+        scalars = ["mean", "sum"] + (["batchmean"] if "batchmean" in reduction.annotation else [])
+        ways = {"float": scalars, "Array": ["none"]}
     gradients = declared.gradients.__name__ if declared.gradients else "Array"
     made = []
     for flags in _calls(list(signature.parameters)):
         for loss, allowed in ways.items():
-            kinds = {
-                "reduction": (
+            kinds = {}
+            if reduction is not None:
+                kinds["reduction"] = (
                     f"Literal[{', '.join(repr(one) for one in allowed)}]".replace("'", '"'),
                     "..." if reduction.default in allowed else "",
                 )
-            }
             for flag, value in flags.items():
                 kinds[flag] = (f"Literal[{value}]", "" if value else "...")
             made.append(_overload(name, signature, kinds, _result(flags, gradients, loss)))
@@ -89,7 +93,8 @@ def of_arrays() -> str:
     losses = [
         n for n in fastloss.__all__ if "return_grad" in inspect.signature(getattr(fastloss, n)).parameters
     ]
-    types = {kind for n in losses if (kind := DECLARED[getattr(fastloss, n)].gradients)}
+    declared = [DECLARED[getattr(fastloss, n)] for n in losses]
+    types = {kind for one in declared for kind in (one.gradients, one.result) if kind}
     imports = [f"from fastloss import {name} as {name}" for name in MODULES]
     imports += [_imported(name) for name in fastloss.__all__ if name not in losses]
     imports += [f"from {kind.__module__} import {kind.__name__}" for kind in types]
@@ -105,22 +110,26 @@ def of_arrays() -> str:
 
 def _of_tensors(name: str, value: Callable[..., Any]) -> str:
     """A function of tensors that is made at import."""
+    from torch import Tensor
+
     from fastloss.torch._autograd import LOSSES
 
     arrays = {"npt.ArrayLike", "npt.ArrayLike | None"}
     own = inspect.signature(getattr(fastloss, name)).parameters
+    declared = DECLARED.get(getattr(fastloss, name))
+    result = (declared and declared.result) or Tensor
     found = []
     for p in inspect.signature(value).parameters.values():
         if p.kind is p.KEYWORD_ONLY and "*" not in found:
             found.append("*")
         kind = str(own[p.name].annotation) if p.name in own else _TORCHS.get(p.name, "Any")
-        if p.name in LOSSES[name].numbers:
+        if name in LOSSES and p.name in LOSSES[name].numbers:
             kind = "Tensor | float"
         if kind in arrays:  # numbers, too, but for the first
             kind = kind.replace("npt.ArrayLike", "Tensor | float" if found else "Tensor")
         kind = kind.replace("Reduction", "str")
         found.append(f"{p.name}: {kind}{'' if p.default is p.empty else ' = ...'}")
-    return f"def {name}({', '.join(found)}) -> Tensor: ..."
+    return f"def {name}({', '.join(found)}) -> {result.__name__}: ..."
 
 
 # The types of torch's parameters that the function of arrays lacks.
@@ -132,14 +141,24 @@ def of_tensors() -> str:
     from torch import nn
 
     import fastloss.torch as ft
-    from fastloss.torch import _beyond, _derived, _functional, _install, _modules, _parallel
+    from fastloss.torch import (
+        _beyond,
+        _derived,
+        _functional,
+        _install,
+        _modules,
+        _parallel,
+        _statistics,
+        _without_logits,
+    )
 
     lines = ['"""Types of the functions of tensors; made by tests/stubs.py from their signatures."""', ""]
     lines += ["from typing import Any, Literal", "", "from torch import Tensor, nn", ""]
-    for module in (_functional, _install, _modules, _parallel):
+    lines += ["from fastloss.torch._statistics import TokenStatistics"]
+    for module in (_functional, _install, _modules, _parallel, _without_logits):
         lines += [f"from {module.__name__} import {name} as {name}" for name in sorted(module.__all__)]
     lines += ["", "__all__ = [", *(f'    "{name}",' for name in ft.__all__), "]", ""]
-    for module in (_beyond, _derived):
+    for module in (_beyond, _derived, _statistics):
         for name in sorted(module.__all__):
             value = getattr(module, name)
             if isinstance(value, type):

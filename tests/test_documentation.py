@@ -13,7 +13,7 @@ from fastloss import boosting
 
 HAS_TORCH = importlib.util.find_spec("torch") is not None
 SETTINGS = {"get_num_threads", "num_threads", "set_num_threads", "show_config"}
-OF_TORCH = ("calls", "install", "installed", "uninstall", "Calls", "Installed")
+OF_TORCH = ("calls", "install", "installed", "uninstall", "without_logits", "Calls", "Installed")
 METHODS = [f"Perplexity.{name}" for name in ("update", "merge", "compute", "reset")]
 
 
@@ -60,7 +60,7 @@ def problem(parameter: inspect.Parameter, kind: str) -> str:
     if default is None:
         return "" if "optional" in kind or "or None" in kind else "not called optional"
     shown = re.search(r"default (.+)", kind)
-    if isinstance(default, (bool, str)):
+    if isinstance(default, (bool, str, tuple)):
         return "" if shown and repr(default).replace("'", '"') in shown[1] else f"no default {default!r}"
     numbers = re.findall(r"-?\d[\d.e-]*", shown[1]) if shown else []
     return "" if default in map(float, numbers) else f"no default {default!r}"

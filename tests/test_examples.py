@@ -266,7 +266,12 @@ def test_distill_checks_its_options(arguments: list[str], capsys: pytest.Capture
 
 @pytest.mark.parametrize(
     ("script", "option"),
-    [("dpo.py", "--quick"), ("distill.py", "--quick"), ("train_language_model.py", "--patience")],
+    [
+        ("dpo.py", "--quick"),
+        ("distill.py", "--quick"),
+        ("train_language_model.py", "--patience"),
+        ("finetune_hf.py", "--scripts"),  # .ci/run runs it with the libraries that it needs
+    ],
 )
 def test_runs_as_a_script(script: str, option: str) -> None:
     run = [sys.executable, str(EXAMPLES / script), "--help"]

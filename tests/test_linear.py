@@ -33,7 +33,7 @@ import fastloss
 from fastloss import reference
 from fastloss._engine import chunks, workspace
 
-over_rows = pytest.mark.parametrize("row", ROWS, ids=str)
+over_rows = pytest.mark.parametrize("row", [row for row in ROWS if row.reductions], ids=str)
 over_names = pytest.mark.parametrize("row", [CROSS_ENTROPY, LOG_PROBS], ids=str)
 
 

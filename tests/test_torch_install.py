@@ -8,6 +8,7 @@ import threading
 import types
 from collections.abc import Callable, Iterator
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -357,8 +358,10 @@ def test_other_calls_of_trls_function(theirs: Any, module: Module, logits: Tenso
     """What is no index for each row is its own; it sees subclasses and shapes as they are given."""
     seen = []
 
-    def selective_log_softmax(logits: Tensor, index: Tensor, **more: Any) -> Tensor:
-        seen.append((type(logits), tuple(index.shape), more))
+    def selective_log_softmax(
+        logits: Tensor, index: Tensor, temperature: float = 1.0, row_mask: Tensor | None = None
+    ) -> Tensor:
+        seen.append((type(logits), tuple(index.shape), temperature))
         is_several = index.ndim == logits.ndim
         return logits.log_softmax(-1).gather(-1, index) if is_several else theirs(logits, index)
 
@@ -368,9 +371,27 @@ def test_other_calls_of_trls_function(theirs: Any, module: Module, logits: Tenso
         assert function(logits, INDEX[..., None].expand(2, 3, 4)).shape == (2, 3, 4)
         assert type(function(logits.as_subclass(Tagged), INDEX)) is Tagged
         function(logits, INDEX)
-        function(logits, INDEX, mode="other")
-    assert seen == [(Tensor, (2, 3, 4), {}), (Tagged, (2, 3), {}), (Tensor, (2, 3), {"mode": "other"})]
+        function(logits, INDEX[..., None], temperature=2.0)
+    assert seen == [(Tensor, (2, 3, 4), 1.0), (Tagged, (2, 3), 1.0), (Tensor, (2, 3, 1), 2.0)]
     assert ft.calls() == {"selective_log_softmax": ft.Calls(fastloss=1, torch=3)}
+
+
+def test_unknown_signatures_are_left_alone(module: Module) -> None:
+    """With one warning in all; a version that lacks the function is passed over."""
+
+    def selective_log_softmax(logits: Tensor, index: Tensor, new: int = 0) -> Tensor:
+        return logits
+
+    utils = module("trl.trainer.utils", selective_log_softmax=selective_log_softmax)
+    module("transformers.loss.loss_utils")
+    with pytest.warns(RuntimeWarning, match=r"trl.trainer.utils.*\(logits, index, new=0\)") as caught:
+        for _ in range(2):
+            with ft.install() as names:
+                assert utils.selective_log_softmax is selective_log_softmax
+                assert not any(name.startswith("trl") for name in names)
+                with ft.install():
+                    pass
+    assert len(caught) == 1 and Path(caught[0].filename) == Path(__file__)
 
 
 MASK = torch.tensor([[1, 0, 1], [0, 1, 1]])

@@ -655,8 +655,11 @@ _DERIVED = {
 _ROWLESS = sorted(_DERIVED - {loss.name for loss in (*OF_TORCH, *EXTRAS, *OWN)})
 OF_TORCH += [Loss(name, pair(normal(*SHAPE, scale=1.5), signs(*SHAPE))) for name in _ROWLESS]
 MODULES |= {"".join(map(str.capitalize, name.split("_"))): name for name in _ROWLESS}
-# Names that are no losses.
-PROGRAM = ("Calls", "Installed", "calls", "install", "installed", "uninstall")
+# Names that are no losses (of statistics see test_torch_statistics.py).
+PROGRAM = (
+    "Calls", "Installed", "calls", "install", "installed", "linear_token_statistics", "token_statistics",
+    "uninstall", "without_logits",
+)  # fmt: skip
 
 LOSSES = [*OF_TORCH, *EXTRAS, *OWN]
 NAMES_OF_TORCH = tuple(dict.fromkeys(loss.name for loss in OF_TORCH))

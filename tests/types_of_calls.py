@@ -11,6 +11,7 @@ from fastloss.divergence import DivergenceGradients
 from fastloss.linear import LinearGradients
 from fastloss.preference import PairGradients, PreferenceRewards, RewardGradients
 from fastloss.regression import GaussianNLLGradients
+from fastloss.sequence import TokenStatistics
 
 Array = npt.NDArray[Any]
 # A reduced or unreduced loss with its gradient, and with the second derivative.
@@ -184,6 +185,10 @@ assert_type(
     fl.linear_token_log_probs(x, x, x, reduction="sum", return_grad=True), tuple[float, LinearGradients]
 )
 
+# linear_token_statistics
+assert_type(fl.linear_token_statistics(x, x, x), TokenStatistics)
+assert_type(fl.linear_token_statistics(x, x, x, return_grad=True), tuple[TokenStatistics, LinearGradients])
+
 assert_type(fl.log_cosh_loss(x, x), float)
 assert_type(fl.log_cosh_loss(x, x, reduction="none"), Array)
 assert_type(fl.log_cosh_loss(x, x, return_grad=True), Mean1)
@@ -293,6 +298,10 @@ assert_type(fl.token_log_probs(x, x), Array)
 assert_type(fl.token_log_probs(x, x, reduction="sum"), float)
 assert_type(fl.token_log_probs(x, x, return_grad=True), Each1)
 assert_type(fl.token_log_probs(x, x, reduction="sum", return_grad=True), Mean1)
+
+# token_statistics
+assert_type(fl.token_statistics(x, x), TokenStatistics)
+assert_type(fl.token_statistics(x, x, return_grad=True), tuple[TokenStatistics, Array])
 
 assert_type(fl.tv_distance_with_logits(x, x), float)
 assert_type(fl.tv_distance_with_logits(x, x, reduction="none"), Array)

@@ -19,7 +19,7 @@ from fastloss._engine.conversion import stored, widened
 from fastloss._engine.rows import run_family
 from fastloss._engine.types import Array
 
-__all__ = ["OF_A_BAND", "Merged", "clear_masked", "look", "target_slope", "weighed"]
+__all__ = ["OF_A_BAND", "Merged", "clear_masked", "look", "others", "target_slope", "weighed"]
 
 # The z-loss is computed for all bands together, so a single band has none.
 OF_A_BAND = {"z_loss": 0.0}
@@ -102,7 +102,7 @@ class Merged:
         """Merge the results of `look` for all bands, stacked in `seen` with shape (bands, 4, rows)."""
         self.lse, terms, self.masses, own = np.moveaxis(seen, 1, 0)
         self.weight = own.sum(axis=0) if has_indices else np.ones(own.shape[1:])
-        self.others = _others(self.lse)
+        self.others = others(self.lse)
         self.whole = np.logaddexp(self.others[0], self.lse[0])
         self.whole[np.isinf(self.whole)] = np.nan  # without a finite maximum there is no softmax
         ahead = np.logaddexp(0.0, self.others - self.lse)
@@ -126,7 +126,7 @@ class Merged:
         return np.ascontiguousarray(lse), np.ascontiguousarray(mass)
 
 
-def _others(lse: Array) -> Array:
+def others(lse: Array) -> Array:
     """Return the log-sum-exp of all other bands, for each band."""
     if len(lse) == 1:
         return np.full(lse.shape, -np.inf)

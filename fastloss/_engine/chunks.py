@@ -238,15 +238,10 @@ class Call:
 
         `room` is for their logits, of all classes or of one band. If they are known, it contains them.
         """
-        x = self.x[rows]
-        if x.dtype != self.layer.compute or not is_straight(x):
-            x = widened(x, self.layer.compute)
+        x = self.inputs(rows)
 
         def logits(band: slice) -> Array:
-            z = room[: len(x) * (band.stop - band.start)].reshape(len(x), -1)
-            if not is_known:
-                self.layer.logits(x, band, z)
-            return z
+            return self.logits(x, band, room, is_known=is_known)
 
         losses = np.zeros(len(x))
         if len(bands) == 1 and self.share is None:
@@ -271,6 +266,18 @@ class Call:
             self.clear_masked(rows, band, z, merged.is_masked(first + k))
             sums.add(rows, band, x, z)
         return losses if self.sign > 0 else 0.0 - losses
+
+    def inputs(self, rows: Any) -> Array:
+        """Return the input of some rows for BLAS."""
+        x = self.x[rows]
+        return x if x.dtype == self.layer.compute and is_straight(x) else widened(x, self.layer.compute)
+
+    def logits(self, x: Array, band: slice, room: Array, *, is_known: bool) -> Array:
+        """Return the logits of some inputs in a band, which are written to `room` unless they are known."""
+        z = room[: len(x) * (band.stop - band.start)].reshape(len(x), -1)
+        if not is_known:
+            self.layer.logits(x, band, z)
+        return z
 
     def all_classes(self) -> int:
         """Return the number of classes, including those of other processes."""

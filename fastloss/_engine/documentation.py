@@ -116,6 +116,7 @@ class Declaration(NamedTuple):
 
     family: Family
     gradients: type | None
+    result: type | None = None
 
 
 DECLARED: dict[Callable[..., Any], Declaration] = {}
@@ -238,17 +239,18 @@ def _texts_of(
 
 
 def documented(
-    family: Family, *, gradients: type | None = None, **texts: str
+    family: Family, *, gradients: type | None = None, returns: type | None = None, **texts: str
 ) -> Callable[[Function], Function]:
     """Return a decorator that completes signature and docstring of a public function.
 
-    `gradients` is the NamedTuple of a loss with several gradients. `texts` are those of this function alone,
+    `gradients` is the NamedTuple of a loss with several gradients, `returns` that of a function which returns
+    one instead of a loss; such a function describes it. `texts` are those of this function alone,
     such as `mean`, which says what ``"mean"`` divides by.
     """
 
     def complete(function: Function) -> Function:
         signature = inspect.signature(with_every_parameter(function))
-        DECLARED[function] = Declaration(family, gradients)
+        DECLARED[function] = Declaration(family, gradients, returns)
         if function.__doc__:  # python -OO has none
             filled = _texts_of(signature, family, gradients, texts)
             function.__doc__ = _completed(parsed(function.__doc__), signature, family, filled)
@@ -259,7 +261,8 @@ def documented(
 
 def _completed(own: Sections, signature: inspect.Signature, family: Family, texts: dict[str, str]) -> str:
     several = bool(texts["fields"])
-    results = ["loss"]
+    result = texts.get("result", "loss")
+    results = [result]
     if "return_grad" in signature.parameters:
         results += ["grads" if several else "grad"]
     results += ["hessian"] if "return_hessian" in signature.parameters else []
@@ -277,10 +280,9 @@ def _completed(own: Sections, signature: inspect.Signature, family: Family, text
         own.lists["Returns"] = [_filled(e, texts) for e in own.lists["Returns"]]
     for title, (entries, names) in shared.items():
         mine = own.lists.get(title, [])
-        if title == "Returns" and "result" in texts:  # the loss has another name
-            entries["loss"] = entries["loss"]._replace(
-                line=entries["loss"].line.replace("loss : ", f"{texts['result']} : ")
-            )
+        if title == "Returns":  # the loss may have another name
+            line = entries["loss"].line.replace("loss : ", f"{result} : ")
+            entries[result] = entries["loss"]._replace(line=line)
         own.lists[title] = [_filled(e, texts) for e in merged(mine, entries, names)]
     own.preamble = _substituted(own.preamble, texts)
     own.texts = {title: _substituted(text, texts) for title, text in own.texts.items()}

@@ -8,14 +8,16 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from fastloss import _kernels
 from fastloss._engine import arguments
 from fastloss._engine.chunks import Call, Layer, LinearGradients, Share
 from fastloss._engine.conversion import widened
 from fastloss._engine.options import softmax_options
 from fastloss._engine.results import reduced, request
+from fastloss._engine.statistics import StatisticsCall, arrays_of, wanted
 from fastloss._engine.types import Array
 
-__all__ = ["budget", "linear_loss"]
+__all__ = ["budget", "linear_loss", "linear_statistics"]
 
 
 def _layer(linear_weight: Any, linear_bias: Any, x: Array) -> tuple[Array, Array | None]:
@@ -163,3 +165,59 @@ def linear_loss(
     unreduced = None if losses is None else losses.reshape(rows)
     loss = reduced(reduction, unreduced, total, denominator, x)
     return (loss, gradients) if return_grad else loss
+
+
+def linear_statistics(
+    input: npt.ArrayLike,
+    linear_weight: npt.ArrayLike,
+    target: npt.ArrayLike,
+    return_grad: Any,
+    grad_output: Any,
+    out: Any,
+    options: dict[str, Any],
+    *,
+    linear_bias: npt.ArrayLike | None,
+    outputs: Any,
+    ignore_index: Any,
+    memory_budget: Any,
+    own: dict[str, Any],
+) -> Any:
+    """Check and run `linear_token_statistics`, in chunks; `own` are its softmax options."""
+    softmax, _ = softmax_options(own)
+    memory_budget = budget(memory_budget)
+    x = arguments.floating("input", input)
+    layer_weight, bias = _layer(linear_weight, linear_bias, x)
+    rows = x.shape[:-1]
+    given = arguments.as_array("target", target)
+    found = _target(given, x, layer_weight.shape[0], None, None, ignore_index, None, is_soft=False)
+    asked = wanted(outputs, grad_output, return_grad, rows)
+    call = request(
+        LinearGradients._fields, (x, layer_weight, bias), (given, *arrays_of(grad_output)), rows, "none",
+        return_grad, out, options, in_place=False,
+    )  # fmt: skip
+    gradients = LinearGradients(*call.buffers)
+    compute = np.dtype(np.float64 if x.dtype == np.float64 else np.float32)
+    statistics = np.zeros((math.prod(rows), _kernels.STATISTICS))
+    with np.errstate(all="ignore"):
+        StatisticsCall(
+            layer=Layer(layer_weight, bias if bias is None else widened(bias, compute), compute),
+            x=x.reshape(math.prod(rows), x.shape[-1]),
+            indices=found.indices,
+            probabilities=None,
+            counted=found.counted,
+            weight=None,
+            sample_weight=None,
+            grad_output=None,
+            grad_scale=1.0,
+            sign=1.0,
+            options=softmax,
+            filter_eps=0.0,
+            gradients=gradients,
+            accumulate=call.accumulate,
+            memory_budget=memory_budget,
+            num_threads=options.get("num_threads"),
+            share=None,
+            wanted=asked.flat(),
+        ).run(statistics)
+        taken = asked.taken(statistics, rows, x, softmax["temperature"])
+    return (taken, gradients) if call.return_grad else taken

@@ -52,7 +52,9 @@ def check_reduction(value: Any, allowed: tuple[str, ...] = ("mean", "sum", "none
         raise ValueError(f"reduction must be one of {choices}, got {value!r}")
 
 
-def upstream(value: Any, loss_shape: tuple[int, ...], return_grad: bool) -> tuple[float, Array | None]:
+def upstream(
+    value: Any, loss_shape: tuple[int, ...], return_grad: bool, name: str = "grad_output"
+) -> tuple[float, Array | None]:
     """Return `grad_output` as a scalar factor and an array; one of them is neutral (1.0 or None)."""
     if value is None:
         return 1.0, None
@@ -60,15 +62,15 @@ def upstream(value: Any, loss_shape: tuple[int, ...], return_grad: bool) -> tupl
         raise ValueError("grad_output needs return_grad=True")
     if type(value) is float:
         return value, None
-    array = as_array("grad_output", value)
+    array = as_array(name, value)
     if array.ndim == 0 and array.dtype == np.bool_:
-        raise TypeError(f"grad_output must be a number or an array, got {value}")
-    array = converted("grad_output", array, np.float64)
+        raise TypeError(f"{name} must be a number or an array, got {value}")
+    array = converted(name, array, np.float64)
     if array.ndim == 0:
         return float(array), None
     if array.shape != loss_shape:
         raise ValueError(
-            f"grad_output must be a scalar or have the shape of the loss, {loss_shape}; got {array.shape}"
+            f"{name} must be a scalar or have the shape of the loss, {loss_shape}; got {array.shape}"
         )
     return 1.0, array
 

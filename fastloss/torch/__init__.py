@@ -15,12 +15,20 @@ with ``create_graph=True``.
 The kernels use ``torch.get_num_threads()`` threads.
 """
 
-from fastloss.torch import _beyond, _derived, _functional, _install, _modules, _parallel
+from fastloss.torch import (
+    _beyond,
+    _derived,
+    _functional,
+    _install,
+    _modules,
+    _parallel,
+    _statistics,
+    _without_logits,
+)
 
-_PUBLIC = {
-    name: getattr(module, name)
-    for module in (_beyond, _derived, _functional, _install, _modules, _parallel)
-    for name in module.__all__
-}
+_MODULES = (
+    _beyond, _derived, _functional, _install, _modules, _parallel, _statistics, _without_logits
+)  # fmt: skip
+_PUBLIC = {name: getattr(module, name) for module in _MODULES for name in module.__all__}
 globals().update(_PUBLIC)
 __all__ = sorted(_PUBLIC)

@@ -4,6 +4,7 @@ from typing import Any, Literal
 
 from torch import Tensor, nn
 
+from fastloss.torch._statistics import TokenStatistics
 from fastloss.torch._functional import binary_cross_entropy as binary_cross_entropy
 from fastloss.torch._functional import binary_cross_entropy_with_logits as binary_cross_entropy_with_logits
 from fastloss.torch._functional import cross_entropy as cross_entropy
@@ -51,6 +52,7 @@ from fastloss.torch._modules import SoftMarginLoss as SoftMarginLoss
 from fastloss.torch._modules import TVDistanceWithLogitsLoss as TVDistanceWithLogitsLoss
 from fastloss.torch._parallel import vocab_parallel_cross_entropy as vocab_parallel_cross_entropy
 from fastloss.torch._parallel import vocab_parallel_linear_cross_entropy as vocab_parallel_linear_cross_entropy
+from fastloss.torch._without_logits import without_logits as without_logits
 
 __all__ = [
     "BCELoss",
@@ -117,6 +119,7 @@ __all__ = [
     "l2_penalty",
     "linear_cross_entropy",
     "linear_token_log_probs",
+    "linear_token_statistics",
     "log_cosh_loss",
     "mean_squared_log_loss",
     "mse_loss",
@@ -136,12 +139,14 @@ __all__ = [
     "soft_margin_loss",
     "squared_hinge_loss",
     "token_log_probs",
+    "token_statistics",
     "tv_distance_with_logits",
     "tweedie_nll_loss",
     "uninstall",
     "value_loss",
     "vocab_parallel_cross_entropy",
     "vocab_parallel_linear_cross_entropy",
+    "without_logits",
 ]
 
 def cpo_loss(policy_chosen_logps: Tensor, policy_rejected_logps: Tensor | float, *, beta: float = ..., label_smoothing: float = ..., loss_type: Literal['sigmoid', 'hinge', 'ipo'] = ..., reduction: str = ...) -> Tensor: ...
@@ -206,3 +211,5 @@ def quantile_loss(input: Tensor, target: Tensor | float, *, weight: Tensor | flo
 def sigmoid_focal_loss(logits: Tensor, target: Tensor | float, *, weight: Tensor | float | None = ..., alpha: float | None = ..., gamma: float = ..., reduction: str = ...) -> Tensor: ...
 def squared_hinge_loss(scores: Tensor, target: Tensor | float, *, margin: float = ..., weight: Tensor | float | None = ..., reduction: str = ...) -> Tensor: ...
 def tweedie_nll_loss(input: Tensor, target: Tensor | float, *, weight: Tensor | float | None = ..., power: float = ..., reduction: str = ...) -> Tensor: ...
+def linear_token_statistics(input: Tensor, linear_weight: Tensor | float, target: Tensor | float, *, linear_bias: Tensor | float | None = ..., outputs: tuple[str, ...] = ..., ignore_index: int = ..., temperature: float = ..., softcap: float | None = ..., logit_scale: float = ..., memory_budget: int | None = ...) -> TokenStatistics: ...
+def token_statistics(logits: Tensor, target: Tensor | float, *, axis: int = ..., outputs: tuple[str, ...] = ..., ignore_index: int = ..., temperature: float = ..., softcap: float | None = ..., logit_scale: float = ...) -> TokenStatistics: ...

@@ -39,8 +39,11 @@ __all__ = [
     "differentiable",
     "dtype_of",
     "gradients_of",
+    "is_readable",
+    "logits_of",
     "multiplied",
     "run",
+    "taken",
     "value_of",
 ]
 
@@ -60,6 +63,7 @@ class Loss(NamedTuple):
     is_small: bool = False  # whether NumPy converts its arrays to float64, except bfloat16
     is_linear: bool = False  # whether it consists of products, computed only if wanted
     is_autocast: bool = True  # whether the loss of half types is float32 under autocast
+    is_wide: bool = False  # whether the loss of half types is always float32
     nullable: frozenset[str] = frozenset()  # the arguments for which None is a value
     second_wanted: str = ""  # the option that requests the second gradient, if one is needed
 
@@ -137,8 +141,8 @@ class Call:
 
 def dtype_of(loss: Loss, input: Tensor) -> torch.dtype:
     """Return the dtype of a loss: that of its input, or float32 for half types under autocast."""
-    is_cast = loss.is_autocast and input.dtype in HALF and torch.is_autocast_enabled("cpu")
-    return torch.float32 if is_cast else input.dtype
+    is_cast = loss.is_wide or (loss.is_autocast and torch.is_autocast_enabled("cpu"))
+    return torch.float32 if is_cast and input.dtype in HALF else input.dtype
 
 
 def comes_late(input: Tensor, reduction: str) -> bool:
@@ -150,7 +154,7 @@ def run(
     loss: Loss,
     tensors: Tensors,
     options: dict[str, Any],
-    reduction: str,
+    reduction: str | None,
     wanted: Sequence[bool] = (),
     *,
     grad_output: Any = None,
@@ -159,9 +163,9 @@ def run(
     """Return the value and the wanted gradients, in order, from the function of the package.
 
     `wanted` has a bool for each tensor; without any, no gradient is wanted. The gradient of a loss with only
-    one is written to `out`, if given, which may be its own tensor.
+    one is written to `out`, if given, which may be its own tensor. A function that has no reduction has None.
     """
-    arguments: dict[str, Any] = {"reduction": reduction, **options}
+    arguments = dict(options) if reduction is None else {"reduction": reduction, **options}
     for name, tensor in zip(loss.tensors, tensors, strict=True):
         if tensor is not None:
             if tensor.dtype is torch.bfloat16 and (loss.is_small or name in _CONVERTED):
@@ -252,6 +256,11 @@ def _is_batched(upstream: Tensor) -> bool:
     """Return whether this is a batch of incoming gradients, whose memory cannot be read."""
     is_legacy = torch._C._functorch.is_legacy_batchedtensor(upstream)
     return is_legacy or torch._C._are_functorch_transforms_active()
+
+
+def is_readable(ctx: Any, upstreams: Tensors) -> bool:
+    """Return whether a backward can read its incoming gradients: not compiled ones, nor a batch of them."""
+    return isinstance(ctx, _Node) and not any(one is not None and _is_batched(one) for one in upstreams)
 
 
 def _graph_is_kept() -> bool:
@@ -350,8 +359,7 @@ class _Late(torch.autograd.Function):
         held = Held() if call.loss.is_linear else None
         with holding(held):
             value = call.run(tensors, None)[0]
-        logits = None if held is None or held.logits is None else torch.from_numpy(held.logits)
-        ctx.save_for_backward(*tensors, logits)
+        ctx.save_for_backward(*tensors, logits_of(held))
         return value_of(value, call.dtype)
 
     @staticmethod
@@ -371,11 +379,16 @@ class _Late(torch.autograd.Function):
                 gradients = gradients_of(*how, divisor=call.divisor, out=tensors[0])
                 torch.autograd.graph.increment_version(tensors[0])
                 return call.in_order(gradients)
-        with holding(_taken(logits)):
+        with holding(taken(logits)):
             return call.in_order(gradients_of(*how, divisor=call.divisor))
 
 
-def _taken(logits: Tensor | None) -> Held | None:
+def logits_of(held: Held | None) -> Tensor | None:
+    """Return held logits as a tensor, which a graph can save."""
+    return None if held is None or held.logits is None else torch.from_numpy(held.logits)
+
+
+def taken(logits: Tensor | None) -> Held | None:
     """Return held logits, or a copy if the graph is kept, as their gradient is written over them."""
     if logits is None:
         return None

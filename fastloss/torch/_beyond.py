@@ -41,7 +41,7 @@ __all__ = [
 ]
 
 # Parameters that functions of tensors do not have: torch has other means for gradients, buffers and threads.
-_OTHERWISE = frozenset(
+OTHERWISE = frozenset(
     (
         "return_grad",
         "return_hessian",
@@ -84,7 +84,7 @@ def of_tensors(name: str, *tensors: str, **fields: Any) -> Callable[..., Tensor]
     signature = inspect.signature(getattr(fastloss, name))
     nullable = frozenset(p.name for p in signature.parameters.values() if p.default is not None)
     loss = declare(name, *tensors, nullable=nullable, **fields)
-    kept = [p for p in signature.parameters.values() if p.name not in _OTHERWISE]
+    kept = [p for p in signature.parameters.values() if p.name not in OTHERWISE]
     positions = tuple(p.name for p in kept if p.kind is p.POSITIONAL_OR_KEYWORD)
     required = frozenset(p.name for p in kept if p.default is p.empty)
     names = frozenset(p.name for p in kept)
@@ -103,7 +103,8 @@ def of_tensors(name: str, *tensors: str, **fields: Any) -> Callable[..., Tensor]
     return function
 
 
-def _evaluate(loss: Loss, arguments: dict[str, Any], reduction: str) -> Tensor:
+def arranged(loss: Loss, arguments: dict[str, Any]) -> tuple[list[Tensor | None], dict[str, Any]]:
+    """Return the tensors of a call, in the order of the loss, and its options."""
     tensors: list[Tensor | None] = [None] * len(loss.tensors)
     options = {}
     for name, value in arguments.items():
@@ -126,6 +127,11 @@ def _evaluate(loss: Loss, arguments: dict[str, Any], reduction: str) -> Tensor:
         for k in loss.gradients:
             if loss.tensors[k] not in loss.numbers:
                 tensors[k] = autocast(tensors[k])
+    return tensors, options
+
+
+def _evaluate(loss: Loss, arguments: dict[str, Any], reduction: str) -> Tensor:
+    tensors, options = arranged(loss, arguments)
     return evaluate(loss, tensors, options, reduction)
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection
 from typing import Any, TypeVar
 
 import fastloss
-from fastloss._engine.documentation import Entry, Family, documented, parsed, written
+from fastloss._engine.documentation import DECLARED, Entry, Family, documented, parsed, written
 from fastloss._engine.fragments import TYPES
 from fastloss._engine.options import DESCRIPTIONS
 
@@ -248,7 +248,7 @@ def as_torchs(function: Function) -> Function:
     if "----" not in note:  # only a note, not a whole docstring
         function.__doc__ = _parts(name, note)
     family = _CLASSES if "axis" in texts else _TORCHS
-    return documented(family, gradients=None, **texts)(function)
+    return documented(family, gradients=None, returns=None, **texts)(function)
 
 
 def _of_tensor(entry: Entry) -> Entry:
@@ -258,6 +258,15 @@ def _of_tensor(entry: Entry) -> Entry:
     text = text.replace("bfloat16 (of ml_dtypes)", "bfloat16")
     text = f"{text} {_HELD}" if "memory_budget" in entry.names else text
     return Entry(line, textwrap.indent(textwrap.fill(text, 100), "    "))
+
+
+def _statistics_entry(first: str, gradients: str) -> Entry:
+    return Entry(
+        "TokenStatistics",
+        f"    A named tuple of tensors, with the dtype of `{first}`, or float32 for half types under\n"
+        "    autocast, and of bool for ``is_top1``; None for what `outputs` does not name. The first two\n"
+        f"    have gradients for {gradients}.",
+    )
 
 
 def of_tensors(name: str, kept: Collection[str], first: str, wanted: Collection[str]) -> str:
@@ -274,7 +283,9 @@ def of_tensors(name: str, kept: Collection[str], first: str, wanted: Collection[
     sections.lists = {
         "Parameters": mine,
         "Returns": [
-            Entry(
+            _statistics_entry(first, gradients)
+            if DECLARED[getattr(fastloss, name)].result
+            else Entry(
                 "Tensor with shape (), or that of the unreduced loss",
                 f"    With the dtype of `{first}`, or float32 for half types under autocast.\n"
                 f"    It has gradients for {gradients}.",

@@ -12,7 +12,7 @@ from fastloss.torch import _operators
 from fastloss.torch._autograd import Call, Loss, Tensors, TorchLoss, differentiable, dtype_of, run, value_of
 from fastloss.torch._bridge import FLOATING, are_of_processor, are_plain, is_transformed, is_undisturbed
 
-__all__ = ["evaluate"]
+__all__ = ["evaluate", "require_types"]
 
 
 def _strange(loss: Loss, requiring: Sequence[bool]) -> str:
@@ -60,6 +60,16 @@ def _transformed(
     return _divided(_operators.evaluate(loss, tensors, options, reduction, ()), divisor)
 
 
+def require_types(loss: Loss, tensors: Tensors) -> None:
+    """Check the dtypes of tensors that no function of torch's takes instead."""
+    input = tensors[0]
+    assert input is not None
+    if input.dtype not in FLOATING:
+        raise TypeError(f"{loss.tensors[0]} must be float16, bfloat16, float32 or float64, got {input.dtype}")
+    if loss.is_linear:
+        _require_one_type(loss, tensors)
+
+
 def evaluate(
     loss: Loss,
     tensors: Tensors,
@@ -78,10 +88,8 @@ def evaluate(
     """
     input = tensors[0]
     assert input is not None
-    if torch_loss is None and input.dtype not in FLOATING:
-        raise TypeError(f"{loss.tensors[0]} must be float16, bfloat16, float32 or float64, got {input.dtype}")
-    if torch_loss is None and loss.is_linear:
-        _require_one_type(loss, tensors)
+    if torch_loss is None:
+        require_types(loss, tensors)
     wanted: Sequence[bool] = ()
     if torch.is_grad_enabled():
         wanted = [tensor is not None and tensor.requires_grad for tensor in tensors]

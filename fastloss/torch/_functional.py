@@ -148,15 +148,23 @@ def declare(
     return loss
 
 
+def sum_over(function: Callable[..., Any], divisor: float, options: dict[str, Any]) -> Any:
+    """Call a function of arrays for the sum of a loss, divided by a number other than 0.
+
+    The kernel divides the gradient while it makes it.
+    """
+    if options.get("return_grad"):
+        options["grad_output"] = options.get("grad_output", 1.0) / divisor
+    result = function(**{**options, "reduction": "sum"})
+    return (result[0] / divisor, result[1]) if options.get("return_grad") else result / divisor
+
+
 def _huber_loss(input: Array, target: Array, weight: Array | None = None, **options: Any) -> Any:
     """Compute `fastloss.huber_loss`, but divide the weighted mean by the number of elements, like torch."""
+    function = partial(fastloss.huber_loss, input, target, weight=weight)
     if weight is None or options["reduction"] != "mean" or not input.size:
-        return fastloss.huber_loss(input, target, weight=weight, **options)
-    count = input.size
-    if options.get("return_grad"):
-        options["grad_output"] = options.get("grad_output", 1.0) / count
-    result = fastloss.huber_loss(input, target, weight=weight, **{**options, "reduction": "sum"})
-    return (result[0] / count, result[1]) if options.get("return_grad") else result / count
+        return function(**options)
+    return sum_over(function, input.size, options)
 
 
 _CROSS_ENTROPY = declare("cross_entropy", "logits", "target", "weight", "sample_weight", shape=row_shape)
@@ -244,7 +252,7 @@ def _is_index(target: Any) -> bool:
     return not (target.is_floating_point() or target.is_complex())
 
 
-def _has_classes(input: Any, target: Any, weight: Any) -> bool:
+def has_classes(input: Any, target: Any, weight: Any) -> bool:
     """Return whether these are scores, class indices of their rows, and a valid weight or None."""
     if not (isinstance(input, Tensor) and input.dtype in FLOATING and input.dim() > 0 and _is_index(target)):
         return False
@@ -331,7 +339,7 @@ def cross_entropy(
         )  # fmt: skip
 
     is_torchs = sample_weight is None and not more
-    is_ours = _has_classes(input, target, weight) or (
+    is_ours = has_classes(input, target, weight) or (
         are_alike(input, target) and (weight is None or _is_weight(weight, input, axis))
     )
     if is_torchs and not is_ours:
@@ -362,7 +370,7 @@ def nll_loss(
             target = target.long()
         return torchs.nll_loss(input, target, weight, ignore_index=ignore_index, reduction=reduction)
 
-    if sample_weight is None and not _has_classes(input, target, weight):
+    if sample_weight is None and not has_classes(input, target, weight):
         return own(input, target, weight, None)
     options = {"axis": _class_axis(input), "ignore_index": ignore_index}
     return evaluate(
@@ -414,7 +422,7 @@ def linear_cross_entropy(
     cast = (autocast(input), autocast(linear_weight), autocast(linear_bias))
     is_ours = (
         options is None
-        and _is_layer(*cast)
+        and is_layer(*cast)
         and isinstance(target, Tensor)
         and (weight is None or _is_weight(weight, linear_weight, 0))
         and (
@@ -432,7 +440,7 @@ def linear_cross_entropy(
     return evaluate(_LINEAR, tensors, {**said, **more}, reduction, own if is_torchs else None)
 
 
-def _is_layer(input: Any, linear_weight: Any, linear_bias: Any) -> bool:
+def is_layer(input: Any, linear_weight: Any, linear_bias: Any) -> bool:
     return (
         isinstance(input, Tensor)
         and isinstance(linear_weight, Tensor)
@@ -661,7 +669,7 @@ def multi_margin_loss(
             reduction=reduction,
         )  # fmt: skip
 
-    if not _has_classes(input, target, weight) or input.dim() > 2:
+    if not has_classes(input, target, weight) or input.dim() > 2:
         return own(input, target, weight)
     return evaluate(_MULTI_MARGIN, (input, target, weight), {"p": p, "margin": margin}, reduction, own)
 

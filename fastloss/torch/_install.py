@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-import functools
-import sys
 import types
-from collections.abc import Callable, Container, Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
 
-from fastloss.torch._autograd import LOSSES
-from fastloss.torch._bridge import FLOATING
-from fastloss.torch._evaluate import evaluate
-from fastloss.torch._functional import OF_TORCH, leave_to_torch, left_to_torch
+from fastloss.torch import _sentence_transformers, _transformers, _trl
+from fastloss.torch._foreign import Replacement, Slot, counts, known_rows, places, replace
+from fastloss.torch._functional import OF_TORCH
 
 __all__ = ["Calls", "Installed", "calls", "install", "installed", "uninstall"]
 
 _installations = 0
 # Pairs of a replacement and the function that it replaced.
 _replaced: list[tuple[Callable[..., Any], Callable[..., Any]]] = []
-# For the name of each function: the number of its calls, and of those left to torch.
-_counts: dict[str, list[int]] = {}
+# Attributes that were replaced in their places.
+_slots: list[Slot] = []
+_LIBRARIES = (_transformers.FOREIGN, _trl.FOREIGN, _sentence_transformers.FOREIGN)
 
 
 class Installed(tuple[str, ...]):
@@ -52,121 +49,24 @@ class Calls(NamedTuple):
     torch: int
 
 
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
-def _count(name: str, left_before: int) -> None:
-    """Count a call, without a lock, as a fork could leave it locked. At worst two threads count one call."""
-    count = _counts.setdefault(name, [0, 0])
-    count[0] += 1
-    count[1] += left_to_torch() > left_before
-
-
-class _Replacement:
-    """A replacement of a function, which counts its calls.
-
-    It is a separate object, so that `uninstall` can distinguish what `install` has placed from what a program
-    imported from here. It is an instance of a class, as a function with another `repr` could not be pickled
-    by name.
-    """
-
-    def __init__(self, name: str, function: Callable[..., Any], own: Callable[..., Any]) -> None:
-        # It is pickled by the name of the function that it replaces, where it is found.
-        functools.update_wrapper(self, own, assigned=("__module__", "__qualname__"), updated=())
-        functools.update_wrapper(
-            self, function, assigned=("__name__", "__doc__", "__annotations__"), updated=()
-        )
-        self.fastloss_replaces = own
-        self._name, self._function = name, function
-
-    def __call__(self, *args: Any, **options: Any) -> Any:
-        left_before = left_to_torch()
-        result = self._function(*args, **options)
-        _count(self._name, left_before)
-        return result
-
-    def __repr__(self) -> str:
-        return f"<{self._name} of fastloss.torch, installed in the place of {self.fastloss_replaces!r}>"
-
-    def __reduce__(self) -> str:
-        return str(vars(self)["__qualname__"])
-
-
-# Marks a masked row: a value that no one uses as a class.
-_MASKED = torch.iinfo(torch.int64).min
-
-
-def _selective_log_softmax(own: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """Return TRL's function of this name, with `token_log_probs` for calls with one index for each row."""
-    loss = LOSSES["token_log_probs"]
-
-    def trls(*args: Any, **options: Any) -> Tensor:
-        leave_to_torch()
-        return own(*args, **options)
-
-    def selective_log_softmax(
-        logits: Tensor, index: Tensor, temperature: float = 1.0, row_mask: Tensor | None = None, **more: Any
-    ) -> Tensor:
-        # Pass no defaults: earlier versions of TRL may lack these parameters.
-        scaled = {} if temperature == 1.0 else {"temperature": temperature}
-        masked = {} if row_mask is None else {"row_mask": row_mask}
-
-        # The graph keeps this function, so it must not refer to tensors.
-        def of_rows(logits: Tensor, rows: Tensor, is_masked: bool = row_mask is not None) -> Tensor:
-            if not is_masked:
-                return trls(logits, rows, **scaled)
-            counted = rows != _MASKED
-            return trls(logits, rows.masked_fill(~counted, 0), **scaled, row_mask=counted)
-
-        if more or index.dtype is not torch.int64 or index.shape != logits.shape[:-1]:
-            return trls(logits, index, **scaled, **masked, **more)
-        if logits.dtype not in FLOATING:
-            return trls(logits, index, **scaled, **masked)
-        rows = index if row_mask is None else index.masked_fill(row_mask == 0, _MASKED)
-        options = {"temperature": float(temperature), "ignore_index": _MASKED}
-        try:
-            return evaluate(loss, (logits, rows), options, "none", of_rows)
-        except IndexError:  # TRL's function has no ignored class, and raises its own error
-            return trls(logits, index, **scaled, **masked)
-
-    return selective_log_softmax
-
-
 def _torchs_pairs() -> Iterator[tuple[Callable[..., Any], Callable[..., Any]]]:
     """Yield the replacements of torch's functions, with these functions."""
     for name, function in OF_TORCH.items():
         own = getattr(torch.nn.functional, name, None)
         if isinstance(own, types.FunctionType):
-            yield _Replacement(name, function, own), own
+            yield Replacement(name, function, own), own
 
 
-def _trls_pairs() -> Iterator[tuple[Callable[..., Any], Callable[..., Any]]]:
-    """Yield the same pair for TRL, if TRL has been imported and its function is not replaced already."""
-    name = "selective_log_softmax"
-    own = getattr(sys.modules.get("trl.trainer.utils"), name, None)
-    if own is not None and not isinstance(own, _Replacement):
-        yield _Replacement(name, _selective_log_softmax(own), own), own
-
-
-_dictionary_of: Any = types.ModuleType.__dict__["__dict__"].__get__  # type: ignore[index]
-
-
-def _places(values: Container[int]) -> Iterator[tuple[str, dict[str, Any], str]]:
-    """Yield the places of values (by their ids): the name of an imported module, its dictionary, and a name.
-
-    Only the dictionaries of modules are read, as attribute access may load a lazy module or raise an error.
-    """
-    for key, module in list(sys.modules.items()):
-        if not issubclass(type(module), types.ModuleType) or key.startswith("fastloss."):
-            continue
-        contents = _dictionary_of(module)
-        for name, value in list(contents.items()):
-            if id(value) in values:
-                yield key, contents, name
-
-
-def _replace(replacements: dict[int, Callable[..., Any]]) -> None:
-    """Replace functions (by their ids) in all modules."""
-    for _, contents, name in _places(replacements):
-        contents[name] = replacements[id(contents[name])]
+def _take_libraries() -> None:
+    """Take over what is known of the libraries that have been imported, and is not taken already."""
+    taken = {slot.title for slot in _slots if slot.is_placed()}
+    for rows in _LIBRARIES:
+        # A list: a row may rely on the signature of another.
+        for row, own in list(known_rows(rows, taken)):
+            if row.is_local or "." in row.name:
+                _slots.append(Slot(row, own))
+            else:
+                _replaced.append((Replacement(row.name, row.make(own), own), own))
 
 
 def install() -> Installed:
@@ -177,8 +77,9 @@ def install() -> Installed:
     ``mine = torch.nn.functional.mse_loss``. Functions in a list or in an attribute of an object stay torch's.
     The `repr` of a replacement names it as such. Its attribute ``fastloss_replaces`` is torch's own function.
 
-    If TRL has been imported, `token_log_probs` replaces its ``selective_log_softmax``, which computes the
-    log-probabilities of its trainers. If TRL is imported later, call `install` again.
+    Of transformers, TRL and sentence-transformers it replaces the losses of their trainers, if they have been
+    imported; see docs/pytorch.md. If one is imported later, call `install` again. A function of theirs whose
+    signature is not known here, as of another version, is left as it is, with a warning.
 
     Programs, trainers and compiled models use our functions without changes. Script functions with
     TorchScript before `install`. A program that is exported after `install` contains our operators. The
@@ -211,9 +112,9 @@ def install() -> Installed:
     global _installations
     if _installations == 0:
         _replaced.extend(_torchs_pairs())
-        _counts.clear()
-    _replaced.extend(_trls_pairs())
-    _replace({id(own): replacement for replacement, own in _replaced})
+        counts.clear()
+    _take_libraries()
+    replace({id(own): replacement for replacement, own in _replaced})
     _installations += 1
     return Installed(installed())
 
@@ -236,7 +137,8 @@ def installed() -> tuple[str, ...]:
     ()
     """
     replacements = {id(replacement) for replacement, _ in _replaced}
-    return tuple(sorted(f"{module}.{name}" for module, _, name in _places(replacements)))
+    names = [f"{module}.{name}" for module, _, name in places(replacements)]
+    return tuple(sorted(names + [slot.title for slot in _slots if slot.is_placed()]))
 
 
 def calls() -> dict[str, Calls]:
@@ -262,7 +164,7 @@ def calls() -> dict[str, Calls]:
     >>> ft.calls()
     {'mse_loss': Calls(fastloss=2, torch=1)}
     """
-    return {name: Calls(total - left, left) for name, (total, left) in sorted(_counts.items())}
+    return {name: Calls(total - left, left) for name, (total, left) in sorted(counts.items())}
 
 
 def uninstall(*, all: bool = False) -> None:
@@ -285,5 +187,8 @@ def uninstall(*, all: bool = False) -> None:
         return
     _installations = 0 if all else _installations - 1
     if _installations == 0:
-        _replace({id(replacement): own for replacement, own in _replaced})
+        replace({id(replacement): own for replacement, own in _replaced})
         _replaced.clear()
+        for slot in _slots:
+            slot.restore()
+        _slots.clear()

@@ -170,4 +170,23 @@ LOG_PROBS = Row(
     bad=BAD,
     **OF_LINEAR,
 )
-ROWS = [CROSS_ENTROPY, OF_PROBABILITIES, LOG_PROBS]
+
+
+def statistics_bound(c: Call) -> tuple[Array, ...]:
+    return tuple(RELATIVE[loss_dtype(c.dtype)] * np.maximum(np.abs(one), 1.0) for one in c.expected[0])
+
+
+STATISTICS = Row(
+    "linear_token_statistics",
+    indices,
+    fixed={"outputs": reference.TokenStatistics._fields},
+    sets=LOG_PROBS.sets,
+    extras=LOG_PROBS.extras,
+    reductions=(),
+    returns="arrays",
+    divisor=None,
+    integers=("target",),
+    bad=(*BAD, *softmax.BAD_OUTPUTS),
+    **{**OF_LINEAR, "bound": statistics_bound},
+)
+ROWS = [CROSS_ENTROPY, OF_PROBABILITIES, LOG_PROBS, STATISTICS]

@@ -233,6 +233,26 @@ def largest_term(c: Call) -> Array:
     return np.asarray(most * c.upstream / temperature / c.denominator)
 
 
+def statistics_bound(c: Call) -> tuple[Any, ...]:
+    """Of each statistic: 1e-6 of the value or, near 0, of 1; a log-probability as a loss."""
+    wide, found = c.dtype == "float64", []
+    for name, exact in zip(c.expected[0]._fields, c.expected[0], strict=True):
+        size = np.maximum(np.abs(exact if exact is not None else 0.0), 1.0)
+        if name == "log_probs" and not wide:
+            found.append(np.maximum(2.0 * ulp(size, "float32"), 1e-6))
+        else:
+            found.append((1e-13 if wide else 1e-6) * size)
+    return tuple(found)
+
+
+def statistics_derivative_bound(c: Call, name: str) -> Array:
+    """Relative to the largest of the row, and the largest term of the entropy's: they may cancel."""
+    temperature = c.get("temperature", 1.0) / c.get("logit_scale", 1.0)
+    entropy = np.asarray(c.expected[0].entropy)[..., np.newaxis]
+    most = np.abs(c.expected[1][0]).max(axis=-1, keepdims=True) + np.nan_to_num(1.0 + entropy) / temperature
+    return (1e-13 if c.dtype == "float64" else 4e-7) * most + smallest_normal(c.dtype) + np.zeros(c.shape)
+
+
 # In PyTorch, which has the classes second
 
 
@@ -475,6 +495,23 @@ ENTROPY = Row(
     info=replace(TOKEN_BOUNDS, small_difference=largest_term),
     **OF_LOSS,
 )
+BAD_OUTPUTS = (
+    *bad("outputs", TypeError, "log_probs", None, 1),
+    *bad("outputs", ValueError, (), ("text",), (1,), ("entropy", "entropy"), ["log_probs", "logits"]),
+)
+STATISTICS = Row(
+    "token_statistics",
+    indices,
+    gradients=("logits",),
+    fixed={"outputs": reference.TokenStatistics._fields},
+    sets=(*every_one_with_every_other(softcap=8.0, temperature=1.7), SCALED),
+    extras=(IGNORE,),
+    reductions=(),
+    returns="arrays",
+    divisor=None,
+    bad=BAD_OUTPUTS,
+    **{**OF_INDICES, "bound": statistics_bound, "derivative_bound": statistics_derivative_bound},
+)
 TRANSFORMS = [
     Row(
         name,
@@ -520,4 +557,4 @@ PERPLEXITY = Row(
 )
 
 LOSSES = [CROSS_ENTROPY, OF_PROBABILITIES, NLL, MULTI_MARGIN]
-ROWS = [*LOSSES, TOKENS, SEQUENCES, ENTROPY, *TRANSFORMS, PERPLEXITY]
+ROWS = [*LOSSES, TOKENS, SEQUENCES, ENTROPY, STATISTICS, *TRANSFORMS, PERPLEXITY]

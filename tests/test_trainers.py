@@ -1,0 +1,491 @@
+"""The losses of transformers, TRL and sentence-transformers under `install`, and models without logits.
+
+Models are made from configurations, and nothing is loaded from a hub.
+"""
+
+import copy
+import sys
+import types
+import warnings
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+torch = pytest.importorskip("torch")
+tf = pytest.importorskip("transformers")
+
+from torch_tools import make_module  # noqa: E402
+from transformers.loss import loss_utils  # noqa: E402
+
+import fastloss.torch as ft  # noqa: E402
+
+Tensor = torch.Tensor
+tf.logging.set_verbosity_error()
+# What the libraries say of themselves and of each other.
+pytestmark = [pytest.mark.filterwarnings("default"), pytest.mark.filterwarnings("error:.*fastloss.*")]
+V = 97
+
+
+@pytest.fixture(autouse=True)
+def alone() -> Iterator[None]:
+    """One thread, as models are tiny; nothing stays installed."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+    ft.uninstall(all=True)
+
+
+def run(function: Callable[..., Tensor], x: Tensor, *rest: Any, scale: float = 1.0, **options: Any) -> Any:
+    leaf = x.clone().requires_grad_()
+    loss = function(leaf, *rest, **options)
+    (scale * loss).backward()
+    return loss.detach(), leaf.grad
+
+
+def labels_of(*shape: int) -> Tensor:
+    labels = torch.randint(V, shape, generator=torch.Generator().manual_seed(1))
+    labels[..., 1:4] = -100
+    return labels
+
+
+# transformers: the losses
+
+
+ITEMS: dict[str, Any] = {
+    "none": None,
+    "int": 11,
+    "float": 11.0,
+    "tensor": torch.tensor(11),
+    "one": torch.tensor([11]),
+}
+
+
+@pytest.mark.parametrize("items", ITEMS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16], ids=str)
+def test_losses_of_transformers(items: str, dtype: torch.dtype) -> None:
+    """As their own; half types are read without a copy in float32."""
+    logits, labels = torch.randn(2, 9, V).to(dtype), labels_of(2, 9)
+    given: dict[str, Any] = {"num_items_in_batch": ITEMS[items], "scale": 3.0}
+    ways = {
+        "ForCausalLMLoss": (logits, labels, V),
+        "fixed_cross_entropy": (logits.view(-1, V), labels.view(-1)),
+    }
+    exact = 1e-6 if dtype.itemsize > 2 else 2e-2
+    for name, arguments in ways.items():
+        expected = run(getattr(loss_utils, name), *arguments, **given)
+        with ft.install() as names:
+            assert f"transformers.loss.loss_utils.{name}" in names
+            actual = run(getattr(loss_utils, name), *arguments, **given)
+            assert ft.calls()[name].torch == 0
+        for ours, theirs in zip(actual, expected, strict=True):
+            assert ours.dtype is theirs.dtype and ours.shape == theirs.shape
+            torch.testing.assert_close(ours, theirs, rtol=exact, atol=exact * theirs.abs().max().item())
+
+
+def test_shifted_labels_and_other_ignored_ones() -> None:
+    logits, labels = torch.randn(2, 9, V).bfloat16(), labels_of(2, 9)
+    for ignored, more in ((-100, {"shift_labels": labels}), (5, {"ignore_index": 5})):
+        given = labels.masked_fill(labels == -100, ignored)
+        expected = loss_utils.ForCausalLMLoss(logits, given, V, **more)
+        with ft.install():
+            torch.testing.assert_close(loss_utils.ForCausalLMLoss(logits, given, V, **more), expected)
+
+
+@pytest.mark.parametrize("items", [0, torch.tensor(0), float("inf"), torch.tensor([3, 4])])
+def test_other_numbers_of_items_are_theirs(items: Any) -> None:
+    x, y = torch.randn(5, V), labels_of(5)
+    expected = loss_utils.fixed_cross_entropy(x, y, items)
+    with ft.install():
+        torch.testing.assert_close(loss_utils.fixed_cross_entropy(x, y, items), expected, equal_nan=True)
+
+
+def test_tables_of_losses_there_and_back() -> None:
+    own = dict(loss_utils.LOSS_MAPPING)
+    with ft.install() as names:
+        assert loss_utils.LOSS_MAPPING["ForCausalLM"] is loss_utils.ForCausalLMLoss is not own["ForCausalLM"]
+        assert "transformers.loss.loss_utils.LOSS_MAPPING.ForCausalLM" in names
+    assert own == loss_utils.LOSS_MAPPING and not ft.installed()
+
+
+def test_a_changed_signature_leaves_transformers_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fixed_cross_entropy(source: Tensor, target: Tensor, items: Any = None) -> Tensor:
+        return source.sum()
+
+    make_module(monkeypatch, "transformers.loss.loss_utils", fixed_cross_entropy=fixed_cross_entropy)
+    with pytest.warns(RuntimeWarning, match=r"fixed_cross_entropy\(source, target, items=None\)"):
+        ft.install()
+    assert sys.modules["transformers.loss.loss_utils"].fixed_cross_entropy is fixed_cross_entropy
+
+
+# Models without logits
+
+
+SMALL = {"vocab_size": V, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2,
+         "num_attention_heads": 4}  # fmt: skip
+TOKENS = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
+MODELS: dict[str, Callable[[], Any]] = {
+    "gpt2, tied": lambda: tf.GPT2LMHeadModel(
+        tf.GPT2Config(vocab_size=V, n_embd=32, n_layer=2, n_head=4, n_positions=64, **TOKENS)
+    ),
+    "llama, untied": lambda: tf.LlamaForCausalLM(tf.LlamaConfig(**SMALL, **TOKENS)),
+    "gemma2, softcap": lambda: tf.Gemma2ForCausalLM(
+        tf.Gemma2Config(**SMALL, head_dim=8, num_key_value_heads=2, final_logit_softcapping=2.0, **TOKENS)
+    ),
+    "cohere, scale": lambda: tf.CohereForCausalLM(tf.CohereConfig(**SMALL, logit_scale=0.25, **TOKENS)),
+    "granite, divisor": lambda: tf.GraniteForCausalLM(
+        tf.GraniteConfig(**SMALL, logits_scaling=4.0, **TOKENS)
+    ),
+    "phi, bias": lambda: tf.PhiForCausalLM(tf.PhiConfig(**SMALL, **TOKENS)),
+}
+
+
+def make(kind: str) -> Any:
+    torch.manual_seed(0)
+    return MODELS[kind]()
+
+
+def quiet(model: Any) -> Any:
+    """Without its logits, and without a warning."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        warnings.filterwarnings("error", ".*fastloss.*")
+        return ft.without_logits(model)
+
+
+def curve(model: Any, *, accumulate: int = 1, **options: Any) -> list[float]:
+    """The losses of some steps, with gradient accumulation."""
+    optimiser = torch.optim.AdamW((p for p in model.parameters() if p.requires_grad), lr=5e-3)
+    losses = []
+    model.train()
+    torch.manual_seed(2)
+    for step in range(6):
+        labels = torch.randint(V, (2, 12))
+        labels[0, :5] = -100
+        loss = model(input_ids=labels.clamp(min=0), labels=labels, **options).loss
+        (loss / accumulate).backward()
+        if step % accumulate == accumulate - 1:
+            optimiser.step()
+            optimiser.zero_grad()
+        losses.append(loss.item())
+    return losses
+
+
+@pytest.mark.parametrize("kind", MODELS)
+def test_curves_without_logits(kind: str) -> None:
+    model = make(kind)
+    ours = quiet(copy.deepcopy(model))
+    options: list[dict[str, Any]] = [{}, {"num_items_in_batch": torch.tensor(17)}, {"accumulate": 2}]
+    for more in options:
+        expected = curve(copy.deepcopy(model), **more)
+        torch.testing.assert_close(curve(copy.deepcopy(ours), **more), expected, rtol=0.0, atol=1e-5)
+
+
+def test_logits_that_were_not_made() -> None:
+    model = quiet(make("gemma2, softcap"))
+    labels = labels_of(2, 9)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.nn.functional, "cross_entropy", None)  # which a model with logits calls
+        output = model.train()(input_ids=labels.clamp(min=0), labels=labels)
+    output.loss.backward()
+    assert "not computed" in repr(output.logits)
+    uses: list[Callable[[Any], Any]] = [
+        lambda x: x.shape, lambda x: x[0], lambda x: x.argmax(-1), lambda x: torch.softmax(x, -1),
+        lambda x: x + 1, lambda x: x * 2, lambda x: len(x), lambda x: torch.tanh(x), lambda x: x.float(),
+    ]  # fmt: skip
+    for use in uses:
+        with pytest.raises(RuntimeError, match=r"without_logits\(model\)"):
+            use(output.logits)
+    copy.deepcopy(output.logits)
+
+
+def test_elsewhere_the_model_is_as_before() -> None:
+    model, own = quiet(make("llama, untied")), make("llama, untied")
+    labels = labels_of(2, 9)
+    ids = labels.clamp(min=0)
+    calls: list[Callable[[Any], Any]] = [
+        lambda m: m.eval()(input_ids=ids, labels=labels).logits,
+        lambda m: m.train()(input_ids=ids).logits,
+        lambda m: torch.no_grad()(m.train())(input_ids=ids, labels=labels).logits,
+        lambda m: m.eval().generate(ids[:1, :4], max_new_tokens=4, do_sample=False),
+    ]
+    for call in calls:
+        torch.testing.assert_close(call(model), call(own))
+
+
+def test_a_model_restored() -> None:
+    model = make("llama, untied")
+    before = dict(vars(model))
+    assert quiet(model) is model and quiet(model) is model
+    assert tf.trainer_utils.inspect.signature(model.forward) == tf.trainer_utils.inspect.signature(
+        make("llama, untied").forward
+    )
+    assert ft.without_logits(model, undo=True) is model and dict(vars(model)) == before
+    ft.without_logits(model, undo=True)
+    output = model.train()(input_ids=labels_of(1, 9).clamp(min=0), labels=labels_of(1, 9))
+    assert output.logits.shape == (1, 9, V)
+
+
+def test_autocast_and_half_types() -> None:
+    """Within the rounding of bfloat16, which the model's own logits have."""
+    labels = labels_of(2, 9)
+    given = {"input_ids": labels.clamp(min=0), "labels": labels}
+    model = make("llama, untied")
+    for dtype in (torch.float32, torch.bfloat16):
+        ours = quiet(copy.deepcopy(model).to(dtype)).train()
+        theirs = copy.deepcopy(model).to(dtype).train()
+        with torch.autocast("cpu", torch.bfloat16, enabled=dtype is torch.float32):
+            loss, expected = ours(**given).loss, theirs(**given).loss
+        assert loss.dtype is expected.dtype is torch.float32
+        torch.testing.assert_close(loss, expected, rtol=1e-2, atol=0.0)
+        loss.backward()
+        expected.backward()
+        a, b = ours.lm_head.weight.grad.float(), theirs.lm_head.weight.grad.float()
+        torch.testing.assert_close(a, b, rtol=0.0, atol=0.03 * b.abs().max().item())
+
+
+def test_peft_and_checkpoints() -> None:
+    peft = pytest.importorskip("peft")
+    adapters = peft.LoraConfig(target_modules=["q_proj", "v_proj"], r=4, lora_dropout=0.0)
+
+    def made() -> Any:
+        model = make("llama, untied")
+        model.gradient_checkpointing_enable()
+        model.enable_input_require_grads()
+        return peft.get_peft_model(model, adapters)
+
+    expected = curve(made())
+    ours = quiet(made())
+    assert "forward" in vars(ours.get_base_model())
+    torch.testing.assert_close(curve(ours), expected, rtol=0.0, atol=1e-5)
+
+
+def test_models_that_are_not_understood() -> None:
+    """They are left as they were, with a warning that says why."""
+    llama = make("llama, untied")
+    llama.loss_function = lambda *args, **options: torch.zeros(())
+    with_hook = make("llama, untied")
+    with_hook.lm_head.register_forward_hook(lambda *_: None)
+    clamped = make("llama, untied")
+    clamped.forward = types.MethodType(_clamped, clamped)
+    wrong = make("llama, untied")
+    wrong.forward = types.MethodType(_shifted_loss, wrong)
+    t5 = tf.T5ForConditionalGeneration(
+        tf.T5Config(
+            vocab_size=V, d_model=32, d_kv=8, d_ff=48, num_layers=1, num_heads=4, decoder_start_token_id=0
+        )
+    )
+    cases = [
+        (torch.nn.Linear(3, 3), "no language model"), (llama, "its loss is not"), (t5, ""),
+        (with_hook, "output layer"), (clamped, "logits.clamp"), (wrong, "on a few tokens"),
+    ]  # fmt: skip
+    for model, match in cases:
+        before, training = dict(vars(model)), model.training
+        with pytest.warns(RuntimeWarning, match=f"without_logits.*{match}"):
+            assert ft.without_logits(model) is model
+        assert dict(vars(model)) == before and model.training == training
+    with pytest.raises(TypeError, match=r"model must be a torch.nn.Module, got int"):
+        ft.without_logits(3)
+    with pytest.raises(TypeError, match="undo"):
+        ft.without_logits(llama, undo="yes")  # type: ignore[arg-type]
+
+
+def _clamped(self: Any, input_ids: Tensor, labels: Tensor, **options: Any) -> Any:
+    logits = self.lm_head(self.model(input_ids).last_hidden_state).clamp(-1.0, 1.0)
+    return (self.loss_function(logits, labels, V, **options), logits)
+
+
+def _shifted_loss(self: Any, input_ids: Tensor, labels: Tensor, **options: Any) -> Any:
+    """A model whose logits are made in another way when they are asked for."""
+    logits = self.lm_head(self.model(input_ids).last_hidden_state)
+    logits = logits + 0.1 * torch.arange(V) if isinstance(logits, Tensor) else logits
+    return (self.loss_function(logits, labels, V, **options), logits)
+
+
+# sentence-transformers
+
+
+def embeddings(count: int, rows: int = 12, width: int = 8) -> list[Tensor]:
+    generator = torch.Generator().manual_seed(3)
+    return [torch.randn(rows, width, generator=generator).requires_grad_() for _ in range(count)]
+
+
+BOTH = {"directions": ("query_to_doc", "doc_to_query"), "partition_mode": "per_direction"}
+SENTENCES: list[tuple[int, int, dict[str, Any]]] = [
+    # columns, calls that are ours, options
+    (2, 1, {}),
+    (4, 1, {"scale": 5.0}),
+    (2, 1, {"partition_mode": "per_direction"}),
+    (2, 1, BOTH),
+    (3, 1, BOTH),
+    (2, 0, {"directions": ("query_to_doc", "doc_to_query")}),
+    (3, 0, {"directions": ("query_to_doc", "query_to_query")}),
+    (3, 0, {"hardness_mode": "all_negatives", "hardness_strength": 1.0}),
+]
+
+
+@pytest.mark.parametrize(("columns", "ours", "options"), SENTENCES)
+@pytest.mark.parametrize("similarity", ["cos_sim", "dot_score", "pairwise"])
+@pytest.mark.parametrize("is_cached", [False, True])
+def test_ranking_losses(
+    columns: int, ours: int, options: dict[str, Any], similarity: str, is_cached: bool
+) -> None:
+    st = pytest.importorskip("sentence_transformers")
+    name = f"{'Cached' * is_cached}MultipleNegativesRankingLoss"
+    if similarity == "pairwise":
+        given, ours = {**options, "similarity_fct": lambda a, b: 0.1 * a @ b.T}, 0
+    else:
+        small = {"scale": 1.0} if similarity == "dot_score" else {}
+        given = {**options, **small, "similarity_fct": getattr(st.util, similarity)}
+    module = getattr(st.sentence_transformer.losses, name)(torch.nn.Sequential(torch.nn.Identity()), **given)
+
+    def compute() -> list[Tensor]:
+        leaves = embeddings(columns)
+        if is_cached:
+            parts = [[part.detach().requires_grad_() for part in one.split(5)] for one in leaves]
+            loss = module.calculate_loss(parts, None, with_backward=True)
+            return [loss, *(torch.cat([part.grad for part in one]) for one in parts)]
+        loss = module.compute_loss_from_embeddings(leaves, None)
+        loss.backward()
+        return [loss.detach(), *(one.grad for one in leaves)]
+
+    expected = compute()
+    with ft.install() as names:
+        assert any(title.endswith(f"ranking.{name}." + method) for title in names for method in METHODS)
+        torch.testing.assert_close(compute(), expected, rtol=2e-6, atol=2e-6)
+        assert ft.calls()[name] == (ours, 1 - ours)
+    assert all(not hasattr(getattr(type(module), method, None), "fastloss_replaces") for method in METHODS)
+
+
+METHODS = ("compute_loss_from_embeddings", "calculate_loss")
+
+
+def test_a_changed_signature_leaves_ranking_losses_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    st = pytest.importorskip("sentence_transformers")
+    kind = st.sentence_transformer.losses.MultipleNegativesRankingLoss
+    own = kind.compute_loss_from_embeddings
+
+    def changed(self: Any, embeddings: list[Tensor], labels: Tensor, margin: float = 0.0) -> Tensor:
+        return own(self, embeddings, labels) + margin
+
+    monkeypatch.setattr(kind, "compute_loss_from_embeddings", changed)
+    with pytest.warns(RuntimeWarning, match=r"compute_loss_from_embeddings\(.*margin=0.0\)"):
+        names = ft.install()
+    assert kind.compute_loss_from_embeddings is changed
+    assert any(title.endswith("CachedMultipleNegativesRankingLoss.calculate_loss") for title in names)
+
+
+# TRL
+
+
+STATISTICS = ("entropy", "log_sum_sq_probs", "mean_logits", "is_top1")
+
+
+def head(dtype: torch.dtype = torch.float32) -> list[Tensor]:
+    """Hidden states, weight, bias and targets of a few tokens."""
+    generator = torch.Generator().manual_seed(4)
+    tensors = [torch.randn(shape, generator=generator).to(dtype) for shape in ((13, 16), (V, 16), (V,))]
+    return [*tensors, torch.randint(V, (13,), generator=generator)]
+
+
+def of_head(tensors: list[Tensor], *options: Any) -> list[Any]:
+    """The outputs of TRL's head, and the gradients of log-probabilities and entropy."""
+    from trl.kernels import ChunkedLogProbFunction
+
+    leaves = [one.clone().requires_grad_() for one in tensors[:3]]
+    outputs = ChunkedLogProbFunction.apply(*leaves, tensors[3], *options)
+    upstream = torch.linspace(-1.0, 1.0, len(tensors[0]))
+    loss = (outputs[0] * upstream).sum() + (0.0 if outputs[1] is None else (outputs[1] * upstream**2).sum())
+    loss.backward()
+    return [*outputs, *(leaf.grad for leaf in leaves)]
+
+
+@pytest.mark.parametrize("options", [(1.0, 64), (0.7, 64, 5.0), (1.3, 64, None, 0.25), (1.0, 64, 4.0, 2.0)])
+@pytest.mark.parametrize("outputs", [(), ("log_probs",), ("is_top1", "entropy"), STATISTICS])
+def test_trls_head(options: tuple[Any, ...], outputs: tuple[str, ...]) -> None:
+    pytest.importorskip("trl.kernels")
+    given = (*options, *(None, 1.0)[len(options) - 2 :], outputs)
+    expected = of_head(head(), *given)
+    with ft.install() as names:
+        assert "trl.kernels.chunked_logprob.ChunkedLogProbFunction.apply" in names
+        actual = of_head(head(), *given)
+        assert ft.calls()["ChunkedLogProbFunction"] == (1, 0)
+    torch.testing.assert_close(actual, expected, rtol=1e-5, atol=2e-6)
+    assert of_head(head(), *given)[0].equal(expected[0])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("is_autocast", [False, True])
+def test_types_of_trls_head(dtype: torch.dtype, is_autocast: bool) -> None:
+    pytest.importorskip("trl.kernels")
+    exact = dtype.itemsize > 2 and not is_autocast
+    ways = []
+    for is_installed in (False, True):
+        with torch.autocast("cpu", torch.bfloat16, enabled=is_autocast):
+            if is_installed:
+                ft.install()
+            ways.append(of_head(head(dtype), 1.0, 64))
+    for theirs, ours in zip(*ways, strict=True):
+        assert theirs.dtype is ours.dtype
+        if theirs.dtype is not torch.bool:
+            size = theirs.abs().max().item()
+            torch.testing.assert_close(ours, theirs, rtol=0.0, atol=(1e-5 if exact else 0.04) * size)
+
+
+def test_what_trls_head_does_otherwise() -> None:
+    """Arguments that only its own code takes."""
+    pytest.importorskip("trl.kernels")
+    given = (1.0, 64, None, -1.0)
+    expected = of_head(head(), *given)
+    with ft.install():
+        torch.testing.assert_close(of_head(head(), *given), expected)
+        assert ft.calls()["ChunkedLogProbFunction"] == (0, 1)
+
+
+@pytest.mark.parametrize("masked", [slice(0, 0), slice(2, 6), slice(None)])
+def test_models_with_trls_head(masked: slice) -> None:
+    """Masked tokens are left out of the products; where all are, the loss is 0 with a gradient."""
+    utils = pytest.importorskip("trl.trainer.utils")
+    labels = torch.randint(V, (2, 9))
+    labels[:, masked] = -100
+    found = []
+    for is_installed in (False, True):
+        model = quiet(make("cohere, scale"))
+        utils.add_fused_lm_head(model, outputs=("log_probs", *STATISTICS))
+        if is_installed:
+            ft.install()
+        output = model.train()(input_ids=labels.clamp(min=0), labels=labels, fused_lm_head=True)
+        (output.loss + 0.1 * output.entropy.sum()).backward()
+        found.append([output.loss, *(output[name] for name in STATISTICS), model.lm_head.weight.grad])
+    torch.testing.assert_close(found[1], found[0], rtol=1e-5, atol=2e-6)
+
+
+# Trainers
+
+
+@pytest.mark.parametrize("way", ["install", "without_logits"])
+def test_the_trainer_of_transformers(way: str, tmp_path: Any) -> None:
+    """The same curve, with accumulation, which divides by the items of all parts."""
+    generator = torch.Generator().manual_seed(5)
+    rows = torch.randint(V, (24, 12), generator=generator).tolist()
+    data = [{"input_ids": row, "labels": row[:-3] + [-100] * 3} for row in rows]
+    arguments = {
+        "per_device_train_batch_size": 2, "gradient_accumulation_steps": 3, "max_steps": 4,
+        "logging_steps": 1, "report_to": [], "save_strategy": "no", "disable_tqdm": True, "use_cpu": True,
+        "learning_rate": 1e-3, "output_dir": str(tmp_path), "max_grad_norm": 1.0,
+    }  # fmt: skip
+    curves = []
+    for is_ours in (False, True):
+        model = make("gemma2, softcap")
+        if is_ours and way == "install":
+            ft.install()
+        elif is_ours:
+            quiet(model)
+        trainer = tf.Trainer(model=model, args=tf.TrainingArguments(**arguments), train_dataset=data)
+        trainer.train()
+        curves.append([entry["loss"] for entry in trainer.state.log_history if "loss" in entry])
+        if is_ours and way == "install":
+            assert ft.calls()["fixed_cross_entropy"] == (12, 0)
+    assert len(curves[0]) == 4
+    torch.testing.assert_close(*curves, rtol=0.0, atol=1e-5)
