@@ -23,6 +23,7 @@ from fastloss import (
     classification,
     divergence,
     linear,
+    linear_divergence,
     penalty,
     perplexity,
     policy,
@@ -35,8 +36,8 @@ from fastloss._engine import settings as _settings
 __version__ = "0.1.0"
 
 _MODULES = (
-    binary, classification, divergence, linear, penalty, perplexity, policy, preference, regression, sequence,
-    _settings,
+    binary, classification, divergence, linear, linear_divergence, penalty, perplexity, policy, preference,
+    regression, sequence, _settings,
 )  # fmt: skip
 
 

@@ -820,7 +820,7 @@ def divergence(
         not accumulate and size * rows.input.itemsize >= STREAM and rows.input.itemsize > 2
         and rows.count >= 4 * threads and rows.classes > FL_SHORT_ROW
         and rows.output.data != rows.input.data and job.t_gradient.data != job.t.data
-        and rows.output.data != job.t.data
+        and rows.output.data != job.t.data and job.t_gradient.data != rows.input.data
     )
     threads = team_for(size, threads)
     table = &kernels.divergence_f64 if rows.input.dtype == FL_FLOAT64 else &kernels.divergence_f32

@@ -25,7 +25,9 @@ from fastloss._engine.rows import run_family
 from fastloss._engine.types import Array
 from fastloss._engine.workspace import empty
 
-__all__ = ["Call", "Layer", "LinearGradients", "Share", "multiplier"]
+__all__ = [
+    "Call", "Layer", "LinearGradients", "Share", "Sums", "for_products", "multiplier", "rows_of_chunk",
+]  # fmt: skip
 
 # Up to WHOLE bytes of logits are computed at once. Larger logits are cut into chunks of CHUNK bytes, ROWS
 # rows or 1/SHARE of all rows, whichever is largest. A product packs the weight again for every chunk. For
@@ -65,19 +67,31 @@ def _cut(length: int, most: int) -> int:
     return -(-length // -(-length // most))
 
 
+def _budget_for(row: int, memory_budget: int | None) -> int | None:
+    """Return the budget, or None for the default one unless ROWS rows of `row` bytes exceed it."""
+    return MOST if memory_budget is None and ROWS * row > MOST else memory_budget
+
+
+def _most_rows(rows: int, row: int, memory_budget: int | None) -> int:
+    """Return how many of the rows, of `row` bytes each, a chunk may have; 0 if none fits."""
+    if memory_budget is not None:
+        return memory_budget // row
+    return rows if rows * row <= WHOLE else max(ROWS, CHUNK // row, rows // SHARE)
+
+
+def rows_of_chunk(rows: int, classes: int, itemsize: int, memory_budget: int | None) -> int:
+    """Return the number of rows of a chunk with all classes, at least 1."""
+    row = classes * itemsize
+    return _cut(rows, max(1, _most_rows(rows, row, _budget_for(row, memory_budget))))
+
+
 def _shape_of_chunk(
     rows: int, classes: int, itemsize: int, memory_budget: int | None, has_gradients: bool
 ) -> tuple[int, int]:
     """Return the number of rows of a chunk, and the number of bands of classes that it is cut into."""
     row = classes * itemsize
-    if memory_budget is None and ROWS * row > MOST:
-        memory_budget = MOST
-    if memory_budget is not None:
-        most = memory_budget // row
-    elif rows * row <= WHOLE:
-        most = rows
-    else:
-        most = max(ROWS, CHUNK // row, rows // SHARE)
+    memory_budget = _budget_for(row, memory_budget)
+    most = _most_rows(rows, row, memory_budget)
     if most >= min(rows, FEW if has_gradients else FEW_FOR_VALUE):
         return _cut(rows, most), 1
     elements = (memory_budget or 0) // itemsize
@@ -103,6 +117,11 @@ def _product(a: Array, b: Array, out: Array, *, add: bool) -> None:
         add_product(a, b, out)
     else:
         np.matmul(a, b, out=out)
+
+
+def for_products(x: Array, compute: np.dtype[Any]) -> Array:
+    """Return inputs for BLAS, in the type of the computation."""
+    return x if x.dtype == compute and is_straight(x) else widened(x, compute)
 
 
 @dataclass
@@ -187,11 +206,7 @@ class Call:
         """
         kept = None if self.counted is None else np.flatnonzero(self.counted)
         count, classes = self.x.shape[0] if kept is None else kept.size, self.layer.weight.shape[0]
-        # Processes that share a layer must use the same chunks and bands.
-        longest = classes if self.share is None else self.share.most
-        step, parts = _shape_of_chunk(
-            max(count, 1), longest, self.layer.compute.itemsize, self.memory_budget, self.has_gradients()
-        )
+        step, parts = self.cut(max(count, 1))
         edges = [k * classes // parts for k in range(parts + 1)]
         bands = [slice(*edge) for edge in pairwise(edges)]
         at_once = min(step, count) * -(-classes // parts)
@@ -199,7 +214,7 @@ class Call:
             self.num_threads = 1
         total = 0.0
         room = empty((at_once,), self.layer.compute)
-        sums = _Sums(self)  # writes to the gradients, so all checks come before
+        sums = Sums(self)  # writes to the gradients, so all checks come before
         for start in range(0, count, step):
             chunk = slice(start, min(start + step, count))
             rows = chunk if kept is None else kept[chunk]
@@ -210,11 +225,17 @@ class Call:
         sums.end()
         return total
 
-    def chunk(self, rows: Any, bands: list[slice], room: Array, sums: _Sums) -> Array:
+    def cut(self, count: int) -> tuple[int, int]:
+        """Return the number of rows of a chunk, of `count` in all, and the number of its bands of classes."""
+        # Processes that share a layer must use the same chunks and bands.
+        longest = self.layer.weight.shape[0] if self.share is None else self.share.most
+        return _shape_of_chunk(
+            count, longest, self.layer.compute.itemsize, self.memory_budget, self.has_gradients()
+        )
+
+    def chunk(self, rows: Any, bands: list[slice], room: Array, sums: Sums) -> Array:
         """Run some rows and return their losses. `room` holds their logits, of all classes or of one band."""
-        x = self.x[rows]
-        if x.dtype != self.layer.compute or not is_straight(x):
-            x = widened(x, self.layer.compute)
+        x = for_products(self.x[rows], self.layer.compute)
 
         def logits(band: slice) -> Array:
             z = room[: len(x) * (band.stop - band.start)].reshape(len(x), -1)
@@ -311,7 +332,7 @@ class Call:
         return kept if kept.size <= z.shape[1] // 2 else None
 
 
-class _Sums:
+class Sums:
     """The gradients of a call, summed chunk by chunk.
 
     A sum is kept in the caller's buffer if possible. If the buffer has another type than the computation, or

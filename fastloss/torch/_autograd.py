@@ -50,6 +50,7 @@ class Loss(NamedTuple):
     is_linear: bool = False  # whether it consists of products, computed only if wanted
     is_autocast: bool = True  # whether the loss of half types is float32 under autocast
     nullable: frozenset[str] = frozenset()  # the arguments for which None is a value
+    operands: tuple[int, ...] = ()  # further tensors of its products, without gradients
     second_wanted: str = ""  # the option that requests the second gradient, if one is needed
 
 

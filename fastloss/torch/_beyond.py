@@ -27,7 +27,10 @@ __all__ = [
     "kto_loss",
     "l1_penalty",
     "l2_penalty",
+    "linear_js_div",
+    "linear_kl_div",
     "linear_token_log_probs",
+    "linear_tv_distance",
     "orpo_loss",
     "ppo_loss",
     "reward_model_loss",
@@ -43,6 +46,7 @@ _OTHERWISE = frozenset(
     (
         "return_grad",
         "return_hessian",
+        "return_entropy",
         "grad_output",
         "out",
         "accumulate",
@@ -119,7 +123,7 @@ def _evaluate(loss: Loss, arguments: dict[str, Any], reduction: str) -> Tensor:
                 f"{loss.tensors[k]} must be a tensor, got {type(options.get(loss.tensors[k])).__name__}"
             )
     if loss.is_linear:
-        for k in loss.gradients:
+        for k in (*loss.gradients, *loss.operands):
             tensors[k] = autocast(tensors[k])
     return evaluate(loss, tensors, options, reduction)
 
@@ -162,6 +166,20 @@ linear_token_log_probs: _Function = of_tensors(
     gradients=(0, 1, 3),
     is_linear=True,
 )
+_STUDENT_AND_TEACHER = (
+    "student_input",
+    "student_weight",
+    "teacher_input",
+    "teacher_weight",
+    "student_bias",
+    "teacher_bias",
+    "mask",
+    "hard_target",
+)
+_OF_TWO_LAYERS = {"shape": row_shape, "gradients": (0, 1, 4), "operands": (2, 3, 5), "is_linear": True}
+linear_kl_div: _Function = of_tensors("linear_kl_div", *_STUDENT_AND_TEACHER, **_OF_TWO_LAYERS)
+linear_js_div: _Function = of_tensors("linear_js_div", *_STUDENT_AND_TEACHER, **_OF_TWO_LAYERS)
+linear_tv_distance: _Function = of_tensors("linear_tv_distance", *_STUDENT_AND_TEACHER, **_OF_TWO_LAYERS)
 
 dpo_loss: _Function = of_tensors(
     "dpo_loss", *_PAIR, "ref_chosen_logps", "ref_rejected_logps", gradients=(0, 1), is_small=True

@@ -2,7 +2,7 @@
 
 from registry import Row
 
-from . import divergences, elementwise, linear, preferences, softmax
+from . import divergences, elementwise, linear, linear_divergences, preferences, softmax
 
 ROWS: list[Row] = [
     *softmax.ROWS,
@@ -14,6 +14,7 @@ ROWS: list[Row] = [
     preferences.PREFERENCE_REWARDS,
     *preferences.POLICIES,
     *linear.ROWS,
+    *linear_divergences.ROWS,
 ]
 
 # Public objects that have tests of their own, in test_perplexity.py.
