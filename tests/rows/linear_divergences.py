@@ -112,6 +112,7 @@ def log_probs(c: Call, side: str) -> Array:
     return reference.log_softmax(z / c.get("temperature", 1.0))
 
 
+@np.errstate(invalid="ignore")
 def undecided(c: Call) -> float:
     """How much probability a total variation has where rounding decides which of p and q is larger."""
     if c.row.name != "linear_tv_distance":
