@@ -24,6 +24,7 @@ from fastloss import (
     contrastive,
     divergence,
     linear,
+    linear_divergence,
     penalty,
     perplexity,
     policy,
@@ -36,8 +37,8 @@ from fastloss._engine import settings as _settings
 __version__ = "0.1.0"
 
 _MODULES = (
-    binary, classification, contrastive, divergence, linear, penalty, perplexity, policy, preference,
-    regression, sequence, _settings,
+    binary, classification, contrastive, divergence, linear, linear_divergence, penalty, perplexity, policy,
+    preference, regression, sequence, _settings,
 )  # fmt: skip
 
 

@@ -11,6 +11,7 @@ from fastloss._engine.chunks import LinearGradients
 from fastloss._engine.contrastive import InfoNCEGradients
 from fastloss._engine.contrastive import SigLIPGradients
 from fastloss._engine.elementwise import GaussianNLLGradients
+from fastloss._engine.linear_divergence import StudentGradients
 from fastloss._engine.preference import PairGradients
 from fastloss._engine.preference import RewardGradients
 from fastloss._engine.rows import DivergenceGradients
@@ -54,8 +55,11 @@ __all__ = [
     "l1_penalty",
     "l2_penalty",
     "linear_cross_entropy",
+    "linear_js_div",
+    "linear_kl_div",
     "linear_token_log_probs",
     "linear_token_statistics",
+    "linear_tv_distance",
     "log_cosh_loss",
     "log_softmax",
     "logsumexp",
@@ -1057,6 +1061,211 @@ def linear_cross_entropy(
 ) -> Any: ...
 
 @overload
+def linear_js_div(
+    student_input: npt.ArrayLike, student_weight: npt.ArrayLike, teacher_input: npt.ArrayLike, teacher_weight:
+    npt.ArrayLike, *, student_bias: npt.ArrayLike | None = ..., teacher_bias: npt.ArrayLike | None = ...,
+    beta: float = ..., temperature: float = ..., student_softcap: float | None = ..., teacher_softcap: float |
+    None = ..., student_logit_scale: float = ..., teacher_logit_scale: float = ..., mask: npt.ArrayLike | None
+    = ..., hard_target: npt.ArrayLike | None = ..., hard_share: float = ..., ignore_index: int = ...,
+    memory_budget: int | None = ..., reduction: Literal["mean", "sum"] = ..., return_grad: Literal[False] =
+    ..., return_entropy: Literal[False] = ..., grad_output: npt.ArrayLike | None = ..., out: tuple[Array |
+    None, Array | None, Array | None] | None = ..., accumulate: bool | tuple[bool, ...] = ..., num_threads:
+    int | None = ...
+) -> float: ...
+@overload
+def linear_js_div(
+    student_input: npt.ArrayLike, student_weight: npt.ArrayLike, teacher_input: npt.ArrayLike, teacher_weight:
+    npt.ArrayLike, *, student_bias: npt.ArrayLike | None = ..., teacher_bias: npt.ArrayLike | None = ...,
+    beta: float = ..., temperature: float = ..., student_softcap: float | None = ..., teacher_softcap: float |
+    None = ..., student_logit_scale: float = ..., teacher_logit_scale: float = ..., mask: npt.ArrayLike | None
+    = ..., hard_target: npt.ArrayLike | None = ..., hard_share: float = ..., ignore_index: int = ...,
+    memory_budget: int | None = ..., reduction: Literal["none"], return_grad: Literal[False] = ...,
+    return_entropy: Literal[False] = ..., grad_output: npt.ArrayLike | None = ..., out: tuple[Array | None,
+    Array | None, Array | None] | None = ..., accumulate: bool | tuple[bool, ...] = ..., num_threads: int |
+    None = ...
+) -> Array: ...
+@overload
+def linear_js_div(
+    student_input: npt.ArrayLike, student_weight: npt.ArrayLike, teacher_input: npt.ArrayLike, teacher_weight:
+    npt.ArrayLike, *, student_bias: npt.ArrayLike | None = ..., teacher_bias: npt.ArrayLike | None = ...,
+    beta: float = ..., temperature: float = ..., student_softcap: float | None = ..., teacher_softcap: float |
+    None = ..., student_logit_scale: float = ..., teacher_logit_scale: float = ..., mask: npt.ArrayLike | None
+    = ..., hard_target: npt.ArrayLike | None = ..., hard_share: float = ..., ignore_index: int = ...,
+    memory_budget: int | None = ..., reduction: Literal["mean", "sum"] = ..., return_grad: Literal[False] =
+    ..., return_entropy: Literal[True], grad_output: npt.ArrayLike | None = ..., out: tuple[Array | None,
+    Array | None, Array | None] | None = ..., accumulate: bool | tuple[bool, ...] = ..., num_threads: int |
+    None = ...
+) -> tuple[float, Array]: ...
+@overload
+def linear_js_div(
+    student_input: npt.ArrayLike, student_weight: npt.ArrayLike, teacher_input: npt.ArrayLike, teacher_weight:
+    npt.ArrayLike, *, student_bias: npt.ArrayLike | None = ..., teacher_bias: npt.ArrayLike | None = ...,
+    beta: float = ..., temperature: float = ..., student_softcap: float | None = ..., teacher_softcap: float |
+    None = ..., student_logit_scale: float = ..., teacher_logit_scale: float = ..., mask: npt.ArrayLike | None
+    = ..., hard_target: npt.ArrayLike | None = ..., hard_share: float = ..., ignore_index: int = ...,
+    memory_budget: int | None = ..., reduction: Literal["none"], return_grad: Literal[False] = ...,
+    return_entropy: Literal[True], grad_output: npt.ArrayLike | None = ..., out: tuple[Array | None, Array |
+    None, Array | None] | None = ..., accumulate: bool | tuple[bool, ...] = ..., num_threads: int | None = ...
+) -> tuple[Array, Array]: ...
+@overload
+def linear_js_div(
+    student_input: npt.ArrayLike, student_weight: npt.ArrayLike, teacher_input: npt.ArrayLike, teacher_weight:
+    npt.ArrayLike, *, student_bias: npt.ArrayLike | None = ..., teacher_bias: npt.ArrayLike | None = ...,
+    beta: float = ..., temperature: float = ..., student_softcap: float | None = ..., teacher_softcap: float |
+    None = ..., student_logit_scale: float = ..., teacher_logit_scale: float = ..., mask: npt.ArrayLike | None
+    = ..., hard_target: npt.ArrayLike | None = ..., hard_share: float = ..., ignore_index: int = ...,
+    memory_budget: int | None = ..., reduction: Literal["mean", "sum"] = ..., return_grad: Literal[True],
+    return_entropy: Literal[False] = ..., grad_output: npt.ArrayLike | None = ..., out: tuple[Array | None,
+    Array | None, Array | None] | None = ..., accumulate: bool | tuple[bool, ...] = ..., num_threads: int |
+    None = ...
+) -> tuple[float, StudentGradients]: ...
+@overload
+def linear_js_div(
+    student_input: npt.ArrayLike, student_weight: npt.ArrayLike, teacher_input: npt.ArrayLike, teacher_weight:
+    npt.ArrayLike, *, student_bias: npt.ArrayLike | None = ..., teacher_bias: npt.ArrayLike | None = ...,
+    beta: float = ..., temperature: float = ..., student_softcap: float | None = ..., teacher_softcap: float |
+    None = ..., student_logit_scale: float = ..., teacher_logit_scale: float = ..., mask: npt.ArrayLike | None
+    = ..., hard_target: npt.ArrayLike | None = ..., hard_share: float = ..., ignore_index: int = ...,
+    memory_budget: int | None = ..., reduction: Literal["none"], return_grad: Literal[True], return_entropy:
+    Literal[False] = ..., grad_output: npt.ArrayLike | None = ..., out: tuple[Array | None, Array | None,
+    Array | None] | None = ..., accumulate: bool | tuple[bool, ...] = ..., num_threads: int | None = ...
+) -> tuple[Array, StudentGradients]: ...
+@overload
+def linear_js_div(
+    student_input: npt.ArrayLike, student_weight: npt.ArrayLike, teacher_input: npt.ArrayLike, teacher_weight:
+    npt.ArrayLike, *, student_bias: npt.ArrayLike | None = ..., teacher_bias: npt.ArrayLike | None = ...,
+    beta: float = ..., temperature: float = ..., student_softcap: float | None = ..., teacher_softcap: float |
+    None = ..., student_logit_scale: float = ..., teacher_logit_scale: float = ..., mask: npt.ArrayLike | None
+    = ..., hard_target: npt.ArrayLike | None = ..., hard_share: float = ..., ignore_index: int = ...,
+    memory_budget: int | None = ..., reduction: Literal["mean", "sum"] = ..., return_grad: Literal[True],
+    return_entropy: Literal[True], grad_output: npt.ArrayLike | None = ..., out: tuple[Array | None, Array |
+    None, Array | None] | None = ..., accumulate: bool | tuple[bool, ...] = ..., num_threads: int | None = ...
+) -> tuple[float, StudentGradients, Array]: ...
+@overload
+def linear_js_div(
+    student_input: npt.ArrayLike, student_weight: npt.ArrayLike, teacher_input: npt.ArrayLike, teacher_weight:
+    npt.ArrayLike, *, student_bias: npt.ArrayLike | None = ..., teacher_bias: npt.ArrayLike | None = ...,
+    beta: float = ..., temperature: float = ..., student_softcap: float | None = ..., teacher_softcap: float |
+    None = ..., student_logit_scale: float = ..., teacher_logit_scale: float = ..., mask: npt.ArrayLike | None
+    = ..., hard_target: npt.ArrayLike | None = ..., hard_share: float = ..., ignore_index: int = ...,
+    memory_budget: int | None = ..., reduction: Literal["none"], return_grad: Literal[True], return_entropy:
+    Literal[True], grad_output: npt.ArrayLike | None = ..., out: tuple[Array | None, Array | None, Array |
+    None] | None = ..., accumulate: bool | tuple[bool, ...] = ..., num_threads: int | None = ...
+) -> tuple[Array, StudentGradients, Array]: ...
+@overload
+def linear_js_div(
+    student_input: npt.ArrayLike, student_weight: npt.ArrayLike, teacher_input: npt.ArrayLike, teacher_weight:
+    npt.ArrayLike, *, student_bias: npt.ArrayLike | None = ..., teacher_bias: npt.ArrayLike | None = ...,
+    beta: float = ..., temperature: float = ..., student_softcap: float | None = ..., teacher_softcap: float |
+    None = ..., student_logit_scale: float = ..., teacher_logit_scale: float = ..., mask: npt.ArrayLike | None
+    = ..., hard_target: npt.ArrayLike | None = ..., hard_share: float = ..., ignore_index: int = ...,
+    memory_budget: int | None = ..., reduction: Reduction = ..., return_grad: bool = ..., return_entropy: bool
+    = ..., grad_output: npt.ArrayLike | None = ..., out: tuple[Array | None, Array | None, Array | None] |
+    None = ..., accumulate: bool | tuple[bool, ...] = ..., num_threads: int | None = ...
+) -> Any: ...
+
+@overload
+def linear_kl_div(
+    student_input: npt.ArrayLike, student_weight: npt.ArrayLike, teacher_input: npt.ArrayLike, teacher_weight:
+    npt.ArrayLike, *, student_bias: npt.ArrayLike | None = ..., teacher_bias: npt.ArrayLike | None = ...,
+    temperature: float = ..., student_softcap: float | None = ..., teacher_softcap: float | None = ...,
+    student_logit_scale: float = ..., teacher_logit_scale: float = ..., mask: npt.ArrayLike | None = ...,
+    hard_target: npt.ArrayLike | None = ..., hard_share: float = ..., ignore_index: int = ..., memory_budget:
+    int | None = ..., reduction: Literal["mean", "sum"] = ..., return_grad: Literal[False] = ...,
+    return_entropy: Literal[False] = ..., grad_output: npt.ArrayLike | None = ..., out: tuple[Array | None,
+    Array | None, Array | None] | None = ..., accumulate: bool | tuple[bool, ...] = ..., num_threads: int |
+    None = ...
+) -> float: ...
+@overload
+def linear_kl_div(
+    student_input: npt.ArrayLike, student_weight: npt.ArrayLike, teacher_input: npt.ArrayLike, teacher_weight:
+    npt.ArrayLike, *, student_bias: npt.ArrayLike | None = ..., teacher_bias: npt.ArrayLike | None = ...,
+    temperature: float = ..., student_softcap: float | None = ..., teacher_softcap: float | None = ...,
+    student_logit_scale: float = ..., teacher_logit_scale: float = ..., mask: npt.ArrayLike | None = ...,
+    hard_target: npt.ArrayLike | None = ..., hard_share: float = ..., ignore_index: int = ..., memory_budget:
+    int | None = ..., reduction: Literal["none"], return_grad: Literal[False] = ..., return_entropy:
+    Literal[False] = ..., grad_output: npt.ArrayLike | None = ..., out: tuple[Array | None, Array | None,
+    Array | None] | None = ..., accumulate: bool | tuple[bool, ...] = ..., num_threads: int | None = ...
+) -> Array: ...
+@overload
+def linear_kl_div(
+    student_input: npt.ArrayLike, student_weight: npt.ArrayLike, teacher_input: npt.ArrayLike, teacher_weight:
+    npt.ArrayLike, *, student_bias: npt.ArrayLike | None = ..., teacher_bias: npt.ArrayLike | None = ...,
+    temperature: float = ..., student_softcap: float | None = ..., teacher_softcap: float | None = ...,
+    student_logit_scale: float = ..., teacher_logit_scale: float = ..., mask: npt.ArrayLike | None = ...,
+    hard_target: npt.ArrayLike | None = ..., hard_share: float = ..., ignore_index: int = ..., memory_budget:
+    int | None = ..., reduction: Literal["mean", "sum"] = ..., return_grad: Literal[False] = ...,
+    return_entropy: Literal[True], grad_output: npt.ArrayLike | None = ..., out: tuple[Array | None, Array |
+    None, Array | None] | None = ..., accumulate: bool | tuple[bool, ...] = ..., num_threads: int | None = ...
+) -> tuple[float, Array]: ...
+@overload
+def linear_kl_div(
+    student_input: npt.ArrayLike, student_weight: npt.ArrayLike, teacher_input: npt.ArrayLike, teacher_weight:
+    npt.ArrayLike, *, student_bias: npt.ArrayLike | None = ..., teacher_bias: npt.ArrayLike | None = ...,
+    temperature: float = ..., student_softcap: float | None = ..., teacher_softcap: float | None = ...,
+    student_logit_scale: float = ..., teacher_logit_scale: float = ..., mask: npt.ArrayLike | None = ...,
+    hard_target: npt.ArrayLike | None = ..., hard_share: float = ..., ignore_index: int = ..., memory_budget:
+    int | None = ..., reduction: Literal["none"], return_grad: Literal[False] = ..., return_entropy:
+    Literal[True], grad_output: npt.ArrayLike | None = ..., out: tuple[Array | None, Array | None, Array |
+    None] | None = ..., accumulate: bool | tuple[bool, ...] = ..., num_threads: int | None = ...
+) -> tuple[Array, Array]: ...
+@overload
+def linear_kl_div(
+    student_input: npt.ArrayLike, student_weight: npt.ArrayLike, teacher_input: npt.ArrayLike, teacher_weight:
+    npt.ArrayLike, *, student_bias: npt.ArrayLike | None = ..., teacher_bias: npt.ArrayLike | None = ...,
+    temperature: float = ..., student_softcap: float | None = ..., teacher_softcap: float | None = ...,
+    student_logit_scale: float = ..., teacher_logit_scale: float = ..., mask: npt.ArrayLike | None = ...,
+    hard_target: npt.ArrayLike | None = ..., hard_share: float = ..., ignore_index: int = ..., memory_budget:
+    int | None = ..., reduction: Literal["mean", "sum"] = ..., return_grad: Literal[True], return_entropy:
+    Literal[False] = ..., grad_output: npt.ArrayLike | None = ..., out: tuple[Array | None, Array | None,
+    Array | None] | None = ..., accumulate: bool | tuple[bool, ...] = ..., num_threads: int | None = ...
+) -> tuple[float, StudentGradients]: ...
+@overload
+def linear_kl_div(
+    student_input: npt.ArrayLike, student_weight: npt.ArrayLike, teacher_input: npt.ArrayLike, teacher_weight:
+    npt.ArrayLike, *, student_bias: npt.ArrayLike | None = ..., teacher_bias: npt.ArrayLike | None = ...,
+    temperature: float = ..., student_softcap: float | None = ..., teacher_softcap: float | None = ...,
+    student_logit_scale: float = ..., teacher_logit_scale: float = ..., mask: npt.ArrayLike | None = ...,
+    hard_target: npt.ArrayLike | None = ..., hard_share: float = ..., ignore_index: int = ..., memory_budget:
+    int | None = ..., reduction: Literal["none"], return_grad: Literal[True], return_entropy: Literal[False] =
+    ..., grad_output: npt.ArrayLike | None = ..., out: tuple[Array | None, Array | None, Array | None] | None
+    = ..., accumulate: bool | tuple[bool, ...] = ..., num_threads: int | None = ...
+) -> tuple[Array, StudentGradients]: ...
+@overload
+def linear_kl_div(
+    student_input: npt.ArrayLike, student_weight: npt.ArrayLike, teacher_input: npt.ArrayLike, teacher_weight:
+    npt.ArrayLike, *, student_bias: npt.ArrayLike | None = ..., teacher_bias: npt.ArrayLike | None = ...,
+    temperature: float = ..., student_softcap: float | None = ..., teacher_softcap: float | None = ...,
+    student_logit_scale: float = ..., teacher_logit_scale: float = ..., mask: npt.ArrayLike | None = ...,
+    hard_target: npt.ArrayLike | None = ..., hard_share: float = ..., ignore_index: int = ..., memory_budget:
+    int | None = ..., reduction: Literal["mean", "sum"] = ..., return_grad: Literal[True], return_entropy:
+    Literal[True], grad_output: npt.ArrayLike | None = ..., out: tuple[Array | None, Array | None, Array |
+    None] | None = ..., accumulate: bool | tuple[bool, ...] = ..., num_threads: int | None = ...
+) -> tuple[float, StudentGradients, Array]: ...
+@overload
+def linear_kl_div(
+    student_input: npt.ArrayLike, student_weight: npt.ArrayLike, teacher_input: npt.ArrayLike, teacher_weight:
+    npt.ArrayLike, *, student_bias: npt.ArrayLike | None = ..., teacher_bias: npt.ArrayLike | None = ...,
+    temperature: float = ..., student_softcap: float | None = ..., teacher_softcap: float | None = ...,
+    student_logit_scale: float = ..., teacher_logit_scale: float = ..., mask: npt.ArrayLike | None = ...,
+    hard_target: npt.ArrayLike | None = ..., hard_share: float = ..., ignore_index: int = ..., memory_budget:
+    int | None = ..., reduction: Literal["none"], return_grad: Literal[True], return_entropy: Literal[True],
+    grad_output: npt.ArrayLike | None = ..., out: tuple[Array | None, Array | None, Array | None] | None =
+    ..., accumulate: bool | tuple[bool, ...] = ..., num_threads: int | None = ...
+) -> tuple[Array, StudentGradients, Array]: ...
+@overload
+def linear_kl_div(
+    student_input: npt.ArrayLike, student_weight: npt.ArrayLike, teacher_input: npt.ArrayLike, teacher_weight:
+    npt.ArrayLike, *, student_bias: npt.ArrayLike | None = ..., teacher_bias: npt.ArrayLike | None = ...,
+    temperature: float = ..., student_softcap: float | None = ..., teacher_softcap: float | None = ...,
+    student_logit_scale: float = ..., teacher_logit_scale: float = ..., mask: npt.ArrayLike | None = ...,
+    hard_target: npt.ArrayLike | None = ..., hard_share: float = ..., ignore_index: int = ..., memory_budget:
+    int | None = ..., reduction: Reduction = ..., return_grad: bool = ..., return_entropy: bool = ...,
+    grad_output: npt.ArrayLike | None = ..., out: tuple[Array | None, Array | None, Array | None] | None =
+    ..., accumulate: bool | tuple[bool, ...] = ..., num_threads: int | None = ...
+) -> Any: ...
+
+@overload
 def linear_token_log_probs(
     input: npt.ArrayLike, linear_weight: npt.ArrayLike, target: npt.ArrayLike, *, linear_bias: npt.ArrayLike |
     None = ..., ignore_index: int = ..., temperature: float = ..., softcap: float | None = ..., logit_scale:
@@ -1123,6 +1332,107 @@ def linear_token_statistics(
     grad_output: tuple[npt.ArrayLike | None, npt.ArrayLike | None] | None = ..., out: tuple[Array | None,
     Array | None, Array | None] | None = ..., accumulate: bool | tuple[bool, ...] = ..., num_threads: int |
     None = ...
+) -> Any: ...
+
+@overload
+def linear_tv_distance(
+    student_input: npt.ArrayLike, student_weight: npt.ArrayLike, teacher_input: npt.ArrayLike, teacher_weight:
+    npt.ArrayLike, *, student_bias: npt.ArrayLike | None = ..., teacher_bias: npt.ArrayLike | None = ...,
+    temperature: float = ..., student_softcap: float | None = ..., teacher_softcap: float | None = ...,
+    student_logit_scale: float = ..., teacher_logit_scale: float = ..., mask: npt.ArrayLike | None = ...,
+    hard_target: npt.ArrayLike | None = ..., hard_share: float = ..., ignore_index: int = ..., memory_budget:
+    int | None = ..., reduction: Literal["mean", "sum"] = ..., return_grad: Literal[False] = ...,
+    return_entropy: Literal[False] = ..., grad_output: npt.ArrayLike | None = ..., out: tuple[Array | None,
+    Array | None, Array | None] | None = ..., accumulate: bool | tuple[bool, ...] = ..., num_threads: int |
+    None = ...
+) -> float: ...
+@overload
+def linear_tv_distance(
+    student_input: npt.ArrayLike, student_weight: npt.ArrayLike, teacher_input: npt.ArrayLike, teacher_weight:
+    npt.ArrayLike, *, student_bias: npt.ArrayLike | None = ..., teacher_bias: npt.ArrayLike | None = ...,
+    temperature: float = ..., student_softcap: float | None = ..., teacher_softcap: float | None = ...,
+    student_logit_scale: float = ..., teacher_logit_scale: float = ..., mask: npt.ArrayLike | None = ...,
+    hard_target: npt.ArrayLike | None = ..., hard_share: float = ..., ignore_index: int = ..., memory_budget:
+    int | None = ..., reduction: Literal["none"], return_grad: Literal[False] = ..., return_entropy:
+    Literal[False] = ..., grad_output: npt.ArrayLike | None = ..., out: tuple[Array | None, Array | None,
+    Array | None] | None = ..., accumulate: bool | tuple[bool, ...] = ..., num_threads: int | None = ...
+) -> Array: ...
+@overload
+def linear_tv_distance(
+    student_input: npt.ArrayLike, student_weight: npt.ArrayLike, teacher_input: npt.ArrayLike, teacher_weight:
+    npt.ArrayLike, *, student_bias: npt.ArrayLike | None = ..., teacher_bias: npt.ArrayLike | None = ...,
+    temperature: float = ..., student_softcap: float | None = ..., teacher_softcap: float | None = ...,
+    student_logit_scale: float = ..., teacher_logit_scale: float = ..., mask: npt.ArrayLike | None = ...,
+    hard_target: npt.ArrayLike | None = ..., hard_share: float = ..., ignore_index: int = ..., memory_budget:
+    int | None = ..., reduction: Literal["mean", "sum"] = ..., return_grad: Literal[False] = ...,
+    return_entropy: Literal[True], grad_output: npt.ArrayLike | None = ..., out: tuple[Array | None, Array |
+    None, Array | None] | None = ..., accumulate: bool | tuple[bool, ...] = ..., num_threads: int | None = ...
+) -> tuple[float, Array]: ...
+@overload
+def linear_tv_distance(
+    student_input: npt.ArrayLike, student_weight: npt.ArrayLike, teacher_input: npt.ArrayLike, teacher_weight:
+    npt.ArrayLike, *, student_bias: npt.ArrayLike | None = ..., teacher_bias: npt.ArrayLike | None = ...,
+    temperature: float = ..., student_softcap: float | None = ..., teacher_softcap: float | None = ...,
+    student_logit_scale: float = ..., teacher_logit_scale: float = ..., mask: npt.ArrayLike | None = ...,
+    hard_target: npt.ArrayLike | None = ..., hard_share: float = ..., ignore_index: int = ..., memory_budget:
+    int | None = ..., reduction: Literal["none"], return_grad: Literal[False] = ..., return_entropy:
+    Literal[True], grad_output: npt.ArrayLike | None = ..., out: tuple[Array | None, Array | None, Array |
+    None] | None = ..., accumulate: bool | tuple[bool, ...] = ..., num_threads: int | None = ...
+) -> tuple[Array, Array]: ...
+@overload
+def linear_tv_distance(
+    student_input: npt.ArrayLike, student_weight: npt.ArrayLike, teacher_input: npt.ArrayLike, teacher_weight:
+    npt.ArrayLike, *, student_bias: npt.ArrayLike | None = ..., teacher_bias: npt.ArrayLike | None = ...,
+    temperature: float = ..., student_softcap: float | None = ..., teacher_softcap: float | None = ...,
+    student_logit_scale: float = ..., teacher_logit_scale: float = ..., mask: npt.ArrayLike | None = ...,
+    hard_target: npt.ArrayLike | None = ..., hard_share: float = ..., ignore_index: int = ..., memory_budget:
+    int | None = ..., reduction: Literal["mean", "sum"] = ..., return_grad: Literal[True], return_entropy:
+    Literal[False] = ..., grad_output: npt.ArrayLike | None = ..., out: tuple[Array | None, Array | None,
+    Array | None] | None = ..., accumulate: bool | tuple[bool, ...] = ..., num_threads: int | None = ...
+) -> tuple[float, StudentGradients]: ...
+@overload
+def linear_tv_distance(
+    student_input: npt.ArrayLike, student_weight: npt.ArrayLike, teacher_input: npt.ArrayLike, teacher_weight:
+    npt.ArrayLike, *, student_bias: npt.ArrayLike | None = ..., teacher_bias: npt.ArrayLike | None = ...,
+    temperature: float = ..., student_softcap: float | None = ..., teacher_softcap: float | None = ...,
+    student_logit_scale: float = ..., teacher_logit_scale: float = ..., mask: npt.ArrayLike | None = ...,
+    hard_target: npt.ArrayLike | None = ..., hard_share: float = ..., ignore_index: int = ..., memory_budget:
+    int | None = ..., reduction: Literal["none"], return_grad: Literal[True], return_entropy: Literal[False] =
+    ..., grad_output: npt.ArrayLike | None = ..., out: tuple[Array | None, Array | None, Array | None] | None
+    = ..., accumulate: bool | tuple[bool, ...] = ..., num_threads: int | None = ...
+) -> tuple[Array, StudentGradients]: ...
+@overload
+def linear_tv_distance(
+    student_input: npt.ArrayLike, student_weight: npt.ArrayLike, teacher_input: npt.ArrayLike, teacher_weight:
+    npt.ArrayLike, *, student_bias: npt.ArrayLike | None = ..., teacher_bias: npt.ArrayLike | None = ...,
+    temperature: float = ..., student_softcap: float | None = ..., teacher_softcap: float | None = ...,
+    student_logit_scale: float = ..., teacher_logit_scale: float = ..., mask: npt.ArrayLike | None = ...,
+    hard_target: npt.ArrayLike | None = ..., hard_share: float = ..., ignore_index: int = ..., memory_budget:
+    int | None = ..., reduction: Literal["mean", "sum"] = ..., return_grad: Literal[True], return_entropy:
+    Literal[True], grad_output: npt.ArrayLike | None = ..., out: tuple[Array | None, Array | None, Array |
+    None] | None = ..., accumulate: bool | tuple[bool, ...] = ..., num_threads: int | None = ...
+) -> tuple[float, StudentGradients, Array]: ...
+@overload
+def linear_tv_distance(
+    student_input: npt.ArrayLike, student_weight: npt.ArrayLike, teacher_input: npt.ArrayLike, teacher_weight:
+    npt.ArrayLike, *, student_bias: npt.ArrayLike | None = ..., teacher_bias: npt.ArrayLike | None = ...,
+    temperature: float = ..., student_softcap: float | None = ..., teacher_softcap: float | None = ...,
+    student_logit_scale: float = ..., teacher_logit_scale: float = ..., mask: npt.ArrayLike | None = ...,
+    hard_target: npt.ArrayLike | None = ..., hard_share: float = ..., ignore_index: int = ..., memory_budget:
+    int | None = ..., reduction: Literal["none"], return_grad: Literal[True], return_entropy: Literal[True],
+    grad_output: npt.ArrayLike | None = ..., out: tuple[Array | None, Array | None, Array | None] | None =
+    ..., accumulate: bool | tuple[bool, ...] = ..., num_threads: int | None = ...
+) -> tuple[Array, StudentGradients, Array]: ...
+@overload
+def linear_tv_distance(
+    student_input: npt.ArrayLike, student_weight: npt.ArrayLike, teacher_input: npt.ArrayLike, teacher_weight:
+    npt.ArrayLike, *, student_bias: npt.ArrayLike | None = ..., teacher_bias: npt.ArrayLike | None = ...,
+    temperature: float = ..., student_softcap: float | None = ..., teacher_softcap: float | None = ...,
+    student_logit_scale: float = ..., teacher_logit_scale: float = ..., mask: npt.ArrayLike | None = ...,
+    hard_target: npt.ArrayLike | None = ..., hard_share: float = ..., ignore_index: int = ..., memory_budget:
+    int | None = ..., reduction: Reduction = ..., return_grad: bool = ..., return_entropy: bool = ...,
+    grad_output: npt.ArrayLike | None = ..., out: tuple[Array | None, Array | None, Array | None] | None =
+    ..., accumulate: bool | tuple[bool, ...] = ..., num_threads: int | None = ...
 ) -> Any: ...
 
 @overload

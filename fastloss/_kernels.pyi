@@ -103,7 +103,10 @@ def divergence(
     grad_output: npt.NDArray[Any] | None = ...,
     grad_scale: float = ...,
     beta: float = ...,
-    temperature: float = ...,
+    x_temperature: float = ...,
+    t_temperature: float = ...,
+    x_softcap: float = ...,
+    t_softcap: float = ...,
     accumulate: int = ...,
     row_loss: npt.NDArray[Any] | None = ...,
 ) -> float: ...

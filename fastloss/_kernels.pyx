@@ -159,7 +159,8 @@ cdef extern from "kernels.h" nogil:
         fl_rows rows
         fl_array t, t_gradient
         const unsigned char *counted
-        double beta, temperature
+        fl_map x_map, t_map
+        double beta
 
     struct fl_divergence_row:
         double loss
@@ -920,13 +921,15 @@ cdef double shared_divergence(const fl_divergence_job *job, const fl_divergence_
 
 def divergence(
     int operation, cnp.ndarray x not None, cnp.ndarray t not None, int axis, *, int threads, x_gradient=None,
-    t_gradient=None, counted=None, grad_output=None, double grad_scale=1.0, double beta=0.0, double temperature=1.0,
-    int accumulate=0, row_loss=None,
+    t_gradient=None, counted=None, grad_output=None, double grad_scale=1.0, double beta=0.0,
+    double x_temperature=1.0, double t_temperature=1.0, double x_softcap=0.0, double t_softcap=0.0, int accumulate=0,
+    row_loss=None,
 ):
     """Run one job and return the sum of the losses. Absent arrays are None.
 
     `x`, `t` and their gradients have one shape and type, and any strides; `counted` is bool, `grad_output`
-    and `row_loss` are float64, all contiguous. `accumulate` has a bit for each gradient.
+    and `row_loss` are float64, all contiguous. `accumulate` has a bit for each gradient. A softcap of 0 is
+    none.
     """
     cdef fl_divergence_job job
     cdef dimensions room[4]
@@ -943,13 +946,16 @@ def divergence(
     describe(&job.t_gradient, t_gradient, axis, room + 3)
     job.counted = <const unsigned char *>pointer(counted)
     job.beta = beta
-    job.temperature = temperature
+    job.x_map.temperature = x_temperature
+    job.t_map.temperature = t_temperature
+    job.x_map.softcap = x_softcap
+    job.t_map.softcap = t_softcap
     # Not in rows that threads share: each thread would have to wait for its stores.
     rows.stream = (
         not accumulate and size * rows.input.itemsize >= STREAM and rows.input.itemsize > 2
         and rows.count >= 4 * threads and rows.classes > FL_SHORT_ROW
         and rows.output.data != rows.input.data and job.t_gradient.data != job.t.data
-        and rows.output.data != job.t.data
+        and rows.output.data != job.t.data and job.t_gradient.data != rows.input.data
     )
     threads = team_for(size, threads)
     table = &kernels.divergence_f64 if rows.input.dtype == FL_FLOAT64 else &kernels.divergence_f32

@@ -9,7 +9,8 @@ and checks only arguments that would otherwise give a wrong result silently.
 
 import math
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from functools import partial
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -39,8 +40,11 @@ __all__ = [
     "l1_penalty",
     "l2_penalty",
     "linear_cross_entropy",
+    "linear_js_div",
+    "linear_kl_div",
     "linear_token_log_probs",
     "linear_token_statistics",
+    "linear_tv_distance",
     "log_cosh_loss",
     "log_softmax",
     "logsumexp",
@@ -1333,6 +1337,211 @@ def siglip_loss(
     # The derivative of -log(sigmoid(y)) is -sigmoid(-y).
     g = -label * np.exp(-np.logaddexp(0.0, y)) * factor[:, np.newaxis]
     return loss, SigLIPGradients(scale * g @ k, scale * g.T @ q, float((g * s).sum()), float(g.sum()))
+
+
+class StudentGradients(NamedTuple):
+    """The gradients of a divergence of two linear layers; that of an absent bias is None."""
+
+    student_input: Array
+    student_weight: Array
+    student_bias: Array | None
+
+
+def _capped(logits: Array, softcap: float | None, logit_scale: float) -> tuple[Array, Array]:
+    """Return logits with scale and softcap, and their derivatives; a masked logit stays masked."""
+    scaled = logit_scale * logits
+    if softcap is None:
+        return scaled, np.full(logits.shape, logit_scale)
+    slope = logit_scale / np.cosh(np.where(scaled == -np.inf, np.inf, scaled) / softcap) ** 2
+    return np.where(scaled == -np.inf, -np.inf, softcap * np.tanh(scaled / softcap)), slope
+
+
+def _linear_divergence(
+    divergence: Callable[..., Any],
+    student: tuple[npt.ArrayLike, npt.ArrayLike, npt.ArrayLike | None, float | None, float],
+    teacher: tuple[npt.ArrayLike, npt.ArrayLike, npt.ArrayLike | None, float | None, float],
+    temperature: float,
+    mask: npt.ArrayLike | None,
+    hard_target: npt.ArrayLike | None,
+    hard_share: float,
+    ignore_index: int,
+    reduction: str,
+    return_grad: bool,
+    return_entropy: bool,
+    grad_output: npt.ArrayLike | None,
+) -> Any:
+    """Return the loss of two layers, each with input, weight, bias, softcap and scale.
+
+    For x the logits of the student's layer, z = softcap * tanh(logit_scale * x / softcap) and y the logits
+    of the teacher, treated in the same way with an own softcap and scale,
+
+        loss = (1 - hard_share) * divergence(z, y) + hard_share * cross_entropy(z, hard_target)
+        d z / d x = logit_scale * (1 - tanh(logit_scale * x / softcap)**2)
+
+    Each part has a mean of its own. A token outside the mask belongs to neither part and is never read.
+    """
+    if (hard_target is not None) != (hard_share > 0.0):
+        raise ValueError("hard_target and hard_share need each other")
+    _option("hard_share", hard_share, 0.0 <= hard_share <= 1.0, "in [0, 1]")
+    rows = np.shape(student[0])[:-1]
+    counted = np.ones(rows, dtype=np.bool_) if mask is None else np.asarray(mask, dtype=np.float64) == 1.0
+    labels = np.where(counted, 0, -1)
+    x, gradients = _linear(*student[:3], labels, -1)
+    y, _ = _linear(*teacher[:3], labels, -1)
+    z, slope = _capped(x, *student[3:])
+    options: dict[str, Any] = {"reduction": reduction, "return_grad": True, "grad_output": grad_output}
+    loss, of_z = divergence(z, _capped(y, *teacher[3:])[0], temperature=temperature, mask=mask, **options)
+    if hard_target is not None:
+        target = np.where(counted, np.asarray(hard_target), ignore_index)
+        hard: Any = cross_entropy(z, target, ignore_index=ignore_index, **options)
+        is_empty = reduction == "mean" and mask is not None and not (target != ignore_index).any()
+        loss = _times(np.asarray(1.0 - hard_share), loss) + hard_share * (0.0 if is_empty else hard[0])
+        of_z = (1.0 - hard_share) * of_z + hard_share * hard[1]
+    found = [float(loss) if np.ndim(loss) == 0 and reduction != "none" else loss]
+    if return_grad:
+        found.append(StudentGradients(*gradients(of_z * slope)))
+    if return_entropy:
+        entropies: Any = entropy(z, temperature=temperature)
+        found.append(np.where(counted, entropies, 0.0))
+    return tuple(found) if len(found) > 1 else found[0]
+
+
+@np.errstate(divide="ignore", invalid="ignore", over="ignore")
+def linear_kl_div(
+    student_input: npt.ArrayLike,
+    student_weight: npt.ArrayLike,
+    teacher_input: npt.ArrayLike,
+    teacher_weight: npt.ArrayLike,
+    *,
+    student_bias: npt.ArrayLike | None = None,
+    teacher_bias: npt.ArrayLike | None = None,
+    temperature: float = 1.0,
+    student_softcap: float | None = None,
+    teacher_softcap: float | None = None,
+    student_logit_scale: float = 1.0,
+    teacher_logit_scale: float = 1.0,
+    mask: npt.ArrayLike | None = None,
+    hard_target: npt.ArrayLike | None = None,
+    hard_share: float = 0.0,
+    ignore_index: int = -100,
+    reduction: str = "mean",
+    return_grad: bool = False,
+    return_entropy: bool = False,
+    grad_output: npt.ArrayLike | None = None,
+) -> Any:
+    """Kullback-Leibler divergence of a student from its teacher, from the inputs of their last layers.
+
+    The inputs have shapes (..., D) and (..., E), the weights (V, D) and (V, E), the biases (V,).
+
+        student_logits = student_input @ student_weight.T + student_bias, and those of the teacher likewise
+        loss = kl_div_with_logits(student_logits, teacher_logits), after scale and softcap of each
+
+    With `hard_share` it is mixed with the student's cross entropy, without the temperature. "mean" divides
+    each part by its own number of tokens: those under the mask, and those of them that are not ignored; if
+    a mask leaves none, the part is 0. With `return_entropy` the entropies of the student, at the same
+    temperature, are returned too.
+    """
+    return _linear_divergence(
+        kl_div_with_logits,
+        (student_input, student_weight, student_bias, student_softcap, student_logit_scale),
+        (teacher_input, teacher_weight, teacher_bias, teacher_softcap, teacher_logit_scale),
+        temperature,
+        mask,
+        hard_target,
+        hard_share,
+        ignore_index,
+        reduction,
+        return_grad,
+        return_entropy,
+        grad_output,
+    )
+
+
+@np.errstate(divide="ignore", invalid="ignore", over="ignore")
+def linear_js_div(
+    student_input: npt.ArrayLike,
+    student_weight: npt.ArrayLike,
+    teacher_input: npt.ArrayLike,
+    teacher_weight: npt.ArrayLike,
+    *,
+    student_bias: npt.ArrayLike | None = None,
+    teacher_bias: npt.ArrayLike | None = None,
+    beta: float = 0.5,
+    temperature: float = 1.0,
+    student_softcap: float | None = None,
+    teacher_softcap: float | None = None,
+    student_logit_scale: float = 1.0,
+    teacher_logit_scale: float = 1.0,
+    mask: npt.ArrayLike | None = None,
+    hard_target: npt.ArrayLike | None = None,
+    hard_share: float = 0.0,
+    ignore_index: int = -100,
+    reduction: str = "mean",
+    return_grad: bool = False,
+    return_entropy: bool = False,
+    grad_output: npt.ArrayLike | None = None,
+) -> Any:
+    """Generalised Jensen-Shannon divergence of the distributions of two linear layers, for each token.
+
+    Everything except the formula, that of js_div_with_logits, is as in linear_kl_div.
+    """
+    return _linear_divergence(
+        partial(js_div_with_logits, beta=beta),
+        (student_input, student_weight, student_bias, student_softcap, student_logit_scale),
+        (teacher_input, teacher_weight, teacher_bias, teacher_softcap, teacher_logit_scale),
+        temperature,
+        mask,
+        hard_target,
+        hard_share,
+        ignore_index,
+        reduction,
+        return_grad,
+        return_entropy,
+        grad_output,
+    )
+
+
+@np.errstate(divide="ignore", invalid="ignore", over="ignore")
+def linear_tv_distance(
+    student_input: npt.ArrayLike,
+    student_weight: npt.ArrayLike,
+    teacher_input: npt.ArrayLike,
+    teacher_weight: npt.ArrayLike,
+    *,
+    student_bias: npt.ArrayLike | None = None,
+    teacher_bias: npt.ArrayLike | None = None,
+    temperature: float = 1.0,
+    student_softcap: float | None = None,
+    teacher_softcap: float | None = None,
+    student_logit_scale: float = 1.0,
+    teacher_logit_scale: float = 1.0,
+    mask: npt.ArrayLike | None = None,
+    hard_target: npt.ArrayLike | None = None,
+    hard_share: float = 0.0,
+    ignore_index: int = -100,
+    reduction: str = "mean",
+    return_grad: bool = False,
+    return_entropy: bool = False,
+    grad_output: npt.ArrayLike | None = None,
+) -> Any:
+    """Total variation distance of the distributions of two linear layers, for each token.
+
+    Everything except the formula, that of tv_distance_with_logits, is as in linear_kl_div.
+    """
+    return _linear_divergence(
+        tv_distance_with_logits,
+        (student_input, student_weight, student_bias, student_softcap, student_logit_scale),
+        (teacher_input, teacher_weight, teacher_bias, teacher_softcap, teacher_logit_scale),
+        temperature,
+        mask,
+        hard_target,
+        hard_share,
+        ignore_index,
+        reduction,
+        return_grad,
+        return_entropy,
+        grad_output,
+    )
 
 
 # Elementwise losses. Each element of the input has its own loss. So each function below consists of its

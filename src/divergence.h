@@ -1,4 +1,6 @@
 /* Divergences of softmax(x / T), the student q, from softmax(t / T), the teacher p, row by row, with their gradients.
+ * Each of the two has its own T, and may have a softcap: then x are the capped logits, rounded to REAL, and the
+ * gradient by x is multiplied by the slope of the cap, 1 - tanh(logit / softcap)^2. Likewise t.
  *
  * kernels.inc includes this file twice, after elementwise.h and blocks.h, whose maxima and sums it uses, and
  * columns.h.
@@ -34,7 +36,10 @@
  * (FL_MAXIMA .. FL_GRADIENTS), of which KL omits the third, and a call without gradients the last. Between passes the
  * row stays in the second-level cache. */
 
-enum { FL_(rows_of_scratch) = 4 };
+/* The rows of the scratch: exponentials of student and teacher; q a and p b; of a job with a softcap also the capped
+ * logits and the slopes, of the student before those of the teacher. */
+enum { FL_(x_exponentials), FL_(t_exponentials), FL_(x_terms), FL_(t_terms), FL_(capped_rows) };
+enum { FL_(slope_rows) = FL_(capped_rows) + 2, FL_(most_rows) = FL_(slope_rows) + 2 };
 /* Of the FL_BUFFERS of a block; FL_(divergence_gradients) has the remaining ones. */
 enum { FL_(x_buffer), FL_(t_buffer), FL_(before_buffer), FL_(free_buffers) };
 enum { FL_(divergence_buffer_bytes) = FL_BUFFERS * FL_BLOCK * (int)sizeof(REAL) };
@@ -49,6 +54,17 @@ static inline ptrdiff_t FL_(row_bytes)(const struct fl_divergence_job *job)
     return (job->rows.classes * (ptrdiff_t)sizeof(REAL) + 63) / 64 * 64;
 }
 
+static inline int FL_(is_capped)(const struct fl_divergence_job *job)
+{
+    return job->x_map.softcap > 0.0 || job->t_map.softcap > 0.0;
+}
+
+/* Bytes of all rows of the scratch. */
+static inline ptrdiff_t FL_(bytes_of_rows)(const struct fl_divergence_job *job)
+{
+    return (FL_(is_capped)(job) ? FL_(most_rows) : FL_(capped_rows)) * FL_(row_bytes)(job);
+}
+
 static inline ptrdiff_t FL_(divergence_blocks)(const struct fl_divergence_job *job)
 {
     return (job->rows.classes + FL_BLOCK - 1) / FL_BLOCK;
@@ -59,14 +75,14 @@ static inline int FL_(has_short_rows)(const struct fl_divergence_job *job)
     return job->rows.classes <= FL_SHORT_ROW;
 }
 
-/* Columns of x, t, their exponentials, and two results, and room for rows: see divergence_short.h. */
-enum { FL_(short_scratch) = 7 * FL_(group_bytes) };
+/* Columns of x, t, their exponentials, two results and slopes, and room for rows: see divergence_short.h. */
+enum { FL_(short_scratch) = 9 * FL_(group_bytes) };
 
 static ptrdiff_t FL_(divergence_scratch)(const struct fl_divergence_job *job)
 {
     const ptrdiff_t partials = FL_(divergence_blocks)(job) * FL_PARTIALS * (ptrdiff_t)sizeof(double);
     if (FL_(has_short_rows)(job)) return FL_(short_scratch);
-    return FL_(rows_of_scratch) * FL_(row_bytes)(job) + (partials + 63) / 64 * 64 + FL_(divergence_buffer_bytes);
+    return FL_(bytes_of_rows)(job) + (partials + 63) / 64 * 64 + FL_(divergence_buffer_bytes);
 }
 
 static void FL_(divergence_start)(const struct fl_divergence_job *job, struct fl_divergence_row *row, ptrdiff_t index,
@@ -77,10 +93,9 @@ static void FL_(divergence_start)(const struct fl_divergence_job *job, struct fl
     row->t = fl_row_address(&job->t, index);
     row->next_x = row->next_t = NULL;
     row->scratch = (char *)scratch;
-    row->partial = (double *)(void *)((char *)scratch + FL_(rows_of_scratch) * FL_(row_bytes)(job));
+    row->partial = (double *)(void *)((char *)scratch + FL_(bytes_of_rows)(job));
 }
 
-/* Exponentials of student and teacher; and q a and p b. */
 static inline REAL *FL_(scratch_row)(const struct fl_divergence_job *job, const struct fl_divergence_row *row,
                                      int which, ptrdiff_t first)
 {
@@ -135,6 +150,34 @@ FL_INLINE REAL FL_(kl_by_t)(REAL et, REAL dt, REAL dx, REAL t_rate, REAL level)
     return FL_(fl_select)(et == 0, (REAL)0, product);
 }
 
+/* The capped logits, computed in double and rounded once: an error of theirs is an error of the exponent. A class at
+ * -inf stays masked. slope may be NULL, and capped may be x. */
+static void FL_(cap)(const REAL *x, double softcap, REAL *capped, REAL *slope, ptrdiff_t n)
+{
+    const double over = fl_over(softcap);
+    if (slope) {
+#pragma omp simd
+        for (ptrdiff_t i = 0; i < n; i++) {
+            const struct fl_bend bend = fl_bend_of_f64((double)x[i] * over);
+            const REAL value = (REAL)(softcap * bend.tanh);
+            slope[i] = (REAL)bend.slope;
+            capped[i] = x[i] == (REAL)-INFINITY ? x[i] : value;
+        }
+        return;
+    }
+#pragma omp simd
+    for (ptrdiff_t i = 0; i < n; i++) {
+        const REAL value = (REAL)(softcap * fl_bend_of_f64((double)x[i] * over).tanh);
+        capped[i] = x[i] == (REAL)-INFINITY ? x[i] : value;
+    }
+}
+
+static void FL_(times_slope)(REAL *g, const REAL *slope, ptrdiff_t n)
+{
+#pragma omp simd
+    for (ptrdiff_t i = 0; i < n; i++) g[i] *= slope[i];
+}
+
 /* c = log(St / Sx). */
 FL_INLINE double FL_(log_of_sums)(double x_sum, double t_sum)
 {
@@ -151,13 +194,36 @@ static void FL_(scaled_differences)(const REAL *x, double max, double temperatur
     for (ptrdiff_t i = 0; i < n; i++) d[i] = (x[i] - shift) * rate;
 }
 
+/* A block of the logits of the student (0) or the teacher (1), capped where they have a softcap: then the pass of the
+ * maxima has written it. */
+static const REAL *FL_(logits_of)(const struct fl_divergence_job *job, const struct fl_divergence_row *row, int which,
+                                  ptrdiff_t first, REAL *buffer, ptrdiff_t n)
+{
+    if ((which ? &job->t_map : &job->x_map)->softcap > 0.0)
+        return FL_(scratch_row)(job, row, FL_(capped_rows) + which, first);
+    return FL_(block_of)(which ? &job->t : &job->rows.input, which ? row->t : row->x, first, buffer, n);
+}
+
+/* The largest of a block, which is capped before. */
+static REAL FL_(max_of)(const struct fl_divergence_job *job, const struct fl_divergence_row *row, int which,
+                        ptrdiff_t first, REAL *buffer, ptrdiff_t n)
+{
+    const struct fl_array *in = which ? &job->t : &job->rows.input;
+    const struct fl_array *gradient = which ? &job->t_gradient : &job->rows.output;
+    const double softcap = (which ? &job->t_map : &job->x_map)->softcap;
+    if (softcap > 0.0)
+        FL_(cap)(FL_(block_of)(in, which ? row->t : row->x, first, buffer, n), softcap,
+                 FL_(scratch_row)(job, row, FL_(capped_rows) + which, first),
+                 gradient->data ? FL_(scratch_row)(job, row, FL_(slope_rows) + which, first) : NULL, n);
+    return FL_(block_max)(FL_(logits_of)(job, row, which, first, buffer, n), n);
+}
+
 /* dx and dt of a block. */
 static void FL_(both_differences)(const struct fl_divergence_job *job, const struct fl_divergence_row *row,
                                   ptrdiff_t first, REAL *dx, REAL *dt, ptrdiff_t n)
 {
-    FL_(scaled_differences)(FL_(block_of)(&job->rows.input, row->x, first, dx, n), row->x_max, job->temperature, dx,
-                            n);
-    FL_(scaled_differences)(FL_(block_of)(&job->t, row->t, first, dt, n), row->t_max, job->temperature, dt, n);
+    FL_(scaled_differences)(FL_(logits_of)(job, row, 0, first, dx, n), row->x_max, job->x_map.temperature, dx, n);
+    FL_(scaled_differences)(FL_(logits_of)(job, row, 1, first, dt, n), row->t_max, job->t_map.temperature, dt, n);
 }
 
 /* Prefetches the same elements of the next row (NULL: none), while the exponentials leave the memory idle.
@@ -196,7 +262,8 @@ static void FL_(exponentials)(const struct fl_divergence_job *job, const struct 
                               ptrdiff_t first, ptrdiff_t n, double *partial, REAL *buffers)
 {
     REAL *dx = buffers, *dt = buffers + FL_BLOCK;
-    REAL *ex = FL_(scratch_row)(job, row, 0, first), *et = FL_(scratch_row)(job, row, 1, first);
+    REAL *ex = FL_(scratch_row)(job, row, FL_(x_exponentials), first),
+         *et = FL_(scratch_row)(job, row, FL_(t_exponentials), first);
     const int is_kl = job->operation == FL_KL;
     FL_(both_differences)(job, row, first, dx, dt, n);
     for (ptrdiff_t strip = 0; strip < n; strip += 256) {
@@ -216,8 +283,9 @@ static void FL_(mixture_terms)(const struct fl_divergence_job *job, const struct
     const REAL over_x = (REAL)(1.0 / row->x_sum), over_t = (REAL)(1.0 / row->t_sum), c = (REAL)row->c;
     const REAL of_t = (REAL)job->beta, of_x = (REAL)(1.0 - job->beta);
     REAL *dx = buffers, *dt = buffers + FL_BLOCK;
-    const REAL *ex = FL_(scratch_row)(job, row, 0, first), *et = FL_(scratch_row)(job, row, 1, first);
-    REAL *qa = FL_(scratch_row)(job, row, 2, first), *pb = FL_(scratch_row)(job, row, 3, first);
+    const REAL *ex = FL_(scratch_row)(job, row, FL_(x_exponentials), first),
+               *et = FL_(scratch_row)(job, row, FL_(t_exponentials), first);
+    REAL *qa = FL_(scratch_row)(job, row, FL_(x_terms), first), *pb = FL_(scratch_row)(job, row, FL_(t_terms), first);
     FL_(both_differences)(job, row, first, dx, dt, n);
 #pragma omp simd
     for (ptrdiff_t i = 0; i < n; i++) {
@@ -234,7 +302,8 @@ static void FL_(variation_terms)(const struct fl_divergence_job *job, const stru
                                  ptrdiff_t first, ptrdiff_t n, double *partial, REAL *buffers)
 {
     const REAL over_x = (REAL)(1.0 / row->x_sum), over_t = (REAL)(1.0 / row->t_sum);
-    const REAL *ex = FL_(scratch_row)(job, row, 0, first), *et = FL_(scratch_row)(job, row, 1, first);
+    const REAL *ex = FL_(scratch_row)(job, row, FL_(x_exponentials), first),
+               *et = FL_(scratch_row)(job, row, FL_(t_exponentials), first);
     REAL *qs = buffers, *ps = buffers + FL_BLOCK, *distance = buffers + 2 * FL_BLOCK;
 #pragma omp simd
     for (ptrdiff_t i = 0; i < n; i++) {
@@ -252,26 +321,28 @@ static void FL_(variation_terms)(const struct fl_divergence_job *job, const stru
 static void FL_(divergence_gradients)(const struct fl_divergence_job *job, const struct fl_divergence_row *row,
                                       ptrdiff_t first, ptrdiff_t n, REAL *gx, REAL *gt, REAL *buffers)
 {
-    const double rate = fl_upstream(&job->rows, row->index) / job->temperature, x_rate = rate / row->x_sum,
-                 t_rate = rate / row->t_sum;
-    const REAL *ex = FL_(scratch_row)(job, row, 0, first), *et = FL_(scratch_row)(job, row, 1, first);
-    const REAL *qa = FL_(scratch_row)(job, row, 2, first), *pb = FL_(scratch_row)(job, row, 3, first);
+    const double upstream = fl_upstream(&job->rows, row->index);
+    const double x_rate = upstream / job->x_map.temperature, t_rate = upstream / job->t_map.temperature;
+    const REAL *ex = FL_(scratch_row)(job, row, FL_(x_exponentials), first),
+               *et = FL_(scratch_row)(job, row, FL_(t_exponentials), first);
+    const REAL *qa = FL_(scratch_row)(job, row, FL_(x_terms), first),
+               *pb = FL_(scratch_row)(job, row, FL_(t_terms), first);
     const REAL x_mean = (REAL)row->x_mean, t_mean = (REAL)row->t_mean;
-    const REAL *x = FL_(block_of)(&job->rows.input, row->x, first, buffers, n);
+    const REAL *x = FL_(logits_of)(job, row, 0, first, buffers, n);
     if (job->operation == FL_KL && gt) {
-        const REAL factor = FL_(finite)(t_rate), level = (REAL)(row->c + row->loss);
+        const REAL factor = FL_(finite)(t_rate / row->t_sum), level = (REAL)(row->c + row->loss);
         REAL *dx = buffers + FL_BLOCK, *dt = buffers + 2 * FL_BLOCK;
         FL_(both_differences)(job, row, first, dx, dt, n);
 #pragma omp simd
         for (ptrdiff_t i = 0; i < n; i++) gt[i] = FL_(kl_by_t)(et[i], dt[i], dx[i], factor, level);
     }
     if (job->operation == FL_KL && gx) {
-        const REAL of_x = FL_(finite)(x_rate), of_t = FL_(finite)(t_rate);
+        const REAL of_x = FL_(finite)(x_rate / row->x_sum), of_t = FL_(finite)(x_rate / row->t_sum);
 #pragma omp simd
         for (ptrdiff_t i = 0; i < n; i++) gx[i] = FL_(kl_by_x)(x[i], ex[i], et[i], of_x, of_t);
     }
     if (job->operation == FL_JS) {
-        const REAL x_factor = FL_(finite)((1.0 - job->beta) * rate), t_factor = FL_(finite)(job->beta * rate);
+        const REAL x_factor = FL_(finite)((1.0 - job->beta) * x_rate), t_factor = FL_(finite)(job->beta * t_rate);
         const REAL over_x = (REAL)(1.0 / row->x_sum), over_t = (REAL)(1.0 / row->t_sum);
         if (gx)
 #pragma omp simd
@@ -281,15 +352,18 @@ static void FL_(divergence_gradients)(const struct fl_divergence_job *job, const
             for (ptrdiff_t i = 0; i < n; i++) gt[i] = (pb[i] - et[i] * over_t * t_mean) * t_factor;
     }
     if (job->operation == FL_TV) {
-        const REAL over_x = (REAL)(1.0 / row->x_sum), over_t = (REAL)(1.0 / row->t_sum),
-                   half = FL_(finite)(0.5 * rate);
+        const REAL over_x = (REAL)(1.0 / row->x_sum), over_t = (REAL)(1.0 / row->t_sum);
+        const REAL x_half = FL_(finite)(0.5 * x_rate), t_half = FL_(finite)(0.5 * t_rate);
 #pragma omp simd
         for (ptrdiff_t i = 0; i < n; i++) {
             const REAL q = ex[i] * over_x, p = et[i] * over_t, sign = FL_(fl_sign)(q - p);
-            if (gx) gx[i] = q * (sign - x_mean) * half;
-            if (gt) gt[i] = p * (t_mean - sign) * half;
+            if (gx) gx[i] = q * (sign - x_mean) * x_half;
+            if (gt) gt[i] = p * (t_mean - sign) * t_half;
         }
     }
+    if (gx && job->x_map.softcap > 0.0) FL_(times_slope)(gx, FL_(scratch_row)(job, row, FL_(slope_rows), first), n);
+    if (gt && job->t_map.softcap > 0.0)
+        FL_(times_slope)(gt, FL_(scratch_row)(job, row, FL_(slope_rows) + 1, first), n);
 }
 
 static void FL_(put_gradients)(const struct fl_divergence_job *job, const struct fl_array *out, char *row,
@@ -337,8 +411,8 @@ static void FL_(divergence_block)(const struct fl_divergence_job *job, struct fl
     double *partial = row->partial + block * FL_PARTIALS;
     REAL *buffers = (REAL *)room;
     if (pass == FL_MAXIMA) {
-        partial[0] = (double)FL_(block_max)(FL_(block_of)(&job->rows.input, row->x, first, buffers, n), n);
-        partial[1] = (double)FL_(block_max)(FL_(block_of)(&job->t, row->t, first, buffers, n), n);
+        partial[0] = (double)FL_(max_of)(job, row, 0, first, buffers, n);
+        partial[1] = (double)FL_(max_of)(job, row, 1, first, buffers, n);
     } else if (pass == FL_EXPONENTIALS) {
         FL_(exponentials)(job, row, first, n, partial, buffers);
     } else if (pass == FL_TERMS) {

@@ -5,15 +5,18 @@
  * loop over the lanes. Sums over the classes add sums of four (and of the rest) in REAL to double, in the order of
  * the classes; the values of a whole row are double. */
 
-/* The columns of a group: input, exponentials, and results: q a and p b, then the gradients. */
+/* The columns of a group: (capped) input, exponentials, and results: q a and p b, then the gradients; and the slopes
+ * of softcaps. */
 struct FL_(short_columns) {
     REAL (*x)[FL_LANES], (*t)[FL_LANES], (*ex)[FL_LANES], (*et)[FL_LANES], (*gx)[FL_LANES], (*gt)[FL_LANES];
+    REAL (*x_slope)[FL_LANES], (*t_slope)[FL_LANES];
     ptrdiff_t classes;
 };
 
 /* The values of the rows of a group. over_x, over_t: 1 / Sx, 1 / St. */
 struct FL_(short_rows) {
-    REAL x_max[FL_LANES], t_max[FL_LANES], over_x[FL_LANES], over_t[FL_LANES], c[FL_LANES], rate;
+    REAL x_max[FL_LANES], t_max[FL_LANES], over_x[FL_LANES], over_t[FL_LANES], c[FL_LANES];
+    REAL x_rate, t_rate;
     double x_sum[FL_LANES], t_sum[FL_LANES], sum[FL_LANES], level[FL_LANES], loss[FL_LANES];
 };
 
@@ -45,12 +48,12 @@ FL_INLINE void FL_(short_exponentials)(const struct FL_(short_columns) * in, str
     const REAL(*x)[FL_LANES] = (const REAL(*)[FL_LANES])in->x + first;
     const REAL(*t)[FL_LANES] = (const REAL(*)[FL_LANES])in->t + first;
     REAL(*ex)[FL_LANES] = in->ex + first, (*et)[FL_LANES] = in->et + first;
-    const REAL rate = rows->rate;
+    const REAL x_rate = rows->x_rate, t_rate = rows->t_rate;
 #pragma omp simd
     for (int l = 0; l < FL_LANES; l++) {
         REAL x_sum = 0, t_sum = 0, sum = 0;
         for (int i = 0; i < n; i++) {
-            const REAL dx = (x[i][l] - rows->x_max[l]) * rate, dt = (t[i][l] - rows->t_max[l]) * rate;
+            const REAL dx = (x[i][l] - rows->x_max[l]) * x_rate, dt = (t[i][l] - rows->t_max[l]) * t_rate;
             const REAL of_x = FL_(fl_exp_nonpositive)(dx), of_t = FL_(fl_exp_nonpositive)(dt);
             x_sum += of_x;
             t_sum += of_t;
@@ -73,12 +76,12 @@ FL_INLINE void FL_(short_mixture)(const struct FL_(short_columns) * in, struct F
     const REAL(*ex)[FL_LANES] = (const REAL(*)[FL_LANES])in->ex + first;
     const REAL(*et)[FL_LANES] = (const REAL(*)[FL_LANES])in->et + first;
     REAL(*qa)[FL_LANES] = in->gx + first, (*pb)[FL_LANES] = in->gt + first;
-    const REAL rate = rows->rate;
+    const REAL x_rate = rows->x_rate, t_rate = rows->t_rate;
 #pragma omp simd
     for (int l = 0; l < FL_LANES; l++) {
         REAL x_sum = 0, t_sum = 0;
         for (int i = 0; i < n; i++) {
-            const REAL dx = (x[i][l] - rows->x_max[l]) * rate, dt = (t[i][l] - rows->t_max[l]) * rate;
+            const REAL dx = (x[i][l] - rows->x_max[l]) * x_rate, dt = (t[i][l] - rows->t_max[l]) * t_rate;
             const struct FL_(mixture) term = FL_(mixture_term)(ex[i][l] * rows->over_x[l], et[i][l] * rows->over_t[l],
                                                                (dt - dx) - rows->c[l], of_x, of_t);
             x_sum += term.qa;
@@ -117,7 +120,8 @@ static void FL_(short_losses)(const struct fl_divergence_job *job, const struct 
 {
     const double beta = job->beta;
     double bad[FL_LANES];
-    rows->rate = FL_(finite)(1.0 / job->temperature);
+    rows->x_rate = FL_(finite)(1.0 / job->x_map.temperature);
+    rows->t_rate = FL_(finite)(1.0 / job->t_map.temperature);
     for (int l = 0; l < FL_LANES; l++) rows->x_sum[l] = rows->t_sum[l] = rows->sum[l] = 0.0;
     FL_(short_maxima)(in, rows);
     if (job->operation == FL_KL)
@@ -159,16 +163,18 @@ static void FL_(short_gradients)(const struct fl_divergence_job *job, const stru
                                  const struct FL_(short_rows) * rows, ptrdiff_t first, ptrdiff_t count, int by_x,
                                  int by_t)
 {
-    const REAL rate = rows->rate;
     const int operation = job->operation;
     const double beta = job->beta;
-    REAL x_factor[FL_LANES], t_factor[FL_LANES], x_mean[FL_LANES], t_mean[FL_LANES], loss[FL_LANES];
+    REAL x_factor[FL_LANES], t_factor[FL_LANES], et_factor[FL_LANES], x_mean[FL_LANES], t_mean[FL_LANES],
+        loss[FL_LANES];
     for (ptrdiff_t l = 0; l < FL_LANES; l++) {
-        const double upstream = fl_upstream(&job->rows, l < count ? first + l : first) / job->temperature;
+        const double upstream = fl_upstream(&job->rows, l < count ? first + l : first);
+        const double x_rate = upstream / job->x_map.temperature, t_rate = upstream / job->t_map.temperature;
         const double x_share = operation == FL_KL ? 1.0 / rows->x_sum[l] : (operation == FL_JS ? 1.0 - beta : 0.5);
         const double t_share = operation == FL_KL ? 1.0 / rows->t_sum[l] : (operation == FL_JS ? beta : 0.5);
-        x_factor[l] = FL_(finite)(upstream * x_share);
-        t_factor[l] = FL_(finite)(upstream * t_share);
+        x_factor[l] = FL_(finite)(x_rate * x_share);
+        t_factor[l] = FL_(finite)(t_rate * t_share);
+        et_factor[l] = FL_(finite)(x_rate * t_share);
         x_mean[l] = (REAL)rows->x_sum[l];
         t_mean[l] = operation == FL_KL ? (REAL)rows->level[l] : (REAL)rows->t_sum[l];
         loss[l] = (REAL)(rows->loss[l] == rows->loss[l] ? 0.0 : rows->loss[l]);
@@ -184,11 +190,12 @@ static void FL_(short_gradients)(const struct fl_divergence_job *job, const stru
             g[l] = loss[l] == loss[l] ? of_class : loss[l];                                                          \
         }                                                                                                            \
     }
-#define DIFFERENCE(x, max) (((x)[l] - rows->max[l]) * rate)
+#define DIFFERENCE(x, max, rate) (((x)[l] - rows->max[l]) * rows->rate)
 #define SIGN_OF_CLASS FL_(fl_sign)(ex[l] * rows->over_x[l] - et[l] * rows->over_t[l])
-    if (operation == FL_KL && by_x) FL_EACH_CLASS(gx, FL_(kl_by_x)(x[l], ex[l], et[l], x_factor[l], t_factor[l]))
+    if (operation == FL_KL && by_x) FL_EACH_CLASS(gx, FL_(kl_by_x)(x[l], ex[l], et[l], x_factor[l], et_factor[l]))
     if (operation == FL_KL && by_t)
-        FL_EACH_CLASS(gt, FL_(kl_by_t)(et[l], DIFFERENCE(t, t_max), DIFFERENCE(x, x_max), t_factor[l], t_mean[l]))
+        FL_EACH_CLASS(gt, FL_(kl_by_t)(et[l], DIFFERENCE(t, t_max, t_rate), DIFFERENCE(x, x_max, x_rate), t_factor[l],
+                                       t_mean[l]))
     if (operation == FL_JS && by_x) FL_EACH_CLASS(gx, (g[l] - ex[l] * rows->over_x[l] * x_mean[l]) * x_factor[l])
     if (operation == FL_JS && by_t) FL_EACH_CLASS(gt, (g[l] - et[l] * rows->over_t[l] * t_mean[l]) * t_factor[l])
     if (operation == FL_TV && by_x)
@@ -198,6 +205,8 @@ static void FL_(short_gradients)(const struct fl_divergence_job *job, const stru
 #undef SIGN_OF_CLASS
 #undef DIFFERENCE
 #undef FL_EACH_CLASS
+    if (by_x && job->x_map.softcap > 0.0) FL_(times_slope)(in->gx[0], in->x_slope[0], in->classes * FL_LANES);
+    if (by_t && job->t_map.softcap > 0.0) FL_(times_slope)(in->gt[0], in->t_slope[0], in->classes * FL_LANES);
 }
 
 /* Stores the gradients of a group, or adds them to what is there; rows that do not count get 0, or stay. */
@@ -225,12 +234,18 @@ static void FL_(short_group)(const struct fl_divergence_job *job, ptrdiff_t firs
                                           columns + 3 * FL_SHORT_ROW,
                                           columns + 4 * FL_SHORT_ROW,
                                           columns + 5 * FL_SHORT_ROW,
+                                          columns + 6 * FL_SHORT_ROW,
+                                          columns + 7 * FL_SHORT_ROW,
                                           job->rows.classes};
-    REAL *room = (REAL *)(void *)(scratch + 6 * FL_(group_bytes));
+    REAL *room = (REAL *)(void *)(scratch + 8 * FL_(group_bytes));
     const struct fl_array *ox = &job->rows.output, *ot = &job->t_gradient;
     struct FL_(short_rows) rows;
     FL_(load_columns)(&job->rows.input, first, count, in.classes, in.x, room);
     FL_(load_columns)(&job->t, first, count, in.classes, in.t, room);
+    if (job->x_map.softcap > 0.0)
+        FL_(cap)(in.x[0], job->x_map.softcap, in.x[0], ox->data ? in.x_slope[0] : NULL, in.classes * FL_LANES);
+    if (job->t_map.softcap > 0.0)
+        FL_(cap)(in.t[0], job->t_map.softcap, in.t[0], ot->data ? in.t_slope[0] : NULL, in.classes * FL_LANES);
     if (ox->data) { /* (measured: a tenth less time from 32 classes on) */
         const struct FL_(group) group = FL_(group_of)(ox, first, count, in.classes);
         if (group.is_packed) fl_prefetch_to_write(group.p, count * group.stride);

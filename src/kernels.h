@@ -264,13 +264,14 @@ enum { FL_KL, FL_JS, FL_TV };
 /* The passes over a row. Each pass runs block by block and is settled before the next pass. */
 enum { FL_MAXIMA, FL_EXPONENTIALS, FL_TERMS, FL_GRADIENTS };
 
-/* One call of a divergence of two arrays of logits: student x, teacher t. */
+/* One call of a divergence of two arrays of logits: student x, teacher t, each with a map of its own. */
 struct fl_divergence_job {
     int operation;
     struct fl_rows rows; /* the student's; accumulate: add to the student's gradient (1), to the teacher's (2) */
     struct fl_array t, t_gradient;
     const unsigned char *counted; /* which rows count; NULL: all */
-    double beta, temperature;
+    struct fl_map x_map, t_map;
+    double beta;
 };
 
 /* The state of a row: see divergence.h. */

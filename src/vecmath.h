@@ -414,4 +414,20 @@ FL_INLINE double fl_sech_squared_f64(double x)
     return 4.0 * q / ((1.0 + q) * (1.0 + q));
 }
 
+/* Both of them, from one exponential and one quotient. Range and errors as above, but 5 and 6 ulp. */
+struct fl_bend {
+    double tanh, slope;
+};
+
+FL_INLINE struct fl_bend fl_bend_of_f64(double x)
+{
+    const double y = -2.0 * fabs(x);
+    const struct fl_reduced reduced = fl_reduce_f64(y);
+    const double rest = FL_FMA_F64(reduced.q * reduced.r, reduced.r, reduced.r);
+    const double m = y < -708.39 ? -1.0 : FL_FMA_F64(reduced.scale, rest, reduced.scale - 1.0);
+    const double q = y < -708.39 ? 0.0 : FL_FMA_F64(reduced.scale, rest, reduced.scale), over = 1.0 / (2.0 + m);
+    const struct fl_bend bend = {copysign(m * over, x), 4.0 * q * over * over};
+    return bend;
+}
+
 #endif

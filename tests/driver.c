@@ -340,7 +340,10 @@ static void run_divergence(const struct record *r)
     job.t_gradient = rows_of(&r->out[2].array, job.rows.classes, dimensions + 6);
     job.counted = (const unsigned char *)r->in[2].data;
     job.beta = r->reals[1];
-    job.temperature = r->reals[4];
+    job.x_map.softcap = r->reals[2];
+    job.t_map.softcap = r->reals[3];
+    job.x_map.temperature = r->reals[4];
+    job.t_map.temperature = r->reals[5];
     table = job.rows.input.dtype == FL_FLOAT64 ? &kernels->divergence_f64 : &kernels->divergence_f32;
     run_pieces(table->rows, NULL, &job, job.rows.count, ROWS_OF_PIECE, table->scratch_bytes(&job));
     check(r, "by rows");

@@ -115,7 +115,10 @@ def _of_divergence(
     job = Job(
         DIVERGENCE,
         (operation, x.size // x.shape[-1], x.shape[-1]),
-        (get("grad_scale", 1.0), get("beta", 0.0), 0.0, 0.0, get("temperature", 1.0)),
+        (
+            *(get("grad_scale", 1.0), get("beta", 0.0), get("x_softcap", 0.0), get("t_softcap", 0.0)),
+            *(get("x_temperature", 1.0), get("t_temperature", 1.0)),
+        ),
         (x, t, get("counted"), None, None, get("grad_output")),
         (get("row_loss"), get("x_gradient"), get("t_gradient")),
     )

@@ -26,20 +26,22 @@ import numpy.typing as npt
 '''
 
 # Arguments that say what else is returned, and the types of what each adds.
-_FLAGS = ("return_grad", "return_hessian", "teacher_grad")
+_FLAGS = ("return_grad", "return_hessian", "teacher_grad", "return_entropy")
 
 
 def _result(flags: dict[str, bool], gradients: str, loss: str) -> str:
-    if not flags["return_grad"]:
-        return loss
     gradient = "DivergenceGradients" if flags.get("teacher_grad") else gradients
-    return f"tuple[{', '.join([loss, gradient] + ['Array'] * flags.get('return_hessian', False))}]"
+    more = [gradient] * flags["return_grad"]
+    more += ["Array"] * (flags.get("return_hessian", False) or flags.get("return_entropy", False))
+    return f"tuple[{', '.join([loss, *more])}]" if more else loss
 
 
 def _calls(names: list[str]) -> Iterator[dict[str, bool]]:
     """The values of the flags that make a call."""
     others = [name for name in _FLAGS[1:] if name in names]
     yield dict.fromkeys(["return_grad", *others], False)
+    if "return_entropy" in others:  # the one that needs no gradient
+        yield {"return_grad": False} | {name: name == "return_entropy" for name in others}
     for true in [None, *others]:
         yield {"return_grad": True} | {name: name == true for name in others}
 

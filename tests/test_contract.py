@@ -66,6 +66,7 @@ def test_a_missing_row_is_found(name: str) -> None:
 def test_every_option_is_tried() -> None:
     common = {"axis", "check_domain", "reduction", "return_grad", "return_hessian", "teacher_grad"}
     common |= {"grad_output", "out", "accumulate", "num_threads", "memory_budget", "filter_eps"}
+    common |= {"return_entropy"}
     for name in {row.name for row in ROWS}:
         rows = [row for row in ROWS if row.name == name]
         tried = {option for row in rows for given in (row.fixed, *row.sets) for option in given}
@@ -80,7 +81,7 @@ def test_every_option_is_tried() -> None:
 def test_signature(row: Row) -> None:
     """The common parameters stand last and in one order, all options by name."""
     order = ["check_domain", "teacher_grad", "memory_budget", "reduction", "return_grad", "return_hessian"]
-    order += ["grad_output", "out", "accumulate", "num_threads"]
+    order += ["return_entropy", "grad_output", "out", "accumulate", "num_threads"]
     common = [name for name in order if name in row.parameters]
     assert list(row.parameters)[-len(common) or len(row.parameters) :] == common
     assert ("return_hessian" in row.parameters) == row.hessian
@@ -94,6 +95,7 @@ NAMES_OF_GRADIENTS = {
     "reward_model_loss": "RewardGradients",
     "linear_cross_entropy": "LinearGradients",
     "linear_token_log_probs": "LinearGradients",
+    **dict.fromkeys(("linear_kl_div", "linear_js_div", "linear_tv_distance"), "StudentGradients"),
     **dict.fromkeys(("dpo_loss", "orpo_loss", "simpo_loss", "cpo_loss"), "PairGradients"),
     **dict.fromkeys(
         ("kl_div_with_logits", "js_div_with_logits", "tv_distance_with_logits"), "DivergenceGradients"

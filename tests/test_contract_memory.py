@@ -235,7 +235,7 @@ def test_integers_of_any_width(row: Row) -> None:
             others = [target, every_second(target), target[::-1].copy()[::-1], np.asfortranarray(target)]
             for given in (*others, unaligned(target), target.tolist()):
                 c.assert_same(c.run(**{name: given}), expected)
-            if "ignore_index" in row.parameters and integer != ">i4":
+            if "ignore_index" in row.parameters and name == "target" and integer != ">i4":
                 limits = np.iinfo(integer)
                 for ignored in {limits.min, limits.max, 2}:
                     y = np.array(target)

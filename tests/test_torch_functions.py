@@ -69,7 +69,7 @@ EXTRA = {
 }
 NOT_FOR_TENSORS = {
     "return_grad", "return_hessian", "grad_output", "out", "accumulate", "num_threads", "check_domain",
-    "teacher_grad",
+    "return_entropy", "teacher_grad",
 }  # fmt: skip
 
 
@@ -359,7 +359,8 @@ def test_default_device_is_of_no_account(name: str) -> None:
 def floats_beside(call: Call) -> list[str]:
     """The tensors other than the first that may be floats of another type."""
     beside = {n for n, x in call.tensors.items() if x.is_floating_point() or n in ("mask", "labels")}
-    return sorted(beside.difference(call.wants if call.has_products else (call.first,)))
+    of_products = {*call.wants, "teacher_input", "teacher_weight", "teacher_bias"}
+    return sorted(beside - (of_products if call.has_products else {call.first}))
 
 
 BESIDE = [

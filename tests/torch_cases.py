@@ -308,6 +308,15 @@ def linear(*rows: int, bias: bool = True, width: int = 6, vocabulary: int = 11) 
     }
 
 
+def two_layers(*rows: int, bias: bool = True, vocabulary: int = 11) -> Values:
+    found: Values = {}
+    for side, width in (("student", 6), ("teacher", 4)):
+        found[f"{side}_input"] = normal(*rows, width)
+        found[f"{side}_weight"] = normal(vocabulary, width, scale=0.6)
+    biases = {f"{side}_bias": normal(vocabulary, scale=0.3) for side in ("student", "teacher") if bias}
+    return {**found, **(biases or {"student_bias": None})}
+
+
 def class_weight(rng: Rng, given: Values) -> Tensor:
     """Of all classes: of a linear layer, of the last dimension of slices, or of dimension 1."""
     shape = given["input"].shape
@@ -353,6 +362,7 @@ SHAPE = (5, 6)
 RESIDUALS = pair(normal(*SHAPE, scale=1.5), normal(*SHAPE))
 POSITIVE = pair(normal(*SHAPE), positive(*SHAPE))
 OF_LINEAR = ("input", "linear_weight", "linear_bias")
+OF_STUDENT = ("student_input", "student_weight", "student_bias")
 PAIR = ("policy_chosen_logps", "policy_rejected_logps")
 STUDENT_AND_TEACHER = ("student_logits", "teacher_logits")
 OF_INDICES: dict[str, Values] = {
@@ -384,6 +394,11 @@ MASK: dict[str, Values] = {"mask": {"mask": mask}}
 DIVERGENCE: dict[str, Values] = {
     **MASK, "temperature": {"temperature": 1.7}, "everything": {"mask": mask, "temperature": 0.6}
 }  # fmt: skip
+OF_TWO_LAYERS: dict[str, Values] = {
+    **MASK,
+    "maps": {"temperature": 1.7, "student_softcap": 3.0, "teacher_softcap": 2.0, "teacher_logit_scale": 0.6},
+    "hard": {"hard_target": indices(11, 4, 5), "hard_share": 0.3, "ignore_index": 2},
+}
 BINARY_TARGETS: Values = {"target": labels(*SHAPE)}
 SIGNS: Values = {"scores": normal(*SHAPE, scale=1.5), "target": signs(*SHAPE)}
 TOKENS: Values = {"logits": normal(4, 5, 7, scale=2.0), "target": indices(7, 4, 5)}
@@ -517,6 +532,11 @@ OWN = [
         "query": normal(5, 6, scale=0.4), "key": normal(7, 6, scale=0.4), "scale": uniform(2.0, 3.0)(),
         "bias": uniform(-3.0, -2.0)(),
     }, ("query", "key", "scale", "bias")),
+    *(Loss(name, two_layers(4, 5), OF_STUDENT, {**OF_TWO_LAYERS, **more})
+      for name, more in {
+          "linear_kl_div": {}, "linear_tv_distance": {}, "linear_js_div": {"beta": {"beta": 0.2}},
+      }.items()),
+    Loss("linear_kl_div", two_layers(8, bias=False), OF_STUDENT, label="no-bias"),
     Loss("dpo_loss", POLICIES_AND_REFERENCES, PAIR, {
         "options": {"beta": 0.4, "label_smoothing": 0.2}, "reference_free": {"reference_free": True},
         "js": {"f_divergence_type": "js_divergence"},

@@ -9,6 +9,7 @@ import fastloss as fl
 from fastloss.contrastive import InfoNCEGradients, SigLIPGradients
 from fastloss.divergence import DivergenceGradients
 from fastloss.linear import LinearGradients
+from fastloss.linear_divergence import StudentGradients
 from fastloss.preference import PairGradients, PreferenceRewards, RewardGradients
 from fastloss.regression import GaussianNLLGradients
 from fastloss.sequence import TokenStatistics
@@ -178,6 +179,20 @@ assert_type(
     fl.linear_cross_entropy(x, x, x, reduction="none", return_grad=True), tuple[Array, LinearGradients]
 )
 
+assert_type(fl.linear_js_div(x, x, x, x), float)
+assert_type(fl.linear_js_div(x, x, x, x, reduction="none"), Array)
+assert_type(fl.linear_js_div(x, x, x, x, return_grad=True), tuple[float, StudentGradients])
+assert_type(fl.linear_js_div(x, x, x, x, return_entropy=True), tuple[float, Array])
+
+assert_type(fl.linear_kl_div(x, x, x, x), float)
+assert_type(fl.linear_kl_div(x, x, x, x, reduction="none"), Array)
+assert_type(fl.linear_kl_div(x, x, x, x, return_grad=True), tuple[float, StudentGradients])
+assert_type(fl.linear_kl_div(x, x, x, x, reduction="none", return_entropy=True), tuple[Array, Array])
+assert_type(
+    fl.linear_kl_div(x, x, x, x, reduction="none", return_grad=True, return_entropy=True),
+    tuple[Array, StudentGradients, Array],
+)
+
 assert_type(fl.linear_token_log_probs(x, x, x), Array)
 assert_type(fl.linear_token_log_probs(x, x, x, reduction="sum"), float)
 assert_type(fl.linear_token_log_probs(x, x, x, return_grad=True), tuple[Array, LinearGradients])
@@ -188,6 +203,10 @@ assert_type(
 # linear_token_statistics
 assert_type(fl.linear_token_statistics(x, x, x), TokenStatistics)
 assert_type(fl.linear_token_statistics(x, x, x, return_grad=True), tuple[TokenStatistics, LinearGradients])
+assert_type(fl.linear_tv_distance(x, x, x, x), float)
+assert_type(fl.linear_tv_distance(x, x, x, x, reduction="none"), Array)
+assert_type(fl.linear_tv_distance(x, x, x, x, return_grad=True), tuple[float, StudentGradients])
+assert_type(fl.linear_tv_distance(x, x, x, x, return_entropy=True), tuple[float, Array])
 
 assert_type(fl.log_cosh_loss(x, x), float)
 assert_type(fl.log_cosh_loss(x, x, reduction="none"), Array)

@@ -157,7 +157,7 @@ def probabilities(
 
 
 def class_indices(
-    target: Array, shape: tuple[int, ...], axis: int, ignore_index: int | None
+    target: Array, shape: tuple[int, ...], axis: int, ignore_index: int | None, name: str = "target"
 ) -> tuple[Array, int | None]:
     """Return class indices for logits of a shape as contiguous int64, and the index to ignore, if any.
 
@@ -165,8 +165,8 @@ def class_indices(
     """
     dtype, rows = target.dtype, shape[:axis] + shape[axis + 1 :]
     if dtype.kind not in "iu":
-        hint = "; convert them by target.astype(np.int64)" if dtype.kind in "fb" else ""
-        raise TypeError(f"target must hold integer class indices, got {dtype}{hint}")
+        hint = f"; convert them by {name}.astype(np.int64)" if dtype.kind in "fb" else ""
+        raise TypeError(f"{name} must hold integer class indices, got {dtype}{hint}")
     if target.shape != rows:
         hint = _hint_of_axis(target, shape, axis)
         if target.shape == shape:
@@ -175,7 +175,7 @@ def class_indices(
                 "use binary_cross_entropy_with_logits)"
             )
         raise ValueError(
-            f"target must have one class index for each row, shape {rows}; got {target.shape}{hint}"
+            f"{name} must have one class index for each row, shape {rows}; got {target.shape}{hint}"
         )
     ignored = ignore_index if ignore_index is not None and -(2**63) <= ignore_index < 2**63 else None
     if _kernels.is_index(target):
@@ -189,19 +189,21 @@ def class_indices(
     return np.require(target, np.int64, ["C", "A"]), ignored
 
 
-def bad_class_index(target: Array, position: int, classes: int) -> IndexError:
+def bad_class_index(target: Array, position: int, classes: int, name: str = "target") -> IndexError:
     """Return the error for the class index at `position`, which is out of range."""
     where = np.unravel_index(position, target.shape) if target.ndim else ()
-    name = f"target[{', '.join(str(i) for i in where)}]" if where else "target"
+    at = f"[{', '.join(str(i) for i in where)}]" if where else ""
     value = target[where]
-    return IndexError(f"{name} is {value}, which is not a class: expected 0 <= index < {classes}")
+    return IndexError(f"{name}{at} is {value}, which is not a class: expected 0 <= index < {classes}")
 
 
-def require_classes(target: Array, indices: Array, classes: int, counted: npt.NDArray[np.bool_]) -> None:
+def require_classes(
+    target: Array, indices: Array, classes: int, counted: npt.NDArray[np.bool_], name: str = "target"
+) -> None:
     """Check the class indices that count, for callers whose kernel does not check them."""
     is_bad = counted & ((indices < 0) | (indices >= classes))
     if is_bad.any():
-        raise bad_class_index(target, int(is_bad.argmax()), classes)
+        raise bad_class_index(target, int(is_bad.argmax()), classes, name)
 
 
 def class_weight(value: npt.ArrayLike, classes: int) -> Array:

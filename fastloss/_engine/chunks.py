@@ -26,7 +26,8 @@ from fastloss._engine.types import Array
 from fastloss._engine.workspace import empty
 
 __all__ = [
-    "ALONE", "Call", "Held", "Layer", "LinearGradients", "Share", "cut", "held", "multiplier", "product",
+    "ALONE", "Call", "Held", "Layer", "LinearGradients", "Share", "Sums", "cut", "for_products", "held",
+    "multiplier", "product", "rows_of_chunk",
 ]  # fmt: skip
 
 # Up to WHOLE bytes of logits are computed at once. Larger logits are cut into chunks of CHUNK bytes, ROWS
@@ -67,19 +68,31 @@ def cut(length: int, most: int) -> int:
     return -(-length // -(-length // most))
 
 
+def _budget_for(row: int, memory_budget: int | None) -> int | None:
+    """Return the budget, or None for the default one unless ROWS rows of `row` bytes exceed it."""
+    return MOST if memory_budget is None and ROWS * row > MOST else memory_budget
+
+
+def _most_rows(rows: int, row: int, memory_budget: int | None) -> int:
+    """Return how many of the rows, of `row` bytes each, a chunk may have; 0 if none fits."""
+    if memory_budget is not None:
+        return memory_budget // row
+    return rows if rows * row <= WHOLE else max(ROWS, CHUNK // row, rows // SHARE)
+
+
+def rows_of_chunk(rows: int, classes: int, itemsize: int, memory_budget: int | None) -> int:
+    """Return the number of rows of a chunk with all classes, at least 1."""
+    row = classes * itemsize
+    return cut(rows, max(1, _most_rows(rows, row, _budget_for(row, memory_budget))))
+
+
 def _shape_of_chunk(
     rows: int, classes: int, itemsize: int, memory_budget: int | None, has_gradients: bool
 ) -> tuple[int, int]:
     """Return the number of rows of a chunk, and the number of bands of classes that it is cut into."""
     row = classes * itemsize
-    if memory_budget is None and ROWS * row > MOST:
-        memory_budget = MOST
-    if memory_budget is not None:
-        most = memory_budget // row
-    elif rows * row <= WHOLE:
-        most = rows
-    else:
-        most = max(ROWS, CHUNK // row, rows // SHARE)
+    memory_budget = _budget_for(row, memory_budget)
+    most = _most_rows(rows, row, memory_budget)
     if most >= min(rows, FEW if has_gradients else FEW_FOR_VALUE):
         return cut(rows, most), 1
     elements = (memory_budget or 0) // itemsize
@@ -120,6 +133,11 @@ def product(a: Array, b: Array, out: Array, *, add: bool) -> None:
         add_product(a, b, out)
     else:
         np.matmul(a, b, out=out)
+
+
+def for_products(x: Array, compute: np.dtype[Any]) -> Array:
+    """Return inputs for BLAS, in the type of the computation."""
+    return x if x.dtype == compute and is_straight(x) else widened(x, compute)
 
 
 @dataclass
@@ -204,14 +222,9 @@ class Call:
         """
         kept = None if self.counted is None else np.flatnonzero(self.counted)
         count, classes = self.x.shape[0] if kept is None else kept.size, self.layer.weight.shape[0]
-        # Processes that share a layer must use the same chunks and bands.
-        longest = classes if self.share is None else self.share.most
         store = held.get()
         known = None if store is None else store.logits
-        step, parts = _shape_of_chunk(
-            max(count, 1), longest, self.layer.compute.itemsize, self.memory_budget,
-            self.has_gradients() and known is None,
-        )  # fmt: skip
+        step, parts = self.cut(max(count, 1), self.has_gradients() and known is None)
         edges = [k * classes // parts for k in range(parts + 1)]
         bands = [slice(*edge) for edge in pairwise(edges)]
         at_once = min(step, count) * -(-classes // parts)
@@ -219,7 +232,7 @@ class Call:
             self.num_threads = 1
         total = 0.0
         room = empty((at_once,), self.layer.compute) if known is None else known
-        sums = _Sums(self)  # writes to the gradients, so all checks come before
+        sums = Sums(self)  # writes to the gradients, so all checks come before
         for start in range(0, count, step):
             chunk = slice(start, min(start + step, count))
             rows = chunk if kept is None else kept[chunk]
@@ -233,7 +246,13 @@ class Call:
             store.logits = room
         return total
 
-    def chunk(self, rows: Any, bands: list[slice], room: Array, sums: _Sums, *, is_known: bool) -> Array:
+    def cut(self, count: int, has_gradients: bool) -> tuple[int, int]:
+        """Return the number of rows of a chunk, of `count` in all, and the number of its bands of classes."""
+        # Processes that share a layer must use the same chunks and bands.
+        longest = self.layer.weight.shape[0] if self.share is None else self.share.most
+        return _shape_of_chunk(count, longest, self.layer.compute.itemsize, self.memory_budget, has_gradients)
+
+    def chunk(self, rows: Any, bands: list[slice], room: Array, sums: Sums, *, is_known: bool) -> Array:
         """Run some rows and return their losses.
 
         `room` is for their logits, of all classes or of one band. If they are known, it contains them.
@@ -269,8 +288,7 @@ class Call:
 
     def inputs(self, rows: Any) -> Array:
         """Return the input of some rows for BLAS."""
-        x = self.x[rows]
-        return x if x.dtype == self.layer.compute and is_straight(x) else widened(x, self.layer.compute)
+        return for_products(self.x[rows], self.layer.compute)
 
     def logits(self, x: Array, band: slice, room: Array, *, is_known: bool) -> Array:
         """Return the logits of some inputs in a band, which are written to `room` unless they are known."""
@@ -345,7 +363,7 @@ class Call:
         return kept if kept.size <= z.shape[1] // 2 else None
 
 
-class _Sums:
+class Sums:
     """The gradients of a call, summed chunk by chunk.
 
     A sum is kept in the caller's buffer if possible. If the buffer has another type than the computation, or

@@ -265,7 +265,7 @@ def _completed(own: Sections, signature: inspect.Signature, family: Family, text
     results = [result]
     if "return_grad" in signature.parameters:
         results += ["grads" if several else "grad"]
-    results += ["hessian"] if "return_hessian" in signature.parameters else []
+    results += [name for name in ("hessian", "entropy") if f"return_{name}" in signature.parameters]
     shared = {
         "Parameters": (dict(_shared(family.parameters)), list(signature.parameters)),
         "Returns": (dict(_shared(family.returns)), results),

@@ -15,6 +15,7 @@ __all__ = [
     "DIVERGENCES",
     "ELEMENTWISE",
     "LINEAR",
+    "LINEAR_DIVERGENCES",
     "PAIRS",
     "PENALTIES",
     "ROWS",
@@ -287,6 +288,67 @@ grad : ndarray, or DivergenceGradients
     unreduced="the divergence of each row",
     loss_shape="shape (...)",
     of_nothing="The mean of no rows is NaN without `mask`; with nothing under the mask it is 0.",
+)
+
+LINEAR_DIVERGENCES = LINEAR.varied(
+    parameters="""
+student_input : array_like with shape (..., D)
+    The student's vectors of the tokens; |types| Half types are multiplied in float32, without a float32 copy
+    of a whole weight. The gradient of `student_weight` is added up in float32 and rounded once.
+student_weight : array_like with shape (V, D)
+    The student's row for each class, of the dtype of `student_input`.
+teacher_input : array_like with shape (..., E)
+    The teacher's vectors of the same tokens, of any width and floating dtype. They are converted to the type
+    of the computation, some tokens at a time.
+teacher_weight : array_like with shape (V, E)
+    The teacher's row for each of the same classes, of the dtype of `teacher_input`.
+student_bias : array_like with shape (V,), optional
+    The student's bias of each class, of the dtype of `student_input`.
+teacher_bias : array_like with shape (V,), optional
+    The teacher's bias of each class, of the dtype of `teacher_input`.
+temperature : float, default 1.0
+    Divisor of both (scaled and capped) logits in the divergence, greater than 0.
+student_softcap, teacher_softcap : float, optional
+    Bound `c` of the (scaled) logits of each, which become ``c * tanh(logits / c)``; greater than 0.
+student_logit_scale, teacher_logit_scale : float, default 1.0
+    Factor of the logits of each, bias included, applied before the softcap; greater than 0.
+mask : array_like of bool, or of 0 and 1, with shape (...), optional
+    Tokens that count; by default all. The others are not read, are left out of all products, and have value
+    and gradient 0.
+hard_target : array_like of int with shape (...), optional
+    Class index of each token, of any integer type, for a share of cross-entropy in the loss. Needs
+    `hard_share`.
+hard_share : float, default 0.0
+    The share, between 0 and 1, of the cross-entropy: the loss is ``(1 - hard_share) * divergence +
+    hard_share * linear_cross_entropy`` of the student and `hard_target`, with the student's softcap and
+    scale, but without `temperature`. At 1 the divergence does not count. Needs `hard_target`.
+ignore_index : int, default -100
+    Tokens with this hard target have no cross-entropy. Their divergence counts.
+return_entropy : bool, default False
+    Also return the entropy of the student's distribution, which has no gradient.
+memory_budget : int, optional
+    Bytes of logits that exist at a time, half for each model, at least 1; the smallest block, the logits of
+    one token, may exceed it. By default up to 128 MiB of logits of each model are made at once; of more, the
+    largest of 64 MiB, 256 tokens and a twenty-fifth, but at most 512 MiB for the 256 tokens. Up to 256 MiB
+    are kept for the next call; the system may reclaim them in between.
+""",
+    returns="""
+entropy : ndarray with shape (...)
+    Only with `return_entropy`, of each token, at the same temperature; 0 outside the mask. Its dtype is that
+    of `student_input`, float32 for half types.
+""",
+    raises="""
+TypeError
+    If an argument has a type that cannot be used, or if the three arrays of a model differ in dtype.
+IndexError
+    If a hard target is neither in ``[0, V)`` nor `ignore_index`, at a token under the mask. The message names
+    the first one. Nothing has been written to `out` then.
+""",
+    mean="the number of tokens that count, that of the cross-entropy by the number of these whose hard "
+    "target is not ignored",
+    unreduced="the loss of each token",
+    loss_shape="shape (...)",
+    of_nothing="The mean of no tokens is NaN without `mask`; with nothing under the mask it is 0.",
 )
 
 PAIRS = _LOSS.varied(

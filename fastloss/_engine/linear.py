@@ -17,26 +17,30 @@ from fastloss._engine.results import reduced, request
 from fastloss._engine.statistics import StatisticsCall, arrays_of, wanted
 from fastloss._engine.types import Array
 
-__all__ = ["budget", "linear_loss", "linear_statistics"]
+__all__ = ["budget", "layer_of", "linear_loss", "linear_statistics"]
 
 
-def _layer(linear_weight: Any, linear_bias: Any, x: Array) -> tuple[Array, Array | None]:
-    """Check the weight and the bias against the input `x`."""
-    weight = arguments.floating("linear_weight", linear_weight)
-    bias = None if linear_bias is None else arguments.floating("linear_bias", linear_bias)
-    for name, array in (("linear_weight", weight), ("linear_bias", bias)):
+def layer_of(
+    names: tuple[str, str, str], input: Any, linear_weight: Any, linear_bias: Any
+) -> tuple[Array, Array, Array | None]:
+    """Return input, weight and bias of a layer, which have these names, as arrays that fit each other."""
+    of_input, of_weight, of_bias = names
+    x = arguments.floating(of_input, input)
+    weight = arguments.floating(of_weight, linear_weight)
+    bias = None if linear_bias is None else arguments.floating(of_bias, linear_bias)
+    for name, array in ((of_weight, weight), (of_bias, bias)):
         if array is not None and array.dtype != x.dtype:
-            raise TypeError(f"{name} must be {x.dtype} like the input, got {array.dtype}")
+            raise TypeError(f"{name} must be {x.dtype} like {of_input}, got {array.dtype}")
     if x.ndim == 0:
-        raise ValueError("input must have features on its last axis, got a scalar")
+        raise ValueError(f"{of_input} must have features on its last axis, got a scalar")
     if weight.ndim != 2 or weight.shape[1] != x.shape[-1] or weight.shape[0] == 0:
         raise ValueError(
-            f"linear_weight must have a row of {x.shape[-1]} features for each class, "
+            f"{of_weight} must have a row of {x.shape[-1]} features for each class, "
             f"shape (V, {x.shape[-1]}) with V > 0; got {weight.shape}"
         )
     if bias is not None and bias.shape != weight.shape[:1]:
-        raise ValueError(f"linear_bias must have shape {weight.shape[:1]}, got {bias.shape}")
-    return weight, bias
+        raise ValueError(f"{of_bias} must have shape {weight.shape[:1]}, got {bias.shape}")
+    return x, weight, bias
 
 
 def _weights_of(indices: Array, weight: Array, share: Share | None) -> Array:
@@ -88,7 +92,7 @@ def _target(
 
 
 def budget(memory_budget: Any) -> int | None:
-    """Return a memory budget in bytes, or None for the default."""
+    """Return a checked memory budget in bytes, or None for the default."""
     if memory_budget is None:
         return None
     found = arguments.index("memory_budget", memory_budget)
@@ -124,8 +128,7 @@ def linear_loss(
     softmax, options = softmax_options(options, own)
     filter_eps = arguments.number("filter_eps", filter_eps, low=0.0, high=1.0)
     memory_budget = budget(memory_budget)
-    x = arguments.floating("input", input)
-    layer_weight, bias = _layer(linear_weight, linear_bias, x)
+    x, layer_weight, bias = layer_of(LinearGradients._fields, input, linear_weight, linear_bias)
     rows, classes = x.shape[:-1], layer_weight.shape[0]
     given = arguments.as_array("target", target)
     weight = arguments.given("weight", weight)
@@ -185,8 +188,7 @@ def linear_statistics(
     """Check and run `linear_token_statistics`, in chunks; `own` are its softmax options."""
     softmax, _ = softmax_options(own)
     memory_budget = budget(memory_budget)
-    x = arguments.floating("input", input)
-    layer_weight, bias = _layer(linear_weight, linear_bias, x)
+    x, layer_weight, bias = layer_of(LinearGradients._fields, input, linear_weight, linear_bias)
     rows = x.shape[:-1]
     given = arguments.as_array("target", target)
     found = _target(given, x, layer_weight.shape[0], None, None, ignore_index, None, is_soft=False)

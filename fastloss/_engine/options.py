@@ -17,7 +17,8 @@ from fastloss._engine.arguments import number
 
 __all__ = [
     "DEFAULTS", "DESCRIPTIONS", "ArrayOrNone", "Common", "CommonOfSeveral", "CommonOptions", "MapOptions",
-    "RowOptions", "RowOptionsOfSeveral", "SoftmaxOptions", "common_options", "option", "softmax_options",
+    "RowOptions", "RowOptionsOfSeveral", "SoftmaxOptions", "common_options", "map_of", "option",
+    "softmax_options",
 ]  # fmt: skip
 
 ArrayOrNone: TypeAlias = npt.ArrayLike | None
@@ -126,7 +127,17 @@ def softmax_options(
     return _without_scale(found) if "logit_scale" in found else found, rest
 
 
-def _without_scale(found: dict[str, float]) -> dict[str, float]:
+def map_of(side: str, softcap: Any, logit_scale: Any, temperature: Any) -> dict[str, float]:
+    """Return softcap and temperature of a student or a teacher, with its scale; `side` begins their names."""
+    found = {
+        "softcap": 0.0 if softcap is None else number(f"{side}softcap", softcap, **_RANGES["softcap"]),
+        "logit_scale": number(f"{side}logit_scale", logit_scale, **_RANGES["logit_scale"]),
+        "temperature": option("temperature", temperature),
+    }
+    return _without_scale(found, side)
+
+
+def _without_scale(found: dict[str, float], side: str = "") -> dict[str, float]:
     """Return options without `logit_scale` that mean the same.
 
     With a scale `s`, ``c * tanh(s * x / c) / T = b * tanh(x / b) / (T / s)`` for ``b = c / s``.
@@ -137,7 +148,7 @@ def _without_scale(found: dict[str, float]) -> dict[str, float]:
     found["temperature"] = found.get("temperature", 1.0) / scale
     found["softcap"] = found.get("softcap", 0.0) / scale
     if not 0.0 < found["temperature"] < math.inf or found["softcap"] == math.inf:
-        raise ValueError(f"logit_scale is too far from 1 for this temperature or softcap, got {scale}")
+        raise ValueError(f"{side}logit_scale is too far from 1 for this temperature or softcap, got {scale}")
     return found
 
 

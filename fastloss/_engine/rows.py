@@ -16,7 +16,7 @@ import numpy.typing as npt
 from fastloss import _kernels
 from fastloss._engine import arguments
 from fastloss._engine.conversion import cast
-from fastloss._engine.options import softmax_options
+from fastloss._engine.options import option, softmax_options
 from fastloss._engine.results import as_loss, buffer, reduced, request
 from fastloss._engine.types import Array
 from fastloss._engine.workspace import empty_like
@@ -285,7 +285,7 @@ def divergence(
     is_reversed: bool = False,
 ) -> Any:
     """Check, run and reduce a divergence. If it is reversed, the kernel takes the two arrays swapped."""
-    own, _ = softmax_options({"temperature": temperature})
+    temperature = option("temperature", temperature)
     teacher_grad = arguments.flag("teacher_grad", teacher_grad)
     seen = [arguments.as_array(*pair) for pair in zip(_NAMES, (student_logits, teacher_logits), strict=True)]
     x, t = (arguments.floating(name, value) for name, value in zip(_NAMES, seen, strict=True))
@@ -311,7 +311,7 @@ def divergence(
         operation, first[0], second[0], axis, x_gradient=first[1], t_gradient=second[1], counted=counted,
         grad_output=call.upstream, beta=beta, accumulate=first[2] | second[2] << 1, row_loss=losses,
         grad_scale=call.scale / max(count, 1) if reduction == "mean" else call.scale,
-        threads=call.num_threads, **own,
+        x_temperature=temperature, t_temperature=temperature, threads=call.num_threads,
     )  # fmt: skip
     loss = reduced(reduction, losses, total, count, x)
     if not call.return_grad:

@@ -65,6 +65,7 @@ class Loss(NamedTuple):
     is_autocast: bool = True  # whether the loss of half types is float32 under autocast
     is_wide: bool = False  # whether the loss of half types is always float32
     nullable: frozenset[str] = frozenset()  # the arguments for which None is a value
+    operands: tuple[int, ...] = ()  # further tensors of its products, without gradients
     second_wanted: str = ""  # the option that requests the second gradient, if one is needed
 
 

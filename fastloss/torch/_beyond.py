@@ -28,7 +28,10 @@ __all__ = [
     "kto_loss",
     "l1_penalty",
     "l2_penalty",
+    "linear_js_div",
+    "linear_kl_div",
     "linear_token_log_probs",
+    "linear_tv_distance",
     "orpo_loss",
     "ppo_loss",
     "reward_model_loss",
@@ -45,6 +48,7 @@ OTHERWISE = frozenset(
     (
         "return_grad",
         "return_hessian",
+        "return_entropy",
         "grad_output",
         "out",
         "accumulate",
@@ -124,7 +128,7 @@ def arranged(loss: Loss, arguments: dict[str, Any]) -> tuple[list[Tensor | None]
                 f"{loss.tensors[k]} must be a tensor, got {type(options.get(loss.tensors[k])).__name__}"
             )
     if loss.is_linear:
-        for k in loss.gradients:
+        for k in (*loss.gradients, *loss.operands):
             if loss.tensors[k] not in loss.numbers:
                 tensors[k] = autocast(tensors[k])
     return tensors, options
@@ -173,6 +177,20 @@ linear_token_log_probs: _Function = of_tensors(
     gradients=(0, 1, 3),
     is_linear=True,
 )
+_STUDENT_AND_TEACHER = (
+    "student_input",
+    "student_weight",
+    "teacher_input",
+    "teacher_weight",
+    "student_bias",
+    "teacher_bias",
+    "mask",
+    "hard_target",
+)
+_OF_TWO_LAYERS = {"shape": row_shape, "gradients": (0, 1, 4), "operands": (2, 3, 5), "is_linear": True}
+linear_kl_div: _Function = of_tensors("linear_kl_div", *_STUDENT_AND_TEACHER, **_OF_TWO_LAYERS)
+linear_js_div: _Function = of_tensors("linear_js_div", *_STUDENT_AND_TEACHER, **_OF_TWO_LAYERS)
+linear_tv_distance: _Function = of_tensors("linear_tv_distance", *_STUDENT_AND_TEACHER, **_OF_TWO_LAYERS)
 
 info_nce_loss: _Function = of_tensors(
     "info_nce_loss",

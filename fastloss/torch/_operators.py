@@ -31,7 +31,7 @@ from fastloss.torch._autograd import (
 __all__ = ["evaluate", "gradients"]
 
 # The largest number of tensors of a loss.
-MOST = 6
+MOST = 8
 Numbers = Sequence[int | float | bool]
 
 
@@ -64,6 +64,8 @@ def _loss(
     d: Tensor | None,
     e: Tensor | None,
     f: Tensor | None,
+    g: Tensor | None,
+    h: Tensor | None,
     wanted: Sequence[bool],
     reduction: str,
     dtype: torch.dtype,
@@ -72,7 +74,7 @@ def _loss(
 ) -> list[Tensor]:
     """Return the value, and the wanted gradients, which are computed in the same pass."""
     loss = LOSSES[name]
-    tensors = (a, b, c, d, e, f)[: len(loss.tensors)]
+    tensors = (a, b, c, d, e, f, g, h)[: len(loss.tensors)]
     value, gradients = run(loss, tensors, _decoded(names, numbers), reduction, wanted)
     return [value_of(value, dtype), *gradients]
 
@@ -85,6 +87,8 @@ def _gradients(
     d: Tensor | None,
     e: Tensor | None,
     f: Tensor | None,
+    g: Tensor | None,
+    h: Tensor | None,
     upstream: Tensor,
     wanted: Sequence[bool],
     reduction: str,
@@ -93,7 +97,7 @@ def _gradients(
 ) -> list[Tensor]:
     """Return the gradients that need the incoming gradient first."""
     loss = LOSSES[name]
-    tensors = (a, b, c, d, e, f)[: len(loss.tensors)]
+    tensors = (a, b, c, d, e, f, g, h)[: len(loss.tensors)]
     return gradients_of(loss, tensors, _decoded(names, numbers), reduction, wanted, upstream)
 
 
@@ -102,13 +106,13 @@ def _like(tensors: Sequence[Tensor | None], wanted: Sequence[bool]) -> list[Tens
     return [torch.empty_like(tensor) for tensor, is_wanted in pairs if is_wanted and tensor is not None]
 
 
-def _fake_loss(name, a, b, c, d, e, f, wanted, reduction, dtype, names, numbers):  # type: ignore[no-untyped-def]
+def _fake_loss(name, a, b, c, d, e, f, g, h, wanted, reduction, dtype, names, numbers):  # type: ignore[no-untyped-def]
     shape = LOSSES[name].shape(a, _decoded(names, numbers)) if reduction == "none" else ()
-    return [a.new_empty(shape, dtype=dtype), *_like((a, b, c, d, e, f), wanted)]
+    return [a.new_empty(shape, dtype=dtype), *_like((a, b, c, d, e, f, g, h), wanted)]
 
 
-def _fake_gradients(name, a, b, c, d, e, f, upstream, wanted, *_):  # type: ignore[no-untyped-def]
-    return _like((a, b, c, d, e, f), wanted)
+def _fake_gradients(name, a, b, c, d, e, f, g, h, upstream, wanted, *_):  # type: ignore[no-untyped-def]
+    return _like((a, b, c, d, e, f, g, h), wanted)
 
 
 class _Derivative(torch.autograd.Function):
@@ -237,7 +241,7 @@ def _operator(
 
 _library: Any = torch.library.Library("fastloss", "FRAGMENT")  # type: ignore[no-untyped-call]
 # Change this name if the operators of the backward change: torch caches compiled graphs on disk by this name.
-loss_operator = _operator("loss_and_gradients", _loss, _fake_loss, _OfLoss)
+loss_operator = _operator("loss_with_gradients", _loss, _fake_loss, _OfLoss)
 
 
 def _returning(count: int) -> Callable[..., Any]:
