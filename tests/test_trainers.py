@@ -461,6 +461,31 @@ def test_models_with_trls_head(masked: slice) -> None:
     torch.testing.assert_close(found[1], found[0], rtol=1e-5, atol=2e-6)
 
 
+@pytest.mark.parametrize("beta", [0.0, 0.1, 0.5, 1.0])
+@pytest.mark.parametrize("options", [(1.0,), (0.7, 0.5, 3.0, 2.0, None)])
+@pytest.mark.parametrize(
+    "upstream", [torch.full((13,), 0.3), torch.linspace(-1.0, 1.0, 13)], ids=["one", "many"]
+)
+def test_trls_divergence(beta: float, options: tuple[Any, ...], upstream: Tensor) -> None:
+    kernels = pytest.importorskip("trl.kernels.chunked_divergence")
+    hidden, weight, bias, _ = head()
+    teacher, layer = torch.randn(13, 8), torch.randn(V, 8)
+
+    def compute() -> list[Tensor]:
+        leaves = [one.clone().requires_grad_() for one in (hidden, weight, bias)]
+        function = kernels.ChunkedDivergenceFunction
+        divergence, entropy = function.apply(*leaves, teacher, layer, None, beta, *options)
+        (divergence * upstream).sum().backward()
+        return [divergence.detach(), entropy, *(leaf.grad for leaf in leaves)]
+
+    expected = compute()
+    with ft.install() as names:
+        assert "trl.kernels.chunked_divergence.ChunkedDivergenceFunction.apply" in names
+        actual = compute()
+        assert ft.calls()["ChunkedDivergenceFunction"] == (1, 0)
+    torch.testing.assert_close(actual, expected, rtol=1e-5, atol=3e-6)
+
+
 # Trainers
 
 

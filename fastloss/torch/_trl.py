@@ -15,6 +15,7 @@ from fastloss.torch._evaluate import evaluate
 from fastloss.torch._foreign import Foreign
 from fastloss.torch._functional import leave_to_torch
 from fastloss.torch._statistics import linear_token_statistics
+from fastloss.torch._trl_divergence import DIVERGENCE
 
 __all__ = ["FOREIGN"]
 
@@ -141,6 +142,17 @@ FOREIGN: tuple[Foreign, ...] = (
         "_use_triton",
         _compact,
         {"_use_triton": ("(device)",), "_ChunkedLogProbFunction.forward": (_HEAD,)},
+        is_local=True,
+    ),
+    DIVERGENCE,
+    Foreign(
+        "trl.trainer.distillation_trainer",
+        "_use_triton",
+        _compact,
+        {
+            "_use_triton": ("(device)",),
+            "ChunkedDivergenceFunction.forward": DIVERGENCE.known["ChunkedDivergenceFunction.forward"],
+        },
         is_local=True,
     ),
 )
