@@ -87,7 +87,7 @@ static int FL_(statistics_start)(const struct fl_statistics_job *job, struct fl_
     const struct fl_rows *rows = &job->rows;
     const double over_temperature = fl_over(job->map.temperature);
     row->index = index;
-    row->target = fl_class_of_row(&job->targets, index);
+    row->target = job->targets.index ? fl_class_of_row(&job->targets, index) : FL_ELSEWHERE;
     row->input = fl_row_address(&rows->input, index);
     row->output = rows->output.data ? fl_row_address(&rows->output, index) : NULL;
     row->partial = (double *)scratch;
