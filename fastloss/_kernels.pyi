@@ -66,25 +66,10 @@ def multi_margin(
 ) -> tuple[int, float, float]: ...
 
 STATISTICS: int
+ROW_ENTROPY: int
+SHORT_ROW: int
 
-def statistics(
-    input: npt.NDArray[Any],
-    axis: int,
-    found: npt.NDArray[np.float64],
-    *,
-    threads: int,
-    indices: npt.NDArray[Any],
-    ignored: int | None = ...,
-    output: npt.NDArray[Any] | None = ...,
-    grad_output: tuple[npt.NDArray[Any] | None, npt.NDArray[Any] | None] = ...,
-    grad_scale: tuple[float, float] = ...,
-    softcap: float = ...,
-    temperature: float = ...,
-    accumulate: bool = ...,
-    is_given: bool = ...,
-    has_elsewhere: bool = ...,
-    has_all: bool = ...,
-) -> int: ...
+def statistics(input: npt.NDArray[Any], axis: int, found: npt.NDArray[np.float64], **options: Any) -> int: ...
 
 KL: int
 JS: int

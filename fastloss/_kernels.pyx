@@ -123,6 +123,7 @@ cdef extern from "kernels.h" nogil:
         void (*row_finish)(const fl_softmax_job *, fl_softmax_row *, ptrdiff_t) noexcept nogil
 
     enum:
+        FL_ROW_ENTROPY
         FL_STATISTICS
 
     struct fl_statistics_job:
@@ -794,8 +795,11 @@ def multi_margin(
     return run_targets(&job, kernels.margin_rows, mean, True, threads)
 
 
-# The number of statistics of a row, in the order of kernels.h.
+# The number of statistics of a row, in the order of kernels.h; the entropy is at ROW_ENTROPY.
 STATISTICS = FL_STATISTICS
+ROW_ENTROPY = FL_ROW_ENTROPY
+# Rows of at most this many classes are computed in the lanes of vectors.
+SHORT_ROW = FL_SHORT_ROW
 
 
 cdef int shared_statistics(const fl_statistics_job *job, const fl_statistics_kernels *table,
@@ -828,7 +832,7 @@ cdef int shared_statistics(const fl_statistics_job *job, const fl_statistics_ker
 
 
 def statistics(
-    cnp.ndarray input not None, int axis, cnp.ndarray found not None, *, int threads, indices, ignored=None,
+    cnp.ndarray input not None, int axis, cnp.ndarray found not None, *, int threads, indices=None, ignored=None,
     output=None, tuple grad_output=(None, None), tuple grad_scale=(0.0, 0.0), double softcap=0.0,
     double temperature=1.0, bint accumulate=False, bint is_given=False, bint has_elsewhere=False, bint has_all=True,
 ):
@@ -837,7 +841,8 @@ def statistics(
     Returns the first row with a bad target, or -1; with a bad target nothing has been written. `found` is
     float64 of shape (rows, STATISTICS), contiguous. With `is_given` it holds the statistics already.
     `grad_output` and `grad_scale` are the arrays (None: ones) and the factors of the upstream gradients of
-    the log-probability and of the entropy. With `has_elsewhere` a target of -1 is in another band.
+    the log-probability and of the entropy. With `has_elsewhere` a target of -1 is in another band. Without
+    `indices` there is no log-probability.
     """
     cdef fl_statistics_job job
     cdef dimensions room[2]
@@ -859,7 +864,7 @@ def statistics(
     job.is_given = is_given
     job.has_all = has_all
     threads = team_for(size, threads)
-    if not has_elsewhere:
+    if indices is not None and not has_elsewhere:
         targets = survey(&job.targets, rows, False, threads)
         if targets.fault >= 0:
             return targets.fault

@@ -226,8 +226,8 @@ struct fl_softmax_kernels {
  * maximum (1 or 0). */
 enum { FL_LARGEST, FL_LOGSUM, FL_ROW_ENTROPY, FL_LOG_PROB, FL_LOG_SUM_SQ, FL_MEAN, FL_IS_TOP, FL_STATISTICS };
 
-/* One call of the statistics of rows with class indices. The gradient is that of log p_y times its upstream gradient,
- * the one of `rows`, plus the entropy times its own. */
+/* One call of the statistics of rows with class indices, or without (then log p_y is NaN). The gradient is that of
+ * log p_y times its upstream gradient, the one of `rows`, plus the entropy times its own. */
 struct fl_statistics_job {
     struct fl_rows rows;
     struct fl_map map;

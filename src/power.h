@@ -21,6 +21,13 @@ FL_INLINE float fl_power_f32(float x, struct fl_power_f32 k)
     return x < k.lowest ? 0.0f : FL_FMA_F32(fl_exp2_quotient_f32(f), f, 1.0f) * scale;
 }
 
+/* d, or 0 where the exponential of x is 0. */
+FL_INLINE float fl_unless_zero_f32(float x, float d, float value, struct fl_power_f32 k)
+{
+    (void)value;
+    return x < k.lowest ? 0.0f : d;
+}
+
 /* The constants for a maximum near `max` and the reciprocal of the temperature. */
 FL_INLINE struct fl_power_f32 fl_power_of_f32(float max, double over_temperature)
 {
@@ -46,6 +53,12 @@ FL_INLINE struct fl_power_f32 fl_power_of_f32(float max, double over_temperature
 FL_INLINE double fl_power_f64(double x, struct fl_power_f64 k)
 {
     return fl_exp_nonpositive_f64((x - k.reference) * k.factor);
+}
+
+FL_INLINE double fl_unless_zero_f64(double x, double d, double value, struct fl_power_f64 k)
+{
+    (void)x, (void)k;
+    return value == 0.0 ? 0.0 : d;
 }
 
 FL_INLINE struct fl_power_f64 fl_power_of_f64(double max, double over_temperature)

@@ -153,16 +153,7 @@ static void FL_(row_sum)(const struct fl_softmax_job *job, struct fl_softmax_row
     const struct fl_array *in = &job->rows.input, *out = &job->rows.output;
     REAL *buffer = FL_(buffer)(row, 0), *e = buffer;
     if (FL_(keeps_exponentials)(job)) e = (REAL *)(void *)row->exponentials + first;
-    if (job->operation == FL_ENTROPY) {
-        REAL *d = FL_(buffer)(row, 2);
-        const REAL *x = FL_(block_of)(in, row->input, first, FL_(buffer)(row, 1), n);
-        FL_(differences)(job, row->max, row->capped_max, x, d, n);
-        if (FL_(has_map)(job))
-            FL_(block_exp)(d, 0, e, n);
-        else
-            FL_(block_exp)(x, (REAL)row->max, e, n);
-        partial[2] = FL_(block_dot)(e, d, 0.0, n);
-    } else if (FL_(has_map)(job) || FL_(has_mass)(job)) {
+    if (FL_(has_map)(job) || FL_(has_mass)(job)) {
         const REAL *x = FL_(block_of)(in, row->input, first, buffer, n);
         double max = row->max;
         if (FL_(has_map)(job)) {
@@ -372,12 +363,6 @@ static void FL_(row_settle)(const struct fl_softmax_job *job, struct fl_softmax_
     } else {
         row->share = row->skipped = 1.0 / (1.0 + sums.rest); /* skip is the maximum: its exponential is 1 */
         row->loss = sums.shift + row->logsum;
-        if (job->operation == FL_ENTROPY) {
-            row->scale = FL_(sum_of_blocks)(row->partial, blocks, 2) * row->share;
-            row->loss = row->logsum - row->scale;
-            row->share *= sums.upstream * fl_over(job->map.temperature);
-            row->skipped = row->share * row->scale;
-        }
         if (isinf(row->max)) {
             row->loss = FL_(infinite_row)(job, row->input, row->max);
             row->share = row->skipped = (double)NAN;
@@ -422,8 +407,8 @@ static void FL_(row_finish)(const struct fl_softmax_job *job, struct fl_softmax_
     const int mass = FL_(has_mass)(job);
     /* Before the exponentials are overwritten. */
     if (job->hessian.data) FL_(row_hessian)(job, row, block);
-    if (FL_(is_packed_bfloat16)(out) && job->operation != FL_LOG_SOFTMAX && job->operation != FL_ENTROPY && !mass &&
-        job->map.softcap == 0.0 && !job->rows.accumulate) {
+    if (FL_(is_packed_bfloat16)(out) && job->operation != FL_LOG_SOFTMAX && !mass && job->map.softcap == 0.0 &&
+        !job->rows.accumulate) {
         uint16_t *buffer = (uint16_t *)(void *)FL_(buffer)(row, 6);
         uint16_t *h = job->rows.stream ? buffer : (uint16_t *)(void *)destination;
         FL_(block_scale_bfloat16)(e, (REAL)row->share, (REAL)row->least, h, n);
@@ -434,15 +419,11 @@ static void FL_(row_finish)(const struct fl_softmax_job *job, struct fl_softmax_
     /* A softcap reads the input again after the gradient is computed, so the gradient must not overwrite it. */
     if (FL_(is_direct)(out) && !job->rows.accumulate && job->map.softcap == 0.0 && !job->rows.stream)
         g = (REAL *)(void *)destination;
-    if (mass || job->map.softcap > 0.0 || job->operation == FL_LOG_SOFTMAX || job->operation == FL_ENTROPY)
+    if (mass || job->map.softcap > 0.0 || job->operation == FL_LOG_SOFTMAX)
         x = FL_(block_of)(&job->rows.input, row->input, first, input, n);
     if (job->operation == FL_LOG_SOFTMAX) {
         const REAL max = (REAL)row->max, logsum = (REAL)row->logsum;
         for (ptrdiff_t i = 0; i < n; i++) g[i] = (x[i] - max) - logsum;
-    } else if (job->operation == FL_ENTROPY) {
-        FL_(differences)(job, row->max, row->capped_max, x, a, n);
-        FL_(entropy_gradients)(e, a, (REAL)row->share, (REAL)row->scale, g, n);
-        if (skip >= 0 && skip < n) g[skip] = skipped;
     } else {
         if (mass) FL_(row_coefficients)(job, row, first, a, n);
         if (job->map.softcap > 0.0 && job->hessian.data && row->mode != FL_BY_MAXIMUM) {

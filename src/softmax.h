@@ -36,8 +36,9 @@
  * of the others (rest). The terms k, a and 2 w_y l lse of the factor of p_j that belong to classes outside the band
  * are added to A.
  *
- * The entropy H = -sum_j p_j log p_j = logsum - D with D = sum_j p_j d_j <= 0 (two terms of one sign, neither of
- * which is rounded away in a confident row), and, as log p_j = d_j - logsum,
+ * The entropy (FL_ENTROPY, of short rows alone: statistics.h has those of long rows) is H = -sum_j p_j log p_j =
+ * logsum - D with D = sum_j p_j d_j <= 0 (two terms of one sign, neither of which is rounded away in a confident
+ * row), and, as log p_j = d_j - logsum,
  *
  *   dH/dz_j = -p_j (log p_j + H) = p_j (D - d_j)
  *
@@ -71,15 +72,14 @@ static int FL_(is_cap_fused)(const struct fl_softmax_job *job)
            (sizeof(REAL) == sizeof(double) || (cap > 1e-18 && cap < 1e18 && cap <= most));
 }
 
-/* Whether a job goes through fused.h: long rows of all operations but the entropy. A temperature beyond the range of
+/* Whether a job goes through fused.h: long rows. A temperature beyond the range of
  * float is left to the kernels of double. */
 static int FL_(is_fused)(const struct fl_softmax_job *job)
 {
     const int is_half = job->rows.input.itemsize == 2 && sizeof(REAL) == sizeof(float);
     const int is_own = job->rows.input.itemsize == (ptrdiff_t)sizeof(REAL);
-    return job->operation != FL_ENTROPY && !job->targets.has_elsewhere && !job->band.lse &&
-           (job->map.softcap == 0.0 || FL_(is_cap_fused)(job)) && (is_own || is_half) &&
-           job->rows.classes > FL_SHORT_ROW &&
+    return !job->targets.has_elsewhere && !job->band.lse && (job->map.softcap == 0.0 || FL_(is_cap_fused)(job)) &&
+           (is_own || is_half) && job->rows.classes > FL_SHORT_ROW &&
            (sizeof(REAL) == sizeof(double) || (job->map.temperature > 1e-18 && job->map.temperature < 1e18));
 }
 
@@ -88,7 +88,7 @@ static int FL_(is_fused)(const struct fl_softmax_job *job)
 static inline int FL_(is_straight)(const struct fl_softmax_job *job)
 {
     return FL_(is_direct)(&job->rows.output) && !FL_(has_mass)(job) && job->map.softcap == 0.0 &&
-           !job->rows.accumulate && !job->rows.stream && job->operation != FL_ENTROPY && !FL_(is_fused)(job);
+           !job->rows.accumulate && !job->rows.stream && !FL_(is_fused)(job);
 }
 
 static inline int FL_(keeps_exponentials)(const struct fl_softmax_job *job)
@@ -218,28 +218,6 @@ static void FL_(hessians)(const struct fl_softmax_job *job, const struct fl_soft
         const double gradient = row->share * (double)e[i] - (a ? row->scale * (double)a[i] : 0.0);
         if (x[i] == (REAL)-INFINITY) continue;
         h[i] = (REAL)((double)h[i] * slope * slope + gradient * FL_(second_slope)(job, (double)x[i]));
-    }
-}
-
-/* d of n classes of a row whose maximum is max (capped: capped_max). */
-static void FL_(differences)(const struct fl_softmax_job *job, double max, double capped_max, const REAL *x, REAL *d,
-                             ptrdiff_t n)
-{
-    if (FL_(has_map)(job)) {
-        FL_(mapped)(job, capped_max, x, d, n);
-        return;
-    }
-#pragma omp simd
-    for (ptrdiff_t i = 0; i < n; i++) d[i] = x[i] - (REAL)max;
-}
-
-/* p_j (D - d_j) times the upstream gradient; `share` is that over the sum, `mean` D. g may be d. */
-static void FL_(entropy_gradients)(const REAL *e, const REAL *d, REAL share, REAL mean, REAL *g, ptrdiff_t n)
-{
-#pragma omp simd
-    for (ptrdiff_t i = 0; i < n; i++) {
-        const REAL product = e[i] * (mean - d[i]);
-        g[i] = (e[i] == 0 ? (REAL)0 : product) * share;
     }
 }
 

@@ -87,7 +87,7 @@ static int FL_(statistics_start)(const struct fl_statistics_job *job, struct fl_
     const struct fl_rows *rows = &job->rows;
     const double over_temperature = fl_over(job->map.temperature);
     row->index = index;
-    row->target = fl_class_of_row(&job->targets, index);
+    row->target = job->targets.index ? fl_class_of_row(&job->targets, index) : FL_ELSEWHERE;
     row->input = fl_row_address(&rows->input, index);
     row->output = rows->output.data ? fl_row_address(&rows->output, index) : NULL;
     row->partial = (double *)scratch;
@@ -108,9 +108,6 @@ static int FL_(statistics_start)(const struct fl_statistics_job *job, struct fl_
 FL_INLINE void FL_(statistics_strip)(const REAL *x, REAL max, struct FL_(fl_power) power, int has_all, double *sum,
                                      REAL *product, REAL *square, REAL *spread)
 {
-    /* A square of less would be subnormal; the exponential of an element below `low` is 0. */
-    const REAL least = sizeof(REAL) == sizeof(float) ? (REAL)1e-18 : (REAL)1e-150;
-    const REAL low = sizeof(REAL) == sizeof(float) ? (REAL)-1e30 : (REAL)-1e300;
     REAL e[FL_STRIP];
     for (int k = 0; k < FL_STRIP; k += FL_STEP)
 #pragma omp simd
@@ -118,21 +115,21 @@ FL_INLINE void FL_(statistics_strip)(const REAL *x, REAL max, struct FL_(fl_powe
             const REAL value = FL_(fl_power)(x[k + l], power), d = x[k + l] - max;
             e[k + l] = value;
             if (has_all) {
-                const REAL above = d > low ? d : low, enough = value > least ? value : least;
-                product[l] = FL_(fl_fma)(value, above, product[l]);
-                square[l] = FL_(fl_fma)(enough, enough, square[l]);
+                product[l] = FL_(fl_fma)(value, FL_(fl_unless_zero)(x[k + l], d, value, power), product[l]);
+                square[l] = FL_(fl_fma)(value, value, square[l]);
                 spread[l] += d;
             }
         }
     FL_(add_strip)(e, sum);
 }
 
-FL_INLINE void FL_(add_lanes)(REAL *x, double *lane)
+/* Adds REAL lanes to double ones, and starts them again. */
+FL_INLINE void FL_(add_lanes)(REAL *x, REAL start, double *lane)
 {
 #pragma omp simd
     for (int l = 0; l < FL_STEP; l++) {
         lane[l] += (double)x[l];
-        x[l] = 0;
+        x[l] = start;
     }
 }
 
@@ -141,10 +138,13 @@ FL_INLINE void FL_(sum_elements_as)(const REAL *x, ptrdiff_t n, REAL max, struct
                                     double over_temperature, const char *next, ptrdiff_t bytes, int has_all,
                                     double *part)
 {
-    REAL product[FL_STEP] = {0}, square[FL_STEP] = {0}, spread[FL_STEP] = {0}, tail[FL_STRIP];
+    /* So that no sum of squares is subnormal. */
+    const REAL least = sizeof(REAL) == sizeof(float) ? (REAL)FLT_MIN : (REAL)DBL_MIN;
+    REAL product[FL_STEP] = {0}, square[FL_STEP], spread[FL_STEP] = {0}, tail[FL_STRIP];
     double sum[FL_STEP] = {0}, products[FL_STEP] = {0}, squares[FL_STEP] = {0}, spreads[FL_STEP] = {0};
     double last = 0.0;
     ptrdiff_t i = 0;
+    for (int l = 0; l < FL_STEP; l++) square[l] = least;
     for (; i + FL_STRIP <= n; i += FL_STRIP) {
 #if defined(__GNUC__)
         for (ptrdiff_t line = 0; line < bytes; line += 64) __builtin_prefetch(next + line, 0, 3);
@@ -152,19 +152,19 @@ FL_INLINE void FL_(sum_elements_as)(const REAL *x, ptrdiff_t n, REAL max, struct
 #endif
         FL_(statistics_strip)(x + i, max, power, has_all, sum, product, square, spread);
         if (has_all && (i & (4 * FL_STRIP - 1)) == 3 * FL_STRIP) {
-            FL_(add_lanes)(product, products);
-            FL_(add_lanes)(square, squares);
-            FL_(add_lanes)(spread, spreads);
+            FL_(add_lanes)(product, 0, products);
+            FL_(add_lanes)(square, least, squares);
+            FL_(add_lanes)(spread, 0, spreads);
         }
     }
-    FL_(add_lanes)(spread, spreads);
+    FL_(add_lanes)(spread, 0, spreads);
     if (i < n) {
         FL_(tail_in)(x + i, n - i, tail);
         FL_(statistics_strip)(tail, max, power, has_all, sum, product, square, spread);
         for (; i < n; i++) last += (double)(x[i] - max);
     }
-    FL_(add_lanes)(product, products);
-    FL_(add_lanes)(square, squares);
+    FL_(add_lanes)(product, 0, products);
+    FL_(add_lanes)(square, least, squares);
     part[FL_(part_offset)] = power.shift - (double)max * over_temperature;
     part[FL_(part_sum)] = FL_(sum_of_lanes)(sum);
     part[FL_(part_product)] = FL_(sum_of_lanes)(products) * over_temperature;
@@ -184,10 +184,13 @@ FL_OUTLINE void FL_(sum_exponentials)(const REAL *x, ptrdiff_t n, REAL max, stru
     FL_(sum_elements_as)(x, n, max, power, over_temperature, next, bytes, 0, part);
 }
 
-/* u of up to 64 elements, and -inf after them. */
-FL_INLINE void FL_(wide_strip)(const REAL *x, ptrdiff_t n, double cap, double *u)
+/* u of up to 64 elements, -inf after them, and du/dx (NULL: not needed). */
+FL_INLINE void FL_(wide_strip)(const REAL *x, ptrdiff_t n, double cap, double *u, double *slope)
 {
     for (int l = 0; l < FL_STRIP; l++) u[l] = l < n ? (double)x[l] : -(double)INFINITY;
+    if (slope)
+#pragma omp simd
+        for (int l = 0; l < FL_STRIP; l++) slope[l] = cap > 0.0 ? fl_sech_squared_f64(u[l] / cap) : 1.0;
     if (cap > 0.0)
 #pragma omp simd
         for (int l = 0; l < FL_STRIP; l++) u[l] = FL_(capped_by)(u[l], cap);
@@ -201,7 +204,7 @@ FL_OUTLINE void FL_(sum_widely)(const struct fl_statistics_job *job, const REAL 
     double sum[FL_STEP] = {0}, product[FL_STEP] = {0}, square[FL_STEP] = {0}, spread[FL_STEP] = {0};
     for (ptrdiff_t i = 0; i < n; i += FL_STRIP) {
         double u[FL_STRIP];
-        FL_(wide_strip)(x + i, n - i, job->map.softcap, u);
+        FL_(wide_strip)(x + i, n - i, job->map.softcap, u, NULL);
         for (int k = 0; k < FL_STRIP; k += FL_STEP)
 #pragma omp simd
             for (int l = 0; l < FL_STEP; l++) {
@@ -426,13 +429,13 @@ FL_OUTLINE void FL_(entropy_slopes)(const struct FL_(slopes) * slopes, struct FL
                                     double over_temperature, const REAL *x, REAL *g, ptrdiff_t n)
 {
     const double offset = power.shift - slopes->largest * over_temperature;
-    const REAL low = sizeof(REAL) == sizeof(float) ? (REAL)-1e30 : (REAL)-1e300, max = (REAL)slopes->largest;
+    const REAL max = (REAL)slopes->largest;
     const REAL share = (REAL)(slopes->share * fl_exp_nonpositive_f64(offset)), least = slopes->least;
     const REAL base = (REAL)slopes->base, rate = (REAL)(slopes->rate * over_temperature);
 #pragma omp simd
     for (ptrdiff_t i = 0; i < n; i++) {
-        const REAL d = x[i] - max, above = d > low ? d : low, factor = FL_(fl_fma)(rate, above, base);
-        g[i] = FL_(scaled)(FL_(fl_power)(x[i], power), share, least) * factor;
+        const REAL e = FL_(fl_power)(x[i], power), d = FL_(fl_unless_zero)(x[i], x[i] - max, e, power);
+        g[i] = FL_(scaled)(e, share, least) * FL_(fl_fma)(rate, d, base);
     }
 }
 
@@ -443,16 +446,15 @@ FL_OUTLINE void FL_(wide_slopes)(const struct fl_statistics_job *job, const stru
     const double cap = job->map.softcap, over_temperature = fl_over(job->map.temperature);
     for (ptrdiff_t i = 0; i < n; i += FL_STRIP) {
         const ptrdiff_t some = n - i < FL_STRIP ? n - i : (ptrdiff_t)FL_STRIP;
-        double u[FL_STRIP];
-        FL_(wide_strip)(x + i, some, cap, u);
+        double u[FL_STRIP], slope[FL_STRIP];
+        FL_(wide_strip)(x + i, some, cap, u, slope);
 #pragma omp simd
         for (int l = 0; l < FL_STRIP; l++) {
             const double d = (u[l] - slopes->largest) * over_temperature;
-            const double p = fl_exp_nonpositive_f64(d) * slopes->share, value = p * (slopes->base + slopes->rate * d);
+            const double p = fl_exp_nonpositive_f64(d) * slopes->share;
+            const double value = p * (slopes->base + slopes->rate * d) * slope[l];
             u[l] = p == 0.0 ? 0.0 : value;
         }
-        if (cap > 0.0)
-            for (ptrdiff_t l = 0; l < some; l++) u[l] *= fl_sech_squared_f64((double)x[i + l] / cap);
         for (ptrdiff_t l = 0; l < some; l++) g[i + l] = (REAL)u[l];
     }
 }

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, partial
 from typing import Any
 
 import numpy as np
 
+import fastloss
 from benchmarks.case import LIMIT, OURS, TORCH, Case, Suite, at_least, at_most, bound
 from benchmarks.contenders import Contender, contender, ours
 from benchmarks.problem import Array, Problem, class_indices, in_blocks, logits_of, sample_of
 from benchmarks.suites.softmax import SoftmaxProblem
 from fastloss import reference
+from fastloss.sequence import TokenStatistics
 
 __all__ = ["SUITE"]
 
 CROSS_ENTROPY = "fastloss cross_entropy"
+STATISTICS = "fastloss token_statistics"
 
 
 def _case(name: str, function: str, **others: Any) -> Case:
@@ -36,7 +39,8 @@ CASES = (
         "token-log-probs",
         "token_log_probs",
         limit="read",
-        targets=(at_most(2.2, LIMIT), at_least(5, TORCH)),
+        contenders=(LIMIT, OURS, STATISTICS, TORCH),
+        targets=(at_most(2.2, LIMIT), at_least(5, TORCH), at_most(1.35, OURS, STATISTICS)),
         mode="value",
     ),
     _case(
@@ -132,6 +136,13 @@ def _cross_entropy(problem: PostTrainingProblem, name: str) -> Contender:
     """Build the mean of cross_entropy and its gradient, for the same logits and classes."""
     case = replace(problem.case, function="cross_entropy")
     return ours(SoftmaxProblem(case, problem.is_small), name)
+
+
+@contender(STATISTICS, suite="post-training")
+def _statistics(problem: PostTrainingProblem, name: str) -> Contender:
+    """Build token_statistics with every output, of which the log-probabilities are checked."""
+    call = partial(fastloss.token_statistics, *problem.arguments, outputs=TokenStatistics._fields)
+    return Contender(name, call, lambda found: problem.check(name, found.log_probs, None))
 
 
 SUITE = Suite(

@@ -179,12 +179,20 @@ def entropy_of_rows(
     rows, _ = arguments.rows_and_classes(x, axis)
     own, _ = softmax_options({"temperature": temperature})
     call = request(("logits",), (x,), (), rows, reduction, return_grad, out, options)
-    values = np.zeros(rows)
-    run_family(
-        _kernels.ENTROPY, x, axis, output=call.buffers[0], grad_output=call.upstream,
-        grad_scale=_share_of_mean(call.scale, reduction, rows), accumulate=call.accumulate[0],
-        row_loss=values, num_threads=call.num_threads, **own,
-    )  # fmt: skip
+    scale = _share_of_mean(call.scale, reduction, rows)
+    if x.shape[axis] > _kernels.SHORT_ROW:
+        found = np.zeros((math.prod(rows), _kernels.STATISTICS))
+        _kernels.statistics(
+            x, axis, found, output=call.buffers[0], grad_output=(None, call.upstream),
+            grad_scale=(0.0, scale), accumulate=call.accumulate[0], threads=call.num_threads, **own,
+        )  # fmt: skip
+        values = np.ascontiguousarray(found[:, _kernels.ROW_ENTROPY]).reshape(rows)
+    else:
+        values = np.zeros(rows)
+        run_family(
+            _kernels.ENTROPY, x, axis, output=call.buffers[0], grad_output=call.upstream, grad_scale=scale,
+            accumulate=call.accumulate[0], row_loss=values, num_threads=call.num_threads, **own,
+        )  # fmt: skip
     return _over_rows(values, x, reduction, call.buffers[0])
 
 
