@@ -147,7 +147,10 @@ def _torch_written(torch: Any) -> dict[str, Callable[..., Any]]:
         difference = (chosen - rejected) - (ref_chosen - ref_rejected)
         return -functional.logsigmoid(DPO_BETA * difference).mean()
 
-    divergences = (kl_div_with_logits, js_div_with_logits, tv_distance_with_logits)
+    def linear_kl_div(x: Any, w: Any, teacher: Any, teacher_weight: Any) -> Any:
+        return kl_div_with_logits(functional.linear(x, w), functional.linear(teacher, teacher_weight))
+
+    divergences = (kl_div_with_logits, js_div_with_logits, tv_distance_with_logits, linear_kl_div)
     written = (log_cosh_loss, quantile_loss, token_log_probs, *divergences, dpo_loss)
     return {function.__name__: function for function in written}
 

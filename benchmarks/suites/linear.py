@@ -1,8 +1,9 @@
-"""linear_cross_entropy beside the bare matrix products and PyTorch.
+"""linear_cross_entropy and linear_kl_div beside the bare matrix products and PyTorch.
 
 The limit is the three matrix products of NumPy, into buffers that are kept (for the value alone, the first
-product). With chunks, each chunk overwrites the weight's gradient of the previous one: the limit does not
-include the addition. NumPy's products use the threads of its BLAS, independent of `--threads`.
+product), and one more for the logits of a teacher. With chunks, each chunk overwrites the weight's gradient
+of the previous one: the limit does not include the addition. NumPy's products use the threads of its BLAS,
+independent of `--threads`.
 """
 
 from __future__ import annotations
@@ -31,6 +32,8 @@ STEPS, FILTERED, LATE = "fastloss in steps", "fastloss filtered", "fastloss unre
 CHUNKED = "torch chunked"
 
 SHAPE = (1024, 768, 32000)
+# Tokens, features of student and of teacher, classes.
+TWO_LAYERS = (1024, 512, 32000)
 
 
 def _case(name: str, what: str, *, shape: tuple[int, ...] = SHAPE, **others: Any) -> Case:
@@ -82,6 +85,17 @@ CASES = (
         contenders=("fastloss error",),
         targets=(bound(AGREEMENT, "fastloss error"),),
         quantity="error",
+    ),
+    Case(
+        "linear",
+        "kl",
+        f"linear KL divergence {TWO_LAYERS}, gradients",
+        "linear_kl_div",
+        shape=TWO_LAYERS,
+        small=(32, 24, 2000),
+        contenders=(LIMIT, OURS, TORCH),
+        targets=(at_most(1.1, LIMIT), at_least(1.0, TORCH)),
+        limit="products",
     ),
 )
 
@@ -154,7 +168,7 @@ class LinearProblem(Problem):
     @cached_property
     def logits(self) -> Array:
         """Return the logits of one chunk of the limit."""
-        x, w, _ = self.arguments
+        x, w, *_ = self.arguments
         return np.ones((len(x) // self.case.details.get("chunks", 1), len(w)), x.dtype)
 
     @property
@@ -181,16 +195,63 @@ class LinearProblem(Problem):
         return [f"largest error of a gradient, in units of its largest entry: {errors}"] if errors else []
 
 
+@lru_cache(maxsize=1)
+def _teacher(shape: tuple[int, int, int]) -> tuple[Array, Array]:
+    """Return input and weight of a teacher, of the same shape as the student's."""
+    tokens, features, classes = shape
+    rng = np.random.default_rng(1)
+    x = rng.standard_normal((tokens, features), dtype=np.float32)
+    w = rng.standard_normal((classes, features), dtype=np.float32)
+    return x, np.multiply(w, 0.05, out=w)
+
+
+class TwoLayersProblem(LinearProblem):
+    """A student and a teacher; the reference has the student's gradients."""
+
+    @cached_property
+    def arguments(self) -> tuple[Array, ...]:  # type: ignore[override]
+        return (*super().arguments[:2], *_teacher(self.shape))
+
+    @cached_property
+    def answer(self) -> tuple[float, tuple[Array, ...]]:
+        """Return the mean of the reference and its gradients in float64, some tokens at a time."""
+        x, w, t, u = self.arguments
+        w, u = w.astype(np.float64), u.astype(np.float64)
+        gx, gw, loss = np.empty(x.shape), np.zeros(w.shape), 0.0
+        options: dict[str, Any] = {"reduction": "sum", "return_grad": True, "grad_output": 1 / len(x)}
+        for rows in blocks(len(x), len(x) * len(w), BLOCK):
+            some, grad = reference.linear_kl_div(x[rows], w, t[rows], u, **options)
+            loss += some / len(x)
+            gx[rows] = grad.student_input
+            gw += grad.student_weight
+        return loss, (gx, gw)
+
+    @property
+    def expected_loss(self) -> float:  # type: ignore[override]
+        return self.answer[0]
+
+    @property
+    def expected_values(self) -> tuple[Array, ...]:  # type: ignore[override]
+        return self.answer[1]
+
+
+def _problem(case: Case, is_small: bool) -> LinearProblem:
+    return (TwoLayersProblem if case.function == "linear_kl_div" else LinearProblem)(case, is_small)
+
+
 @contender(LIMIT, suite="linear")
 def _products(problem: LinearProblem, name: str) -> Contender:
-    (x, w, _), z = problem.arguments, problem.logits
+    (x, w, *more), z = problem.arguments, problem.logits
     gx, gw, _ = problem.out
+    teacher = [(more[0], more[1], np.ones_like(z))] if isinstance(problem, TwoLayersProblem) else []
     has_gradient = problem.case.has_gradient
     chunks = [slice(start, start + len(z)) for start in range(0, len(x), len(z))]
 
     def call() -> None:
         for chunk in chunks:
             np.matmul(x[chunk], w.T, out=z)
+            for other, weight, logits in teacher:
+                np.matmul(other[chunk], weight.T, out=logits)
             if has_gradient:
                 np.matmul(z, w, out=gx[chunk])
                 np.matmul(z.T, x[chunk], out=gw)
@@ -259,9 +320,9 @@ def _error(problem: LinearProblem, name: str) -> Contender:
 
 SUITE = Suite(
     name="linear",
-    title="linear_cross_entropy beside the bare matrix products (several minutes)",
+    title="linear_cross_entropy and linear_kl_div beside the bare matrix products (several minutes)",
     cases=CASES,
-    problem=LinearProblem,
+    problem=_problem,
     columns={LIMIT: "matrix products", OURS: OURS, TORCH: "PyTorch", CHUNKED: "PyTorch, chunked"},
     # Few enough that slow contenders run in each, and enough that each contender of the longest row is
     # first once.
