@@ -61,7 +61,9 @@ def test_a_missing_row_is_found(name: str) -> None:
 
 # Signatures
 
-OF_SOFTMAX = {"sample_weight": None, "z_loss": 0.0, "softcap": None, "temperature": 1.0}
+OF_SOFTMAX = {
+    "sample_weight": None, "z_loss": 0.0, "softcap": None, "temperature": 1.0, "logit_scale": 1.0,
+}  # fmt: skip
 EXTRA = {
     "cross_entropy": {**OF_SOFTMAX, "inplace": False},
     "nll_loss": {"sample_weight": None},

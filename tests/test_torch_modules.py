@@ -73,7 +73,7 @@ def setups(name: str, loss: cases.Loss, labels: Any = None) -> list[Setup]:
 
 SETUPS = {name: setups(name, cases.row_of(function)) for name, function in FUNCTIONS.items()}
 FIRST_SETUPS = [several[0] for several in SETUPS.values()]
-EXTRAS = setups("CrossEntropyLoss", cases.EXTRAS[0], ("z_loss", "softcap", "temperature"))
+EXTRAS = setups("CrossEntropyLoss", cases.EXTRAS[0], ("z_loss", "softcap", "temperature", "logit_scale"))
 over_first = pytest.mark.parametrize("setup", FIRST_SETUPS, ids=str)
 over_own = pytest.mark.parametrize("name", OWN)
 
@@ -98,7 +98,7 @@ def test_constructors_are_torchs(name: str) -> None:
     assert described[0][: len(described[1])] == described[1]
     assert all(kind is inspect.Parameter.KEYWORD_ONLY for _, kind, _ in extra)
     if name == "CrossEntropyLoss":
-        names = {"z_loss": 0.0, "softcap": None, "temperature": 1.0, "inplace": False}
+        names = {"z_loss": 0.0, "softcap": None, "temperature": 1.0, "logit_scale": 1.0, "inplace": False}
         assert {n: default for n, _, default in extra} == names
     else:
         assert name == "LinearCrossEntropyLoss" or not extra

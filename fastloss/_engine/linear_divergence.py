@@ -22,7 +22,7 @@ from fastloss._engine.conversion import widened
 from fastloss._engine.linear import budget, layer_of
 from fastloss._engine.options import map_of
 from fastloss._engine.results import Request, as_loss, request
-from fastloss._engine.rows import run_family
+from fastloss._engine.rows import entropies
 from fastloss._engine.types import Array
 from fastloss._engine.workspace import empty_like
 
@@ -110,9 +110,8 @@ class _Distillation(Call):
         t = self.teacher_room[: math.prod(shape)].reshape(shape)
         self.teacher.logits(for_products(self.teacher_x[rows], self.layer.compute), classes, t)
         if self.entropy is not None:
-            values = np.zeros(len(x))
-            run_family(_kernels.ENTROPY, z, 1, row_loss=values, num_threads=self.num_threads, **self.maps[0])
-            self.entropy[rows] = values
+            threads = arguments.threads(self.num_threads)
+            self.entropy[rows] = entropies(z, 1, self.maps[0], threads=threads)
         losses = weighed(self.divergence(rows, z, t), self.factors[0])
         if self.indices is not None:
             hard = np.zeros(len(x))

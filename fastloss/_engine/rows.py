@@ -25,6 +25,7 @@ __all__ = [
     "DivergenceGradients",
     "cross_entropy_rows",
     "divergence",
+    "entropies",
     "entropy_of_rows",
     "normalised",
     "row_loss",
@@ -164,6 +165,34 @@ def _share_of_mean(scale: float, reduction: str, rows: tuple[int, ...]) -> float
     return scale / max(1, math.prod(rows)) if reduction == "mean" else scale
 
 
+def entropies(
+    x: Array,
+    axis: int,
+    softmax: dict[str, float],
+    *,
+    threads: int,
+    output: Array | None = None,
+    grad_output: Array | None = None,
+    grad_scale: float = 1.0,
+    accumulate: bool = False,
+) -> Array:
+    """Return the entropy of each row in float64, and write the gradient to `output`."""
+    rows = x.shape[:axis] + x.shape[axis + 1 :]
+    if x.shape[axis] > _kernels.SHORT_ROW:
+        found = np.zeros((math.prod(rows), _kernels.STATISTICS))
+        _kernels.statistics(
+            x, axis, found, output=output, grad_output=(None, grad_output), grad_scale=(0.0, grad_scale),
+            accumulate=accumulate, threads=threads, **softmax,
+        )  # fmt: skip
+        return np.ascontiguousarray(found[:, _kernels.ROW_ENTROPY]).reshape(rows)
+    values = np.zeros(rows)
+    _kernels.softmax(
+        _kernels.ENTROPY, x, axis, output=output, grad_output=grad_output, grad_scale=grad_scale,
+        accumulate=accumulate, row_loss=values, threads=threads, **softmax,
+    )  # fmt: skip
+    return values
+
+
 def entropy_of_rows(
     logits: npt.ArrayLike,
     axis: Any,
@@ -179,20 +208,11 @@ def entropy_of_rows(
     rows, _ = arguments.rows_and_classes(x, axis)
     own, _ = softmax_options({"temperature": temperature})
     call = request(("logits",), (x,), (), rows, reduction, return_grad, out, options)
-    scale = _share_of_mean(call.scale, reduction, rows)
-    if x.shape[axis] > _kernels.SHORT_ROW:
-        found = np.zeros((math.prod(rows), _kernels.STATISTICS))
-        _kernels.statistics(
-            x, axis, found, output=call.buffers[0], grad_output=(None, call.upstream),
-            grad_scale=(0.0, scale), accumulate=call.accumulate[0], threads=call.num_threads, **own,
-        )  # fmt: skip
-        values = np.ascontiguousarray(found[:, _kernels.ROW_ENTROPY]).reshape(rows)
-    else:
-        values = np.zeros(rows)
-        run_family(
-            _kernels.ENTROPY, x, axis, output=call.buffers[0], grad_output=call.upstream, grad_scale=scale,
-            accumulate=call.accumulate[0], row_loss=values, num_threads=call.num_threads, **own,
-        )  # fmt: skip
+    values = entropies(
+        x, axis, own, output=call.buffers[0], grad_output=call.upstream,
+        grad_scale=_share_of_mean(call.scale, reduction, rows), accumulate=call.accumulate[0],
+        threads=call.num_threads,
+    )  # fmt: skip
     return _over_rows(values, x, reduction, call.buffers[0])
 
 

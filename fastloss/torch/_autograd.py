@@ -31,6 +31,7 @@ from fastloss.torch._bridge import (
 
 __all__ = [
     "LOSSES",
+    "NO_REDUCTION",
     "Call",
     "Loss",
     "Tensors",
@@ -47,6 +48,8 @@ __all__ = [
     "value_of",
 ]
 
+# In the place of the reduction of a function that has none.
+NO_REDUCTION: Any = object()
 Tensors = Sequence[Tensor | None]
 TorchLoss = Callable[..., Tensor]
 
@@ -164,9 +167,10 @@ def run(
     """Return the value and the wanted gradients, in order, from the function of the package.
 
     `wanted` has a bool for each tensor; without any, no gradient is wanted. The gradient of a loss with only
-    one is written to `out`, if given, which may be its own tensor. A function that has no reduction has None.
+    one is written to `out`, if given, which may be its own tensor. A function that has no reduction has
+    NO_REDUCTION.
     """
-    arguments = dict(options) if reduction is None else {"reduction": reduction, **options}
+    arguments = dict(options) if reduction is NO_REDUCTION else {"reduction": reduction, **options}
     for name, tensor in zip(loss.tensors, tensors, strict=True):
         if tensor is not None:
             if tensor.dtype is torch.bfloat16 and (loss.is_small or name in _CONVERTED):

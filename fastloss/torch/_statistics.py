@@ -15,7 +15,17 @@ from torch import Tensor
 import fastloss
 from fastloss._engine.chunks import Held
 from fastloss._engine.statistics import DIFFERENTIABLE
-from fastloss.torch._autograd import Loss, Tensors, dtype_of, is_readable, logits_of, run, taken, value_of
+from fastloss.torch._autograd import (
+    NO_REDUCTION,
+    Loss,
+    Tensors,
+    dtype_of,
+    is_readable,
+    logits_of,
+    run,
+    taken,
+    value_of,
+)
 from fastloss.torch._beyond import OTHERWISE, arranged, bound
 from fastloss.torch._bridge import are_plain, as_array, holding, is_undisturbed
 from fastloss.torch._documentation import of_tensors as documentation
@@ -49,7 +59,7 @@ class _Call:
 
     def values(self, tensors: Tensors) -> list[Tensor]:
         """Return the outputs that were asked for, in the order of the fields."""
-        found, _ = run(self.loss, tensors, {**self.options, "outputs": self.outputs}, None)
+        found, _ = run(self.loss, tensors, {**self.options, "outputs": self.outputs}, NO_REDUCTION)
         return [
             torch.from_numpy(one) if one.dtype == bool else value_of(one, self.dtype)
             for one in found
@@ -95,7 +105,7 @@ class _Statistics(torch.autograd.Function):
         )
         options = {**call.options, "outputs": [name for name in DIFFERENTIABLE if name in call.outputs]}
         with holding(taken(logits)):
-            _, found = run(call.loss, tensors, options, None, call.wanted, grad_output=arrays)
+            _, found = run(call.loss, tensors, options, NO_REDUCTION, call.wanted, grad_output=arrays)
         gradients = iter(found)
         return None, *[next(gradients) if call.wanted[k] else None for k in call.loss.gradients]
 
