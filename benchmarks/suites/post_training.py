@@ -140,9 +140,9 @@ def _cross_entropy(problem: PostTrainingProblem, name: str) -> Contender:
 
 @contender(STATISTICS, suite="post-training")
 def _statistics(problem: PostTrainingProblem, name: str) -> Contender:
-    """Build token_statistics with every output, of which the log-probabilities are checked."""
-    call = partial(fastloss.token_statistics, *problem.arguments, outputs=TokenStatistics._fields)
-    return Contender(name, call, lambda found: problem.check(name, found.log_probs, None))
+    """Build token_statistics with every output, of which the log-probabilities are returned."""
+    run = partial(fastloss.token_statistics, *problem.arguments, outputs=TokenStatistics._fields)
+    return Contender(name, lambda: run().log_probs, lambda found: problem.check(name, found, None))
 
 
 SUITE = Suite(
