@@ -2,8 +2,9 @@
 
 "memory" moves the bytes of the row and computes nothing: it reads as many arrays, and writes as many past the
 caches, with the threads of fastloss (`limits.c`). "compute" does the whole arithmetic of the row without
-memory: each thread calls the function again and again on a part that stays in its second-level cache. "calls"
-are as many calls on no row at all. The difference of the two is the arithmetic. The larger of memory and
+memory: one thread calls the function again and again, for its share of the row, on a part that stays in its
+second-level cache. (Two threads of Python would wait for each other between the calls.) "calls" are as many
+calls on no row at all. The difference of the two is the arithmetic. The larger of memory and
 arithmetic bounds the kernel.
 """
 
@@ -112,26 +113,21 @@ def _rows_of_part(first: Array) -> int:
 
 
 def _repeated(problem: Problem, name: str, rows: int) -> Contender:
-    """Call the function on so many rows, as often as parts make up the whole."""
+    """Call the function on so many rows, as often as parts make up the share of a thread."""
     case, threads = problem.case, problem.threads
     first = problem.arguments[0]
     count = max(len(first) // (_rows_of_part(first) * threads), 1)
     function, options = getattr(fastloss, case.function), {**case.options, "num_threads": 1}
 
-    def repeated(arrays: tuple[Array, ...], own: Mapping[str, Any]) -> None:
-        for _ in range(count):
-            function(*arrays, **own)
+    arrays = tuple(array[:rows].copy() for array in problem.arguments)
+    if case.has_gradient:
+        options |= {"return_grad": True, "out": np.empty_like(arrays[0])}
 
-    parts = []
-    for _ in range(threads):
-        arrays = tuple(array[:rows].copy() for array in problem.arguments)
-        own = (
-            {**options, "return_grad": True, "out": np.empty_like(arrays[0])}
-            if case.has_gradient
-            else options
-        )
-        parts.append(partial(repeated, arrays, own))
-    return Contender(name, partial(team(threads).run, parts))
+    def repeated() -> None:
+        for _ in range(count):
+            function(*arrays, **options)
+
+    return Contender(name, repeated)
 
 
 @contender(COMPUTE, suite="bounds")
