@@ -272,7 +272,7 @@ def function_jobs() -> Iterator[tuple[str, Job]]:
         ("exp_f64", np.exp, (v.LOWEST_F64, 0.0), v.EXP_F64["avx2"]),
         ("log1p_f64", np.log1p, (0.0, 1e6), v.LOG1P_F64),
         *((name, np.tanh, (-22.0, 22.0), u) for name, u in v.TANH_F64.items()),
-        *((name, lambda x: 1.0 / np.cosh(x) ** 2, (-17.0, 17.0), u) for name, u in v.SECH_SQUARED_F64.items()),
+        *((n, lambda x: 1.0 / np.cosh(x) ** 2, (-17.0, 17.0), u) for n, u in v.SECH_SQUARED_F64.items()),
         ("log1p_near_f32", np.log1p, (-0.29, 0.41), v.LOG1P_NEAR_F32["avx2"]),
     ]
     cases = [(name, f, span, 0.0, 0.0, units) for name, f, span, units in ulps]
