@@ -264,7 +264,7 @@ def plot(path: Path, tables: list[list[Run]]) -> None:
         memory.barh(ways, [(one.peak - one.before) / 1e6 for one in runs])
         curves.set(title=f"{runs[0].script}: loss", xlabel="step")
         seconds.set(title="seconds a step")
-        memory.set(title="MB that training adds to the process")
+        memory.set(title="MB that training adds")
         curves.legend()
         seconds.invert_yaxis()
         memory.invert_yaxis()
