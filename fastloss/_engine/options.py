@@ -102,9 +102,9 @@ _RANGES: dict[str, dict[str, float]] = {
 }
 
 
-def option(name: str, value: Any) -> float:
-    """Return the value of an option, checked against its range."""
-    return number(name, value, **_RANGES[name])
+def option(name: str, value: Any, side: str = "") -> float:
+    """Return the value of an option, checked against its range; `side` begins its name in errors."""
+    return number(side + name, value, **_RANGES[name])
 
 
 def softmax_options(
@@ -130,8 +130,8 @@ def softmax_options(
 def map_of(side: str, softcap: Any, logit_scale: Any, temperature: Any) -> dict[str, float]:
     """Return softcap and temperature of a student or a teacher, with its scale; `side` begins their names."""
     found = {
-        "softcap": 0.0 if softcap is None else number(f"{side}softcap", softcap, **_RANGES["softcap"]),
-        "logit_scale": number(f"{side}logit_scale", logit_scale, **_RANGES["logit_scale"]),
+        "softcap": 0.0 if softcap is None else option("softcap", softcap, side),
+        "logit_scale": option("logit_scale", logit_scale, side),
         "temperature": option("temperature", temperature),
     }
     return _without_scale(found, side)

@@ -24,6 +24,7 @@ __all__ = [
     "as_array",
     "as_tensor",
     "autocast",
+    "for_product",
     "holding",
     "is_dual",
     "is_transformed",
@@ -65,6 +66,13 @@ def autocast(tensor: Any) -> Any:
         return tensor
     is_cast = tensor.is_cpu and tensor.is_floating_point() and tensor.dtype is not torch.float64
     return tensor.to(torch.get_autocast_dtype("cpu")) if is_cast else tensor
+
+
+def for_product(first: Tensor, *others: Tensor | None) -> list[Tensor | None]:
+    """Return the tensors of a product in one type: that of autocast, or of the first tensor."""
+    if torch.is_autocast_enabled("cpu"):
+        return [autocast(first), *(autocast(one) for one in others)]
+    return [first, *(None if one is None else one.to(first.dtype) for one in others)]
 
 
 def like(input: Tensor, target: Any) -> Any:

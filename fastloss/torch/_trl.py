@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from fastloss.torch._autograd import LOSSES
-from fastloss.torch._bridge import FLOATING, HALF, autocast
+from fastloss.torch._bridge import FLOATING, HALF, for_product
 from fastloss.torch._evaluate import evaluate
 from fastloss.torch._foreign import Foreign
 from fastloss.torch._functional import leave_to_torch
@@ -63,13 +63,6 @@ def _selective_log_softmax(own: Callable[..., Tensor]) -> Callable[..., Tensor]:
 _OUTPUTS = ("entropy", "log_sum_sq_probs", "mean_logits", "is_top1")
 
 
-def _of_layer(hidden: Tensor, *others: Tensor | None) -> list[Tensor | None]:
-    """Return the tensors of a product in the type of TRL's product: that of autocast or of the first."""
-    if torch.is_autocast_enabled("cpu"):
-        return [autocast(hidden), *(autocast(one) for one in others)]
-    return [hidden, *(None if one is None else one.to(hidden.dtype) for one in others)]
-
-
 def _chunked_log_probs(own: Callable[..., Any]) -> Callable[..., Any]:
     """Return ``ChunkedLogProbFunction.apply``, by `linear_token_statistics`."""
 
@@ -86,7 +79,7 @@ def _chunked_log_probs(own: Callable[..., Any]) -> Callable[..., Any]:
     ) -> Any:
         wanted = ("log_probs", *(name for name in _OUTPUTS if name in outputs))
         try:
-            x, layer, offset = _of_layer(hidden, weight, bias)
+            x, layer, offset = for_product(hidden, weight, bias)
             # Under autocast the results of half types are in float32, as TRL's always are.
             is_half = hidden.dtype in HALF
             with torch.autocast("cpu", hidden.dtype) if is_half else contextlib.nullcontext():

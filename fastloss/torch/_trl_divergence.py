@@ -17,7 +17,7 @@ from fastloss.torch._bridge import (
     are_plain,
     as_array,
     as_tensor,
-    autocast,
+    for_product,
     is_undisturbed,
     with_torchs_products,
 )
@@ -105,11 +105,7 @@ def _chunked_divergence(own: Callable[..., Any]) -> Callable[..., Any]:
         teacher_final_logit_softcapping: float | None = None,
     ) -> Any:
         given = (student_hidden, student_weight, student_bias, teacher_hidden, teacher_weight, teacher_bias)
-        is_cast = torch.is_autocast_enabled("cpu")
-        tensors = [
-            None if one is None else autocast(one) if is_cast else one.to(student_hidden.dtype)
-            for one in given
-        ]
+        tensors = for_product(*given)
         options = {
             "beta": float(beta), "temperature": float(temperature),
             "student_logit_scale": float(student_logit_scale),
