@@ -81,10 +81,7 @@ static struct short_terms short_terms_of(const struct fl_softmax_job *job)
     terms.kept = 1.0 - targets->smoothing;
     terms.own = targets->index ? terms.kept : 0.0;
     terms.even = targets->smoothing / (double)job->rows.classes;
-    terms.weights = (double)job->rows.classes;
-    if (!targets->class_weight) return terms;
-    terms.weights = 0.0;
-    for (ptrdiff_t c = 0; c < job->rows.classes; c++) terms.weights += targets->class_weight[c];
+    terms.weights = targets->class_weight ? targets->all_weights : (double)job->rows.classes;
     return terms;
 }
 
