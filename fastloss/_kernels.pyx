@@ -193,7 +193,7 @@ cdef extern from "kernels.h" nogil:
         void (*pair_gradients)(const double *, double, double, void *, void *, ptrdiff_t) noexcept nogil
 
     struct fl_contrast_job:
-        ptrdiff_t rows, columns
+        ptrdiff_t rows, columns, row_stride
         void *z
         double rate, scale, bias
         double *top
@@ -982,10 +982,11 @@ cdef int run_contrast(const fl_contrast_job *job, fl_work work, bint over_column
 
 
 cdef const fl_contrast_kernels *contrast_kernels(fl_contrast_job *job, cnp.ndarray z) noexcept:
-    """Describe contiguous similarities of queries (rows) and keys, and return the kernels of their type."""
+    """Describe similarities of queries (rows) and keys, rows without gaps; return the kernels of their type."""
     memset(job, 0, sizeof(fl_contrast_job))
     job.rows = cnp.PyArray_DIMS(z)[0]
     job.columns = cnp.PyArray_DIMS(z)[1]
+    job.row_stride = cnp.PyArray_STRIDES(z)[0] // cnp.PyArray_ITEMSIZE(z)
     job.z = cnp.PyArray_DATA(z)
     return &kernels.contrast_f64 if type_code(z) == FL_FLOAT64 else &kernels.contrast_f32
 

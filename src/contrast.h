@@ -21,7 +21,7 @@ enum { FL_(contrast_rows) = 64 };
 
 static inline const REAL *FL_(similarities)(const struct fl_contrast_job *job, ptrdiff_t row)
 {
-    return (const REAL *)job->z + row * job->columns;
+    return (const REAL *)job->z + row * job->row_stride;
 }
 
 static void FL_(raise_maxima)(const REAL *z, REAL *max, ptrdiff_t n)
@@ -81,7 +81,7 @@ static struct fl_piece FL_(contrast_both)(const void *any, ptrdiff_t begin, ptrd
     const REAL *factor = (const REAL *)job->column_factor, rate = (REAL)job->rate;
     (void)scratch;
     for (ptrdiff_t i = begin; i < end; i++) {
-        REAL *z = (REAL *)job->z + i * job->columns;
+        REAL *z = (REAL *)job->z + i * job->row_stride;
         const REAL own = (REAL)job->factor[i], own_high = (REAL)job->row_lse[i];
         const REAL own_low = (REAL)(job->row_lse[i] - (double)own_high);
 #pragma omp simd
@@ -112,7 +112,7 @@ static struct fl_piece FL_(contrast_pairs)(const void *any, ptrdiff_t begin, ptr
         double sums[3] = {0};
         for (ptrdiff_t first = 0; first < job->columns; first += FL_BLOCK) {
             const ptrdiff_t n = job->columns - first < FL_BLOCK ? job->columns - first : FL_BLOCK;
-            REAL *z = (REAL *)job->z + i * job->columns + first;
+            REAL *z = (REAL *)job->z + i * job->row_stride + first;
 #pragma omp simd
             for (ptrdiff_t j = 0; j < n; j++) {
                 value[j] = FL_(softplus)(FL_(fl_fma)(scale, z[j], bias), &slope[j]);

@@ -340,7 +340,7 @@ enum { FL_CONTRAST_COLUMNS = 1024, FL_CONTRAST_SCRATCH = 3 * FL_BLOCK * (int)siz
 /* The similarities of a chunk of queries with all keys: see contrast.h. z and the arrays of columns have the type of
  * the table; all arrays are contiguous. factor, row_lse and row_sums have the rows of the chunk. */
 struct fl_contrast_job {
-    ptrdiff_t rows, columns;
+    ptrdiff_t rows, columns, row_stride;
     void *z;
     double rate;                                          /* of columns and both: the reciprocal of the temperature */
     double scale, bias;                                   /* of pairs */

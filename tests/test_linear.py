@@ -204,12 +204,12 @@ def test_memory_budget(
 def test_memory_is_that_of_a_chunk(monkeypatch: pytest.MonkeyPatch) -> None:
     """Beside inputs and gradients, the logits of a chunk and little more."""
     monkeypatch.setattr(workspace, "_can_keep", False)  # what is kept is not traced
-    p = linear(CROSS_ENTROPY, (2000,), 4, 20_000)
+    p = linear(CROSS_ENTROPY, (3300,), 4, 20_000)
     buffers = p.buffers()
     p.run(out=buffers, memory_budget=2**20)
     tracemalloc.start()
     try:
-        for budget, most in ((2**22, 2**22), (None, 2**26)):
+        for budget, most in ((2**22, 2**22), (None, 2**27)):
             tracemalloc.reset_peak()
             p.run(out=buffers, memory_budget=budget)
             assert 0.7 * most < tracemalloc.get_traced_memory()[1] < 1.1 * most + 2**20
@@ -226,13 +226,22 @@ def test_shape_of_chunks(has_gradients: bool) -> None:
         at_once, bands = chunks._shape_of_chunk(rows, classes, 4, budget, has_gradients)
         widest = -(-classes // bands)
         assert 1 <= at_once <= rows and (bands == 1 or classes // bands > 64)
-        assert at_once * widest * 4 <= max(budget, 2 * 128 * 4)
-        assert bands == 1 or classes * 4 * min(rows, 80 if has_gradients else 512) > budget
+        assert at_once * chunks.pitch(widest, 4) * 4 <= max(budget, 2 * 128 * 4)
+        assert bands == 1 or chunks.pitch(classes, 4) * 4 * min(rows, 80 if has_gradients else 512) > budget
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_rows_begin_at_a_cache_line(dtype: str) -> None:
+    room = np.arange(5000, dtype=dtype)
+    for rows, classes in ((0, 5), (1, 127), (3, 128), (7, 600), (1, 4987)):
+        z = chunks.matrix_in(room, rows, classes)
+        assert z.shape == (rows, classes) and (rows == 0 or z[0, 0] == 0.0)
+        assert classes < 128 or z.strides[0] % 64 == 0
 
 
 def test_default_budget() -> None:
     assert chunks._shape_of_chunk(1000, 2**15, 4, None, True) == (1000, 1)
-    assert chunks._shape_of_chunk(8192, 50_000, 4, None, True) == (328, 1)
+    assert chunks._shape_of_chunk(8192, 50_000, 4, None, True) == (631, 1)
     assert chunks._shape_of_chunk(1024, 10**6, 4, None, True) == (128, 1)
     rows, bands = chunks._shape_of_chunk(1024, 2 * 10**6, 4, None, True)
     assert rows == 512 and rows * -(-2 * 10**6 // bands) * 4 <= 2**29

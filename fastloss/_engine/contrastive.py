@@ -22,7 +22,7 @@ import numpy.typing as npt
 from fastloss import _kernels
 from fastloss._engine import arguments
 from fastloss._engine.blas import is_straight
-from fastloss._engine.chunks import ALONE, Layer, cut, product
+from fastloss._engine.chunks import ALONE, Layer, cut, matrix_in, pitch, product
 from fastloss._engine.conversion import stored, widened
 from fastloss._engine.linear import budget
 from fastloss._engine.options import option
@@ -120,16 +120,17 @@ class _Call:
         self.factor = np.full(len(self.query), scale) if upstream is None else upstream * scale
         self.keys = _Units(self.key, self.compute, normalize=self.normalize)
         self.layer = Layer(self.keys.vectors, None, self.compute)
-        self.step = cut(count, max(1, self._budget() // max(1, len(self.key) * self.compute.itemsize)))
-        at_once = min(count, self.step) * len(self.key)
+        width = pitch(len(self.key), self.compute.itemsize)
+        self.step = cut(count, max(1, self._budget(width) // max(1, width * self.compute.itemsize)))
+        at_once = min(count, self.step) * width
         is_alone = self.num_threads is None and at_once <= ALONE
         self.threads = 1 if is_alone else self.request.num_threads
         self.room = empty((at_once,), self.compute)
 
-    def _budget(self) -> int:
+    def _budget(self, width: int) -> int:
         if self.memory_budget is not None:
             return self.memory_budget
-        return min(MOST, max(BUDGET, ROWS * len(self.key) * self.compute.itemsize))
+        return min(MOST, max(BUDGET, ROWS * width * self.compute.itemsize))
 
     def reduced(self) -> float | Array:
         """Return the losses, their sum or their mean."""
@@ -147,7 +148,7 @@ class _Call:
 
     def similarities(self, units: _Units) -> Array:
         """Return the similarities of some queries with all keys, in memory that the next call uses again."""
-        z = self.room[: len(units.vectors) * len(self.key)].reshape(-1, len(self.key))
+        z = matrix_in(self.room, len(units.vectors), len(self.key))
         self.layer.logits(units.vectors, slice(0, len(self.key)), z)
         return z
 

@@ -192,10 +192,10 @@ sample_weight : scalar or array_like with shape (...), optional
     stays NaN).
 memory_budget : int, optional
     Bytes of logits that exist at a time, at least 1; the smallest block, some 128 classes of one token, may
-    exceed it. By default up to 128 MiB of logits are made at once; of more, the largest of 64 MiB, 256 tokens
-    and a twenty-fifth, but at most 512 MiB for the 256 tokens. If the budget holds fewer than 80 tokens (512
-    for the value alone), the classes are cut into bands, and gradients take four products instead of three.
-    Up to 256 MiB are kept for the next call; the system may reclaim them in between.
+    exceed it. By default it is the largest of 128 MiB, 256 tokens and a twenty-fifth, but at most 512 MiB for
+    the 256 tokens. If the budget holds fewer than 80 tokens (512 for the value alone), the classes are cut
+    into bands, and gradients take four products instead of three. Up to 256 MiB are kept for the next call;
+    the system may reclaim them in between.
 out_of_several : tuple of three, each an ndarray with the shape of its argument or None, optional
     Buffers for the gradients, in the order of the fields of `|Gradients|`, of the dtypes of their arguments
     and apart from all arguments. A gradient whose place holds None is not computed. Tuples that
@@ -328,9 +328,9 @@ return_entropy : bool, default False
     Also return the entropy of the student's distribution, which has no gradient.
 memory_budget : int, optional
     Bytes of logits that exist at a time, half for each model, at least 1; the smallest block, the logits of
-    one token, may exceed it. By default up to 128 MiB of logits of each model are made at once; of more, the
-    largest of 64 MiB, 256 tokens and a twenty-fifth, but at most 512 MiB for the 256 tokens. Up to 256 MiB
-    are kept for the next call; the system may reclaim them in between.
+    one token, may exceed it. By default it is, for each model, the largest of 128 MiB, 256 tokens and a
+    twenty-fifth, but at most 512 MiB for the 256 tokens. Up to 256 MiB are kept for the next call; the system
+    may reclaim them in between.
 """,
     returns="""
 entropy : ndarray with shape (...)

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from fastloss import _kernels
 from fastloss._engine import arguments
 from fastloss._engine.bands import weighed
-from fastloss._engine.chunks import Call, Layer, LinearGradients, Sums, for_products, rows_of_chunk
+from fastloss._engine.chunks import Call, Layer, LinearGradients, Sums, for_products, matrix_in, rows_of_chunk
 from fastloss._engine.conversion import widened
 from fastloss._engine.linear import budget, layer_of
 from fastloss._engine.options import map_of
@@ -105,9 +105,8 @@ class _Distillation(Call):
         x, (classes,) = self.inputs(rows), bands
         if self.teacher_room is None:
             self.teacher_room = empty_like(room)
-        shape = len(x), classes.stop
         z = self.logits(x, classes, room, is_known=is_known)
-        t = self.teacher_room[: math.prod(shape)].reshape(shape)
+        t = matrix_in(self.teacher_room, *z.shape)
         self.teacher.logits(for_products(self.teacher_x[rows], self.layer.compute), classes, t)
         if self.entropy is not None:
             threads = arguments.threads(self.num_threads)
