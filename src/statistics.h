@@ -7,7 +7,7 @@
  *
  *   logsum = log S                      lse = max z + logsum
  *   log p_y = d_y - logsum              H = -sum p log p = logsum - D,   D = sum e d / S
- *   log sum p^2 = log(sum e^2) - 2 logsum         mean z = max z + sum d / C
+ *   log sum p^2 = log(sum e^2) - 2 logsum         mean z = sum z / C
  *
  * and the gradient of f log p_y + h H, as log p_j + H = d_j - D, is
  *
@@ -112,12 +112,13 @@ FL_INLINE void FL_(statistics_strip)(const REAL *x, REAL max, struct FL_(fl_powe
     for (int k = 0; k < FL_STRIP; k += FL_STEP)
 #pragma omp simd
         for (int l = 0; l < FL_STEP; l++) {
-            const REAL value = FL_(fl_power)(x[k + l], power), d = x[k + l] - max;
+            const REAL value = FL_(fl_power)(x[k + l], power);
             e[k + l] = value;
             if (has_all) {
-                product[l] = FL_(fl_fma)(value, FL_(fl_unless_zero)(x[k + l], d, value, power), product[l]);
+                const REAL d = FL_(fl_unless_zero)(x[k + l], x[k + l] - max, value, power);
+                product[l] = FL_(fl_fma)(value, d, product[l]);
                 square[l] = FL_(fl_fma)(value, value, square[l]);
-                spread[l] += d;
+                spread[l] += x[k + l];
             }
         }
     FL_(add_strip)(e, sum);
@@ -133,23 +134,47 @@ FL_INLINE void FL_(add_lanes)(REAL *x, REAL start, double *lane)
     }
 }
 
-/* The sums of n elements relative to max. `next` is the distance of the memory that is read next. */
-FL_INLINE void FL_(sum_elements_as)(const REAL *x, ptrdiff_t n, REAL max, struct FL_(fl_power) power,
-                                    double over_temperature, const char *next, ptrdiff_t bytes, int has_all,
+/* Read while a block is summed: the m elements of the next block, at most as many as the block has, whose maximum is
+ * found; and the memory of the next block, which is prefetched with itemsize bytes for each element. */
+struct FL_(ahead) {
+    const REAL *next;
+    ptrdiff_t m;
+    const char *memory;
+    ptrdiff_t itemsize;
+};
+
+/* The larger of lanes and elements. */
+FL_INLINE void FL_(raise_lanes)(const REAL *x, REAL *lane)
+{
+    for (int k = 0; k < FL_STRIP; k += FL_STEP)
+#pragma omp simd
+        for (int l = 0; l < FL_STEP; l++) lane[l] = x[k + l] > lane[l] ? x[k + l] : lane[l];
+}
+
+/* The sums of n elements relative to max. Returns the largest of the elements ahead. */
+FL_INLINE REAL FL_(sum_elements_as)(const REAL *x, ptrdiff_t n, REAL max, struct FL_(fl_power) power,
+                                    double over_temperature, const struct FL_(ahead) * ahead, int has_all,
                                     double *part)
 {
     /* So that no sum of squares is subnormal. */
     const REAL least = sizeof(REAL) == sizeof(float) ? (REAL)FLT_MIN : (REAL)DBL_MIN;
-    REAL product[FL_STEP] = {0}, square[FL_STEP], spread[FL_STEP] = {0}, tail[FL_STRIP];
+    REAL product[FL_STEP] = {0}, square[FL_STEP], spread[FL_STEP] = {0}, tail[FL_STRIP], largest[FL_STEP];
     double sum[FL_STEP] = {0}, products[FL_STEP] = {0}, squares[FL_STEP] = {0}, spreads[FL_STEP] = {0};
     double last = 0.0;
-    ptrdiff_t i = 0;
+    const REAL *next = ahead->next;
+    const ptrdiff_t m = ahead->m, itemsize = ahead->itemsize;
+    ptrdiff_t i = 0, j = 0;
     for (int l = 0; l < FL_STEP; l++) square[l] = least;
+    for (int l = 0; l < FL_STEP; l++) largest[l] = (REAL)-INFINITY;
     for (; i + FL_STRIP <= n; i += FL_STRIP) {
-#if defined(__GNUC__)
-        for (ptrdiff_t line = 0; line < bytes; line += 64) __builtin_prefetch(next + line, 0, 3);
-        next += bytes;
-#endif
+        if (itemsize == sizeof(REAL))
+            fl_prefetch_ahead(ahead->memory + i * (ptrdiff_t)sizeof(REAL), sizeof(REAL));
+        else
+            fl_prefetch_ahead(ahead->memory + i * itemsize, itemsize);
+        if (j + FL_STRIP <= m) {
+            FL_(raise_lanes)(next + j, largest);
+            j += FL_STRIP;
+        }
         FL_(statistics_strip)(x + i, max, power, has_all, sum, product, square, spread);
         if (has_all && (i & (4 * FL_STRIP - 1)) == 3 * FL_STRIP) {
             FL_(add_lanes)(product, 0, products);
@@ -161,7 +186,7 @@ FL_INLINE void FL_(sum_elements_as)(const REAL *x, ptrdiff_t n, REAL max, struct
     if (i < n) {
         FL_(tail_in)(x + i, n - i, tail);
         FL_(statistics_strip)(tail, max, power, has_all, sum, product, square, spread);
-        for (; i < n; i++) last += (double)(x[i] - max);
+        for (; i < n; i++) last += (double)x[i];
     }
     FL_(add_lanes)(product, 0, products);
     FL_(add_lanes)(square, least, squares);
@@ -170,18 +195,20 @@ FL_INLINE void FL_(sum_elements_as)(const REAL *x, ptrdiff_t n, REAL max, struct
     part[FL_(part_product)] = FL_(sum_of_lanes)(products) * over_temperature;
     part[FL_(part_square)] = FL_(sum_of_lanes)(squares);
     part[FL_(part_spread)] = (FL_(sum_of_lanes)(spreads) + last) * over_temperature;
+    for (int l = 0; j < m; j++, l = (l + 1) % FL_STEP) largest[l] = next[j] > largest[l] ? next[j] : largest[l];
+    return FL_(largest_of_lanes)(largest);
 }
 
-FL_OUTLINE void FL_(sum_elements)(const REAL *x, ptrdiff_t n, REAL max, struct FL_(fl_power) power,
-                                  double over_temperature, const char *next, ptrdiff_t bytes, double *part)
+FL_OUTLINE REAL FL_(sum_elements)(const REAL *x, ptrdiff_t n, REAL max, struct FL_(fl_power) power,
+                                  double over_temperature, const struct FL_(ahead) * ahead, double *part)
 {
-    FL_(sum_elements_as)(x, n, max, power, over_temperature, next, bytes, 1, part);
+    return FL_(sum_elements_as)(x, n, max, power, over_temperature, ahead, 1, part);
 }
 
-FL_OUTLINE void FL_(sum_exponentials)(const REAL *x, ptrdiff_t n, REAL max, struct FL_(fl_power) power,
-                                      double over_temperature, const char *next, ptrdiff_t bytes, double *part)
+FL_OUTLINE REAL FL_(sum_exponentials)(const REAL *x, ptrdiff_t n, REAL max, struct FL_(fl_power) power,
+                                      double over_temperature, const struct FL_(ahead) * ahead, double *part)
 {
-    FL_(sum_elements_as)(x, n, max, power, over_temperature, next, bytes, 0, part);
+    return FL_(sum_elements_as)(x, n, max, power, over_temperature, ahead, 0, part);
 }
 
 /* u of up to 64 elements, -inf after them, and du/dx (NULL: not needed). */
@@ -212,14 +239,14 @@ FL_OUTLINE void FL_(sum_widely)(const struct fl_statistics_job *job, const REAL 
                 sum[l] += e;
                 product[l] += e == 0.0 ? 0.0 : term;
                 square[l] += e * e;
-                spread[l] += i + k + l < n ? d : 0.0;
+                spread[l] += i + k + l < n ? u[k + l] : 0.0;
             }
     }
     part[FL_(part_offset)] = 0.0;
     part[FL_(part_sum)] = FL_(sum_of_lanes)(sum);
     part[FL_(part_product)] = FL_(sum_of_lanes)(product);
     part[FL_(part_square)] = FL_(sum_of_lanes)(square);
-    part[FL_(part_spread)] = FL_(sum_of_lanes)(spread);
+    part[FL_(part_spread)] = FL_(sum_of_lanes)(spread) * rate;
 }
 
 /* A block without a finite maximum: nothing but masked classes or NaN, or an infinite element. */
@@ -232,9 +259,9 @@ static void FL_(sum_infinite)(const REAL *x, ptrdiff_t n, double *part)
     part[FL_(part_spread)] = sum;
 }
 
-/* The sums of n elements of a block, whose largest is in `part`. */
-static void FL_(sum_of)(const struct fl_statistics_job *job, const REAL *x, ptrdiff_t n, const char *next,
-                        ptrdiff_t bytes, double *part)
+/* The sums of n elements of a block, whose largest is in `part`. Returns the largest of the elements ahead. */
+static REAL FL_(sum_of)(const struct fl_statistics_job *job, const REAL *x, ptrdiff_t n,
+                        const struct FL_(ahead) * ahead, double *part)
 {
     const double max = part[FL_(part_max)], over_temperature = fl_over(job->map.temperature);
     const struct FL_(fl_power) power = FL_(fl_power_of)((REAL)max, over_temperature);
@@ -243,30 +270,43 @@ static void FL_(sum_of)(const struct fl_statistics_job *job, const REAL *x, ptrd
     else if (job->map.softcap > 0.0 || !power.is_usable || job->map.temperature > 1e18)
         FL_(sum_widely)(job, x, n, max, part);
     else if (job->has_all)
-        FL_(sum_elements)(x, n, (REAL)max, power, over_temperature, next, bytes, part);
+        return FL_(sum_elements)(x, n, (REAL)max, power, over_temperature, ahead, part);
     else
-        FL_(sum_exponentials)(x, n, (REAL)max, power, over_temperature, next, bytes, part);
+        return FL_(sum_exponentials)(x, n, (REAL)max, power, over_temperature, ahead, part);
+    return FL_(block_max)(ahead->next, ahead->m);
+}
+
+/* The sums of a block. `max` is its largest element, or NULL; then that of the next block, where that is not
+ * converted. */
+static void FL_(sum_block)(const struct fl_statistics_job *job, struct fl_statistics_row *row, ptrdiff_t block,
+                           void *buffers, REAL *max)
+{
+    const struct fl_array *in = &job->rows.input;
+    const ptrdiff_t first = block * FL_BLOCK, n = FL_(statistics_length)(job, block);
+    const int has_next = max && FL_(is_direct)(in);
+    double *part = row->partial + block * FL_(parts);
+    const REAL *x = FL_(block_of)(in, row->input, first, (REAL *)buffers, n);
+    struct FL_(ahead) ahead = {x, 0, row->input + (first + n) * in->itemsize, 0};
+    REAL found;
+    if (in->class_stride == in->itemsize) ahead.itemsize = in->itemsize;
+    if (has_next && block + 1 < FL_(statistics_blocks)(job)) {
+        ahead.next = x + n;
+        ahead.m = FL_(statistics_length)(job, block + 1);
+    }
+    part[FL_(part_max)] = (double)(has_next && block ? *max : FL_(block_max)(x, n));
+    found = FL_(sum_of)(job, x, n, &ahead, part);
+    if (max) *max = found;
 }
 
 static void FL_(statistics_sum)(const struct fl_statistics_job *job, struct fl_statistics_row *row, ptrdiff_t block,
                                 void *buffers)
 {
-    const struct fl_array *in = &job->rows.input;
-    const ptrdiff_t first = block * FL_BLOCK, n = FL_(statistics_length)(job, block);
-    const int is_packed = in->class_stride == in->itemsize;
-    double *part = row->partial + block * FL_(parts);
-    const REAL *x;
-    if (job->is_given) return;
-    x = FL_(block_of)(in, row->input, first, (REAL *)buffers, n);
-    part[FL_(part_max)] = (double)FL_(block_max)(x, n);
-    /* Prefetched: the block after this one, of which the maximum is computed next. */
-    FL_(sum_of)(job, x, n, row->input + (first + FL_BLOCK) * in->itemsize, is_packed ? FL_STRIP * in->itemsize : 0,
-                part);
+    if (!job->is_given) FL_(sum_block)(job, row, block, buffers, NULL);
 }
 
 /* ---- the statistics of a row ---- */
 
-/* Sums relative to the largest u of a row. */
+/* Sums relative to the largest u of a row, and the sum of all z. */
 struct FL_(row_sums) {
     double sum, product, square, spread;
 };
@@ -281,10 +321,8 @@ static struct FL_(row_sums)
     for (ptrdiff_t block = 0; block < FL_(statistics_blocks)(job); block++) {
         const double *part = row->partial + block * FL_(parts);
         double rise, weight, term, next, back;
-        if (part[FL_(part_sum)] == 0.0) { /* all masked */
-            all.spread += part[FL_(part_spread)];
-            continue;
-        }
+        all.spread += part[FL_(part_spread)];
+        if (part[FL_(part_sum)] == 0.0) continue; /* all masked */
         rise = (FL_(capped_of)(job, part[FL_(part_max)]) - largest) * over_temperature;
         weight = fl_exp_nonpositive_f64(rise + part[FL_(part_offset)]);
         term = weight * part[FL_(part_sum)];
@@ -292,7 +330,6 @@ static struct FL_(row_sums)
         back = next - all.sum;
         lost += (all.sum - (next - back)) + (term - back);
         all.sum = next;
-        all.spread += part[FL_(part_spread)] + rise * (double)FL_(statistics_length)(job, block);
         if (weight == 0.0) continue;
         all.product += weight * (part[FL_(part_product)] + rise * part[FL_(part_sum)]);
         all.square += weight * weight * part[FL_(part_square)];
@@ -314,7 +351,7 @@ static ptrdiff_t FL_(first_of)(const REAL *x, REAL value, ptrdiff_t n)
     return i;
 }
 
-/* Sums the block with the maximum once more without it; its sum of differences stays. */
+/* Sums the block with the maximum once more without it; its sum of all z stays. */
 static void FL_(leave_out_largest)(const struct fl_statistics_job *job, struct fl_statistics_row *row, ptrdiff_t best,
                                    REAL *buffers)
 {
@@ -323,9 +360,10 @@ static void FL_(leave_out_largest)(const struct fl_statistics_job *job, struct f
     const double spread = part[FL_(part_spread)];
     const REAL *x = FL_(block_of)(&job->rows.input, row->input, best * FL_BLOCK, buffers, n);
     REAL *others = buffers + FL_BLOCK;
+    const struct FL_(ahead) ahead = {others, 0, (const char *)others, 0};
     memcpy(others, x, (size_t)n * sizeof(REAL));
     others[FL_(first_of)(x, (REAL)part[FL_(part_max)], n)] = (REAL)-INFINITY;
-    FL_(sum_of)(job, others, n, NULL, 0, part);
+    FL_(sum_of)(job, others, n, &ahead, part);
     part[FL_(part_spread)] = spread;
 }
 
@@ -390,7 +428,7 @@ static void FL_(statistics_settle)(const struct fl_statistics_job *job, struct f
     found[FL_ROW_ENTROPY] = found[FL_LOGSUM] - all.product / (1.0 + rest);
     found[FL_LOG_SUM_SQ] = is_confident ? fl_log1p_nonnegative_f64(all.square) : fl_log_f64(all.square);
     found[FL_LOG_SUM_SQ] -= 2.0 * found[FL_LOGSUM];
-    found[FL_MEAN] = largest * over_temperature + all.spread / (double)job->rows.classes;
+    found[FL_MEAN] = all.spread / (double)job->rows.classes;
     found[FL_LOG_PROB] = (double)NAN;
     if (row->target >= 0) {
         const double u = FL_(capped_of)(job, FL_(element_of)(job, row, row->target));
@@ -495,8 +533,10 @@ static struct fl_piece FL_(statistics_rows)(const void *any, ptrdiff_t begin, pt
     void *buffers = (char *)scratch + FL_(statistics_scratch)(job) - FL_(statistics_buffer_bytes);
     for (ptrdiff_t index = begin; index < end; index++) {
         struct fl_statistics_row row;
+        REAL max = 0;
         if (!FL_(statistics_start)(job, &row, index, scratch)) continue;
-        for (ptrdiff_t block = 0; block < blocks; block++) FL_(statistics_sum)(job, &row, block, buffers);
+        for (ptrdiff_t block = 0; !job->is_given && block < blocks; block++)
+            FL_(sum_block)(job, &row, block, buffers, &max);
         FL_(statistics_settle)(job, &row, buffers);
         for (ptrdiff_t block = 0; row.output && block < blocks; block++)
             FL_(statistics_finish)(job, &row, block, buffers);
