@@ -469,13 +469,14 @@ def test_models_with_trls_head(masked: slice) -> None:
 def test_trls_divergence(beta: float, options: tuple[Any, ...], upstream: Tensor) -> None:
     kernels = pytest.importorskip("trl.kernels.chunked_divergence")
     hidden, weight, bias, _ = head()
-    teacher, layer = torch.randn(13, 8), torch.randn(V, 8)
+    teacher, layer = torch.randn(13, 8), torch.randn(V, 8).requires_grad_()
 
     def compute() -> list[Tensor]:
         leaves = [one.clone().requires_grad_() for one in (hidden, weight, bias)]
         function = kernels.ChunkedDivergenceFunction
         divergence, entropy = function.apply(*leaves, teacher, layer, None, beta, *options)
         (divergence * upstream).sum().backward()
+        assert layer.grad is None
         return [divergence.detach(), entropy, *(leaf.grad for leaf in leaves)]
 
     expected = compute()
@@ -514,3 +515,78 @@ def test_the_trainer_of_transformers(way: str, tmp_path: Any) -> None:
             assert ft.calls()["fixed_cross_entropy"] == (12, 0)
     assert len(curves[0]) == 4
     torch.testing.assert_close(*curves, rtol=0.0, atol=1e-5)
+
+
+# Trainers of TRL, in float32: by default they use bfloat16, which TRL's heads round to and ours do not
+
+
+def words(seed: int, count: int) -> str:
+    return " ".join(f"w{(7 * seed + 3 * k * k) % 96}" for k in range(count))
+
+
+def tokenizer_of_words() -> Any:
+    tokenizers = pytest.importorskip("tokenizers")
+    vocabulary = {"<end>": 0, **{f"w{k}": k + 1 for k in range(96)}}
+    found = tokenizers.Tokenizer(tokenizers.models.WordLevel(vocabulary, unk_token="<end>"))
+    found.pre_tokenizer = tokenizers.pre_tokenizers.WhitespaceSplit()
+    special = dict.fromkeys(("eos_token", "pad_token", "bos_token"), "<end>")
+    return tf.PreTrainedTokenizerFast(tokenizer_object=found, **special)
+
+
+def model_of_words(seed: int = 0) -> Any:
+    tf.set_seed(seed)
+    sizes = {"vocab_size": V, "n_embd": 32, "n_layer": 1, "n_head": 2, "n_positions": 64}
+    dropout = dict.fromkeys(("resid_pdrop", "embd_pdrop", "attn_pdrop"), 0.0)
+    return tf.GPT2LMHeadModel(tf.GPT2Config(bos_token_id=0, eos_token_id=0, **sizes, **dropout))
+
+
+def different_words(completions: list[str], **_: Any) -> list[float]:
+    return [float(len(set(one.split()))) for one in completions]
+
+
+PREFERENCES = {"prompt": 4, "chosen": 9, "rejected": 7}
+ANSWERS = {"prompt": 4, "completion": 9}
+# The options, the columns with their number of words, what else the trainer takes, and the function replaced.
+TRAINERS: dict[str, tuple[dict[str, Any], dict[str, int], dict[str, Any], str]] = {
+    "SFT": ({"max_length": 32}, ANSWERS, {}, "ChunkedLogProbFunction"),
+    "DPO": ({"max_length": 32}, PREFERENCES, {"ref_model": model_of_words}, "ChunkedLogProbFunction"),
+    "GRPO": (
+        {"num_generations": 4, "max_completion_length": 8}, {"prompt": 4},
+        {"reward_funcs": lambda: [different_words]}, "ChunkedLogProbFunction",
+    ),
+    "Distillation": (
+        {"max_completion_length": 8}, ANSWERS, {"teacher_model": lambda: model_of_words(1)},
+        "ChunkedDivergenceFunction",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", TRAINERS)
+def test_the_trainers_of_trl(kind: str, tmp_path: Any) -> None:
+    """The same losses and norms of the gradient, and no call is left to TRL."""
+    trl, datasets = pytest.importorskip("trl"), pytest.importorskip("datasets")
+    own, columns, more, name = TRAINERS[kind]
+    rows = [{c: f" {words(k + len(c), n)}" for c, n in columns.items()} for k in range(16)]
+    arguments = {
+        "per_device_train_batch_size": 4, "max_steps": 4, "logging_steps": 1, "learning_rate": 1e-3,
+        "save_strategy": "no", "report_to": [], "disable_tqdm": True, "use_cpu": True, "bf16": False,
+        "output_dir": str(tmp_path),
+    }  # fmt: skip
+    trainer_class, config_class = getattr(trl, f"{kind}Trainer"), getattr(trl, f"{kind}Config")
+    curves = []
+    for is_ours in (False, True):
+        model = model_of_words()
+        if is_ours:
+            ft.install()
+        trainer = trainer_class(
+            model=model, args=config_class(**arguments, **own), processing_class=tokenizer_of_words(),
+            train_dataset=datasets.Dataset.from_list(rows), **{key: value() for key, value in more.items()},
+        )  # fmt: skip
+        trainer.train()
+        history = [entry for entry in trainer.state.log_history if "loss" in entry]
+        curves.append([[entry["loss"], entry["grad_norm"]] for entry in history])
+        if is_ours:
+            by_fastloss, by_torch = ft.calls()[name]
+            assert by_fastloss >= 4 and by_torch == 0
+    assert len(curves[0]) == 4
+    torch.testing.assert_close(*map(torch.tensor, curves), rtol=0.0, atol=1e-5)

@@ -105,7 +105,9 @@ def _chunked_divergence(own: Callable[..., Any]) -> Callable[..., Any]:
         teacher_final_logit_softcapping: float | None = None,
     ) -> Any:
         given = (student_hidden, student_weight, student_bias, teacher_hidden, teacher_weight, teacher_bias)
-        tensors = for_product(*given)
+        # The teacher has no gradient, even where its weight is a parameter.
+        of_teacher = (None if one is None else one.detach() for one in given[3:])
+        tensors = for_product(*given[:3], *of_teacher)
         options = {
             "beta": float(beta), "temperature": float(temperature),
             "student_logit_scale": float(student_logit_scale),
@@ -116,7 +118,6 @@ def _chunked_divergence(own: Callable[..., Any]) -> Callable[..., Any]:
         is_ours = (
             is_undisturbed() and not torch.compiler.is_compiling() and are_plain(tensors)
             and student_hidden.dtype in FLOATING
-            and not any(one is not None and one.requires_grad for one in given[3:])
         )  # fmt: skip
         if is_ours:
             try:
