@@ -29,6 +29,7 @@ AGREEMENT = 2e-6
 # Logits that the reference computes at a time.
 BLOCK = 1 << 24
 STEPS, FILTERED, LATE = "fastloss in steps", "fastloss filtered", "fastloss unreduced"
+STATISTICS = "fastloss statistics"
 CHUNKED = "torch chunked"
 
 SHAPE = (1024, 768, 32000)
@@ -60,6 +61,12 @@ CASES = (
     # The gradient of fastloss.torch that needs the incoming one first.
     _case(
         "late", "gradients in backward", contenders=(LIMIT, LATE), targets=(at_most(1.06, LIMIT, of=LATE),)
+    ),
+    _case(
+        "statistics",
+        "gradients, with all statistics of a token",
+        contenders=(LIMIT, STATISTICS),
+        targets=(at_most(1.15, LIMIT, of=STATISTICS),),
     ),
     # The filtered classes have probabilities of e-30: an eps below the rounding of float32 suffices, and
     # the result has to be as accurate as without it.
@@ -303,6 +310,20 @@ def _torch(problem: LinearProblem, name: str) -> Contender:
 def _late(problem: LinearProblem, name: str) -> Contender:
     function = imported("fastloss.torch").linear_cross_entropy
     return torch_peer(problem, name, lambda *tensors: function(*tensors, reduction="none").mean())
+
+
+@contender(STATISTICS, suite="linear")
+def _statistics(problem: LinearProblem, name: str) -> Contender:
+    """Build the gradient of the same loss from `linear_token_statistics`."""
+    outputs, upstream = reference.TokenStatistics._fields, (-1.0 / len(problem.arguments[0]), None)
+
+    def call() -> tuple[float, tuple[Array, ...]]:
+        statistics, gradients = fastloss.linear_token_statistics(
+            *problem.arguments, outputs=outputs, return_grad=True, grad_output=upstream, out=problem.out
+        )
+        return -float(statistics.log_probs.mean()), gradients[:2]
+
+    return Contender(name, call, lambda result: problem.check(name, *result))
 
 
 @contender("fastloss error", suite="linear")
