@@ -129,15 +129,17 @@ static void FL_(step_max)(const struct fl_softmax_job *job, struct fl_softmax_ro
     }
 }
 
-static void FL_(step_choose)(const struct fl_softmax_job *job, struct fl_softmax_row *row)
+/* Returns whether step_sum has something to do. */
+static int FL_(step_choose)(const struct fl_softmax_job *job, struct fl_softmax_row *row)
 {
     int is_within = FL_(is_fused)(job);
     for (ptrdiff_t block = 0; block < FL_(blocks)(job); block++) is_within &= FL_(is_within)(job, row, block);
-    if (is_within) return;
+    if (is_within) return 0;
     if (FL_(is_fused)(job))
         FL_(turn)(job, row);
     else
         FL_(row_choose)(job, row);
+    return 1;
 }
 
 static void FL_(step_sum)(const struct fl_softmax_job *job, struct fl_softmax_row *row, ptrdiff_t block)

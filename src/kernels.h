@@ -215,7 +215,7 @@ struct fl_softmax_kernels {
     /* The caller sets row->buffers. */
     int (*row_start)(const struct fl_softmax_job *, struct fl_softmax_row *, ptrdiff_t index, void *scratch);
     void (*row_max)(const struct fl_softmax_job *, struct fl_softmax_row *, ptrdiff_t block);
-    void (*row_choose)(const struct fl_softmax_job *, struct fl_softmax_row *);
+    int (*row_choose)(const struct fl_softmax_job *, struct fl_softmax_row *);
     void (*row_sum)(const struct fl_softmax_job *, struct fl_softmax_row *, ptrdiff_t block);
     void (*row_settle)(const struct fl_softmax_job *, struct fl_softmax_row *);
     void (*row_finish)(const struct fl_softmax_job *, struct fl_softmax_row *, ptrdiff_t block);
