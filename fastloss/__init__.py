@@ -22,6 +22,7 @@ from fastloss import (
     binary,
     classification,
     contrastive,
+    curve,
     divergence,
     linear,
     linear_divergence,
@@ -29,6 +30,7 @@ from fastloss import (
     perplexity,
     policy,
     preference,
+    reading,
     regression,
     sequence,
 )
@@ -37,8 +39,8 @@ from fastloss._engine import settings as _settings
 __version__ = "0.1.0"
 
 _MODULES = (
-    binary, classification, contrastive, divergence, linear, linear_divergence, penalty, perplexity, policy,
-    preference, regression, sequence, _settings,
+    binary, classification, contrastive, curve, divergence, linear, linear_divergence, penalty, perplexity,
+    policy, preference, reading, regression, sequence, _settings,
 )  # fmt: skip
 
 

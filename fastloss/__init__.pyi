@@ -7,6 +7,7 @@ import numpy.typing as npt
 from fastloss import boosting as boosting
 from fastloss import reference as reference
 from fastloss import torch as torch
+from fastloss._curve.finding import Finding as Finding
 from fastloss._engine.chunks import LinearGradients
 from fastloss._engine.contrastive import InfoNCEGradients
 from fastloss._engine.contrastive import SigLIPGradients
@@ -24,11 +25,15 @@ from fastloss._engine.types import Array, Reduction
 from fastloss.classification import log_softmax as log_softmax
 from fastloss.classification import logsumexp as logsumexp
 from fastloss.classification import softmax as softmax
+from fastloss.curve import LossCurve as LossCurve
 from fastloss.perplexity import Perplexity as Perplexity
 from fastloss.perplexity import perplexity as perplexity
 from fastloss.preference import preference_rewards as preference_rewards
+from fastloss.reading import interpret as interpret
 
 __all__ = [
+    "Finding",
+    "LossCurve",
     "Perplexity",
     "binary_cross_entropy",
     "binary_cross_entropy_with_logits",
@@ -46,6 +51,7 @@ __all__ = [
     "hinge_loss",
     "huber_loss",
     "info_nce_loss",
+    "interpret",
     "js_div_with_logits",
     "kl_div",
     "kl_div_with_logits",

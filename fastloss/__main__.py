@@ -1,6 +1,6 @@
 """``python -m fastloss info`` prints the configuration, ``... demo`` trains a small language model.
 
-Without a command it prints its help.
+``python -m fastloss curve LOG`` says what the losses of a log show. Without a command it prints its help.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import importlib
 import sys
 
 import fastloss
+from fastloss._curve import command
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -24,6 +25,7 @@ def main(argv: list[str] | None = None) -> int:
     commands.add_parser("info", help="print version, compiler, instruction sets and threads")
     # The demo parses its own options.
     commands.add_parser("demo", help="train a small language model on English text", add_help=False)
+    command.add_to(commands)
     arguments, rest = parser.parse_known_args(argv)
     if arguments.command == "demo":
         # An installed package contains the repository's folder examples/ under this name.
@@ -35,6 +37,11 @@ def main(argv: list[str] | None = None) -> int:
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
     if arguments.command == "info":
         fastloss.show_config()
+    elif arguments.command == "curve":
+        try:
+            return command.run(fastloss.LossCurve.read, arguments)
+        except (OSError, ValueError, ImportError) as error:
+            parser.error(str(error))
     else:
         parser.print_help()
     return 0

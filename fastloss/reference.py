@@ -31,6 +31,7 @@ __all__ = [
     "hinge_loss",
     "huber_loss",
     "info_nce_loss",
+    "interpret",
     "js_div_with_logits",
     "kl_div",
     "kl_div_with_logits",
@@ -429,6 +430,43 @@ def perplexity(logits: npt.ArrayLike, target: npt.ArrayLike, *, ignore_index: in
     mean = cross_entropy(logits, target, ignore_index=ignore_index)
     assert isinstance(mean, float)
     return float(np.exp(mean))
+
+
+class Interpretation(NamedTuple):
+    """The result of interpret."""
+
+    probability: Loss
+    perplexity: Loss
+    bits_per_token: Loss
+    bits_per_byte: Loss | None
+
+
+@np.errstate(over="ignore", under="ignore")
+def interpret(
+    loss: npt.ArrayLike,
+    *,
+    base: float = math.e,
+    tokens: npt.ArrayLike | None = None,
+    utf8_bytes: npt.ArrayLike | None = None,
+) -> Interpretation:
+    """Probability, perplexity and bits of a cross entropy, which has logarithms to a base.
+
+        nats = loss * log(base)
+        probability = exp(-nats),  perplexity = exp(nats)
+        bits_per_token = nats / log(2)
+        bits_per_byte = bits_per_token * tokens / utf8_bytes
+
+    A scalar gives floats.
+    """
+    nats = np.asarray(loss, dtype=np.float64) * math.log(base)
+    if np.any(nats < 0):
+        raise ValueError("a cross entropy is not negative")
+    bits = nats / math.log(2)
+    per_byte = None
+    if tokens is not None and utf8_bytes is not None:
+        per_byte = bits * np.asarray(tokens, np.float64) / np.asarray(utf8_bytes, np.float64)
+    values: list[Any] = [np.exp(-nats), np.exp(nats), bits, per_byte]
+    return Interpretation(*(float(v) if v is not None and np.ndim(v) == 0 else v for v in values))
 
 
 # Log-probabilities of tokens and of whole sequences, and entropies, from the logits of a policy or language

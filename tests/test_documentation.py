@@ -15,6 +15,9 @@ HAS_TORCH = importlib.util.find_spec("torch") is not None
 SETTINGS = {"get_num_threads", "num_threads", "set_num_threads", "show_config"}
 OF_TORCH = ("calls", "install", "installed", "uninstall", "without_logits", "Calls", "Installed")
 METHODS = [f"Perplexity.{name}" for name in ("update", "merge", "compute", "reset")]
+METHODS += [f"LossCurve.{name}" for name in ("update", "from_arrays", "read", "diagnose", "plot")]
+# Classes that hold results or measurements: with no function's sections, or no formula.
+OBJECTS = ("Finding", "LossCurve", "Perplexity")
 
 
 def public() -> list[str]:
@@ -36,8 +39,8 @@ FUNCTIONS = [name for name in NAMES if not inspect.isclass(found(name))]
 LOSSES = [
     name
     for name in NAMES
-    if not name.startswith(("boosting", "Perplexity."))
-    and name.rpartition(".")[2] not in {*SETTINGS, *OF_TORCH}
+    if not name.startswith(("boosting", "Perplexity.", "LossCurve."))
+    and name.rpartition(".")[2] not in {*SETTINGS, *OF_TORCH, "Finding"}
 ]
 
 
@@ -108,7 +111,7 @@ def test_formulas_are_there_and_read_well_in_a_terminal(name: str) -> None:
     assert re.search(r"``[^`]*\S[^`]*``", before.partition(".. math::")[0]), "no formula in plain text"
 
 
-@pytest.mark.parametrize("name", [n for n in LOSSES if not n.startswith("torch.") and n != "Perplexity"])
+@pytest.mark.parametrize("name", [n for n in LOSSES if not n.startswith("torch.") and n not in OBJECTS])
 def test_a_function_of_arrays_has_every_section(name: str) -> None:
     documentation = inspect.cleandoc(found(name).__doc__)
     for section in ("Parameters", "Returns", "Raises", "References", "Examples"):

@@ -11,6 +11,7 @@ from fastloss.divergence import DivergenceGradients
 from fastloss.linear import LinearGradients
 from fastloss.linear_divergence import StudentGradients
 from fastloss.preference import PairGradients, PreferenceRewards, RewardGradients
+from fastloss.reading import Interpretation
 from fastloss.regression import GaussianNLLGradients
 from fastloss.sequence import TokenStatistics
 
@@ -34,6 +35,15 @@ assert_type(fl.perplexity(x, y), float)
 assert_type(fl.Perplexity().update(x, y), fl.Perplexity)
 assert_type(fl.Perplexity().compute(), float)
 assert_type(fl.preference_rewards(x, x), PreferenceRewards)
+assert_type(fl.interpret(2.0), Interpretation)
+assert_type(fl.interpret(x, base=2, tokens=6, utf8_bytes=[[20.0] * 3] * 2), Interpretation)
+
+# Curves
+assert_type(fl.LossCurve().update(1, train=2.0), fl.LossCurve)
+assert_type(fl.LossCurve.from_arrays([1, 2], train=[2.0, None], validation=x[0]), fl.LossCurve)
+assert_type(fl.LossCurve.read("log.csv", unigram=7.0), fl.LossCurve)
+assert_type(fl.LossCurve().diagnose(), list[fl.Finding])
+assert_type(fl.Finding("spike", 1, 2, {"size": 1.0}, "None.").severity, str)
 
 assert_type(fl.binary_cross_entropy(x, x), float)
 assert_type(fl.binary_cross_entropy(x, x, reduction="none"), Array)

@@ -18,5 +18,5 @@ ROWS: list[Row] = [
     *linear_divergences.ROWS,
 ]
 
-# Public objects that have tests of their own, in test_perplexity.py.
-OBJECTS = ("Perplexity",)
+# Public names that have tests of their own, in test_perplexity.py, test_reading.py and test_curves.py.
+OBJECTS = ("Finding", "LossCurve", "Perplexity", "interpret")

@@ -1,0 +1,87 @@
+"""Curves that rise: divergence of the training loss, overfitting of the validation loss."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from fastloss._curve.series import Series
+
+__all__ = ["Rise", "rise", "risen"]
+
+Floats = npt.NDArray[np.float64]
+
+# The slope of the last part of a curve is a rise from so many standard errors on: less than one curve in a
+# hundred that is level reaches that by chance in one of the parts, and curves that fall hardly ever do.
+_SCORE = 3.5
+# Few measurements estimate their noise badly.
+_FEW = 4.0
+# A run that has risen and returned may do it again: the last rise has to be larger than the earlier ones.
+_EARLIER = 1.5
+# Each part looked at is so much shorter than the one before, down to a share of the curve.
+_SHORTER, _SHORTEST = 0.8, 1 / 24
+
+
+@dataclass(frozen=True)
+class Rise:
+    """A rise from the lowest level to the last, its size, and the standard errors of its slope."""
+
+    lowest_bin: int
+    lowest: float
+    level: float
+    size: float
+    score: float
+
+
+def rise(curve: Series, least: float) -> Rise | None:
+    """Return the rise at the end of a curve that is beyond noise and larger than `least`, or None."""
+    bins = len(curve.means)
+    shortest = max(round(bins * _SHORTEST), 4)
+    best, limit = None, _SCORE * (1.0 + _FEW / bins)
+    length = bins
+    while length >= shortest:
+        score = _score(curve, length)
+        if score > max(limit, best.score if best else 0.0):
+            found = _rise(curve, max(length // 5, 1), score)
+            if found.size > least:
+                best = found
+        length = min(int(length * _SHORTER), length - 1)
+    return best
+
+
+def _score(curve: Series, length: int) -> float:
+    """Return the slope of the last `length` bins in standard errors."""
+    x = np.arange(length) - (length - 1) / 2.0
+    width = max(length // 4, 1)
+    errors = curve.errors(width)[-length:] * math.sqrt(width)
+    return float(x @ curve.means[-length:] / math.sqrt(float(x**2 @ errors**2)))
+
+
+def _rise(curve: Series, width: int, score: float) -> Rise:
+    """Return the rise of means of `width` bins, less what the curve has risen, and come back, before."""
+    _, running = curve.smoothed(width)
+    at = int(running.argmin())
+    size = float(running[-1] - running[at])
+    if size <= _EARLIER * _earlier(running, at):
+        size = 0.0
+    return Rise(at + width // 2, float(running[at]), float(running[-1]), size, score)
+
+
+def _earlier(running: Floats, at: int) -> float:
+    """Return the largest rise, after the first tenth, from which the curve came back before `at`."""
+    part = running[len(running) // 10 : at + 1]
+    if len(part) < 3:
+        return 0.0
+    return float((part - np.minimum.accumulate(part)).max())
+
+
+def risen(curve: Series, start: float) -> float:
+    """Return by how much a curve has risen from a step to its end; negative if it has fallen."""
+    bins = len(curve.means)
+    width = max(bins // 16, 1)
+    at = int(np.searchsorted(curve.steps[curve.edges[:-1]], start, side="right")) - 1
+    at = min(max(at - width // 2, 0), bins - width)
+    return float(curve.means[-width:].mean() - curve.means[at : at + width].mean())

@@ -1,0 +1,327 @@
+"""`LossCurve`: what it finds in curves of known kind, what it reads, and what it refuses."""
+
+import csv
+import json
+import math
+import pickle
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from curves import KINDS, MARKS, NOISES, PAGE, SEEDS, Count, base, counted
+
+import fastloss
+from fastloss import LossCurve
+
+NAN = math.nan
+STEPS = np.arange(1, 201)
+FALLING = 2.0 + 3.0 * STEPS**-0.5
+
+
+def kinds(curve: LossCurve) -> list[str]:
+    return [finding.kind for finding in curve.diagnose()]
+
+
+def check(counts: dict[tuple[str, float], Count], share: float) -> None:
+    """No miss at the lower two levels, few at the others, and hardly a false alarm."""
+    clean, alarms = 0, 0
+    for (kind, level), count in counts.items():
+        assert count.missed <= (0 if level <= 0.01 else share * count.curves), (kind, level, count)
+        assert count.far <= 0.05 * count.curves or level > 0.01, (kind, level, count)
+        if KINDS[kind](np.random.default_rng(0), 200).clean:
+            clean, alarms = clean + count.curves, alarms + count.false_alarms
+    assert alarms <= 0.02 * clean
+
+
+# Curves of known kind
+
+
+def test_kinds_are_found() -> None:
+    check({(k, v): counted(k, v, range(4)) for k in KINDS for v in NOISES}, share=0.25)
+
+
+@pytest.mark.full
+def test_kinds_are_found_with_all_seeds() -> None:
+    check({(k, v): counted(k, v, range(SEEDS)) for k in KINDS for v in NOISES}, share=0.1)
+
+
+def test_the_table_has_every_kind() -> None:
+    rows = PAGE.read_text(encoding="utf-8").split(MARKS[0])[1].split(MARKS[1])[0]
+    assert all(f"\n| {kind} |" in rows for kind in KINDS)
+
+
+@pytest.mark.parametrize("level", [0.01, 0.1])
+def test_the_interval_of_the_power_law_holds(level: float) -> None:
+    """The true loss at twice the steps is within the 90 % interval of more than 80 % of the curves."""
+    inside = []
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        n = int(rng.integers(100, 2000))
+        whole = base(rng, 2 * n, "power")
+        losses = whole[:n] + level * np.ptp(whole[:n]) * rng.normal(size=n)
+        for finding in LossCurve.from_arrays(np.arange(1, n + 1), train=losses).diagnose():
+            if finding.kind == "falling":
+                inside.append(finding.evidence["next_low"] <= whole[-1] <= finding.evidence["next_high"])
+    assert len(inside) > 30 and np.mean(inside) > 0.8
+
+
+def test_findings_do_not_depend_on_units_or_steps() -> None:
+    rng = np.random.default_rng(5)
+    train = FALLING + 0.02 * rng.normal(size=200)
+    validation = train + 0.5 * np.maximum(STEPS - 100, 0) / 100
+    first, *_ = LossCurve.from_arrays(STEPS, train=train, validation=validation).diagnose()
+    scaled = LossCurve.from_arrays(STEPS * 50, train=train * 64 - 512, validation=validation * 64 - 512)
+    second, *_ = scaled.diagnose()
+    assert first.kind == second.kind == "overfitting"
+    assert second.evidence["best_step"] == 50 * first.evidence["best_step"]
+    assert second.evidence["size"] == pytest.approx(64 * first.evidence["size"])
+
+
+def test_a_hundred_thousand_losses_are_read_at_once() -> None:
+    steps = np.arange(1, 100_001)
+    rng = np.random.default_rng(0)
+    curve = LossCurve.from_arrays(steps, train=2 + 7 * steps**-0.3 + 0.1 * rng.normal(size=len(steps)))
+    took = []
+    for _ in range(5):
+        start = time.perf_counter()
+        found = kinds(curve)
+        took.append(time.perf_counter() - start)
+    assert found == ["falling"] and min(took) < 0.25  # 0.02 on a quiet machine
+
+
+def test_few_validation_losses_are_enough() -> None:
+    epochs = [2.0, 1.8, 1.9, 2.1, 2.4]
+    validation = [epochs[i // 40] if i % 40 == 39 else None for i in range(200)]
+    first, *_ = LossCurve.from_arrays(STEPS, train=FALLING, validation=validation).diagnose()
+    assert (first.kind, first.evidence["best_step"]) == ("overfitting", 80)
+
+
+def test_order_and_severity() -> None:
+    train = FALLING.copy()
+    train[[60, 61, 120]] = 6.0, NAN, 5.5
+    found = LossCurve.from_arrays(STEPS, train=train, unigram=1.0).diagnose()
+    assert [f.severity for f in found] == sorted((f.severity for f in found), key=lambda s: s != "act")
+    assert {f.kind for f in found} == {"non_finite", "underfitting", "spike", "falling"}
+    for finding in found:
+        assert finding.advice and {"size", "confidence"} <= set(finding.evidence)
+        assert 0.0 <= finding.evidence["confidence"] <= 1.0 and finding.start <= finding.end
+        assert str(finding).endswith(".") and "?" not in str(finding)
+    assert pickle.loads(pickle.dumps(found)) == found
+
+
+@pytest.mark.parametrize("value", [0.0, 2.0, -1e-9, 1e90])
+def test_a_constant_is_a_plateau(value: float) -> None:
+    (finding,) = LossCurve.from_arrays(STEPS, train=np.full(200, value)).diagnose()
+    assert (finding.kind, finding.start, finding.severity) == ("plateau", 1, "note")
+
+
+def test_many_spikes_ask_for_an_act() -> None:
+    rng = np.random.default_rng(3)
+    train = FALLING + 0.01 * rng.normal(size=200)
+    train[30:190:20] += 2.0
+    (finding,) = [f for f in LossCurve.from_arrays(STEPS, train=train).diagnose() if f.kind == "spike"]
+    assert (finding.evidence["count"], finding.severity) == (8, "act")
+    assert finding.evidence["steps"] == list(range(31, 191, 20))
+
+
+# What is a measurement
+
+
+def test_update_and_arrays_are_the_same() -> None:
+    whole = LossCurve.from_arrays(STEPS, train=FALLING, validation=[None] * 199 + [2.5])
+    single = LossCurve()
+    for step, loss in zip(STEPS, FALLING, strict=True):
+        assert single.update(step, train=np.float32(loss)) is single
+    single.update(200, validation=np.array(2.5))
+    assert repr(single) == repr(whole) == "LossCurve(200 training and 1 validation losses)"
+    assert kinds(single) == kinds(whole) == ["falling"]
+    assert kinds(pickle.loads(pickle.dumps(whole))) == ["falling"]
+
+
+def every(k: int, *nan: int) -> Any:
+    validation = np.full(200, NAN)
+    validation[::k] = FALLING[::k] + 0.1
+    validation[list(nan)] = NAN
+    return validation
+
+
+@pytest.mark.parametrize(
+    ("validation", "at"),
+    [
+        (every(10), None),
+        (every(10, 50), 51),  # where one was due
+        (every(10, *range(120, 200)), 121),  # and none any more
+        (np.where(STEPS == 200, 2.5, every(10)), None),  # the last one is beside the others
+        (every(1, 77), 78),
+        (np.full(200, NAN), 1),
+        (np.ma.masked_invalid(np.full(200, NAN)), None),
+        (np.where(STEPS == 7, np.inf, every(10)), 7),
+    ],
+)
+def test_nan_of_validation(validation: Any, at: int | None) -> None:
+    found = LossCurve.from_arrays(STEPS, train=FALLING, validation=validation).diagnose()
+    assert [f.start for f in found if f.kind == "non_finite"] == ([] if at is None else [at])
+
+
+def test_nan_is_a_finding_also_alone() -> None:
+    (finding,) = LossCurve().update(3, train=NAN).diagnose()
+    assert (finding.kind, finding.start, finding.severity) == ("non_finite", 3, "act")
+    assert kinds(LossCurve.from_arrays(STEPS, train=np.full(200, NAN))) == ["non_finite"]
+    assert kinds(LossCurve().update(1, train=2.0).update(2, train=1e200)) == ["non_finite"]
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda: LossCurve().diagnose(), ValueError, "at least 2 losses, got 0"),
+        (lambda: LossCurve().update(1, train=2.0).diagnose(), ValueError, "at least 2 losses, got 1"),
+        (
+            lambda: LossCurve().update(5).update(4, train=1.0),
+            ValueError,
+            "step must not be below .* 5; got 4",
+        ),
+        (lambda: LossCurve().update(NAN, train=1.0), ValueError, "step must be finite, got nan"),
+        (lambda: LossCurve().update(1, train="1"), TypeError, "train must be a number or None, got '1'"),
+        (lambda: LossCurve(unigram="7"), TypeError, "unigram must be a number, got '7'"),
+        (lambda: LossCurve.from_arrays([1, 2]), ValueError, "train or validation must be given"),
+        (lambda: LossCurve.from_arrays([1, 2], train=[1]), ValueError, "each of the 2 steps, got 1"),
+        (
+            lambda: LossCurve.from_arrays([1, 3, 2], train=[1, 2, 3]),
+            ValueError,
+            "got 2 after 3 at position 2",
+        ),
+        (lambda: LossCurve.from_arrays([1, NAN], train=[1, 2]), ValueError, "finite .* nan at position 1"),
+        (lambda: LossCurve.from_arrays([[1]], train=[[1]]), ValueError, r"one dimension, got shape \(1, 1\)"),
+    ],
+)
+def test_bad_input(call: Any, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        call()
+
+
+def test_a_refused_update_adds_nothing() -> None:
+    curve = LossCurve().update(1, train=2.0)
+    with pytest.raises(TypeError):
+        curve.update(2, train=1.0, validation="no")
+    assert repr(curve) == "LossCurve(1 training and 0 validation losses)"
+
+
+# Logs
+
+
+def written(path: Path, kind: str) -> Path:
+    rows = [{"step": i + 1, "train": 3.0 - i / 100, "validation": None} for i in range(100)]
+    for i in range(9, 100, 10):
+        rows[i]["validation"] = 3.5 - i / 100
+    if kind == "csv":
+        with path.open("w", newline="") as file:
+            writer = csv.DictWriter(file, ["step", "train", "validation"])
+            writer.writeheader()
+            writer.writerows(rows)
+        return path
+    trainer: list[dict[str, Any]] = []
+    for row in rows:
+        trainer.append({"epoch": 0.5, "loss": row["train"], "learning_rate": 1e-4, "step": row["step"]})
+        if row["validation"]:
+            trainer.append({"epoch": 0.5, "eval_loss": row["validation"], "step": row["step"]})
+    trainer.append({"step": 100, "total_flos": 1.0, "train_loss": 2.5, "train_runtime": 9.0})
+    if kind == "state":
+        path.write_text(json.dumps({"best_metric": None, "log_history": trainer}))
+    else:
+        path.write_text("\n".join(json.dumps(row) for row in (rows if kind == "lines" else trainer)))
+    return path
+
+
+@pytest.mark.parametrize("kind", ["csv", "lines", "state", "trainer"])
+def test_logs(tmp_path: Path, kind: str) -> None:
+    curve = LossCurve.read(written(tmp_path / "log", kind), unigram=7.0)
+    assert repr(curve) == "LossCurve(100 training and 10 validation losses)" and curve.unigram == 7.0
+    assert kinds(curve) == ["falling"]
+
+
+def test_an_unfinished_line_is_not_read(tmp_path: Path) -> None:
+    path = written(tmp_path / "log", "lines")
+    path.write_text(path.read_text()[:-20])
+    assert repr(LossCurve.read(path)) == "LossCurve(99 training and 9 validation losses)"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("epoch,loss\n1,2.0\n", "no steps .*'epoch', 'loss'"),
+        ("step,accuracy\n1,0.5\n", "no losses .*'step', 'accuracy'"),
+        ("step,train\n", "no measurements; its columns are 'step', 'train'"),
+        ("", "no measurements; its columns are none"),
+        ("step,train\n1,2.0\n2,high\n", "line 3: train must be a number, got 'high'"),
+        ("step,train\n1,2.0\n,1.5\n", "line 3: step must be a number"),
+        ("step,train\n2,2.0\n1,1.5\n", "steps must not decrease, got 1 after 2"),
+        ('{"step": 1, "train": 2}\n{"step": \n{"step": 3}\n', "line 2 is not JSON"),
+        ("[1, 2]", "must hold JSON objects"),
+    ],
+)
+def test_bad_logs(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "log"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=message):
+        LossCurve.read(path)
+
+
+# The picture and the command
+
+
+def test_plot(monkeypatch: pytest.MonkeyPatch) -> None:
+    figures = pytest.importorskip("matplotlib.figure")
+    curve = LossCurve.from_arrays(STEPS, train=FALLING, validation=FALLING + STEPS / 100)
+    ax = figures.Figure().subplots()
+    named = {"overfitting", "falling"}
+    assert curve.plot(ax) is ax and named <= {text.get_text() for text in ax.get_legend().get_texts()}
+    assert curve.plot().figure is not ax.figure
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    with pytest.raises(ImportError, match="needs matplotlib"):
+        curve.plot()
+
+
+@pytest.mark.parametrize(
+    "losses", [FALLING - 9, np.r_[FALLING, NAN], FALLING * 1e6, FALLING[:3], np.tile(2.0, 500)]
+)
+def test_any_curve_can_be_drawn(losses: Any, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    ax = LossCurve.from_arrays(np.arange(len(losses)), train=losses, validation=losses).plot()
+    ax.figure.savefig(tmp_path / "curve.png", dpi=30)
+
+
+def command(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "fastloss", "curve", *arguments], capture_output=True, text=True
+    )
+
+
+def test_command(tmp_path: Path) -> None:
+    log = str(written(tmp_path / "log", "csv"))
+    done = command(log, "--unigram", "1.5")
+    assert done.returncode == 0 and done.stdout.startswith("act") and "The model underfits" in done.stdout
+    found = json.loads(command(log, "--json").stdout)
+    assert [f["kind"] for f in found] == ["falling"] and found[0]["severity"] == "note"
+    refused = command(str(tmp_path / "missing"))
+    assert refused.returncode == 2 and "missing" in refused.stderr
+
+
+def test_command_draws(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    command(str(written(tmp_path / "log", "csv")), "--output", str(tmp_path / "curve.png"))
+    assert (tmp_path / "curve.png").stat().st_size > 10_000
+
+
+def test_import_loads_no_detector() -> None:
+    code = "import sys, fastloss; print([m for m in sys.modules if m.startswith('fastloss._curve.')])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "['fastloss._curve.finding']"
+
+
+def test_a_finding_of_another_kind_prints() -> None:
+    assert "new from step 1 to 2" in str(fastloss.Finding("new", 1, 2, {"size": 0}, ""))
