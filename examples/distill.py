@@ -120,8 +120,10 @@ class Plan:
     rate: float
 
 
-def train(data: lm.Data, options: argparse.Namespace, plan: Plan, lesson: Lesson) -> lm.Model:
-    """Train a new model; only the seed determines its start and its batches."""
+def train(
+    data: lm.Data, options: argparse.Namespace, plan: Plan, lesson: Lesson, curve: fastloss.LossCurve
+) -> lm.Model:
+    """Train a new model, and add its losses to the curve; only the seed determines start and batches."""
     rng = np.random.default_rng(options.seed)
     model = lm.Model(len(data.words), options.context, plan.width, options.batch, rng)
     optimiser = lm.Adam(model.parameters, decay=options.decay)
@@ -129,16 +131,24 @@ def train(data: lm.Data, options: argparse.Namespace, plan: Plan, lesson: Lesson
         window = data.training[rng.integers(len(data.training), size=options.batch)]  # (B, C + 1)
         context, target = window[:, :-1], window[:, -1]
         model.forward(context)
-        model.loss(target, lesson(context))
+        loss, _ = model.loss(target, lesson(context))
+        curve.update(step + 1, train=loss)
         model.backward(context)
         optimiser.step(model.gradients, plan.rate * (1 - step / plan.steps))
     return model
 
 
-def report(name: str, data: lm.Data, options: argparse.Namespace, plan: Plan, lesson: Lesson) -> lm.Model:
+def report(
+    name: str,
+    data: lm.Data,
+    options: argparse.Namespace,
+    plan: Plan,
+    lesson: Lesson,
+    curve: fastloss.LossCurve,
+) -> lm.Model:
     """Train a model, and print its perplexity on the held-out part of the text."""
     begin = time.perf_counter()
-    model = train(data, options, plan, lesson)
+    model = train(data, options, plan, lesson, curve)
     seconds = time.perf_counter() - begin
     size = sum(parameter.size for parameter in model.parameters)
     perplexity = lm.validation_perplexity(model, data, options.batch)
@@ -211,14 +221,18 @@ def main(argv: list[str] | None = None) -> int:
     print(f"{'':24}{'parameters':>12}{'steps':>8}{'seconds':>10}{'held-out perplexity':>21}")
     print(f"{'word frequencies alone':24}{'':30}{lm.unigram_perplexity(data):21.1f}")
     plan = Plan(options.teacher_width, options.teacher_steps, options.teacher_rate)
-    teacher = report("teacher", data, options, plan, plain_lesson)
+    curves = {"teacher": fastloss.LossCurve()}
+    teacher = report("teacher", data, options, plan, plain_lesson, curves["teacher"])
     plan = Plan(options.width, options.steps, options.rate)
     for name in options.students:
-        if name == PLAIN:
-            report("student, plain", data, options, plan, plain_lesson)
-        else:
-            lesson = Distillation(teacher, name, options)
-            report(f"student, distilled ({name})", data, options, plan, lesson)
+        title = f"student, {name}" if name == PLAIN else f"student, distilled ({name})"
+        lesson = plain_lesson if name == PLAIN else Distillation(teacher, name, options)
+        curves[title] = fastloss.LossCurve()
+        report(title, data, options, plan, lesson, curves[title])
+    if min(options.steps, options.teacher_steps) > 1:  # a single loss shows nothing
+        print()
+        for title, curve in curves.items():
+            lm.print_findings(curve, title)
     return 0
 
 

@@ -40,6 +40,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+import fastloss
 import fastloss.torch as ft
 
 if TYPE_CHECKING:
@@ -285,9 +286,14 @@ def report(runs: dict[str, Run]) -> bool:
     print(row("times as fast", ["", *(f"{factor:.2f}" for factor in faster.values())]))
     print(row("peak memory, MB", (f"{run.peak / 1e6:.0f}" for run in runs.values())))
 
+    print()
+    if len(torchs.losses) > 1:
+        steps = np.arange(1, len(torchs.losses) + 1)
+        lm.print_findings(fastloss.LossCurve.from_arrays(steps, train=torchs.losses))
+
     largest = np.max(differences)
     is_same = bool(largest <= TOLERANCE)  # False also for NaN
-    print(f"\n{'The same curve' if is_same else 'THE CURVES DISAGREE'} (to {largest:.0e}); ", end="")
+    print(f"{'The same curve' if is_same else 'THE CURVES DISAGREE'} (to {largest:.0e}); ", end="")
     saved = {name: (torchs.peak - run.peak) / 1e6 for name, run in others.items()}
     gains = (f"{name}: {faster[name]:.2f} times as fast, {saved[name]:.0f} MB less" for name in others)
     print("; ".join(gains))

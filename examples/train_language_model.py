@@ -15,6 +15,7 @@ the last layer and its loss, and the whole array of scores never exists:
 The first steps are taken with that loss and with two losses in plain NumPy, in turn. They show that all
 three give the same numbers, the time of each, and the number of training steps that fit into the time.
 Training stops when the validation loss no longer falls, and keeps the parameters of the best validation.
+`fastloss.interpret` says what a loss means, and `fastloss.LossCurve` what the curve shows.
 
 Run it with ``python -m fastloss demo`` or ``python examples/train_language_model.py``; ``--help`` lists the
 options. It needs NumPy, and matplotlib for the picture.
@@ -28,6 +29,7 @@ import os
 import re
 import statistics
 import sys
+import textwrap
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
@@ -354,11 +356,6 @@ def copy_arrays(sources: list[Floats], targets: list[Floats]) -> None:
         np.copyto(target, source)
 
 
-def perplexity(loss: float) -> float:
-    """Return the perplexity of a loss in nats per word."""
-    return math.inf if loss > 700 else math.exp(loss)
-
-
 def validation_loss(model: Model, data: Data, batch: int) -> float:
     """Return the mean loss on the held-out part of the text."""
     total = 0.0
@@ -377,6 +374,11 @@ def validation_perplexity(model: Model, data: Data, batch: int) -> float:
     return perplexity(validation_loss(model, data, batch))
 
 
+def perplexity(loss: float) -> float:
+    """Return the perplexity of a loss in nats per word."""
+    return float(fastloss.interpret(loss).perplexity)
+
+
 @dataclass
 class Result:
     """A trained model, and the course of its training."""
@@ -386,6 +388,13 @@ class Result:
     validation: list[tuple[int, float]]  # (step, loss)
     best_step: int
     best_loss: float
+
+    def curve(self, unigram: float) -> fastloss.LossCurve:
+        """Return the losses of all steps, to be read beside the perplexity of word frequencies."""
+        curve, validation = fastloss.LossCurve(unigram=math.log(unigram)), dict(self.validation)
+        for step, loss in enumerate(self.losses, 1):
+            curve.update(step, train=loss, validation=validation.get(step))
+        return curve
 
 
 def train(data: Data, options: argparse.Namespace, steps: int, deadline: float) -> Result:
@@ -417,6 +426,13 @@ def train(data: Data, options: argparse.Namespace, steps: int, deadline: float) 
         progress.show(options.batch, history, schedule.steps, note)
     best.restore()
     return Result(training.model, [step.loss for step in history], validation, best.step, best.loss)
+
+
+def print_findings(curve: fastloss.LossCurve, title: str = "The curve") -> None:
+    """Print what a curve shows: what asks for an act first, with advice; three findings at most."""
+    for finding in curve.diagnose()[:3]:
+        advice = f" {finding.advice}" if finding.severity == "act" else ""
+        print(textwrap.fill(f"{title}: {finding}{advice}", 100, subsequent_indent="  "))
 
 
 class Progress:
@@ -527,38 +543,23 @@ def plot(pyplot: Any, path: Path, result: Result, unigram: float, comparison: Co
 
 
 def plot_curves(axes: Any, result: Result, unigram: float) -> None:
-    """Draw the training loss, the validation loss with its best, and the unigram's."""
-    losses = result.losses
-    steps = np.arange(1, len(losses) + 1)
-    axes.plot(steps, losses, color="tab:blue", alpha=0.25, linewidth=0.8, label="training, each step")
-    span = max(2, len(losses) // 40)
-    smooth = np.convolve(losses, np.ones(span) / span, mode="valid")[: max(0, len(losses) - span + 1)]
-    middles = steps[: len(smooth)] + (span - 1) / 2
-    axes.plot(middles, smooth, color="tab:blue", linewidth=2, label=f"training, mean of {span}")
-    axes.plot(*np.array(result.validation).T, "o-", color="tab:orange", markersize=4, label="validation")
-    axes.axhline(math.log(unigram), color="0.4", linestyle="--", label="validation, word frequencies alone")
+    """Draw the losses, what they show, and the best validation loss; the baseline is the unigram's."""
+    result.curve(unigram).plot(axes)
     if result.best_step:
         best = f"perplexity {perplexity(result.best_loss):.1f} at step {result.best_step}"
-        axes.axvline(result.best_step, color="tab:red", linestyle=":", linewidth=1.2)
         axes.plot(
             result.best_step,
             result.best_loss,
             "*",
             color="tab:red",
             markersize=15,
+            zorder=5,
             label=f"best validation: {best}",
         )
-    axes.set(xlabel="step", ylabel="cross-entropy (nats per word)", xlim=(0, 1.03 * len(losses)))
+    axes.set(ylabel="cross-entropy (nats per word)", xlim=(0, 1.03 * len(result.losses)))
     axes.set_title("Next-word language model, plain NumPy with fastloss")
     axes.grid(alpha=0.3)
-    axes.legend(frameon=False)
-    # The same scale as perplexity, on the right.
-    right = axes.twinx()
-    right.set_ylim(axes.get_ylim())
-    low, high = axes.get_ylim()
-    ticks = [m * 10**e for e in range(7) for m in (1, 2, 5) if low < math.log(m * 10**e) < high]
-    right.set_yticks([math.log(tick) for tick in ticks], labels=[f"{tick:,}" for tick in ticks])
-    right.set_ylabel("perplexity")
+    axes.legend(framealpha=0.85, edgecolor="none")
 
 
 def plot_comparison(axes: Any, comparison: Comparison) -> None:
@@ -705,6 +706,9 @@ def main(argv: list[str] | None = None) -> int:
         f"Best validation perplexity: {perplexity(result.best_loss):.1f} at step {result.best_step}, "
         f"whose parameters are kept (word frequencies: {unigram:.1f})."
     )
+    print(textwrap.fill(str(fastloss.interpret(result.best_loss)), 100, subsequent_indent="  "))
+    if len(result.losses) > 1:
+        print_findings(result.curve(unigram))
 
     if pyplot is None:
         print("No picture: matplotlib is missing (pip install 'fastloss[demo]').")

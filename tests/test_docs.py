@@ -1,4 +1,7 @@
-"""docs/which-loss.md has a section and a picture for every loss, and the pictures can be drawn."""
+"""docs/which-loss.md has a section and a picture for every loss, and the pictures can be drawn.
+
+So has docs/reading-a-loss.md for everything that a curve can show.
+"""
 
 import doctest
 import importlib.util
@@ -19,15 +22,24 @@ LOSSES = sorted(n for n in fastloss.__all__ if re.search("_loss$|_penalty$|^(bin
 SECTIONS = dict(re.findall(r"^### `(\w+)`\n(.*?)(?=^##|\Z)", PAGE, re.MULTILINE | re.DOTALL))
 
 
-@pytest.fixture(scope="module")
-def plots() -> ModuleType:
-    """The script that draws the pictures; it imports matplotlib only to draw."""
-    spec = importlib.util.spec_from_file_location("plot_losses", DOCS / "plot_losses.py")
+def loaded(script: str) -> ModuleType:
+    """A script that draws pictures; it imports matplotlib only to draw."""
+    spec = importlib.util.spec_from_file_location(script, DOCS / f"{script}.py")
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module  # dataclasses look their module up
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(scope="module")
+def plots() -> ModuleType:
+    return loaded("plot_losses")
+
+
+@pytest.fixture(scope="module")
+def curves() -> ModuleType:
+    return loaded("plot_curves")
 
 
 def test_every_loss_has_its_section() -> None:
@@ -69,7 +81,7 @@ def test_every_loss_has_its_picture(plots: ModuleType) -> None:
     assert plots.undrawn() == []
     files = Counter(picture.file for picture in plots.PICTURES)
     assert max(files.values()) == 1
-    assert set(files) == {path.name for path in (DOCS / "images").iterdir()}
+    assert set(files) == {path.name for path in (DOCS / "images").glob("*.svg")}
     assert {f"images/{file}" for file in files} == set(re.findall(r"\]\((images/[^)]+)\)", PAGE))
 
 
@@ -94,3 +106,41 @@ def test_drawing_twice_gives_the_same_bytes(plots: ModuleType, tmp_path: Path, f
     first = plots.draw(picture, tmp_path).read_bytes()
     assert first.startswith(b"<?xml") and picture.loss.encode() in first
     assert plots.draw(picture, tmp_path).read_bytes() == first
+
+
+# Reading a loss
+
+READING = (DOCS / "reading-a-loss.md").read_text(encoding="utf-8")
+FINDINGS = re.findall(r"^\| \[`(\w+)`\]\(#\1\) \| (act|note)", READING, re.MULTILINE)
+
+
+def test_every_finding_has_its_section_and_its_picture(curves: ModuleType) -> None:
+    sections = dict(re.findall(r"^### (\w+)\n\n(.*?)(?=^##)", READING, re.MULTILINE | re.DOTALL))
+    assert set(dict(FINDINGS)) == set(sections) == set(curves.PICTURES)
+    for kind, section in sections.items():
+        assert f"](images/curve_{kind}.png)" in section, kind
+    files = sorted((DOCS / "images").glob("*.png"))
+    assert [file.stem for file in files] == sorted(f"curve_{kind}" for kind in sections)
+    assert all(file.stat().st_size < 60_000 for file in files)
+
+
+@pytest.mark.parametrize(("kind", "severity"), FINDINGS)
+def test_the_log_of_a_picture_shows_the_finding(curves: ModuleType, kind: str, severity: str) -> None:
+    (finding,) = (found for found in curves.curve_of(kind).diagnose() if found.kind == kind)
+    assert finding.severity == severity
+
+
+def test_the_table_of_losses_is_right() -> None:
+    rows = re.findall(r"^\| ([\d.]+) \| ([\d.]+) % \| ([\d.,]+) \| ([\d.]+) \|$", READING, re.MULTILINE)
+    assert len(rows) == 9
+    for loss, *others in rows:
+        found = fastloss.interpret(float(loss))
+        percent, perplexity, bits = (float(other.replace(",", "")) for other in others)
+        expected = (100 * found.probability, found.perplexity, found.bits_per_token)
+        assert (percent, perplexity, bits) == pytest.approx(expected, rel=0.005)
+
+
+def test_a_curve_drawn_twice_gives_the_same_bytes(curves: ModuleType, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    first = curves.draw("leak", tmp_path).read_bytes()
+    assert first.startswith(b"\x89PNG") and curves.draw("leak", tmp_path).read_bytes() == first

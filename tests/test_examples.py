@@ -42,6 +42,11 @@ def test_the_demo_compares_trains_and_draws(capsys: pytest.CaptureFixture[str], 
     assert max(map(len, re.findall("^step .*", output, re.MULTILINE))) < 80
     best = re.search(r"^Best validation perplexity: ([\d.]+) at step (\d+),", output, re.MULTILINE)
     assert best is not None and float(best[1]) == min(validation) < validation[0]
+    said = re.search(
+        r"^A loss of [\d.]+ nats gives .* among\s+(\d+) equally", output, re.MULTILINE | re.DOTALL
+    )
+    assert said is not None and float(said[1]) == pytest.approx(float(best[1]), rel=0.01)
+    assert re.search("^The curve: The loss is ", output, re.MULTILINE)
     assert picture.read_bytes().startswith(b"\x89PNG") and f"Picture written to {picture}." in output
 
 
@@ -243,7 +248,9 @@ def perplexities(output: str) -> dict[str, float]:
 
 def test_a_distilled_student_is_better(capsys: pytest.CaptureFixture[str]) -> None:
     assert distill.main(["--quick"]) == 0
-    found = perplexities(capsys.readouterr().out)
+    output = capsys.readouterr().out
+    assert len(re.findall(r"^(?:teacher|student, .*?): The loss is ", output, re.MULTILINE)) == 3
+    found = perplexities(output)
     teacher, plain, distilled, words = (
         found[name]
         for name in ("teacher", "student, plain", "student, distilled (kl)", "word frequencies alone")
@@ -270,6 +277,7 @@ def test_distill_checks_its_options(arguments: list[str], capsys: pytest.Capture
         ("dpo.py", "--quick"),
         ("distill.py", "--quick"),
         ("train_language_model.py", "--patience"),
+        ("training_logs.py", "--out"),
         ("finetune_hf.py", "--scripts"),  # .ci/run runs it with the libraries that it needs
     ],
 )
