@@ -2,37 +2,26 @@
 
 from __future__ import annotations
 
-import math
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 
 from fastloss._engine import arguments
 from fastloss._engine.rows import row_losses
+from fastloss._engine.totals import (
+    Key,
+    Totals,
+    documents_of,
+    joined,
+    state_of,
+    totals_of,
+    totals_of_groups,
+    totals_of_state,
+)
 
 __all__ = ["Perplexity", "perplexity"]
-
-# Every finite float64 is a whole number of these.
-_UNIT_EXPONENT = -1074
-
-
-def _exact_sum(values: npt.NDArray[np.float64]) -> int:
-    """Return the sum of finite float64 numbers, without rounding, in units of 2**-1074.
-
-    Each number is a 53-bit integer times a power of two. The integers of one exponent are added as
-    two halves, which cannot overflow, and only these few sums become Python integers.
-    """
-    fractions, exponents = np.frexp(values)
-    mantissas = np.ldexp(fractions, 53).astype(np.int64)
-    total = 0
-    for exponent in np.unique(exponents):
-        chosen = mantissas[exponents == exponent]
-        high, low = chosen >> 32, chosen & 0xFFFFFFFF
-        whole = (int(high.sum()) << 32) + int(low.sum())
-        shift = int(exponent) - 53 - _UNIT_EXPONENT
-        total += whole << shift if shift >= 0 else whole >> -shift
-    return total
 
 
 class Perplexity:
@@ -44,7 +33,10 @@ class Perplexity:
 
     over all tokens that are not ignored. Choose it for a corpus that is larger than memory or shared among
     processes. The losses are added exactly, as integers: the result has the same bits however the corpus is
-    cut into batches, in whatever order these come, and whichever parts are merged.
+    cut into batches, in whatever order these come, and whichever parts are merged. The same holds for the
+    totals of each document, if `update` is told which tokens belong to it.
+
+    Two objects can be added, several by ``sum``; ``a += b`` is ``a.merge(b)``.
 
     Parameters
     ----------
@@ -78,14 +70,16 @@ class Perplexity:
 
     def reset(self) -> None:
         """Remove all batches added so far. The options stay."""
-        self._total = 0
-        self._tokens = 0
-        # How many losses were infinite, and how many NaN: these have no place in an exact sum.
-        self._infinite = 0
-        self._nan = 0
+        self._totals = Totals()
+        self._documents: dict[Key, Totals] = {}
 
     def update(
-        self, logits: npt.ArrayLike, target: npt.ArrayLike, *, num_threads: int | None = None
+        self,
+        logits: npt.ArrayLike,
+        target: npt.ArrayLike,
+        *,
+        by: npt.ArrayLike | None = None,
+        num_threads: int | None = None,
     ) -> Perplexity:
         """Add a batch.
 
@@ -96,6 +90,10 @@ class Perplexity:
             or float64. Lists and integers become float64. Rows may have any strides and are not copied.
         target : array_like of int with shape (...)
             Index of the target token of each row of `logits`.
+        by : array_like of int or str with the shape of `target` or of its leading axes, optional
+            The document of each token, or of each sequence; a single key is the document of the whole batch.
+            The tokens are added to the totals of their documents, too: see `documents`. By default they
+            belong to none.
         num_threads : int, optional
             Number of threads of this call, by default the package setting. Results do not depend on it.
 
@@ -114,16 +112,22 @@ class Perplexity:
             If a target is neither in ``[0, V)`` nor `ignore_index`. After any of these errors nothing has
             been added.
         """
+        target = arguments.as_array("target", target)
+        documents = None if by is None else documents_of(by, target.shape)
         losses, tokens = row_losses(logits, target, ignore_index=self.ignore_index, num_threads=num_threads)
-        finite = np.isfinite(losses)
-        whole = bool(finite.all())
-        self._total += _exact_sum(losses if whole else losses[finite])
-        self._tokens += tokens
-        if not whole:
-            nan = int(np.isnan(losses).sum())
-            self._nan += nan
-            self._infinite += int(losses.size - finite.sum()) - nan
+        if documents is None:
+            self._totals += totals_of(losses, tokens)
+            return self
+        keys, groups = documents
+        parts = totals_of_groups(losses, target != self.ignore_index, groups, len(keys))
+        self._totals += joined(parts)
+        self._add_documents(dict(zip(keys, parts, strict=True)))
         return self
+
+    def _add_documents(self, documents: Mapping[Key, Totals]) -> None:
+        for key, totals in documents.items():
+            known = self._documents.get(key)
+            self._documents[key] = totals if known is None else known + totals
 
     def merge(self, other: Perplexity) -> Perplexity:
         """Add the batches of another `Perplexity`, such as another process's share of the corpus.
@@ -149,31 +153,75 @@ class Perplexity:
             raise TypeError(f"other must be a Perplexity, got {type(other).__name__}")
         if other.ignore_index != self.ignore_index:
             raise ValueError(f"other must have ignore_index={self.ignore_index}, got {other.ignore_index}")
-        self._total += other._total
-        self._tokens += other._tokens
-        self._infinite += other._infinite
-        self._nan += other._nan
+        self._totals += other._totals
+        # A copy, as the other may be this object.
+        self._add_documents(dict(other._documents))
+        return self
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return everything that the object holds, for a checkpoint.
+
+        Returns
+        -------
+        dict
+            Its values are integers, strings and lists of these: ``json``, ``pickle`` and ``torch.save`` write
+            them, and ``torch.load`` reads them with ``weights_only=True``. For formats whose metadata are
+            strings, such as safetensors, write ``json.dumps(state)``. However the corpus was cut up, the
+            state is the same.
+
+        See Also
+        --------
+        load_state_dict : the inverse.
+        """
+        return state_of(self.ignore_index, self._totals, self._documents)
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> Perplexity:
+        """Replace everything that the object holds, `ignore_index` too, by a checkpoint.
+
+        Parameters
+        ----------
+        state : dict
+            The result of `state_dict`.
+
+        Returns
+        -------
+        Perplexity
+            The object itself, so that calls can be chained.
+
+        Raises
+        ------
+        TypeError
+            If a value has a wrong type.
+        ValueError
+            If a key is missing or unknown, the version is unknown, a count is negative, or the documents
+            hold more than the whole. After any of these errors the object is unchanged.
+        """
+        self.ignore_index, self._totals, self._documents = totals_of_state(state)
         return self
 
     @property
     def tokens(self) -> int:
         """The number of tokens that count in the batches so far."""
-        return self._tokens
+        return self._totals.tokens
 
     @property
     def mean_loss(self) -> float:
         """The mean cross-entropy of the tokens in nats; NaN before the first token."""
-        if self._tokens == 0 or self._nan:
-            return math.nan
-        if self._infinite:
-            return math.inf
-        # Integers of any size are divided with one rounding.
-        return self._total / (self._tokens << -_UNIT_EXPONENT)
+        return self._totals.mean_loss
 
     @property
     def bits_per_token(self) -> float:
         """The mean cross-entropy of the tokens in bits; NaN before the first token."""
-        return self.mean_loss / math.log(2.0)
+        return self._totals.bits_per_token
+
+    @property
+    def documents(self) -> Mapping[Key, Totals]:
+        """The totals of each document that a batch named, by its key; a view that cannot be written to.
+
+        Totals have `tokens`, `mean_loss`, `bits_per_token` and `perplexity`, with the meanings that they have
+        here. `infinite` and `nan` count the tokens with such losses.
+        """
+        return MappingProxyType(self._documents)
 
     def compute(self) -> float:
         """Return the perplexity of all batches so far.
@@ -183,13 +231,25 @@ class Perplexity:
         float
             At least 1. NaN before the first token, infinity if it is too large for float64.
         """
-        try:
-            return math.exp(self.mean_loss)
-        except OverflowError:
-            return math.inf
+        return self._totals.perplexity
+
+    def __add__(self, other: Perplexity) -> Perplexity:
+        return self.__copy__().merge(other) if isinstance(other, Perplexity) else NotImplemented
+
+    def __radd__(self, other: int) -> Perplexity:
+        # `sum` begins with 0.
+        return self.__copy__() if type(other) is int and other == 0 else NotImplemented
+
+    def __iadd__(self, other: Perplexity) -> Perplexity:
+        return self.merge(other) if isinstance(other, Perplexity) else NotImplemented
+
+    def __copy__(self) -> Perplexity:
+        return Perplexity(ignore_index=self.ignore_index).merge(self)
 
     def __repr__(self) -> str:
-        return f"Perplexity({self.compute():.6g} over {self.tokens} tokens)"
+        number = len(self._documents)
+        documents = f", {number} document{'s' if number > 1 else ''}" if number else ""
+        return f"Perplexity({self._totals}{documents})"
 
     def __eq__(self, other: object) -> Any:
         if not isinstance(other, Perplexity):

@@ -150,6 +150,7 @@ def of_tensors() -> str:
         _install,
         _modules,
         _parallel,
+        _processes,
         _statistics,
         _without_logits,
     )
@@ -157,7 +158,7 @@ def of_tensors() -> str:
     lines = ['"""Types of the functions of tensors; made by tests/stubs.py from their signatures."""', ""]
     lines += ["from typing import Any, Literal", "", "from torch import Tensor, nn", ""]
     lines += ["from fastloss.torch._statistics import TokenStatistics"]
-    for module in (_functional, _install, _modules, _parallel, _without_logits):
+    for module in (_functional, _install, _modules, _parallel, _processes, _without_logits):
         lines += [f"from {module.__name__} import {name} as {name}" for name in sorted(module.__all__)]
     lines += ["", "__all__ = [", *(f'    "{name}",' for name in ft.__all__), "]", ""]
     for module in (_beyond, _derived, _statistics):

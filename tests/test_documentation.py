@@ -13,8 +13,12 @@ from fastloss import boosting
 
 HAS_TORCH = importlib.util.find_spec("torch") is not None
 SETTINGS = {"get_num_threads", "num_threads", "set_num_threads", "show_config"}
-OF_TORCH = ("calls", "install", "installed", "uninstall", "without_logits", "Calls", "Installed")
-METHODS = [f"Perplexity.{name}" for name in ("update", "merge", "compute", "reset")]
+OF_TORCH = (
+    "all_reduce", "calls", "install", "installed", "uninstall", "without_logits", "Calls", "Installed"
+)  # fmt: skip
+METHODS = [
+    f"Perplexity.{name}" for name in ("update", "merge", "compute", "reset", "state_dict", "load_state_dict")
+]
 METHODS += [f"LossCurve.{name}" for name in ("update", "from_arrays", "read", "diagnose", "plot")]
 # Classes that hold results or measurements: with no function's sections, or no formula.
 OBJECTS = ("Finding", "LossCurve", "Perplexity")

@@ -1,6 +1,7 @@
 """Perplexity: against the reference, and the same bits however the corpus is cut up."""
 
 import copy
+import json
 import math
 import pickle
 from fractions import Fraction
@@ -174,7 +175,8 @@ def test_tiny_beside_large():
     corpus.merge(Perplexity().update(wrong, [1]))  # loss 0
     assert mean == math.fsum([1e16] + [tiny] * 1000) / 1001
     without = Perplexity().update(wrong, [0])
-    assert corpus._total - without._total == 1000 * Perplexity().update(confident, [0])._total
+    one = Perplexity().update(confident, [0])._totals.total
+    assert corpus._totals.total - without._totals.total == 1000 * one
 
 
 # Cutting, order, merging
@@ -227,6 +229,166 @@ def test_sums_are_exact(losses):
     assert Perplexity().update(logits, target).mean_loss == float(exact)
 
 
+# Documents, addition and checkpoints
+
+KEYS = np.random.default_rng(2).integers(-2, 4, TOKENS)
+
+
+def restored(corpus):
+    return Perplexity(ignore_index=5).load_state_dict(json.loads(json.dumps(corpus.state_dict())))
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    cutting=cuttings(), adding=st.permutations(range(4)), kind=st.sampled_from([int, str, object]),
+    stored=st.integers(0, 3),
+)  # fmt: skip
+def test_documents_in_any_cutting_order_and_addition(cutting, adding, kind, stored):
+    keys = KEYS.astype(kind)
+    corpora = [(LOGITS, TARGET), (SPECIAL_LOGITS, SPECIAL_TARGET)]
+    for logits, target in corpora:
+        whole = Perplexity().update(logits, target, by=keys)
+        counters = [Perplexity() for _ in range(4)]
+        for rows, counter in cutting:
+            counters[counter].update(logits[rows], target[rows], by=keys[rows])
+        counters[stored] = restored(counters[stored])
+        added = sum(counters[i] for i in adding)
+        assert_same_bits(added, whole)
+        assert json.dumps(added.state_dict()) == json.dumps(whole.state_dict())
+        assert_same_bits(restored(added), whole)
+        # Each document is what it would be alone.
+        assert set(added.documents) == set(keys.tolist())
+        for key, totals in added.documents.items():
+            alone = Perplexity().update(logits[keys == key], target[keys == key])
+            assert totals == alone._totals
+            assert repr(totals.mean_loss) == repr(alone.mean_loss) and totals.tokens == alone.tokens
+
+
+def test_documents_of_sequences():
+    logits, target = LOGITS.reshape(5, 12, CLASSES), TARGET.reshape(5, 12)
+    by = ["b", 1, "b", "a", 1]  # integers stay integers
+    each = np.repeat(np.array(by, object), 12).reshape(5, 12)
+    corpus = Perplexity().update(logits, target, by=by)
+    assert set(corpus.documents) == {"a", "b", 1}
+    for other in (each, each.tolist(), np.array(by, object)):
+        assert_same_bits(Perplexity().update(logits, target, by=other), corpus)
+    one = Perplexity().update(logits, target, by="all")
+    assert one.documents["all"] == one._totals and one.mean_loss == corpus.mean_loss
+    nothing = Perplexity().update(logits, np.full_like(target, -100), by=by)
+    assert nothing.tokens == nothing.documents["a"].tokens == 0 and len(nothing.documents) == 3
+    assert not Perplexity().update(logits[:0], target[:0], by=[]).documents
+    with pytest.raises(TypeError):
+        corpus.documents["a"] = one
+    corpus.reset()
+    assert not corpus.documents
+
+
+@pytest.mark.parametrize(
+    ("by", "error", "match"),
+    [
+        (KEYS[:-1], ValueError, r"by must have the shape of target, \(60,\)"),
+        (KEYS[:, np.newaxis], ValueError, r"got \(60, 1\)"),
+        (KEYS.astype(float), TypeError, "integers or strings, got float64"),
+        (KEYS > 0, TypeError, "got bool"),
+        ([None] * TOKENS, TypeError, "got NoneType"),
+        ([True] * TOKENS, TypeError, "got bool"),
+        (KEYS.astype("S"), TypeError, "got bytes_"),
+    ],
+)
+def test_bad_documents_leave_the_totals(by, error, match):
+    corpus = Perplexity().update(LOGITS, TARGET)
+    with pytest.raises(error, match=match):
+        corpus.update(LOGITS, TARGET, by=by)
+    with pytest.raises(IndexError):
+        corpus.update(LOGITS, np.full(TOKENS, CLASSES), by=KEYS)
+    assert_same_bits(corpus, WHOLE)
+
+
+def test_adding():
+    corpus, other = Perplexity().update(LOGITS, TARGET, by=0), Perplexity().update(LOGITS, TARGET, by="1")
+    both = corpus + other
+    assert_same_bits(both, Perplexity().merge(corpus).merge(other))
+    assert list(both.documents) == [0, "1"] and list(corpus.documents) == [0]
+    assert sum([corpus]) is not corpus and sum([corpus]) == corpus
+    total = corpus
+    total += other
+    assert total is corpus and corpus == both
+    for bad in (1, None, 1.0):
+        for addition in (lambda bad=bad: corpus + bad, lambda bad=bad: bad + corpus):
+            with pytest.raises(TypeError):
+                addition()
+    with pytest.raises(ValueError, match="ignore_index=-100, got 0"):
+        corpus + Perplexity(ignore_index=0)
+
+
+def test_what_it_shows():
+    assert repr(Perplexity()) == "Perplexity(nan over 0 tokens)"
+    logits = np.zeros((3, 8))
+    corpus = Perplexity().update(logits, [0, 1, 2], by=[0, 0, 7])
+    assert repr(corpus) == "Perplexity(8 over 3 tokens, 2 documents)"
+    assert repr(corpus.documents[7]) == "Totals(8 over 1 token)"
+    logits[0, 0], logits[1] = -INF, NAN
+    shown = "Perplexity(nan over 3 tokens, 1 infinite loss, 1 loss of NaN)"
+    assert repr(Perplexity().update(logits, [0, 1, 2])) == shown
+
+
+def test_states():
+    large = Perplexity(ignore_index=2**70).update(
+        np.array([[0.0, 1.7e308], [0.0, 5e-324]]), [0, 1], by=[0, 1]
+    )
+    for _ in range(100):
+        large.merge(large)  # more tokens than any integer of a machine
+    special = Perplexity().update(SPECIAL_LOGITS, SPECIAL_TARGET, by=KEYS)
+    for corpus in (Perplexity(), WHOLE, large, special):
+        again = restored(corpus)
+        assert_same_bits(again, corpus)
+        assert again.ignore_index == corpus.ignore_index
+        again.merge(again)
+        assert again.tokens == 2 * corpus.tokens
+
+
+STATE = Perplexity().update(LOGITS, TARGET, by=KEYS).state_dict()
+ENTRY = STATE["documents"][0]
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "match"),
+    [
+        ({"more": 1}, ValueError, r"unknown \['more'\]"),
+        ({"version": 2}, ValueError, "version 1, got version 2"),
+        ({"version": "1"}, TypeError, "version"),
+        ({"ignore_index": None}, TypeError, "ignore_index"),
+        ({"tokens": -1}, ValueError, "tokens must be at least 0, got -1"),
+        ({"tokens": 1.0}, TypeError, "tokens"),
+        ({"nan": True}, TypeError, "nan"),
+        ({"infinite": 61}, ValueError, "at most 54 tokens"),
+        ({"total": 3}, TypeError, "total must be a string"),
+        ({"total": "-0x1p+0"}, ValueError, "not negative"),
+        ({"total": "0x1p-1075"}, ValueError, "total"),
+        ({"total": "0x0p+0"}, ValueError, "total of the documents must be at most"),
+        ({"documents": {}}, TypeError, "documents"),
+        ({"documents": [1]}, TypeError, r"documents'\]\[0\] must be a list"),
+        ({"documents": [ENTRY[:-1]]}, ValueError, "got 4 values"),
+        ({"documents": [ENTRY, ENTRY]}, ValueError, "got -2 twice"),
+        ({"documents": [[None, *ENTRY[1:]]]}, TypeError, "key"),
+        ({"documents": [[*ENTRY[:2], -1, 0, 0]]}, ValueError, "at least 0"),
+    ],
+)
+def test_bad_states_change_nothing(changes, error, match):
+    corpus = Perplexity().update(LOGITS, TARGET)
+    with pytest.raises(error, match=match):
+        corpus.load_state_dict({**STATE, **changes})
+    assert_same_bits(corpus, WHOLE)
+
+
+def test_states_that_lack_something():
+    for name in STATE:
+        with pytest.raises(ValueError, match=rf"missing \['{name}'\]"):
+            Perplexity().load_state_dict({key: value for key, value in STATE.items() if key != name})
+    with pytest.raises(TypeError, match="state must be a dictionary, got list"):
+        Perplexity().load_state_dict([STATE])
+
+
 def test_merging_leaves_the_other_alone():
     other = Perplexity().update(LOGITS, TARGET)
     corpus = Perplexity()
@@ -264,10 +426,10 @@ def test_pickling(protocol):
 
 @pytest.mark.parametrize("duplicate", [copy.copy, copy.deepcopy])
 def test_copies_are_apart(duplicate):
-    corpus = Perplexity().update(LOGITS, TARGET)
+    corpus = Perplexity().update(LOGITS, TARGET, by=0)
     again = duplicate(corpus)
-    again.update(LOGITS[:5], TARGET[:5])
-    assert_same_bits(corpus, WHOLE)
+    again.update(LOGITS[:5], TARGET[:5], by=0)
+    assert_same_bits(corpus, Perplexity().update(LOGITS, TARGET, by=0))
     assert again != corpus
 
 

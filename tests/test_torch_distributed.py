@@ -4,6 +4,7 @@ Processes are started once for each number of them. Each goes through all `CHECK
 group of its own for each, and writes down what went wrong; the tests look it up.
 """
 
+import copy
 import json
 import math
 import time
@@ -15,6 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
@@ -26,6 +28,7 @@ from torch.nn import functional  # noqa: E402
 from torch_cases import Call, assert_as_torch  # noqa: E402
 from torch_tools import DTYPES, HALVES, REDUCTIONS, assert_near, equal, outcome, processes, upstream_for  # noqa: E402
 
+import fastloss  # noqa: E402
 import fastloss.torch as ft  # noqa: E402
 
 Tensor = torch.Tensor
@@ -349,6 +352,58 @@ def incoming_gradients_that_are_not_finite(ranks: Ranks) -> None:
             assert not grad[4:7].any() and not grad[:4].isfinite().any()
 
 
+# The perplexity of a corpus
+
+
+def corpora(special: bool) -> tuple[Any, Any, Any]:
+    """Logits, targets and documents, the same in each process; some losses infinite and NaN."""
+    rng = np.random.default_rng(3)
+    logits, target = rng.normal(size=(40, CLASSES), scale=4.0), rng.integers(0, CLASSES, 40)
+    target[::7] = -100
+    if special:
+        logits[5], logits[9, target[9]] = math.nan, -math.inf
+    return logits, target, np.array(["a", "b", "c", "d"])[rng.integers(0, 4, 40)]
+
+
+@check
+def perplexity_of_all(ranks: Ranks) -> None:
+    """Uneven shares, down to none: the bits of one process."""
+    cuts = {1: (0, 40), 2: (0, 27, 40), 3: (0, 31, 31, 40)}[ranks.size]
+    mine = slice(*cuts[ranks.rank : ranks.rank + 2])
+    for special in (False, True):
+        logits, target, keys = corpora(special)
+        for by in (None, keys):
+            whole = fastloss.Perplexity().update(logits, target, by=by)
+            share = fastloss.Perplexity()
+            share.update(logits[mine], target[mine], by=None if by is None else by[mine])
+            assert ft.all_reduce(share, group=ranks.group) is share
+            assert share == whole and repr(share.compute()) == repr(whole.compute())
+            assert share.state_dict() == whole.state_dict()
+    # Documents, and numbers beyond a message, on one rank only.
+    share = fastloss.Perplexity()
+    if ranks.rank == ranks.size - 1:
+        share.update(logits, target, by=keys)
+        for _ in range(2000):
+            share.merge(share)
+    ft.all_reduce(share, group=ranks.group)
+    assert share.tokens == whole.tokens << 2000 and len(share.documents) == 4
+
+
+@check
+def perplexity_of_other_options(ranks: Ranks) -> None:
+    logits, _, keys = corpora(False)
+    for by in (None, keys):
+        share = fastloss.Perplexity(ignore_index=-100 - ranks.rank // 2 - ranks.rank % 2)
+        share.update(logits[:5], [1] * 5, by=None if by is None else by[:5])
+        before = copy.deepcopy(share)
+        if ranks.size > 1:
+            with pytest.raises(ValueError, match=r"same ignore_index on every rank, got \[-100, -101"):
+                ft.all_reduce(share, group=ranks.group)
+        assert share == before
+    with pytest.raises(TypeError, match="got float"):
+        ft.all_reduce(share.compute(), group=ranks.group)
+
+
 # Data parallelism
 
 
@@ -453,6 +508,14 @@ def test_in_processes(name: str, size: int, launch: Launch) -> None:
 
 
 @pytest.mark.parametrize("size", CUTS)
+def test_perplexities_are_those_of_one_process(size: int, launch: Launch) -> None:
+    for rank, found in enumerate(launch(size, "perplexity")):
+        assert found == {"perplexity_of_all": "", "perplexity_of_other_options": ""}, (
+            f"process {rank}: {found}"
+        )
+
+
+@pytest.mark.parametrize("size", CUTS)
 def test_all_options_are_those_of_one_process(size: int, launch: Launch) -> None:
     """Smoothing, z-loss, softcap, scale, temperature and weights, over slices of other sizes; see `CUTS`."""
     expected = [name for name in CHECKS if "everything" in name]
@@ -463,6 +526,8 @@ def test_all_options_are_those_of_one_process(size: int, launch: Launch) -> None
 
 def test_without_processes() -> None:
     """No group has been made: an error, or a vocabulary of one slice."""
+    with pytest.raises(ValueError, match="process group"):
+        ft.all_reduce(fastloss.Perplexity())
     logits, target = problem()
     result = outcome(lambda: ft.vocab_parallel_cross_entropy(logits, target))
     if isinstance(result, Exception):

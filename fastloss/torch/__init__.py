@@ -22,12 +22,14 @@ from fastloss.torch import (
     _install,
     _modules,
     _parallel,
+    _processes,
     _statistics,
     _without_logits,
 )
 
 _MODULES = (
-    _beyond, _derived, _functional, _install, _modules, _parallel, _statistics, _without_logits
+    _beyond, _derived, _functional, _install, _modules, _parallel, _processes, _statistics,
+    _without_logits,
 )  # fmt: skip
 _PUBLIC = {name: getattr(module, name) for module in _MODULES for name in module.__all__}
 globals().update(_PUBLIC)

@@ -52,6 +52,7 @@ from fastloss.torch._modules import SoftMarginLoss as SoftMarginLoss
 from fastloss.torch._modules import TVDistanceWithLogitsLoss as TVDistanceWithLogitsLoss
 from fastloss.torch._parallel import vocab_parallel_cross_entropy as vocab_parallel_cross_entropy
 from fastloss.torch._parallel import vocab_parallel_linear_cross_entropy as vocab_parallel_linear_cross_entropy
+from fastloss.torch._processes import all_reduce as all_reduce
 from fastloss.torch._without_logits import without_logits as without_logits
 
 __all__ = [
@@ -91,6 +92,7 @@ __all__ = [
     "SquaredHingeLoss",
     "TVDistanceWithLogitsLoss",
     "TweedieNLLLoss",
+    "all_reduce",
     "binary_cross_entropy",
     "binary_cross_entropy_with_logits",
     "calls",

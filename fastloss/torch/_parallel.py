@@ -29,6 +29,7 @@ from fastloss.torch._bridge import autocast, like
 from fastloss.torch._documentation import PARALLEL
 from fastloss.torch._evaluate import evaluate
 from fastloss.torch._functional import further, row_shape
+from fastloss.torch._processes import gathered, rank_in
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -44,19 +45,14 @@ class _Ranks:
 
     def __init__(self, classes_here: int, group: Any) -> None:
         self.group = group
-        self.rank = torch.distributed.get_rank(group)
-        if self.rank < 0:
-            raise ValueError("group must be one that this process belongs to")
+        self.rank = rank_in(group)
         sizes = self.gather(np.array([classes_here]))[:, 0]
         self.first, self.classes = int(sizes[: self.rank].sum()), int(sizes.sum())
         self.most = int(sizes.max())
 
     def gather(self, values: Array) -> Array:
         """Return the values of all processes, stacked in order of rank."""
-        own = torch.from_numpy(np.ascontiguousarray(values))
-        all_ = [torch.empty_like(own) for _ in range(torch.distributed.get_world_size(self.group))]
-        torch.distributed.all_gather(all_, own, group=self.group)
-        return np.stack([one.numpy() for one in all_])
+        return gathered(values, self.group)
 
     def add(self, values: Array) -> Array:
         """Return the sum of the values of all processes, in the type of the values."""
