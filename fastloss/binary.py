@@ -170,8 +170,9 @@ def binary_cross_entropy_with_logits(
     x = floating("logits", logits)
     smoothing = option("label_smoothing", label_smoothing)
     positive = None if pos_weight is None else positive_weights(pos_weight, x)
+    kernel = "binary_logits" if smoothing or positive is not None else "binary_logits_plain"
     return elementwise(
-        "binary_logits", "logits", x, target, weight, reduction, return_grad, out, common,
+        kernel, "logits", x, target, weight, reduction, return_grad, out, common,
         parameters=(1.0 - smoothing, 0.5 * smoothing), extra=positive, extra_name="pos_weight",
         mean_over_weights=False, check_domain=check_domain, return_hessian=return_hessian,
     )  # fmt: skip

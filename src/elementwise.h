@@ -31,6 +31,8 @@ enum { FL_(group) = 16, FL_(element_block) = 512 };
 #define LOG1P(x) FL_(fl_log1p)(x)
 #define LOG1P_UNIT(x) FL_(fl_log1p_unit)(x)
 #define LOG_OF_SHARE(w, x) FL_(fl_log_of_share)((w), (x))
+#define BY_SIGN(x, a, b) FL_(fl_by_sign)((x), (a), (b))
+#define TURNED(x, y) FL_(fl_turned)((x), (y))
 #define CHOOSE(condition, a, b) FL_(fl_choose)((condition), (a), (b))
 #define HALF ((REAL)0.5)
 #define LN2 ((REAL)0.69314718055994530942)
@@ -488,5 +490,7 @@ static void FL_(pair_gradients)(const double *slope, double scale, double factor
 #undef LOG1P_UNIT
 #undef LOG_OF_SHARE
 #undef CHOOSE
+#undef BY_SIGN
+#undef TURNED
 #undef HALF
 #undef LN2

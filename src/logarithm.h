@@ -152,23 +152,36 @@ FL_INLINE double fl_log_f64(double x)
 FL_INLINE float fl_log1p_f32(float x) { return fl_log_of_f32(1.0f + x, x); }
 FL_INLINE double fl_log1p_f64(double x) { return fl_log_of_f64(1.0 + x, x); }
 
-/* log(1 + x), 0 <= x <= 1, interpolated at Chebyshev nodes (5.4e-9), without a division. Largest error: 2 ulp in
- * float; in double, that of the interpolation. */
-#define FL_LOG1P_UNIT(REAL_, FMA_)                                                                                   \
-    REAL_ p = (REAL_) - 0.00317605701843196;                                                                         \
-    p = FMA_(p, x, (REAL_)0.019542527261014103);                                                                     \
-    p = FMA_(p, x, (REAL_) - 0.05637361283010733);                                                                   \
-    p = FMA_(p, x, (REAL_)0.10543623795419527);                                                                      \
-    p = FMA_(p, x, (REAL_) - 0.15269667074363288);                                                                   \
-    p = FMA_(p, x, (REAL_)0.19663274257204805);                                                                      \
-    p = FMA_(p, x, (REAL_) - 0.24951616262872076);                                                                   \
-    p = FMA_(p, x, (REAL_)0.3332971049891775);                                                                       \
-    p = FMA_(p, x, (REAL_) - 0.49999892648063277);                                                                   \
-    p = FMA_(p, x, (REAL_)0.999999994656292);                                                                        \
+/* log(1 + x), 0 <= x <= 1, without a division, float: x + x^2 q, q fitted to the relative error (3.3e-8). Largest
+ * error: 2 ulp. */
+FL_INLINE float fl_log1p_unit_f32(float x)
+{
+    float q = 0.0053647249f;
+    q = FL_FMA_F32(q, x, -0.0300653987f);
+    q = FL_FMA_F32(q, x, 0.0792039037f);
+    q = FL_FMA_F32(q, x, -0.137537494f);
+    q = FL_FMA_F32(q, x, 0.191536307f);
+    q = FL_FMA_F32(q, x, -0.248571575f);
+    q = FL_FMA_F32(q, x, 0.33321321f);
+    q = FL_FMA_F32(q, x, -0.499996483f);
+    return FL_FMA_F32(q * x, x, x);
+}
+
+/* The same in double, interpolated at Chebyshev nodes (5.4e-9). */
+FL_INLINE double fl_log1p_near_f64(double x)
+{
+    double p = -0.00317605701843196;
+    p = FL_FMA_F64(p, x, 0.019542527261014103);
+    p = FL_FMA_F64(p, x, -0.05637361283010733);
+    p = FL_FMA_F64(p, x, 0.10543623795419527);
+    p = FL_FMA_F64(p, x, -0.15269667074363288);
+    p = FL_FMA_F64(p, x, 0.19663274257204805);
+    p = FL_FMA_F64(p, x, -0.24951616262872076);
+    p = FL_FMA_F64(p, x, 0.3332971049891775);
+    p = FL_FMA_F64(p, x, -0.49999892648063277);
+    p = FL_FMA_F64(p, x, 0.999999994656292);
     return p * x;
-FL_INLINE float fl_log1p_unit_f32(float x){FL_LOG1P_UNIT(float, FL_FMA_F32)} FL_INLINE
-    double fl_log1p_near_f64(double x){FL_LOG1P_UNIT(double, FL_FMA_F64)}
-#undef FL_LOG1P_UNIT
+}
 
 /* As above (3.9e-17): half of the time of fl_log1p_f64, whose division alone takes as long as eleven of these. */
 FL_INLINE double fl_log1p_unit_f64(double x)
