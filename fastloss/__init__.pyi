@@ -109,6 +109,12 @@ def binary_cross_entropy(
 @overload
 def binary_cross_entropy(
     probs: npt.ArrayLike, target: npt.ArrayLike, *, weight: npt.ArrayLike | None = ..., check_domain: bool =
+    ..., reduction: Literal["sum_and_count"], return_grad: Literal[False] = ..., grad_output: npt.ArrayLike |
+    None = ..., out: Array | None = ..., accumulate: bool = ..., num_threads: int | None = ...
+) -> tuple[float, float]: ...
+@overload
+def binary_cross_entropy(
+    probs: npt.ArrayLike, target: npt.ArrayLike, *, weight: npt.ArrayLike | None = ..., check_domain: bool =
     ..., reduction: Literal["none"], return_grad: Literal[False] = ..., grad_output: npt.ArrayLike | None =
     ..., out: Array | None = ..., accumulate: bool = ..., num_threads: int | None = ...
 ) -> Array: ...
@@ -118,6 +124,12 @@ def binary_cross_entropy(
     ..., reduction: Literal["mean", "sum"] = ..., return_grad: Literal[True], grad_output: npt.ArrayLike |
     None = ..., out: Array | None = ..., accumulate: bool = ..., num_threads: int | None = ...
 ) -> tuple[float, Array]: ...
+@overload
+def binary_cross_entropy(
+    probs: npt.ArrayLike, target: npt.ArrayLike, *, weight: npt.ArrayLike | None = ..., check_domain: bool =
+    ..., reduction: Literal["sum_and_count"], return_grad: Literal[True], grad_output: npt.ArrayLike | None =
+    ..., out: Array | None = ..., accumulate: bool = ..., num_threads: int | None = ...
+) -> tuple[tuple[float, float], Array]: ...
 @overload
 def binary_cross_entropy(
     probs: npt.ArrayLike, target: npt.ArrayLike, *, weight: npt.ArrayLike | None = ..., check_domain: bool =
@@ -143,6 +155,14 @@ def binary_cross_entropy_with_logits(
 def binary_cross_entropy_with_logits(
     logits: npt.ArrayLike, target: npt.ArrayLike, *, weight: npt.ArrayLike | None = ..., pos_weight:
     npt.ArrayLike | None = ..., label_smoothing: float = ..., check_domain: bool = ..., reduction:
+    Literal["sum_and_count"], return_grad: Literal[False] = ..., return_hessian: Literal[False] = ...,
+    grad_output: npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ..., num_threads: int
+    | None = ...
+) -> tuple[float, float]: ...
+@overload
+def binary_cross_entropy_with_logits(
+    logits: npt.ArrayLike, target: npt.ArrayLike, *, weight: npt.ArrayLike | None = ..., pos_weight:
+    npt.ArrayLike | None = ..., label_smoothing: float = ..., check_domain: bool = ..., reduction:
     Literal["none"], return_grad: Literal[False] = ..., return_hessian: Literal[False] = ..., grad_output:
     npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ..., num_threads: int | None = ...
 ) -> Array: ...
@@ -158,6 +178,13 @@ def binary_cross_entropy_with_logits(
 def binary_cross_entropy_with_logits(
     logits: npt.ArrayLike, target: npt.ArrayLike, *, weight: npt.ArrayLike | None = ..., pos_weight:
     npt.ArrayLike | None = ..., label_smoothing: float = ..., check_domain: bool = ..., reduction:
+    Literal["sum_and_count"], return_grad: Literal[True], return_hessian: Literal[False] = ..., grad_output:
+    npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ..., num_threads: int | None = ...
+) -> tuple[tuple[float, float], Array]: ...
+@overload
+def binary_cross_entropy_with_logits(
+    logits: npt.ArrayLike, target: npt.ArrayLike, *, weight: npt.ArrayLike | None = ..., pos_weight:
+    npt.ArrayLike | None = ..., label_smoothing: float = ..., check_domain: bool = ..., reduction:
     Literal["none"], return_grad: Literal[True], return_hessian: Literal[False] = ..., grad_output:
     npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ..., num_threads: int | None = ...
 ) -> tuple[Array, Array]: ...
@@ -168,6 +195,13 @@ def binary_cross_entropy_with_logits(
     Literal["mean", "sum"] = ..., return_grad: Literal[True], return_hessian: Literal[True], grad_output:
     npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ..., num_threads: int | None = ...
 ) -> tuple[float, Array, Array]: ...
+@overload
+def binary_cross_entropy_with_logits(
+    logits: npt.ArrayLike, target: npt.ArrayLike, *, weight: npt.ArrayLike | None = ..., pos_weight:
+    npt.ArrayLike | None = ..., label_smoothing: float = ..., check_domain: bool = ..., reduction:
+    Literal["sum_and_count"], return_grad: Literal[True], return_hessian: Literal[True], grad_output:
+    npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ..., num_threads: int | None = ...
+) -> tuple[tuple[float, float], Array, Array]: ...
 @overload
 def binary_cross_entropy_with_logits(
     logits: npt.ArrayLike, target: npt.ArrayLike, *, weight: npt.ArrayLike | None = ..., pos_weight:
@@ -195,6 +229,14 @@ def cpo_loss(
 def cpo_loss(
     policy_chosen_logps: npt.ArrayLike, policy_rejected_logps: npt.ArrayLike, *, beta: float = ...,
     label_smoothing: float = ..., loss_type: Literal['sigmoid', 'hinge', 'ipo'] = ..., reduction:
+    Literal["sum_and_count"], return_grad: Literal[False] = ..., grad_output: npt.ArrayLike | None = ..., out:
+    tuple[Array | None, Array | None] | None = ..., accumulate: bool | tuple[bool, ...] = ..., num_threads:
+    int | None = ...
+) -> tuple[float, float]: ...
+@overload
+def cpo_loss(
+    policy_chosen_logps: npt.ArrayLike, policy_rejected_logps: npt.ArrayLike, *, beta: float = ...,
+    label_smoothing: float = ..., loss_type: Literal['sigmoid', 'hinge', 'ipo'] = ..., reduction:
     Literal["none"], return_grad: Literal[False] = ..., grad_output: npt.ArrayLike | None = ..., out:
     tuple[Array | None, Array | None] | None = ..., accumulate: bool | tuple[bool, ...] = ..., num_threads:
     int | None = ...
@@ -207,6 +249,14 @@ def cpo_loss(
     tuple[Array | None, Array | None] | None = ..., accumulate: bool | tuple[bool, ...] = ..., num_threads:
     int | None = ...
 ) -> tuple[float, PairGradients]: ...
+@overload
+def cpo_loss(
+    policy_chosen_logps: npt.ArrayLike, policy_rejected_logps: npt.ArrayLike, *, beta: float = ...,
+    label_smoothing: float = ..., loss_type: Literal['sigmoid', 'hinge', 'ipo'] = ..., reduction:
+    Literal["sum_and_count"], return_grad: Literal[True], grad_output: npt.ArrayLike | None = ..., out:
+    tuple[Array | None, Array | None] | None = ..., accumulate: bool | tuple[bool, ...] = ..., num_threads:
+    int | None = ...
+) -> tuple[tuple[float, float], PairGradients]: ...
 @overload
 def cpo_loss(
     policy_chosen_logps: npt.ArrayLike, policy_rejected_logps: npt.ArrayLike, *, beta: float = ...,
@@ -236,6 +286,15 @@ def cross_entropy(
     logits: npt.ArrayLike, target: npt.ArrayLike, *, axis: int = ..., weight: npt.ArrayLike | None = ...,
     ignore_index: int = ..., label_smoothing: float = ..., sample_weight: npt.ArrayLike | None = ..., z_loss:
     float = ..., softcap: float | None = ..., temperature: float = ..., logit_scale: float = ..., reduction:
+    Literal["sum_and_count"], return_grad: Literal[False] = ..., return_hessian: Literal[False] = ...,
+    grad_output: npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ..., num_threads: int
+    | None = ...
+) -> tuple[float, float]: ...
+@overload
+def cross_entropy(
+    logits: npt.ArrayLike, target: npt.ArrayLike, *, axis: int = ..., weight: npt.ArrayLike | None = ...,
+    ignore_index: int = ..., label_smoothing: float = ..., sample_weight: npt.ArrayLike | None = ..., z_loss:
+    float = ..., softcap: float | None = ..., temperature: float = ..., logit_scale: float = ..., reduction:
     Literal["none"], return_grad: Literal[False] = ..., return_hessian: Literal[False] = ..., grad_output:
     npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ..., num_threads: int | None = ...
 ) -> Array: ...
@@ -253,6 +312,14 @@ def cross_entropy(
     logits: npt.ArrayLike, target: npt.ArrayLike, *, axis: int = ..., weight: npt.ArrayLike | None = ...,
     ignore_index: int = ..., label_smoothing: float = ..., sample_weight: npt.ArrayLike | None = ..., z_loss:
     float = ..., softcap: float | None = ..., temperature: float = ..., logit_scale: float = ..., reduction:
+    Literal["sum_and_count"], return_grad: Literal[True], return_hessian: Literal[False] = ..., grad_output:
+    npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ..., num_threads: int | None = ...
+) -> tuple[tuple[float, float], Array]: ...
+@overload
+def cross_entropy(
+    logits: npt.ArrayLike, target: npt.ArrayLike, *, axis: int = ..., weight: npt.ArrayLike | None = ...,
+    ignore_index: int = ..., label_smoothing: float = ..., sample_weight: npt.ArrayLike | None = ..., z_loss:
+    float = ..., softcap: float | None = ..., temperature: float = ..., logit_scale: float = ..., reduction:
     Literal["none"], return_grad: Literal[True], return_hessian: Literal[False] = ..., grad_output:
     npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ..., num_threads: int | None = ...
 ) -> tuple[Array, Array]: ...
@@ -264,6 +331,14 @@ def cross_entropy(
     Literal["mean", "sum"] = ..., return_grad: Literal[True], return_hessian: Literal[True], grad_output:
     npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ..., num_threads: int | None = ...
 ) -> tuple[float, Array, Array]: ...
+@overload
+def cross_entropy(
+    logits: npt.ArrayLike, target: npt.ArrayLike, *, axis: int = ..., weight: npt.ArrayLike | None = ...,
+    ignore_index: int = ..., label_smoothing: float = ..., sample_weight: npt.ArrayLike | None = ..., z_loss:
+    float = ..., softcap: float | None = ..., temperature: float = ..., logit_scale: float = ..., reduction:
+    Literal["sum_and_count"], return_grad: Literal[True], return_hessian: Literal[True], grad_output:
+    npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ..., num_threads: int | None = ...
+) -> tuple[tuple[float, float], Array, Array]: ...
 @overload
 def cross_entropy(
     logits: npt.ArrayLike, target: npt.ArrayLike, *, axis: int = ..., weight: npt.ArrayLike | None = ...,
@@ -295,6 +370,15 @@ def dpo_loss(
     policy_chosen_logps: npt.ArrayLike, policy_rejected_logps: npt.ArrayLike, ref_chosen_logps: npt.ArrayLike
     | None = ..., ref_rejected_logps: npt.ArrayLike | None = ..., *, beta: float = ..., label_smoothing: float
     = ..., loss_type: str = ..., reference_free: bool = ..., f_divergence_type: str = ...,
+    f_alpha_divergence_coef: float = ..., discopop_tau: float = ..., reduction: Literal["sum_and_count"],
+    return_grad: Literal[False] = ..., grad_output: npt.ArrayLike | None = ..., out: tuple[Array | None, Array
+    | None] | None = ..., accumulate: bool | tuple[bool, ...] = ..., num_threads: int | None = ...
+) -> tuple[float, float]: ...
+@overload
+def dpo_loss(
+    policy_chosen_logps: npt.ArrayLike, policy_rejected_logps: npt.ArrayLike, ref_chosen_logps: npt.ArrayLike
+    | None = ..., ref_rejected_logps: npt.ArrayLike | None = ..., *, beta: float = ..., label_smoothing: float
+    = ..., loss_type: str = ..., reference_free: bool = ..., f_divergence_type: str = ...,
     f_alpha_divergence_coef: float = ..., discopop_tau: float = ..., reduction: Literal["none"], return_grad:
     Literal[False] = ..., grad_output: npt.ArrayLike | None = ..., out: tuple[Array | None, Array | None] |
     None = ..., accumulate: bool | tuple[bool, ...] = ..., num_threads: int | None = ...
@@ -308,6 +392,15 @@ def dpo_loss(
     return_grad: Literal[True], grad_output: npt.ArrayLike | None = ..., out: tuple[Array | None, Array |
     None] | None = ..., accumulate: bool | tuple[bool, ...] = ..., num_threads: int | None = ...
 ) -> tuple[float, PairGradients]: ...
+@overload
+def dpo_loss(
+    policy_chosen_logps: npt.ArrayLike, policy_rejected_logps: npt.ArrayLike, ref_chosen_logps: npt.ArrayLike
+    | None = ..., ref_rejected_logps: npt.ArrayLike | None = ..., *, beta: float = ..., label_smoothing: float
+    = ..., loss_type: str = ..., reference_free: bool = ..., f_divergence_type: str = ...,
+    f_alpha_divergence_coef: float = ..., discopop_tau: float = ..., reduction: Literal["sum_and_count"],
+    return_grad: Literal[True], grad_output: npt.ArrayLike | None = ..., out: tuple[Array | None, Array |
+    None] | None = ..., accumulate: bool | tuple[bool, ...] = ..., num_threads: int | None = ...
+) -> tuple[tuple[float, float], PairGradients]: ...
 @overload
 def dpo_loss(
     policy_chosen_logps: npt.ArrayLike, policy_rejected_logps: npt.ArrayLike, ref_chosen_logps: npt.ArrayLike
@@ -335,6 +428,12 @@ def elastic_net_penalty(
 ) -> float: ...
 @overload
 def elastic_net_penalty(
+    params: npt.ArrayLike, l1: float, l2: float, *, reduction: Literal["sum_and_count"], return_grad:
+    Literal[False] = ..., grad_output: npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool =
+    ..., num_threads: int | None = ...
+) -> tuple[float, float]: ...
+@overload
+def elastic_net_penalty(
     params: npt.ArrayLike, l1: float, l2: float, *, reduction: Literal["none"], return_grad: Literal[False] =
     ..., grad_output: npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ...,
     num_threads: int | None = ...
@@ -345,6 +444,12 @@ def elastic_net_penalty(
     Literal[True], grad_output: npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ...,
     num_threads: int | None = ...
 ) -> tuple[float, Array]: ...
+@overload
+def elastic_net_penalty(
+    params: npt.ArrayLike, l1: float, l2: float, *, reduction: Literal["sum_and_count"], return_grad:
+    Literal[True], grad_output: npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ...,
+    num_threads: int | None = ...
+) -> tuple[tuple[float, float], Array]: ...
 @overload
 def elastic_net_penalty(
     params: npt.ArrayLike, l1: float, l2: float, *, reduction: Literal["none"], return_grad: Literal[True],
@@ -366,6 +471,12 @@ def entropy(
 ) -> float: ...
 @overload
 def entropy(
+    logits: npt.ArrayLike, *, axis: int = ..., temperature: float = ..., reduction: Literal["sum_and_count"],
+    return_grad: Literal[False] = ..., grad_output: npt.ArrayLike | None = ..., out: Array | None = ...,
+    accumulate: bool = ..., num_threads: int | None = ...
+) -> tuple[float, float]: ...
+@overload
+def entropy(
     logits: npt.ArrayLike, *, axis: int = ..., temperature: float = ..., reduction: Literal["none"] = ...,
     return_grad: Literal[False] = ..., grad_output: npt.ArrayLike | None = ..., out: Array | None = ...,
     accumulate: bool = ..., num_threads: int | None = ...
@@ -376,6 +487,12 @@ def entropy(
     return_grad: Literal[True], grad_output: npt.ArrayLike | None = ..., out: Array | None = ..., accumulate:
     bool = ..., num_threads: int | None = ...
 ) -> tuple[float, Array]: ...
+@overload
+def entropy(
+    logits: npt.ArrayLike, *, axis: int = ..., temperature: float = ..., reduction: Literal["sum_and_count"],
+    return_grad: Literal[True], grad_output: npt.ArrayLike | None = ..., out: Array | None = ..., accumulate:
+    bool = ..., num_threads: int | None = ...
+) -> tuple[tuple[float, float], Array]: ...
 @overload
 def entropy(
     logits: npt.ArrayLike, *, axis: int = ..., temperature: float = ..., reduction: Literal["none"] = ...,
@@ -398,6 +515,12 @@ def epsilon_insensitive_loss(
 @overload
 def epsilon_insensitive_loss(
     input: npt.ArrayLike, target: npt.ArrayLike, *, weight: npt.ArrayLike | None = ..., epsilon: float = ...,
+    reduction: Literal["sum_and_count"], return_grad: Literal[False] = ..., grad_output: npt.ArrayLike | None
+    = ..., out: Array | None = ..., accumulate: bool = ..., num_threads: int | None = ...
+) -> tuple[float, float]: ...
+@overload
+def epsilon_insensitive_loss(
+    input: npt.ArrayLike, target: npt.ArrayLike, *, weight: npt.ArrayLike | None = ..., epsilon: float = ...,
     reduction: Literal["none"], return_grad: Literal[False] = ..., grad_output: npt.ArrayLike | None = ...,
     out: Array | None = ..., accumulate: bool = ..., num_threads: int | None = ...
 ) -> Array: ...
@@ -407,6 +530,12 @@ def epsilon_insensitive_loss(
     reduction: Literal["mean", "sum"] = ..., return_grad: Literal[True], grad_output: npt.ArrayLike | None =
     ..., out: Array | None = ..., accumulate: bool = ..., num_threads: int | None = ...
 ) -> tuple[float, Array]: ...
+@overload
+def epsilon_insensitive_loss(
+    input: npt.ArrayLike, target: npt.ArrayLike, *, weight: npt.ArrayLike | None = ..., epsilon: float = ...,
+    reduction: Literal["sum_and_count"], return_grad: Literal[True], grad_output: npt.ArrayLike | None = ...,
+    out: Array | None = ..., accumulate: bool = ..., num_threads: int | None = ...
+) -> tuple[tuple[float, float], Array]: ...
 @overload
 def epsilon_insensitive_loss(
     input: npt.ArrayLike, target: npt.ArrayLike, *, weight: npt.ArrayLike | None = ..., epsilon: float = ...,
@@ -430,6 +559,13 @@ def gamma_nll_loss(
 @overload
 def gamma_nll_loss(
     input: npt.ArrayLike, target: npt.ArrayLike, *, weight: npt.ArrayLike | None = ..., check_domain: bool =
+    ..., reduction: Literal["sum_and_count"], return_grad: Literal[False] = ..., return_hessian:
+    Literal[False] = ..., grad_output: npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool =
+    ..., num_threads: int | None = ...
+) -> tuple[float, float]: ...
+@overload
+def gamma_nll_loss(
+    input: npt.ArrayLike, target: npt.ArrayLike, *, weight: npt.ArrayLike | None = ..., check_domain: bool =
     ..., reduction: Literal["none"], return_grad: Literal[False] = ..., return_hessian: Literal[False] = ...,
     grad_output: npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ..., num_threads: int
     | None = ...
@@ -444,6 +580,13 @@ def gamma_nll_loss(
 @overload
 def gamma_nll_loss(
     input: npt.ArrayLike, target: npt.ArrayLike, *, weight: npt.ArrayLike | None = ..., check_domain: bool =
+    ..., reduction: Literal["sum_and_count"], return_grad: Literal[True], return_hessian: Literal[False] =
+    ..., grad_output: npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ...,
+    num_threads: int | None = ...
+) -> tuple[tuple[float, float], Array]: ...
+@overload
+def gamma_nll_loss(
+    input: npt.ArrayLike, target: npt.ArrayLike, *, weight: npt.ArrayLike | None = ..., check_domain: bool =
     ..., reduction: Literal["none"], return_grad: Literal[True], return_hessian: Literal[False] = ...,
     grad_output: npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ..., num_threads: int
     | None = ...
@@ -455,6 +598,13 @@ def gamma_nll_loss(
     grad_output: npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ..., num_threads: int
     | None = ...
 ) -> tuple[float, Array, Array]: ...
+@overload
+def gamma_nll_loss(
+    input: npt.ArrayLike, target: npt.ArrayLike, *, weight: npt.ArrayLike | None = ..., check_domain: bool =
+    ..., reduction: Literal["sum_and_count"], return_grad: Literal[True], return_hessian: Literal[True],
+    grad_output: npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ..., num_threads: int
+    | None = ...
+) -> tuple[tuple[float, float], Array, Array]: ...
 @overload
 def gamma_nll_loss(
     input: npt.ArrayLike, target: npt.ArrayLike, *, weight: npt.ArrayLike | None = ..., check_domain: bool =
@@ -478,6 +628,13 @@ def gaussian_nll_loss(
 @overload
 def gaussian_nll_loss(
     input: npt.ArrayLike, target: npt.ArrayLike, var: npt.ArrayLike, *, weight: npt.ArrayLike | None = ...,
+    full: bool = ..., eps: float = ..., check_domain: bool = ..., reduction: Literal["sum_and_count"],
+    return_grad: Literal[False] = ..., grad_output: npt.ArrayLike | None = ..., out: tuple[Array | None, Array
+    | None] | None = ..., accumulate: bool | tuple[bool, ...] = ..., num_threads: int | None = ...
+) -> tuple[float, float]: ...
+@overload
+def gaussian_nll_loss(
+    input: npt.ArrayLike, target: npt.ArrayLike, var: npt.ArrayLike, *, weight: npt.ArrayLike | None = ...,
     full: bool = ..., eps: float = ..., check_domain: bool = ..., reduction: Literal["none"], return_grad:
     Literal[False] = ..., grad_output: npt.ArrayLike | None = ..., out: tuple[Array | None, Array | None] |
     None = ..., accumulate: bool | tuple[bool, ...] = ..., num_threads: int | None = ...
@@ -489,6 +646,13 @@ def gaussian_nll_loss(
     return_grad: Literal[True], grad_output: npt.ArrayLike | None = ..., out: tuple[Array | None, Array |
     None] | None = ..., accumulate: bool | tuple[bool, ...] = ..., num_threads: int | None = ...
 ) -> tuple[float, GaussianNLLGradients]: ...
+@overload
+def gaussian_nll_loss(
+    input: npt.ArrayLike, target: npt.ArrayLike, var: npt.ArrayLike, *, weight: npt.ArrayLike | None = ...,
+    full: bool = ..., eps: float = ..., check_domain: bool = ..., reduction: Literal["sum_and_count"],
+    return_grad: Literal[True], grad_output: npt.ArrayLike | None = ..., out: tuple[Array | None, Array |
+    None] | None = ..., accumulate: bool | tuple[bool, ...] = ..., num_threads: int | None = ...
+) -> tuple[tuple[float, float], GaussianNLLGradients]: ...
 @overload
 def gaussian_nll_loss(
     input: npt.ArrayLike, target: npt.ArrayLike, var: npt.ArrayLike, *, weight: npt.ArrayLike | None = ...,
@@ -520,6 +684,16 @@ def grpo_loss(
     ..., ref_logps: npt.ArrayLike | None = ..., loss_type: str = ..., epsilon_low: float = ..., epsilon_high:
     float | None = ..., delta: float | None = ..., beta: float = ..., importance_sampling_level:
     Literal['token', 'sequence'] = ..., max_completion_length: float | None = ..., num_items: float | None =
+    ..., sapo_temperature_pos: float = ..., sapo_temperature_neg: float = ..., reduction:
+    Literal["sum_and_count"], return_grad: Literal[False] = ..., grad_output: npt.ArrayLike | None = ..., out:
+    Array | None = ..., accumulate: bool = ..., num_threads: int | None = ...
+) -> tuple[float, float]: ...
+@overload
+def grpo_loss(
+    logps: npt.ArrayLike, old_logps: npt.ArrayLike, advantages: npt.ArrayLike, *, mask: npt.ArrayLike | None =
+    ..., ref_logps: npt.ArrayLike | None = ..., loss_type: str = ..., epsilon_low: float = ..., epsilon_high:
+    float | None = ..., delta: float | None = ..., beta: float = ..., importance_sampling_level:
+    Literal['token', 'sequence'] = ..., max_completion_length: float | None = ..., num_items: float | None =
     ..., sapo_temperature_pos: float = ..., sapo_temperature_neg: float = ..., reduction: Literal["none"],
     return_grad: Literal[False] = ..., grad_output: npt.ArrayLike | None = ..., out: Array | None = ...,
     accumulate: bool = ..., num_threads: int | None = ...
@@ -534,6 +708,16 @@ def grpo_loss(
     "sum"] = ..., return_grad: Literal[True], grad_output: npt.ArrayLike | None = ..., out: Array | None =
     ..., accumulate: bool = ..., num_threads: int | None = ...
 ) -> tuple[float, Array]: ...
+@overload
+def grpo_loss(
+    logps: npt.ArrayLike, old_logps: npt.ArrayLike, advantages: npt.ArrayLike, *, mask: npt.ArrayLike | None =
+    ..., ref_logps: npt.ArrayLike | None = ..., loss_type: str = ..., epsilon_low: float = ..., epsilon_high:
+    float | None = ..., delta: float | None = ..., beta: float = ..., importance_sampling_level:
+    Literal['token', 'sequence'] = ..., max_completion_length: float | None = ..., num_items: float | None =
+    ..., sapo_temperature_pos: float = ..., sapo_temperature_neg: float = ..., reduction:
+    Literal["sum_and_count"], return_grad: Literal[True], grad_output: npt.ArrayLike | None = ..., out: Array
+    | None = ..., accumulate: bool = ..., num_threads: int | None = ...
+) -> tuple[tuple[float, float], Array]: ...
 @overload
 def grpo_loss(
     logps: npt.ArrayLike, old_logps: npt.ArrayLike, advantages: npt.ArrayLike, *, mask: npt.ArrayLike | None =
@@ -565,6 +749,13 @@ def hinge_embedding_loss(
 @overload
 def hinge_embedding_loss(
     input: npt.ArrayLike, target: npt.ArrayLike, *, margin: float = ..., weight: npt.ArrayLike | None = ...,
+    check_domain: bool = ..., reduction: Literal["sum_and_count"], return_grad: Literal[False] = ...,
+    grad_output: npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ..., num_threads: int
+    | None = ...
+) -> tuple[float, float]: ...
+@overload
+def hinge_embedding_loss(
+    input: npt.ArrayLike, target: npt.ArrayLike, *, margin: float = ..., weight: npt.ArrayLike | None = ...,
     check_domain: bool = ..., reduction: Literal["none"], return_grad: Literal[False] = ..., grad_output:
     npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ..., num_threads: int | None = ...
 ) -> Array: ...
@@ -575,6 +766,12 @@ def hinge_embedding_loss(
     grad_output: npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ..., num_threads: int
     | None = ...
 ) -> tuple[float, Array]: ...
+@overload
+def hinge_embedding_loss(
+    input: npt.ArrayLike, target: npt.ArrayLike, *, margin: float = ..., weight: npt.ArrayLike | None = ...,
+    check_domain: bool = ..., reduction: Literal["sum_and_count"], return_grad: Literal[True], grad_output:
+    npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ..., num_threads: int | None = ...
+) -> tuple[tuple[float, float], Array]: ...
 @overload
 def hinge_embedding_loss(
     input: npt.ArrayLike, target: npt.ArrayLike, *, margin: float = ..., weight: npt.ArrayLike | None = ...,
@@ -598,6 +795,13 @@ def hinge_loss(
 @overload
 def hinge_loss(
     scores: npt.ArrayLike, target: npt.ArrayLike, *, margin: float = ..., weight: npt.ArrayLike | None = ...,
+    check_domain: bool = ..., reduction: Literal["sum_and_count"], return_grad: Literal[False] = ...,
+    grad_output: npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ..., num_threads: int
+    | None = ...
+) -> tuple[float, float]: ...
+@overload
+def hinge_loss(
+    scores: npt.ArrayLike, target: npt.ArrayLike, *, margin: float = ..., weight: npt.ArrayLike | None = ...,
     check_domain: bool = ..., reduction: Literal["none"], return_grad: Literal[False] = ..., grad_output:
     npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ..., num_threads: int | None = ...
 ) -> Array: ...
@@ -608,6 +812,12 @@ def hinge_loss(
     grad_output: npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ..., num_threads: int
     | None = ...
 ) -> tuple[float, Array]: ...
+@overload
+def hinge_loss(
+    scores: npt.ArrayLike, target: npt.ArrayLike, *, margin: float = ..., weight: npt.ArrayLike | None = ...,
+    check_domain: bool = ..., reduction: Literal["sum_and_count"], return_grad: Literal[True], grad_output:
+    npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ..., num_threads: int | None = ...
+) -> tuple[tuple[float, float], Array]: ...
 @overload
 def hinge_loss(
     scores: npt.ArrayLike, target: npt.ArrayLike, *, margin: float = ..., weight: npt.ArrayLike | None = ...,
@@ -631,6 +841,13 @@ def huber_loss(
 @overload
 def huber_loss(
     input: npt.ArrayLike, target: npt.ArrayLike, *, weight: npt.ArrayLike | None = ..., delta: float = ...,
+    reduction: Literal["sum_and_count"], return_grad: Literal[False] = ..., return_hessian: Literal[False] =
+    ..., grad_output: npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ...,
+    num_threads: int | None = ...
+) -> tuple[float, float]: ...
+@overload
+def huber_loss(
+    input: npt.ArrayLike, target: npt.ArrayLike, *, weight: npt.ArrayLike | None = ..., delta: float = ...,
     reduction: Literal["none"], return_grad: Literal[False] = ..., return_hessian: Literal[False] = ...,
     grad_output: npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ..., num_threads: int
     | None = ...
@@ -645,6 +862,13 @@ def huber_loss(
 @overload
 def huber_loss(
     input: npt.ArrayLike, target: npt.ArrayLike, *, weight: npt.ArrayLike | None = ..., delta: float = ...,
+    reduction: Literal["sum_and_count"], return_grad: Literal[True], return_hessian: Literal[False] = ...,
+    grad_output: npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ..., num_threads: int
+    | None = ...
+) -> tuple[tuple[float, float], Array]: ...
+@overload
+def huber_loss(
+    input: npt.ArrayLike, target: npt.ArrayLike, *, weight: npt.ArrayLike | None = ..., delta: float = ...,
     reduction: Literal["none"], return_grad: Literal[True], return_hessian: Literal[False] = ..., grad_output:
     npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ..., num_threads: int | None = ...
 ) -> tuple[Array, Array]: ...
@@ -655,6 +879,13 @@ def huber_loss(
     grad_output: npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ..., num_threads: int
     | None = ...
 ) -> tuple[float, Array, Array]: ...
+@overload
+def huber_loss(
+    input: npt.ArrayLike, target: npt.ArrayLike, *, weight: npt.ArrayLike | None = ..., delta: float = ...,
+    reduction: Literal["sum_and_count"], return_grad: Literal[True], return_hessian: Literal[True],
+    grad_output: npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ..., num_threads: int
+    | None = ...
+) -> tuple[tuple[float, float], Array, Array]: ...
 @overload
 def huber_loss(
     input: npt.ArrayLike, target: npt.ArrayLike, *, weight: npt.ArrayLike | None = ..., delta: float = ...,
@@ -679,6 +910,14 @@ def info_nce_loss(
 @overload
 def info_nce_loss(
     query: npt.ArrayLike, key: npt.ArrayLike, *, target: npt.ArrayLike | None = ..., temperature: float = ...,
+    symmetric: bool = ..., normalize: bool = ..., memory_budget: int | None = ..., reduction:
+    Literal["sum_and_count"], return_grad: Literal[False] = ..., grad_output: npt.ArrayLike | None = ..., out:
+    tuple[Array | None, Array | None, None] | None = ..., accumulate: bool | tuple[bool, ...] = ...,
+    num_threads: int | None = ...
+) -> tuple[float, float]: ...
+@overload
+def info_nce_loss(
+    query: npt.ArrayLike, key: npt.ArrayLike, *, target: npt.ArrayLike | None = ..., temperature: float = ...,
     symmetric: bool = ..., normalize: bool = ..., memory_budget: int | None = ..., reduction: Literal["none"],
     return_grad: Literal[False] = ..., grad_output: npt.ArrayLike | None = ..., out: tuple[Array | None, Array
     | None, None] | None = ..., accumulate: bool | tuple[bool, ...] = ..., num_threads: int | None = ...
@@ -691,6 +930,14 @@ def info_nce_loss(
     None, Array | None, None] | None = ..., accumulate: bool | tuple[bool, ...] = ..., num_threads: int | None
     = ...
 ) -> tuple[float, InfoNCEGradients]: ...
+@overload
+def info_nce_loss(
+    query: npt.ArrayLike, key: npt.ArrayLike, *, target: npt.ArrayLike | None = ..., temperature: float = ...,
+    symmetric: bool = ..., normalize: bool = ..., memory_budget: int | None = ..., reduction:
+    Literal["sum_and_count"], return_grad: Literal[True], grad_output: npt.ArrayLike | None = ..., out:
+    tuple[Array | None, Array | None, None] | None = ..., accumulate: bool | tuple[bool, ...] = ...,
+    num_threads: int | None = ...
+) -> tuple[tuple[float, float], InfoNCEGradients]: ...
 @overload
 def info_nce_loss(
     query: npt.ArrayLike, key: npt.ArrayLike, *, target: npt.ArrayLike | None = ..., temperature: float = ...,
@@ -717,6 +964,13 @@ def js_div_with_logits(
 def js_div_with_logits(
     student_logits: npt.ArrayLike, teacher_logits: npt.ArrayLike, *, axis: int = ..., beta: float = ...,
     temperature: float = ..., mask: npt.ArrayLike | None = ..., teacher_grad: Literal[False] = ..., reduction:
+    Literal["sum_and_count"], return_grad: Literal[False] = ..., grad_output: npt.ArrayLike | None = ..., out:
+    Any = ..., accumulate: bool = ..., num_threads: int | None = ...
+) -> tuple[float, float]: ...
+@overload
+def js_div_with_logits(
+    student_logits: npt.ArrayLike, teacher_logits: npt.ArrayLike, *, axis: int = ..., beta: float = ...,
+    temperature: float = ..., mask: npt.ArrayLike | None = ..., teacher_grad: Literal[False] = ..., reduction:
     Literal["none"], return_grad: Literal[False] = ..., grad_output: npt.ArrayLike | None = ..., out: Any =
     ..., accumulate: bool = ..., num_threads: int | None = ...
 ) -> Array: ...
@@ -731,6 +985,13 @@ def js_div_with_logits(
 def js_div_with_logits(
     student_logits: npt.ArrayLike, teacher_logits: npt.ArrayLike, *, axis: int = ..., beta: float = ...,
     temperature: float = ..., mask: npt.ArrayLike | None = ..., teacher_grad: Literal[False] = ..., reduction:
+    Literal["sum_and_count"], return_grad: Literal[True], grad_output: npt.ArrayLike | None = ..., out: Any =
+    ..., accumulate: bool = ..., num_threads: int | None = ...
+) -> tuple[tuple[float, float], Array]: ...
+@overload
+def js_div_with_logits(
+    student_logits: npt.ArrayLike, teacher_logits: npt.ArrayLike, *, axis: int = ..., beta: float = ...,
+    temperature: float = ..., mask: npt.ArrayLike | None = ..., teacher_grad: Literal[False] = ..., reduction:
     Literal["none"], return_grad: Literal[True], grad_output: npt.ArrayLike | None = ..., out: Any = ...,
     accumulate: bool = ..., num_threads: int | None = ...
 ) -> tuple[Array, Array]: ...
@@ -741,6 +1002,13 @@ def js_div_with_logits(
     Literal["mean", "sum"] = ..., return_grad: Literal[True], grad_output: npt.ArrayLike | None = ..., out:
     Any = ..., accumulate: bool = ..., num_threads: int | None = ...
 ) -> tuple[float, DivergenceGradients]: ...
+@overload
+def js_div_with_logits(
+    student_logits: npt.ArrayLike, teacher_logits: npt.ArrayLike, *, axis: int = ..., beta: float = ...,
+    temperature: float = ..., mask: npt.ArrayLike | None = ..., teacher_grad: Literal[True], reduction:
+    Literal["sum_and_count"], return_grad: Literal[True], grad_output: npt.ArrayLike | None = ..., out: Any =
+    ..., accumulate: bool = ..., num_threads: int | None = ...
+) -> tuple[tuple[float, float], DivergenceGradients]: ...
 @overload
 def js_div_with_logits(
     student_logits: npt.ArrayLike, teacher_logits: npt.ArrayLike, *, axis: int = ..., beta: float = ...,
@@ -764,6 +1032,12 @@ def kl_div(
 ) -> float: ...
 @overload
 def kl_div(
+    input: npt.ArrayLike, target: npt.ArrayLike, *, log_target: bool = ..., reduction:
+    Literal["sum_and_count"], return_grad: Literal[False] = ..., grad_output: npt.ArrayLike | None = ..., out:
+    Array | None = ..., accumulate: bool = ..., num_threads: int | None = ...
+) -> tuple[float, float]: ...
+@overload
+def kl_div(
     input: npt.ArrayLike, target: npt.ArrayLike, *, log_target: bool = ..., reduction: Literal["none"],
     return_grad: Literal[False] = ..., grad_output: npt.ArrayLike | None = ..., out: Array | None = ...,
     accumulate: bool = ..., num_threads: int | None = ...
@@ -776,6 +1050,12 @@ def kl_div(
 ) -> tuple[float, Array]: ...
 @overload
 def kl_div(
+    input: npt.ArrayLike, target: npt.ArrayLike, *, log_target: bool = ..., reduction:
+    Literal["sum_and_count"], return_grad: Literal[True], grad_output: npt.ArrayLike | None = ..., out: Array
+    | None = ..., accumulate: bool = ..., num_threads: int | None = ...
+) -> tuple[tuple[float, float], Array]: ...
+@overload
+def kl_div(
     input: npt.ArrayLike, target: npt.ArrayLike, *, log_target: bool = ..., reduction: Literal["none"],
     return_grad: Literal[True], grad_output: npt.ArrayLike | None = ..., out: Array | None = ..., accumulate:
     bool = ..., num_threads: int | None = ...
@@ -783,8 +1063,8 @@ def kl_div(
 @overload
 def kl_div(
     input: npt.ArrayLike, target: npt.ArrayLike, *, log_target: bool = ..., reduction: Literal['mean',
-    'batchmean', 'sum', 'none'] = ..., return_grad: bool = ..., grad_output: npt.ArrayLike | None = ..., out:
-    Array | None = ..., accumulate: bool = ..., num_threads: int | None = ...
+    'batchmean', 'sum', 'none', 'sum_and_count'] = ..., return_grad: bool = ..., grad_output: npt.ArrayLike |
+    None = ..., out: Array | None = ..., accumulate: bool = ..., num_threads: int | None = ...
 ) -> Any: ...
 
 @overload
@@ -794,6 +1074,13 @@ def kl_div_with_logits(
     "sum"] = ..., return_grad: Literal[False] = ..., grad_output: npt.ArrayLike | None = ..., out: Any = ...,
     accumulate: bool = ..., num_threads: int | None = ...
 ) -> float: ...
+@overload
+def kl_div_with_logits(
+    student_logits: npt.ArrayLike, teacher_logits: npt.ArrayLike, *, axis: int = ..., temperature: float =
+    ..., mask: npt.ArrayLike | None = ..., teacher_grad: Literal[False] = ..., reduction:
+    Literal["sum_and_count"], return_grad: Literal[False] = ..., grad_output: npt.ArrayLike | None = ..., out:
+    Any = ..., accumulate: bool = ..., num_threads: int | None = ...
+) -> tuple[float, float]: ...
 @overload
 def kl_div_with_logits(
     student_logits: npt.ArrayLike, teacher_logits: npt.ArrayLike, *, axis: int = ..., temperature: float =
@@ -811,6 +1098,13 @@ def kl_div_with_logits(
 @overload
 def kl_div_with_logits(
     student_logits: npt.ArrayLike, teacher_logits: npt.ArrayLike, *, axis: int = ..., temperature: float =
+    ..., mask: npt.ArrayLike | None = ..., teacher_grad: Literal[False] = ..., reduction:
+    Literal["sum_and_count"], return_grad: Literal[True], grad_output: npt.ArrayLike | None = ..., out: Any =
+    ..., accumulate: bool = ..., num_threads: int | None = ...
+) -> tuple[tuple[float, float], Array]: ...
+@overload
+def kl_div_with_logits(
+    student_logits: npt.ArrayLike, teacher_logits: npt.ArrayLike, *, axis: int = ..., temperature: float =
     ..., mask: npt.ArrayLike | None = ..., teacher_grad: Literal[False] = ..., reduction: Literal["none"],
     return_grad: Literal[True], grad_output: npt.ArrayLike | None = ..., out: Any = ..., accumulate: bool =
     ..., num_threads: int | None = ...
@@ -822,6 +1116,13 @@ def kl_div_with_logits(
     ..., return_grad: Literal[True], grad_output: npt.ArrayLike | None = ..., out: Any = ..., accumulate: bool
     = ..., num_threads: int | None = ...
 ) -> tuple[float, DivergenceGradients]: ...
+@overload
+def kl_div_with_logits(
+    student_logits: npt.ArrayLike, teacher_logits: npt.ArrayLike, *, axis: int = ..., temperature: float =
+    ..., mask: npt.ArrayLike | None = ..., teacher_grad: Literal[True], reduction: Literal["sum_and_count"],
+    return_grad: Literal[True], grad_output: npt.ArrayLike | None = ..., out: Any = ..., accumulate: bool =
+    ..., num_threads: int | None = ...
+) -> tuple[tuple[float, float], DivergenceGradients]: ...
 @overload
 def kl_div_with_logits(
     student_logits: npt.ArrayLike, teacher_logits: npt.ArrayLike, *, axis: int = ..., temperature: float =
@@ -847,6 +1148,13 @@ def kl_penalty(
 @overload
 def kl_penalty(
     logps: npt.ArrayLike, ref_logps: npt.ArrayLike, *, estimator: Literal['k1', 'k2', 'k3'] = ..., mask:
+    npt.ArrayLike | None = ..., reduction: Literal["sum_and_count"], return_grad: Literal[False] = ...,
+    grad_output: npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ..., num_threads: int
+    | None = ...
+) -> tuple[float, float]: ...
+@overload
+def kl_penalty(
+    logps: npt.ArrayLike, ref_logps: npt.ArrayLike, *, estimator: Literal['k1', 'k2', 'k3'] = ..., mask:
     npt.ArrayLike | None = ..., reduction: Literal["none"], return_grad: Literal[False] = ..., grad_output:
     npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ..., num_threads: int | None = ...
 ) -> Array: ...
@@ -857,6 +1165,12 @@ def kl_penalty(
     grad_output: npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ..., num_threads: int
     | None = ...
 ) -> tuple[float, Array]: ...
+@overload
+def kl_penalty(
+    logps: npt.ArrayLike, ref_logps: npt.ArrayLike, *, estimator: Literal['k1', 'k2', 'k3'] = ..., mask:
+    npt.ArrayLike | None = ..., reduction: Literal["sum_and_count"], return_grad: Literal[True], grad_output:
+    npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ..., num_threads: int | None = ...
+) -> tuple[tuple[float, float], Array]: ...
 @overload
 def kl_penalty(
     logps: npt.ArrayLike, ref_logps: npt.ArrayLike, *, estimator: Literal['k1', 'k2', 'k3'] = ..., mask:
@@ -882,6 +1196,14 @@ def kto_loss(
 def kto_loss(
     policy_logps: npt.ArrayLike, ref_logps: npt.ArrayLike, labels: npt.ArrayLike, *, kl: float = ..., beta:
     float = ..., desirable_weight: float = ..., undesirable_weight: float = ..., loss_type: Literal['kto',
+    'apo_zero_unpaired'] = ..., reduction: Literal["sum_and_count"], return_grad: Literal[False] = ...,
+    grad_output: npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ..., num_threads: int
+    | None = ...
+) -> tuple[float, float]: ...
+@overload
+def kto_loss(
+    policy_logps: npt.ArrayLike, ref_logps: npt.ArrayLike, labels: npt.ArrayLike, *, kl: float = ..., beta:
+    float = ..., desirable_weight: float = ..., undesirable_weight: float = ..., loss_type: Literal['kto',
     'apo_zero_unpaired'] = ..., reduction: Literal["none"], return_grad: Literal[False] = ..., grad_output:
     npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ..., num_threads: int | None = ...
 ) -> Array: ...
@@ -893,6 +1215,13 @@ def kto_loss(
     grad_output: npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ..., num_threads: int
     | None = ...
 ) -> tuple[float, Array]: ...
+@overload
+def kto_loss(
+    policy_logps: npt.ArrayLike, ref_logps: npt.ArrayLike, labels: npt.ArrayLike, *, kl: float = ..., beta:
+    float = ..., desirable_weight: float = ..., undesirable_weight: float = ..., loss_type: Literal['kto',
+    'apo_zero_unpaired'] = ..., reduction: Literal["sum_and_count"], return_grad: Literal[True], grad_output:
+    npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ..., num_threads: int | None = ...
+) -> tuple[tuple[float, float], Array]: ...
 @overload
 def kto_loss(
     policy_logps: npt.ArrayLike, ref_logps: npt.ArrayLike, labels: npt.ArrayLike, *, kl: float = ..., beta:
@@ -918,6 +1247,13 @@ def l1_loss(
 @overload
 def l1_loss(
     input: npt.ArrayLike, target: npt.ArrayLike, *, weight: npt.ArrayLike | None = ..., reduction:
+    Literal["sum_and_count"], return_grad: Literal[False] = ..., return_hessian: Literal[False] = ...,
+    grad_output: npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ..., num_threads: int
+    | None = ...
+) -> tuple[float, float]: ...
+@overload
+def l1_loss(
+    input: npt.ArrayLike, target: npt.ArrayLike, *, weight: npt.ArrayLike | None = ..., reduction:
     Literal["none"], return_grad: Literal[False] = ..., return_hessian: Literal[False] = ..., grad_output:
     npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ..., num_threads: int | None = ...
 ) -> Array: ...
@@ -931,6 +1267,12 @@ def l1_loss(
 @overload
 def l1_loss(
     input: npt.ArrayLike, target: npt.ArrayLike, *, weight: npt.ArrayLike | None = ..., reduction:
+    Literal["sum_and_count"], return_grad: Literal[True], return_hessian: Literal[False] = ..., grad_output:
+    npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ..., num_threads: int | None = ...
+) -> tuple[tuple[float, float], Array]: ...
+@overload
+def l1_loss(
+    input: npt.ArrayLike, target: npt.ArrayLike, *, weight: npt.ArrayLike | None = ..., reduction:
     Literal["none"], return_grad: Literal[True], return_hessian: Literal[False] = ..., grad_output:
     npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ..., num_threads: int | None = ...
 ) -> tuple[Array, Array]: ...
@@ -940,6 +1282,12 @@ def l1_loss(
     Literal["mean", "sum"] = ..., return_grad: Literal[True], return_hessian: Literal[True], grad_output:
     npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ..., num_threads: int | None = ...
 ) -> tuple[float, Array, Array]: ...
+@overload
+def l1_loss(
+    input: npt.ArrayLike, target: npt.ArrayLike, *, weight: npt.ArrayLike | None = ..., reduction:
+    Literal["sum_and_count"], return_grad: Literal[True], return_hessian: Literal[True], grad_output:
+    npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ..., num_threads: int | None = ...
+) -> tuple[tuple[float, float], Array, Array]: ...
 @overload
 def l1_loss(
     input: npt.ArrayLike, target: npt.ArrayLike, *, weight: npt.ArrayLike | None = ..., reduction:
@@ -961,6 +1309,12 @@ def l1_penalty(
 ) -> float: ...
 @overload
 def l1_penalty(
+    params: npt.ArrayLike, strength: float, *, reduction: Literal["sum_and_count"], return_grad:
+    Literal[False] = ..., grad_output: npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool =
+    ..., num_threads: int | None = ...
+) -> tuple[float, float]: ...
+@overload
+def l1_penalty(
     params: npt.ArrayLike, strength: float, *, reduction: Literal["none"], return_grad: Literal[False] = ...,
     grad_output: npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ..., num_threads: int
     | None = ...
@@ -971,6 +1325,12 @@ def l1_penalty(
     Literal[True], grad_output: npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ...,
     num_threads: int | None = ...
 ) -> tuple[float, Array]: ...
+@overload
+def l1_penalty(
+    params: npt.ArrayLike, strength: float, *, reduction: Literal["sum_and_count"], return_grad:
+    Literal[True], grad_output: npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ...,
+    num_threads: int | None = ...
+) -> tuple[tuple[float, float], Array]: ...
 @overload
 def l1_penalty(
     params: npt.ArrayLike, strength: float, *, reduction: Literal["none"], return_grad: Literal[True],
@@ -992,6 +1352,12 @@ def l2_penalty(
 ) -> float: ...
 @overload
 def l2_penalty(
+    params: npt.ArrayLike, strength: float, *, reduction: Literal["sum_and_count"], return_grad:
+    Literal[False] = ..., grad_output: npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool =
+    ..., num_threads: int | None = ...
+) -> tuple[float, float]: ...
+@overload
+def l2_penalty(
     params: npt.ArrayLike, strength: float, *, reduction: Literal["none"], return_grad: Literal[False] = ...,
     grad_output: npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ..., num_threads: int
     | None = ...
@@ -1002,6 +1368,12 @@ def l2_penalty(
     Literal[True], grad_output: npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ...,
     num_threads: int | None = ...
 ) -> tuple[float, Array]: ...
+@overload
+def l2_penalty(
+    params: npt.ArrayLike, strength: float, *, reduction: Literal["sum_and_count"], return_grad:
+    Literal[True], grad_output: npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ...,
+    num_threads: int | None = ...
+) -> tuple[tuple[float, float], Array]: ...
 @overload
 def l2_penalty(
     params: npt.ArrayLike, strength: float, *, reduction: Literal["none"], return_grad: Literal[True],
@@ -1031,6 +1403,16 @@ def linear_cross_entropy(
     None = ..., weight: npt.ArrayLike | None = ..., ignore_index: int = ..., label_smoothing: float = ...,
     sample_weight: npt.ArrayLike | None = ..., z_loss: float = ..., softcap: float | None = ..., temperature:
     float = ..., logit_scale: float = ..., filter_eps: float = ..., memory_budget: int | None = ...,
+    reduction: Literal["sum_and_count"], return_grad: Literal[False] = ..., grad_output: npt.ArrayLike | None
+    = ..., out: tuple[Array | None, Array | None, Array | None] | None = ..., accumulate: bool | tuple[bool,
+    ...] = ..., num_threads: int | None = ...
+) -> tuple[float, float]: ...
+@overload
+def linear_cross_entropy(
+    input: npt.ArrayLike, linear_weight: npt.ArrayLike, target: npt.ArrayLike, *, linear_bias: npt.ArrayLike |
+    None = ..., weight: npt.ArrayLike | None = ..., ignore_index: int = ..., label_smoothing: float = ...,
+    sample_weight: npt.ArrayLike | None = ..., z_loss: float = ..., softcap: float | None = ..., temperature:
+    float = ..., logit_scale: float = ..., filter_eps: float = ..., memory_budget: int | None = ...,
     reduction: Literal["none"], return_grad: Literal[False] = ..., grad_output: npt.ArrayLike | None = ...,
     out: tuple[Array | None, Array | None, Array | None] | None = ..., accumulate: bool | tuple[bool, ...] =
     ..., num_threads: int | None = ...
@@ -1045,6 +1427,16 @@ def linear_cross_entropy(
     ..., out: tuple[Array | None, Array | None, Array | None] | None = ..., accumulate: bool | tuple[bool,
     ...] = ..., num_threads: int | None = ...
 ) -> tuple[float, LinearGradients]: ...
+@overload
+def linear_cross_entropy(
+    input: npt.ArrayLike, linear_weight: npt.ArrayLike, target: npt.ArrayLike, *, linear_bias: npt.ArrayLike |
+    None = ..., weight: npt.ArrayLike | None = ..., ignore_index: int = ..., label_smoothing: float = ...,
+    sample_weight: npt.ArrayLike | None = ..., z_loss: float = ..., softcap: float | None = ..., temperature:
+    float = ..., logit_scale: float = ..., filter_eps: float = ..., memory_budget: int | None = ...,
+    reduction: Literal["sum_and_count"], return_grad: Literal[True], grad_output: npt.ArrayLike | None = ...,
+    out: tuple[Array | None, Array | None, Array | None] | None = ..., accumulate: bool | tuple[bool, ...] =
+    ..., num_threads: int | None = ...
+) -> tuple[tuple[float, float], LinearGradients]: ...
 @overload
 def linear_cross_entropy(
     input: npt.ArrayLike, linear_weight: npt.ArrayLike, target: npt.ArrayLike, *, linear_bias: npt.ArrayLike |
@@ -1085,6 +1477,18 @@ def linear_js_div(
     beta: float = ..., temperature: float = ..., student_softcap: float | None = ..., teacher_softcap: float |
     None = ..., student_logit_scale: float = ..., teacher_logit_scale: float = ..., mask: npt.ArrayLike | None
     = ..., hard_target: npt.ArrayLike | None = ..., hard_share: float = ..., ignore_index: int = ...,
+    memory_budget: int | None = ..., reduction: Literal["sum_and_count"], return_grad: Literal[False] = ...,
+    return_entropy: Literal[False] = ..., grad_output: npt.ArrayLike | None = ..., out: tuple[Array | None,
+    Array | None, Array | None] | None = ..., accumulate: bool | tuple[bool, ...] = ..., num_threads: int |
+    None = ...
+) -> tuple[float, float]: ...
+@overload
+def linear_js_div(
+    student_input: npt.ArrayLike, student_weight: npt.ArrayLike, teacher_input: npt.ArrayLike, teacher_weight:
+    npt.ArrayLike, *, student_bias: npt.ArrayLike | None = ..., teacher_bias: npt.ArrayLike | None = ...,
+    beta: float = ..., temperature: float = ..., student_softcap: float | None = ..., teacher_softcap: float |
+    None = ..., student_logit_scale: float = ..., teacher_logit_scale: float = ..., mask: npt.ArrayLike | None
+    = ..., hard_target: npt.ArrayLike | None = ..., hard_share: float = ..., ignore_index: int = ...,
     memory_budget: int | None = ..., reduction: Literal["none"], return_grad: Literal[False] = ...,
     return_entropy: Literal[False] = ..., grad_output: npt.ArrayLike | None = ..., out: tuple[Array | None,
     Array | None, Array | None] | None = ..., accumulate: bool | tuple[bool, ...] = ..., num_threads: int |
@@ -1102,6 +1506,17 @@ def linear_js_div(
     Array | None, Array | None] | None = ..., accumulate: bool | tuple[bool, ...] = ..., num_threads: int |
     None = ...
 ) -> tuple[float, Array]: ...
+@overload
+def linear_js_div(
+    student_input: npt.ArrayLike, student_weight: npt.ArrayLike, teacher_input: npt.ArrayLike, teacher_weight:
+    npt.ArrayLike, *, student_bias: npt.ArrayLike | None = ..., teacher_bias: npt.ArrayLike | None = ...,
+    beta: float = ..., temperature: float = ..., student_softcap: float | None = ..., teacher_softcap: float |
+    None = ..., student_logit_scale: float = ..., teacher_logit_scale: float = ..., mask: npt.ArrayLike | None
+    = ..., hard_target: npt.ArrayLike | None = ..., hard_share: float = ..., ignore_index: int = ...,
+    memory_budget: int | None = ..., reduction: Literal["sum_and_count"], return_grad: Literal[False] = ...,
+    return_entropy: Literal[True], grad_output: npt.ArrayLike | None = ..., out: tuple[Array | None, Array |
+    None, Array | None] | None = ..., accumulate: bool | tuple[bool, ...] = ..., num_threads: int | None = ...
+) -> tuple[tuple[float, float], Array]: ...
 @overload
 def linear_js_div(
     student_input: npt.ArrayLike, student_weight: npt.ArrayLike, teacher_input: npt.ArrayLike, teacher_weight:
@@ -1132,6 +1547,18 @@ def linear_js_div(
     beta: float = ..., temperature: float = ..., student_softcap: float | None = ..., teacher_softcap: float |
     None = ..., student_logit_scale: float = ..., teacher_logit_scale: float = ..., mask: npt.ArrayLike | None
     = ..., hard_target: npt.ArrayLike | None = ..., hard_share: float = ..., ignore_index: int = ...,
+    memory_budget: int | None = ..., reduction: Literal["sum_and_count"], return_grad: Literal[True],
+    return_entropy: Literal[False] = ..., grad_output: npt.ArrayLike | None = ..., out: tuple[Array | None,
+    Array | None, Array | None] | None = ..., accumulate: bool | tuple[bool, ...] = ..., num_threads: int |
+    None = ...
+) -> tuple[tuple[float, float], StudentGradients]: ...
+@overload
+def linear_js_div(
+    student_input: npt.ArrayLike, student_weight: npt.ArrayLike, teacher_input: npt.ArrayLike, teacher_weight:
+    npt.ArrayLike, *, student_bias: npt.ArrayLike | None = ..., teacher_bias: npt.ArrayLike | None = ...,
+    beta: float = ..., temperature: float = ..., student_softcap: float | None = ..., teacher_softcap: float |
+    None = ..., student_logit_scale: float = ..., teacher_logit_scale: float = ..., mask: npt.ArrayLike | None
+    = ..., hard_target: npt.ArrayLike | None = ..., hard_share: float = ..., ignore_index: int = ...,
     memory_budget: int | None = ..., reduction: Literal["none"], return_grad: Literal[True], return_entropy:
     Literal[False] = ..., grad_output: npt.ArrayLike | None = ..., out: tuple[Array | None, Array | None,
     Array | None] | None = ..., accumulate: bool | tuple[bool, ...] = ..., num_threads: int | None = ...
@@ -1147,6 +1574,17 @@ def linear_js_div(
     return_entropy: Literal[True], grad_output: npt.ArrayLike | None = ..., out: tuple[Array | None, Array |
     None, Array | None] | None = ..., accumulate: bool | tuple[bool, ...] = ..., num_threads: int | None = ...
 ) -> tuple[float, StudentGradients, Array]: ...
+@overload
+def linear_js_div(
+    student_input: npt.ArrayLike, student_weight: npt.ArrayLike, teacher_input: npt.ArrayLike, teacher_weight:
+    npt.ArrayLike, *, student_bias: npt.ArrayLike | None = ..., teacher_bias: npt.ArrayLike | None = ...,
+    beta: float = ..., temperature: float = ..., student_softcap: float | None = ..., teacher_softcap: float |
+    None = ..., student_logit_scale: float = ..., teacher_logit_scale: float = ..., mask: npt.ArrayLike | None
+    = ..., hard_target: npt.ArrayLike | None = ..., hard_share: float = ..., ignore_index: int = ...,
+    memory_budget: int | None = ..., reduction: Literal["sum_and_count"], return_grad: Literal[True],
+    return_entropy: Literal[True], grad_output: npt.ArrayLike | None = ..., out: tuple[Array | None, Array |
+    None, Array | None] | None = ..., accumulate: bool | tuple[bool, ...] = ..., num_threads: int | None = ...
+) -> tuple[tuple[float, float], StudentGradients, Array]: ...
 @overload
 def linear_js_div(
     student_input: npt.ArrayLike, student_weight: npt.ArrayLike, teacher_input: npt.ArrayLike, teacher_weight:
@@ -1189,6 +1627,17 @@ def linear_kl_div(
     temperature: float = ..., student_softcap: float | None = ..., teacher_softcap: float | None = ...,
     student_logit_scale: float = ..., teacher_logit_scale: float = ..., mask: npt.ArrayLike | None = ...,
     hard_target: npt.ArrayLike | None = ..., hard_share: float = ..., ignore_index: int = ..., memory_budget:
+    int | None = ..., reduction: Literal["sum_and_count"], return_grad: Literal[False] = ..., return_entropy:
+    Literal[False] = ..., grad_output: npt.ArrayLike | None = ..., out: tuple[Array | None, Array | None,
+    Array | None] | None = ..., accumulate: bool | tuple[bool, ...] = ..., num_threads: int | None = ...
+) -> tuple[float, float]: ...
+@overload
+def linear_kl_div(
+    student_input: npt.ArrayLike, student_weight: npt.ArrayLike, teacher_input: npt.ArrayLike, teacher_weight:
+    npt.ArrayLike, *, student_bias: npt.ArrayLike | None = ..., teacher_bias: npt.ArrayLike | None = ...,
+    temperature: float = ..., student_softcap: float | None = ..., teacher_softcap: float | None = ...,
+    student_logit_scale: float = ..., teacher_logit_scale: float = ..., mask: npt.ArrayLike | None = ...,
+    hard_target: npt.ArrayLike | None = ..., hard_share: float = ..., ignore_index: int = ..., memory_budget:
     int | None = ..., reduction: Literal["none"], return_grad: Literal[False] = ..., return_entropy:
     Literal[False] = ..., grad_output: npt.ArrayLike | None = ..., out: tuple[Array | None, Array | None,
     Array | None] | None = ..., accumulate: bool | tuple[bool, ...] = ..., num_threads: int | None = ...
@@ -1204,6 +1653,17 @@ def linear_kl_div(
     return_entropy: Literal[True], grad_output: npt.ArrayLike | None = ..., out: tuple[Array | None, Array |
     None, Array | None] | None = ..., accumulate: bool | tuple[bool, ...] = ..., num_threads: int | None = ...
 ) -> tuple[float, Array]: ...
+@overload
+def linear_kl_div(
+    student_input: npt.ArrayLike, student_weight: npt.ArrayLike, teacher_input: npt.ArrayLike, teacher_weight:
+    npt.ArrayLike, *, student_bias: npt.ArrayLike | None = ..., teacher_bias: npt.ArrayLike | None = ...,
+    temperature: float = ..., student_softcap: float | None = ..., teacher_softcap: float | None = ...,
+    student_logit_scale: float = ..., teacher_logit_scale: float = ..., mask: npt.ArrayLike | None = ...,
+    hard_target: npt.ArrayLike | None = ..., hard_share: float = ..., ignore_index: int = ..., memory_budget:
+    int | None = ..., reduction: Literal["sum_and_count"], return_grad: Literal[False] = ..., return_entropy:
+    Literal[True], grad_output: npt.ArrayLike | None = ..., out: tuple[Array | None, Array | None, Array |
+    None] | None = ..., accumulate: bool | tuple[bool, ...] = ..., num_threads: int | None = ...
+) -> tuple[tuple[float, float], Array]: ...
 @overload
 def linear_kl_div(
     student_input: npt.ArrayLike, student_weight: npt.ArrayLike, teacher_input: npt.ArrayLike, teacher_weight:
@@ -1233,6 +1693,17 @@ def linear_kl_div(
     temperature: float = ..., student_softcap: float | None = ..., teacher_softcap: float | None = ...,
     student_logit_scale: float = ..., teacher_logit_scale: float = ..., mask: npt.ArrayLike | None = ...,
     hard_target: npt.ArrayLike | None = ..., hard_share: float = ..., ignore_index: int = ..., memory_budget:
+    int | None = ..., reduction: Literal["sum_and_count"], return_grad: Literal[True], return_entropy:
+    Literal[False] = ..., grad_output: npt.ArrayLike | None = ..., out: tuple[Array | None, Array | None,
+    Array | None] | None = ..., accumulate: bool | tuple[bool, ...] = ..., num_threads: int | None = ...
+) -> tuple[tuple[float, float], StudentGradients]: ...
+@overload
+def linear_kl_div(
+    student_input: npt.ArrayLike, student_weight: npt.ArrayLike, teacher_input: npt.ArrayLike, teacher_weight:
+    npt.ArrayLike, *, student_bias: npt.ArrayLike | None = ..., teacher_bias: npt.ArrayLike | None = ...,
+    temperature: float = ..., student_softcap: float | None = ..., teacher_softcap: float | None = ...,
+    student_logit_scale: float = ..., teacher_logit_scale: float = ..., mask: npt.ArrayLike | None = ...,
+    hard_target: npt.ArrayLike | None = ..., hard_share: float = ..., ignore_index: int = ..., memory_budget:
     int | None = ..., reduction: Literal["none"], return_grad: Literal[True], return_entropy: Literal[False] =
     ..., grad_output: npt.ArrayLike | None = ..., out: tuple[Array | None, Array | None, Array | None] | None
     = ..., accumulate: bool | tuple[bool, ...] = ..., num_threads: int | None = ...
@@ -1248,6 +1719,17 @@ def linear_kl_div(
     Literal[True], grad_output: npt.ArrayLike | None = ..., out: tuple[Array | None, Array | None, Array |
     None] | None = ..., accumulate: bool | tuple[bool, ...] = ..., num_threads: int | None = ...
 ) -> tuple[float, StudentGradients, Array]: ...
+@overload
+def linear_kl_div(
+    student_input: npt.ArrayLike, student_weight: npt.ArrayLike, teacher_input: npt.ArrayLike, teacher_weight:
+    npt.ArrayLike, *, student_bias: npt.ArrayLike | None = ..., teacher_bias: npt.ArrayLike | None = ...,
+    temperature: float = ..., student_softcap: float | None = ..., teacher_softcap: float | None = ...,
+    student_logit_scale: float = ..., teacher_logit_scale: float = ..., mask: npt.ArrayLike | None = ...,
+    hard_target: npt.ArrayLike | None = ..., hard_share: float = ..., ignore_index: int = ..., memory_budget:
+    int | None = ..., reduction: Literal["sum_and_count"], return_grad: Literal[True], return_entropy:
+    Literal[True], grad_output: npt.ArrayLike | None = ..., out: tuple[Array | None, Array | None, Array |
+    None] | None = ..., accumulate: bool | tuple[bool, ...] = ..., num_threads: int | None = ...
+) -> tuple[tuple[float, float], StudentGradients, Array]: ...
 @overload
 def linear_kl_div(
     student_input: npt.ArrayLike, student_weight: npt.ArrayLike, teacher_input: npt.ArrayLike, teacher_weight:
@@ -1283,6 +1765,14 @@ def linear_token_log_probs(
 def linear_token_log_probs(
     input: npt.ArrayLike, linear_weight: npt.ArrayLike, target: npt.ArrayLike, *, linear_bias: npt.ArrayLike |
     None = ..., ignore_index: int = ..., temperature: float = ..., softcap: float | None = ..., logit_scale:
+    float = ..., memory_budget: int | None = ..., reduction: Literal["sum_and_count"], return_grad:
+    Literal[False] = ..., grad_output: npt.ArrayLike | None = ..., out: tuple[Array | None, Array | None,
+    Array | None] | None = ..., accumulate: bool | tuple[bool, ...] = ..., num_threads: int | None = ...
+) -> tuple[float, float]: ...
+@overload
+def linear_token_log_probs(
+    input: npt.ArrayLike, linear_weight: npt.ArrayLike, target: npt.ArrayLike, *, linear_bias: npt.ArrayLike |
+    None = ..., ignore_index: int = ..., temperature: float = ..., softcap: float | None = ..., logit_scale:
     float = ..., memory_budget: int | None = ..., reduction: Literal["none"] = ..., return_grad:
     Literal[False] = ..., grad_output: npt.ArrayLike | None = ..., out: tuple[Array | None, Array | None,
     Array | None] | None = ..., accumulate: bool | tuple[bool, ...] = ..., num_threads: int | None = ...
@@ -1295,6 +1785,14 @@ def linear_token_log_probs(
     Literal[True], grad_output: npt.ArrayLike | None = ..., out: tuple[Array | None, Array | None, Array |
     None] | None = ..., accumulate: bool | tuple[bool, ...] = ..., num_threads: int | None = ...
 ) -> tuple[float, LinearGradients]: ...
+@overload
+def linear_token_log_probs(
+    input: npt.ArrayLike, linear_weight: npt.ArrayLike, target: npt.ArrayLike, *, linear_bias: npt.ArrayLike |
+    None = ..., ignore_index: int = ..., temperature: float = ..., softcap: float | None = ..., logit_scale:
+    float = ..., memory_budget: int | None = ..., reduction: Literal["sum_and_count"], return_grad:
+    Literal[True], grad_output: npt.ArrayLike | None = ..., out: tuple[Array | None, Array | None, Array |
+    None] | None = ..., accumulate: bool | tuple[bool, ...] = ..., num_threads: int | None = ...
+) -> tuple[tuple[float, float], LinearGradients]: ...
 @overload
 def linear_token_log_probs(
     input: npt.ArrayLike, linear_weight: npt.ArrayLike, target: npt.ArrayLike, *, linear_bias: npt.ArrayLike |
@@ -1359,6 +1857,17 @@ def linear_tv_distance(
     temperature: float = ..., student_softcap: float | None = ..., teacher_softcap: float | None = ...,
     student_logit_scale: float = ..., teacher_logit_scale: float = ..., mask: npt.ArrayLike | None = ...,
     hard_target: npt.ArrayLike | None = ..., hard_share: float = ..., ignore_index: int = ..., memory_budget:
+    int | None = ..., reduction: Literal["sum_and_count"], return_grad: Literal[False] = ..., return_entropy:
+    Literal[False] = ..., grad_output: npt.ArrayLike | None = ..., out: tuple[Array | None, Array | None,
+    Array | None] | None = ..., accumulate: bool | tuple[bool, ...] = ..., num_threads: int | None = ...
+) -> tuple[float, float]: ...
+@overload
+def linear_tv_distance(
+    student_input: npt.ArrayLike, student_weight: npt.ArrayLike, teacher_input: npt.ArrayLike, teacher_weight:
+    npt.ArrayLike, *, student_bias: npt.ArrayLike | None = ..., teacher_bias: npt.ArrayLike | None = ...,
+    temperature: float = ..., student_softcap: float | None = ..., teacher_softcap: float | None = ...,
+    student_logit_scale: float = ..., teacher_logit_scale: float = ..., mask: npt.ArrayLike | None = ...,
+    hard_target: npt.ArrayLike | None = ..., hard_share: float = ..., ignore_index: int = ..., memory_budget:
     int | None = ..., reduction: Literal["none"], return_grad: Literal[False] = ..., return_entropy:
     Literal[False] = ..., grad_output: npt.ArrayLike | None = ..., out: tuple[Array | None, Array | None,
     Array | None] | None = ..., accumulate: bool | tuple[bool, ...] = ..., num_threads: int | None = ...
@@ -1374,6 +1883,17 @@ def linear_tv_distance(
     return_entropy: Literal[True], grad_output: npt.ArrayLike | None = ..., out: tuple[Array | None, Array |
     None, Array | None] | None = ..., accumulate: bool | tuple[bool, ...] = ..., num_threads: int | None = ...
 ) -> tuple[float, Array]: ...
+@overload
+def linear_tv_distance(
+    student_input: npt.ArrayLike, student_weight: npt.ArrayLike, teacher_input: npt.ArrayLike, teacher_weight:
+    npt.ArrayLike, *, student_bias: npt.ArrayLike | None = ..., teacher_bias: npt.ArrayLike | None = ...,
+    temperature: float = ..., student_softcap: float | None = ..., teacher_softcap: float | None = ...,
+    student_logit_scale: float = ..., teacher_logit_scale: float = ..., mask: npt.ArrayLike | None = ...,
+    hard_target: npt.ArrayLike | None = ..., hard_share: float = ..., ignore_index: int = ..., memory_budget:
+    int | None = ..., reduction: Literal["sum_and_count"], return_grad: Literal[False] = ..., return_entropy:
+    Literal[True], grad_output: npt.ArrayLike | None = ..., out: tuple[Array | None, Array | None, Array |
+    None] | None = ..., accumulate: bool | tuple[bool, ...] = ..., num_threads: int | None = ...
+) -> tuple[tuple[float, float], Array]: ...
 @overload
 def linear_tv_distance(
     student_input: npt.ArrayLike, student_weight: npt.ArrayLike, teacher_input: npt.ArrayLike, teacher_weight:
@@ -1403,6 +1923,17 @@ def linear_tv_distance(
     temperature: float = ..., student_softcap: float | None = ..., teacher_softcap: float | None = ...,
     student_logit_scale: float = ..., teacher_logit_scale: float = ..., mask: npt.ArrayLike | None = ...,
     hard_target: npt.ArrayLike | None = ..., hard_share: float = ..., ignore_index: int = ..., memory_budget:
+    int | None = ..., reduction: Literal["sum_and_count"], return_grad: Literal[True], return_entropy:
+    Literal[False] = ..., grad_output: npt.ArrayLike | None = ..., out: tuple[Array | None, Array | None,
+    Array | None] | None = ..., accumulate: bool | tuple[bool, ...] = ..., num_threads: int | None = ...
+) -> tuple[tuple[float, float], StudentGradients]: ...
+@overload
+def linear_tv_distance(
+    student_input: npt.ArrayLike, student_weight: npt.ArrayLike, teacher_input: npt.ArrayLike, teacher_weight:
+    npt.ArrayLike, *, student_bias: npt.ArrayLike | None = ..., teacher_bias: npt.ArrayLike | None = ...,
+    temperature: float = ..., student_softcap: float | None = ..., teacher_softcap: float | None = ...,
+    student_logit_scale: float = ..., teacher_logit_scale: float = ..., mask: npt.ArrayLike | None = ...,
+    hard_target: npt.ArrayLike | None = ..., hard_share: float = ..., ignore_index: int = ..., memory_budget:
     int | None = ..., reduction: Literal["none"], return_grad: Literal[True], return_entropy: Literal[False] =
     ..., grad_output: npt.ArrayLike | None = ..., out: tuple[Array | None, Array | None, Array | None] | None
     = ..., accumulate: bool | tuple[bool, ...] = ..., num_threads: int | None = ...
@@ -1418,6 +1949,17 @@ def linear_tv_distance(
     Literal[True], grad_output: npt.ArrayLike | None = ..., out: tuple[Array | None, Array | None, Array |
     None] | None = ..., accumulate: bool | tuple[bool, ...] = ..., num_threads: int | None = ...
 ) -> tuple[float, StudentGradients, Array]: ...
+@overload
+def linear_tv_distance(
+    student_input: npt.ArrayLike, student_weight: npt.ArrayLike, teacher_input: npt.ArrayLike, teacher_weight:
+    npt.ArrayLike, *, student_bias: npt.ArrayLike | None = ..., teacher_bias: npt.ArrayLike | None = ...,
+    temperature: float = ..., student_softcap: float | None = ..., teacher_softcap: float | None = ...,
+    student_logit_scale: float = ..., teacher_logit_scale: float = ..., mask: npt.ArrayLike | None = ...,
+    hard_target: npt.ArrayLike | None = ..., hard_share: float = ..., ignore_index: int = ..., memory_budget:
+    int | None = ..., reduction: Literal["sum_and_count"], return_grad: Literal[True], return_entropy:
+    Literal[True], grad_output: npt.ArrayLike | None = ..., out: tuple[Array | None, Array | None, Array |
+    None] | None = ..., accumulate: bool | tuple[bool, ...] = ..., num_threads: int | None = ...
+) -> tuple[tuple[float, float], StudentGradients, Array]: ...
 @overload
 def linear_tv_distance(
     student_input: npt.ArrayLike, student_weight: npt.ArrayLike, teacher_input: npt.ArrayLike, teacher_weight:
@@ -1451,6 +1993,13 @@ def log_cosh_loss(
 @overload
 def log_cosh_loss(
     input: npt.ArrayLike, target: npt.ArrayLike, *, weight: npt.ArrayLike | None = ..., reduction:
+    Literal["sum_and_count"], return_grad: Literal[False] = ..., return_hessian: Literal[False] = ...,
+    grad_output: npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ..., num_threads: int
+    | None = ...
+) -> tuple[float, float]: ...
+@overload
+def log_cosh_loss(
+    input: npt.ArrayLike, target: npt.ArrayLike, *, weight: npt.ArrayLike | None = ..., reduction:
     Literal["none"], return_grad: Literal[False] = ..., return_hessian: Literal[False] = ..., grad_output:
     npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ..., num_threads: int | None = ...
 ) -> Array: ...
@@ -1464,6 +2013,12 @@ def log_cosh_loss(
 @overload
 def log_cosh_loss(
     input: npt.ArrayLike, target: npt.ArrayLike, *, weight: npt.ArrayLike | None = ..., reduction:
+    Literal["sum_and_count"], return_grad: Literal[True], return_hessian: Literal[False] = ..., grad_output:
+    npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ..., num_threads: int | None = ...
+) -> tuple[tuple[float, float], Array]: ...
+@overload
+def log_cosh_loss(
+    input: npt.ArrayLike, target: npt.ArrayLike, *, weight: npt.ArrayLike | None = ..., reduction:
     Literal["none"], return_grad: Literal[True], return_hessian: Literal[False] = ..., grad_output:
     npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ..., num_threads: int | None = ...
 ) -> tuple[Array, Array]: ...
@@ -1473,6 +2028,12 @@ def log_cosh_loss(
     Literal["mean", "sum"] = ..., return_grad: Literal[True], return_hessian: Literal[True], grad_output:
     npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ..., num_threads: int | None = ...
 ) -> tuple[float, Array, Array]: ...
+@overload
+def log_cosh_loss(
+    input: npt.ArrayLike, target: npt.ArrayLike, *, weight: npt.ArrayLike | None = ..., reduction:
+    Literal["sum_and_count"], return_grad: Literal[True], return_hessian: Literal[True], grad_output:
+    npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ..., num_threads: int | None = ...
+) -> tuple[tuple[float, float], Array, Array]: ...
 @overload
 def log_cosh_loss(
     input: npt.ArrayLike, target: npt.ArrayLike, *, weight: npt.ArrayLike | None = ..., reduction:
@@ -1495,6 +2056,12 @@ def mean_squared_log_loss(
 @overload
 def mean_squared_log_loss(
     input: npt.ArrayLike, target: npt.ArrayLike, *, weight: npt.ArrayLike | None = ..., check_domain: bool =
+    ..., reduction: Literal["sum_and_count"], return_grad: Literal[False] = ..., grad_output: npt.ArrayLike |
+    None = ..., out: Array | None = ..., accumulate: bool = ..., num_threads: int | None = ...
+) -> tuple[float, float]: ...
+@overload
+def mean_squared_log_loss(
+    input: npt.ArrayLike, target: npt.ArrayLike, *, weight: npt.ArrayLike | None = ..., check_domain: bool =
     ..., reduction: Literal["none"], return_grad: Literal[False] = ..., grad_output: npt.ArrayLike | None =
     ..., out: Array | None = ..., accumulate: bool = ..., num_threads: int | None = ...
 ) -> Array: ...
@@ -1504,6 +2071,12 @@ def mean_squared_log_loss(
     ..., reduction: Literal["mean", "sum"] = ..., return_grad: Literal[True], grad_output: npt.ArrayLike |
     None = ..., out: Array | None = ..., accumulate: bool = ..., num_threads: int | None = ...
 ) -> tuple[float, Array]: ...
+@overload
+def mean_squared_log_loss(
+    input: npt.ArrayLike, target: npt.ArrayLike, *, weight: npt.ArrayLike | None = ..., check_domain: bool =
+    ..., reduction: Literal["sum_and_count"], return_grad: Literal[True], grad_output: npt.ArrayLike | None =
+    ..., out: Array | None = ..., accumulate: bool = ..., num_threads: int | None = ...
+) -> tuple[tuple[float, float], Array]: ...
 @overload
 def mean_squared_log_loss(
     input: npt.ArrayLike, target: npt.ArrayLike, *, weight: npt.ArrayLike | None = ..., check_domain: bool =
@@ -1527,6 +2100,13 @@ def mse_loss(
 @overload
 def mse_loss(
     input: npt.ArrayLike, target: npt.ArrayLike, *, weight: npt.ArrayLike | None = ..., reduction:
+    Literal["sum_and_count"], return_grad: Literal[False] = ..., return_hessian: Literal[False] = ...,
+    grad_output: npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ..., num_threads: int
+    | None = ...
+) -> tuple[float, float]: ...
+@overload
+def mse_loss(
+    input: npt.ArrayLike, target: npt.ArrayLike, *, weight: npt.ArrayLike | None = ..., reduction:
     Literal["none"], return_grad: Literal[False] = ..., return_hessian: Literal[False] = ..., grad_output:
     npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ..., num_threads: int | None = ...
 ) -> Array: ...
@@ -1540,6 +2120,12 @@ def mse_loss(
 @overload
 def mse_loss(
     input: npt.ArrayLike, target: npt.ArrayLike, *, weight: npt.ArrayLike | None = ..., reduction:
+    Literal["sum_and_count"], return_grad: Literal[True], return_hessian: Literal[False] = ..., grad_output:
+    npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ..., num_threads: int | None = ...
+) -> tuple[tuple[float, float], Array]: ...
+@overload
+def mse_loss(
+    input: npt.ArrayLike, target: npt.ArrayLike, *, weight: npt.ArrayLike | None = ..., reduction:
     Literal["none"], return_grad: Literal[True], return_hessian: Literal[False] = ..., grad_output:
     npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ..., num_threads: int | None = ...
 ) -> tuple[Array, Array]: ...
@@ -1549,6 +2135,12 @@ def mse_loss(
     Literal["mean", "sum"] = ..., return_grad: Literal[True], return_hessian: Literal[True], grad_output:
     npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ..., num_threads: int | None = ...
 ) -> tuple[float, Array, Array]: ...
+@overload
+def mse_loss(
+    input: npt.ArrayLike, target: npt.ArrayLike, *, weight: npt.ArrayLike | None = ..., reduction:
+    Literal["sum_and_count"], return_grad: Literal[True], return_hessian: Literal[True], grad_output:
+    npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ..., num_threads: int | None = ...
+) -> tuple[tuple[float, float], Array, Array]: ...
 @overload
 def mse_loss(
     input: npt.ArrayLike, target: npt.ArrayLike, *, weight: npt.ArrayLike | None = ..., reduction:
@@ -1571,6 +2163,12 @@ def multi_margin_loss(
 @overload
 def multi_margin_loss(
     scores: npt.ArrayLike, target: npt.ArrayLike, *, p: int = ..., margin: float = ..., weight: npt.ArrayLike
+    | None = ..., reduction: Literal["sum_and_count"], return_grad: Literal[False] = ..., grad_output:
+    npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ..., num_threads: int | None = ...
+) -> tuple[float, float]: ...
+@overload
+def multi_margin_loss(
+    scores: npt.ArrayLike, target: npt.ArrayLike, *, p: int = ..., margin: float = ..., weight: npt.ArrayLike
     | None = ..., reduction: Literal["none"], return_grad: Literal[False] = ..., grad_output: npt.ArrayLike |
     None = ..., out: Array | None = ..., accumulate: bool = ..., num_threads: int | None = ...
 ) -> Array: ...
@@ -1580,6 +2178,12 @@ def multi_margin_loss(
     | None = ..., reduction: Literal["mean", "sum"] = ..., return_grad: Literal[True], grad_output:
     npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ..., num_threads: int | None = ...
 ) -> tuple[float, Array]: ...
+@overload
+def multi_margin_loss(
+    scores: npt.ArrayLike, target: npt.ArrayLike, *, p: int = ..., margin: float = ..., weight: npt.ArrayLike
+    | None = ..., reduction: Literal["sum_and_count"], return_grad: Literal[True], grad_output: npt.ArrayLike
+    | None = ..., out: Array | None = ..., accumulate: bool = ..., num_threads: int | None = ...
+) -> tuple[tuple[float, float], Array]: ...
 @overload
 def multi_margin_loss(
     scores: npt.ArrayLike, target: npt.ArrayLike, *, p: int = ..., margin: float = ..., weight: npt.ArrayLike
@@ -1602,6 +2206,12 @@ def multilabel_soft_margin_loss(
 @overload
 def multilabel_soft_margin_loss(
     logits: npt.ArrayLike, target: npt.ArrayLike, *, weight: npt.ArrayLike | None = ..., check_domain: bool =
+    ..., reduction: Literal["sum_and_count"], return_grad: Literal[False] = ..., grad_output: npt.ArrayLike |
+    None = ..., out: Array | None = ..., accumulate: bool = ..., num_threads: int | None = ...
+) -> tuple[float, float]: ...
+@overload
+def multilabel_soft_margin_loss(
+    logits: npt.ArrayLike, target: npt.ArrayLike, *, weight: npt.ArrayLike | None = ..., check_domain: bool =
     ..., reduction: Literal["none"], return_grad: Literal[False] = ..., grad_output: npt.ArrayLike | None =
     ..., out: Array | None = ..., accumulate: bool = ..., num_threads: int | None = ...
 ) -> Array: ...
@@ -1611,6 +2221,12 @@ def multilabel_soft_margin_loss(
     ..., reduction: Literal["mean", "sum"] = ..., return_grad: Literal[True], grad_output: npt.ArrayLike |
     None = ..., out: Array | None = ..., accumulate: bool = ..., num_threads: int | None = ...
 ) -> tuple[float, Array]: ...
+@overload
+def multilabel_soft_margin_loss(
+    logits: npt.ArrayLike, target: npt.ArrayLike, *, weight: npt.ArrayLike | None = ..., check_domain: bool =
+    ..., reduction: Literal["sum_and_count"], return_grad: Literal[True], grad_output: npt.ArrayLike | None =
+    ..., out: Array | None = ..., accumulate: bool = ..., num_threads: int | None = ...
+) -> tuple[tuple[float, float], Array]: ...
 @overload
 def multilabel_soft_margin_loss(
     logits: npt.ArrayLike, target: npt.ArrayLike, *, weight: npt.ArrayLike | None = ..., check_domain: bool =
@@ -1634,6 +2250,13 @@ def nll_loss(
 @overload
 def nll_loss(
     log_probs: npt.ArrayLike, target: npt.ArrayLike, *, axis: int = ..., weight: npt.ArrayLike | None = ...,
+    ignore_index: int = ..., sample_weight: npt.ArrayLike | None = ..., reduction: Literal["sum_and_count"],
+    return_grad: Literal[False] = ..., grad_output: npt.ArrayLike | None = ..., out: Array | None = ...,
+    accumulate: bool = ..., num_threads: int | None = ...
+) -> tuple[float, float]: ...
+@overload
+def nll_loss(
+    log_probs: npt.ArrayLike, target: npt.ArrayLike, *, axis: int = ..., weight: npt.ArrayLike | None = ...,
     ignore_index: int = ..., sample_weight: npt.ArrayLike | None = ..., reduction: Literal["none"],
     return_grad: Literal[False] = ..., grad_output: npt.ArrayLike | None = ..., out: Array | None = ...,
     accumulate: bool = ..., num_threads: int | None = ...
@@ -1645,6 +2268,13 @@ def nll_loss(
     ..., return_grad: Literal[True], grad_output: npt.ArrayLike | None = ..., out: Array | None = ...,
     accumulate: bool = ..., num_threads: int | None = ...
 ) -> tuple[float, Array]: ...
+@overload
+def nll_loss(
+    log_probs: npt.ArrayLike, target: npt.ArrayLike, *, axis: int = ..., weight: npt.ArrayLike | None = ...,
+    ignore_index: int = ..., sample_weight: npt.ArrayLike | None = ..., reduction: Literal["sum_and_count"],
+    return_grad: Literal[True], grad_output: npt.ArrayLike | None = ..., out: Array | None = ..., accumulate:
+    bool = ..., num_threads: int | None = ...
+) -> tuple[tuple[float, float], Array]: ...
 @overload
 def nll_loss(
     log_probs: npt.ArrayLike, target: npt.ArrayLike, *, axis: int = ..., weight: npt.ArrayLike | None = ...,
@@ -1670,6 +2300,13 @@ def orpo_loss(
 @overload
 def orpo_loss(
     policy_chosen_logps: npt.ArrayLike, policy_rejected_logps: npt.ArrayLike, *, beta: float = ..., reduction:
+    Literal["sum_and_count"], return_grad: Literal[False] = ..., grad_output: npt.ArrayLike | None = ..., out:
+    tuple[Array | None, Array | None] | None = ..., accumulate: bool | tuple[bool, ...] = ..., num_threads:
+    int | None = ...
+) -> tuple[float, float]: ...
+@overload
+def orpo_loss(
+    policy_chosen_logps: npt.ArrayLike, policy_rejected_logps: npt.ArrayLike, *, beta: float = ..., reduction:
     Literal["none"], return_grad: Literal[False] = ..., grad_output: npt.ArrayLike | None = ..., out:
     tuple[Array | None, Array | None] | None = ..., accumulate: bool | tuple[bool, ...] = ..., num_threads:
     int | None = ...
@@ -1681,6 +2318,13 @@ def orpo_loss(
     tuple[Array | None, Array | None] | None = ..., accumulate: bool | tuple[bool, ...] = ..., num_threads:
     int | None = ...
 ) -> tuple[float, PairGradients]: ...
+@overload
+def orpo_loss(
+    policy_chosen_logps: npt.ArrayLike, policy_rejected_logps: npt.ArrayLike, *, beta: float = ..., reduction:
+    Literal["sum_and_count"], return_grad: Literal[True], grad_output: npt.ArrayLike | None = ..., out:
+    tuple[Array | None, Array | None] | None = ..., accumulate: bool | tuple[bool, ...] = ..., num_threads:
+    int | None = ...
+) -> tuple[tuple[float, float], PairGradients]: ...
 @overload
 def orpo_loss(
     policy_chosen_logps: npt.ArrayLike, policy_rejected_logps: npt.ArrayLike, *, beta: float = ..., reduction:
@@ -1704,6 +2348,13 @@ def poisson_nll_loss(
 @overload
 def poisson_nll_loss(
     input: npt.ArrayLike, target: npt.ArrayLike, *, weight: npt.ArrayLike | None = ..., log_input: bool = ...,
+    full: bool = ..., eps: float = ..., check_domain: bool = ..., reduction: Literal["sum_and_count"],
+    return_grad: Literal[False] = ..., return_hessian: Literal[False] = ..., grad_output: npt.ArrayLike | None
+    = ..., out: Array | None = ..., accumulate: bool = ..., num_threads: int | None = ...
+) -> tuple[float, float]: ...
+@overload
+def poisson_nll_loss(
+    input: npt.ArrayLike, target: npt.ArrayLike, *, weight: npt.ArrayLike | None = ..., log_input: bool = ...,
     full: bool = ..., eps: float = ..., check_domain: bool = ..., reduction: Literal["none"], return_grad:
     Literal[False] = ..., return_hessian: Literal[False] = ..., grad_output: npt.ArrayLike | None = ..., out:
     Array | None = ..., accumulate: bool = ..., num_threads: int | None = ...
@@ -1718,6 +2369,13 @@ def poisson_nll_loss(
 @overload
 def poisson_nll_loss(
     input: npt.ArrayLike, target: npt.ArrayLike, *, weight: npt.ArrayLike | None = ..., log_input: bool = ...,
+    full: bool = ..., eps: float = ..., check_domain: bool = ..., reduction: Literal["sum_and_count"],
+    return_grad: Literal[True], return_hessian: Literal[False] = ..., grad_output: npt.ArrayLike | None = ...,
+    out: Array | None = ..., accumulate: bool = ..., num_threads: int | None = ...
+) -> tuple[tuple[float, float], Array]: ...
+@overload
+def poisson_nll_loss(
+    input: npt.ArrayLike, target: npt.ArrayLike, *, weight: npt.ArrayLike | None = ..., log_input: bool = ...,
     full: bool = ..., eps: float = ..., check_domain: bool = ..., reduction: Literal["none"], return_grad:
     Literal[True], return_hessian: Literal[False] = ..., grad_output: npt.ArrayLike | None = ..., out: Array |
     None = ..., accumulate: bool = ..., num_threads: int | None = ...
@@ -1729,6 +2387,13 @@ def poisson_nll_loss(
     return_grad: Literal[True], return_hessian: Literal[True], grad_output: npt.ArrayLike | None = ..., out:
     Array | None = ..., accumulate: bool = ..., num_threads: int | None = ...
 ) -> tuple[float, Array, Array]: ...
+@overload
+def poisson_nll_loss(
+    input: npt.ArrayLike, target: npt.ArrayLike, *, weight: npt.ArrayLike | None = ..., log_input: bool = ...,
+    full: bool = ..., eps: float = ..., check_domain: bool = ..., reduction: Literal["sum_and_count"],
+    return_grad: Literal[True], return_hessian: Literal[True], grad_output: npt.ArrayLike | None = ..., out:
+    Array | None = ..., accumulate: bool = ..., num_threads: int | None = ...
+) -> tuple[tuple[float, float], Array, Array]: ...
 @overload
 def poisson_nll_loss(
     input: npt.ArrayLike, target: npt.ArrayLike, *, weight: npt.ArrayLike | None = ..., log_input: bool = ...,
@@ -1754,6 +2419,13 @@ def ppo_loss(
 @overload
 def ppo_loss(
     logps: npt.ArrayLike, old_logps: npt.ArrayLike, advantages: npt.ArrayLike, *, clip: float = ..., mask:
+    npt.ArrayLike | None = ..., reduction: Literal["sum_and_count"], return_grad: Literal[False] = ...,
+    grad_output: npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ..., num_threads: int
+    | None = ...
+) -> tuple[float, float]: ...
+@overload
+def ppo_loss(
+    logps: npt.ArrayLike, old_logps: npt.ArrayLike, advantages: npt.ArrayLike, *, clip: float = ..., mask:
     npt.ArrayLike | None = ..., reduction: Literal["none"], return_grad: Literal[False] = ..., grad_output:
     npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ..., num_threads: int | None = ...
 ) -> Array: ...
@@ -1764,6 +2436,12 @@ def ppo_loss(
     grad_output: npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ..., num_threads: int
     | None = ...
 ) -> tuple[float, Array]: ...
+@overload
+def ppo_loss(
+    logps: npt.ArrayLike, old_logps: npt.ArrayLike, advantages: npt.ArrayLike, *, clip: float = ..., mask:
+    npt.ArrayLike | None = ..., reduction: Literal["sum_and_count"], return_grad: Literal[True], grad_output:
+    npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ..., num_threads: int | None = ...
+) -> tuple[tuple[float, float], Array]: ...
 @overload
 def ppo_loss(
     logps: npt.ArrayLike, old_logps: npt.ArrayLike, advantages: npt.ArrayLike, *, clip: float = ..., mask:
@@ -1787,6 +2465,13 @@ def quantile_loss(
 @overload
 def quantile_loss(
     input: npt.ArrayLike, target: npt.ArrayLike, *, weight: npt.ArrayLike | None = ..., quantile: float = ...,
+    reduction: Literal["sum_and_count"], return_grad: Literal[False] = ..., return_hessian: Literal[False] =
+    ..., grad_output: npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ...,
+    num_threads: int | None = ...
+) -> tuple[float, float]: ...
+@overload
+def quantile_loss(
+    input: npt.ArrayLike, target: npt.ArrayLike, *, weight: npt.ArrayLike | None = ..., quantile: float = ...,
     reduction: Literal["none"], return_grad: Literal[False] = ..., return_hessian: Literal[False] = ...,
     grad_output: npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ..., num_threads: int
     | None = ...
@@ -1801,6 +2486,13 @@ def quantile_loss(
 @overload
 def quantile_loss(
     input: npt.ArrayLike, target: npt.ArrayLike, *, weight: npt.ArrayLike | None = ..., quantile: float = ...,
+    reduction: Literal["sum_and_count"], return_grad: Literal[True], return_hessian: Literal[False] = ...,
+    grad_output: npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ..., num_threads: int
+    | None = ...
+) -> tuple[tuple[float, float], Array]: ...
+@overload
+def quantile_loss(
+    input: npt.ArrayLike, target: npt.ArrayLike, *, weight: npt.ArrayLike | None = ..., quantile: float = ...,
     reduction: Literal["none"], return_grad: Literal[True], return_hessian: Literal[False] = ..., grad_output:
     npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ..., num_threads: int | None = ...
 ) -> tuple[Array, Array]: ...
@@ -1811,6 +2503,13 @@ def quantile_loss(
     grad_output: npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ..., num_threads: int
     | None = ...
 ) -> tuple[float, Array, Array]: ...
+@overload
+def quantile_loss(
+    input: npt.ArrayLike, target: npt.ArrayLike, *, weight: npt.ArrayLike | None = ..., quantile: float = ...,
+    reduction: Literal["sum_and_count"], return_grad: Literal[True], return_hessian: Literal[True],
+    grad_output: npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ..., num_threads: int
+    | None = ...
+) -> tuple[tuple[float, float], Array, Array]: ...
 @overload
 def quantile_loss(
     input: npt.ArrayLike, target: npt.ArrayLike, *, weight: npt.ArrayLike | None = ..., quantile: float = ...,
@@ -1834,6 +2533,13 @@ def reward_model_loss(
 @overload
 def reward_model_loss(
     chosen_rewards: npt.ArrayLike, rejected_rewards: npt.ArrayLike, *, margin: npt.ArrayLike | None = ...,
+    center_coefficient: float = ..., reduction: Literal["sum_and_count"], return_grad: Literal[False] = ...,
+    grad_output: npt.ArrayLike | None = ..., out: tuple[Array | None, Array | None] | None = ..., accumulate:
+    bool | tuple[bool, ...] = ..., num_threads: int | None = ...
+) -> tuple[float, float]: ...
+@overload
+def reward_model_loss(
+    chosen_rewards: npt.ArrayLike, rejected_rewards: npt.ArrayLike, *, margin: npt.ArrayLike | None = ...,
     center_coefficient: float = ..., reduction: Literal["none"], return_grad: Literal[False] = ...,
     grad_output: npt.ArrayLike | None = ..., out: tuple[Array | None, Array | None] | None = ..., accumulate:
     bool | tuple[bool, ...] = ..., num_threads: int | None = ...
@@ -1845,6 +2551,13 @@ def reward_model_loss(
     grad_output: npt.ArrayLike | None = ..., out: tuple[Array | None, Array | None] | None = ..., accumulate:
     bool | tuple[bool, ...] = ..., num_threads: int | None = ...
 ) -> tuple[float, RewardGradients]: ...
+@overload
+def reward_model_loss(
+    chosen_rewards: npt.ArrayLike, rejected_rewards: npt.ArrayLike, *, margin: npt.ArrayLike | None = ...,
+    center_coefficient: float = ..., reduction: Literal["sum_and_count"], return_grad: Literal[True],
+    grad_output: npt.ArrayLike | None = ..., out: tuple[Array | None, Array | None] | None = ..., accumulate:
+    bool | tuple[bool, ...] = ..., num_threads: int | None = ...
+) -> tuple[tuple[float, float], RewardGradients]: ...
 @overload
 def reward_model_loss(
     chosen_rewards: npt.ArrayLike, rejected_rewards: npt.ArrayLike, *, margin: npt.ArrayLike | None = ...,
@@ -1871,6 +2584,13 @@ def sequence_log_probs(
 def sequence_log_probs(
     logits: npt.ArrayLike, target: npt.ArrayLike, *, mask: npt.ArrayLike | None = ..., lengths: npt.ArrayLike
     | None = ..., ignore_index: int = ..., average: bool = ..., temperature: float = ..., reduction:
+    Literal["sum_and_count"], return_grad: Literal[False] = ..., grad_output: npt.ArrayLike | None = ..., out:
+    Array | None = ..., accumulate: bool = ..., num_threads: int | None = ...
+) -> tuple[float, float]: ...
+@overload
+def sequence_log_probs(
+    logits: npt.ArrayLike, target: npt.ArrayLike, *, mask: npt.ArrayLike | None = ..., lengths: npt.ArrayLike
+    | None = ..., ignore_index: int = ..., average: bool = ..., temperature: float = ..., reduction:
     Literal["none"] = ..., return_grad: Literal[False] = ..., grad_output: npt.ArrayLike | None = ..., out:
     Array | None = ..., accumulate: bool = ..., num_threads: int | None = ...
 ) -> Array: ...
@@ -1881,6 +2601,13 @@ def sequence_log_probs(
     Literal["mean", "sum"], return_grad: Literal[True], grad_output: npt.ArrayLike | None = ..., out: Array |
     None = ..., accumulate: bool = ..., num_threads: int | None = ...
 ) -> tuple[float, Array]: ...
+@overload
+def sequence_log_probs(
+    logits: npt.ArrayLike, target: npt.ArrayLike, *, mask: npt.ArrayLike | None = ..., lengths: npt.ArrayLike
+    | None = ..., ignore_index: int = ..., average: bool = ..., temperature: float = ..., reduction:
+    Literal["sum_and_count"], return_grad: Literal[True], grad_output: npt.ArrayLike | None = ..., out: Array
+    | None = ..., accumulate: bool = ..., num_threads: int | None = ...
+) -> tuple[tuple[float, float], Array]: ...
 @overload
 def sequence_log_probs(
     logits: npt.ArrayLike, target: npt.ArrayLike, *, mask: npt.ArrayLike | None = ..., lengths: npt.ArrayLike
@@ -1906,6 +2633,13 @@ def siglip_loss(
 @overload
 def siglip_loss(
     query: npt.ArrayLike, key: npt.ArrayLike, *, scale: float, bias: float, memory_budget: int | None = ...,
+    reduction: Literal["sum_and_count"], return_grad: Literal[False] = ..., grad_output: npt.ArrayLike | None
+    = ..., out: tuple[Array | None, Array | None, None, None] | None = ..., accumulate: bool | tuple[bool,
+    ...] = ..., num_threads: int | None = ...
+) -> tuple[float, float]: ...
+@overload
+def siglip_loss(
+    query: npt.ArrayLike, key: npt.ArrayLike, *, scale: float, bias: float, memory_budget: int | None = ...,
     reduction: Literal["none"], return_grad: Literal[False] = ..., grad_output: npt.ArrayLike | None = ...,
     out: tuple[Array | None, Array | None, None, None] | None = ..., accumulate: bool | tuple[bool, ...] =
     ..., num_threads: int | None = ...
@@ -1917,6 +2651,13 @@ def siglip_loss(
     ..., out: tuple[Array | None, Array | None, None, None] | None = ..., accumulate: bool | tuple[bool, ...]
     = ..., num_threads: int | None = ...
 ) -> tuple[float, SigLIPGradients]: ...
+@overload
+def siglip_loss(
+    query: npt.ArrayLike, key: npt.ArrayLike, *, scale: float, bias: float, memory_budget: int | None = ...,
+    reduction: Literal["sum_and_count"], return_grad: Literal[True], grad_output: npt.ArrayLike | None = ...,
+    out: tuple[Array | None, Array | None, None, None] | None = ..., accumulate: bool | tuple[bool, ...] =
+    ..., num_threads: int | None = ...
+) -> tuple[tuple[float, float], SigLIPGradients]: ...
 @overload
 def siglip_loss(
     query: npt.ArrayLike, key: npt.ArrayLike, *, scale: float, bias: float, memory_budget: int | None = ...,
@@ -1942,6 +2683,13 @@ def sigmoid_focal_loss(
 @overload
 def sigmoid_focal_loss(
     logits: npt.ArrayLike, target: npt.ArrayLike, *, weight: npt.ArrayLike | None = ..., alpha: float | None =
+    ..., gamma: float = ..., check_domain: bool = ..., reduction: Literal["sum_and_count"], return_grad:
+    Literal[False] = ..., grad_output: npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool =
+    ..., num_threads: int | None = ...
+) -> tuple[float, float]: ...
+@overload
+def sigmoid_focal_loss(
+    logits: npt.ArrayLike, target: npt.ArrayLike, *, weight: npt.ArrayLike | None = ..., alpha: float | None =
     ..., gamma: float = ..., check_domain: bool = ..., reduction: Literal["none"], return_grad: Literal[False]
     = ..., grad_output: npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ...,
     num_threads: int | None = ...
@@ -1953,6 +2701,13 @@ def sigmoid_focal_loss(
     Literal[True], grad_output: npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ...,
     num_threads: int | None = ...
 ) -> tuple[float, Array]: ...
+@overload
+def sigmoid_focal_loss(
+    logits: npt.ArrayLike, target: npt.ArrayLike, *, weight: npt.ArrayLike | None = ..., alpha: float | None =
+    ..., gamma: float = ..., check_domain: bool = ..., reduction: Literal["sum_and_count"], return_grad:
+    Literal[True], grad_output: npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ...,
+    num_threads: int | None = ...
+) -> tuple[tuple[float, float], Array]: ...
 @overload
 def sigmoid_focal_loss(
     logits: npt.ArrayLike, target: npt.ArrayLike, *, weight: npt.ArrayLike | None = ..., alpha: float | None =
@@ -1978,6 +2733,13 @@ def simpo_loss(
 @overload
 def simpo_loss(
     policy_chosen_logps: npt.ArrayLike, policy_rejected_logps: npt.ArrayLike, *, beta: float = ..., gamma:
+    float = ..., label_smoothing: float = ..., reduction: Literal["sum_and_count"], return_grad:
+    Literal[False] = ..., grad_output: npt.ArrayLike | None = ..., out: tuple[Array | None, Array | None] |
+    None = ..., accumulate: bool | tuple[bool, ...] = ..., num_threads: int | None = ...
+) -> tuple[float, float]: ...
+@overload
+def simpo_loss(
+    policy_chosen_logps: npt.ArrayLike, policy_rejected_logps: npt.ArrayLike, *, beta: float = ..., gamma:
     float = ..., label_smoothing: float = ..., reduction: Literal["none"], return_grad: Literal[False] = ...,
     grad_output: npt.ArrayLike | None = ..., out: tuple[Array | None, Array | None] | None = ..., accumulate:
     bool | tuple[bool, ...] = ..., num_threads: int | None = ...
@@ -1989,6 +2751,13 @@ def simpo_loss(
     Literal[True], grad_output: npt.ArrayLike | None = ..., out: tuple[Array | None, Array | None] | None =
     ..., accumulate: bool | tuple[bool, ...] = ..., num_threads: int | None = ...
 ) -> tuple[float, PairGradients]: ...
+@overload
+def simpo_loss(
+    policy_chosen_logps: npt.ArrayLike, policy_rejected_logps: npt.ArrayLike, *, beta: float = ..., gamma:
+    float = ..., label_smoothing: float = ..., reduction: Literal["sum_and_count"], return_grad:
+    Literal[True], grad_output: npt.ArrayLike | None = ..., out: tuple[Array | None, Array | None] | None =
+    ..., accumulate: bool | tuple[bool, ...] = ..., num_threads: int | None = ...
+) -> tuple[tuple[float, float], PairGradients]: ...
 @overload
 def simpo_loss(
     policy_chosen_logps: npt.ArrayLike, policy_rejected_logps: npt.ArrayLike, *, beta: float = ..., gamma:
@@ -2014,6 +2783,13 @@ def smooth_l1_loss(
 @overload
 def smooth_l1_loss(
     input: npt.ArrayLike, target: npt.ArrayLike, *, weight: npt.ArrayLike | None = ..., beta: float = ...,
+    reduction: Literal["sum_and_count"], return_grad: Literal[False] = ..., return_hessian: Literal[False] =
+    ..., grad_output: npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ...,
+    num_threads: int | None = ...
+) -> tuple[float, float]: ...
+@overload
+def smooth_l1_loss(
+    input: npt.ArrayLike, target: npt.ArrayLike, *, weight: npt.ArrayLike | None = ..., beta: float = ...,
     reduction: Literal["none"], return_grad: Literal[False] = ..., return_hessian: Literal[False] = ...,
     grad_output: npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ..., num_threads: int
     | None = ...
@@ -2028,6 +2804,13 @@ def smooth_l1_loss(
 @overload
 def smooth_l1_loss(
     input: npt.ArrayLike, target: npt.ArrayLike, *, weight: npt.ArrayLike | None = ..., beta: float = ...,
+    reduction: Literal["sum_and_count"], return_grad: Literal[True], return_hessian: Literal[False] = ...,
+    grad_output: npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ..., num_threads: int
+    | None = ...
+) -> tuple[tuple[float, float], Array]: ...
+@overload
+def smooth_l1_loss(
+    input: npt.ArrayLike, target: npt.ArrayLike, *, weight: npt.ArrayLike | None = ..., beta: float = ...,
     reduction: Literal["none"], return_grad: Literal[True], return_hessian: Literal[False] = ..., grad_output:
     npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ..., num_threads: int | None = ...
 ) -> tuple[Array, Array]: ...
@@ -2038,6 +2821,13 @@ def smooth_l1_loss(
     grad_output: npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ..., num_threads: int
     | None = ...
 ) -> tuple[float, Array, Array]: ...
+@overload
+def smooth_l1_loss(
+    input: npt.ArrayLike, target: npt.ArrayLike, *, weight: npt.ArrayLike | None = ..., beta: float = ...,
+    reduction: Literal["sum_and_count"], return_grad: Literal[True], return_hessian: Literal[True],
+    grad_output: npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ..., num_threads: int
+    | None = ...
+) -> tuple[tuple[float, float], Array, Array]: ...
 @overload
 def smooth_l1_loss(
     input: npt.ArrayLike, target: npt.ArrayLike, *, weight: npt.ArrayLike | None = ..., beta: float = ...,
@@ -2061,6 +2851,13 @@ def soft_margin_loss(
 @overload
 def soft_margin_loss(
     scores: npt.ArrayLike, target: npt.ArrayLike, *, weight: npt.ArrayLike | None = ..., check_domain: bool =
+    ..., reduction: Literal["sum_and_count"], return_grad: Literal[False] = ..., return_hessian:
+    Literal[False] = ..., grad_output: npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool =
+    ..., num_threads: int | None = ...
+) -> tuple[float, float]: ...
+@overload
+def soft_margin_loss(
+    scores: npt.ArrayLike, target: npt.ArrayLike, *, weight: npt.ArrayLike | None = ..., check_domain: bool =
     ..., reduction: Literal["none"], return_grad: Literal[False] = ..., return_hessian: Literal[False] = ...,
     grad_output: npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ..., num_threads: int
     | None = ...
@@ -2075,6 +2872,13 @@ def soft_margin_loss(
 @overload
 def soft_margin_loss(
     scores: npt.ArrayLike, target: npt.ArrayLike, *, weight: npt.ArrayLike | None = ..., check_domain: bool =
+    ..., reduction: Literal["sum_and_count"], return_grad: Literal[True], return_hessian: Literal[False] =
+    ..., grad_output: npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ...,
+    num_threads: int | None = ...
+) -> tuple[tuple[float, float], Array]: ...
+@overload
+def soft_margin_loss(
+    scores: npt.ArrayLike, target: npt.ArrayLike, *, weight: npt.ArrayLike | None = ..., check_domain: bool =
     ..., reduction: Literal["none"], return_grad: Literal[True], return_hessian: Literal[False] = ...,
     grad_output: npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ..., num_threads: int
     | None = ...
@@ -2086,6 +2890,13 @@ def soft_margin_loss(
     grad_output: npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ..., num_threads: int
     | None = ...
 ) -> tuple[float, Array, Array]: ...
+@overload
+def soft_margin_loss(
+    scores: npt.ArrayLike, target: npt.ArrayLike, *, weight: npt.ArrayLike | None = ..., check_domain: bool =
+    ..., reduction: Literal["sum_and_count"], return_grad: Literal[True], return_hessian: Literal[True],
+    grad_output: npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ..., num_threads: int
+    | None = ...
+) -> tuple[tuple[float, float], Array, Array]: ...
 @overload
 def soft_margin_loss(
     scores: npt.ArrayLike, target: npt.ArrayLike, *, weight: npt.ArrayLike | None = ..., check_domain: bool =
@@ -2109,6 +2920,13 @@ def squared_hinge_loss(
 @overload
 def squared_hinge_loss(
     scores: npt.ArrayLike, target: npt.ArrayLike, *, margin: float = ..., weight: npt.ArrayLike | None = ...,
+    check_domain: bool = ..., reduction: Literal["sum_and_count"], return_grad: Literal[False] = ...,
+    grad_output: npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ..., num_threads: int
+    | None = ...
+) -> tuple[float, float]: ...
+@overload
+def squared_hinge_loss(
+    scores: npt.ArrayLike, target: npt.ArrayLike, *, margin: float = ..., weight: npt.ArrayLike | None = ...,
     check_domain: bool = ..., reduction: Literal["none"], return_grad: Literal[False] = ..., grad_output:
     npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ..., num_threads: int | None = ...
 ) -> Array: ...
@@ -2119,6 +2937,12 @@ def squared_hinge_loss(
     grad_output: npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ..., num_threads: int
     | None = ...
 ) -> tuple[float, Array]: ...
+@overload
+def squared_hinge_loss(
+    scores: npt.ArrayLike, target: npt.ArrayLike, *, margin: float = ..., weight: npt.ArrayLike | None = ...,
+    check_domain: bool = ..., reduction: Literal["sum_and_count"], return_grad: Literal[True], grad_output:
+    npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ..., num_threads: int | None = ...
+) -> tuple[tuple[float, float], Array]: ...
 @overload
 def squared_hinge_loss(
     scores: npt.ArrayLike, target: npt.ArrayLike, *, margin: float = ..., weight: npt.ArrayLike | None = ...,
@@ -2141,6 +2965,12 @@ def token_log_probs(
 @overload
 def token_log_probs(
     logits: npt.ArrayLike, target: npt.ArrayLike, *, axis: int = ..., ignore_index: int = ..., temperature:
+    float = ..., reduction: Literal["sum_and_count"], return_grad: Literal[False] = ..., grad_output:
+    npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ..., num_threads: int | None = ...
+) -> tuple[float, float]: ...
+@overload
+def token_log_probs(
+    logits: npt.ArrayLike, target: npt.ArrayLike, *, axis: int = ..., ignore_index: int = ..., temperature:
     float = ..., reduction: Literal["none"] = ..., return_grad: Literal[False] = ..., grad_output:
     npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ..., num_threads: int | None = ...
 ) -> Array: ...
@@ -2150,6 +2980,12 @@ def token_log_probs(
     float = ..., reduction: Literal["mean", "sum"], return_grad: Literal[True], grad_output: npt.ArrayLike |
     None = ..., out: Array | None = ..., accumulate: bool = ..., num_threads: int | None = ...
 ) -> tuple[float, Array]: ...
+@overload
+def token_log_probs(
+    logits: npt.ArrayLike, target: npt.ArrayLike, *, axis: int = ..., ignore_index: int = ..., temperature:
+    float = ..., reduction: Literal["sum_and_count"], return_grad: Literal[True], grad_output: npt.ArrayLike |
+    None = ..., out: Array | None = ..., accumulate: bool = ..., num_threads: int | None = ...
+) -> tuple[tuple[float, float], Array]: ...
 @overload
 def token_log_probs(
     logits: npt.ArrayLike, target: npt.ArrayLike, *, axis: int = ..., ignore_index: int = ..., temperature:
@@ -2195,6 +3031,13 @@ def tv_distance_with_logits(
 @overload
 def tv_distance_with_logits(
     student_logits: npt.ArrayLike, teacher_logits: npt.ArrayLike, *, axis: int = ..., temperature: float =
+    ..., mask: npt.ArrayLike | None = ..., teacher_grad: Literal[False] = ..., reduction:
+    Literal["sum_and_count"], return_grad: Literal[False] = ..., grad_output: npt.ArrayLike | None = ..., out:
+    Any = ..., accumulate: bool = ..., num_threads: int | None = ...
+) -> tuple[float, float]: ...
+@overload
+def tv_distance_with_logits(
+    student_logits: npt.ArrayLike, teacher_logits: npt.ArrayLike, *, axis: int = ..., temperature: float =
     ..., mask: npt.ArrayLike | None = ..., teacher_grad: Literal[False] = ..., reduction: Literal["none"],
     return_grad: Literal[False] = ..., grad_output: npt.ArrayLike | None = ..., out: Any = ..., accumulate:
     bool = ..., num_threads: int | None = ...
@@ -2209,6 +3052,13 @@ def tv_distance_with_logits(
 @overload
 def tv_distance_with_logits(
     student_logits: npt.ArrayLike, teacher_logits: npt.ArrayLike, *, axis: int = ..., temperature: float =
+    ..., mask: npt.ArrayLike | None = ..., teacher_grad: Literal[False] = ..., reduction:
+    Literal["sum_and_count"], return_grad: Literal[True], grad_output: npt.ArrayLike | None = ..., out: Any =
+    ..., accumulate: bool = ..., num_threads: int | None = ...
+) -> tuple[tuple[float, float], Array]: ...
+@overload
+def tv_distance_with_logits(
+    student_logits: npt.ArrayLike, teacher_logits: npt.ArrayLike, *, axis: int = ..., temperature: float =
     ..., mask: npt.ArrayLike | None = ..., teacher_grad: Literal[False] = ..., reduction: Literal["none"],
     return_grad: Literal[True], grad_output: npt.ArrayLike | None = ..., out: Any = ..., accumulate: bool =
     ..., num_threads: int | None = ...
@@ -2220,6 +3070,13 @@ def tv_distance_with_logits(
     ..., return_grad: Literal[True], grad_output: npt.ArrayLike | None = ..., out: Any = ..., accumulate: bool
     = ..., num_threads: int | None = ...
 ) -> tuple[float, DivergenceGradients]: ...
+@overload
+def tv_distance_with_logits(
+    student_logits: npt.ArrayLike, teacher_logits: npt.ArrayLike, *, axis: int = ..., temperature: float =
+    ..., mask: npt.ArrayLike | None = ..., teacher_grad: Literal[True], reduction: Literal["sum_and_count"],
+    return_grad: Literal[True], grad_output: npt.ArrayLike | None = ..., out: Any = ..., accumulate: bool =
+    ..., num_threads: int | None = ...
+) -> tuple[tuple[float, float], DivergenceGradients]: ...
 @overload
 def tv_distance_with_logits(
     student_logits: npt.ArrayLike, teacher_logits: npt.ArrayLike, *, axis: int = ..., temperature: float =
@@ -2245,6 +3102,13 @@ def tweedie_nll_loss(
 @overload
 def tweedie_nll_loss(
     input: npt.ArrayLike, target: npt.ArrayLike, *, weight: npt.ArrayLike | None = ..., power: float = ...,
+    check_domain: bool = ..., reduction: Literal["sum_and_count"], return_grad: Literal[False] = ...,
+    return_hessian: Literal[False] = ..., grad_output: npt.ArrayLike | None = ..., out: Array | None = ...,
+    accumulate: bool = ..., num_threads: int | None = ...
+) -> tuple[float, float]: ...
+@overload
+def tweedie_nll_loss(
+    input: npt.ArrayLike, target: npt.ArrayLike, *, weight: npt.ArrayLike | None = ..., power: float = ...,
     check_domain: bool = ..., reduction: Literal["none"], return_grad: Literal[False] = ..., return_hessian:
     Literal[False] = ..., grad_output: npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool =
     ..., num_threads: int | None = ...
@@ -2259,6 +3123,13 @@ def tweedie_nll_loss(
 @overload
 def tweedie_nll_loss(
     input: npt.ArrayLike, target: npt.ArrayLike, *, weight: npt.ArrayLike | None = ..., power: float = ...,
+    check_domain: bool = ..., reduction: Literal["sum_and_count"], return_grad: Literal[True], return_hessian:
+    Literal[False] = ..., grad_output: npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool =
+    ..., num_threads: int | None = ...
+) -> tuple[tuple[float, float], Array]: ...
+@overload
+def tweedie_nll_loss(
+    input: npt.ArrayLike, target: npt.ArrayLike, *, weight: npt.ArrayLike | None = ..., power: float = ...,
     check_domain: bool = ..., reduction: Literal["none"], return_grad: Literal[True], return_hessian:
     Literal[False] = ..., grad_output: npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool =
     ..., num_threads: int | None = ...
@@ -2270,6 +3141,13 @@ def tweedie_nll_loss(
     return_hessian: Literal[True], grad_output: npt.ArrayLike | None = ..., out: Array | None = ...,
     accumulate: bool = ..., num_threads: int | None = ...
 ) -> tuple[float, Array, Array]: ...
+@overload
+def tweedie_nll_loss(
+    input: npt.ArrayLike, target: npt.ArrayLike, *, weight: npt.ArrayLike | None = ..., power: float = ...,
+    check_domain: bool = ..., reduction: Literal["sum_and_count"], return_grad: Literal[True], return_hessian:
+    Literal[True], grad_output: npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ...,
+    num_threads: int | None = ...
+) -> tuple[tuple[float, float], Array, Array]: ...
 @overload
 def tweedie_nll_loss(
     input: npt.ArrayLike, target: npt.ArrayLike, *, weight: npt.ArrayLike | None = ..., power: float = ...,
@@ -2295,6 +3173,13 @@ def value_loss(
 @overload
 def value_loss(
     values: npt.ArrayLike, old_values: npt.ArrayLike | None, returns: npt.ArrayLike, *, clip: float | None =
+    ..., mask: npt.ArrayLike | None = ..., reduction: Literal["sum_and_count"], return_grad: Literal[False] =
+    ..., grad_output: npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ...,
+    num_threads: int | None = ...
+) -> tuple[float, float]: ...
+@overload
+def value_loss(
+    values: npt.ArrayLike, old_values: npt.ArrayLike | None, returns: npt.ArrayLike, *, clip: float | None =
     ..., mask: npt.ArrayLike | None = ..., reduction: Literal["none"], return_grad: Literal[False] = ...,
     grad_output: npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ..., num_threads: int
     | None = ...
@@ -2306,6 +3191,13 @@ def value_loss(
     Literal[True], grad_output: npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ...,
     num_threads: int | None = ...
 ) -> tuple[float, Array]: ...
+@overload
+def value_loss(
+    values: npt.ArrayLike, old_values: npt.ArrayLike | None, returns: npt.ArrayLike, *, clip: float | None =
+    ..., mask: npt.ArrayLike | None = ..., reduction: Literal["sum_and_count"], return_grad: Literal[True],
+    grad_output: npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ..., num_threads: int
+    | None = ...
+) -> tuple[tuple[float, float], Array]: ...
 @overload
 def value_loss(
     values: npt.ArrayLike, old_values: npt.ArrayLike | None, returns: npt.ArrayLike, *, clip: float | None =

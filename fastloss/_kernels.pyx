@@ -183,6 +183,8 @@ cdef extern from "kernels.h" nogil:
         double scale
         int domains[FL_OPERANDS]
         int is_checked
+        double *weight_sums
+        ptrdiff_t piece
 
     struct fl_element_kernels:
         ptrdiff_t (*buffer_bytes)(const fl_element_job *) noexcept nogil
@@ -1054,6 +1056,30 @@ cdef bint are_apart(cnp.ndarray a, cnp.ndarray b) noexcept:
     return start_a + cnp.PyArray_NBYTES(a) <= start_b or start_b + cnp.PyArray_NBYTES(b) <= start_a
 
 
+cdef enum:
+    SUM
+    MEAN
+    SUM_AND_COUNT
+
+
+cdef int plain_reduction(reduction) except -2:
+    """Return the reduction of a plain call, or -1 if the call is none: losses of "none", errors."""
+    if type(reduction) is not str:
+        return -1
+    if reduction == "mean":
+        return MEAN
+    if reduction == "sum":
+        return SUM
+    return SUM_AND_COUNT if reduction == "sum_and_count" else -1
+
+
+cdef object plain_loss(int how, double total, double count):
+    """Return the loss of a plain call: its total, which is reduced already, and its count if wanted."""
+    if how == SUM_AND_COUNT:
+        return total, count
+    return total
+
+
 cdef object plain_gradient(cnp.ndarray x, cnp.ndarray target, return_grad, out):
     """Return the array for the gradient of a plain call, False for none, or None if the argument rules must
     decide.
@@ -1093,19 +1119,18 @@ def plain_cross_entropy(logits, target, axis, ignore_index, reduction, return_gr
     cdef double loss
     cdef cnp.ndarray x, y
     cdef int ndim, threads = 1
-    cdef bint mean
-    if not is_floating(logits) or not is_index(target) or type(axis) is not int or type(ignore_index) is not int:
+    cdef int how = plain_reduction(reduction)
+    if how < 0 or type(axis) is not int or type(ignore_index) is not int:
         return None
-    if type(reduction) is not str:
+    if not is_floating(logits) or not is_index(target):
         return None
-    mean = reduction == "mean"
     x = logits
     y = target
     ndim = cnp.PyArray_NDIM(x)
     if (
         ndim == 0 or cnp.PyArray_SIZE(x) == 0 or not cnp.PyArray_IS_C_CONTIGUOUS(x)
         or (axis != -1 and axis != ndim - 1)
-        or cnp.PyArray_NDIM(y) != ndim - 1 or not (mean or reduction == "sum")
+        or cnp.PyArray_NDIM(y) != ndim - 1
         or not cnp.PyArray_CompareLists(cnp.PyArray_DIMS(x), cnp.PyArray_DIMS(y), ndim - 1)
         or not -2**62 < ignore_index < 2**62
     ):
@@ -1121,13 +1146,14 @@ def plain_cross_entropy(logits, target, axis, ignore_index, reduction, return_gr
     job.map.temperature = 1.0
     if cnp.PyArray_SIZE(x) >= SERIAL:
         threads = team_for(cnp.PyArray_SIZE(x), num_threads())
-    targets = survey(&job.targets, &job.rows, mean, threads)
+    targets = survey(&job.targets, &job.rows, how == MEAN, threads)
     if targets.fault >= 0:
         return None
     loss = run_softmax(&job, threads)
-    if mean:
+    if how == MEAN:
         loss = loss / targets.total if targets.total else NAN
-    return loss if out is False else (loss, out)
+    found = plain_loss(how, loss, targets.total)
+    return found if out is False else (found, out)
 
 
 # The elementwise losses by name: (line of losses.def, domain of the target).
@@ -1222,16 +1248,18 @@ cdef fl_piece run_elements(const fl_element_job *job, bint wide, fl_work work, i
     return run_pieces(work, job, job.size, ELEMENTS, job.size, threads, table.buffer_bytes(job))
 
 
-cdef double execute_elements(fl_element_job *job, bint wide, bint is_fresh, bint mean, bint mean_over_weights,
+cdef double execute_elements(fl_element_job *job, bint wide, bint is_fresh, bint mean, bint sums_weights,
                              int threads, ptrdiff_t *fault, double *denominator) except? -1.0:
     """Run a job of described arrays, and return the sum of its losses.
 
+    The denominator of a mean is the number of elements, or with `sums_weights` the sum of their weights.
     `fault` is set to the first element outside its domain (see fl_fault_of), or to -1. With a fault nothing
     has been written, unless `is_fresh`: then the caller discards the output. The job's scale is set to that
     of the derivatives.
     """
     cdef const fl_element_kernels *table = &kernels.elements_f64 if wide else &kernels.elements_f32
     cdef fl_piece found
+    cdef ptrdiff_t pieces = (job.size + ELEMENTS - 1) // ELEMENTS, piece
     cdef bint has_domains = job.domains[0] != FL_ANY or job.domains[1] != FL_ANY or job.domains[2] != FL_ANY
     fault[0] = -1
     denominator[0] = job.size
@@ -1241,8 +1269,14 @@ cdef double execute_elements(fl_element_job *job, bint wide, bint is_fresh, bint
         fault[0] = run_elements(job, wide, table.check, threads).fault
         if fault[0] >= 0:
             return 0.0
-    if job.weight.data != NULL and mean and mean_over_weights:
+    if job.weight.data != NULL and sums_weights and mean:
         denominator[0] = run_elements(job, wide, table.weights, threads).total
+    elif job.weight.data != NULL and sums_weights:
+        # Nothing is divided by them: the kernel adds them in its only pass.
+        job.piece = ELEMENTS
+        job.weight_sums = <double *>malloc(pieces * sizeof(double))
+        if job.weight_sums == NULL:
+            raise MemoryError("sums of weights")
     if mean:
         # Weights with the sum 0: an element without weight has gradient 0, any other an infinite one.
         job.scale = job.scale / denominator[0] if denominator[0] else INFINITY
@@ -1251,7 +1285,14 @@ cdef double execute_elements(fl_element_job *job, bint wide, bint is_fresh, bint
         job.first.data != NULL and job.first.data != job.input.data and not job.accumulate
         and job.size * (job.input.itemsize + job.target.itemsize + job.first.itemsize) >= STREAM
     )
-    found = run_elements(job, wide, table.elements, threads)
+    try:
+        found = run_elements(job, wide, table.elements, threads)
+        if job.weight_sums != NULL:
+            denominator[0] = 0.0
+            for piece in range(pieces):
+                denominator[0] += job.weight_sums[piece]
+    finally:
+        free(job.weight_sums)
     fault[0] = found.fault
     return found.total
 
@@ -1267,8 +1308,7 @@ cdef tuple position_of(ptrdiff_t element, cnp.ndarray first):
 
 def elementwise(
     int loss, bint wide, tuple arrays, tuple domains, double target_value, double third_value,
-    double a, double b, double grad_scale, bint is_fresh, bint mean, bint mean_over_weights, int accumulate,
-    int threads,
+    double a, double b, double grad_scale, bint is_fresh, bint mean, bint sums_weights, int accumulate, int threads,
 ):
     """Run one job; return (operand at fault or -1, its position, sum of the losses, the mean's denominator).
 
@@ -1296,7 +1336,7 @@ def elementwise(
     job.parameter[1] = b
     job.scale = grad_scale
     job.domains[:] = [domains[0], domains[1], domains[2]]
-    total = execute_elements(&job, wide, is_fresh, mean, mean_over_weights, threads, &fault, &denominator)
+    total = execute_elements(&job, wide, is_fresh, mean, sums_weights, threads, &fault, &denominator)
     if fault >= 0:
         return fault % FL_OPERANDS, position_of(fault // FL_OPERANDS, arrays[0]), 0.0, 0.0
     return -1, (), total, denominator
@@ -1316,8 +1356,9 @@ def plain_elementwise(
     cdef int ndim, threads = 1
     cdef double total, denominator
     cdef cnp.ndarray x, y = None
-    cdef bint mean = type(reduction) is str and reduction == "mean", is_fresh
-    if not is_floating(values) or type(reduction) is not str or not (mean or reduction == "sum"):
+    cdef bint is_fresh
+    cdef int how = plain_reduction(reduction)
+    if how < 0 or not is_floating(values):
         return None
     x = values
     ndim = cnp.PyArray_NDIM(x)
@@ -1354,13 +1395,14 @@ def plain_elementwise(
         threads = num_threads()
     job.domains[:] = [input_domain, target_domain, FL_ANY]
     total = execute_elements(
-        &job, wide or job.input.dtype == FL_FLOAT64, is_fresh, mean, False, threads, &fault, &denominator
+        &job, wide or job.input.dtype == FL_FLOAT64, is_fresh, how == MEAN, False, threads, &fault, &denominator
     )
     if fault >= 0:
         return None
-    if mean:
+    if how == MEAN:
         total /= denominator
-    return total if out is False else (total, out)
+    found = plain_loss(how, total, denominator)
+    return found if out is False else (found, out)
 
 
 def total(cnp.ndarray values not None, int threads):
@@ -1406,11 +1448,11 @@ def plain_pairs(
     cdef double *slope
     cdef const void *data[4]
     cdef ptrdiff_t fault
-    cdef int k = 0, number
+    cdef int k = 0, number, how = plain_reduction(reduction)
     cdef double denominator, loss_sum, factor = 1.0
     cdef cnp.ndarray x = None, chosen, rejected
     cdef const fl_element_kernels *table
-    if type(reduction) is not str or not (reduction == "mean" or reduction == "sum"):
+    if how < 0:
         return None
     if return_grad is not True and return_grad is not False:
         return None
@@ -1455,17 +1497,18 @@ def plain_pairs(
     job.parameter[0] = a
     job.parameter[1] = b
     loss_sum = execute_elements(&job, True, True, False, False, 1, &fault, &denominator)
-    if reduction == "mean":
+    if how == MEAN:
         factor = 1.0 / job.size
         loss_sum *= factor
+    found = plain_loss(how, loss_sum, denominator)
     if not return_grad:
         free(z)
-        return loss_sum
+        return found
     chosen = cnp.PyArray_EMPTY(1, cnp.PyArray_DIMS(x), number, 0)
     rejected = cnp.PyArray_EMPTY(1, cnp.PyArray_DIMS(x), number, 0)
     table.pair_gradients(slope, scale, factor, cnp.PyArray_DATA(chosen), cnp.PyArray_DATA(rejected), job.size)
     free(z)
-    return loss_sum, chosen, rejected
+    return found, chosen, rejected
 
 
 def vecmath(str name, cnp.ndarray x not None, cnp.ndarray out not None):

@@ -111,6 +111,12 @@ def cross_entropy(
     array([[-0.107,  0.053,  0.053],
            [ 0.106,  0.288, -0.394]])
 
+    Micro-batches, or processes, add up their sums and what a mean divides by, here the rows that count:
+
+    >>> total, count = fastloss.cross_entropy(logits, [0, -100], reduction="sum_and_count")
+    >>> round(total, 4), count
+    (0.2395, 1.0)
+
     In a training loop the gradient overwrites the logits, and nothing is allocated:
 
     >>> loss, grad = fastloss.cross_entropy(logits, [0, 2], return_grad=True, out=logits)

@@ -36,7 +36,7 @@ def kl_div(
     target: npt.ArrayLike,
     *,
     log_target: bool = False,
-    reduction: Literal["mean", "batchmean", "sum", "none"] = "mean",
+    reduction: Literal["mean", "batchmean", "sum", "none", "sum_and_count"] = "mean",
     return_grad: bool = False,
     out: Array | None = None,
     **common: Unpack[Common],
@@ -59,16 +59,18 @@ def kl_div(
         0 adds 0, even if `|x|` is ``-inf``. A negative one gives NaN at its element.
     log_target : bool, default False
         Whether `target` holds logarithms of probabilities.
-    reduction : {"mean", "batchmean", "sum", "none"}, default "mean"
+    reduction : {"mean", "batchmean", "sum", "none", "sum_and_count"}, default "mean"
         ``"mean"`` divides by the number of elements. ``"batchmean"`` divides by the length of the first axis:
         for rows of classes, it is the mean of their divergences. ``"sum"`` adds. ``"none"`` returns the loss
-        of each element.
+        of each element. ``"sum_and_count"`` returns the sum and the number of elements; gradients are those
+        of the sum.
 
     Returns
     -------
-    loss : float, or ndarray with the shape of `|x|`
-        A Python float, except for ``"none"``: then an array with the dtype of `|x|`, float32 for half types.
-        The mean of no elements is NaN, their sum is 0. A NaN in an argument gives NaN at that element alone.
+    loss : float, tuple of two floats, or ndarray with the shape of `|x|`
+        A Python float, or a tuple of two for ``"sum_and_count"``. For ``"none"`` an array with the dtype of
+        `|x|`, float32 for half types. The mean of no elements is NaN, their sum is 0. A NaN in an argument
+        gives NaN at that element alone.
 
     See Also
     --------

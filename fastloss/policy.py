@@ -265,9 +265,11 @@ def grpo_loss(
         least 1. Not allowed for other types.
     sapo_temperature_pos, sapo_temperature_neg : float, default 1.0 and 1.05
         The temperature `t` of sapo for advantages above 0, and for all others; greater than 0.
-    reduction : {"mean", "sum", "none"}, default "mean"
+    reduction : {"mean", "sum", "none", "sum_and_count"}, default "mean"
         ``"mean"`` takes the mean of `loss_type`. ``"sum"`` adds the losses of the tokens. ``"none"`` returns
-        the loss of each token.
+        the loss of each token. ``"sum_and_count"`` returns the sum and what the mean of `loss_type` divides
+        by, with the gradient of the sum. For grpo and sapo it is the sum of the means of the sequences, and
+        the number of sequences. With `num_items` the count is that.
 
     See Also
     --------

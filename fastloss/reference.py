@@ -77,7 +77,8 @@ __all__ = [
 ]
 
 Array = npt.NDArray[np.float64]
-Loss = float | Array
+# A loss: a number, the pair of a sum and its count, or an array.
+Loss = float | tuple[float, float] | Array
 # The result of a call: the loss, and on request the gradient and the second derivative.
 Result = Loss | tuple[Loss, Array] | tuple[Loss, Array, Array]
 
@@ -132,12 +133,29 @@ def _upstream(
     grad_output: npt.ArrayLike | None, reduction: str, rows: tuple[int, ...], return_grad: bool
 ) -> Array:
     """Check the common arguments; return the upstream gradient of each row, flat."""
-    if reduction not in ("mean", "sum", "none"):
-        raise ValueError(f'reduction must be "mean", "sum" or "none", got {reduction!r}')
+    if reduction not in ("mean", "sum", "none", "sum_and_count"):
+        raise ValueError(f'reduction must be "mean", "sum", "none" or "sum_and_count", got {reduction!r}')
     if grad_output is not None and not return_grad:
         raise ValueError("grad_output needs return_grad=True")
     upstream = _per_row("grad_output", grad_output, rows if reduction == "none" else ())
     return np.broadcast_to(upstream, rows).reshape(-1)
+
+
+def _reduced(
+    losses: Array, count: float, reduction: str, *, is_masked: bool = False
+) -> tuple[Loss, np.float64]:
+    """Return the loss, and what the gradient of its sum is divided by.
+
+    A mean divides by the count: it is NaN if nothing counts, but 0 if a mask leaves nothing.
+    """
+    divisor = np.float64(1.0)
+    if reduction == "none":
+        return losses, divisor
+    if reduction == "sum_and_count":
+        return (float(losses.sum()), float(count)), divisor
+    if reduction == "mean":
+        divisor = np.float64(max(count, 1) if is_masked else count)
+    return float(losses.sum() / divisor), divisor
 
 
 def _times(coefficient: Array, term: Array) -> Array:
@@ -321,8 +339,7 @@ def cross_entropy(
 
     losses = np.zeros(samples.size)
     losses[counted] = loss[:, 0]
-    denominator = row_weight.sum() if reduction == "mean" else np.float64(1.0)
-    result: Loss = losses.reshape(rows) if reduction == "none" else float(losses.sum() / denominator)
+    result, denominator = _reduced(losses.reshape(rows), row_weight.sum(), reduction)
     if not return_grad:
         return result
 
@@ -409,8 +426,7 @@ def nll_loss(
     row_weight = samples[counted] * class_weight[y]
     losses = np.zeros(samples.size)
     losses[counted] = _times(row_weight, -moved.reshape(-1, classes)[counted, y])
-    denominator = row_weight.sum() if reduction == "mean" else np.float64(1.0)
-    result: Loss = losses.reshape(rows) if reduction == "none" else float(losses.sum() / denominator)
+    result, denominator = _reduced(losses.reshape(rows), row_weight.sum(), reduction)
     if not return_grad:
         return result
 
@@ -508,8 +524,7 @@ def token_log_probs(
 
     values = np.zeros(counted.size)
     values[counted] = log_p[is_target]
-    denominator = np.float64(counted.sum() if reduction == "mean" else 1.0)
-    result: Loss = values.reshape(rows) if reduction == "none" else float(values.sum() / denominator)
+    result, denominator = _reduced(values.reshape(rows), counted.sum(), reduction)
     if not return_grad:
         return result
 
@@ -594,22 +609,21 @@ def sequence_log_probs(
     upstream = _upstream(grad_output, reduction, sequences, return_grad).reshape(sequences)
 
     n = np.maximum(counts.sum(axis=-1), 1) if average else np.ones(sequences)
-    denominator = np.float64(n.size if reduction == "mean" else 1.0)
-    scale = np.broadcast_to((upstream / denominator / n)[..., np.newaxis], tokens)
 
     # The tokens that count, as one batch. The value is linear in their log-probabilities, so the gradient
     # of each token is its own, times the factor of its log-probability.
     log_probs, of_tokens = token_log_probs(  # type: ignore[misc]
-        x[counts], labels[counts], temperature=temperature, return_grad=True, grad_output=scale[counts]
+        x[counts], labels[counts], temperature=temperature, return_grad=True
     )
     values = np.zeros(tokens)
     values[counts] = log_probs
     value = np.asarray(values.sum(axis=-1) / n)
-    result: Loss = value if reduction == "none" else float(value.sum() / denominator)
+    result, denominator = _reduced(value, n.size, reduction)
     if not return_grad:
         return result
+    scale = np.broadcast_to((upstream / denominator / n)[..., np.newaxis, np.newaxis], x.shape)
     grads = np.zeros(x.shape)
-    grads[counts] = of_tokens
+    grads[counts] = scale[counts] * of_tokens
     return result, grads
 
 
@@ -650,8 +664,7 @@ def entropy(
     p = exps / exps.sum(axis=-1, keepdims=True)
     mean_below = _times(p, below).sum(axis=-1, keepdims=True)
     values = (_log_sum(below) - mean_below).squeeze(axis=-1)
-    denominator = np.float64(values.size if reduction == "mean" else 1.0)
-    result: Loss = values if reduction == "none" else float(values.sum() / denominator)
+    result, denominator = _reduced(values, values.size, reduction)
     if not return_grad:
         return result
 
@@ -791,7 +804,7 @@ def kl_div(
     value = np.where((p == 0.0) & ~np.isnan(x), 0.0, p * (log_p - x))
     if reduction != "batchmean":
         return _elementwise(value, (lambda: -p,), None, reduction, return_grad, grad_output)
-    result = _elementwise(value, (lambda: -p,), None, "sum", return_grad, grad_output)
+    result: Any = _elementwise(value, (lambda: -p,), None, "sum", return_grad, grad_output)
     batch = np.float64(x.shape[0])
     if not isinstance(result, tuple):
         return float(result / batch)
@@ -877,12 +890,9 @@ def _divergence(
 
     value, *slopes = formula(log_probs(teacher), log_probs(student))
 
-    # The mean of no rows is NaN; if a mask leaves none, it is 0.
     values = np.zeros(counted.size)
     values[counted] = value[:, 0]
-    number = counted.sum() if mask is None else max(counted.sum(), 1)
-    denominator = np.float64(number if reduction == "mean" else 1.0)
-    result: Loss = values.reshape(rows) if reduction == "none" else float(values.sum() / denominator)
+    result, denominator = _reduced(values.reshape(rows), counted.sum(), reduction, is_masked=mask is not None)
     if not return_grad:
         return result
 
@@ -1139,7 +1149,7 @@ def linear_cross_entropy(
         loss = cross_entropy(input @ linear_weight.T + linear_bias, target)
     """
     logits, gradients = _linear(input, linear_weight, linear_bias, target, ignore_index)
-    result = cross_entropy(
+    result: Any = cross_entropy(
         logits,
         target,
         weight=weight,
@@ -1154,9 +1164,7 @@ def linear_cross_entropy(
         return_grad=return_grad,
         grad_output=grad_output,
     )
-    if not isinstance(result, tuple):
-        return result
-    return result[0], gradients(result[1])
+    return (result[0], gradients(result[1])) if return_grad else result
 
 
 @np.errstate(invalid="ignore", over="ignore")
@@ -1184,7 +1192,7 @@ def linear_token_log_probs(
     logits, gradients = _linear(input, linear_weight, linear_bias, target, ignore_index)
     if np.asarray(target).dtype.kind not in "iu":
         raise TypeError(f"target must hold integer class indices, got {np.asarray(target).dtype}")
-    result = cross_entropy(
+    result: Any = cross_entropy(
         logits,
         target,
         ignore_index=ignore_index,
@@ -1195,10 +1203,13 @@ def linear_token_log_probs(
         return_grad=return_grad,
         grad_output=grad_output,
     )
-    loss = result[0] if isinstance(result, tuple) else result
+    loss = result[0] if return_grad else result
     # 0 - loss, so that an ignored token has 0 and not -0.
-    log_probs: Loss = 0.0 - loss if isinstance(loss, float) else np.asarray(0.0 - loss)
-    return (log_probs, gradients(0.0 - result[1])) if isinstance(result, tuple) else log_probs
+    if isinstance(loss, tuple):
+        log_probs: Loss = 0.0 - loss[0], loss[1]
+    else:
+        log_probs = np.asarray(0.0 - loss) if reduction == "none" else 0.0 - loss
+    return (log_probs, gradients(0.0 - result[1])) if return_grad else log_probs
 
 
 def linear_token_statistics(
@@ -1269,16 +1280,6 @@ def _through_lengths(x: Array, of_units: Array) -> Array:
     return np.asarray(across / np.maximum(length, 1e-12))
 
 
-def _reduced(losses: Array, upstream: Array, reduction: str) -> tuple[Loss, Array]:
-    """Return the loss of rows without weights, and the factor of the gradient of each row."""
-    if reduction == "none":
-        return losses, upstream
-    if reduction == "sum":
-        return float(losses.sum()), upstream
-    count = losses.size
-    return (float(losses.sum() / count) if count else math.nan), upstream / max(count, 1)
-
-
 @np.errstate(invalid="ignore", over="ignore", divide="ignore")
 def info_nce_loss(
     query: npt.ArrayLike,
@@ -1333,9 +1334,10 @@ def info_nce_loss(
     if symmetric:
         of_columns, back = one_way(z.T, is_target.T)
         losses = 0.5 * (losses + of_columns)
-    loss, factor = _reduced(losses, upstream, reduction)
+    loss, count = _reduced(losses, len(losses), reduction)
     if not return_grad:
         return loss
+    factor = upstream / count
     g = slopes * factor[:, np.newaxis]
     if symmetric:
         g = 0.5 * (g + (back * factor[:, np.newaxis]).T)
@@ -1369,9 +1371,10 @@ def siglip_loss(
     s = q @ k.T
     label = 2.0 * np.eye(len(q), len(k)) - 1.0
     y = label * (scale * s + bias)
-    loss, factor = _reduced(np.logaddexp(0.0, -y).sum(axis=1), upstream, reduction)
+    loss, count = _reduced(np.logaddexp(0.0, -y).sum(axis=1), len(y), reduction)
     if not return_grad:
         return loss
+    factor = upstream / count
     # The derivative of -log(sigmoid(y)) is -sigmoid(-y).
     g = -label * np.exp(-np.logaddexp(0.0, y)) * factor[:, np.newaxis]
     return loss, SigLIPGradients(scale * g @ k, scale * g.T @ q, float((g * s).sum()), float(g.sum()))
@@ -1392,6 +1395,15 @@ def _capped(logits: Array, softcap: float | None, logit_scale: float) -> tuple[A
         return scaled, np.full(logits.shape, logit_scale)
     slope = logit_scale / np.cosh(np.where(scaled == -np.inf, np.inf, scaled) / softcap) ** 2
     return np.where(scaled == -np.inf, -np.inf, softcap * np.tanh(scaled / softcap)), slope
+
+
+def _of_both(soft: Any, hard: Any, share: float) -> Any:
+    """Return the loss of a divergence and of hard targets, which have a count in common."""
+    if not isinstance(soft, tuple):
+        return _times(np.asarray(1.0 - share), soft) + share * hard
+    if share < 1.0 and soft[1] != hard[1]:
+        raise ValueError(f"the divergence counts {soft[1]:g} tokens, the hard target {hard[1]:g}")
+    return float(_times(np.asarray(1.0 - share), soft[0]) + share * hard[0]), hard[1]
 
 
 def _linear_divergence(
@@ -1416,7 +1428,8 @@ def _linear_divergence(
         loss = (1 - hard_share) * divergence(z, y) + hard_share * cross_entropy(z, hard_target)
         d z / d x = logit_scale * (1 - tanh(logit_scale * x / softcap)**2)
 
-    Each part has a mean of its own. A token outside the mask belongs to neither part and is never read.
+    Each part has a mean of its own, so "sum_and_count" is an error unless both have the same tokens. A token
+    outside the mask belongs to neither part and is never read.
     """
     if (hard_target is not None) != (hard_share > 0.0):
         raise ValueError("hard_target and hard_share need each other")
@@ -1433,7 +1446,7 @@ def _linear_divergence(
         target = np.where(counted, np.asarray(hard_target), ignore_index)
         hard: Any = cross_entropy(z, target, ignore_index=ignore_index, **options)
         is_empty = reduction == "mean" and mask is not None and not (target != ignore_index).any()
-        loss = _times(np.asarray(1.0 - hard_share), loss) + hard_share * (0.0 if is_empty else hard[0])
+        loss = _of_both(loss, 0.0 if is_empty else hard[0], hard_share)
         of_z = (1.0 - hard_share) * of_z + hard_share * hard[1]
     found = [float(loss) if np.ndim(loss) == 0 and reduction != "none" else loss]
     if return_grad:
@@ -1633,10 +1646,7 @@ def _weighed(
     upstream = _upstream(grad_output, reduction, value.shape, return_grad).reshape(value.shape)
     weights = _per_row("weight", weight, value.shape)
     losses = _times(weights, value)
-    denominator = np.float64(1.0)
-    if reduction == "mean":
-        denominator = np.float64(weights.sum() if mean_over_weights else value.size)
-    result: Loss = losses if reduction == "none" else float(losses.sum() / denominator)
+    result, denominator = _reduced(losses, weights.sum() if mean_over_weights else value.size, reduction)
     scale = weights * upstream / denominator
     results = [np.where(weights == 0.0, 0.0, _times(scale, derivative())) for derivative in derivatives]
     return result, [np.where(np.isnan(value), np.nan, scaled) for scaled in results]
@@ -2394,8 +2404,7 @@ def multi_margin_loss(
     short = np.where(is_target, 0.0, np.maximum(0.0, margin - (own - x)))
     value = np.where(np.isnan(own[..., 0]), np.nan, (short**p).sum(axis=-1))
     losses = _times(class_weight[y] / classes, value)
-    denominator = np.float64(value.size if reduction == "mean" else 1.0)
-    result: Loss = losses if reduction == "none" else float(losses.sum() / denominator)
+    result, denominator = _reduced(losses, value.size, reduction)
     if not return_grad:
         return result
 
@@ -2432,8 +2441,7 @@ def multilabel_soft_margin_loss(
     _in_domain("target", t, (t >= 0.0) & (t <= 1.0), "in [0, 1]")
     value = _logistic(x, t, 1.0 - t)
     losses = np.asarray(_times(share, value).sum(axis=-1))
-    denominator = np.float64(losses.size if reduction == "mean" else 1.0)
-    result: Loss = losses if reduction == "none" else float(losses.sum() / denominator)
+    result, denominator = _reduced(losses, losses.size, reduction)
     if not return_grad:
         return result
     return result, _times(share * upstream / denominator, _logistic_gradient(x, t, 1.0 - t))
@@ -2981,11 +2989,7 @@ def _averaged(
     """Reduce losses; "mean" is over the elements that count, and 0 if a mask leaves none."""
     upstream = _upstream(grad_output, reduction, value.shape, return_grad).reshape(value.shape)
     losses = _counted(value, counts)
-    n = counts.sum()
-    denominator = np.float64(max(n, 1) if reduction == "mean" else 1)
-    result: Loss = losses if reduction == "none" else float(losses.sum() / denominator)
-    if reduction == "mean" and n == 0 and not is_masked:
-        result = math.nan
+    result, denominator = _reduced(losses, counts.sum(), reduction, is_masked=is_masked)
     if not return_grad:
         return result
     grad = np.where(np.isnan(value), np.nan, _times(upstream / denominator, derivative))
@@ -3221,26 +3225,24 @@ def grpo_loss(
         value, by_own = value + beta * penalty, by_own + beta * slope
     by_own = np.where(np.isnan(value), np.nan, by_own)
 
-    # The factor of each token in the reduced loss.
-    batch, tokens = np.float64(len(x)), np.float64(max(counts.sum(), 1))
+    # What the mean divides by. For grpo and sapo it is over the means of the sequences, whose sum stands
+    # beside their number for "sum_and_count".
     share = np.ones(x.shape)
-    if reduction == "mean":
-        if loss_type in ("grpo", "sapo"):
-            share = share / (batch * n)
-        elif loss_type == "luspo":
-            share = share / batch
-        elif max_completion_length is not None:
-            share = share / (batch * max_completion_length)
-        else:
-            share = share / (tokens if num_items is None else num_items)
+    if loss_type in ("grpo", "sapo") and reduction in ("mean", "sum_and_count"):
+        share = share / n
+    count = float(len(x))
+    if max_completion_length is not None:
+        count *= max_completion_length
+    elif loss_type in ("bnpo", "dapo", "cispo"):
+        count = float(counts.sum() if num_items is None else num_items)
+    if mask is None and x.size == 0:
+        count = 0.0
     upstream = _upstream(grad_output, reduction, x.shape, return_grad).reshape(x.shape)
     losses = _counted(value * share, counts)
-    result: Loss = losses if reduction == "none" else float(losses.sum())
-    if reduction == "mean" and x.size == 0 and mask is None:
-        result = math.nan
+    result, divisor = _reduced(losses, count, reduction, is_masked=mask is not None)
     if not return_grad:
         return result
-    scale = _counted(upstream * share, counts)
+    scale = _counted(upstream * share / divisor, counts)
     through = _counted(_times(scale, by_ratio), counts)
     if is_sequence:
         through = np.broadcast_to(through.sum(axis=1, keepdims=True) / n, x.shape)

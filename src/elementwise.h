@@ -360,7 +360,7 @@ static struct fl_piece FL_(elements)(const void *any, ptrdiff_t begin, ptrdiff_t
     struct FL_(element_strip)
         strip = {x, t, u, value, NULL, NULL, 0, 0, 0, FL_(constants_of)(job->parameter[0], job->parameter[1]), 0};
     struct fl_piece piece = {0.0, -1};
-    double sums[FL_(sums)] = {0};
+    double sums[FL_(sums)] = {0}, weights[FL_(sums)] = {0};
     strip.a = (REAL)job->parameter[0];
     strip.b = (REAL)job->parameter[1];
     strip.scale = (REAL)job->scale;
@@ -393,6 +393,7 @@ static struct fl_piece FL_(elements)(const void *any, ptrdiff_t begin, ptrdiff_t
         if (job->weight.data) weight = FL_(elements_in)(job, &job->weight, i, n, w);
         if (job->upstream.data) upstream = FL_(elements_in)(job, &job->upstream, i, n, g);
         if (weight) FL_(weigh)(weight, value, n);
+        if (job->weight_sums) FL_(add_to_sums)(weights, weight, n);
         if (output->data) {
             FL_(finish_derivative)(job, output, i, n, weight, upstream, value, strip.first, job->accumulate & 1,
                                    before);
@@ -413,6 +414,7 @@ static struct fl_piece FL_(elements)(const void *any, ptrdiff_t begin, ptrdiff_t
     }
     if (streams) fl_stream_end();
     piece.total = FL_(total_of_sums)(sums);
+    if (job->weight_sums) job->weight_sums[begin / job->piece] = FL_(total_of_sums)(weights);
     return piece;
 }
 

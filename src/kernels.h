@@ -316,6 +316,9 @@ struct fl_element_job {
     double scale;   /* of the derivatives */
     int domains[3]; /* of input, target and third */
     int is_checked; /* whether `elements` checks the domains, too */
+    /* If given, `elements` also writes the sum of the weights of each piece, of so many elements, here. */
+    double *weight_sums;
+    ptrdiff_t piece;
 };
 
 /* The fault of an element: which of input, target and third is outside its domain. */

@@ -68,7 +68,7 @@ def _overloads(name: str) -> str:
         ways: dict[str, list[str]] = {declared.result.__name__: []}
     else:
         scalars = ["mean", "sum"] + (["batchmean"] if "batchmean" in reduction.annotation else [])
-        ways = {"float": scalars, "Array": ["none"]}
+        ways = {"float": scalars, "tuple[float, float]": ["sum_and_count"], "Array": ["none"]}
     gradients = declared.gradients.__name__ if declared.gradients else "Array"
     made = []
     for flags in _calls(list(signature.parameters)):
@@ -120,18 +120,48 @@ def _of_tensors(name: str, value: Callable[..., Any]) -> str:
     own = inspect.signature(getattr(fastloss, name)).parameters
     declared = DECLARED.get(getattr(fastloss, name))
     result = (declared and declared.result) or Tensor
-    found = []
-    for p in inspect.signature(value).parameters.values():
-        if p.kind is p.KEYWORD_ONLY and "*" not in found:
-            found.append("*")
+    kinds: dict[str, str] = {}
+    parameters = list(inspect.signature(value).parameters.values())
+    for p in parameters:
         kind = str(own[p.name].annotation) if p.name in own else _TORCHS.get(p.name, "Any")
         if name in LOSSES and p.name in LOSSES[name].numbers:
             kind = "Tensor | float"
         if kind in arrays:  # numbers, too, but for the first
-            kind = kind.replace("npt.ArrayLike", "Tensor | float" if found else "Tensor")
-        kind = kind.replace("Reduction", "str")
-        found.append(f"{p.name}: {kind}{'' if p.default is p.empty else ' = ...'}")
-    return f"def {name}({', '.join(found)}) -> {result.__name__}: ..."
+            kind = kind.replace("npt.ArrayLike", "Tensor | float" if kinds else "Tensor")
+        kinds[p.name] = kind
+    return _of_kinds(name, parameters, kinds, result.__name__)
+
+
+def _of_kinds(name: str, parameters: list[inspect.Parameter], kinds: dict[str, str], result: str) -> str:
+    """A function of tensors whose parameters have these types; by its reduction, if it has one."""
+    if "reduction" not in kinds:
+        return _of_reduction(name, parameters, kinds, result)
+    words = ["mean", "sum", "none", *(["batchmean"] if name == "kl_div" else [])]
+    literal = ", ".join(f'"{word}"' for word in words)
+    ways = {
+        f"Literal[{literal}]": result,
+        'Literal["sum_and_count"]': f"tuple[{result}, {result}]",
+        "str": "Any",
+    }
+    made = [_of_reduction(name, parameters, {**kinds, "reduction": r}, ways[r]) for r in ways]
+    return "\n".join(f"@overload\n{one}" for one in made)
+
+
+def _of_reduction(name: str, parameters: list[inspect.Parameter], kinds: dict[str, str], result: str) -> str:
+    found: list[str] = []
+    for p in parameters:
+        # Behind parameters with a default, one without it is taken by name alone.
+        is_required = p.default is p.empty or kinds[p.name] == 'Literal["sum_and_count"]'
+        if (p.kind is p.KEYWORD_ONLY or (is_required and p.default is not p.empty)) and "*" not in found:
+            found.append("*")
+        found.append(f"{p.name}: {kinds[p.name]}{'' if is_required else ' = ...'}")
+    return f"def {name}({', '.join(found)}) -> {result}: ..."
+
+
+def _of_torchs(name: str, value: Callable[..., Any]) -> str:
+    """A function of tensors that says its types."""
+    parameters = list(inspect.signature(value).parameters.values())
+    return _of_kinds(name, parameters, {p.name: str(p.annotation) for p in parameters}, "Tensor")
 
 
 # The types of torch's parameters that the function of arrays lacks.
@@ -156,11 +186,13 @@ def of_tensors() -> str:
     )
 
     lines = ['"""Types of the functions of tensors; made by tests/stubs.py from their signatures."""', ""]
-    lines += ["from typing import Any, Literal", "", "from torch import Tensor, nn", ""]
+    lines += ["from typing import Any, Literal, overload", "", "from torch import Tensor, nn", ""]
     lines += ["from fastloss.torch._statistics import TokenStatistics"]
-    for module in (_functional, _install, _modules, _parallel, _processes, _without_logits):
+    for module in (_install, _modules, _processes, _without_logits):
         lines += [f"from {module.__name__} import {name} as {name}" for name in sorted(module.__all__)]
     lines += ["", "__all__ = [", *(f'    "{name}",' for name in ft.__all__), "]", ""]
+    for module in (_functional, _parallel):
+        lines += [_of_torchs(name, getattr(module, name)) for name in sorted(module.__all__)]
     for module in (_beyond, _derived, _statistics):
         for name in sorted(module.__all__):
             value = getattr(module, name)

@@ -14,8 +14,9 @@ import pytest
 
 pytest.importorskip("pydoc_data.topics", reason="the example's text")
 
-import fastloss
 from fastloss._examples import training_logs as example
+
+import fastloss
 
 FOLDER = Path(__file__).with_name("logs")
 BASELINES = json.loads((FOLDER / "baselines.json").read_text(encoding="utf-8"))

@@ -10,6 +10,7 @@ import math
 import time
 import traceback
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
@@ -445,6 +446,83 @@ def data_parallel_without_synchronization(ranks: Ranks) -> None:
         return model.weight.grad.clone()
 
     assert_as_torch("cross_entropy", answer, rtol=1e-5, atol=1e-6)
+
+
+# The mean over the tokens of all processes
+
+
+def uneven(ranks: Ranks) -> list[tuple[Tensor, Tensor]]:
+    """Features and labels of each process, other numbers of them, and of ignored ones."""
+    generator = torch.Generator().manual_seed(0)
+    found = []
+    for rank in range(ranks.size):
+        tokens = 5 + 4 * rank
+        target = torch.randint(CLASSES, (tokens,), generator=generator)
+        target[rank::3] = -100
+        found.append((torch.randn(tokens, 6, generator=generator, dtype=torch.float64), target))
+    return found
+
+
+def tiny() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(6, 16), nn.Tanh(), nn.Linear(16, CLASSES)).double()
+
+
+def of_all(parts: list[tuple[Tensor, Tensor]]) -> list[Tensor]:
+    """The gradients of the mean over all tokens, in one process."""
+    model = tiny()
+    x, target = (torch.cat(some) for some in zip(*parts, strict=True))
+    return list(torch.autograd.grad(functional.cross_entropy(model(x), target), list(model.parameters())))
+
+
+@check
+def token_mean(ranks: Ranks) -> None:
+    """One sum over the processes, of a number, makes the gradient that of one process."""
+    parts = uneven(ranks)
+    for is_last_empty in (False, ranks.size > 1):
+        if is_last_empty:
+            parts[-1][1].fill_(-100)
+        model, (x, target) = tiny(), parts[ranks.rank]
+        parallel = nn.parallel.DistributedDataParallel(model, process_group=ranks.group)
+        total, count = ft.cross_entropy(parallel(x), target, reduction="sum_and_count")
+        distributed.all_reduce(count, group=ranks.group)
+        (total * (ranks.size / count)).backward()
+        for parameter, exact in zip(model.parameters(), of_all(parts), strict=True):
+            torch.testing.assert_close(parameter.grad, exact, rtol=1e-12, atol=1e-14)
+            ranks.assert_same_everywhere(parameter.grad)
+
+
+@check
+def token_mean_of_micro_batches(ranks: Ranks) -> None:
+    """Gradients of sums add up; the count of all divides them once."""
+    model, parts = tiny(), uneven(ranks)
+    parallel = nn.parallel.DistributedDataParallel(model, process_group=ranks.group)
+    x, target = parts[ranks.rank]
+    tokens = torch.zeros((), dtype=torch.float64)
+    for part in (slice(0, 2), slice(2, 3), slice(3, None)):
+        with parallel.no_sync() if part.stop else nullcontext():
+            total, count = ft.cross_entropy(parallel(x[part]), target[part], reduction="sum_and_count")
+            total.backward()
+        tokens += count
+    distributed.all_reduce(tokens, group=ranks.group)
+    for parameter, exact in zip(model.parameters(), of_all(parts), strict=True):
+        torch.testing.assert_close(parameter.grad * (ranks.size / tokens), exact, rtol=1e-12, atol=1e-14)
+
+
+@check
+def sum_and_count_of_slices(ranks: Ranks) -> None:
+    """Over a divided vocabulary both are those of the whole, the same everywhere."""
+    for loss in (PLAIN, PLAIN_LINEAR):
+        for label in ("plain", "everything"):
+            call = ranks.of_mine(loss.call(label))
+            leaves = call.leaves()
+            total, count = call.value(leaves, reduction="sum_and_count")
+            found = torch.autograd.grad(total, list(leaves.values()))
+            expected = call.run(reduction="sum")
+            assert equal([total, *found], expected.list())
+            ranks.assert_same_everywhere(count)
+            torch.testing.assert_close(total / count, call.value(reduction="mean"))
+            assert not count.requires_grad
 
 
 # One launch for each number of processes

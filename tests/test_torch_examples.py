@@ -1,4 +1,4 @@
-"""The example that trains with PyTorch runs from beginning to end, and shows what it is there to show."""
+"""The examples that train with PyTorch run from beginning to end, and show what they are there to show."""
 
 import re
 import subprocess
@@ -72,3 +72,22 @@ def test_options_are_checked(arguments: list[str], capsys: pytest.CaptureFixture
     with pytest.raises(SystemExit, match="2"):
         example.main(arguments)
     assert arguments[-1] in capsys.readouterr().err
+
+
+def test_token_mean() -> None:
+    """In two processes the mean over all tokens is that of one process, and the mean of means is not."""
+    torch = pytest.importorskip("torch")
+    if not (torch.distributed.is_available() and torch.distributed.is_gloo_available()):
+        pytest.skip("no gloo")
+    run = [sys.executable, str(EXAMPLE.with_name("token_mean.py")), "--steps", "4"]
+    output = subprocess.run(run, capture_output=True, text=True, check=True, timeout=100.0).stdout
+    found = {name: float(figure) for name, figure in re.findall(r"^(\S.*?)  .* (\S+)$", output, re.M)}
+    assert found.pop("mean of means") > 1e-3
+    assert set(found) == {"token mean", "micro-batches"}
+    assert max(found.values()) < 1e-6
+
+
+def test_options_of_token_mean() -> None:
+    run = [sys.executable, str(EXAMPLE.with_name("token_mean.py")), "--processes", "0"]
+    done = subprocess.run(run, capture_output=True, text=True, check=False)
+    assert done.returncode == 2 and "--processes" in done.stderr

@@ -354,3 +354,23 @@ assert_type(fl.value_loss(x, x, x), float)
 assert_type(fl.value_loss(x, x, x, reduction="none"), Array)
 assert_type(fl.value_loss(x, x, x, return_grad=True), Mean1)
 assert_type(fl.value_loss(x, x, x, reduction="none", return_grad=True), Each1)
+
+# The pair of a sum and what a mean divides by
+Pair = tuple[float, float]
+assert_type(fl.cross_entropy(x, x, reduction="sum_and_count"), Pair)
+assert_type(fl.cross_entropy(x, x, reduction="sum_and_count", return_grad=True), tuple[Pair, Array])
+assert_type(
+    fl.mse_loss(x, x, reduction="sum_and_count", return_grad=True, return_hessian=True),
+    tuple[Pair, Array, Array],
+)
+assert_type(fl.kl_div(x, x, reduction="sum_and_count"), Pair)
+assert_type(fl.token_log_probs(x, x, reduction="sum_and_count"), Pair)
+assert_type(fl.dpo_loss(x, x, x, x, reduction="sum_and_count", return_grad=True), tuple[Pair, PairGradients])
+assert_type(
+    fl.linear_cross_entropy(x, x, x, reduction="sum_and_count", return_grad=True),
+    tuple[Pair, LinearGradients],
+)
+assert_type(
+    fl.linear_kl_div(x, x, x, x, reduction="sum_and_count", return_grad=True, return_entropy=True),
+    tuple[Pair, StudentGradients, Array],
+)

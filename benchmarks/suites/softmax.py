@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cached_property, lru_cache, partial
 from typing import Any
 
@@ -22,13 +23,15 @@ from benchmarks.case import (
     at_most,
     bound,
 )
-from benchmarks.problem import Array, Problem, class_indices, in_blocks, logits_of, sample_of
+from benchmarks.contenders import Contender, contender, ours
+from benchmarks.problem import Array, Problem, class_indices, in_blocks, logits_of, require, sample_of
 from fastloss import reference
 
 __all__ = ["IN_PLACE", "SUITE", "SoftmaxProblem"]
 
 ALL = (LIMIT, OURS, *PEERS)
 WITHOUT_SKLEARN = (LIMIT, OURS, NUMPY, TORCH, JAX)
+SUM, PAIR = "fastloss sum", "fastloss sum and count"
 
 _cross_entropy = partial(Case, "softmax", function="cross_entropy", limit="copy", contenders=ALL)
 _32k = partial(_cross_entropy, shape=(2048, 32000), small=(8, 3000))
@@ -71,6 +74,12 @@ CASES = (
             at_most(1.35, "fastloss avx512", of="fastloss avx2"),
             at_most(5.0, "fastloss avx512", of="fastloss baseline"),
         ),
+    ),
+    _32k(
+        "sum-and-count",
+        "cross entropy (2048, 32000), the sum, and what a mean divides by",
+        contenders=(LIMIT, SUM, PAIR),
+        targets=(at_most(1.02, SUM, of=PAIR),),
     ),
     _32k(
         "smoothing",
@@ -223,6 +232,21 @@ class SoftmaxProblem(Problem):
             return (np.asarray(function(*sample)),)
         _, grad = function(*sample, reduction="sum", return_grad=True, **self.case.options)
         return (grad / (self.arguments[0].size // self.shape[self.case.axis]),)
+
+
+@contender(SUM, PAIR, suite="softmax")
+def _sum(problem: SoftmaxProblem, name: str) -> Contender:
+    """Build the sum of the losses, alone or with the number of rows, and its gradient."""
+    rows = problem.arguments[1].size
+
+    def check(result: Any) -> None:
+        loss, gradient = result
+        if name == PAIR:
+            loss, count = loss
+            require(abs(count - rows), 0.0, "the count")
+        problem.check(name, loss / rows, gradient, 1.0 / rows)
+
+    return replace(ours(problem, name, reduction="sum" if name == SUM else "sum_and_count"), check=check)
 
 
 SUITE = Suite(

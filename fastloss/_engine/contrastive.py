@@ -26,7 +26,7 @@ from fastloss._engine.chunks import ALONE, Layer, cut, matrix_in, pitch, product
 from fastloss._engine.conversion import stored, widened
 from fastloss._engine.linear import budget
 from fastloss._engine.options import option
-from fastloss._engine.results import Request, reduced, request
+from fastloss._engine.results import Reduced, Request, reduced, request
 from fastloss._engine.rows import run_family
 from fastloss._engine.types import Array
 from fastloss._engine.workspace import empty
@@ -132,8 +132,8 @@ class _Call:
             return self.memory_budget
         return min(MOST, max(BUDGET, ROWS * width * self.compute.itemsize))
 
-    def reduced(self) -> float | Array:
-        """Return the losses, their sum or their mean."""
+    def reduced(self) -> Reduced:
+        """Return the reduced losses."""
         total = float(self.losses.sum())
         return reduced(self.request.reduction, self.losses, total, len(self.query), self.query)
 

@@ -118,7 +118,7 @@ def _run(
     second: Array | None,
     is_fresh: bool,
     mean_over_weights: bool = True,
-) -> float | Array:
+) -> results.Reduced:
     """Run a line of losses.def with checked arguments, and return the loss."""
     target, third = operands
     for name_, array, value, domain in operands:
@@ -134,16 +134,15 @@ def _run(
     flags = call.accumulate
     bad, position, total, denominator = _kernels.elementwise(
         _kernels.ELEMENTWISE[kernel][0], wide, arrays, domains, target.value, third.value, *parameters,
-        call.scale, is_fresh, call.reduction == "mean", mean_over_weights,
+        call.scale, is_fresh, call.reduction == "mean",
+        mean_over_weights and call.reduction in ("mean", "sum_and_count"),
         flags[0] | flags[-1] << (len(flags) - 1), call.num_threads,
     )  # fmt: skip
     if bad >= 0:
         bad_array = arrays[bad]
         assert bad_array is not None
         raise outside((name, "target", third.name)[bad], bad_array, position, domains[bad])
-    if losses is not None:
-        return losses
-    return total if call.reduction == "sum" else results.mean(total, denominator)
+    return losses if losses is not None else results.reduced(call.reduction, None, total, denominator, x)
 
 
 def elementwise(
@@ -280,7 +279,7 @@ def averaged_over_classes(
         weight = arguments.as_array("weight", weight)
         others = (weight,)
         weight = np.broadcast_to(arguments.class_weight(weight, classes), x.shape)
-    if reduction in ("sum", "none") and return_grad:
+    if reduction != "mean" and return_grad:
         grad_output = arguments.given("grad_output", options.get("grad_output"))
         others = (*others, grad_output)
         scale, upstream = results.upstream(grad_output, rows if reduction == "none" else (), return_grad)
@@ -295,10 +294,13 @@ def averaged_over_classes(
     if reduction == "mean":
         return result
     loss, *gradient = result if return_grad else (result,)
-    if reduction == "sum":
+    if reduction == "none":
+        loss = results.as_loss(np.asarray(loss.mean(axis=-1, dtype=np.float64)), x)
+    elif reduction == "sum":
         loss = loss / classes
     else:
-        loss = results.as_loss(np.asarray(loss.mean(axis=-1, dtype=np.float64)), x)
+        total, count = loss
+        loss = total / classes, count / classes
     return (loss, *gradient) if gradient else loss
 
 
@@ -314,8 +316,8 @@ def kl_divergence(
 ) -> Any:
     """Run `kl_div`; its reduction "batchmean" divides the sum by the length of the first axis."""
     kernel = "kl_div_log" if arguments.flag("log_target", log_target) else "kl_div"
-    results.check_reduction(reduction, ("mean", "batchmean", "sum", "none"))
     if reduction != "batchmean":
+        results.check_reduction(reduction, "batchmean")
         return elementwise(kernel, "input", values, target, None, reduction, return_grad, out, options)
     x = arguments.floating("input", values)
     if x.ndim == 0:

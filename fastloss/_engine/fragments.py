@@ -28,8 +28,10 @@ TYPES = "float16, bfloat16 (of ml_dtypes), float32 or float64. Lists and integer
 
 _LOSS = Family(
     parameters="""
-reduction : {"mean", "sum", "none"}, default "|default_reduction|"
-    ``"mean"`` divides by |mean|. ``"sum"`` adds. ``"none"`` returns |unreduced|.
+reduction : {"mean", "sum", "none", "sum_and_count"}, default "|default_reduction|"
+    ``"mean"`` divides by |mean|. ``"sum"`` adds. ``"none"`` returns |unreduced|. ``"sum_and_count"`` returns
+    the sum and what the mean divides by. Those of the parts of a batch add up; gradients are those of the
+    sum.
 return_grad : bool, default False
     Also return the |gradient_or_gradients| with respect to |wanted|, computed in the same pass.
 return_hessian : bool, default False
@@ -52,9 +54,9 @@ num_threads : int, optional
     Number of threads of this call, by default the package setting. Results do not depend on it.
 """,
     returns="""
-loss : float, or ndarray with |loss_shape|
-    A Python float for ``"mean"`` and ``"sum"``. For ``"none"`` an array with the dtype of `|x|`, float32 for
-    half types. |of_nothing|
+loss : float, tuple of two floats, or ndarray with |loss_shape|
+    A Python float for ``"mean"`` and ``"sum"``, a tuple of two for ``"sum_and_count"``. For ``"none"`` an
+    array with the dtype of `|x|`, float32 for half types. |of_nothing| A count of nothing is 0.
 grad : ndarray with the shape and dtype of `|x|`
     Only with `return_grad`. It is `out` if `out` was given.
 grads : |Gradients|
@@ -323,7 +325,8 @@ hard_share : float, default 0.0
     hard_share * linear_cross_entropy`` of the student and `hard_target`, with the student's softcap and
     scale, but without `temperature`. At 1 the divergence does not count. Needs `hard_target`.
 ignore_index : int, default -100
-    Tokens with this hard target have no cross-entropy. Their divergence counts.
+    Tokens with this hard target have no cross-entropy. Their divergence counts, so that the two parts have
+    no count in common: ``"sum_and_count"`` is a `ValueError`.
 return_entropy : bool, default False
     Also return the entropy of the student's distribution, which has no gradient.
 memory_budget : int, optional

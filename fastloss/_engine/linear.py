@@ -142,7 +142,7 @@ def linear_loss(
         return_grad, out, options, in_place=False,
     )  # fmt: skip
     gradients = LinearGradients(*call.buffers)
-    denominator = found.denominator if reduction == "mean" else 1.0
+    divisor = found.denominator if reduction == "mean" else 1.0
     compute = np.dtype(np.float64 if x.dtype == np.float64 else np.float32)
     losses = np.zeros(math.prod(rows)) if reduction == "none" else None
     with np.errstate(all="ignore"):
@@ -155,7 +155,7 @@ def linear_loss(
             weight=class_weight,
             sample_weight=samples,
             grad_output=None if call.upstream is None else call.upstream.reshape(-1),
-            grad_scale=float(np.float64(call.scale) / denominator),
+            grad_scale=float(np.float64(call.scale) / divisor),
             sign=sign,
             options=softmax,
             filter_eps=filter_eps,
@@ -166,7 +166,7 @@ def linear_loss(
             share=share,
         ).run(losses)
     unreduced = None if losses is None else losses.reshape(rows)
-    loss = reduced(reduction, unreduced, total, denominator, x)
+    loss = reduced(reduction, unreduced, total, found.denominator, x)
     return (loss, gradients) if return_grad else loss
 
 

@@ -21,7 +21,7 @@ from fastloss._engine.chunks import Call, Layer, LinearGradients, Sums, for_prod
 from fastloss._engine.conversion import widened
 from fastloss._engine.linear import budget, layer_of
 from fastloss._engine.options import map_of
-from fastloss._engine.results import Request, as_loss, request
+from fastloss._engine.results import Request, as_loss, reduced, request
 from fastloss._engine.rows import entropies
 from fastloss._engine.types import Array
 from fastloss._engine.workspace import empty_like
@@ -73,11 +73,11 @@ class _Checked(NamedTuple):
 
 
 class _Target(NamedTuple):
-    """The hard target of all tokens (-1 where none counts), its share, and what the mean divides by."""
+    """The hard target of all tokens (-1 where none counts), its share, and how many count."""
 
     indices: Array | None
     share: float
-    denominator: float
+    number: int
 
 
 @dataclass
@@ -160,12 +160,6 @@ def _both(student: Side, teacher: Side, temperature: Any) -> tuple[_Checked, _Ch
     return s, t
 
 
-def _count(counted: Array, mask: Array | None) -> float:
-    """Return what the mean over the rows that count divides by: with nothing under a mask it is 0."""
-    count = int(np.count_nonzero(counted))
-    return float(count if mask is None else max(count, 1))
-
-
 def _target(
     target: Array | None, share: float, ignore_index: Any, shape: tuple[int, ...], mask: Array | None
 ) -> _Target:
@@ -174,7 +168,7 @@ def _target(
     if target is None:
         if share > 0.0:
             raise ValueError(f"hard_share={share:g} needs a {name}")
-        return _Target(None, share, 1.0)
+        return _Target(None, share, 1)
     if share == 0.0:
         raise ValueError(f"{name} needs a hard_share greater than 0")
     indices, ignored = arguments.class_indices(target, shape, len(shape) - 1, ignore_index, name)
@@ -182,7 +176,19 @@ def _target(
     if ignored is not None:
         counted = counted & (indices != ignored)
     arguments.require_classes(target, indices, shape[-1], counted, name)
-    return _Target(np.where(counted, indices, -1).reshape(-1), share, _count(counted, mask))
+    return _Target(np.where(counted, indices, -1).reshape(-1), share, int(np.count_nonzero(counted)))
+
+
+def _common_count(rows: int, target: _Target) -> float:
+    """Return what the mean of both parts divides by, for `rows` rows that count in the divergence."""
+    if target.share == 0.0:
+        return float(rows)
+    if target.share < 1.0 and target.number != rows:
+        raise ValueError(
+            f"reduction='sum_and_count' needs a hard_target for each token of the divergence, {rows}; got "
+            f"{target.number}: leave the others out by the mask"
+        )
+    return float(target.number)
 
 
 def _over(share: float, denominator: float) -> float:
@@ -258,20 +264,23 @@ def linear_divergence(
         in_place=False,
     )  # fmt: skip
     target = _target(given, share, hard.ignore_index, (*rows, classes), counted)
-    counts = (1.0, 1.0)
+    number = math.prod(rows) if counted is None else int(np.count_nonzero(counted))
+    counts, count = (1.0, 1.0), 1.0
     if reduction == "mean":
-        counts = _count(np.ones(rows, np.bool_) if counted is None else counted, counted), target.denominator
+        least = 0 if counted is None else 1
+        counts = float(max(number, least)), float(max(target.number, least))
+    elif reduction == "sum_and_count":
+        count = _common_count(number, target)
     losses = np.zeros(math.prod(rows)) if reduction == "none" else None
     entropy = np.zeros(math.prod(rows)) if return_entropy else None
     with np.errstate(all="ignore"):
-        loss: Any = _distillation(
+        total = _distillation(
             s, t, target, counted, call, counts, student, memory_budget=memory_budget, operation=operation,
             beta=beta, is_reversed=is_reversed, entropy=entropy, num_threads=options.get("num_threads"),
         ).run(losses)  # fmt: skip
-    if losses is not None:
-        loss = as_loss(losses.reshape(rows), s.x)
-    elif 0.0 in counts:
-        loss = math.nan
+    unreduced = None if losses is None else losses.reshape(rows)
+    # The parts of a mean have been divided already.
+    loss: Any = reduced(reduction, unreduced, math.nan if 0.0 in counts else total, count, s.x)
     results = [loss, StudentGradients(*call.buffers)] if call.return_grad else [loss]
     if entropy is not None:
         results.append(as_loss(entropy.reshape(rows), s.x))

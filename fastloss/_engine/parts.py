@@ -18,7 +18,7 @@ from fastloss._engine.conversion import cast, widened
 from fastloss._engine.results import Request, reduced, request
 from fastloss._engine.types import Array
 
-__all__ = ["Given", "Part", "call_of", "choice", "given", "part", "run"]
+__all__ = ["Given", "Part", "Terms", "call_of", "choice", "given", "part", "run"]
 
 _ANYTHING = (_kernels.ANY,) * 3
 
@@ -104,39 +104,50 @@ def call_of(
     )  # fmt: skip
 
 
-def _factor(call: Request, mean_weight: float | Array) -> float | Array | None:
+class Terms(NamedTuple):
+    """What the mean of a loss divides by."""
+
+    number: float  # how many terms count, or another divisor of their sum
+    lengths: Array | None = None  # what each term is divided by before the sum of a mean
+    is_masked: bool = False  # whether the mean of no terms is 0 instead of NaN
+
+    def weight(self, reduction: str) -> float | Array:
+        """Return the factor of each term in a reduced loss."""
+        lengths = 1.0 if self.lengths is None else self.lengths
+        if reduction == "mean":
+            return 1.0 / ((self.number or (1.0 if self.is_masked else math.nan)) * lengths)
+        return 1.0 / lengths if reduction == "sum_and_count" else 1.0
+
+
+def _factor(call: Request, weight: float | Array) -> float | Array | None:
     """Return the factor of the derivatives of each term, or None if no derivatives are wanted."""
     if not call.return_grad:
         return None
-    if call.reduction == "mean":
-        return call.scale * mean_weight
-    return call.scale if call.upstream is None else call.upstream
+    return call.scale * weight if call.upstream is None else call.upstream
 
 
 def run(
     x: Array,
     call: Request,
     formula: Callable[[float | Array | None], tuple[Array, tuple[Any, ...]]],
-    mean_weight: float | Array | None = None,
+    terms: Terms | None = None,
     gradients: Callable[..., Any] | None = None,
 ) -> Any:
     """Compute a loss and reduce it.
 
     The formula takes the factor of the derivatives (None if they are not wanted). It returns the terms and
-    their derivatives with respect to each argument. A mean is the sum of the terms times `mean_weight`, by
-    default the reciprocal of their number.
+    their derivatives with respect to each argument. A mean divides by `terms`, by default by their number.
     """
-    if mean_weight is None:
-        mean_weight = 1.0 / x.size if x.size else math.nan
+    terms = Terms(float(x.size)) if terms is None else terms
+    weight = terms.weight(call.reduction)
     with np.errstate(all="ignore"):
-        found, derivatives = formula(_factor(call, mean_weight))
+        found, derivatives = formula(_factor(call, weight))
         rows = np.asarray(found)  # arithmetic turns 0-d arrays into scalars
-        if call.reduction == "mean" and isinstance(mean_weight, np.ndarray):
-            rows, mean_weight = rows * mean_weight, 1.0
-        total = _kernels.total(np.ascontiguousarray(rows), call.num_threads)
-        if call.reduction == "mean":
-            total *= float(mean_weight)
-        loss = reduced("none" if call.reduction == "none" else "sum", rows, total, 1.0, x)
+        if isinstance(weight, np.ndarray):
+            rows, weight = rows * weight, 1.0
+        total = _kernels.total(np.ascontiguousarray(rows), call.num_threads) * float(weight)
+        # A mean has been divided already.
+        loss = reduced("sum" if call.reduction == "mean" else call.reduction, rows, total, terms.number, x)
         if not call.return_grad:
             return loss
         for buffer, derivative, is_added in zip(call.buffers, derivatives, call.accumulate, strict=True):

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from fastloss._engine import arguments
 from fastloss._engine.conversion import widened
-from fastloss._engine.parts import Part, call_of, choice, given, part, run
+from fastloss._engine.parts import Part, Terms, call_of, choice, given, part, run
 from fastloss._engine.results import Request
 from fastloss._engine.types import Array
 
@@ -47,12 +47,11 @@ class _Mask:
         out[self.counts] = kept
         return out
 
-    def of_mean(self) -> float:
-        """Return the factor from sum to mean; the mean of no elements is 0 with a mask, NaN without."""
-        if self.counts is not None:
-            return 1.0 / max(int(self.counts.sum()), 1)
-        size = math.prod(self.shape)
-        return 1.0 / size if size else math.nan
+    def terms(self) -> Terms:
+        """Return what the mean divides by: the mean of no elements is 0 with a mask, NaN without."""
+        if self.counts is None:
+            return Terms(float(math.prod(self.shape)))
+        return Terms(float(self.counts.sum()), is_masked=True)
 
     def of_sequences(self) -> Array:
         """Return the number of elements that count in each row."""
@@ -93,7 +92,7 @@ def _over_tokens(
         some = where.kept(factor) if isinstance(factor, np.ndarray) else factor
         return where.spread(found.value), (where.spread(found.first * some),)
 
-    return run(read.arrays[0], call, formula, where.of_mean())
+    return run(read.arrays[0], call, formula, where.terms())
 
 
 def _clipped_ratio(
@@ -211,19 +210,19 @@ def group_options(
     )  # fmt: skip
 
 
-def _normaliser(o: _GroupOptions, counts: Array, *, is_masked: bool) -> float | Array:
-    """Return the factor of each token's loss in the mean; `counts` are the tokens of each sequence."""
-    sequences = max(len(counts), 1)
+def _normaliser(o: _GroupOptions, counts: Array, *, is_masked: bool) -> Terms:
+    """Return what the mean divides by; `counts` are the tokens of each sequence."""
+    sequences = float(len(counts))
     if not is_masked and not counts.any():
-        return math.nan
+        return Terms(0.0)
     if o.loss_type in ("grpo", "sapo"):
-        return (1.0 / (sequences * np.maximum(counts, 1.0)))[:, np.newaxis]
+        return Terms(sequences, np.maximum(counts, 1.0)[:, np.newaxis], is_masked)
     if o.loss_type == "luspo":
-        return 1.0 / sequences
+        return Terms(sequences, None, is_masked)
     if o.loss_type == "dr_grpo":
         assert o.max_length is not None
-        return 1.0 / (sequences * o.max_length)
-    return 1.0 / (o.items or max(float(counts.sum()), 1.0))
+        return Terms(sequences * o.max_length, None, is_masked)
+    return Terms(o.items or float(counts.sum()), None, is_masked)
 
 
 def _token_losses(o: _GroupOptions, x: Array, logps: Array, advantage: Array, **more: Any) -> Any:

@@ -115,7 +115,7 @@ class Line(NamedTuple):
             _kernels.ELEMENTWISE[self.kernel][0], *self.parameters, self.target, self.scale, self.offset,
             values, reduction, return_grad,
         )  # fmt: skip
-        return (found[0], PairGradients(*found[1:])) if isinstance(found, tuple) else found
+        return found if found is None or not return_grad else (found[0], PairGradients(*found[1:]))
 
 
 def line_of(loss_type: str, beta: float, e: float, tau: float = 1.0, gamma: float = 0.0) -> Line:

@@ -7,17 +7,23 @@ A gradient is written to new memory, to a buffer that overlaps no argument, or i
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple, TypeAlias, get_args
 
 import numpy as np
 
 from fastloss._engine.arguments import as_array, converted, flag, threads
 from fastloss._engine.options import common_options
-from fastloss._engine.types import Array
+from fastloss._engine.types import Array, Reduction
 from fastloss._engine.workspace import empty_like
 
-__all__ = ["Request", "as_loss", "buffer", "check_reduction", "mean", "reduced", "request", "upstream"]
+__all__ = [
+    "Reduced", "Request", "as_loss", "buffer", "check_reduction", "reduced", "request", "scaled", "upstream",
+]  # fmt: skip
+
+# A loss: a number, the pair of "sum_and_count", or the losses of "none".
+Reduced: TypeAlias = float | tuple[float, float] | Array
+_REDUCTIONS: tuple[str, ...] = get_args(Reduction)
 
 
 def as_loss(values: Array, x: Array) -> Array:
@@ -29,24 +35,41 @@ def as_loss(values: Array, x: Array) -> Array:
         return values.astype(np.float32)
 
 
-def mean(total: float, denominator: float) -> float:
-    """Return `total / denominator` with 0 / 0 as NaN, and infinite if weights cancel."""
-    if denominator:
-        return total / denominator
-    return math.copysign(math.inf, total) if total else math.nan
+def _mean(total: float, denominator: float, of_nothing: float) -> float:
+    """Return `total / denominator` with 0 / 0 as `of_nothing`, and infinite if weights cancel."""
+    if denominator or math.isnan(total):
+        return total / (denominator or 1.0)
+    return math.copysign(math.inf, total) if total else of_nothing
 
 
 def reduced(
-    reduction: str, losses: Array | None, total: float, denominator: float, x: Array
-) -> float | Array:
-    """Return the losses (needed for "none"), their sum, or their mean, which is NaN for no elements."""
+    reduction: str,
+    losses: Array | None,
+    total: float,
+    denominator: float,
+    x: Array,
+    *,
+    of_nothing: float = math.nan,
+) -> Reduced:
+    """Return the losses (needed for "none"), their sum, with what a mean divides by, or their mean.
+
+    If nothing counts the denominator is 0, and the mean is `of_nothing`.
+    """
     if losses is not None and reduction == "none":
         return as_loss(losses, x)
-    return total if reduction == "sum" else mean(total, denominator)
+    if reduction == "mean":
+        return _mean(total, denominator, of_nothing)
+    return (total, float(denominator)) if reduction == "sum_and_count" else total
 
 
-def check_reduction(value: Any, allowed: tuple[str, ...] = ("mean", "sum", "none")) -> None:
-    """Check a reduction."""
+def scaled(loss: Any, function: Callable[[Any], Any]) -> Any:
+    """Return a function of a loss; of the pair of "sum_and_count", that of the sum beside the count."""
+    return (function(loss[0]), loss[1]) if isinstance(loss, tuple) else function(loss)
+
+
+def check_reduction(value: Any, *more: str) -> None:
+    """Check a reduction; a loss may have more than the usual ones."""
+    allowed = (*_REDUCTIONS, *more)
     if not isinstance(value, str) or value not in allowed:
         choices = ", ".join(repr(choice) for choice in allowed)
         raise ValueError(f"reduction must be one of {choices}, got {value!r}")

@@ -17,7 +17,7 @@ from fastloss import _kernels
 from fastloss._engine import arguments
 from fastloss._engine.conversion import cast
 from fastloss._engine.options import option, softmax_options
-from fastloss._engine.results import as_loss, buffer, reduced, request
+from fastloss._engine.results import as_loss, buffer, reduced, request, scaled
 from fastloss._engine.types import Array
 from fastloss._engine.workspace import empty_like
 
@@ -111,10 +111,14 @@ def row_loss(
         raise arguments.bad_class_index(given, first_bad, classes)
     loss = reduced(reduction, losses, total, denominator, x)
     if sign < 0:
-        loss = np.asarray(0.0 - loss, loss.dtype) if isinstance(loss, np.ndarray) else 0.0 - loss
+        loss = scaled(loss, _negated)
     if not call.return_grad:
         return loss
     return (loss, call.buffers[0], more["hessian"]) if return_hessian else (loss, call.buffers[0])
+
+
+def _negated(loss: float | Array) -> float | Array:
+    return np.asarray(0.0 - loss, loss.dtype) if isinstance(loss, np.ndarray) else 0.0 - loss
 
 
 def row_losses(
@@ -331,7 +335,7 @@ def divergence(
         _NAMES[:wanted], (x, t)[:wanted], (*seen[wanted:], mask), rows, reduction, return_grad, out, options,
         given=seen[:wanted],
     )  # fmt: skip
-    count = math.prod(rows) if counted is None else max(int(counted.sum()), 1)
+    count = math.prod(rows) if counted is None else int(counted.sum())
     losses = np.zeros(rows) if reduction == "none" else None
     sides = list(zip((x, t), (*call.buffers, None), (*call.accumulate, False), strict=False))
     first, second = reversed(sides) if is_reversed else sides
@@ -341,7 +345,7 @@ def divergence(
         grad_scale=call.scale / max(count, 1) if reduction == "mean" else call.scale,
         x_temperature=temperature, t_temperature=temperature, threads=call.num_threads,
     )  # fmt: skip
-    loss = reduced(reduction, losses, total, count, x)
+    loss = reduced(reduction, losses, total, count, x, of_nothing=math.nan if counted is None else 0.0)
     if not call.return_grad:
         return loss
     return loss, DivergenceGradients(*call.buffers) if teacher_grad else call.buffers[0]

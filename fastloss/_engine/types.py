@@ -7,7 +7,7 @@ from typing import Any, Literal, TypedDict
 import numpy.typing as npt
 
 Array = npt.NDArray[Any]
-Reduction = Literal["mean", "sum", "none"]
+Reduction = Literal["mean", "sum", "none", "sum_and_count"]
 
 
 class Common(TypedDict, total=False):

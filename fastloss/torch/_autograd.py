@@ -32,11 +32,13 @@ from fastloss.torch._bridge import (
 __all__ = [
     "LOSSES",
     "NO_REDUCTION",
+    "PAIR",
     "Call",
     "Loss",
     "Tensors",
     "TorchLoss",
     "comes_late",
+    "count_dtype",
     "differentiable",
     "dtype_of",
     "gradients_of",
@@ -50,6 +52,8 @@ __all__ = [
 
 # In the place of the reduction of a function that has none.
 NO_REDUCTION: Any = object()
+# The reduction that has two results: the sum, with a graph, and the count of the mean, without one.
+PAIR = "sum_and_count"
 Tensors = Sequence[Tensor | None]
 TorchLoss = Callable[..., Tensor]
 
@@ -206,8 +210,15 @@ def run(
     return value, results
 
 
-def value_of(value: Any, dtype: torch.dtype) -> Tensor:
-    """Return a loss as a tensor."""
+def count_dtype(dtype: torch.dtype) -> torch.dtype:
+    """Return the dtype of the count beside a sum of this one. A half type would round it."""
+    return torch.float32 if dtype in HALF else dtype
+
+
+def value_of(value: Any, dtype: torch.dtype) -> Any:
+    """Return a loss as a tensor, the pair of a sum and its count as two."""
+    if isinstance(value, tuple):
+        return value_of(value[0], dtype), value_of(value[1], count_dtype(dtype))
     if type(value) is float:
         return torch.scalar_tensor(value, dtype=dtype, device="cpu")
     return as_tensor(np.asarray(value), dtype)
@@ -242,7 +253,9 @@ def _differentiated_again(call: Call, tensors: Tensors, upstream: Tensor) -> Any
     with torch.enable_grad():
         # Use views: if one tensor was computed from another, that path must not be counted twice.
         views = [t.view_as(t) if is_wanted and t is not None else t for t, is_wanted in pairs]
-        loss = call.torch_loss(*views).to(upstream.dtype)
+        # Torch has no pair, whose gradient is that of the sum.
+        how = {"reduction": "sum"} if call.reduction == PAIR else {}
+        loss = call.torch_loss(*views, **how).to(upstream.dtype)
     inputs = [t for t, is_wanted in zip(views, call.wanted, strict=True) if is_wanted and t is not None]
     return call.in_order(torch.autograd.grad(loss, inputs, upstream, create_graph=True))
 
@@ -304,11 +317,19 @@ _Node: Any = torch.autograd.function.BackwardCFunction
 _ONE = torch.ones((), dtype=torch.float64, device="cpu")
 
 
+def _result(ctx: Any, value: Any, call: Call) -> Any:
+    """Return the value of a call as a node returns it: the count of a pair has no gradient."""
+    result = value_of(value, call.dtype)
+    if call.reduction == PAIR:
+        ctx.mark_non_differentiable(result[1])
+    return result
+
+
 class _Early(torch.autograd.Function):
     """Compute the gradients in the forward pass."""
 
     @staticmethod
-    def forward(ctx: Any, call: Call, *_: Tensor | None) -> Tensor:
+    def forward(ctx: Any, call: Call, *_: Tensor | None) -> Any:
         tensors = call.take()
         ctx.call, ctx.kind = call, call.kind()
         assumed = _factors.assumed(ctx.kind, of_any=call.is_repeatable())
@@ -318,11 +339,11 @@ class _Early(torch.autograd.Function):
         # The tensors are saved for a second derivative, or for another factor.
         factor = _ONE if assumed == 1.0 else torch.scalar_tensor(assumed, dtype=_ONE.dtype, device="cpu")
         ctx.save_for_backward(*gradients, factor, *(tensors if call.torch_loss else ()))
-        return value_of(value, call.dtype)
+        return _result(ctx, value, call)
 
     @staticmethod
     def backward(ctx: Any, *upstreams: Tensor) -> Any:
-        (upstream,), call, count = upstreams, ctx.call, ctx.count
+        upstream, call, count = upstreams[0], ctx.call, ctx.count
         if torch.is_grad_enabled():
             return _differentiated_again(call, ctx.saved_tensors[count + 1 :], upstream)
         if isinstance(ctx, _Node):
@@ -359,17 +380,17 @@ class _Late(torch.autograd.Function):
     """Compute the gradients in the backward pass, of a linear loss from the logits while they fit."""
 
     @staticmethod
-    def forward(ctx: Any, call: Call, *_: Tensor | None) -> Tensor:
+    def forward(ctx: Any, call: Call, *_: Tensor | None) -> Any:
         ctx.call, tensors = call, call.take()
         held = Held() if call.loss.is_linear else None
         with holding(held):
             value = call.run(tensors, None)[0]
         ctx.save_for_backward(*tensors, logits_of(held))
-        return value_of(value, call.dtype)
+        return _result(ctx, value, call)
 
     @staticmethod
     def backward(ctx: Any, *upstreams: Tensor) -> Any:
-        (upstream,), call = upstreams, ctx.call
+        upstream, call = upstreams[0], ctx.call
         *tensors, logits = ctx.saved_tensors
         if torch.is_grad_enabled():
             return _differentiated_again(call, tensors, upstream)
@@ -422,16 +443,16 @@ class _InPlace(torch.autograd.Function):
     """Compute the gradient in the forward pass, and write it over the logits."""
 
     @staticmethod
-    def forward(ctx: Any, call: Call, logits: Tensor) -> Tensor:
+    def forward(ctx: Any, call: Call, logits: Tensor) -> Any:
         tensors, ctx.kind = call.take(), call.kind()
         ctx.assumed = _factors.assumed(ctx.kind, of_any=False)
         value, _ = call.run(tensors, ctx.assumed, out=tensors[0])
         ctx.gradient, ctx.version = logits.detach(), -1
-        return value_of(value, call.dtype)
+        return _result(ctx, value, call)
 
     @staticmethod
     def backward(ctx: Any, *upstreams: Tensor) -> Any:
-        (upstream,), gradient = upstreams, ctx.gradient
+        upstream, gradient = upstreams[0], ctx.gradient
         if not isinstance(ctx, _Node) and torch.compiler.is_compiling():
             return _untraced(ctx, upstream)
         if torch.is_grad_enabled():
@@ -486,27 +507,23 @@ def _applied(function: type[torch.autograd.Function], *args: Any) -> Any:
     return super(torch.autograd.Function, function).apply(*args)  # type: ignore[misc]
 
 
-def _in_place(call: Call) -> Tensor:
+def _in_place(call: Call) -> Any:
     (logits,) = call.differentiable()
     assert logits is not None
-    loss: Tensor = _applied(_InPlace, call, logits)
-    node: Any = loss.grad_fn
+    loss = _applied(_InPlace, call, logits)
+    node = (loss[0] if call.reduction == PAIR else loss).grad_fn
     _applied(_Overwritten, logits)
     node.version = logits._version
     return loss
 
 
-def differentiable(call: Call) -> Tensor:
-    """Return the value of a loss with a graph."""
+def differentiable(call: Call) -> Any:
+    """Return the value of a loss with a graph, of a pair that of the sum."""
     differentiable = call.differentiable()
     input = differentiable[0]
     assert input is not None
     if call.inplace:
         _require_overwritable(input)
     if comes_late(input, call.reduction):
-        loss: Tensor = _applied(_Late, call, *differentiable)
-    elif call.inplace:
-        loss = _in_place(call)
-    else:
-        loss = _applied(_Early, call, *differentiable)
-    return loss
+        return _applied(_Late, call, *differentiable)
+    return _in_place(call) if call.inplace else _applied(_Early, call, *differentiable)

@@ -75,8 +75,10 @@ reduce : bool, optional
     Deprecated in torch. If this or `size_average` is given, they determine the reduction.
 ignore_index : int, |ignore|
     Rows with this target have loss and gradient 0 and are not read.
-reduction : {"mean", "sum", "none"}, default "mean"
+reduction : {"mean", "sum", "none", "sum_and_count"}, default "mean"
     ``"mean"`` divides by |mean|. ``"sum"`` returns the sum, ``"none"`` the unreduced loss.
+    ``"sum_and_count"``, which torch lacks, returns the sum and what the mean divides by. Those of the parts
+    of a batch, or of several processes, add up.
 beta : float, default 1.0
     The absolute residual below which the loss is quadratic.
 delta : float, default 1.0
@@ -114,13 +116,15 @@ inplace : bool, default False
 """
     + DESCRIPTIONS,
     returns="""
-loss : Tensor with shape (), or that of the unreduced loss
+loss : Tensor with shape (), or that of the unreduced loss; or two tensors with shape ()
     With the dtype of the result of torch's function: that of `input`, or that given by torch's autocast.
+    Two for ``"sum_and_count"``: the sum, with autograd, and the count, without, in float32 for half types.
 """,
     raises="""
 TypeError, ValueError, RuntimeError
     If an argument is wrong. Where torch has the function, the error is torch's own, except for options that
-    torch lacks.
+    torch lacks and for ``"sum_and_count"``. Where only torch's function can take the arguments, that
+    reduction is a `ValueError`.
 """,
     texts={
         "types": _TENSORS,
@@ -286,9 +290,11 @@ def of_tensors(name: str, kept: Collection[str], first: str, wanted: Collection[
             _statistics_entry(first, gradients)
             if DECLARED[getattr(fastloss, name)].result
             else Entry(
-                "Tensor with shape (), or that of the unreduced loss",
+                "Tensor with shape (), or that of the unreduced loss; or two tensors with shape ()",
                 f"    With the dtype of `{first}`, or float32 for half types under autocast.\n"
-                f"    It has gradients for {gradients}.",
+                f"    It has gradients for {gradients}.\n"
+                '    Two for ``"sum_and_count"``: the sum, and the count without gradient, which is float32\n'
+                "    for half types.",
             )
         ],
         "Raises": [

@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 
 from fastloss.torch import _operators
-from fastloss.torch._autograd import Call, Loss, Tensors, TorchLoss, differentiable, dtype_of, run, value_of
+from fastloss.torch._autograd import (
+    PAIR,
+    Call,
+    Loss,
+    Tensors,
+    TorchLoss,
+    differentiable,
+    dtype_of,
+    run,
+    value_of,
+)
 from fastloss.torch._bridge import FLOATING, are_of_processor, are_plain, is_transformed, is_undisturbed
 
 __all__ = ["evaluate", "require_types"]
@@ -41,8 +51,8 @@ def _elsewhere(loss: Loss, tensors: Tensors, torch_loss: TorchLoss | None) -> Te
     return torch_loss(*tensors)
 
 
-def _divided(value: Tensor, divisor: float) -> Tensor:
-    return value if divisor == 1.0 else value / divisor
+def _divided(value: Any, divisor: float) -> Tensor:
+    return cast(Tensor, value if divisor == 1.0 else value / divisor)
 
 
 def _transformed(
@@ -85,7 +95,13 @@ def evaluate(
     `torch_loss` is torch's own function of the same tensors, if there is one, and divides by itself. It is
     called for tensors that our function does not support. It is also called if our function raises an error
     for its arguments, and then returns its own result or raises its own error.
+
+    The pair of "sum_and_count" is a tuple, as the types of the public functions say. Torch has none: its
+    function only differentiates the sum again, with its own argument `reduction`.
     """
+    again = torch_loss
+    if reduction == PAIR:
+        torch_loss = None
     input = tensors[0]
     assert input is not None
     if torch_loss is None:
@@ -113,11 +129,10 @@ def evaluate(
         return _divided(_operators.evaluate(loss, tensors, options, reduction, wanted), divisor)
     try:
         if True in wanted:
-            return differentiable(
-                Call(loss, tensors, options, reduction, torch_loss, wanted, inplace, divisor)
-            )
+            call = Call(loss, tensors, options, reduction, again, wanted, inplace, divisor)
+            return cast(Tensor, differentiable(call))
         value, _ = run(loss, tensors, options, reduction)
-        return value_of(value if divisor == 1.0 else value / divisor, dtype_of(loss, input))
+        return cast(Tensor, value_of(value if divisor == 1.0 else value / divisor, dtype_of(loss, input)))
     except (TypeError, ValueError):
         if torch_loss is None:
             raise

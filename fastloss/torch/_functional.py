@@ -22,7 +22,7 @@ from torch.overrides import handle_torch_function, has_torch_function
 import fastloss
 from fastloss._engine.options import DEFAULTS, MapOptions
 from fastloss._engine.types import Array
-from fastloss.torch._autograd import LOSSES, Loss
+from fastloss.torch._autograd import LOSSES, PAIR, Loss
 from fastloss.torch._bridge import FLOATING, autocast, is_dual, like
 from fastloss.torch._documentation import as_torchs
 from fastloss.torch._evaluate import evaluate
@@ -93,6 +93,11 @@ def _torchs_own(name: str) -> Callable[..., Any]:
     body.__kwdefaults__ = function.__kwdefaults__
 
     def call(*args: Any, **options: Any) -> Any:
+        if options.get("reduction") == PAIR:
+            raise ValueError(
+                f"reduction={PAIR!r} is not torch's, which has to compute this {name}: fastloss takes CPU "
+                "tensors of one floating dtype, whose shapes match"
+            )
         leave_to_torch()
         tensors = [value for value in (*args, *options.values()) if isinstance(value, Tensor)]
         if has_torch_function(tensors):
@@ -161,10 +166,15 @@ def sum_over(function: Callable[..., Any], divisor: float, options: dict[str, An
 
 def _huber_loss(input: Array, target: Array, weight: Array | None = None, **options: Any) -> Any:
     """Compute `fastloss.huber_loss`, but divide the weighted mean by the number of elements, like torch."""
-    function = partial(fastloss.huber_loss, input, target, weight=weight)
-    if weight is None or options["reduction"] != "mean" or not input.size:
+    function: Callable[..., Any] = partial(fastloss.huber_loss, input, target, weight=weight)
+    if weight is None or options["reduction"] not in ("mean", PAIR) or not input.size:
         return function(**options)
-    return sum_over(function, input.size, options)
+    if options["reduction"] == "mean":
+        return sum_over(function, input.size, options)
+    result = function(**{**options, "reduction": "sum"})
+    if not options.get("return_grad"):
+        return result, float(input.size)
+    return (result[0], float(input.size)), result[1]
 
 
 _CROSS_ENTROPY = declare("cross_entropy", "logits", "target", "weight", "sample_weight", shape=row_shape)
@@ -330,7 +340,9 @@ def cross_entropy(
         options["label_smoothing"] = label_smoothing
     more = further("cross_entropy", extras)
 
-    def own(input: Tensor, target: Tensor, weight: Tensor | None, _: Tensor | None) -> Tensor:
+    def own(
+        input: Tensor, target: Tensor, weight: Tensor | None, _: Tensor | None, *, reduction: str = reduction
+    ) -> Tensor:
         if _is_index(target):
             target = target.long()
         return torchs.cross_entropy(
@@ -365,7 +377,9 @@ def nll_loss(
     """A `sample_weight` multiplies the loss of a row and counts in the mean."""
     reduction = reduction_of(reduction, size_average, reduce)
 
-    def own(input: Tensor, target: Tensor, weight: Tensor | None, _: Tensor | None) -> Tensor:
+    def own(
+        input: Tensor, target: Tensor, weight: Tensor | None, _: Tensor | None, *, reduction: str = reduction
+    ) -> Tensor:
         if _is_index(target):
             target = target.long()
         return torchs.nll_loss(input, target, weight, ignore_index=ignore_index, reduction=reduction)
@@ -413,6 +427,8 @@ def linear_cross_entropy(
         linear_bias: Tensor | None,
         weight: Tensor | None,
         _: Tensor | None,
+        *,
+        reduction: str = reduction,
     ) -> Tensor:
         return torchs.linear_cross_entropy(
             input, linear_weight, target, linear_bias=linear_bias, weight=weight, reduction=reduction,
@@ -486,7 +502,14 @@ def binary_cross_entropy_with_logits(
 ) -> Tensor:
     reduction = reduction_of(reduction, size_average, reduce)
 
-    def own(input: Tensor, target: Tensor, weight: Tensor | None, pos_weight: Tensor | None) -> Tensor:
+    def own(
+        input: Tensor,
+        target: Tensor,
+        weight: Tensor | None,
+        pos_weight: Tensor | None,
+        *,
+        reduction: str = reduction,
+    ) -> Tensor:
         return torchs.binary_cross_entropy_with_logits(
             input, target, weight, reduction=reduction, pos_weight=pos_weight
         )
@@ -510,7 +533,7 @@ def mse_loss(
     """A weighted mean divides by the sum of the weights."""
     reduction = reduction_of(reduction, size_average, reduce)
 
-    def own(input: Tensor, target: Tensor, weight: Tensor | None) -> Tensor:
+    def own(input: Tensor, target: Tensor, weight: Tensor | None, *, reduction: str = reduction) -> Tensor:
         return torchs.mse_loss(input, target, reduction=reduction, weight=weight)
 
     if not are_alike(input, target, weight):
@@ -530,7 +553,7 @@ def l1_loss(
     """A weighted mean divides by the sum of the weights."""
     reduction = reduction_of(reduction, size_average, reduce)
 
-    def own(input: Tensor, target: Tensor, weight: Tensor | None) -> Tensor:
+    def own(input: Tensor, target: Tensor, weight: Tensor | None, *, reduction: str = reduction) -> Tensor:
         return torchs.l1_loss(input, target, reduction=reduction, weight=weight)
 
     if not are_alike(input, target, weight):
@@ -564,7 +587,7 @@ def huber_loss(
 ) -> Tensor:
     """The mean divides by the number of elements, weighted or not."""
 
-    def own(input: Tensor, target: Tensor, weight: Tensor | None) -> Tensor:
+    def own(input: Tensor, target: Tensor, weight: Tensor | None, *, reduction: str = reduction) -> Tensor:
         return torchs.huber_loss(input, target, reduction=reduction, delta=delta, weight=weight)
 
     if not (are_alike(input, target, weight) and _is_positive(delta)):
@@ -619,7 +642,7 @@ def gaussian_nll_loss(
 ) -> Tensor:
     """It has gradients for `input` and `var`."""
 
-    def own(input: Tensor, target: Tensor, var: Tensor | None) -> Tensor:
+    def own(input: Tensor, target: Tensor, var: Tensor | None, *, reduction: str = reduction) -> Tensor:
         return torchs.gaussian_nll_loss(
             input, target, given if var is None else var, full=full, eps=eps, reduction=reduction
         )
@@ -663,7 +686,7 @@ def multi_margin_loss(
 ) -> Tensor:
     reduction = reduction_of(reduction, size_average, reduce)
 
-    def own(input: Tensor, target: Tensor, weight: Tensor | None) -> Tensor:
+    def own(input: Tensor, target: Tensor, weight: Tensor | None, *, reduction: str = reduction) -> Tensor:
         return torchs.multi_margin_loss(
             input, target.long() if _is_index(target) else target, p=p, margin=margin, weight=weight,
             reduction=reduction,

@@ -18,9 +18,11 @@ from torch.utils import _pytree as pytree
 
 from fastloss.torch._autograd import (
     LOSSES,
+    PAIR,
     Loss,
     Tensors,
     comes_late,
+    count_dtype,
     dtype_of,
     gradients_of,
     multiplied,
@@ -72,11 +74,12 @@ def _loss(
     names: str,
     numbers: Numbers,
 ) -> list[Tensor]:
-    """Return the value, and the wanted gradients, which are computed in the same pass."""
+    """Return the value, the wanted gradients, computed in the same pass, and the count of a pair."""
     loss = LOSSES[name]
     tensors = (a, b, c, d, e, f, g, h)[: len(loss.tensors)]
     value, gradients = run(loss, tensors, _decoded(names, numbers), reduction, wanted)
-    return [value_of(value, dtype), *gradients]
+    result = value_of(value, dtype)
+    return [result[0], *gradients, result[1]] if reduction == PAIR else [result, *gradients]
 
 
 def _gradients(
@@ -108,7 +111,8 @@ def _like(tensors: Sequence[Tensor | None], wanted: Sequence[bool]) -> list[Tens
 
 def _fake_loss(name, a, b, c, d, e, f, g, h, wanted, reduction, dtype, names, numbers):  # type: ignore[no-untyped-def]
     shape = LOSSES[name].shape(a, _decoded(names, numbers)) if reduction == "none" else ()
-    return [a.new_empty(shape, dtype=dtype), *_like((a, b, c, d, e, f, g, h), wanted)]
+    count = [a.new_empty((), dtype=count_dtype(dtype))] if reduction == PAIR else []
+    return [a.new_empty(shape, dtype=dtype), *_like((a, b, c, d, e, f, g, h), wanted), *count]
 
 
 def _fake_gradients(name, a, b, c, d, e, f, g, h, upstream, wanted, *_):  # type: ignore[no-untyped-def]
@@ -134,7 +138,10 @@ class _OfLoss(_Derivative):
         ctx.loss, *tensors, ctx.wanted, ctx.reduction, _, ctx.names, ctx.numbers = arguments
         ctx.count = len(arguments)
         ctx.set_materialize_grads(False)
-        ctx.save_for_backward(*(results[1:] if True in ctx.wanted else tensors))
+        if ctx.reduction == PAIR:
+            ctx.mark_non_differentiable(results[-1])
+        gradients = results[1 : 1 + list(ctx.wanted).count(True)]
+        ctx.save_for_backward(*(gradients or tensors))
         return results
 
     @staticmethod
@@ -293,7 +300,7 @@ def evaluate(
     options: dict[str, Any],
     reduction: str,
     wanted: Sequence[bool],
-) -> Tensor:
+) -> Any:
     """Return a loss of tensors from the operators; `wanted` has a bool for each tensor, or is empty."""
     if loss.name not in LOSSES:
         raise NotImplementedError(f"fastloss.torch.{loss.name} runs only eagerly, on plain CPU tensors")
@@ -304,5 +311,4 @@ def evaluate(
     given = (*tensors, *[None] * (MOST - len(tensors)))
     names, numbers = _encoded(options)
     results = loss_operator(loss.name, *given, wanted, reduction, dtype_of(loss, input), names, numbers)
-    value: Tensor = results[0]
-    return value
+    return (results[0], results[-1]) if reduction == PAIR else results[0]

@@ -100,12 +100,13 @@ def _sliced_cross_entropy(
     seen = ranks.gather(look(logits, here, checked, ranks.classes, None))
     merged = Merged(seen, checked, has_indices="indices" in here)
     losses = np.where(counted, merged.losses, 0.0)
-    denominator = float(merged.weight[counted].sum()) if reduction == "mean" else 1.0
+    denominator = float(merged.weight[counted].sum())
     loss = results.reduced(reduction, losses, math.fsum(losses.flat), denominator, logits)
     if not return_grad:
         return loss
     scale, upstream = results.upstream(grad_output, losses.shape if reduction == "none" else (), True)
-    scale = scale / denominator if denominator else 0.0
+    if reduction == "mean":
+        scale = scale / denominator if denominator else 0.0
     gradient = np.empty_like(logits)
     run_family(
         _kernels.CROSS_ENTROPY, logits, logits.ndim - 1, output=gradient, grad_output=upstream,
@@ -184,7 +185,7 @@ def vocab_parallel_cross_entropy(
 
     Returns
     -------
-    loss : Tensor with shape (), or (...)
+    loss : Tensor with shape (), or (...); or two tensors with shape ()
         The same on each rank, and the value that one process computes from all logits. It has a gradient for
         `input`.
 
@@ -237,7 +238,7 @@ def vocab_parallel_linear_cross_entropy(
 
     Returns
     -------
-    loss : Tensor with shape (), or (...)
+    loss : Tensor with shape (), or (...); or two tensors with shape ()
         The same on each rank. The gradient for `input` is summed over the ranks, and the same on each. The
         gradients for `linear_weight` and `linear_bias` are this rank's own.
 
