@@ -82,7 +82,8 @@ def parameters_of(model: lm.Model) -> list[lm.Floats]:
 
 def evaluate(partition: int, parameters: list[lm.Floats], plan: Plan) -> fastloss.Perplexity:
     """Return the perplexity of a partition, which this process reads, and of the documents in it."""
-    embedding, mix, mix_bias, word_bias = parameters
+    # Arrays that were received may begin at odd addresses, and every product would copy them.
+    embedding, mix, mix_bias, word_bias = (np.array(one) for one in parameters)
     windows, names = corpus(plan.vocabulary)
     bounds = [part * len(windows) // plan.partitions for part in (partition, partition + 1)]
     found = fastloss.Perplexity()
@@ -132,7 +133,7 @@ def main(engine: Engine, title: str, description: str | None, arguments: list[st
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    sizes = dict(processes=2, partitions=16, vocabulary=6000, width=64, steps=60, repeat=4)
+    sizes = dict(processes=2, partitions=16, vocabulary=6000, width=64, steps=60, repeat=10)
     for name, default in sizes.items():
         parser.add_argument(f"--{name}", type=int, default=default, help=f"default {default}")
     options = parser.parse_args(arguments)

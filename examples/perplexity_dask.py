@@ -27,10 +27,14 @@ def on_a_cluster(plan: shared.Plan, parameters: Any, processes: int) -> tuple[fa
     import dask
     from dask.distributed import Client, LocalCluster
 
-    # In place of Dask's own settings, which also change how workers give memory back to the system.
-    environment = {"distributed.nanny.pre-spawn-environ": shared.ONE_THREAD}
+    settings = {
+        # In place of Dask's own, which also change how workers give memory back to the system.
+        "distributed.nanny.pre-spawn-environ": shared.ONE_THREAD,
+        # It stops the computation a hundred times a second.
+        "distributed.worker.profile.enabled": False,
+    }
     with (
-        dask.config.set(environment),
+        dask.config.set(settings),
         LocalCluster(
             n_workers=processes, threads_per_worker=1, processes=True, dashboard_address=None
         ) as cluster,

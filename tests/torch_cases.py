@@ -677,8 +677,8 @@ OF_TORCH += [Loss(name, pair(normal(*SHAPE, scale=1.5), signs(*SHAPE))) for name
 MODULES |= {"".join(map(str.capitalize, name.split("_"))): name for name in _ROWLESS}
 # Names that are no losses (of statistics see test_torch_statistics.py).
 PROGRAM = (
-    "Calls", "Installed", "calls", "install", "installed", "linear_token_statistics", "token_statistics",
-    "uninstall", "without_logits",
+    "Calls", "Installed", "all_reduce", "calls", "install", "installed", "linear_token_statistics",
+    "token_statistics", "uninstall", "without_logits",
 )  # fmt: skip
 
 LOSSES = [*OF_TORCH, *EXTRAS, *OWN]

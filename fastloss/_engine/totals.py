@@ -38,6 +38,8 @@ _UNIT_EXPONENT = -1074
 # So many bits of each loss are added at once. The sums of 2**27 rows are below 2**53, and exact in float64.
 _LIMB = 26
 _ROWS = 1 << 27
+# Up to so many losses are added one by one: arrays cost more. (Of 8 losses 2.6 us instead of 17, of 48 14.)
+_FEW = 48
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +110,12 @@ def _exact_sums(values: npt.NDArray[np.float64], groups: Array | None, number: i
     first: multiples of a power of two, of 26 bits at most.
     """
     totals = [0] * number
+    if values.size <= _FEW:
+        where = [0] * values.size if groups is None else groups.tolist()
+        for group, value in zip(where, values.tolist(), strict=True):
+            numerator, denominator = value.as_integer_ratio()  # the latter a power of two
+            totals[group] += numerator << (1 - _UNIT_EXPONENT - denominator.bit_length())
+        return totals
     for start in range(0, values.size, _ROWS):
         rest = values[start : start + _ROWS].copy()
         piece = None if groups is None else groups[start : start + _ROWS]
