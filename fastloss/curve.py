@@ -213,7 +213,7 @@ class LossCurve:
         Raises
         ------
         ValueError
-            If there is no loss, or a single one.
+            If there is no loss, a single one, or all are of one step.
         """
         from fastloss._curve.diagnosis import diagnose
 
@@ -222,6 +222,8 @@ class LossCurve:
         finite = np.isfinite(np.concatenate([train[1], validation[1]])).all()
         if count < 2 and finite:
             raise ValueError(f"a curve must have at least 2 losses, got {count}")
+        if finite and all(steps[0] == steps[-1] for steps, _ in (train, validation) if len(steps)):
+            raise ValueError(f"a curve must have losses of at least 2 steps, got {count} of one step")
         return diagnose(train, validation, self.unigram)
 
     def plot(self, ax: Any = None) -> Any:

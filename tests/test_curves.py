@@ -1,6 +1,7 @@
 """`LossCurve`: what it finds in curves of known kind, what it reads, and what it refuses."""
 
 import csv
+import gzip
 import json
 import math
 import pickle
@@ -261,6 +262,13 @@ def test_an_unfinished_line_is_not_read(tmp_path: Path) -> None:
         ("step,train\n2,2.0\n1,1.5\n", "steps must not decrease, got 1 after 2"),
         ('{"step": 1, "train": 2}\n{"step": \n{"step": 3}\n', "line 2 is not JSON"),
         ("[1, 2]", "must hold JSON objects"),
+        ('step,train,note\n1,2.0,"a\n2,1.9,b\n', "is not CSV"),
+        ("step,loss,loss\n1,2.0,3.0\n", "the column 'loss' twice"),
+        ("step,loss\n1_0,2.0\n", "step must be a number, got '1_0'"),
+        ('[{"step": 1, "loss": ' + "9" * 400 + "}]", "loss must be a number"),
+        ('{"step": 1, "loss": ' + "9" * 5000 + "}", "not a log in JSON"),
+        ("[" * 100_000, "not a log in JSON"),
+        ('{"step": 1, "loss": 2}\n' + "[" * 100_000 + "\n{}\n", "line 2 is not JSON"),
     ],
 )
 def test_bad_logs(tmp_path: Path, text: str, message: str) -> None:
@@ -268,6 +276,21 @@ def test_bad_logs(tmp_path: Path, text: str, message: str) -> None:
     path.write_text(text)
     with pytest.raises(ValueError, match=message):
         LossCurve.read(path)
+
+
+@pytest.mark.parametrize(
+    "content", [gzip.compress(b"step,train\n1,2\n"), "step,train\n1,2\n".encode("utf-16")]
+)
+def test_a_log_that_is_no_text(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "log"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match="log must be text in UTF-8"):
+        LossCurve.read(path)
+
+
+def test_losses_of_one_step() -> None:
+    with pytest.raises(ValueError, match="at least 2 steps, got 9 of one step"):
+        LossCurve.from_arrays(np.full(9, 3.0), train=np.arange(9.0)).diagnose()
 
 
 # The picture and the command

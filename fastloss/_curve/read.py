@@ -21,7 +21,10 @@ Rows = tuple[list[float], list[float | None], list[float | None]]
 
 def read(path: str | PathLike[str]) -> Rows:
     """Return steps, training losses and validation losses of a log; None where a row has no measurement."""
-    text = Path(path).read_text(encoding="utf-8-sig")
+    try:
+        text = Path(path).read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} must be text in UTF-8: {error}") from None
     start = text.lstrip()[:1]
     records = _json(text, path) if start in ("{", "[") else _csv(text, path)
     names = list(dict.fromkeys(name for _, record in records for name in record))
@@ -60,24 +63,31 @@ def _number(value: Any, name: str | None, place: str, path: Any) -> float | None
     if value is None or (isinstance(value, str) and not value.strip()):
         return None
     try:
-        if isinstance(value, bool):
+        if isinstance(value, bool) or (isinstance(value, str) and "_" in value):
             raise TypeError
         return float(value)
-    except (TypeError, ValueError):
-        raise ValueError(f"{path}, {place}: {name} must be a number, got {value!r}") from None
+    except (TypeError, ValueError, OverflowError):
+        raise ValueError(f"{path}, {place}: {name} must be a number, got {repr(value)[:40]}") from None
 
 
 def _csv(text: str, path: Any) -> list[tuple[str, dict[str, Any]]]:
-    lines = text.splitlines()
+    lines = text.splitlines(keepends=True)
     dialect = ";" if lines and lines[0].count(";") > lines[0].count(",") else ","
     dialect = "\t" if lines and lines[0].count("\t") > lines[0].count(dialect) else dialect
-    reader = csv.DictReader(lines, delimiter=dialect)
+    reader = csv.DictReader(lines, delimiter=dialect, strict=True)
     records = []
-    for row in reader:
-        records.append((f"line {reader.line_num}", {k: v for k, v in row.items() if k is not None}))
+    try:
+        for row in reader:
+            records.append((f"line {reader.line_num}", {k: v for k, v in row.items() if k is not None}))
+    except csv.Error as error:  # such as a quote that is not closed
+        raise ValueError(f"{path}, line {reader.line_num} is not CSV: {error}") from None
+    header = list(reader.fieldnames or ())
+    twice = next((name for name in header if header.count(name) > 1), None)
+    if twice is not None:
+        raise ValueError(f"{path} has the column {twice!r} twice")
     if not records:
-        header = ", ".join(map(repr, reader.fieldnames or ())) or "none"
-        raise ValueError(f"{path} has no measurements; its columns are {header}")
+        columns = ", ".join(map(repr, header)) or "none"
+        raise ValueError(f"{path} has no measurements; its columns are {columns}")
     return records
 
 
@@ -87,6 +97,8 @@ def _json(text: str, path: Any) -> list[tuple[str, dict[str, Any]]]:
         whole = json.loads(text)
     except json.JSONDecodeError:
         return _json_lines(text, path)
+    except (RecursionError, ValueError) as error:  # too deep, or a number of too many digits
+        raise ValueError(f"{path} is not a log in JSON: {error}") from None
     if isinstance(whole, dict):
         whole = whole.get("log_history", [whole])
     if not isinstance(whole, list) or not all(isinstance(row, dict) for row in whole):
@@ -102,7 +114,7 @@ def _json_lines(text: str, path: Any) -> list[tuple[str, dict[str, Any]]]:
             continue
         try:
             row = json.loads(line)
-        except json.JSONDecodeError as error:
+        except (RecursionError, ValueError) as error:
             if i == len(lines) - 1:  # a run that is being written, or was stopped within a line
                 break
             raise ValueError(f"{path}, line {i + 1} is not JSON: {error}") from None
