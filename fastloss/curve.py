@@ -87,7 +87,8 @@ class LossCurve:
         TypeError
             If an argument is not a number.
         ValueError
-            If the step is not finite, or below the one before. After an error nothing has been added.
+            If the step is not finite, or below the one before, or if a loss is an integer beyond float64.
+            After an error nothing has been added.
         """
         at = arguments.number("step", step)
         if at < self._last:
@@ -134,7 +135,7 @@ class LossCurve:
         Raises
         ------
         TypeError
-            If an array does not hold numbers.
+            If an array does not hold numbers, or holds booleans.
         ValueError
             If lengths differ, if steps decrease or are not finite, or if there is neither `train` nor
             `validation`.
@@ -188,7 +189,10 @@ class LossCurve:
 
         - ``"falling"``: `size` is what as many steps again would bring by the fitted power law; `next`,
           `next_low` and `next_high` are the loss then with its 90 % interval; `level` is the loss now;
-          `exponent` and `asymptote` are d and a.
+          `exponent` and `asymptote` are d and a. All of that is the training loss where there is one. With 8
+          validation losses or more, or overfitting, `validation_trend` is ``"falling"``, ``"level"`` or
+          ``"rising"``, and `validation_level`, `validation_next`, `validation_gain` and their intervals are
+          the validation loss's own.
         - ``"plateau"``: level since `start`; `gain`, `gain_low`, `gain_high` are what as many steps again
           would bring.
         - ``"divergence"``: the loss has risen for good since `start`, by `size`, from `lowest` to `level`.
@@ -269,8 +273,10 @@ def _loss(name: str, value: Any) -> float | None:
     if value is None:
         return None
     try:
-        if isinstance(value, (str, bytes, bool)):
+        if isinstance(value, (str, bytes, bool, np.bool_)):
             raise TypeError
         return float(value)
+    except OverflowError:
+        raise ValueError(f"{name} must be within the range of float64, got a larger integer") from None
     except (TypeError, ValueError):
         raise TypeError(f"{name} must be a number or None, got {value!r}") from None

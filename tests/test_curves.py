@@ -118,6 +118,46 @@ def test_order_and_severity() -> None:
 def test_a_constant_is_a_plateau(value: float) -> None:
     (finding,) = LossCurve.from_arrays(STEPS, train=np.full(200, value)).diagnose()
     assert (finding.kind, finding.start, finding.severity) == ("plateau", 1, "note")
+    assert "would lower it by nothing." in str(finding)
+
+
+def test_constants_that_differ_are_told_in_words() -> None:
+    (first, _) = LossCurve.from_arrays(STEPS, train=np.full(200, 3.0), validation=np.ones(200)).diagnose()
+    assert str(first).endswith("by 2, many times the whole fall (more than 1000 standard errors).")
+
+
+@pytest.mark.parametrize(
+    ("validation", "trend", "sentence", "advice"),
+    [
+        (FALLING + 0.1, "falling", "The loss is still falling", "Train on"),
+        (np.maximum(FALLING, 2.5), "level", "The validation loss is level, at 2.5.", "training loss only"),
+        (np.abs(FALLING - 2.5) + 3.0, "rising", "The validation loss rises, to 3.2", "training loss only"),
+        ([None] * 199 + [2.5], None, "The loss is still falling", "Train on"),
+    ],
+)
+def test_falling_speaks_of_the_training_loss(validation: Any, trend: Any, sentence: str, advice: str) -> None:
+    found = LossCurve.from_arrays(STEPS, train=FALLING, validation=validation).diagnose()[-1]
+    assert (found.kind, found.evidence.get("validation_trend")) == ("falling", trend)
+    assert sentence in str(found) and advice in found.advice
+
+
+@pytest.mark.parametrize("width", [3, 8])
+def test_long_spikes_of_a_short_curve_are_counted(width: int) -> None:
+    """Of 100 losses up to 16 are high; a spike returns at once, or decays."""
+    train = 2.0 + 2.0 * np.exp(-np.arange(100) / 20) + 0.01 * np.random.default_rng(2).normal(size=100)
+    for at in (30, 60):
+        train[at : at + width] += 3.0 if width == 3 else 3.0 * np.exp(-np.arange(8) / 2)
+    (finding,) = [f for f in LossCurve.from_arrays(range(100), train=train).diagnose() if f.kind == "spike"]
+    assert finding.evidence["steps"] == [30, 60]
+
+
+@pytest.mark.parametrize("noise", [0.005, 0.05])
+def test_a_divergence_starts_where_the_rise_leaves_the_noise(noise: float) -> None:
+    x = np.arange(1, 1001) / 1000
+    rise = 0.02 * np.expm1(np.maximum(x - 0.5, 0.0) / 0.05)  # 450 at the end
+    train = 2.0 + 2.0 * np.exp(-x / 0.1) + rise + noise * np.random.default_rng(4).normal(size=1000)
+    (finding,) = LossCurve.from_arrays(x * 1000, train=train).diagnose()
+    assert finding.kind == "divergence" and 500 < finding.start < 660
 
 
 def test_many_spikes_ask_for_an_act() -> None:
@@ -187,6 +227,19 @@ def test_nan_is_a_finding_also_alone() -> None:
         ),
         (lambda: LossCurve().update(NAN, train=1.0), ValueError, "step must be finite, got nan"),
         (lambda: LossCurve().update(1, train="1"), TypeError, "train must be a number or None, got '1'"),
+        (lambda: LossCurve().update(1, train=np.True_), TypeError, "train must be a number or None"),
+        (lambda: LossCurve().update(1, train=10**400), ValueError, "train must be within the range"),
+        (
+            lambda: LossCurve.from_arrays([1, 2], train=[1.0, True]),
+            TypeError,
+            "train must hold numbers, got bool",
+        ),
+        (lambda: LossCurve.from_arrays([True, True], train=[1, 2]), TypeError, "steps must hold numbers"),
+        (
+            lambda: LossCurve.from_arrays([1, 2], validation=np.ones(2, dtype=bool)),
+            TypeError,
+            "validation must hold numbers, got bool",
+        ),
         (lambda: LossCurve(unigram="7"), TypeError, "unigram must be a number, got '7'"),
         (lambda: LossCurve.from_arrays([1, 2]), ValueError, "train or validation must be given"),
         (lambda: LossCurve.from_arrays([1, 2], train=[1]), ValueError, "each of the 2 steps, got 1"),

@@ -50,6 +50,11 @@ def _column(name: str, value: Any) -> Column:
             value = [math.nan if one is None else one for one in value]
     elif value.dtype == object:
         return _column(name, value.tolist())
+    kinds = (
+        set(map(type, value)) if isinstance(value, list) else {getattr(value, "dtype", np.dtype(float)).type}
+    )
+    if not kinds.isdisjoint((bool, np.bool_)):
+        raise TypeError(f"{name} must hold numbers, got booleans")
     array = arguments.converted(name, value, np.float64)
     if array.ndim != 1:
         raise ValueError(f"{name} must have one dimension, got shape {array.shape}")

@@ -12,9 +12,9 @@ import numpy.typing as npt
 from fastloss._curve.finding import Finding, number
 from fastloss._curve.gap import leak
 from fastloss._curve.lowest import lowest_step
-from fastloss._curve.rises import Rise, rise, risen
+from fastloss._curve.rises import Rise, departure, rise, risen
 from fastloss._curve.series import Series, series
-from fastloss._curve.trend import trend
+from fastloss._curve.trend import beside_validation, trend
 
 __all__ = ["Measured", "diagnose"]
 
@@ -46,11 +46,19 @@ def diagnose(train: Measured, validation: Measured, unigram: float | None) -> li
     if main is not None:
         found += _of_one(main, ours is not None, not _ends_finite(train, validation))
         if theirs is not None:
-            found += _overfitting(ours, theirs)
+            over = _overfitting(ours, theirs)
+            found = [_beside(finding, theirs, over) for finding in found] + over
             found += leak(ours, theirs, _range(ours)) if ours is not None else []
         if _ends_finite(train, validation) and all(finding.kind != "divergence" for finding in found):
             found += _underfitting(main, unigram)
     return sorted(found, key=lambda finding: (finding.severity != "act", finding.start))
+
+
+def _beside(finding: Finding, validation: Series, overfitting: list[Finding]) -> Finding:
+    """Return a finding "falling" with what the validation loss does, where it has enough measurements."""
+    if finding.kind != "falling" or (not overfitting and len(np.unique(validation.steps)) < FEWEST):
+        return finding
+    return beside_validation(finding, *(overfitting or [trend(validation, _range(validation))]))
 
 
 def certainty(score: float) -> float:
@@ -111,11 +119,7 @@ def _of_one(curve: Series, is_training: bool, stopped: bool) -> list[Finding]:
 
 
 def _divergence(curve: Series, up: Rise) -> Finding:
-    # Where it leaves its lowest level: of a loss that explodes, a share of the size would be far too late.
-    noise = 4.0 * float(curve.errors(1)[up.lowest_bin])
-    threshold = up.lowest + min(max(0.1 * up.size, 2.0 * up.size / up.score), noise)
-    below = np.flatnonzero(curve.means < threshold)
-    start = curve.start_of(int(below[-1])) if len(below) else float(curve.steps[0])
+    start = departure(curve)
     evidence = {
         "size": up.size,
         "confidence": certainty(up.score),

@@ -14,6 +14,8 @@ _ACT = frozenset({"divergence", "non_finite", "overfitting", "leak", "underfitti
 # Spikes are a note while they are rare: a run that returns has lost a few steps. Where more than one
 # measurement in a hundred belongs to one of several, the learning rate is at its limit.
 _MANY_SPIKES, _LARGE_SHARE = 5, 0.01
+# Differences below this are nothing.
+_TINY = 1e-100
 
 
 def number(value: float) -> str:
@@ -95,29 +97,57 @@ class _Shown(dict[str, str]):
         return "?"
 
 
-def _percent(value: Any) -> str:
-    return f"{100 * value:.3g} %" if isinstance(value, (int, float)) else "?"
+def _share(value: Any) -> str:
+    if not isinstance(value, (int, float)):
+        return "?"
+    return f"{100 * value:.3g} % of the whole fall" if value < 10 else "many times the whole fall"
+
+
+def _errors(value: Any) -> str:
+    if not isinstance(value, (int, float)):
+        return "?"
+    return f"{number(value)} standard errors" if value < 1000 else "more than 1000 standard errors"
+
+
+def _rounded(values: tuple[Any, ...], unit: float) -> list[str]:
+    """Return numbers without the digits that are far below a unit."""
+    if not all(isinstance(value, (int, float)) for value in values):
+        return ["?"] * len(values)
+    digits = 3 - math.floor(math.log10(unit)) if unit > 0 else 0
+    return [number(round(value, digits) + 0.0) for value in values]
 
 
 def _falling(f: Finding, e: _Shown) -> str:
+    validation = f.evidence.get("validation_trend", "falling")
+    loss = "loss" if validation == "falling" else "training loss"
+    beside = {
+        "level": f" The validation loss is level, at {e['validation_level']}.",
+        "rising": f" The validation loss rises, to {e['validation_level']}.",
+    }
     return (
-        f"The loss is still falling at step {number(f.end)}: by the power law through the steps from "
+        f"The {loss} is still falling at step {number(f.end)}: by the power law through the steps from "
         f"{number(f.start)}, as many steps again would bring it from {e['level']} to {e['next']} (90 % "
-        f"interval {e['next_low']} to {e['next_high']})."
+        f"interval {e['next_low']} to {e['next_high']}).{beside.get(validation, '')}"
     )
 
 
 def _plateau(f: Finding, e: _Shown) -> str:
+    low, high, level = (f.evidence.get(name, math.nan) for name in ("gain_low", "gain_high", "level"))
+    # An interval of rounding errors alone is none.
+    unit = max(abs(high - low), 1e-9 * abs(level), _TINY)
+    gain, low, high = _rounded((f.evidence.get("gain"), low, high), unit)
+    by = "nothing" if gain == "0" else gain
+    interval = "" if gain == low == high == "0" else f" (90 % interval {low} to {high})"
     return (
         f"The loss is level since step {number(f.start)}, at {e['level']}: as many steps again as there are "
-        f"would lower it by {e['gain']} (90 % interval {e['gain_low']} to {e['gain_high']})."
+        f"would lower it by {by}{interval}."
     )
 
 
 def _divergence(f: Finding, e: _Shown) -> str:
     return (
         f"The loss diverges: since step {number(f.start)} it has risen by {e['size']}, from {e['lowest']} to "
-        f"{e['level']} ({e['z']} standard errors)."
+        f"{e['level']} ({_errors(f.evidence.get('z'))})."
     )
 
 
@@ -155,7 +185,7 @@ def _noise(f: Finding, e: _Shown) -> str:
 def _leak(f: Finding, e: _Shown) -> str:
     return (
         f"The validation loss is far below the training loss since step {number(f.start)}: by {e['size']}, "
-        f"{_percent(f.evidence.get('share'))} of the whole fall ({e['z']} standard errors)."
+        f"{_share(f.evidence.get('share'))} ({_errors(f.evidence.get('z'))})."
     )
 
 

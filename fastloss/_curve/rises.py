@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from fastloss._curve.series import Series
+from fastloss._curve.series import Series, series
 
-__all__ = ["Rise", "rise", "risen"]
+__all__ = ["Rise", "departure", "rise", "risen"]
 
 Floats = npt.NDArray[np.float64]
 
@@ -23,6 +23,10 @@ _FEW = 4.0
 _EARLIER = 1.5
 # Each part looked at is so much shorter than the one before, down to a share of the curve.
 _SHORTER, _SHORTEST = 0.8, 1 / 24
+# A curve has left its lowest level when its means stay so many standard errors above the lowest one.
+_LEFT = 4.0
+# A shorter curve has no noise of its own.
+_FEWEST = 12
 
 
 @dataclass(frozen=True)
@@ -85,3 +89,30 @@ def risen(curve: Series, start: float) -> float:
     at = int(np.searchsorted(curve.steps[curve.edges[:-1]], start, side="right")) - 1
     at = min(max(at - width // 2, 0), bins - width)
     return float(curve.means[-width:].mean() - curve.means[at : at + width].mean())
+
+
+def departure(curve: Series) -> float:
+    """Return the step at which a curve that rises leaves its lowest level.
+
+    The noise of a curve that explodes is not that of its lowest level. So the part before that step is looked
+    at again by itself, until it stays.
+    """
+    start = len(curve.values)
+    left = _left(curve)
+    while left < start and left >= _FEWEST:
+        start = left
+        left = _left(series(curve.steps[:start], curve.values[:start]))
+    return float(curve.steps[min(start, left, len(curve.steps) - 1)])
+
+
+def _left(curve: Series) -> int:
+    """Return the first measurement after the last that is at the lowest level, by means of any width."""
+    first = len(curve.means)
+    width = 1
+    while width <= max(len(curve.means) // 4, 1):
+        _, running = curve.smoothed(width)
+        at = int(running.argmin())
+        threshold = running[at] + _LEFT * curve.errors(width)[at + width // 2]
+        first = min(first, int(np.flatnonzero(running <= threshold)[-1]) + width)
+        width *= 2
+    return int(curve.edges[first])

@@ -12,6 +12,7 @@ import numpy.typing as npt
 __all__ = ["Spikes", "spikes_of"]
 
 Floats = npt.NDArray[np.float64]
+Indices = npt.NDArray[np.int64]
 
 # Blocks on either side whose median is the level that a spike rises from and returns to.
 _AROUND = 9
@@ -30,6 +31,11 @@ _FEWEST = 16
 # Quantiles of the heights that say how far they reach without a spike, and their ratio where noise is normal.
 # So many measurements are as good as that knowledge.
 _INNER, _OUTER, _NORMAL_RATIO, _PRIOR = 0.75, 0.92, 2.083, 60.0
+# A score is high from so many of the distances between median and `_INNER` on: two standard deviations.
+_HIGH = 3.0
+_SAMPLE = 4096
+# Two spikes are one if the loss between them stays above this share of the lower one.
+_VALLEY = 0.3
 
 
 @dataclass(frozen=True)
@@ -100,6 +106,7 @@ def _limit(scores: Floats) -> float:
     It is that of a normal distribution with the scores' own width, farther out where their quantiles show a
     heavier tail: one that falls as ``exp(-x**b)`` with b from the two quantiles.
     """
+    scores = _one_of_each_run(scores)
     n = len(scores)
     centre, inner, outer = np.quantile(scores, (0.5, _INNER, _OUTER))
     width = float(inner - centre)
@@ -115,14 +122,31 @@ def _limit(scores: Floats) -> float:
     return limit
 
 
+def _one_of_each_run(scores: Floats) -> Floats:
+    """Return the scores, of high neighbours only the highest: a long spike is one event, not many."""
+    # What is high need not be exact, and a sample is fast.
+    centre, inner = np.quantile(scores[:: max(len(scores) // _SAMPLE, 1)], (0.5, _INNER))
+    high = np.flatnonzero(scores > centre + _HIGH * (inner - centre))
+    padded = np.pad(scores, 1, constant_values=-np.inf)
+    lower = high[scores[high] < np.maximum(padded[high], padded[high + 2])]
+    kept: Floats = np.delete(scores, lower)
+    return kept
+
+
 def _grouped(
     values: Floats, clean: Floats, mask: npt.NDArray[np.bool_], score: Floats
 ) -> tuple[list[int], list[int], list[float], list[float]]:
-    """Return first and last measurement, height and score of every spike; what is near belongs together."""
+    """Return first and last measurement, height and score of every spike."""
     at = np.flatnonzero(mask)
     if not len(at):
         return [], [], [], []
-    parts = np.split(at, np.flatnonzero(np.diff(at) > _AROUND) + 1)
+    first, *others = np.split(at, np.flatnonzero(np.diff(at) > 1) + 1)
+    parts = [first]
+    for part in others:
+        if _is_one(values, parts[-1], part):
+            parts[-1] = np.concatenate([parts[-1], part])
+        else:
+            parts.append(part)
     rise = values - clean
     return (
         [int(part[0]) for part in parts],
@@ -130,3 +154,13 @@ def _grouped(
         [float(rise[part].max()) for part in parts],
         [float(score[part].max()) for part in parts],
     )
+
+
+def _is_one(values: Floats, first: Indices, second: Indices) -> bool:
+    """Return whether the loss does not return to its level between two parts that are near each other."""
+    begin, end, after = int(first[-1]) + 1, int(second[0]), int(second[-1]) + 1
+    if end - begin > max(_AROUND, begin - int(first[0])):
+        return False
+    level = float(np.median(values[after : after + _AROUND])) if after < len(values) else float(values.min())
+    lower = min(float(values[first].max()), float(values[second].max()))
+    return float(np.median(values[begin:end])) - level > _VALLEY * (lower - level)

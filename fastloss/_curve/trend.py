@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -11,7 +13,7 @@ from fastloss._curve.finding import Finding
 from fastloss._curve.power_law import Outlook, outlook
 from fastloss._curve.series import Series
 
-__all__ = ["trend"]
+__all__ = ["beside_validation", "trend"]
 
 Floats = npt.NDArray[np.float64]
 
@@ -33,7 +35,7 @@ def trend(curve: Series, range_: float) -> Finding:
     first, fit = _best_fit(curve, _LEAST * range_)
     last = float(curve.steps[-1])
     gain, low, high = fit.gain
-    evidence = {"size": gain, "confidence": fit.chance, "level": fit.level}
+    evidence: dict[str, Any] = {"size": gain, "confidence": fit.chance, "level": fit.level}
     is_whole = first <= float(curve.steps[len(curve.steps) // 4])
     if fit.chance > (_SURE if is_whole else _SURE_OF_A_PART):
         evidence |= dict(zip(("next", "next_low", "next_high"), fit.next, strict=True))
@@ -47,6 +49,25 @@ def trend(curve: Series, range_: float) -> Finding:
         "more data. More steps of the same kind bring little."
     )
     return Finding("plateau", _since(curve, range_), last, evidence, advice)
+
+
+def beside_validation(train: Finding, validation: Finding) -> Finding:
+    """Return the trend of the training loss with what the validation loss does: its trend, or overfitting."""
+    if train.kind != "falling":
+        return train
+    does = {"falling": "falling", "plateau": "level", "overfitting": "rising"}[validation.kind]
+    names = ("level", "gain", "gain_low", "gain_high", "next", "next_low", "next_high")
+    theirs = {f"validation_{name}": validation.evidence.get(name) for name in names}
+    evidence = {k: v for k, v in theirs.items() if v is not None} | {"validation_trend": does}
+    advice = {
+        "falling": train.advice,
+        "level": (
+            "More steps lower the training loss only: the validation loss is level. Stop here, or change "
+            "something: more data, dropout, weight decay."
+        ),
+        "rising": "More steps lower the training loss only: the validation loss rises.",
+    }
+    return replace(train, evidence={**train.evidence, **evidence}, advice=advice[does])
 
 
 def _best_fit(curve: Series, least: float) -> tuple[float, Outlook]:
