@@ -27,6 +27,11 @@ _SHORTER, _SHORTEST = 0.8, 1 / 24
 _LEFT = 4.0
 # A shorter curve has no noise of its own.
 _FEWEST = 12
+# The bends of a curve of so few measurements count as noise of it all: the last part has noise of its own, if
+# it is no shorter than the second number.
+_BENT, _LAST = 48, 5
+# The rounding of a log, relative to the loss.
+_LEAST = 1e-5
 
 
 @dataclass(frozen=True)
@@ -44,11 +49,11 @@ def rise(curve: Series, least: float) -> Rise | None:
     """Return the rise at the end of a curve that is beyond noise and larger than `least`, or None."""
     bins = len(curve.means)
     shortest = max(round(bins * _SHORTEST), 4)
-    best, limit = None, _SCORE * (1.0 + _FEW / bins)
+    best = None
     length = bins
     while length >= shortest:
         score = _score(curve, length)
-        if score > max(limit, best.score if best else 0.0):
+        if score > max(_SCORE, best.score if best else 0.0):
             found = _rise(curve, max(length // 5, 1), score)
             if found.size > least:
                 best = found
@@ -57,11 +62,27 @@ def rise(curve: Series, least: float) -> Rise | None:
 
 
 def _score(curve: Series, length: int) -> float:
-    """Return the slope of the last `length` bins in standard errors."""
+    """Return the slope of the last `length` bins in standard errors, or fewer as noise may be larger."""
     x = np.arange(length) - (length - 1) / 2.0
     width = max(length // 4, 1)
     errors = curve.errors(width)[-length:] * math.sqrt(width)
-    return float(x @ curve.means[-length:] / math.sqrt(float(x**2 @ errors**2)))
+    score = float(x @ curve.means[-length:] / math.sqrt(float(x**2 @ errors**2)))
+    score /= 1.0 + _FEW / len(curve.means)
+    return max(score, _own_score(x, curve)) if _LAST <= length and len(curve.values) <= _BENT else score
+
+
+def _own_score(x: Floats, curve: Series) -> float:
+    """Return the slope of the last bins in standard errors of the scatter about their own line.
+
+    Student's t as the normal deviate of the same probability, by Wallace's approximation.
+    """
+    part, freedom = curve.means[-len(x) :], len(x) - 2
+    slope = float(x @ part) / float(x @ x)
+    rest = part - part.mean() - slope * x
+    scatter = max(float(rest @ rest) / freedom, (_LEAST * float(np.abs(part).max())) ** 2)
+    t = slope / math.sqrt(scatter / float(x @ x))
+    size = math.sqrt(freedom * math.log1p(t * t / freedom)) * (8 * freedom + 1) / (8 * freedom + 3)
+    return math.copysign(size, t)
 
 
 def _rise(curve: Series, width: int, score: float) -> Rise:
