@@ -401,3 +401,27 @@ def test_import_loads_no_detector() -> None:
 
 def test_a_finding_of_another_kind_prints() -> None:
     assert "new from step 1 to 2" in str(fastloss.Finding("new", 1, 2, {"size": 0}, ""))
+
+
+def test_a_spike_that_validation_meets_is_no_overfitting() -> None:
+    steps = np.arange(1, 101)
+    for at in (89, 99):
+        train = 2.0 + 2.0 * np.exp(-steps / 20)
+        train[at] *= 4.0
+        validation = np.where(steps % 10 == 0, train + 0.05, np.nan)
+        found = LossCurve.from_arrays(steps, train=train, validation=validation).diagnose()
+        assert "overfitting" not in {finding.kind for finding in found}
+
+
+def test_few_validation_losses_that_rise_beyond_doubt() -> None:
+    validation = [3.354, 2.854, 2.483, 2.278, 2.205, 2.228, 2.285, 2.319, 2.358, 2.403]
+    train = [2.6, 2.2, 1.9, 1.75, 1.65, 1.6, 1.57, 1.55, 1.54, 1.53]
+    curve = LossCurve.from_arrays(range(1, 11), train=train, validation=validation)
+    assert curve.diagnose()[0].kind == "overfitting" and curve.diagnose()[0].evidence["best_step"] == 5
+
+
+def test_a_constant_in_noise_is_level() -> None:
+    for seed in range(20):
+        noise = np.random.default_rng(seed).normal(size=500)
+        curve = LossCurve.from_arrays(np.arange(500), train=4.0 + 0.01 * noise)
+        assert "falling" not in {finding.kind for finding in curve.diagnose()}

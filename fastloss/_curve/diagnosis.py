@@ -37,14 +37,13 @@ _MARGIN = 0.05
 def diagnose(train: Measured, validation: Measured, unigram: float | None) -> list[Finding]:
     """Return the findings of both curves, those that ask for an act first, then by step."""
     found = _non_finite(train, validation)
-    finite = [_finite(one) for one in (train, validation)]
-    ours, theirs = (
-        series(*one) if len(one[0]) >= few else None
-        for one, few in zip(finite, (FEWEST, FEWEST_OF_VALIDATION), strict=True)
-    )
+    ours = _series(_finite(train), FEWEST)
+    theirs = _series(_finite(validation), FEWEST_OF_VALIDATION)
     main = ours if ours is not None else theirs
     if main is not None:
         found += _of_one(main, ours is not None, not _ends_finite(train, validation))
+        if ours is not None:
+            theirs = _series(_undisturbed(_finite(validation), ours, found), FEWEST_OF_VALIDATION)
         if theirs is not None:
             over = _overfitting(ours, theirs)
             found = [_beside(finding, theirs, over) for finding in found] + over
@@ -52,6 +51,23 @@ def diagnose(train: Measured, validation: Measured, unigram: float | None) -> li
         if _ends_finite(train, validation) and all(finding.kind != "divergence" for finding in found):
             found += _underfitting(main, unigram)
     return sorted(found, key=lambda finding: (finding.severity != "act", finding.start))
+
+
+def _series(measured: Measured, fewest: int) -> Series | None:
+    """Return the series of finite losses; None of too few."""
+    return series(*measured) if len(measured[0]) >= fewest else None
+
+
+def _undisturbed(validation: Measured, train: Series, found: list[Finding]) -> Measured:
+    """Return the validation losses apart from spikes of the training loss, and before it diverges."""
+    steps, losses = validation
+    kept = np.ones(len(steps), dtype=bool)
+    for first, last in zip(train.spikes.first, train.spikes.last, strict=True):
+        kept &= (steps < train.steps[first]) | (steps > train.steps[last])
+    for finding in found:
+        if finding.kind == "divergence":
+            kept &= steps < finding.start
+    return steps[kept], losses[kept]
 
 
 def _beside(finding: Finding, validation: Series, overfitting: list[Finding]) -> Finding:
@@ -112,9 +128,10 @@ def _of_one(curve: Series, is_training: bool, stopped: bool) -> list[Finding]:
         return [*(spike for spike in found if spike.start < divergence.start), divergence]
     # A validation loss that rises alone is overfitting, and neither noise nor a trend.
     if up is None and len(np.unique(curve.steps)) >= FEWEST:
-        found += _noise(curve)
+        noise = _noise(curve)
+        found += noise
         if not stopped:
-            found.append(trend(curve, range_))
+            found.append(trend(curve, range_, is_noisy=bool(noise)))
     return found
 
 

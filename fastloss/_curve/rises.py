@@ -63,12 +63,12 @@ def rise(curve: Series, least: float) -> Rise | None:
 
 def _score(curve: Series, length: int) -> float:
     """Return the slope of the last `length` bins in standard errors, or fewer as noise may be larger."""
-    x = np.arange(length) - (length - 1) / 2.0
+    x: Floats = np.arange(length, dtype=np.float64) - (length - 1) / 2.0
     width = max(length // 4, 1)
     errors = curve.errors(width)[-length:] * math.sqrt(width)
     score = float(x @ curve.means[-length:] / math.sqrt(float(x**2 @ errors**2)))
     score /= 1.0 + _FEW / len(curve.means)
-    return max(score, _own_score(x, curve)) if _LAST <= length and len(curve.values) <= _BENT else score
+    return max(score, _own_score(x, curve)) if length >= _LAST and len(curve.values) <= _BENT else score
 
 
 def _own_score(x: Floats, curve: Series) -> float:

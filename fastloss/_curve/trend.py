@@ -22,7 +22,7 @@ _LEAST = 0.005
 # It is level where it stays within this share of its last level.
 _LEVEL = 0.02
 # How sure that has to be: as likely as not by a fit of the whole curve. Its last part alone is often level.
-_SURE, _SURE_OF_A_PART = 0.5, 0.9
+_SURE, _SURE_OF_A_PART, _SURE_IN_NOISE = 0.5, 0.9, 0.998
 # A fit is good up to this reduced chi-square; otherwise only the later part of the curve is fitted.
 _GOOD = 1.6
 _POINTS = 128
@@ -30,14 +30,14 @@ _POINTS = 128
 _LATE = 0.1
 
 
-def trend(curve: Series, range_: float) -> Finding:
-    """Return a finding "falling" or "plateau"."""
+def trend(curve: Series, range_: float, *, is_noisy: bool = False) -> Finding:
+    """Return a finding "falling" or "plateau"; where noise is larger than the progress, mostly the latter."""
     first, fit = _best_fit(curve, _LEAST * range_)
     last = float(curve.steps[-1])
     gain, low, high = fit.gain
     evidence: dict[str, Any] = {"size": gain, "confidence": fit.chance, "level": fit.level}
     is_whole = first <= float(curve.steps[len(curve.steps) // 4])
-    if fit.chance > (_SURE if is_whole else _SURE_OF_A_PART):
+    if fit.chance > (_SURE_IN_NOISE if is_noisy else _SURE if is_whole else _SURE_OF_A_PART):
         evidence |= dict(zip(("next", "next_low", "next_high"), fit.next, strict=True))
         evidence |= {"exponent": fit.exponent, "asymptote": fit.asymptote}
         advice = "Train on: more steps still lower the loss. Compare what they bring with what they cost."
