@@ -369,15 +369,15 @@ def test_any_curve_can_be_drawn(losses: Any, tmp_path: Path) -> None:
     ax.figure.savefig(tmp_path / "curve.png", dpi=30)
 
 
-def command(*arguments: str) -> subprocess.CompletedProcess[str]:
+def command(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "fastloss", "curve", *arguments], capture_output=True, text=True
+        [sys.executable, "-m", "fastloss", "curve", *arguments], capture_output=True, text=True, cwd=cwd
     )
 
 
 def test_command(tmp_path: Path) -> None:
     log = str(written(tmp_path / "log", "csv"))
-    done = command(log, "--unigram", "1.5")
+    done = command(log, "--unigram", "1.5", cwd=tmp_path)
     assert done.returncode == 0 and done.stdout.startswith("act") and "The model underfits" in done.stdout
     found = json.loads(command(log, "--json").stdout)
     assert [f["kind"] for f in found] == ["falling"] and found[0]["severity"] == "note"
@@ -389,6 +389,8 @@ def test_command_draws(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     command(str(written(tmp_path / "log", "csv")), "--output", str(tmp_path / "curve.png"))
     assert (tmp_path / "curve.png").stat().st_size > 10_000
+    done = command(str(tmp_path / "log"), cwd=tmp_path)
+    assert "Picture written to log.png." in done.stdout and (tmp_path / "log.png").exists()
 
 
 def test_import_loads_no_detector() -> None:
