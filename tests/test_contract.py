@@ -140,13 +140,22 @@ def assert_real_spread(c: Call) -> None:
 @over_dtypes
 @over_rows
 def test_every_option_with_every_other(row: Row, dtype: str) -> None:
-    """A short row and a long one, neither a multiple of any vector."""
-    for reduction in row.reductions or ("none",):
+    """A short row and a long one, neither a multiple of any vector.
+
+    Reductions and upstream gradients meet the options on the best instruction set; on the others each option
+    meets every other once.
+    """
+    reductions = row.reductions or ("none",)
+    for reduction in reductions:
         for number in range(len(row.sets)):
             for company in row.companies():
                 for kind in upstreams(row, reduction):
                     for shape in row.shapes:
-                        call(row, shape, dtype, reduction, number, company, kind).check_on_every_isa()
+                        c = call(row, shape, dtype, reduction, number, company, kind)
+                        if reduction == reductions[-1] and kind == upstreams(row, reduction)[-1]:
+                            c.check_on_every_isa()
+                        else:
+                            c.check()
 
 
 @over_dtypes

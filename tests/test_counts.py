@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from helpers import DTYPES, HALF, assert_near, bits, nearly, on_every_isa, on_one_isa, over_dtypes
+from helpers import DTYPES, HALF, assert_near, bits, nearly, on_one_isa, over_dtypes
 from registry import Call, Row, call, plain_and_all
 from test_contract import LOSSES, MASKED, SHARED_OUT, mask_options, over, read_by_row, some_rows
 
@@ -89,7 +89,7 @@ def test_sum_and_count(row: Row, dtype: str) -> None:
             check(call(row, shape, dtype, "sum", number, company, "scalar"))
 
 
-@on_every_isa
+@on_one_isa
 @over(LOSSES)
 def test_sum_and_count_of_many_sizes(row: Row) -> None:
     """Plain calls have a way of their own, and so have short rows, one element and nothing."""
