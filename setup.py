@@ -80,7 +80,8 @@ class BuildKernels(build_ext):
         for level, flags in LEVELS.items():
             if level == "baseline" or self._works(INTRINSICS_PROBE, flags[family]):
                 ext.define_macros.append((f"FASTLOSS_BUILT_{level.upper()}", "1"))
-                units[f"src/kernels_{level}.c"] = [*common, *flags[family], *extra]
+                for part in ("kernels", "samples"):
+                    units[f"src/{part}_{level}.c"] = [*common, *flags[family], *extra]
         kernels = self.compiler.object_filenames(list(units), output_dir=self.build_temp)
         ext.extra_objects = [*(ext.extra_objects or []), *kernels]
         for path in kernels:

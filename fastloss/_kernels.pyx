@@ -25,7 +25,7 @@ cnp.import_array()
 cdef extern from "numpy/arrayobject.h":
     object PyArray_NewLikeArray(cnp.ndarray, cnp.NPY_ORDER, void *, int)
 
-cdef extern from "kernels.h" nogil:
+cdef extern from "samples.h" nogil:
     enum:
         FL_FLOAT32
         FL_FLOAT64
@@ -228,6 +228,9 @@ cdef extern from "kernels.h" nogil:
         const char *name
         void (*apply)(const void *, void *, ptrdiff_t) noexcept nogil
 
+    struct fl_samples:
+        const char *name
+
     struct fl_kernels:
         const char *name
         fl_softmax_kernels softmax_f32, softmax_f64
@@ -239,6 +242,7 @@ cdef extern from "kernels.h" nogil:
         fl_work margin_rows
         fl_work survey
         const fl_function *functions
+        const fl_samples *samples
 
     int fl_machine_level()
     int fl_machine_has_bfloat16()

@@ -378,6 +378,8 @@ struct fl_function {
     void (*apply)(const void *x, void *out, ptrdiff_t n);
 };
 
+struct fl_samples;
+
 struct fl_kernels {
     const char *name;
     struct fl_softmax_kernels softmax_f32, softmax_f64;
@@ -388,14 +390,18 @@ struct fl_kernels {
     fl_work nll_rows, margin_rows; /* of a fl_target_job, with FL_TARGET_SCRATCH bytes of scratch */
     fl_work survey;                /* of fl_targets: contributions to a mean's denominator; a bad target is a fault */
     const struct fl_function *functions;
+    const struct fl_samples *samples; /* see samples.h */
 };
 
 extern const struct fl_kernels fl_kernels_baseline;
+extern const struct fl_samples fl_samples_baseline;
 #ifdef FASTLOSS_BUILT_AVX2
 extern const struct fl_kernels fl_kernels_avx2;
+extern const struct fl_samples fl_samples_avx2;
 #endif
 #ifdef FASTLOSS_BUILT_AVX512
 extern const struct fl_kernels fl_kernels_avx512;
+extern const struct fl_samples fl_samples_avx512;
 #endif
 
 /* The best level that this processor and this operating system support, whether it was built or not: 0 baseline, 1

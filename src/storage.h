@@ -181,7 +181,7 @@ static inline ptrdiff_t fl_run_of_rows(const struct fl_array *array, ptrdiff_t f
 }
 
 /* Writes zeros to rows, in as few pieces as their strides allow. All types have the same 0. */
-static void fl_clear_rows(const struct fl_array *out, ptrdiff_t first, ptrdiff_t count, ptrdiff_t classes)
+static inline void fl_clear_rows(const struct fl_array *out, ptrdiff_t first, ptrdiff_t count, ptrdiff_t classes)
 {
     const ptrdiff_t size = out->itemsize;
     for (ptrdiff_t i = 0, run; i < count; i += run) {

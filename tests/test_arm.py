@@ -15,7 +15,13 @@ import vectorised
 
 COMPILER = shutil.which("aarch64-linux-gnu-gcc")
 EMULATOR = shutil.which("qemu-aarch64-static") or shutil.which("qemu-aarch64")
-SOURCES = ("tests/driver.c", "src/dispatch.c", "src/losses.c", "src/kernels_baseline.c")
+SOURCES = (
+    "tests/driver.c",
+    "src/dispatch.c",
+    "src/losses.c",
+    "src/kernels_baseline.c",
+    "src/samples_baseline.c",
+)
 
 pytestmark = [
     pytest.mark.skipif(COMPILER is None, reason="needs aarch64-linux-gnu-gcc"),

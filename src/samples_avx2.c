@@ -1,0 +1,2 @@
+#define FL_ISA avx2
+#include "samples.inc"
