@@ -167,7 +167,7 @@ def test_sizes(row: Row, dtype: str) -> None:
         for c in plain_and_all(row, shape, dtype):
             c.check_on_every_isa()
         if math.prod(shape) < 50_000 and row.reductions:
-            call(row, shape, dtype, "sum", seed=1).check_on_every_isa()
+            call(row, shape, dtype, "sum", seed=1).check()
 
 
 @on_one_isa
@@ -320,7 +320,8 @@ SMOOTH = [row for row in LOSSES if "cispo" not in row.fixed.values()]
 def test_central_differences(row: Row) -> None:
     compared = 0
     for reduction in row.reductions:
-        for number in range(len(row.sets)):
+        numbers = range(len(row.sets)) if reduction == row.reductions[-1] else (0,)
+        for number in numbers:
             compared += check_differences(call(row, small_shape(row), "float64", reduction, number, seed=3))
         kind = upstreams(row, reduction)[-1]
         for number in {0, len(row.sets) - 1}:
