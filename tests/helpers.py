@@ -25,6 +25,8 @@ on_every_isa = pytest.mark.usefixtures("isa")
 # On the best instruction set that the machine has; on the others in the full matrix.
 on_one_isa = pytest.mark.usefixtures("one_isa")
 over_dtypes = pytest.mark.parametrize("dtype", DTYPES)
+# Of tests whose float32 is in the default run.
+over_other_dtypes = pytest.mark.parametrize("dtype", DTYPES[1:])
 over_reductions = pytest.mark.parametrize("reduction", REDUCTIONS)
 
 

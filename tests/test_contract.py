@@ -22,6 +22,7 @@ from helpers import (
     largest,
     on_one_isa,
     over_dtypes,
+    over_other_dtypes,
     shifted,
     smallest_normal,
     ulp,
@@ -333,13 +334,13 @@ def test_central_differences(row: Row) -> None:
 @full
 @over(SMOOTH)
 def test_central_differences_of_every_option_with_every_other(row: Row) -> None:
-    for reduction in row.reductions:
-        for number in range(len(row.sets)):
-            for company in row.companies():
-                kind = upstreams(row, reduction)[-1]
-                check_differences(
-                    call(row, small_shape(row), "float64", reduction, number, company, kind, seed=5)
-                )
+    reduction = row.reductions[-1]
+    for number in range(len(row.sets)):
+        for company in row.companies():
+            kind = upstreams(row, reduction)[-1]
+            check_differences(
+                call(row, small_shape(row), "float64", reduction, number, company, kind, seed=5)
+            )
 
 
 # NaN
@@ -526,9 +527,9 @@ def test_any_number_of_threads(row: Row) -> None:
 
 @full
 @on_one_isa
-@over_dtypes
+@over_other_dtypes
 @over(SHARED_OUT)
-def test_any_number_of_threads_of_every_type(row: Row, dtype: str) -> None:
+def test_any_number_of_threads_of_every_other_type(row: Row, dtype: str) -> None:
     for shape in row.large:
         for c in plain_and_all(row, shape, dtype):
             one, *others = (once(c, n) for n in (1, 2, 3, 7))

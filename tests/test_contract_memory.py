@@ -21,7 +21,6 @@ from helpers import (
     is_half,
     on_one_isa,
     other_byte_order,
-    over_dtypes,
     unaligned,
 )
 from registry import Call, Row, call, plain_and_all, with_all
@@ -104,9 +103,9 @@ def test_strides(row: Row, layout: Layout) -> None:
 @full
 @on_one_isa
 @over_layouts
-@over_dtypes
+@pytest.mark.parametrize("dtype", [name for name in DTYPES if name not in ("float32", HALF)])
 @over_rows
-def test_strides_of_every_type(row: Row, dtype: str, layout: Layout) -> None:
+def test_strides_of_every_other_type(row: Row, dtype: str, layout: Layout) -> None:
     for c in both_paths(row, dtype):
         check_layout(c, layout)
 

@@ -34,9 +34,10 @@ def test_every_number_of_classes(row: Row, rows: int, sizes: Any, dtype: str) ->
 @pytest.mark.parametrize("row", OF_CLASSES, ids=str)
 def test_every_number_of_classes_with_every_reduction(row: Row, rows: int, sizes: Any, dtype: str) -> None:
     """On the best instruction set: the default run has the others."""
+    reductions = row.reductions or ("none",)
     for classes in sizes:
-        for reduction in row.reductions or ("none",):
-            call(row, (rows, classes), dtype, reduction).check()
+        call(row, (rows, classes), dtype, reductions[-1]).check()
+        for reduction in reductions:
             with_all(row, (rows, classes), dtype, reduction).check()
 
 
