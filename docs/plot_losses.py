@@ -195,6 +195,9 @@ _PICTURES = (
         each("label_smoothing", 0, 0.1, 0.3),
         of_rows,
     ),
+    Picture(
+        "softmax_focal_loss", OTHERS.format("logit"), (-4, 8), {"target": 0}, each("gamma", 0, 2, 5), of_rows
+    ),
     Picture("nll_loss", "log-probability of the target", (-5, 0), {"target": 0}, of=of_rows),
     Picture(
         "kl_div_with_logits",

@@ -96,7 +96,7 @@ cdef extern from "samples.h" nogil:
         fl_map map
         fl_targets targets
         fl_band band
-        double z_loss
+        double z_loss, gamma
         fl_array hessian
 
     struct fl_target_job:
@@ -719,19 +719,22 @@ def softmax(
     int operation, cnp.ndarray input not None, int axis, *, int threads, output=None, indices=None,
     probabilities=None, ignored=None, weight=None, sample_weight=None, grad_output=None, double grad_scale=1.0,
     hessian=None, bint mean=False, double label_smoothing=0.0, double z_loss=0.0, double softcap=0.0,
-    double temperature=1.0, bint accumulate=False, row_loss=None, elsewhere=None,
+    double temperature=1.0, double gamma=0.0, bint by_rows=False, bint accumulate=False, row_loss=None,
+    elsewhere=None,
 ):
     """Run an operation of the softmax family over rows along `axis`.
 
     Returns (first row with a bad target or -1, sum of the losses, the mean's denominator). If a target is
     bad, nothing has been written. `indices` is int64, the weights, `grad_output` and `row_loss` are float64,
     all contiguous; `input`, `output`, `probabilities` and `hessian` may have any strides. `mean` divides the
-    gradient by the denominator. For bands of longer rows `elsewhere` is a tuple (log-sum-exp, mass, the
+    gradient by the denominator, `by_rows` by the rows that count, whatever their class weights. `gamma` is that
+    of the focal loss. For bands of longer rows `elsewhere` is a tuple (log-sum-exp, mass, the
     classes of all bands): see kernels.h. The targets of bands have been surveyed before.
     """
     cdef fl_softmax_job job
     cdef dimensions room[4]
     cdef fl_piece targets
+    cdef const double *class_weight
     memset(&job, 0, sizeof(job))
     job.operation = operation
     describe_rows(&job.rows, room, input, axis, output, grad_output, grad_scale, accumulate, row_loss)
@@ -744,6 +747,7 @@ def softmax(
         job.targets.narrow_weight = <const float *>pointer(narrow)
         job.targets.all_weights = weight.sum()
     job.z_loss = z_loss
+    job.gamma = gamma
     job.map.softcap = softcap
     job.map.temperature = temperature
     job.band.all_classes = job.rows.classes
@@ -758,7 +762,11 @@ def softmax(
         return -1, 0.0, 0.0
     threads = team_for(job.rows.count * job.rows.classes, threads)
     if operation == FL_CROSS_ENTROPY and elsewhere is None:
+        class_weight = job.targets.class_weight
+        if by_rows:
+            job.targets.class_weight = NULL
         targets = survey(&job.targets, &job.rows, mean, threads)
+        job.targets.class_weight = class_weight
         if targets.fault >= 0:
             return targets.fault, 0.0, 0.0
     return -1, run_softmax(&job, threads), targets.total

@@ -14,7 +14,7 @@ from fastloss._engine.arguments import number
 from fastloss._engine.documentation import documented
 from fastloss._engine.fragments import ROWS, TRANSFORMS
 from fastloss._engine.options import Common, RowOptions
-from fastloss._engine.rows import cross_entropy_rows, normalised, row_loss, sums_of_exponentials
+from fastloss._engine.rows import cross_entropy_rows, focal_loss, normalised, row_loss, sums_of_exponentials
 from fastloss._engine.settings import get_num_threads
 from fastloss._engine.types import Array, Reduction
 
@@ -28,6 +28,7 @@ __all__ = [
     "multi_margin_loss",
     "nll_loss",
     "softmax",
+    "softmax_focal_loss",
 ]
 
 
@@ -237,6 +238,73 @@ def multi_margin_loss(
     return row_loss(
         _kernels.multi_margin, "scores", scores, -1, target, reduction, return_grad, out, common,
         weight=weight, margin=number("margin", margin), power=power,
+    )  # fmt: skip
+
+
+@documented(ROWS, mean="the number of rows that are not ignored, whatever `alpha`")
+def softmax_focal_loss(
+    logits: npt.ArrayLike,
+    target: npt.ArrayLike,
+    *,
+    axis: int = -1,
+    gamma: float = 2.0,
+    alpha: npt.ArrayLike | None = None,
+    ignore_index: int = -100,
+    reduction: Reduction = "mean",
+    return_grad: bool = False,
+    out: Array | None = None,
+    **common: Unpack[Common],
+) -> Any:
+    r"""Focal loss of softmax(logits): cross-entropy with less weight on rows that are already right.
+
+    ``loss = -alpha[target] * (1 - p)**gamma * log(p)`` for a row, where `p` is the probability of its target;
+    with class weights :math:`\alpha`, class `y` and :math:`p = \mathrm{softmax}(x)`:
+
+    .. math:: -\alpha_y (1 - p_y)^\gamma \log p_y
+
+    Choose it for many classes of very different sizes, where the loss of many easy rows outweighs that of the
+    few hard ones. With ``gamma=0`` it is the cross-entropy. A row that is almost certain keeps its digits:
+    :math:`1 - p_y` is the sum of the other probabilities. A row with NaN, with ``inf``, or with ``-inf``
+    alone gives NaN.
+
+    Parameters
+    ----------
+    gamma : float, default 2.0
+        Exponent of :math:`1 - p_y`, at least 0. The larger it is, the less easy rows count.
+    alpha : float or array_like with shape (C,), optional
+        Weight of each class, or of all. It is not checked: a negative weight turns the sign of its term.
+    ignore_index : int, default -100
+        Rows with this target have loss and gradient 0, and are not read.
+
+    Raises
+    ------
+    IndexError
+        If a class index is not in ``[0, C)``. The message names the first one. Nothing has been written to
+        `out` then.
+
+    See Also
+    --------
+    sigmoid_focal_loss : for classes that do not exclude each other.
+    cross_entropy : without the factor.
+
+    References
+    ----------
+    Lin et al., "Focal loss for dense object detection", 2017. ``keras.losses.CategoricalFocalCrossentropy``
+    (with probabilities as targets, and ``alpha=0.25``).
+
+    Examples
+    --------
+    >>> import numpy as np, fastloss
+    >>> logits = np.array([[3.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
+    >>> loss, grad = fastloss.softmax_focal_loss(logits, [0, 2], reduction="none", return_grad=True)
+    >>> loss.round(3)
+    array([0.001, 0.964])
+    >>> fastloss.cross_entropy(logits, [0, 2], reduction="none").round(3)
+    array([0.095, 1.551])
+    """
+    return focal_loss(
+        logits, target, reduction, return_grad, out, common,
+        axis=axis, gamma=gamma, alpha=alpha, ignore_index=ignore_index,
     )  # fmt: skip
 
 

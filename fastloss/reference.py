@@ -68,6 +68,7 @@ __all__ = [
     "smooth_l1_loss",
     "soft_margin_loss",
     "softmax",
+    "softmax_focal_loss",
     "squared_hinge_loss",
     "token_log_probs",
     "token_statistics",
@@ -432,6 +433,55 @@ def nll_loss(
 
     grads = np.zeros((samples.size, classes))
     grads[counted, y] = -row_weight * (upstream[counted] / denominator)
+    return result, np.moveaxis(grads.reshape(moved.shape), -1, axis)
+
+
+@np.errstate(divide="ignore", invalid="ignore", over="ignore")
+def softmax_focal_loss(
+    logits: npt.ArrayLike,
+    target: npt.ArrayLike,
+    *,
+    axis: int = -1,
+    gamma: float = 2.0,
+    alpha: npt.ArrayLike | None = None,
+    ignore_index: int = -100,
+    reduction: str = "mean",
+    return_grad: bool = False,
+    grad_output: npt.ArrayLike | None = None,
+) -> Loss | tuple[Loss, Array]:
+    """Cross entropy of class indices, reduced where the probability p_y of the target y is already high.
+
+    `alpha` has a weight for each class, or one for all. "mean" divides by the number of rows that count.
+
+        u    = 1 - p_y = the sum of the other probabilities
+        loss = alpha_y * u**gamma * -log(p_y)
+        d loss / d x_j = alpha_y * (u**gamma - gamma * u**(gamma - 1) * p_y * log(p_y)) * (p_j - [j = y])
+    """
+    _option("gamma", gamma, gamma >= 0.0, "finite and at least 0")
+    moved = _classes_last("logits", logits, axis)
+    rows, classes = moved.shape[:-1], moved.shape[-1]
+    class_weight = _per_class(None if alpha is None else np.broadcast_to(alpha, classes), classes)
+    upstream = _upstream(grad_output, reduction, rows, return_grad)
+    counted, y = _class_indices(target, rows, classes, ignore_index)
+
+    _, below = _below_top(moved.reshape(-1, classes)[counted])
+    exps = np.exp(below)
+    total = exps.sum(axis=-1, keepdims=True)
+    at = (np.arange(len(y)), y)
+    p, others = exps / total, _sum_of_others(exps) / total
+    u, surprise = others[at], (_log_sum(below) - below)[at]
+    losses = np.zeros(counted.size)
+    losses[counted] = _times(class_weight[y], u**gamma * surprise)
+    result, denominator = _reduced(losses.reshape(rows), counted.sum(), reduction)
+    if not return_grad:
+        return result
+
+    # At u = 0 the second term is 0 (or, without gamma, missing); at p_y = 0 it vanishes with p_y log(p_y).
+    steep = np.where((u == 0.0) | (p[at] == 0.0), 0.0, gamma * u ** (gamma - 1.0) * p[at] * surprise)
+    p[at] = -u
+    factor = class_weight[y] * (u**gamma + steep) * (upstream[counted] / denominator)
+    grads = np.zeros((counted.size, classes))
+    grads[counted] = factor[:, np.newaxis] * p
     return result, np.moveaxis(grads.reshape(moved.shape), -1, axis)
 
 

@@ -138,6 +138,7 @@ struct fl_softmax_job {
     struct fl_targets targets;
     struct fl_band band;
     double z_loss;
+    double gamma;            /* of the focal loss; not with smoothing, probabilities, a z-loss or the hessian */
     struct fl_array hessian; /* its diagonal */
 };
 

@@ -359,6 +359,12 @@ static void FL_(row_settle)(const struct fl_softmax_job *job, struct fl_softmax_
         row->bend = settled.bend;
         row->over_total = settled.over_total;
         row->skipped_curve = settled.skipped_curve;
+        if (job->gamma > 0.0) {
+            const struct fl_focus focus = FL_(focus)(job->gamma, &sums);
+            row->loss = fl_weighed(row->loss, focus.loss);
+            row->share *= focus.gradient;
+            row->skipped *= focus.gradient;
+        }
         if (job->hessian.data) FL_(settle_top)(job, row, settled, sums.rest, fl_exp_nonpositive_f64(sums.difference));
     } else {
         row->share = row->skipped = 1.0 / (1.0 + sums.rest); /* skip is the maximum: its exponential is 1 */

@@ -2,6 +2,7 @@
 #ifndef FASTLOSS_SHORT_SETTLE_H
 #define FASTLOSS_SHORT_SETTLE_H
 
+#include "focus.h"
 #include "short_sums.h"
 
 /* For weight 1: the losses; 1 / S as the share, and u as the gradient at skip. In stages over all parts, because one
@@ -261,6 +262,58 @@ FL_OUTLINE void short_weigh(const struct fl_softmax_job *job, const struct short
     } else {
         short_combine(terms, z_loss, over_temperature, &factors, &mass, r, 0, 0);
     }
+}
+
+/* The factors of a focal loss, from a settlement of weight 1. */
+struct short_focus {
+    double loss[FL_LANES], gradient[FL_LANES];
+};
+
+/* With a Newton step to 1 / S, as in short_combine. The square needs neither power nor division. */
+FL_OUTLINE void short_focus(double gamma, const struct short_rows *r, struct short_focus *focus)
+{
+    double u[FL_LANES], p[FL_LANES];
+#pragma omp simd
+    for (int l = 0; l < FL_LANES; l++) {
+        const double others = (double)r->rest[l], at_skip = (double)r->t[l], estimate = (double)r->share[l];
+        const double over_total = estimate * (2.0 - (others + at_skip) * estimate);
+        u[l] = others * over_total;
+        p[l] = at_skip * over_total;
+    }
+    if (gamma == 2.0)
+#pragma omp simd
+        for (int l = 0; l < FL_LANES; l++) {
+            focus->loss[l] = u[l] * u[l];
+            focus->gradient[l] = u[l] * (u[l] + 2.0 * p[l] * r->loss[l]);
+        }
+    else
+#pragma omp simd
+        for (int l = 0; l < FL_LANES; l++) {
+            const struct fl_focus both = fl_focus_f32(gamma, u[l], p[l], r->loss[l]);
+            focus->loss[l] = both.loss;
+            focus->gradient[l] = both.gradient;
+        }
+}
+
+FL_OUTLINE void short_apply_focus(const struct short_focus *focus, struct short_rows *r)
+{
+#pragma omp simd
+    for (int l = 0; l < FL_LANES; l++) {
+        const double loss = r->loss[l] * focus->loss[l];
+        r->loss[l] = r->ignored[l] ? 0.0 : loss;
+        r->share[l] = r->ignored[l] ? 0.0f : (float)((double)r->share[l] * focus->gradient[l]);
+        r->skipped[l] = r->ignored[l] ? 0.0f : (float)((double)r->skipped[l] * focus->gradient[l]);
+    }
+}
+
+/* The end of a settlement of a job with a gamma. */
+FL_OUTLINE void short_weigh_focal(const struct fl_softmax_job *job, const struct short_terms *terms,
+                                  double over_temperature, struct fl_group group, int part, struct short_rows *r)
+{
+    struct short_focus focus;
+    short_focus(job->gamma, r, &focus);
+    short_weigh(job, terms, over_temperature, group, part, r);
+    short_apply_focus(&focus, r);
 }
 
 #endif

@@ -31,6 +31,7 @@ __all__ = ["IN_PLACE", "SUITE", "SoftmaxProblem"]
 
 ALL = (LIMIT, OURS, *PEERS)
 WITHOUT_SKLEARN = (LIMIT, OURS, NUMPY, TORCH, JAX)
+PLAIN = "fastloss cross_entropy"
 SUM, PAIR = "fastloss sum", "fastloss sum and count"
 
 _cross_entropy = partial(Case, "softmax", function="cross_entropy", limit="copy", contenders=ALL)
@@ -43,6 +44,14 @@ _in_place = {
     "contenders": (LIMIT, "memcpy", OURS, NUMPY),
     "targets": (at_most(2.0, LIMIT), at_least(1.0, "memcpy")),
 }
+
+_focal = partial(_cross_entropy, function="softmax_focal_loss")
+
+
+def _beside(factor: float) -> dict[str, Any]:
+    """Return the contenders and the target of a loss that is measured beside cross-entropy."""
+    return {"contenders": (LIMIT, OURS, PLAIN), "targets": (at_most(factor, PLAIN),)}
+
 
 IN_PLACE = _32k("32k-in-place", "cross entropy (2048, 32000), in place", **_in_place)
 CASES = (
@@ -148,6 +157,10 @@ CASES = (
         small=(100, 10),
         targets=(at_least(10, TORCH), at_least(3, BEST_PEER)),
     ),
+    _focal(
+        "focal-32k", "softmax focal loss (2048, 32000)", shape=(2048, 32000), small=(8, 3000), **_beside(1.3)
+    ),
+    _focal("focal-10", "softmax focal loss (65536, 10)", shape=(65536, 10), small=(100, 10), **_beside(1.5)),
     _cross_entropy(
         "one-row",
         "cross entropy (1, 250000)",
@@ -187,11 +200,16 @@ def _target(shape: tuple[int, ...], axis: int, has_probabilities: bool) -> Array
 # Float64 takes seconds for the large rows, which share their logits: the last results are kept.
 @lru_cache(maxsize=8)
 def _mean_loss(
-    shape: tuple[int, ...], dtype: str, axis: int, smoothing: float, has_probabilities: bool
+    function: str,
+    shape: tuple[int, ...],
+    dtype: str,
+    axis: int,
+    has_probabilities: bool,
+    options: tuple[tuple[str, Any], ...],
 ) -> float:
     arguments = logits_of(shape, dtype), _target(shape, axis, has_probabilities)
-    options = {"axis": axis, "label_smoothing": smoothing, "reduction": "sum"}
-    total = sum(in_blocks(reference.cross_entropy, arguments, **options))
+    rows = in_blocks(getattr(reference, function), arguments, axis=axis, reduction="sum", **dict(options))
+    total = sum(rows)
     return float(total) / (arguments[0].size // shape[axis])
 
 
@@ -221,8 +239,9 @@ class SoftmaxProblem(Problem):
     def expected_loss(self) -> float | None:  # type: ignore[override]
         if self.case.mode == "values":
             return None
-        smoothing = self.case.options.get("label_smoothing", 0.0)
-        return _mean_loss(self.shape, self.case.dtype, self.case.axis, smoothing, self._has_probabilities)
+        case = self.case
+        options = tuple(case.options.items())
+        return _mean_loss(case.function, self.shape, case.dtype, case.axis, self._has_probabilities, options)
 
     @cached_property
     def expected_values(self) -> tuple[Array, ...]:  # type: ignore[override]

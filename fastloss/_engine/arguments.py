@@ -206,11 +206,11 @@ def require_classes(
         raise bad_class_index(target, int(is_bad.argmax()), classes, name)
 
 
-def class_weight(value: npt.ArrayLike, classes: int) -> Array:
+def class_weight(value: npt.ArrayLike, classes: int, name: str = "weight") -> Array:
     """Return class weights as contiguous float64."""
-    weight = converted("weight", value, np.float64)
+    weight = converted(name, value, np.float64)
     if weight.shape != (classes,):
-        raise ValueError(f"weight must have one entry for each class, shape ({classes},); got {weight.shape}")
+        raise ValueError(f"{name} must have one entry for each class, shape ({classes},); got {weight.shape}")
     return weight
 
 

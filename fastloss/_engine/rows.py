@@ -27,6 +27,7 @@ __all__ = [
     "divergence",
     "entropies",
     "entropy_of_rows",
+    "focal_loss",
     "normalised",
     "row_loss",
     "row_losses",
@@ -38,6 +39,8 @@ __all__ = [
 # Returns the first row with a bad target (or -1), the sum of the losses, and the denominator of the mean.
 Kernel = Callable[..., tuple[int, float, float]]
 cross_entropy_rows: Kernel = partial(_kernels.softmax, _kernels.CROSS_ENTROPY)
+# Without the options of cross-entropy.
+_focal_rows: Kernel = partial(_kernels.softmax, _kernels.CROSS_ENTROPY)
 # The ignore_index of a loss that ignores no row.
 _NO_INDEX = object()
 
@@ -61,6 +64,7 @@ def row_loss(
     options: Any,
     *,
     weight: npt.ArrayLike | None = None,
+    weight_name: str = "weight",
     ignore_index: Any = _NO_INDEX,
     sample_weight: npt.ArrayLike | None = None,
     return_hessian: Any = False,
@@ -83,7 +87,7 @@ def row_loss(
         checked, options = softmax_options(options, own)
         more.update(checked)
     given = arguments.as_array("target", target)
-    weight = arguments.given("weight", weight)
+    weight = arguments.given(weight_name, weight)
     sample_weight = arguments.given("sample_weight", sample_weight)
     indices = ignored = None
     if is_soft and arguments.is_probabilities(given):
@@ -91,7 +95,7 @@ def row_loss(
         more["probabilities"] = arguments.probabilities(given, x.shape, axis, x.dtype, ignore_index)
     else:
         indices, ignored = arguments.class_indices(given, x.shape, axis, ignore_index)
-    class_weight = None if weight is None else arguments.class_weight(weight, classes)
+    class_weight = None if weight is None else arguments.class_weight(weight, classes, weight_name)
     samples = arguments.per_row("sample_weight", sample_weight, rows)
     call = request(
         (name,), (x,), (given, weight, sample_weight), rows, reduction, return_grad, out, options
@@ -115,6 +119,38 @@ def row_loss(
     if not call.return_grad:
         return loss
     return (loss, call.buffers[0], more["hessian"]) if return_hessian else (loss, call.buffers[0])
+
+
+def focal_loss(
+    logits: npt.ArrayLike,
+    target: npt.ArrayLike,
+    reduction: Any,
+    return_grad: Any,
+    out: Any,
+    options: Any,
+    *,
+    axis: Any,
+    gamma: Any,
+    alpha: npt.ArrayLike | None,
+    ignore_index: Any,
+) -> Any:
+    """Run the focal loss of softmax: a cross-entropy whose rows have further factors, with alpha as weights.
+
+    The mean divides by the rows that count.
+    """
+    gamma = arguments.number("gamma", gamma, low=0.0)
+    given = arguments.given("alpha", alpha)
+    if given is not None and given.ndim == 0:
+        given = np.full(_classes_of(logits, axis), arguments.number("alpha", given.item()))
+    return row_loss(
+        _focal_rows, "logits", logits, axis, target, reduction, return_grad, out, options,
+        weight=given, weight_name="alpha", ignore_index=ignore_index, gamma=gamma, by_rows=True,
+    )  # fmt: skip
+
+
+def _classes_of(logits: npt.ArrayLike, axis: Any) -> int:
+    x = arguments.floating("logits", logits)
+    return int(x.shape[arguments.class_axis(axis, x, "logits")])
 
 
 def _negated(loss: float | Array) -> float | Array:

@@ -41,6 +41,7 @@ __all__ = [
     "SimPOLoss",
     "SmoothL1Loss",
     "SoftMarginLoss",
+    "SoftmaxFocalLoss",
     "TVDistanceWithLogitsLoss",
 ]
 
@@ -255,3 +256,4 @@ CPOLoss = module_of("CPOLoss", _beyond.cpo_loss)
 ORPOLoss = module_of("ORPOLoss", _beyond.orpo_loss)
 KTOLoss = module_of("KTOLoss", _beyond.kto_loss)
 RewardModelLoss = module_of("RewardModelLoss", _beyond.reward_model_loss)
+SoftmaxFocalLoss = module_of("SoftmaxFocalLoss", _beyond.softmax_focal_loss)

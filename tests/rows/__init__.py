@@ -2,7 +2,7 @@
 
 from registry import Row
 
-from . import contrastive, divergences, elementwise, linear, linear_divergences, preferences, softmax
+from . import classes, contrastive, divergences, elementwise, linear, linear_divergences, preferences, softmax
 
 ROWS: list[Row] = [
     *softmax.ROWS,
@@ -15,6 +15,7 @@ ROWS: list[Row] = [
     *preferences.POLICIES,
     *linear.ROWS,
     *contrastive.ROWS,
+    *classes.ROWS,
     *linear_divergences.ROWS,
 ]
 
