@@ -109,6 +109,16 @@ def of_queries(loss: str, x: Floats, arguments: Arguments) -> tuple[Floats, Floa
     return np.array([value for value, _ in found]), np.array([grads.query[0, 0] for _, grads in found])
 
 
+def of_documents(loss: str, x: Floats, arguments: Arguments) -> tuple[Floats, Floats]:
+    """Return value and gradient of a loss of a list with scores x, 1 and 0."""
+    scores = np.stack([x, np.ones_like(x), np.zeros_like(x)], axis=1).reshape(-1)
+    relevance = np.tile(arguments["relevance"], x.size)
+    value, grad = getattr(fastloss, loss)(
+        scores, relevance, np.full(x.size, 3), reduction="none", return_grad=True
+    )
+    return value, grad[::3]
+
+
 @dataclass(frozen=True)
 class Picture:
     """A loss over a range of one of its arguments."""
@@ -142,6 +152,8 @@ POS_WEIGHT = (*each("target", 0, 1), {"target": 1, "pos_weight": 3})
 GAMMA = (*each("gamma", 0, 2, 5, target=1), {"gamma": 2, "target": 0})
 L1_L2 = ({"l1": 1, "l2": 0}, {"l1": 0.5, "l2": 0.5}, {"l1": 0, "l2": 1})
 OTHERS = "{} of the target, the others at 0"
+DOCUMENT = "score, two others at 1 and 0"
+RELEVANCE = ([2, 1, 0], [0, 1, 2])
 PRESENT = ([1, 0, 0], [0, 0, 0])
 MARGIN = ("chosen less rejected", (-6, 6))
 NEAR = ("chosen less rejected", (-2, 3))
@@ -216,6 +228,8 @@ _PICTURES = (
         of_queries,
     ),
     Picture("siglip_loss", "similarity", (-1, 2), {"scale": 5, "bias": -2.5}, PAIR_OR_NOT, of_queries),
+    Picture("list_net_loss", DOCUMENT, (-4, 6), {}, each("relevance", *RELEVANCE), of_documents),
+    Picture("lambda_rank_loss", DOCUMENT, (-2, 3), {}, each("relevance", *RELEVANCE), of_documents),
     Picture("dpo_loss", *NEAR, {"beta": 1}, each("loss_type", *DPO_TYPES), of_answers),
     Picture("cpo_loss", *NEAR, {"beta": 1}, each("loss_type", "sigmoid", "hinge", "ipo"), of_answers),
     Picture("simpo_loss", *MARGIN, {"beta": 1}, each("gamma", 0, 1, 2), of_answers),

@@ -60,12 +60,14 @@ __all__ = [
     "l1_loss",
     "l1_penalty",
     "l2_penalty",
+    "lambda_rank_loss",
     "linear_cross_entropy",
     "linear_js_div",
     "linear_kl_div",
     "linear_token_log_probs",
     "linear_token_statistics",
     "linear_tv_distance",
+    "list_net_loss",
     "log_cosh_loss",
     "log_softmax",
     "logsumexp",
@@ -1389,6 +1391,84 @@ def l2_penalty(
 ) -> Any: ...
 
 @overload
+def lambda_rank_loss(
+    scores: npt.ArrayLike, relevance: npt.ArrayLike, group_sizes: npt.ArrayLike | None = ..., *, sigmoid:
+    float = ..., truncation_level: int = ..., label_gain: npt.ArrayLike | None = ..., normalize: bool = ...,
+    reduction: Literal["mean", "sum"] = ..., return_grad: Literal[False] = ..., return_hessian: Literal[False]
+    = ..., grad_output: npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ...,
+    num_threads: int | None = ...
+) -> float: ...
+@overload
+def lambda_rank_loss(
+    scores: npt.ArrayLike, relevance: npt.ArrayLike, group_sizes: npt.ArrayLike | None = ..., *, sigmoid:
+    float = ..., truncation_level: int = ..., label_gain: npt.ArrayLike | None = ..., normalize: bool = ...,
+    reduction: Literal["sum_and_count"], return_grad: Literal[False] = ..., return_hessian: Literal[False] =
+    ..., grad_output: npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ...,
+    num_threads: int | None = ...
+) -> tuple[float, float]: ...
+@overload
+def lambda_rank_loss(
+    scores: npt.ArrayLike, relevance: npt.ArrayLike, group_sizes: npt.ArrayLike | None = ..., *, sigmoid:
+    float = ..., truncation_level: int = ..., label_gain: npt.ArrayLike | None = ..., normalize: bool = ...,
+    reduction: Literal["none"], return_grad: Literal[False] = ..., return_hessian: Literal[False] = ...,
+    grad_output: npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ..., num_threads: int
+    | None = ...
+) -> Array: ...
+@overload
+def lambda_rank_loss(
+    scores: npt.ArrayLike, relevance: npt.ArrayLike, group_sizes: npt.ArrayLike | None = ..., *, sigmoid:
+    float = ..., truncation_level: int = ..., label_gain: npt.ArrayLike | None = ..., normalize: bool = ...,
+    reduction: Literal["mean", "sum"] = ..., return_grad: Literal[True], return_hessian: Literal[False] = ...,
+    grad_output: npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ..., num_threads: int
+    | None = ...
+) -> tuple[float, Array]: ...
+@overload
+def lambda_rank_loss(
+    scores: npt.ArrayLike, relevance: npt.ArrayLike, group_sizes: npt.ArrayLike | None = ..., *, sigmoid:
+    float = ..., truncation_level: int = ..., label_gain: npt.ArrayLike | None = ..., normalize: bool = ...,
+    reduction: Literal["sum_and_count"], return_grad: Literal[True], return_hessian: Literal[False] = ...,
+    grad_output: npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ..., num_threads: int
+    | None = ...
+) -> tuple[tuple[float, float], Array]: ...
+@overload
+def lambda_rank_loss(
+    scores: npt.ArrayLike, relevance: npt.ArrayLike, group_sizes: npt.ArrayLike | None = ..., *, sigmoid:
+    float = ..., truncation_level: int = ..., label_gain: npt.ArrayLike | None = ..., normalize: bool = ...,
+    reduction: Literal["none"], return_grad: Literal[True], return_hessian: Literal[False] = ..., grad_output:
+    npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ..., num_threads: int | None = ...
+) -> tuple[Array, Array]: ...
+@overload
+def lambda_rank_loss(
+    scores: npt.ArrayLike, relevance: npt.ArrayLike, group_sizes: npt.ArrayLike | None = ..., *, sigmoid:
+    float = ..., truncation_level: int = ..., label_gain: npt.ArrayLike | None = ..., normalize: bool = ...,
+    reduction: Literal["mean", "sum"] = ..., return_grad: Literal[True], return_hessian: Literal[True],
+    grad_output: npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ..., num_threads: int
+    | None = ...
+) -> tuple[float, Array, Array]: ...
+@overload
+def lambda_rank_loss(
+    scores: npt.ArrayLike, relevance: npt.ArrayLike, group_sizes: npt.ArrayLike | None = ..., *, sigmoid:
+    float = ..., truncation_level: int = ..., label_gain: npt.ArrayLike | None = ..., normalize: bool = ...,
+    reduction: Literal["sum_and_count"], return_grad: Literal[True], return_hessian: Literal[True],
+    grad_output: npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ..., num_threads: int
+    | None = ...
+) -> tuple[tuple[float, float], Array, Array]: ...
+@overload
+def lambda_rank_loss(
+    scores: npt.ArrayLike, relevance: npt.ArrayLike, group_sizes: npt.ArrayLike | None = ..., *, sigmoid:
+    float = ..., truncation_level: int = ..., label_gain: npt.ArrayLike | None = ..., normalize: bool = ...,
+    reduction: Literal["none"], return_grad: Literal[True], return_hessian: Literal[True], grad_output:
+    npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ..., num_threads: int | None = ...
+) -> tuple[Array, Array, Array]: ...
+@overload
+def lambda_rank_loss(
+    scores: npt.ArrayLike, relevance: npt.ArrayLike, group_sizes: npt.ArrayLike | None = ..., *, sigmoid:
+    float = ..., truncation_level: int = ..., label_gain: npt.ArrayLike | None = ..., normalize: bool = ...,
+    reduction: Reduction = ..., return_grad: bool = ..., return_hessian: bool = ..., grad_output:
+    npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ..., num_threads: int | None = ...
+) -> Any: ...
+
+@overload
 def linear_cross_entropy(
     input: npt.ArrayLike, linear_weight: npt.ArrayLike, target: npt.ArrayLike, *, linear_bias: npt.ArrayLike |
     None = ..., weight: npt.ArrayLike | None = ..., ignore_index: int = ..., label_smoothing: float = ...,
@@ -1982,6 +2062,49 @@ def linear_tv_distance(
     int | None = ..., reduction: Reduction = ..., return_grad: bool = ..., return_entropy: bool = ...,
     grad_output: npt.ArrayLike | None = ..., out: tuple[Array | None, Array | None, Array | None] | None =
     ..., accumulate: bool | tuple[bool, ...] = ..., num_threads: int | None = ...
+) -> Any: ...
+
+@overload
+def list_net_loss(
+    scores: npt.ArrayLike, relevance: npt.ArrayLike, group_sizes: npt.ArrayLike | None = ..., *, reduction:
+    Literal["mean", "sum"] = ..., return_grad: Literal[False] = ..., grad_output: npt.ArrayLike | None = ...,
+    out: Array | None = ..., accumulate: bool = ..., num_threads: int | None = ...
+) -> float: ...
+@overload
+def list_net_loss(
+    scores: npt.ArrayLike, relevance: npt.ArrayLike, group_sizes: npt.ArrayLike | None = ..., *, reduction:
+    Literal["sum_and_count"], return_grad: Literal[False] = ..., grad_output: npt.ArrayLike | None = ..., out:
+    Array | None = ..., accumulate: bool = ..., num_threads: int | None = ...
+) -> tuple[float, float]: ...
+@overload
+def list_net_loss(
+    scores: npt.ArrayLike, relevance: npt.ArrayLike, group_sizes: npt.ArrayLike | None = ..., *, reduction:
+    Literal["none"], return_grad: Literal[False] = ..., grad_output: npt.ArrayLike | None = ..., out: Array |
+    None = ..., accumulate: bool = ..., num_threads: int | None = ...
+) -> Array: ...
+@overload
+def list_net_loss(
+    scores: npt.ArrayLike, relevance: npt.ArrayLike, group_sizes: npt.ArrayLike | None = ..., *, reduction:
+    Literal["mean", "sum"] = ..., return_grad: Literal[True], grad_output: npt.ArrayLike | None = ..., out:
+    Array | None = ..., accumulate: bool = ..., num_threads: int | None = ...
+) -> tuple[float, Array]: ...
+@overload
+def list_net_loss(
+    scores: npt.ArrayLike, relevance: npt.ArrayLike, group_sizes: npt.ArrayLike | None = ..., *, reduction:
+    Literal["sum_and_count"], return_grad: Literal[True], grad_output: npt.ArrayLike | None = ..., out: Array
+    | None = ..., accumulate: bool = ..., num_threads: int | None = ...
+) -> tuple[tuple[float, float], Array]: ...
+@overload
+def list_net_loss(
+    scores: npt.ArrayLike, relevance: npt.ArrayLike, group_sizes: npt.ArrayLike | None = ..., *, reduction:
+    Literal["none"], return_grad: Literal[True], grad_output: npt.ArrayLike | None = ..., out: Array | None =
+    ..., accumulate: bool = ..., num_threads: int | None = ...
+) -> tuple[Array, Array]: ...
+@overload
+def list_net_loss(
+    scores: npt.ArrayLike, relevance: npt.ArrayLike, group_sizes: npt.ArrayLike | None = ..., *, reduction:
+    Reduction = ..., return_grad: bool = ..., grad_output: npt.ArrayLike | None = ..., out: Array | None =
+    ..., accumulate: bool = ..., num_threads: int | None = ...
 ) -> Any: ...
 
 @overload

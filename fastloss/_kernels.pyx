@@ -228,8 +228,29 @@ cdef extern from "samples.h" nogil:
         const char *name
         void (*apply)(const void *, void *, ptrdiff_t) noexcept nogil
 
+    struct fl_list_job:
+        ptrdiff_t queries, longest
+        const int64_t *bounds
+        int accumulate, has_value
+        double scale
+        const double *upstream
+        double *losses
+        fl_array scores, relevance, gradient, hessian
+        int normalize
+        double sigmoid
+        ptrdiff_t truncation_level, levels
+        const int *labels
+        const double *label_gain
+        const double *discounts
+
+    struct fl_list_kernels:
+        ptrdiff_t (*scratch_bytes)(const fl_list_job *) noexcept nogil
+        fl_work list_net
+        fl_work lambda_rank
+
     struct fl_samples:
         const char *name
+        fl_list_kernels lists
 
     struct fl_kernels:
         const char *name
@@ -1059,6 +1080,75 @@ def contrast_pairs(
     job.factor = <const double *>pointer(factor)
     job.row_sums = <double *>pointer(row_sums)
     run_contrast(&job, table.pairs, False, threads)
+
+
+# Documents of one piece of queries.
+cdef ptrdiff_t DOCUMENTS = 2048
+
+
+cdef double run_lists(fl_list_job *job, fl_work work, cnp.ndarray bounds, tuple derivatives, upstream, losses,
+                      dimensions *room, ptrdiff_t work_of_one, int threads) except? -1.0:
+    """Run a kernel over queries, in pieces of about so many documents; return the sum of the losses."""
+    cdef ptrdiff_t documents, size, step
+    job.queries = cnp.PyArray_SIZE(bounds) - 1
+    job.bounds = <const int64_t *>pointer(bounds)
+    documents = job.bounds[job.queries]
+    job.upstream = <const double *>pointer(upstream)
+    job.losses = <double *>pointer(losses)
+    describe(&job.gradient, derivatives[0], 0, &room[0])
+    describe(&job.hessian, derivatives[1], 0, &room[1])
+    if job.queries == 0:
+        return 0.0
+    size = documents * work_of_one
+    step = max(1, job.queries * DOCUMENTS // max(documents, 1))
+    return run_pieces(work, job, job.queries, step, size, team_for(size, threads),
+                      kernels.samples.lists.scratch_bytes(job)).total
+
+
+def list_net(
+    cnp.ndarray scores not None, cnp.ndarray relevance not None, cnp.ndarray bounds not None, ptrdiff_t longest, *,
+    gradient, upstream, double scale, losses, bint accumulate, int threads,
+):
+    """ListNet's loss of queries, of which `longest` is the length of the longest; see lists.h."""
+    cdef fl_list_job job
+    cdef dimensions room[4]
+    memset(&job, 0, sizeof(job))
+    job.longest = longest
+    job.scale = scale
+    job.accumulate = accumulate
+    describe(&job.scores, scores, 0, &room[2])
+    describe(&job.relevance, relevance, 0, &room[3])
+    return run_lists(&job, kernels.samples.lists.list_net, bounds, (gradient, None), upstream, losses, room, 1,
+                     threads)
+
+
+def lambda_rank(
+    cnp.ndarray scores not None, cnp.ndarray labels not None, cnp.ndarray bounds not None, ptrdiff_t longest, *,
+    cnp.ndarray label_gain not None, cnp.ndarray discounts not None, double sigmoid, ptrdiff_t truncation_level,
+    bint normalize, gradient, hessian, upstream, double scale, losses, bint accumulate, int threads,
+    bint has_value=True,
+):
+    """The loss of LambdaRank, in which `labels` (int32) are indices of `label_gain`; see lists.h.
+
+    With a hessian there must be a gradient, and without one a value.
+    """
+    cdef fl_list_job job
+    cdef dimensions room[3]
+    memset(&job, 0, sizeof(job))
+    job.longest = longest
+    job.scale = scale
+    job.accumulate = accumulate
+    job.has_value = has_value
+    job.normalize = normalize
+    job.sigmoid = sigmoid
+    job.truncation_level = truncation_level
+    job.levels = cnp.PyArray_SIZE(label_gain)
+    job.labels = <const int *>pointer(labels)
+    job.label_gain = <const double *>pointer(label_gain)
+    job.discounts = <const double *>pointer(discounts)
+    describe(&job.scores, scores, 0, &room[2])
+    return run_lists(&job, kernels.samples.lists.lambda_rank, bounds, (gradient, hessian), upstream, losses, room,
+                     max(1, min(longest, truncation_level) // 4), threads)
 
 
 cdef bint are_apart(cnp.ndarray a, cnp.ndarray b) noexcept:

@@ -40,12 +40,14 @@ __all__ = [
     "l1_loss",
     "l1_penalty",
     "l2_penalty",
+    "lambda_rank_loss",
     "linear_cross_entropy",
     "linear_js_div",
     "linear_kl_div",
     "linear_token_log_probs",
     "linear_token_statistics",
     "linear_tv_distance",
+    "list_net_loss",
     "log_cosh_loss",
     "log_softmax",
     "logsumexp",
@@ -3297,3 +3299,136 @@ def grpo_loss(
     if is_sequence:
         through = np.broadcast_to(through.sum(axis=1, keepdims=True) / n, x.shape)
     return result, _counted(through + _times(scale, by_own), counts)
+
+
+def _groups(scores: Array, relevance: Array, group_sizes: npt.ArrayLike | None) -> list[slice]:
+    """Return the documents of each group."""
+    if scores.ndim != 1 or relevance.shape != scores.shape:
+        raise ValueError(f"scores and relevance must have shape (n,), got {scores.shape}, {relevance.shape}")
+    if group_sizes is None:
+        return [slice(0, len(scores))] if len(scores) else []
+    sizes = np.asarray(group_sizes)
+    if (sizes < 0).any() or sizes.sum() != len(scores):
+        raise ValueError(f"group_sizes must add up to {len(scores)}, got {sizes}")
+    ends = np.cumsum(sizes)
+    return [slice(int(end - size), int(end)) for end, size in zip(ends, sizes, strict=True)]
+
+
+@np.errstate(invalid="ignore", over="ignore", divide="ignore")
+def list_net_loss(
+    scores: npt.ArrayLike,
+    relevance: npt.ArrayLike,
+    group_sizes: npt.ArrayLike | None = None,
+    *,
+    reduction: str = "mean",
+    return_grad: bool = False,
+    grad_output: npt.ArrayLike | None = None,
+) -> Result:
+    """Cross entropy of the softmax of the scores against the softmax of the relevance, of each group.
+
+        t = softmax(relevance),  loss = -sum_i t_i log softmax(scores)_i
+
+    A score of -inf is masked: its gradient is 0. An empty group has loss 0.
+    """
+    x, y = np.asarray(scores, np.float64), np.asarray(relevance, np.float64)
+    groups = _groups(x, y, group_sizes)
+    upstream = _upstream(grad_output, reduction, (len(groups),), return_grad)
+    losses, slopes = np.zeros(len(groups)), np.zeros(len(x))
+    for k, group in enumerate(groups):
+        if not len(x[group]):
+            continue
+        s, e = x[group] - x[group].max(), np.exp(y[group] - y[group].max())
+        t = e / e.sum()
+        others = np.exp(s[np.arange(len(s)) != s.argmax()]).sum()
+        # The largest is 1; it is NaN where the scores are infinite.
+        losses[k] = np.log1p(others) + 0.0 * s.max() - _times(t, s).sum()
+        slopes[group] = np.where(s == -np.inf, 0.0, np.exp(s) / (1.0 + others) - t) + 0.0 * s.max()
+    loss, count = _reduced(losses, len(losses), reduction)
+    if not return_grad:
+        return loss
+    sizes = [len(x[group]) for group in groups]
+    return loss, slopes * np.repeat(upstream / count, sizes)
+
+
+def _best_dcg(labels: npt.NDArray[np.intp], gains: Array, discounts: Array, truncation_level: int) -> float:
+    best = np.sort(labels)[::-1][:truncation_level]
+    return float((gains[best] * discounts[: len(best)]).sum())
+
+
+@np.errstate(invalid="ignore", over="ignore")
+def lambda_rank_loss(
+    scores: npt.ArrayLike,
+    relevance: npt.ArrayLike,
+    group_sizes: npt.ArrayLike | None = None,
+    *,
+    sigmoid: float = 1.0,
+    truncation_level: int = 30,
+    label_gain: npt.ArrayLike | None = None,
+    normalize: bool = True,
+    reduction: str = "mean",
+    return_grad: bool = False,
+    return_hessian: bool = False,
+    grad_output: npt.ArrayLike | None = None,
+) -> Result:
+    """Logistic losses of the pairs of a group, weighted by the change of NDCG, as LightGBM's lambdarank.
+
+    In the order of the scores (the largest first, ties as they are), for i < truncation_level and i < j with
+    different labels, D the score of the better label minus that of the other:
+
+        w = |gain_i - gain_j| |1 / log2(2 + i) - 1 / log2(2 + j)| / maxDCG / (0.01 + |D|)
+        loss = sum w log(1 + exp(-sigmoid D))
+
+    without the last factor unless normalize, or if all scores are equal. maxDCG is that of the first
+    truncation_level of the best order. With q = 1 / (1 + exp(sigmoid D)) the gradient of a pair, w held
+    constant, is -+ sigmoid w q, the second derivative sigmoid^2 w q (1 - q). With normalize everything is
+    multiplied by log2(1 + S) / S, where S is the sum of the sizes of all gradients. Scores of -inf take no
+    part, and differences are held at 2e300.
+    """
+    x, y = np.asarray(scores, np.float64), np.asarray(relevance, np.float64)
+    groups = _groups(x, y, group_sizes)
+    gains = np.asarray(2.0 ** np.arange(31) - 1.0 if label_gain is None else label_gain, np.float64)
+    if ((y < 0) | (y != np.floor(y)) | (y >= len(gains))).any():
+        raise ValueError(f"relevance must hold integers from 0 to {len(gains) - 1}, got {y}")
+    labels = y.astype(np.intp)
+    upstream = _upstream(grad_output, reduction, (len(groups),), return_grad)
+    losses, slopes, bends = np.zeros(len(groups)), np.zeros(len(x)), np.zeros(len(x))
+    for k, group in enumerate(groups):
+        s, label = x[group], labels[group]
+        if np.isnan(s).any():
+            losses[k] = slopes[group] = bends[group] = np.nan
+            continue
+        order = np.argsort(-s, kind="stable")
+        discounts = 1.0 / np.log2(2.0 + np.arange(len(s)))
+        best = _best_dcg(label, gains, discounts, truncation_level)
+        last = s[order[-2:]] if len(s) else s
+        worst = last[0] if len(last) and last[-1] == -np.inf else last[-1:].sum()
+        is_divided = normalize and len(s) > 0 and s[order[0]] != worst
+        slope, bend, force = np.zeros(len(s)), np.zeros(len(s)), 0.0
+        for i in range(min(len(s), truncation_level)):
+            for j in range(i + 1, len(s)):
+                a, b = order[i], order[j]
+                if s[b] == -np.inf or label[a] == label[b]:
+                    continue
+                high, low = (a, b) if label[a] > label[b] else (b, a)
+                difference = np.clip(s[high], -1e300, 1e300) - np.clip(s[low], -1e300, 1e300)
+                w = (
+                    (gains[label[high]] - gains[label[low]])
+                    * (discounts[i] - discounts[j])
+                    / max(best, 1e-300)
+                )
+                w /= 0.01 + abs(difference) if is_divided else 1.0
+                q = np.exp(-np.logaddexp(0.0, sigmoid * difference))
+                losses[k] += w * np.logaddexp(0.0, -sigmoid * difference)
+                slope[high] -= sigmoid * w * q
+                slope[low] += sigmoid * w * q
+                curve = sigmoid**2 * w * q * np.exp(-np.logaddexp(0.0, -sigmoid * difference))
+                bend[[high, low]] += curve
+                force += 2.0 * sigmoid * w * q
+        factor = np.log1p(force) / np.log(2.0) / force if normalize and force > 0.0 else 1.0
+        losses[k] *= factor
+        slopes[group], bends[group] = slope * factor, bend * factor
+    loss, count = _reduced(losses, len(losses), reduction)
+    if not return_grad:
+        return loss
+    scale = np.repeat(upstream / count, [len(x[group]) for group in groups])
+    return (loss, slopes * scale, bends * scale) if return_hessian else (loss, slopes * scale)

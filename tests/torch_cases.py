@@ -541,6 +541,15 @@ OWN = [
           "linear_kl_div": {}, "linear_tv_distance": {}, "linear_js_div": {"beta": {"beta": 0.2}},
       }.items()),
     Loss("linear_kl_div", two_layers(8, bias=False), OF_STUDENT, label="no-bias"),
+    *(Loss(name, {
+        "scores": normal(15), "relevance": indices(4, 15), "group_sizes": torch.tensor([4, 0, 1, 10]),
+    }, ("scores",), options) for name, options in {
+        "list_net_loss": {},
+        "lambda_rank_loss": {
+            "options": {"sigmoid": 2.0, "truncation_level": 3},
+            "gains": {"normalize": False, "label_gain": torch.tensor([0.0, 1.0, 1.0, 5.0])},
+        },
+    }.items()),
     Loss("dpo_loss", POLICIES_AND_REFERENCES, PAIR, {
         "options": {"beta": 0.4, "label_smoothing": 0.2}, "reference_free": {"reference_free": True},
         "js": {"f_divergence_type": "js_divergence"},
@@ -666,6 +675,8 @@ MODULES = {
     "KLDivWithLogitsLoss": "kl_div_with_logits",
     "JSDivWithLogitsLoss": "js_div_with_logits",
     "TVDistanceWithLogitsLoss": "tv_distance_with_logits",
+    "ListNetLoss": "list_net_loss",
+    "LambdaRankLoss": "lambda_rank_loss",
     "DPOLoss": "dpo_loss",
     "SimPOLoss": "simpo_loss",
     "CPOLoss": "cpo_loss",

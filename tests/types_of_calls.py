@@ -221,6 +221,18 @@ assert_type(fl.linear_tv_distance(x, x, x, x, reduction="none"), Array)
 assert_type(fl.linear_tv_distance(x, x, x, x, return_grad=True), tuple[float, StudentGradients])
 assert_type(fl.linear_tv_distance(x, x, x, x, return_entropy=True), tuple[float, Array])
 
+assert_type(fl.lambda_rank_loss(x, x, x), float)
+assert_type(fl.lambda_rank_loss(x, x, x, reduction="none"), Array)
+assert_type(fl.lambda_rank_loss(x, x, x, return_grad=True), Mean1)
+assert_type(fl.lambda_rank_loss(x, x, x, reduction="none", return_grad=True), Each1)
+assert_type(fl.lambda_rank_loss(x, x, x, return_grad=True, return_hessian=True), Mean2)
+assert_type(fl.lambda_rank_loss(x, x, x, reduction="none", return_grad=True, return_hessian=True), Each2)
+
+assert_type(fl.list_net_loss(x, x, x), float)
+assert_type(fl.list_net_loss(x, x, x, reduction="none"), Array)
+assert_type(fl.list_net_loss(x, x, x, return_grad=True), Mean1)
+assert_type(fl.list_net_loss(x, x, x, reduction="none", return_grad=True), Each1)
+
 assert_type(fl.log_cosh_loss(x, x), float)
 assert_type(fl.log_cosh_loss(x, x, reduction="none"), Array)
 assert_type(fl.log_cosh_loss(x, x, return_grad=True), Mean1)

@@ -16,6 +16,7 @@ __all__ = [
     "ELEMENTWISE",
     "LINEAR",
     "LINEAR_DIVERGENCES",
+    "LISTS",
     "PAIRS",
     "PENALTIES",
     "ROWS",
@@ -389,4 +390,20 @@ mask : array_like of bool, or of 0 and 1, with the shape of `|x|`, optional
     unreduced="the value of each token",
     loss_shape="the shape of `|x|`",
     of_nothing="If nothing is under the mask it is 0; the mean of empty arrays without a mask is NaN.",
+)
+
+LISTS = _LOSS.varied(
+    parameters="""
+scores : array_like with shape (n,)
+    A score for each document; |types| Everything is computed in float64.
+group_sizes : array_like of int with shape (groups,), optional
+    How many documents each group (query) has, at least 0; they stand one group after the other, and the sizes
+    add up to `n`. By default all documents are one group. An empty group has loss 0, and counts.
+return_hessian : bool, default False
+    Also return the diagonal of the second derivative. Needs `return_grad`.
+""",
+    mean="the number of groups",
+    unreduced="the loss of each group",
+    loss_shape="shape (groups,)",
+    of_nothing="The mean over no groups is NaN, their sum is 0. A NaN gives NaN in its group alone.",
 )

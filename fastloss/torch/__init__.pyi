@@ -23,7 +23,9 @@ from fastloss.torch._modules import KLDivLoss as KLDivLoss
 from fastloss.torch._modules import KLDivWithLogitsLoss as KLDivWithLogitsLoss
 from fastloss.torch._modules import KTOLoss as KTOLoss
 from fastloss.torch._modules import L1Loss as L1Loss
+from fastloss.torch._modules import LambdaRankLoss as LambdaRankLoss
 from fastloss.torch._modules import LinearCrossEntropyLoss as LinearCrossEntropyLoss
+from fastloss.torch._modules import ListNetLoss as ListNetLoss
 from fastloss.torch._modules import MSELoss as MSELoss
 from fastloss.torch._modules import MultiLabelSoftMarginLoss as MultiLabelSoftMarginLoss
 from fastloss.torch._modules import MultiMarginLoss as MultiMarginLoss
@@ -58,7 +60,9 @@ __all__ = [
     "KLDivWithLogitsLoss",
     "KTOLoss",
     "L1Loss",
+    "LambdaRankLoss",
     "LinearCrossEntropyLoss",
+    "ListNetLoss",
     "LogCoshLoss",
     "MSELoss",
     "MeanSquaredLogLoss",
@@ -104,12 +108,14 @@ __all__ = [
     "l1_loss",
     "l1_penalty",
     "l2_penalty",
+    "lambda_rank_loss",
     "linear_cross_entropy",
     "linear_js_div",
     "linear_kl_div",
     "linear_token_log_probs",
     "linear_token_statistics",
     "linear_tv_distance",
+    "list_net_loss",
     "log_cosh_loss",
     "mean_squared_log_loss",
     "mse_loss",
@@ -315,6 +321,12 @@ def l2_penalty(params: Tensor, strength: float, *, reduction: Literal["sum_and_c
 @overload
 def l2_penalty(params: Tensor, strength: float, *, reduction: str = ...) -> Any: ...
 @overload
+def lambda_rank_loss(scores: Tensor, relevance: Tensor | float, group_sizes: Tensor | float | None = ..., *, sigmoid: float = ..., truncation_level: int = ..., label_gain: Tensor | float | None = ..., normalize: bool = ..., reduction: Literal["mean", "sum", "none"] = ...) -> Tensor: ...
+@overload
+def lambda_rank_loss(scores: Tensor, relevance: Tensor | float, group_sizes: Tensor | float | None = ..., *, sigmoid: float = ..., truncation_level: int = ..., label_gain: Tensor | float | None = ..., normalize: bool = ..., reduction: Literal["sum_and_count"]) -> tuple[Tensor, Tensor]: ...
+@overload
+def lambda_rank_loss(scores: Tensor, relevance: Tensor | float, group_sizes: Tensor | float | None = ..., *, sigmoid: float = ..., truncation_level: int = ..., label_gain: Tensor | float | None = ..., normalize: bool = ..., reduction: str = ...) -> Any: ...
+@overload
 def linear_js_div(student_input: Tensor, student_weight: Tensor | float, teacher_input: Tensor | float, teacher_weight: Tensor | float, *, student_bias: Tensor | float | None = ..., teacher_bias: Tensor | float | None = ..., beta: float = ..., temperature: float = ..., student_softcap: float | None = ..., teacher_softcap: float | None = ..., student_logit_scale: float = ..., teacher_logit_scale: float = ..., mask: Tensor | float | None = ..., hard_target: Tensor | float | None = ..., hard_share: float = ..., ignore_index: int = ..., memory_budget: int | None = ..., reduction: Literal["mean", "sum", "none"] = ...) -> Tensor: ...
 @overload
 def linear_js_div(student_input: Tensor, student_weight: Tensor | float, teacher_input: Tensor | float, teacher_weight: Tensor | float, *, student_bias: Tensor | float | None = ..., teacher_bias: Tensor | float | None = ..., beta: float = ..., temperature: float = ..., student_softcap: float | None = ..., teacher_softcap: float | None = ..., student_logit_scale: float = ..., teacher_logit_scale: float = ..., mask: Tensor | float | None = ..., hard_target: Tensor | float | None = ..., hard_share: float = ..., ignore_index: int = ..., memory_budget: int | None = ..., reduction: Literal["sum_and_count"]) -> tuple[Tensor, Tensor]: ...
@@ -338,6 +350,12 @@ def linear_tv_distance(student_input: Tensor, student_weight: Tensor | float, te
 def linear_tv_distance(student_input: Tensor, student_weight: Tensor | float, teacher_input: Tensor | float, teacher_weight: Tensor | float, *, student_bias: Tensor | float | None = ..., teacher_bias: Tensor | float | None = ..., temperature: float = ..., student_softcap: float | None = ..., teacher_softcap: float | None = ..., student_logit_scale: float = ..., teacher_logit_scale: float = ..., mask: Tensor | float | None = ..., hard_target: Tensor | float | None = ..., hard_share: float = ..., ignore_index: int = ..., memory_budget: int | None = ..., reduction: Literal["sum_and_count"]) -> tuple[Tensor, Tensor]: ...
 @overload
 def linear_tv_distance(student_input: Tensor, student_weight: Tensor | float, teacher_input: Tensor | float, teacher_weight: Tensor | float, *, student_bias: Tensor | float | None = ..., teacher_bias: Tensor | float | None = ..., temperature: float = ..., student_softcap: float | None = ..., teacher_softcap: float | None = ..., student_logit_scale: float = ..., teacher_logit_scale: float = ..., mask: Tensor | float | None = ..., hard_target: Tensor | float | None = ..., hard_share: float = ..., ignore_index: int = ..., memory_budget: int | None = ..., reduction: str = ...) -> Any: ...
+@overload
+def list_net_loss(scores: Tensor, relevance: Tensor | float, group_sizes: Tensor | float | None = ..., *, reduction: Literal["mean", "sum", "none"] = ...) -> Tensor: ...
+@overload
+def list_net_loss(scores: Tensor, relevance: Tensor | float, group_sizes: Tensor | float | None = ..., *, reduction: Literal["sum_and_count"]) -> tuple[Tensor, Tensor]: ...
+@overload
+def list_net_loss(scores: Tensor, relevance: Tensor | float, group_sizes: Tensor | float | None = ..., *, reduction: str = ...) -> Any: ...
 @overload
 def orpo_loss(policy_chosen_logps: Tensor, policy_rejected_logps: Tensor | float, *, beta: float = ..., reduction: Literal["mean", "sum", "none"] = ...) -> Tensor: ...
 @overload

@@ -64,7 +64,7 @@ class Loss(NamedTuple):
     name: str
     function: Callable[..., Any]
     tensors: tuple[str, ...]  # the arguments that may be tensors
-    shape: Callable[[Tensor, dict[str, Any]], Sequence[int]]  # the shape of the unreduced loss
+    shape: Callable[[Any, dict[str, Any]], Sequence[int]]  # the shape of the unreduced loss
     gradients: tuple[int, ...] = (0,)  # the tensors with a gradient, in the order of the results
     numbers: tuple[str, ...] = ()  # those that are numbers, in tensors of one element
     is_small: bool = False  # whether NumPy converts its arrays to float64, except bfloat16
@@ -74,6 +74,8 @@ class Loss(NamedTuple):
     nullable: frozenset[str] = frozenset()  # the arguments for which None is a value
     operands: tuple[int, ...] = ()  # further tensors of its products, without gradients
     second_wanted: str = ""  # the option that requests the second gradient, if one is needed
+    shaped_by: int = 0  # the tensor that `shape` takes
+    listed: tuple[str, ...] = ()  # the tensors that may be lists or arrays, too
 
 
 # Arguments that NumPy converts, so they cannot be bfloat16.

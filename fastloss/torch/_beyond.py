@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Callable, Container, Iterable
 from typing import Any
 
+import torch
 from torch import Tensor
 
 import fastloss
@@ -28,10 +29,12 @@ __all__ = [
     "kto_loss",
     "l1_penalty",
     "l2_penalty",
+    "lambda_rank_loss",
     "linear_js_div",
     "linear_kl_div",
     "linear_token_log_probs",
     "linear_tv_distance",
+    "list_net_loss",
     "orpo_loss",
     "ppo_loss",
     "reward_model_loss",
@@ -113,6 +116,8 @@ def arranged(loss: Loss, arguments: dict[str, Any]) -> tuple[list[Tensor | None]
     tensors: list[Tensor | None] = [None] * len(loss.tensors)
     options = {}
     for name, value in arguments.items():
+        if name in loss.listed and value is not None and not isinstance(value, Tensor):
+            value = torch.as_tensor(value, device="cpu")
         if isinstance(value, Tensor) and name in loss.tensors:
             if name in loss.numbers and value.numel() != 1:
                 raise TypeError(f"{name} must be a number, got a tensor of shape {tuple(value.shape)}")
@@ -142,6 +147,10 @@ def _evaluate(loss: Loss, arguments: dict[str, Any], reduction: str) -> Tensor:
 
 def _sequence_shape(logits: Tensor, options: dict[str, Any]) -> Any:
     return logits.shape[:-2]
+
+
+def _groups_shape(group_sizes: Tensor | None, options: dict[str, Any]) -> Any:
+    return (1,) if group_sizes is None else group_sizes.shape
 
 
 # Annotated, as type checkers see these names before the function that makes them.
@@ -215,6 +224,12 @@ siglip_loss: _Function = of_tensors(
     gradients=(0, 1, 2, 3),
     numbers=("scale", "bias"),
     is_linear=True,
+)
+
+_LISTS = {"shape": _groups_shape, "shaped_by": 2, "listed": ("group_sizes", "label_gain")}
+list_net_loss: _Function = of_tensors("list_net_loss", "scores", "relevance", "group_sizes", **_LISTS)
+lambda_rank_loss: _Function = of_tensors(
+    "lambda_rank_loss", "scores", "relevance", "group_sizes", "label_gain", **_LISTS
 )
 
 dpo_loss: _Function = of_tensors(

@@ -30,7 +30,9 @@ __all__ = [
     "KLDivWithLogitsLoss",
     "KTOLoss",
     "L1Loss",
+    "LambdaRankLoss",
     "LinearCrossEntropyLoss",
+    "ListNetLoss",
     "MSELoss",
     "MultiLabelSoftMarginLoss",
     "MultiMarginLoss",
@@ -250,6 +252,8 @@ def module_of(name: str, function: Callable[..., Tensor]) -> type[_Of]:
 KLDivWithLogitsLoss = module_of("KLDivWithLogitsLoss", _beyond.kl_div_with_logits)
 JSDivWithLogitsLoss = module_of("JSDivWithLogitsLoss", _beyond.js_div_with_logits)
 TVDistanceWithLogitsLoss = module_of("TVDistanceWithLogitsLoss", _beyond.tv_distance_with_logits)
+ListNetLoss = module_of("ListNetLoss", _beyond.list_net_loss)
+LambdaRankLoss = module_of("LambdaRankLoss", _beyond.lambda_rank_loss)
 DPOLoss = module_of("DPOLoss", _beyond.dpo_loss)
 SimPOLoss = module_of("SimPOLoss", _beyond.simpo_loss)
 CPOLoss = module_of("CPOLoss", _beyond.cpo_loss)

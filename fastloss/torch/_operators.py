@@ -110,9 +110,10 @@ def _like(tensors: Sequence[Tensor | None], wanted: Sequence[bool]) -> list[Tens
 
 
 def _fake_loss(name, a, b, c, d, e, f, g, h, wanted, reduction, dtype, names, numbers):  # type: ignore[no-untyped-def]
-    shape = LOSSES[name].shape(a, _decoded(names, numbers)) if reduction == "none" else ()
+    loss, tensors = LOSSES[name], (a, b, c, d, e, f, g, h)
+    shape = loss.shape(tensors[loss.shaped_by], _decoded(names, numbers)) if reduction == "none" else ()
     count = [a.new_empty((), dtype=count_dtype(dtype))] if reduction == PAIR else []
-    return [a.new_empty(shape, dtype=dtype), *_like((a, b, c, d, e, f, g, h), wanted), *count]
+    return [a.new_empty(shape, dtype=dtype), *_like(tensors, wanted), *count]
 
 
 def _fake_gradients(name, a, b, c, d, e, f, g, h, upstream, wanted, *_):  # type: ignore[no-untyped-def]

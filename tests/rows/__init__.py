@@ -19,5 +19,5 @@ ROWS: list[Row] = [
     *linear_divergences.ROWS,
 ]
 
-# Public names that have tests of their own, in test_perplexity.py, test_reading.py and test_curves.py.
-OBJECTS = ("Finding", "LossCurve", "Perplexity", "interpret")
+# Public names that have tests of their own: of perplexity, reading, curves and lists.
+OBJECTS = ("Finding", "LossCurve", "Perplexity", "interpret", "lambda_rank_loss", "list_net_loss")
