@@ -109,6 +109,19 @@ def of_queries(loss: str, x: Floats, arguments: Arguments) -> tuple[Floats, Floa
     return np.array([value for value, _ in found]), np.array([grads.query[0, 0] for _, grads in found])
 
 
+def of_first_hazards(loss: str, x: Floats, arguments: Arguments) -> tuple[Floats, Floats]:
+    """Return value and gradient of Cox's loss of five log hazards, four of them 0: x is that of the third."""
+    rows, event = np.zeros(5), np.ones(5, bool)
+    event[2] = arguments["event"]
+    values, slopes = np.empty_like(x), np.empty_like(x)
+    for i, rows[2] in enumerate(x):
+        values[i], grad = getattr(fastloss, loss)(
+            rows, np.arange(5), event, reduction="sum", return_grad=True
+        )
+        slopes[i] = grad[2]
+    return values, slopes
+
+
 @dataclass(frozen=True)
 class Picture:
     """A loss over a range of one of its arguments."""
@@ -213,6 +226,14 @@ _PICTURES = (
         of_queries,
     ),
     Picture("siglip_loss", "similarity", (-1, 2), {"scale": 5, "bias": -2.5}, PAIR_OR_NOT, of_queries),
+    Picture(
+        "cox_ph_loss",
+        "log hazard of the third of five rows",
+        (-5, 5),
+        {},
+        each("event", True, False),
+        of_first_hazards,
+    ),
     Picture("dpo_loss", *NEAR, {"beta": 1}, each("loss_type", *DPO_TYPES), of_answers),
     Picture("cpo_loss", *NEAR, {"beta": 1}, each("loss_type", "sigmoid", "hinge", "ipo"), of_answers),
     Picture("simpo_loss", *MARGIN, {"beta": 1}, each("gamma", 0, 1, 2), of_answers),

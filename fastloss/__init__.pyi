@@ -37,6 +37,7 @@ __all__ = [
     "Perplexity",
     "binary_cross_entropy",
     "binary_cross_entropy_with_logits",
+    "cox_ph_loss",
     "cpo_loss",
     "cross_entropy",
     "dpo_loss",
@@ -213,6 +214,80 @@ def binary_cross_entropy_with_logits(
 def binary_cross_entropy_with_logits(
     logits: npt.ArrayLike, target: npt.ArrayLike, *, weight: npt.ArrayLike | None = ..., pos_weight:
     npt.ArrayLike | None = ..., label_smoothing: float = ..., check_domain: bool = ..., reduction: Reduction =
+    ..., return_grad: bool = ..., return_hessian: bool = ..., grad_output: npt.ArrayLike | None = ..., out:
+    Array | None = ..., accumulate: bool = ..., num_threads: int | None = ...
+) -> Any: ...
+
+@overload
+def cox_ph_loss(
+    log_hazard: npt.ArrayLike, time: npt.ArrayLike, event: npt.ArrayLike, *, weight: npt.ArrayLike | None =
+    ..., strata: npt.ArrayLike | None = ..., ties: Literal['breslow', 'efron'] = ..., reduction:
+    Literal["mean", "sum"] = ..., return_grad: Literal[False] = ..., return_hessian: Literal[False] = ...,
+    grad_output: npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ..., num_threads: int
+    | None = ...
+) -> float: ...
+@overload
+def cox_ph_loss(
+    log_hazard: npt.ArrayLike, time: npt.ArrayLike, event: npt.ArrayLike, *, weight: npt.ArrayLike | None =
+    ..., strata: npt.ArrayLike | None = ..., ties: Literal['breslow', 'efron'] = ..., reduction:
+    Literal["sum_and_count"], return_grad: Literal[False] = ..., return_hessian: Literal[False] = ...,
+    grad_output: npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ..., num_threads: int
+    | None = ...
+) -> tuple[float, float]: ...
+@overload
+def cox_ph_loss(
+    log_hazard: npt.ArrayLike, time: npt.ArrayLike, event: npt.ArrayLike, *, weight: npt.ArrayLike | None =
+    ..., strata: npt.ArrayLike | None = ..., ties: Literal['breslow', 'efron'] = ..., reduction:
+    Literal["none"], return_grad: Literal[False] = ..., return_hessian: Literal[False] = ..., grad_output:
+    npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ..., num_threads: int | None = ...
+) -> Array: ...
+@overload
+def cox_ph_loss(
+    log_hazard: npt.ArrayLike, time: npt.ArrayLike, event: npt.ArrayLike, *, weight: npt.ArrayLike | None =
+    ..., strata: npt.ArrayLike | None = ..., ties: Literal['breslow', 'efron'] = ..., reduction:
+    Literal["mean", "sum"] = ..., return_grad: Literal[True], return_hessian: Literal[False] = ...,
+    grad_output: npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ..., num_threads: int
+    | None = ...
+) -> tuple[float, Array]: ...
+@overload
+def cox_ph_loss(
+    log_hazard: npt.ArrayLike, time: npt.ArrayLike, event: npt.ArrayLike, *, weight: npt.ArrayLike | None =
+    ..., strata: npt.ArrayLike | None = ..., ties: Literal['breslow', 'efron'] = ..., reduction:
+    Literal["sum_and_count"], return_grad: Literal[True], return_hessian: Literal[False] = ..., grad_output:
+    npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ..., num_threads: int | None = ...
+) -> tuple[tuple[float, float], Array]: ...
+@overload
+def cox_ph_loss(
+    log_hazard: npt.ArrayLike, time: npt.ArrayLike, event: npt.ArrayLike, *, weight: npt.ArrayLike | None =
+    ..., strata: npt.ArrayLike | None = ..., ties: Literal['breslow', 'efron'] = ..., reduction:
+    Literal["none"], return_grad: Literal[True], return_hessian: Literal[False] = ..., grad_output:
+    npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ..., num_threads: int | None = ...
+) -> tuple[Array, Array]: ...
+@overload
+def cox_ph_loss(
+    log_hazard: npt.ArrayLike, time: npt.ArrayLike, event: npt.ArrayLike, *, weight: npt.ArrayLike | None =
+    ..., strata: npt.ArrayLike | None = ..., ties: Literal['breslow', 'efron'] = ..., reduction:
+    Literal["mean", "sum"] = ..., return_grad: Literal[True], return_hessian: Literal[True], grad_output:
+    npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ..., num_threads: int | None = ...
+) -> tuple[float, Array, Array]: ...
+@overload
+def cox_ph_loss(
+    log_hazard: npt.ArrayLike, time: npt.ArrayLike, event: npt.ArrayLike, *, weight: npt.ArrayLike | None =
+    ..., strata: npt.ArrayLike | None = ..., ties: Literal['breslow', 'efron'] = ..., reduction:
+    Literal["sum_and_count"], return_grad: Literal[True], return_hessian: Literal[True], grad_output:
+    npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ..., num_threads: int | None = ...
+) -> tuple[tuple[float, float], Array, Array]: ...
+@overload
+def cox_ph_loss(
+    log_hazard: npt.ArrayLike, time: npt.ArrayLike, event: npt.ArrayLike, *, weight: npt.ArrayLike | None =
+    ..., strata: npt.ArrayLike | None = ..., ties: Literal['breslow', 'efron'] = ..., reduction:
+    Literal["none"], return_grad: Literal[True], return_hessian: Literal[True], grad_output: npt.ArrayLike |
+    None = ..., out: Array | None = ..., accumulate: bool = ..., num_threads: int | None = ...
+) -> tuple[Array, Array, Array]: ...
+@overload
+def cox_ph_loss(
+    log_hazard: npt.ArrayLike, time: npt.ArrayLike, event: npt.ArrayLike, *, weight: npt.ArrayLike | None =
+    ..., strata: npt.ArrayLike | None = ..., ties: Literal['breslow', 'efron'] = ..., reduction: Reduction =
     ..., return_grad: bool = ..., return_hessian: bool = ..., grad_output: npt.ArrayLike | None = ..., out:
     Array | None = ..., accumulate: bool = ..., num_threads: int | None = ...
 ) -> Any: ...

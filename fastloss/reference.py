@@ -18,6 +18,7 @@ import numpy.typing as npt
 __all__ = [
     "binary_cross_entropy",
     "binary_cross_entropy_with_logits",
+    "cox_ph_loss",
     "cpo_loss",
     "cross_entropy",
     "dpo_loss",
@@ -3247,3 +3248,78 @@ def grpo_loss(
     if is_sequence:
         through = np.broadcast_to(through.sum(axis=1, keepdims=True) / n, x.shape)
     return result, _counted(through + _times(scale, by_own), counts)
+
+
+# Survival
+
+
+def _risk_sets(
+    time: Array, event: npt.NDArray[np.bool_], weight: Array, strata: npt.NDArray[Any], ties: str
+) -> tuple[Array, Array]:
+    """Return the risk sets of all events: the event that each belongs to, and the share of each row in it."""
+    owners, shares = [], []
+    for i in np.flatnonzero(event & (weight > 0.0)):
+        at_risk = (strata == strata[i]) & (time >= time[i])
+        tied = at_risk & (time == time[i]) & event & (weight > 0.0)
+        count = int(tied.sum()) if ties == "efron" else 1
+        for k in range(count):
+            owners.append(i)
+            shares.append(np.where(tied, 1.0 - k / count, 1.0) * at_risk)
+    return np.array(owners, int), np.array(shares, float).reshape(len(owners), len(time))
+
+
+@np.errstate(divide="ignore", invalid="ignore", over="ignore", under="ignore")
+def cox_ph_loss(
+    log_hazard: npt.ArrayLike,
+    time: npt.ArrayLike,
+    event: npt.ArrayLike,
+    *,
+    weight: npt.ArrayLike | None = None,
+    strata: npt.ArrayLike | None = None,
+    ties: str = "breslow",
+    reduction: str = "mean",
+    return_grad: bool = False,
+    return_hessian: bool = False,
+    grad_output: npt.ArrayLike | None = None,
+) -> Result:
+    """Negative log partial likelihood of Cox's proportional hazards.
+
+    The loss of an event i, 0 for all other rows, is
+
+        w_i (mean over its risk sets of log(sum_j share_j w_j exp(x_j)) - x_i)
+
+    The rows at risk are those of its stratum whose time is not before its own. With ties="breslow" there is
+    one risk set, in which each of them has the share 1. With "efron" there are as many as events at that
+    time, d; in set k from 0 to d - 1 these events have the share 1 - k / d. An event of weight 0 is none.
+
+        d loss_i / d x_j = w_i (mean of p_j - (i == j)),  p_j = share_j w_j exp(x_j) / sum
+
+    and the second derivative is w_i times the mean of p_j (1 - p_j). "mean" divides by the sum of the weights
+    of the events.
+    """
+    x, t = np.asarray(log_hazard, dtype=np.float64), np.asarray(time)
+    d = np.asarray(event).astype(bool)
+    w = _per_row("weight", weight, x.shape) * np.ones(x.shape)
+    s = np.zeros(x.shape, int) if strata is None else np.asarray(strata)
+    if x.ndim != 1 or not x.shape == t.shape == d.shape == s.shape:
+        raise ValueError(
+            f"all arguments must have shape (n,), got {x.shape}, {t.shape}, {d.shape}, {s.shape}"
+        )
+    if return_hessian and not return_grad:
+        raise ValueError("return_hessian needs return_grad=True")
+    upstream = _upstream(grad_output, reduction, x.shape, return_grad)
+    owners, shares = _risk_sets(t, d, w, s, ties)
+    counted = shares * w
+    top = np.where(counted > 0.0, x + np.log(counted), -np.inf).max(axis=1, keepdims=True, initial=-np.inf)
+    p = np.where(counted > 0.0, counted * np.exp(x - top), 0.0)
+    total = p.sum(axis=1, keepdims=True)
+    p /= total
+    sets = np.maximum(np.bincount(owners, minlength=len(x)), 1)
+    mean = np.bincount(owners, (np.log(total) + (top - x[owners, np.newaxis]))[:, 0], len(x)) / sets
+    losses = np.where(d & (w > 0.0), w * mean, 0.0)
+    loss, count = _reduced(losses, float(w[d].sum()), reduction)
+    if not return_grad:
+        return loss
+    factor = (w * upstream / (count or 1.0))[owners] / sets[owners]
+    gradient = factor @ p - np.bincount(owners, factor, len(x))
+    return (loss, gradient, factor @ (p * (1.0 - p))) if return_hessian else (loss, gradient)

@@ -537,6 +537,13 @@ OWN = [
           "linear_kl_div": {}, "linear_tv_distance": {}, "linear_js_div": {"beta": {"beta": 0.2}},
       }.items()),
     Loss("linear_kl_div", two_layers(8, bias=False), OF_STUDENT, label="no-bias"),
+    Loss("cox_ph_loss", {
+        "log_hazard": normal(15), "time": indices(9, 15),
+        "event": lambda rng, given: tensor(rng.random(15) < 0.6),
+    }, ("log_hazard",), {
+        "efron": {"ties": "efron"},
+        "everything": {"ties": "efron", "weight": uniform(0.5, 2.0)(15), "strata": indices(3, 15)},
+    }),
     Loss("dpo_loss", POLICIES_AND_REFERENCES, PAIR, {
         "options": {"beta": 0.4, "label_smoothing": 0.2}, "reference_free": {"reference_free": True},
         "js": {"f_divergence_type": "js_divergence"},
@@ -661,6 +668,7 @@ MODULES = {
     "KLDivWithLogitsLoss": "kl_div_with_logits",
     "JSDivWithLogitsLoss": "js_div_with_logits",
     "TVDistanceWithLogitsLoss": "tv_distance_with_logits",
+    "CoxPHLoss": "cox_ph_loss",
     "DPOLoss": "dpo_loss",
     "SimPOLoss": "simpo_loss",
     "CPOLoss": "cpo_loss",

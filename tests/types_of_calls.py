@@ -62,6 +62,13 @@ assert_type(
     fl.binary_cross_entropy_with_logits(x, x, reduction="none", return_grad=True, return_hessian=True), Each2
 )
 
+assert_type(fl.cox_ph_loss(x, x, x), float)
+assert_type(fl.cox_ph_loss(x, x, x, reduction="none"), Array)
+assert_type(fl.cox_ph_loss(x, x, x, return_grad=True), Mean1)
+assert_type(fl.cox_ph_loss(x, x, x, reduction="none", return_grad=True), Each1)
+assert_type(fl.cox_ph_loss(x, x, x, return_grad=True, return_hessian=True), Mean2)
+assert_type(fl.cox_ph_loss(x, x, x, reduction="none", return_grad=True, return_hessian=True), Each2)
+
 assert_type(fl.cpo_loss(x, x), float)
 assert_type(fl.cpo_loss(x, x, reduction="none"), Array)
 assert_type(fl.cpo_loss(x, x, return_grad=True), tuple[float, PairGradients])

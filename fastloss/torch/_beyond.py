@@ -16,6 +16,7 @@ from fastloss.torch._evaluate import evaluate
 from fastloss.torch._functional import declare, row_shape
 
 __all__ = [
+    "cox_ph_loss",
     "cpo_loss",
     "dpo_loss",
     "elastic_net_penalty",
@@ -214,6 +215,8 @@ siglip_loss: _Function = of_tensors(
     numbers=("scale", "bias"),
     is_linear=True,
 )
+
+cox_ph_loss: _Function = of_tensors("cox_ph_loss", "log_hazard", "time", "event", "weight", "strata")
 
 dpo_loss: _Function = of_tensors(
     "dpo_loss", *_PAIR, "ref_chosen_logps", "ref_rejected_logps", gradients=(0, 1), is_small=True

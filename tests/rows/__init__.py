@@ -2,7 +2,16 @@
 
 from registry import Row
 
-from . import contrastive, divergences, elementwise, linear, linear_divergences, preferences, softmax
+from . import (
+    contrastive,
+    divergences,
+    elementwise,
+    linear,
+    linear_divergences,
+    preferences,
+    softmax,
+    survival,
+)
 
 ROWS: list[Row] = [
     *softmax.ROWS,
@@ -16,7 +25,8 @@ ROWS: list[Row] = [
     *linear.ROWS,
     *contrastive.ROWS,
     *linear_divergences.ROWS,
+    *survival.ROWS,
 ]
 
-# Public names that have tests of their own, in test_perplexity.py, test_reading.py and test_curves.py.
-OBJECTS = ("Finding", "LossCurve", "Perplexity", "interpret")
+# Public names that have tests of their own: of perplexity, reading, curves and survival.
+OBJECTS = ("Finding", "LossCurve", "Perplexity", "cox_ph_loss", "interpret")
