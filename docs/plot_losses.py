@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import inspect
+import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -226,6 +227,13 @@ _PICTURES = (
         of_queries,
     ),
     Picture("siglip_loss", "similarity", (-1, 2), {"scale": 5, "bias": -2.5}, PAIR_OR_NOT, of_queries),
+    Picture(
+        "aft_loss",
+        "log time",
+        (-3, 5),
+        {},
+        (*each("upper", 2, math.inf, lower=2), {"lower": 0, "upper": 2}, {"lower": 1, "upper": 4}),
+    ),
     Picture(
         "cox_ph_loss",
         "log hazard of the third of five rows",

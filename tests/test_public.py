@@ -81,7 +81,7 @@ def test_a_loss_takes_the_common_arguments(name: str) -> None:
     assert [p for p in parameters if p != "return_hessian"][-len(common) :] == common
     arrays = {"dpo_loss": 4}
     three = ("gaussian_nll_loss", "elastic_net_penalty", "linear_cross_entropy", "kto_loss")
-    arrays |= dict.fromkeys((*three, "ppo_loss", "value_loss", "grpo_loss", "cox_ph_loss"), 3)
+    arrays |= dict.fromkeys((*three, "ppo_loss", "value_loss", "grpo_loss", "cox_ph_loss", "aft_loss"), 3)
     positional = arrays.get(name, 2)
     assert all(p.kind is p.KEYWORD_ONLY for p in list(parameters.values())[positional:])
 

@@ -19,7 +19,7 @@ from helpers import (
     unaligned,
 )
 from registry import Call, call, upstreams, with_all
-from rows.survival import COX
+from rows.survival import AFT, COX
 from test_contract import check_differences
 from test_contract_errors import refused_and_unwritten
 from test_contract_memory import check_layout
@@ -275,3 +275,101 @@ def test_positions_are_named() -> None:
     for name in ("return_hessian", "out", "grad_output"):
         value = {"return_hessian": True, "out": np.zeros(6, "f4"), "grad_output": 2.0}[name]
         assert "return_grad" in refused(partial(small().value, **{name: value}), ValueError, name)
+
+
+# Intervals of times
+
+DISTRIBUTIONS = ("normal", "logistic", "extreme")
+over_distributions = pytest.mark.parametrize("distribution", DISTRIBUTIONS)
+
+
+@np.errstate(divide="ignore")
+@BOTH
+def test_intervals_by_scipy(module: Any) -> None:
+    stats = pytest.importorskip("scipy.stats")
+    theirs = {"normal": stats.norm, "logistic": stats.logistic, "extreme": stats.gumbel_l}
+    x = np.linspace(-6.0, 6.0, 41)
+    for name, law in theirs.items():
+        for scale in (0.8, 1.0, 3.0):
+            for lower, upper in ((2.0, 2.0), (2.0, math.inf), (0.0, 2.0), (1.5, 4.0), (0.0, math.inf)):
+                z_lower, z_upper = (
+                    (np.log(t) - x) / scale if t else np.full(41, -math.inf) for t in (lower, upper)
+                )
+                near = np.minimum(np.abs(z_lower), np.abs(z_upper)) < 6.0
+                if lower == upper:
+                    exact = math.log(scale * lower) - law.logpdf(z_lower)
+                elif lower == 0.0:
+                    exact = -law.logcdf(z_upper)
+                elif upper == math.inf:
+                    exact = -law.logsf(z_lower)
+                else:
+                    tails = np.where(
+                        z_lower > 0.0, law.sf(z_lower) - law.sf(z_upper), law.cdf(z_upper) - law.cdf(z_lower)
+                    )
+                    exact = -np.log(tails)
+                found = module.aft_loss(x, lower, upper, scale=scale, distribution=name, reduction="none")
+                exact = np.minimum(exact, -math.log(1e-12))
+                assert_within(
+                    found[near], exact[near], 1e-11 * np.abs(exact[near]) + 1e-15, f"{name} {scale}"
+                )
+
+
+@on_every_isa
+@over_distributions
+def test_narrow_intervals_keep_their_digits(distribution: str) -> None:
+    """Their likelihood is that of the exact time, times their width."""
+    x = np.linspace(-2.0, 4.0, 13)
+    for width in (2.0**-40, 2.0**-20):
+        lower = np.full(13, 2.0)
+        loss = fastloss.aft_loss(x, lower, lower + width, distribution=distribution, reduction="none")
+        at = fastloss.aft_loss(
+            x, 2.0 + 0.5 * width, 2.0 + 0.5 * width, distribution=distribution, reduction="none"
+        )
+        np.testing.assert_allclose(loss, np.minimum(at - math.log(width), -math.log(1e-12)), rtol=1e-11)
+
+
+@on_every_isa
+@over_distributions
+def test_far_away_derivatives_are_limits(distribution: str) -> None:
+    x = np.array([-1e30, -1e4, -800.0, 800.0, 1e4, 1e30])
+    lower, upper = (np.array(t) for t in ([1.0, 1.0, 0.0, 1.0], [1.0, math.inf, 1.0, 3.0]))
+    for scale in (0.5, 1.0, 20.0):
+        for low, high in zip(lower, upper, strict=True):
+            given: Any = {
+                "scale": scale,
+                "distribution": distribution,
+                "reduction": "none",
+                "return_grad": True,
+            }
+            for one, exact in zip(
+                fastloss.aft_loss(x, low, high, return_hessian=True, **given),
+                reference.aft_loss(x, low, high, return_hessian=True, **given),
+                strict=True,
+            ):
+                assert np.isfinite(one).all()
+                assert_within(one, exact, 1e-12 * np.abs(exact) + 1e-100, f"{scale} {low} {high}")
+
+
+@over_distributions
+def test_intervals_as_xgboost(distribution: str) -> None:
+    """The value is its metric; gradient and second derivative are those that make its first leaf."""
+    xgboost = pytest.importorskip("xgboost")
+    x, lower, upper = call(AFT, (60,), "float32").arguments.values()
+    for scale in (0.7, 1.0, 2.0):
+        data = xgboost.DMatrix(
+            np.zeros((60, 1)), label_lower_bound=lower, label_upper_bound=upper, base_margin=x
+        )
+        params = {
+            "objective": "survival:aft", "aft_loss_distribution": distribution, "lambda": 0.5, "eta": 1.0,
+            "aft_loss_distribution_scale": scale, "eval_metric": "aft-nloglik", "base_score": 0.5,
+        }  # fmt: skip
+        booster = xgboost.Booster(params, [data])
+        given: Any = {"scale": scale, "distribution": distribution}
+        loss, gradient, hessian = fastloss.aft_loss(
+            x, lower, upper, **given, return_grad=True, return_hessian=True, grad_output=60.0
+        )
+        assert loss == pytest.approx(float(booster.eval(data).split(":")[-1]), rel=1e-6)
+        booster.update(data, 0)
+        leaf = booster.predict(data, output_margin=True) - x
+        expected = -gradient.sum(dtype=np.float64) / (hessian.sum(dtype=np.float64) + 0.5)
+        np.testing.assert_allclose(leaf, expected, rtol=2e-5, atol=2e-6)

@@ -537,6 +537,13 @@ OWN = [
           "linear_kl_div": {}, "linear_tv_distance": {}, "linear_js_div": {"beta": {"beta": 0.2}},
       }.items()),
     Loss("linear_kl_div", two_layers(8, bias=False), OF_STUDENT, label="no-bias"),
+    Loss("aft_loss", {
+        "input": normal(15), "lower": uniform(0.5, 2.0)(15),
+        "upper": lambda rng, given: given["lower"] + tensor(rng.choice([0.0, 1.5, np.inf], 15)),
+    }, ("input",), {
+        "logistic": {"distribution": "logistic"},
+        "everything": {"distribution": "extreme", "scale": 1.3, "weight": uniform(0.5, 2.0)(15)},
+    }),
     Loss("cox_ph_loss", {
         "log_hazard": normal(15), "time": indices(9, 15),
         "event": lambda rng, given: tensor(rng.random(15) < 0.6),
@@ -668,6 +675,7 @@ MODULES = {
     "KLDivWithLogitsLoss": "kl_div_with_logits",
     "JSDivWithLogitsLoss": "js_div_with_logits",
     "TVDistanceWithLogitsLoss": "tv_distance_with_logits",
+    "AFTLoss": "aft_loss",
     "CoxPHLoss": "cox_ph_loss",
     "DPOLoss": "dpo_loss",
     "SimPOLoss": "simpo_loss",

@@ -48,6 +48,13 @@ assert_type(fl.LossCurve.read("log.csv", unigram=7.0), fl.LossCurve)
 assert_type(fl.LossCurve().diagnose(), list[fl.Finding])
 assert_type(fl.Finding("spike", 1, 2, {"size": 1.0}, "None.").severity, str)
 
+assert_type(fl.aft_loss(x, x, x), float)
+assert_type(fl.aft_loss(x, x, x, reduction="none"), Array)
+assert_type(fl.aft_loss(x, x, x, return_grad=True), Mean1)
+assert_type(fl.aft_loss(x, x, x, reduction="none", return_grad=True), Each1)
+assert_type(fl.aft_loss(x, x, x, return_grad=True, return_hessian=True), Mean2)
+assert_type(fl.aft_loss(x, x, x, reduction="none", return_grad=True, return_hessian=True), Each2)
+
 assert_type(fl.binary_cross_entropy(x, x), float)
 assert_type(fl.binary_cross_entropy(x, x, reduction="none"), Array)
 assert_type(fl.binary_cross_entropy(x, x, return_grad=True), Mean1)

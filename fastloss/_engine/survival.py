@@ -1,10 +1,11 @@
-"""Run the losses of survival times: check times, events, strata and bounds, sort, call the kernels once.
+"""Run the losses of survival times: check times, events, strata and options, sort, call the kernels once.
 
-`src/survival.h` has the formulas of Cox's partial likelihood.
+`src/survival.h` has the formulas of Cox's partial likelihood, `src/aft.h` those of accelerated failure.
 """
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -13,13 +14,15 @@ import numpy.typing as npt
 from fastloss import _kernels
 from fastloss._engine import arguments
 from fastloss._engine.conversion import cast, widened
+from fastloss._engine.elementwise import intervals
 from fastloss._engine.results import Request, reduced, request
 from fastloss._engine.types import Array
 from fastloss._engine.workspace import empty
 
-__all__ = ["cox"]
+__all__ = ["aft", "aft_parameters", "cox", "distribution_kernel"]
 
 TIES = ("breslow", "efron")
+DISTRIBUTIONS = ("normal", "logistic", "extreme")
 # Rows are numbered by 32 bits.
 MOST_ROWS = 2**32 - 1
 
@@ -156,3 +159,38 @@ def _run(
         checked.accumulate[0], checked.num_threads,
     )  # fmt: skip
     return total
+
+
+def aft(
+    values: npt.ArrayLike,
+    lower: npt.ArrayLike,
+    upper: npt.ArrayLike,
+    weight: npt.ArrayLike | None,
+    scale: Any,
+    distribution: Any,
+    reduction: Any,
+    return_grad: Any,
+    return_hessian: Any,
+    out: Any,
+    options: Any,
+) -> Any:
+    """Check options of `aft_loss`, and run it."""
+    return intervals(
+        distribution_kernel(distribution), values, lower, upper, weight, reduction, return_grad, out, options,
+        parameters=aft_parameters(scale), return_hessian=return_hessian,
+    )  # fmt: skip
+
+
+def distribution_kernel(distribution: Any) -> str:
+    """Return the line of losses.def of a distribution."""
+    if not isinstance(distribution, str) or distribution not in DISTRIBUTIONS:
+        raise ValueError(
+            f"distribution must be one of {', '.join(map(repr, DISTRIBUTIONS))}; got {distribution!r}"
+        )
+    return f"aft_{distribution}"
+
+
+def aft_parameters(scale: Any) -> tuple[float, float]:
+    """Return the scale and its logarithm."""
+    scale = arguments.number("scale", scale, above=0.0)
+    return scale, math.log(scale)

@@ -11,6 +11,7 @@ from fastloss.torch._install import calls as calls
 from fastloss.torch._install import install as install
 from fastloss.torch._install import installed as installed
 from fastloss.torch._install import uninstall as uninstall
+from fastloss.torch._modules import AFTLoss as AFTLoss
 from fastloss.torch._modules import BCELoss as BCELoss
 from fastloss.torch._modules import BCEWithLogitsLoss as BCEWithLogitsLoss
 from fastloss.torch._modules import CPOLoss as CPOLoss
@@ -40,6 +41,7 @@ from fastloss.torch._processes import all_reduce as all_reduce
 from fastloss.torch._without_logits import without_logits as without_logits
 
 __all__ = [
+    "AFTLoss",
     "BCELoss",
     "BCEWithLogitsLoss",
     "CPOLoss",
@@ -77,6 +79,7 @@ __all__ = [
     "SquaredHingeLoss",
     "TVDistanceWithLogitsLoss",
     "TweedieNLLLoss",
+    "aft_loss",
     "all_reduce",
     "binary_cross_entropy",
     "binary_cross_entropy_with_logits",
@@ -242,6 +245,12 @@ def vocab_parallel_linear_cross_entropy(input: Tensor, linear_weight: Tensor, ta
 def vocab_parallel_linear_cross_entropy(input: Tensor, linear_weight: Tensor, target: Tensor, *, linear_bias: Tensor | None = ..., weight: Tensor | None = ..., ignore_index: int = ..., reduction: Literal["sum_and_count"], label_smoothing: float = ..., group: Any = ..., memory_budget: int | None = ..., z_loss: float = ..., softcap: float | None = ..., temperature: float = ..., logit_scale: float = ...) -> tuple[Tensor, Tensor]: ...
 @overload
 def vocab_parallel_linear_cross_entropy(input: Tensor, linear_weight: Tensor, target: Tensor, *, linear_bias: Tensor | None = ..., weight: Tensor | None = ..., ignore_index: int = ..., reduction: str = ..., label_smoothing: float = ..., group: Any = ..., memory_budget: int | None = ..., z_loss: float = ..., softcap: float | None = ..., temperature: float = ..., logit_scale: float = ...) -> Any: ...
+@overload
+def aft_loss(input: Tensor, lower: Tensor | float, upper: Tensor | float, *, weight: Tensor | float | None = ..., scale: float = ..., distribution: Literal['normal', 'logistic', 'extreme'] = ..., reduction: Literal["mean", "sum", "none"] = ...) -> Tensor: ...
+@overload
+def aft_loss(input: Tensor, lower: Tensor | float, upper: Tensor | float, *, weight: Tensor | float | None = ..., scale: float = ..., distribution: Literal['normal', 'logistic', 'extreme'] = ..., reduction: Literal["sum_and_count"]) -> tuple[Tensor, Tensor]: ...
+@overload
+def aft_loss(input: Tensor, lower: Tensor | float, upper: Tensor | float, *, weight: Tensor | float | None = ..., scale: float = ..., distribution: Literal['normal', 'logistic', 'extreme'] = ..., reduction: str = ...) -> Any: ...
 @overload
 def cox_ph_loss(log_hazard: Tensor, time: Tensor | float, event: Tensor | float, *, weight: Tensor | float | None = ..., strata: Tensor | float | None = ..., ties: Literal['breslow', 'efron'] = ..., reduction: Literal["mean", "sum", "none"] = ...) -> Tensor: ...
 @overload

@@ -16,6 +16,7 @@ from fastloss.torch._evaluate import evaluate
 from fastloss.torch._functional import declare, row_shape
 
 __all__ = [
+    "aft_loss",
     "cox_ph_loss",
     "cpo_loss",
     "dpo_loss",
@@ -216,6 +217,7 @@ siglip_loss: _Function = of_tensors(
     is_linear=True,
 )
 
+aft_loss: _Function = of_tensors("aft_loss", "input", "lower", "upper", "weight")
 cox_ph_loss: _Function = of_tensors("cox_ph_loss", "log_hazard", "time", "event", "weight", "strata")
 
 dpo_loss: _Function = of_tensors(

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
 __all__ = [
+    "AFTLoss",
     "BCELoss",
     "BCEWithLogitsLoss",
     "CPOLoss",
@@ -250,6 +251,7 @@ def module_of(name: str, function: Callable[..., Tensor]) -> type[_Of]:
 KLDivWithLogitsLoss = module_of("KLDivWithLogitsLoss", _beyond.kl_div_with_logits)
 JSDivWithLogitsLoss = module_of("JSDivWithLogitsLoss", _beyond.js_div_with_logits)
 TVDistanceWithLogitsLoss = module_of("TVDistanceWithLogitsLoss", _beyond.tv_distance_with_logits)
+AFTLoss = module_of("AFTLoss", _beyond.aft_loss)
 CoxPHLoss = module_of("CoxPHLoss", _beyond.cox_ph_loss)
 DPOLoss = module_of("DPOLoss", _beyond.dpo_loss)
 SimPOLoss = module_of("SimPOLoss", _beyond.simpo_loss)

@@ -1,10 +1,9 @@
-"""Rows of the losses of survival times. That of Cox's is for test_survival.py alone."""
+"""Rows of the losses of survival times. That of Cox's is for test_survival.py alone, not in `ROWS`."""
 
 import math
-from typing import Any
 
 import numpy as np
-from helpers import Array, Options, Shape, bad, largest, unit_roundoff
+from helpers import Array, Options, Shape, bad, bad_numbers, largest, rounded, unit_roundoff
 from registry import Call, Option, Row
 
 # Of sums in float64, beside their largest terms.
@@ -86,4 +85,62 @@ COX = Row(
         *bad("out", TypeError, np.ones(6), [0.0] * 6),
     ),
 )
-ROWS: list[Any] = []
+
+
+def intervals(rng: np.random.Generator, shape: Shape, options: Options) -> dict[str, Array]:
+    """Exact times, intervals, and times that are open on either side; derivatives that need not be held."""
+    lower = np.exp(rng.standard_normal(shape))
+    upper = lower * (1.0 + rng.exponential(1.0, shape))
+    kind = rng.integers(0, 4, shape)
+    return {
+        "input": np.log(lower) + rng.uniform(-1.2, 2.0, shape),
+        "lower": np.where(kind == 2, 0.0, lower),
+        "upper": np.where(kind == 0, lower, np.where(kind == 1, math.inf, upper)),
+    }
+
+
+def aft_bound(c: Call) -> Array:
+    exact = np.abs(np.asarray(c.expected[0]))
+    rounding = unit_roundoff(c.dtype) if c.reduction == "none" else 0.0
+    return np.asarray((rounding + 1e-12) * exact + 1e-12)
+
+
+def aft_derivative_bound(c: Call, name: str) -> Array:
+    """As differences of distribution functions have rounded."""
+    exact = np.abs(c.expected[1][("input", "hessian").index(name)])
+    factor = np.asarray(c.options.get("weight", 1.0), np.float64) * c.upstream / (c.denominator or 1.0)
+    return np.asarray(1.01 * unit_roundoff(c.dtype) * exact + 1e-11 * np.abs(factor))
+
+
+def aft_weights(rng: np.random.Generator, arguments: dict[str, Array]) -> Array:
+    x = arguments["input"]
+    return rounded(rng.uniform(0.5, 2.0, x.shape) * (rng.random(x.shape) < 0.8), x.dtype.name)
+
+
+AFT = Row(
+    "aft_loss",
+    intervals,
+    gradients=("input",),
+    sets=(
+        {},
+        {"distribution": "logistic"},
+        {"distribution": "extreme"},
+        {"distribution": "extreme", "scale": 0.7},
+        {"scale": 1.6},
+    ),
+    extras=(Option("weight", aft_weights),),
+    hessian=True,
+    bound=aft_bound,
+    derivative_bound=aft_derivative_bound,
+    divisor=lambda c: float(np.sum(np.broadcast_to(c.options.get("weight", 1.0), c.shape), dtype=np.float64)),
+    local=False,
+    quotients=(1e-6, 5e-8),
+    bad=(
+        *bad("distribution", ValueError, "gumbel", "", None, 1, ["normal"]),
+        *bad_numbers("scale", 0.0, -1.0),
+        *bad("lower", ValueError, -1.0, -np.ones((4, 6)), math.nan, np.full((4, 6), math.nan), upper=9.0),
+        *bad("lower", ValueError, 10.0, np.full((4, 6), 10.0), upper=9.0),
+        *bad("upper", ValueError, math.nan, np.full((4, 6), math.nan), lower=0.0),
+    ),
+)
+ROWS = [AFT]
