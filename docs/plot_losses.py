@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import inspect
+import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -117,6 +118,19 @@ def of_documents(loss: str, x: Floats, arguments: Arguments) -> tuple[Floats, Fl
         scores, relevance, np.full(x.size, 3), reduction="none", return_grad=True
     )
     return value, grad[::3]
+
+
+def of_first_hazards(loss: str, x: Floats, arguments: Arguments) -> tuple[Floats, Floats]:
+    """Return value and gradient of Cox's loss of five log hazards, four of them 0: x is that of the third."""
+    rows, event = np.zeros(5), np.ones(5, bool)
+    event[2] = arguments["event"]
+    values, slopes = np.empty_like(x), np.empty_like(x)
+    for i, rows[2] in enumerate(x):
+        values[i], grad = getattr(fastloss, loss)(
+            rows, np.arange(5), event, reduction="sum", return_grad=True
+        )
+        slopes[i] = grad[2]
+    return values, slopes
 
 
 @dataclass(frozen=True)
@@ -230,6 +244,21 @@ _PICTURES = (
     Picture("siglip_loss", "similarity", (-1, 2), {"scale": 5, "bias": -2.5}, PAIR_OR_NOT, of_queries),
     Picture("list_net_loss", DOCUMENT, (-4, 6), {}, each("relevance", *RELEVANCE), of_documents),
     Picture("lambda_rank_loss", DOCUMENT, (-2, 3), {}, each("relevance", *RELEVANCE), of_documents),
+    Picture(
+        "aft_loss",
+        "log time",
+        (-3, 5),
+        {},
+        (*each("upper", 2, math.inf, lower=2), {"lower": 0, "upper": 2}, {"lower": 1, "upper": 4}),
+    ),
+    Picture(
+        "cox_ph_loss",
+        "log hazard of the third of five rows",
+        (-5, 5),
+        {},
+        each("event", True, False),
+        of_first_hazards,
+    ),
     Picture("dpo_loss", *NEAR, {"beta": 1}, each("loss_type", *DPO_TYPES), of_answers),
     Picture("cpo_loss", *NEAR, {"beta": 1}, each("loss_type", "sigmoid", "hinge", "ipo"), of_answers),
     Picture("simpo_loss", *MARGIN, {"beta": 1}, each("gamma", 0, 1, 2), of_answers),

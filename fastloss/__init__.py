@@ -34,6 +34,7 @@ from fastloss import (
     reading,
     regression,
     sequence,
+    survival,
 )
 from fastloss._engine import settings as _settings
 
@@ -41,7 +42,7 @@ __version__ = "0.1.0"
 
 _MODULES = (
     binary, classification, contrastive, curve, divergence, linear, linear_divergence, lists, penalty,
-    perplexity, policy, preference, reading, regression, sequence, _settings,
+    perplexity, policy, preference, reading, regression, sequence, survival, _settings,
 )  # fmt: skip
 
 

@@ -35,8 +35,10 @@ __all__ = [
     "Finding",
     "LossCurve",
     "Perplexity",
+    "aft_loss",
     "binary_cross_entropy",
     "binary_cross_entropy_with_logits",
+    "cox_ph_loss",
     "cpo_loss",
     "cross_entropy",
     "dpo_loss",
@@ -103,6 +105,80 @@ __all__ = [
 ]
 
 __version__: str
+@overload
+def aft_loss(
+    input: npt.ArrayLike, lower: npt.ArrayLike, upper: npt.ArrayLike, *, weight: npt.ArrayLike | None = ...,
+    scale: float = ..., distribution: Literal['normal', 'logistic', 'extreme'] = ..., reduction:
+    Literal["mean", "sum"] = ..., return_grad: Literal[False] = ..., return_hessian: Literal[False] = ...,
+    grad_output: npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ..., num_threads: int
+    | None = ...
+) -> float: ...
+@overload
+def aft_loss(
+    input: npt.ArrayLike, lower: npt.ArrayLike, upper: npt.ArrayLike, *, weight: npt.ArrayLike | None = ...,
+    scale: float = ..., distribution: Literal['normal', 'logistic', 'extreme'] = ..., reduction:
+    Literal["sum_and_count"], return_grad: Literal[False] = ..., return_hessian: Literal[False] = ...,
+    grad_output: npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ..., num_threads: int
+    | None = ...
+) -> tuple[float, float]: ...
+@overload
+def aft_loss(
+    input: npt.ArrayLike, lower: npt.ArrayLike, upper: npt.ArrayLike, *, weight: npt.ArrayLike | None = ...,
+    scale: float = ..., distribution: Literal['normal', 'logistic', 'extreme'] = ..., reduction:
+    Literal["none"], return_grad: Literal[False] = ..., return_hessian: Literal[False] = ..., grad_output:
+    npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ..., num_threads: int | None = ...
+) -> Array: ...
+@overload
+def aft_loss(
+    input: npt.ArrayLike, lower: npt.ArrayLike, upper: npt.ArrayLike, *, weight: npt.ArrayLike | None = ...,
+    scale: float = ..., distribution: Literal['normal', 'logistic', 'extreme'] = ..., reduction:
+    Literal["mean", "sum"] = ..., return_grad: Literal[True], return_hessian: Literal[False] = ...,
+    grad_output: npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ..., num_threads: int
+    | None = ...
+) -> tuple[float, Array]: ...
+@overload
+def aft_loss(
+    input: npt.ArrayLike, lower: npt.ArrayLike, upper: npt.ArrayLike, *, weight: npt.ArrayLike | None = ...,
+    scale: float = ..., distribution: Literal['normal', 'logistic', 'extreme'] = ..., reduction:
+    Literal["sum_and_count"], return_grad: Literal[True], return_hessian: Literal[False] = ..., grad_output:
+    npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ..., num_threads: int | None = ...
+) -> tuple[tuple[float, float], Array]: ...
+@overload
+def aft_loss(
+    input: npt.ArrayLike, lower: npt.ArrayLike, upper: npt.ArrayLike, *, weight: npt.ArrayLike | None = ...,
+    scale: float = ..., distribution: Literal['normal', 'logistic', 'extreme'] = ..., reduction:
+    Literal["none"], return_grad: Literal[True], return_hessian: Literal[False] = ..., grad_output:
+    npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ..., num_threads: int | None = ...
+) -> tuple[Array, Array]: ...
+@overload
+def aft_loss(
+    input: npt.ArrayLike, lower: npt.ArrayLike, upper: npt.ArrayLike, *, weight: npt.ArrayLike | None = ...,
+    scale: float = ..., distribution: Literal['normal', 'logistic', 'extreme'] = ..., reduction:
+    Literal["mean", "sum"] = ..., return_grad: Literal[True], return_hessian: Literal[True], grad_output:
+    npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ..., num_threads: int | None = ...
+) -> tuple[float, Array, Array]: ...
+@overload
+def aft_loss(
+    input: npt.ArrayLike, lower: npt.ArrayLike, upper: npt.ArrayLike, *, weight: npt.ArrayLike | None = ...,
+    scale: float = ..., distribution: Literal['normal', 'logistic', 'extreme'] = ..., reduction:
+    Literal["sum_and_count"], return_grad: Literal[True], return_hessian: Literal[True], grad_output:
+    npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ..., num_threads: int | None = ...
+) -> tuple[tuple[float, float], Array, Array]: ...
+@overload
+def aft_loss(
+    input: npt.ArrayLike, lower: npt.ArrayLike, upper: npt.ArrayLike, *, weight: npt.ArrayLike | None = ...,
+    scale: float = ..., distribution: Literal['normal', 'logistic', 'extreme'] = ..., reduction:
+    Literal["none"], return_grad: Literal[True], return_hessian: Literal[True], grad_output: npt.ArrayLike |
+    None = ..., out: Array | None = ..., accumulate: bool = ..., num_threads: int | None = ...
+) -> tuple[Array, Array, Array]: ...
+@overload
+def aft_loss(
+    input: npt.ArrayLike, lower: npt.ArrayLike, upper: npt.ArrayLike, *, weight: npt.ArrayLike | None = ...,
+    scale: float = ..., distribution: Literal['normal', 'logistic', 'extreme'] = ..., reduction: Reduction =
+    ..., return_grad: bool = ..., return_hessian: bool = ..., grad_output: npt.ArrayLike | None = ..., out:
+    Array | None = ..., accumulate: bool = ..., num_threads: int | None = ...
+) -> Any: ...
+
 @overload
 def binary_cross_entropy(
     probs: npt.ArrayLike, target: npt.ArrayLike, *, weight: npt.ArrayLike | None = ..., check_domain: bool =
@@ -216,6 +292,80 @@ def binary_cross_entropy_with_logits(
 def binary_cross_entropy_with_logits(
     logits: npt.ArrayLike, target: npt.ArrayLike, *, weight: npt.ArrayLike | None = ..., pos_weight:
     npt.ArrayLike | None = ..., label_smoothing: float = ..., check_domain: bool = ..., reduction: Reduction =
+    ..., return_grad: bool = ..., return_hessian: bool = ..., grad_output: npt.ArrayLike | None = ..., out:
+    Array | None = ..., accumulate: bool = ..., num_threads: int | None = ...
+) -> Any: ...
+
+@overload
+def cox_ph_loss(
+    log_hazard: npt.ArrayLike, time: npt.ArrayLike, event: npt.ArrayLike, *, weight: npt.ArrayLike | None =
+    ..., strata: npt.ArrayLike | None = ..., ties: Literal['breslow', 'efron'] = ..., reduction:
+    Literal["mean", "sum"] = ..., return_grad: Literal[False] = ..., return_hessian: Literal[False] = ...,
+    grad_output: npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ..., num_threads: int
+    | None = ...
+) -> float: ...
+@overload
+def cox_ph_loss(
+    log_hazard: npt.ArrayLike, time: npt.ArrayLike, event: npt.ArrayLike, *, weight: npt.ArrayLike | None =
+    ..., strata: npt.ArrayLike | None = ..., ties: Literal['breslow', 'efron'] = ..., reduction:
+    Literal["sum_and_count"], return_grad: Literal[False] = ..., return_hessian: Literal[False] = ...,
+    grad_output: npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ..., num_threads: int
+    | None = ...
+) -> tuple[float, float]: ...
+@overload
+def cox_ph_loss(
+    log_hazard: npt.ArrayLike, time: npt.ArrayLike, event: npt.ArrayLike, *, weight: npt.ArrayLike | None =
+    ..., strata: npt.ArrayLike | None = ..., ties: Literal['breslow', 'efron'] = ..., reduction:
+    Literal["none"], return_grad: Literal[False] = ..., return_hessian: Literal[False] = ..., grad_output:
+    npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ..., num_threads: int | None = ...
+) -> Array: ...
+@overload
+def cox_ph_loss(
+    log_hazard: npt.ArrayLike, time: npt.ArrayLike, event: npt.ArrayLike, *, weight: npt.ArrayLike | None =
+    ..., strata: npt.ArrayLike | None = ..., ties: Literal['breslow', 'efron'] = ..., reduction:
+    Literal["mean", "sum"] = ..., return_grad: Literal[True], return_hessian: Literal[False] = ...,
+    grad_output: npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ..., num_threads: int
+    | None = ...
+) -> tuple[float, Array]: ...
+@overload
+def cox_ph_loss(
+    log_hazard: npt.ArrayLike, time: npt.ArrayLike, event: npt.ArrayLike, *, weight: npt.ArrayLike | None =
+    ..., strata: npt.ArrayLike | None = ..., ties: Literal['breslow', 'efron'] = ..., reduction:
+    Literal["sum_and_count"], return_grad: Literal[True], return_hessian: Literal[False] = ..., grad_output:
+    npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ..., num_threads: int | None = ...
+) -> tuple[tuple[float, float], Array]: ...
+@overload
+def cox_ph_loss(
+    log_hazard: npt.ArrayLike, time: npt.ArrayLike, event: npt.ArrayLike, *, weight: npt.ArrayLike | None =
+    ..., strata: npt.ArrayLike | None = ..., ties: Literal['breslow', 'efron'] = ..., reduction:
+    Literal["none"], return_grad: Literal[True], return_hessian: Literal[False] = ..., grad_output:
+    npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ..., num_threads: int | None = ...
+) -> tuple[Array, Array]: ...
+@overload
+def cox_ph_loss(
+    log_hazard: npt.ArrayLike, time: npt.ArrayLike, event: npt.ArrayLike, *, weight: npt.ArrayLike | None =
+    ..., strata: npt.ArrayLike | None = ..., ties: Literal['breslow', 'efron'] = ..., reduction:
+    Literal["mean", "sum"] = ..., return_grad: Literal[True], return_hessian: Literal[True], grad_output:
+    npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ..., num_threads: int | None = ...
+) -> tuple[float, Array, Array]: ...
+@overload
+def cox_ph_loss(
+    log_hazard: npt.ArrayLike, time: npt.ArrayLike, event: npt.ArrayLike, *, weight: npt.ArrayLike | None =
+    ..., strata: npt.ArrayLike | None = ..., ties: Literal['breslow', 'efron'] = ..., reduction:
+    Literal["sum_and_count"], return_grad: Literal[True], return_hessian: Literal[True], grad_output:
+    npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ..., num_threads: int | None = ...
+) -> tuple[tuple[float, float], Array, Array]: ...
+@overload
+def cox_ph_loss(
+    log_hazard: npt.ArrayLike, time: npt.ArrayLike, event: npt.ArrayLike, *, weight: npt.ArrayLike | None =
+    ..., strata: npt.ArrayLike | None = ..., ties: Literal['breslow', 'efron'] = ..., reduction:
+    Literal["none"], return_grad: Literal[True], return_hessian: Literal[True], grad_output: npt.ArrayLike |
+    None = ..., out: Array | None = ..., accumulate: bool = ..., num_threads: int | None = ...
+) -> tuple[Array, Array, Array]: ...
+@overload
+def cox_ph_loss(
+    log_hazard: npt.ArrayLike, time: npt.ArrayLike, event: npt.ArrayLike, *, weight: npt.ArrayLike | None =
+    ..., strata: npt.ArrayLike | None = ..., ties: Literal['breslow', 'efron'] = ..., reduction: Reduction =
     ..., return_grad: bool = ..., return_hessian: bool = ..., grad_output: npt.ArrayLike | None = ..., out:
     Array | None = ..., accumulate: bool = ..., num_threads: int | None = ...
 ) -> Any: ...

@@ -147,6 +147,26 @@ def lambda_rank(
     threads: int,
     has_value: bool = ...,
 ) -> float: ...
+def order_by_time(
+    time: npt.NDArray[Any],
+    items: npt.NDArray[Any],
+    sorted: npt.NDArray[Any],
+    order: npt.NDArray[Any],
+    threads: int,
+) -> int: ...
+def cox(
+    log_hazard: npt.NDArray[Any],
+    sorted_by_time: tuple[npt.NDArray[Any] | None, ...],
+    event: npt.NDArray[Any],
+    weight: npt.NDArray[Any] | None,
+    upstream: npt.NDArray[Any] | None,
+    scale: float,
+    is_efron: bool,
+    outputs: tuple[npt.NDArray[Any] | None, ...],
+    room: tuple[npt.NDArray[Any] | None, ...],
+    accumulate: bool,
+    threads: int,
+) -> float: ...
 def plain_cross_entropy(
     logits: object,
     target: object,

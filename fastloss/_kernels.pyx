@@ -12,8 +12,9 @@ import os
 cimport cython
 from cpython.buffer cimport PyBUF_WRITABLE, PyBuffer_FillInfo, PyBuffer_Release, PyObject_GetBuffer
 from cython.parallel cimport parallel, prange, threadid
+from libc.float cimport DBL_MAX
 from libc.math cimport INFINITY, NAN
-from libc.stdint cimport int64_t, uintptr_t
+from libc.stdint cimport int64_t, uint32_t, uintptr_t
 from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memset
 
@@ -47,6 +48,8 @@ cdef extern from "samples.h" nogil:
         FL_TARGET_SCRATCH
         FL_CONTRAST_COLUMNS
         FL_CONTRAST_SCRATCH
+        FL_TIME_BUCKETS
+        FL_TIME_SCRATCH
 
     struct fl_array:
         char *data
@@ -248,9 +251,56 @@ cdef extern from "samples.h" nogil:
         fl_work list_net
         fl_work lambda_rank
 
+    struct fl_timed:
+        double time
+
+    struct fl_order_job:
+        ptrdiff_t rows, piece
+        const double *time
+        double *bounds
+        double low, rate
+        uint32_t buckets
+        uint32_t *counts
+        uint32_t *starts
+        fl_timed *items
+        fl_timed *spare
+        uint32_t *order
+        double *sorted
+
+    struct fl_cox_job:
+        ptrdiff_t rows
+        int is_efron, accumulate
+        double scale
+        fl_array log_hazard, gradient, hessian
+        const uint32_t *order
+        const double *time
+        const int64_t *stratum
+        const unsigned char *event
+        const double *weight
+        const double *upstream
+        double *losses
+        double *x
+        double *hazard
+        double *sum
+        double *levels
+        double *mass
+        double *pull
+        unsigned char *flags
+
+    struct fl_survival_kernels:
+        fl_work survey
+        fl_work count
+        fl_work starts
+        fl_work spread
+        fl_work arrange
+        fl_work gather
+        fl_work scan
+        fl_work finish
+
     struct fl_samples:
         const char *name
         fl_list_kernels lists
+        fl_survival_kernels survival
 
     struct fl_kernels:
         const char *name
@@ -1149,6 +1199,109 @@ def lambda_rank(
     describe(&job.scores, scores, 0, &room[2])
     return run_lists(&job, kernels.samples.lists.lambda_rank, bounds, (gradient, hessian), upstream, losses, room,
                      max(1, min(longest, truncation_level) // 4), threads)
+
+
+# Rows of a piece of the order of times, and the most pieces: each has a count for every bucket.
+cdef ptrdiff_t TIMES = 65536
+cdef ptrdiff_t TIME_PIECES = 64
+
+
+def order_by_time(
+    cnp.ndarray time not None, cnp.ndarray items not None, cnp.ndarray sorted not None, cnp.ndarray order not None,
+    int threads,
+):
+    """Write times in order to `sorted`, equal ones in the order of the rows, and their rows to `order`; see
+    survival.h.
+
+    Return the first negative time or NaN, before anything is written, or -1. `items` is scratch of four doubles for
+    each row.
+    """
+    cdef fl_order_job job
+    cdef const fl_survival_kernels *table = &kernels.samples.survival
+    cdef ptrdiff_t rows = cnp.PyArray_SIZE(time), pieces, piece
+    cdef fl_piece found
+    cdef double high = 0.0
+    cdef char *memory
+    if rows == 0:
+        return -1
+    threads = team_for(rows, threads)
+    memset(&job, 0, sizeof(job))
+    job.rows = rows
+    job.piece = max(TIMES, (rows + TIME_PIECES - 1) // TIME_PIECES)
+    pieces = (rows + job.piece - 1) // job.piece
+    job.buckets = <uint32_t>min(<ptrdiff_t>FL_TIME_BUCKETS, rows // 8 + 1)
+    job.time = <const double *>pointer(time)
+    job.items = <fl_timed *>pointer(items)
+    job.spare = job.items + rows
+    job.sorted = <double *>pointer(sorted)
+    job.order = <uint32_t *>pointer(order)
+    memory = <char *>malloc(2 * pieces * sizeof(double) + ((pieces + 1) * job.buckets + 1) * sizeof(uint32_t))
+    if memory == NULL:
+        raise MemoryError("scratch")
+    try:
+        job.bounds = <double *>memory
+        job.counts = <uint32_t *>(job.bounds + 2 * pieces)
+        job.starts = job.counts + pieces * job.buckets
+        found = run_pieces(table.survey, &job, rows, job.piece, rows, threads, 0)
+        if found.fault >= 0:
+            return found.fault
+        job.low = INFINITY
+        for piece in range(pieces):
+            job.low = min(job.low, job.bounds[2 * piece])
+            high = max(high, job.bounds[2 * piece + 1])
+        job.rate = min(job.buckets / (high - job.low) if high > job.low else DBL_MAX, DBL_MAX)
+        run_pieces(table.count, &job, rows, job.piece, rows, threads, 0)
+        run_pieces(table.starts, &job, 1, 1, rows, 1, 0)
+        run_pieces(table.spread, &job, rows, job.piece, rows, threads, 0)
+        run_pieces(table.arrange, &job, job.buckets, 32, rows, threads, FL_TIME_SCRATCH)
+    finally:
+        free(memory)
+    return -1
+
+
+def cox(
+    cnp.ndarray log_hazard not None, tuple sorted_by_time, cnp.ndarray event not None, weight, upstream, double scale,
+    bint is_efron, tuple outputs, tuple room, bint accumulate, int threads,
+):
+    """Run Cox's partial likelihood, and return the sum of the losses; see survival.h.
+
+    `sorted_by_time` has order, times and strata (or None) in that order, `outputs` gradient, hessian and losses
+    (zeros) or None, `room` scratch: three arrays of doubles, two more or None for weights and upstream gradients, and
+    one of bytes.
+    """
+    cdef fl_cox_job job
+    cdef dimensions places[3]
+    cdef const fl_survival_kernels *table = &kernels.samples.survival
+    cdef ptrdiff_t rows = cnp.PyArray_SIZE(log_hazard)
+    cdef double total
+    memset(&job, 0, sizeof(job))
+    job.rows = rows
+    job.is_efron = is_efron
+    job.accumulate = accumulate
+    job.scale = scale
+    describe(&job.log_hazard, log_hazard, 0, places)
+    describe(&job.gradient, outputs[0], 0, places + 1)
+    describe(&job.hessian, outputs[1], 0, places + 2)
+    job.losses = <double *>pointer(outputs[2])
+    job.order = <const uint32_t *>pointer(sorted_by_time[0])
+    job.time = <const double *>pointer(sorted_by_time[1])
+    job.stratum = <const int64_t *>pointer(sorted_by_time[2])
+    job.levels = <double *>pointer(sorted_by_time[1])
+    job.event = <const unsigned char *>pointer(event)
+    job.weight = <const double *>pointer(weight)
+    job.upstream = <const double *>pointer(upstream)
+    job.x = <double *>pointer(room[0])
+    job.hazard = <double *>pointer(room[1])
+    job.sum = <double *>pointer(room[2])
+    job.mass = <double *>pointer(room[3])
+    job.pull = <double *>pointer(room[4])
+    job.flags = <unsigned char *>pointer(room[5])
+    threads = team_for(rows, threads)
+    run_pieces(table.gather, &job, rows, TIMES, rows, threads, 0)
+    total = run_pieces(table.scan, &job, 1, 1, rows, 1, 0).total
+    if outputs[0] is not None:
+        run_pieces(table.finish, &job, rows, TIMES, rows, threads, 0)
+    return total
 
 
 cdef bint are_apart(cnp.ndarray a, cnp.ndarray b) noexcept:

@@ -16,8 +16,10 @@ import numpy as np
 import numpy.typing as npt
 
 __all__ = [
+    "aft_loss",
     "binary_cross_entropy",
     "binary_cross_entropy_with_logits",
+    "cox_ph_loss",
     "cpo_loss",
     "cross_entropy",
     "dpo_loss",
@@ -3432,3 +3434,182 @@ def lambda_rank_loss(
         return loss
     scale = np.repeat(upstream / count, [len(x[group]) for group in groups])
     return (loss, slopes * scale, bends * scale) if return_hessian else (loss, slopes * scale)
+
+
+# Survival
+
+
+def _risk_sets(
+    time: Array, event: npt.NDArray[np.bool_], weight: Array, strata: npt.NDArray[Any], ties: str
+) -> tuple[Array, Array]:
+    """Return the risk sets of all events: the event that each belongs to, and the share of each row in it."""
+    owners, shares = [], []
+    for i in np.flatnonzero(event & (weight > 0.0)):
+        at_risk = (strata == strata[i]) & (time >= time[i])
+        tied = at_risk & (time == time[i]) & event & (weight > 0.0)
+        count = int(tied.sum()) if ties == "efron" else 1
+        for k in range(count):
+            owners.append(i)
+            shares.append(np.where(tied, 1.0 - k / count, 1.0) * at_risk)
+    return np.array(owners, int), np.array(shares, float).reshape(len(owners), len(time))
+
+
+@np.errstate(divide="ignore", invalid="ignore", over="ignore", under="ignore")
+def cox_ph_loss(
+    log_hazard: npt.ArrayLike,
+    time: npt.ArrayLike,
+    event: npt.ArrayLike,
+    *,
+    weight: npt.ArrayLike | None = None,
+    strata: npt.ArrayLike | None = None,
+    ties: str = "breslow",
+    reduction: str = "mean",
+    return_grad: bool = False,
+    return_hessian: bool = False,
+    grad_output: npt.ArrayLike | None = None,
+) -> Result:
+    """Negative log partial likelihood of Cox's proportional hazards.
+
+    The loss of an event i, 0 for all other rows, is
+
+        w_i (mean over its risk sets of log(sum_j share_j w_j exp(x_j)) - x_i)
+
+    The rows at risk are those of its stratum whose time is not before its own. With ties="breslow" there is
+    one risk set, in which each of them has the share 1. With "efron" there are as many as events at that
+    time, d; in set k from 0 to d - 1 these events have the share 1 - k / d. An event of weight 0 is none.
+
+        d loss_i / d x_j = w_i (mean of p_j - (i == j)),  p_j = share_j w_j exp(x_j) / sum
+
+    and the second derivative is w_i times the mean of p_j (1 - p_j). "mean" divides by the sum of the weights
+    of the events.
+    """
+    x, t = np.asarray(log_hazard, dtype=np.float64), np.asarray(time)
+    d = np.asarray(event).astype(bool)
+    w = _per_row("weight", weight, x.shape) * np.ones(x.shape)
+    s = np.zeros(x.shape, int) if strata is None else np.asarray(strata)
+    if x.ndim != 1 or not x.shape == t.shape == d.shape == s.shape:
+        raise ValueError(
+            f"all arguments must have shape (n,), got {x.shape}, {t.shape}, {d.shape}, {s.shape}"
+        )
+    if return_hessian and not return_grad:
+        raise ValueError("return_hessian needs return_grad=True")
+    upstream = _upstream(grad_output, reduction, x.shape, return_grad)
+    owners, shares = _risk_sets(t, d, w, s, ties)
+    counted = shares * w
+    top = np.where(counted > 0.0, x + np.log(counted), -np.inf).max(axis=1, keepdims=True, initial=-np.inf)
+    p = np.where(counted > 0.0, counted * np.exp(x - top), 0.0)
+    total = p.sum(axis=1, keepdims=True)
+    p /= total
+    sets = np.maximum(np.bincount(owners, minlength=len(x)), 1)
+    mean = np.bincount(owners, (np.log(total) + (top - x[owners, np.newaxis]))[:, 0], len(x)) / sets
+    losses = np.where(d & (w > 0.0), w * mean, 0.0)
+    loss, count = _reduced(losses, float(w[d].sum()), reduction)
+    if not return_grad:
+        return loss
+    factor = (w * upstream / (count or 1.0))[owners] / sets[owners]
+    gradient = factor @ p - np.bincount(owners, factor, len(x))
+    return (loss, gradient, factor @ (p * (1.0 - p))) if return_hessian else (loss, gradient)
+
+
+def _aft_parts(z: Array, distribution: str) -> tuple[Array, Array, Array, Array, Array]:
+    """Return F as it rounds near 1, F and 1 - F with all digits, f and f'."""
+    w = np.exp(z)
+    if distribution == "normal":
+        erf, erfc = np.vectorize(math.erf, [float]), np.vectorize(math.erfc, [float])
+        f = np.exp(-0.5 * z * z) / math.sqrt(2.0 * math.pi)
+        y = z / math.sqrt(2.0)
+        return 0.5 * (1.0 + erf(y)), 0.5 * erfc(-y), 0.5 * erfc(y), f, np.where(f > 0.0, -z * f, 0.0)
+    if distribution == "logistic":
+        f = np.where(np.isinf(w * w), 0.0, w / (1.0 + w) ** 2)
+        cdf = np.where(np.isinf(w), 1.0, w / (1.0 + w))
+        return cdf, _sigmoid(z), _sigmoid(-z), f, np.where(np.isinf(w), 0.0, f * (1.0 - w) / (1.0 + w))
+    f = np.where(np.isinf(w), 0.0, w * np.exp(-w))
+    return 1.0 - np.exp(-w), -np.expm1(-w), np.exp(-w), f, np.where(np.isinf(w), 0.0, (1.0 - w) * f)
+
+
+# XGBoost's limits for a prediction that is far too small, and far too large: gradient and second derivative,
+# from the scale.
+_AFT_LIMITS: dict[str, Callable[[float], tuple[tuple[float, float], tuple[float, float]]]] = {
+    "normal": lambda s: ((-15.0, 15.0), (1.0 / s**2, 1.0 / s**2)),
+    "logistic": lambda s: ((-1.0 / s, 1.0 / s), (1e-16, 1e-16)),
+    "extreme": lambda s: ((-15.0, 1.0 / s), (15.0, 1e-16)),
+}
+
+
+@np.errstate(divide="ignore", invalid="ignore", over="ignore", under="ignore")
+def aft_loss(
+    input: npt.ArrayLike,
+    lower: npt.ArrayLike,
+    upper: npt.ArrayLike,
+    *,
+    weight: npt.ArrayLike | None = None,
+    scale: float = 1.0,
+    distribution: str = "normal",
+    reduction: str = "mean",
+    return_grad: bool = False,
+    return_hessian: bool = False,
+    grad_output: npt.ArrayLike | None = None,
+) -> Result:
+    """Accelerated failure time: XGBoost's survival:aft.
+
+        z = (log(bound) - input) / scale
+        loss = w * -log(max(F(z_upper) - F(z_lower), 1e-12))
+        loss = w * -log(max(f(z) / (scale * lower), 1e-12)) where lower == upper
+
+    F and f are the distribution function and the density: normal; logistic, F = 1 / (1 + e^-z); extreme,
+    F = 1 - exp(-e^z). The derivatives are those of the logarithm,
+
+        (f_upper - f_lower) / (s (F_upper - F_lower))
+        ((f_upper - f_lower)^2 - (F_upper - F_lower) (f'_upper - f'_lower)) / (s (F_upper - F_lower))^2
+
+    held to [-15, 15] and [1e-16, 15]; where they are not finite for a denominator below 1e-12, XGBoost's
+    limits, by the side of the bounds that the prediction is on. Towards a side without a bound there is
+    nothing to gain: these are 0 and 1e-16. "mean" divides by the sum of the weights.
+    """
+    x = np.asarray(input, dtype=np.float64)
+    low, high = (np.broadcast_to(np.asarray(b, dtype=np.float64), x.shape) for b in (lower, upper))
+    if not ((low >= 0.0) & (high >= low)).all():
+        raise ValueError("lower and upper must be intervals of times from 0 on")
+    _option("scale", scale, scale > 0.0, "greater than 0")
+    z_low, z_high = ((np.log(bound) - x) / scale for bound in (low, high))
+    rounded, below, above, f, slope = _aft_parts(z_low, distribution)
+    rounded_high, below_high, above_high, f_high, slope_high = _aft_parts(z_high, distribution)
+
+    p = np.where(z_low > 0.0, above - above_high, below_high - below)
+    p = np.where(p > 0.5, 1.0 - (below + above_high), p)
+    value = np.where(p > 0.5, -np.log1p(-(below + above_high)), -np.log(np.maximum(p, 1e-12)))
+    log_f = {
+        "normal": -0.5 * z_low**2 - 0.5 * math.log(2.0 * math.pi),
+        "logistic": -np.abs(z_low) - 2.0 * np.log1p(np.exp(-np.abs(z_low))),
+        "extreme": z_low - np.exp(z_low),
+    }[distribution]
+    is_exact = low == high
+    most = -math.log(1e-12)
+    exact = np.where(low > 0.0, np.minimum(-log_f + math.log(scale) + np.log(low), most), most)
+    value = np.where(np.isnan(x), np.nan, np.where(is_exact, exact, value))
+
+    mass, density, curve = rounded_high - rounded, f_high - f, slope_high - slope
+    denominator = scale * np.where(is_exact, f, mass)
+    first = np.where(is_exact, slope, density) / denominator
+    bends = {"normal": np.ones_like(x), "logistic": 2.0 * above * below, "extreme": np.exp(z_low)}
+    second = np.where(
+        is_exact,
+        bends[distribution] / scale**2,
+        -(mass * curve - density**2) / denominator**2,
+    )
+    second = np.where(is_exact & (f * f == 0.0), np.nan, second)
+
+    past = (low > 0.0) & (z_low > 0.0) | np.isfinite(high) & (z_high > 0.0)
+    no_way = ~is_exact & np.where(past, low <= 0.0, np.isinf(high))
+    results = []
+    for found, size, (if_past, if_before), least in (
+        (first, denominator, _AFT_LIMITS[distribution](scale)[0], 0.0),
+        (second, denominator**2, _AFT_LIMITS[distribution](scale)[1], 1e-16),
+    ):
+        limit = np.where(no_way, least, np.where(past, if_past, if_before))
+        results.append(np.where(~np.isfinite(found) & (size < 1e-12), limit, found))
+    derivatives = (
+        lambda: np.clip(results[0], -15.0, 15.0),
+        lambda: np.clip(results[1], 1e-16, 15.0),
+    )
+    return _elementwise(value, derivatives, weight, reduction, return_grad, grad_output, return_hessian)

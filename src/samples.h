@@ -27,9 +27,55 @@ struct fl_list_kernels {
     fl_work list_net, lambda_rank; /* over queries */
 };
 
+/* The order of survival times: see survival.h. Pieces of `piece` rows are counted and spread over the buckets. */
+enum { FL_TIME_BUCKETS = 2048, FL_TIME_SCRATCH = FL_TIME_BUCKETS * (int)sizeof(uint32_t) };
+
+struct fl_timed {
+    double time;
+    uint32_t row;
+};
+
+struct fl_order_job {
+    ptrdiff_t rows, piece;
+    const double *time;
+    double *bounds; /* the least and the largest finite time of each piece */
+    double low, rate;
+    uint32_t buckets, *counts, *starts; /* of each piece and bucket; of each bucket, and the end */
+    struct fl_timed *items, *spare;
+    uint32_t *order; /* the rows, those with the least time first */
+    double *sorted;  /* their times */
+};
+
+/* Cox's partial likelihood: see survival.h. Arrays without a comment are scratch of `rows` elements. `levels` may be
+ * the memory of `time`. */
+enum { FL_COX_RUN = 1024 };
+
+struct fl_cox_job {
+    ptrdiff_t rows;
+    int is_efron, accumulate;
+    double scale;
+    struct fl_array log_hazard, gradient, hessian; /* one row of `rows` elements */
+    const uint32_t *order;
+    const double *time;     /* in that order */
+    const int64_t *stratum; /* too; NULL: a single one */
+    const unsigned char *event;
+    const double *weight, *upstream; /* may be NULL */
+    double *losses;                  /* zeros; NULL: only their sum */
+    double *x, *hazard, *sum, *levels;
+    double *mass, *pull; /* NULL without weights, and without upstream gradients */
+    unsigned char *flags;
+};
+
+struct fl_survival_kernels {
+    fl_work survey, count, starts, spread; /* of a fl_order_job, over rows */
+    fl_work arrange;                       /* over buckets, with FL_TIME_SCRATCH bytes of scratch */
+    fl_work gather, scan, finish;          /* of a fl_cox_job, over rows; scan takes all at once */
+};
+
 struct fl_samples {
     const char *name;
     struct fl_list_kernels lists;
+    struct fl_survival_kernels survival;
 };
 
 #endif

@@ -197,7 +197,7 @@ def test_the_first_argument_decides_the_type(row: Row) -> None:
 
 @over_rows
 def test_integers_are_float64(row: Row) -> None:
-    whole = {"mean_squared_log_loss": 2, "binary_cross_entropy": 0, "orpo_loss": -20}
+    whole = {"mean_squared_log_loss": 2, "binary_cross_entropy": 0, "orpo_loss": -20, "aft_loss": 1}
     c = call(row, row.shapes[0], "float64", (row.reductions or ("none",))[-1])
     rng = np.random.default_rng(0)
     if row.checked({}) or row.name in whole:
@@ -205,6 +205,8 @@ def test_integers_are_float64(row: Row) -> None:
         given = {k: rng.integers(0, 2, np.shape(c[k])) + shift for k in row.floats}
         if "target" in given:
             given["target"] = np.ones_like(given["target"])
+        if "upper" in given:
+            given["upper"] += 1
     else:
         # (A target of integers is one of indices.)
         floats = row.floats[:1] if row.label == "probabilities" else row.floats

@@ -550,6 +550,20 @@ OWN = [
             "gains": {"normalize": False, "label_gain": torch.tensor([0.0, 1.0, 1.0, 5.0])},
         },
     }.items()),
+    Loss("aft_loss", {
+        "input": normal(15), "lower": uniform(0.5, 2.0)(15),
+        "upper": lambda rng, given: given["lower"] + tensor(rng.choice([0.0, 1.5, np.inf], 15)),
+    }, ("input",), {
+        "logistic": {"distribution": "logistic"},
+        "everything": {"distribution": "extreme", "scale": 1.3, "weight": uniform(0.5, 2.0)(15)},
+    }),
+    Loss("cox_ph_loss", {
+        "log_hazard": normal(15), "time": indices(9, 15),
+        "event": lambda rng, given: tensor(rng.random(15) < 0.6),
+    }, ("log_hazard",), {
+        "efron": {"ties": "efron"},
+        "everything": {"ties": "efron", "weight": uniform(0.5, 2.0)(15), "strata": indices(3, 15)},
+    }),
     Loss("dpo_loss", POLICIES_AND_REFERENCES, PAIR, {
         "options": {"beta": 0.4, "label_smoothing": 0.2}, "reference_free": {"reference_free": True},
         "js": {"f_divergence_type": "js_divergence"},
@@ -677,6 +691,8 @@ MODULES = {
     "TVDistanceWithLogitsLoss": "tv_distance_with_logits",
     "ListNetLoss": "list_net_loss",
     "LambdaRankLoss": "lambda_rank_loss",
+    "AFTLoss": "aft_loss",
+    "CoxPHLoss": "cox_ph_loss",
     "DPOLoss": "dpo_loss",
     "SimPOLoss": "simpo_loss",
     "CPOLoss": "cpo_loss",

@@ -48,6 +48,13 @@ assert_type(fl.LossCurve.read("log.csv", unigram=7.0), fl.LossCurve)
 assert_type(fl.LossCurve().diagnose(), list[fl.Finding])
 assert_type(fl.Finding("spike", 1, 2, {"size": 1.0}, "None.").severity, str)
 
+assert_type(fl.aft_loss(x, x, x), float)
+assert_type(fl.aft_loss(x, x, x, reduction="none"), Array)
+assert_type(fl.aft_loss(x, x, x, return_grad=True), Mean1)
+assert_type(fl.aft_loss(x, x, x, reduction="none", return_grad=True), Each1)
+assert_type(fl.aft_loss(x, x, x, return_grad=True, return_hessian=True), Mean2)
+assert_type(fl.aft_loss(x, x, x, reduction="none", return_grad=True, return_hessian=True), Each2)
+
 assert_type(fl.binary_cross_entropy(x, x), float)
 assert_type(fl.binary_cross_entropy(x, x, reduction="none"), Array)
 assert_type(fl.binary_cross_entropy(x, x, return_grad=True), Mean1)
@@ -61,6 +68,13 @@ assert_type(fl.binary_cross_entropy_with_logits(x, x, return_grad=True, return_h
 assert_type(
     fl.binary_cross_entropy_with_logits(x, x, reduction="none", return_grad=True, return_hessian=True), Each2
 )
+
+assert_type(fl.cox_ph_loss(x, x, x), float)
+assert_type(fl.cox_ph_loss(x, x, x, reduction="none"), Array)
+assert_type(fl.cox_ph_loss(x, x, x, return_grad=True), Mean1)
+assert_type(fl.cox_ph_loss(x, x, x, reduction="none", return_grad=True), Each1)
+assert_type(fl.cox_ph_loss(x, x, x, return_grad=True, return_hessian=True), Mean2)
+assert_type(fl.cox_ph_loss(x, x, x, reduction="none", return_grad=True, return_hessian=True), Each2)
 
 assert_type(fl.cpo_loss(x, x), float)
 assert_type(fl.cpo_loss(x, x, reduction="none"), Array)

@@ -15,6 +15,7 @@ from benchmarks.suites import (
     memory,
     post_training,
     softmax,
+    survival,
     torch_backend,
 )
 
@@ -28,6 +29,7 @@ SUITES: dict[str, Suite] = {
         linear,
         contrastive,
         post_training,
+        survival,
         torch_backend,
         boosting,
         memory,

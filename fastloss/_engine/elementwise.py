@@ -26,6 +26,7 @@ __all__ = [
     "computed_in",
     "elementwise",
     "gaussian",
+    "intervals",
     "kl_divergence",
     "outside",
     "positive_weights",
@@ -33,9 +34,9 @@ __all__ = [
 ]
 
 _ANYTHING = (_kernels.ANY,) * 3
-# Computed in double for any type: its exponentials magnify the rounding errors of a product before them, and
-# both may overflow.
-WIDE = {"tweedie_beyond"}
+# Computed in double for any type: exponentials magnify the rounding errors of a product before them, and both
+# may overflow; distribution functions are subtracted from each other.
+WIDE = {"tweedie_beyond", "aft_normal", "aft_logistic", "aft_extreme"}
 
 
 class GaussianNLLGradients(NamedTuple):
@@ -240,6 +241,65 @@ def gaussian(
         is_fresh=out is None,
     )  # fmt: skip
     return (loss, GaussianNLLGradients(*call.buffers)) if return_grad else loss
+
+
+def intervals(
+    kernel: str,
+    values: npt.ArrayLike,
+    lower: npt.ArrayLike,
+    upper: npt.ArrayLike,
+    weight: npt.ArrayLike | None,
+    reduction: Any,
+    return_grad: Any,
+    out: Any,
+    options: Any,
+    *,
+    parameters: tuple[float, float],
+    return_hessian: Any,
+) -> Any:
+    """Run a loss of an input and two bounds, which are kept in float64."""
+    seen = arguments.as_array("input", values)
+    x = arguments.floating("input", seen)
+    given = [arguments.as_array("lower", lower), arguments.as_array("upper", upper)]
+    bounds = [
+        _Operand(name, *_operand(name, array, x, np.float64), _kernels.ANY)
+        for name, array in zip(("lower", "upper"), given, strict=True)
+    ]
+    _require_intervals(*(np.asarray(b.value if b.array is None else b.array) for b in bounds))
+    weight = arguments.given("weight", weight)
+    return_hessian = arguments.flag("return_hessian", return_hessian)
+    call = request(
+        ("input",), (x,), (*given, weight), x.shape, reduction, return_grad, out, options, given=(seen,)
+    )
+    if return_hessian and not call.return_grad:
+        raise ValueError("return_hessian needs return_grad=True")
+    second = np.empty(x.shape, x.dtype) if return_hessian else None
+    loss = _run(
+        kernel, "input", x, (bounds[0], bounds[1]), weight, parameters, call, second=second,
+        is_fresh=out is None,
+    )  # fmt: skip
+    if not return_grad:
+        return loss
+    return (loss, call.buffers[0], second) if return_hessian else (loss, call.buffers[0])
+
+
+def _require_intervals(lower: Array, upper: Array) -> None:
+    """Check that 0 <= lower <= upper; NaN is an error."""
+    if (is_bad := ~(lower >= 0.0)).any():
+        raise _bad_bound("lower", lower, is_bad, "a bound of at least 0")
+    if (is_bad := np.isnan(upper)).any():
+        raise _bad_bound("upper", upper, is_bad, "a bound of at least that of lower, or infinity")
+    if (is_bad := np.asarray(lower > upper)).any():
+        position = tuple(int(i) for i in np.unravel_index(int(is_bad.argmax()), is_bad.shape))
+        above = np.broadcast_to(upper, is_bad.shape)[position]
+        lower = np.broadcast_to(lower, is_bad.shape)
+        raise _bad_bound("lower", lower, is_bad, f"a bound of at most that of upper, {above}")
+
+
+def _bad_bound(name: str, array: Array, is_bad: Array, expected: str) -> ValueError:
+    position = np.unravel_index(int(is_bad.argmax()), array.shape)
+    where = f"{name}[{', '.join(map(str, position))}]" if position else name
+    return ValueError(f"{where} is {array[position]}: expected {expected}")
 
 
 def positive_weights(value: npt.ArrayLike, x: Array) -> Array:

@@ -20,6 +20,7 @@ __all__ = [
     "PAIRS",
     "PENALTIES",
     "ROWS",
+    "SURVIVAL",
     "TOKENS",
     "TRANSFORMS",
     "TYPES",
@@ -406,4 +407,27 @@ return_hessian : bool, default False
     unreduced="the loss of each group",
     loss_shape="shape (groups,)",
     of_nothing="The mean over no groups is NaN, their sum is 0. A NaN gives NaN in its group alone.",
+)
+
+SURVIVAL = _LOSS.varied(
+    parameters="""
+log_hazard : array_like with shape (n,)
+    The logarithm of each row's hazard over the baseline; |types| Sums are computed in float64.
+time : array_like with shape (n,)
+    Time of each row's event, or the last time at which it was seen without: at least 0, of any integer or
+    floating type. Only the order counts.
+event : array_like of bool, or of 0 and 1, with shape (n,)
+    Whether the event happened, or else the row is censored.
+weight : scalar or array_like with shape (n,), optional
+    Weight of each row, finite and at least 0, in its own loss and in the risk sets of others. A row of weight
+    0 counts for nothing.
+return_hessian : bool, default False
+    Also return the diagonal of the second derivative. Needs `return_grad`.
+""",
+    mean="the number of events, or the sum of their weights",
+    unreduced="the loss of each row, which is 0 for a censored one",
+    loss_shape="shape (n,)",
+    of_nothing="Without an event the mean is NaN, the sum 0, the gradient 0. A NaN is in every risk set of "
+    "its row.",
+    domain="at least 0",
 )

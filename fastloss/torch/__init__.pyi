@@ -11,9 +11,11 @@ from fastloss.torch._install import calls as calls
 from fastloss.torch._install import install as install
 from fastloss.torch._install import installed as installed
 from fastloss.torch._install import uninstall as uninstall
+from fastloss.torch._modules import AFTLoss as AFTLoss
 from fastloss.torch._modules import BCELoss as BCELoss
 from fastloss.torch._modules import BCEWithLogitsLoss as BCEWithLogitsLoss
 from fastloss.torch._modules import CPOLoss as CPOLoss
+from fastloss.torch._modules import CoxPHLoss as CoxPHLoss
 from fastloss.torch._modules import CrossEntropyLoss as CrossEntropyLoss
 from fastloss.torch._modules import DPOLoss as DPOLoss
 from fastloss.torch._modules import GaussianNLLLoss as GaussianNLLLoss
@@ -42,10 +44,12 @@ from fastloss.torch._processes import all_reduce as all_reduce
 from fastloss.torch._without_logits import without_logits as without_logits
 
 __all__ = [
+    "AFTLoss",
     "BCELoss",
     "BCEWithLogitsLoss",
     "CPOLoss",
     "Calls",
+    "CoxPHLoss",
     "CrossEntropyLoss",
     "DPOLoss",
     "EpsilonInsensitiveLoss",
@@ -81,10 +85,12 @@ __all__ = [
     "SquaredHingeLoss",
     "TVDistanceWithLogitsLoss",
     "TweedieNLLLoss",
+    "aft_loss",
     "all_reduce",
     "binary_cross_entropy",
     "binary_cross_entropy_with_logits",
     "calls",
+    "cox_ph_loss",
     "cpo_loss",
     "cross_entropy",
     "dpo_loss",
@@ -248,6 +254,18 @@ def vocab_parallel_linear_cross_entropy(input: Tensor, linear_weight: Tensor, ta
 def vocab_parallel_linear_cross_entropy(input: Tensor, linear_weight: Tensor, target: Tensor, *, linear_bias: Tensor | None = ..., weight: Tensor | None = ..., ignore_index: int = ..., reduction: Literal["sum_and_count"], label_smoothing: float = ..., group: Any = ..., memory_budget: int | None = ..., z_loss: float = ..., softcap: float | None = ..., temperature: float = ..., logit_scale: float = ...) -> tuple[Tensor, Tensor]: ...
 @overload
 def vocab_parallel_linear_cross_entropy(input: Tensor, linear_weight: Tensor, target: Tensor, *, linear_bias: Tensor | None = ..., weight: Tensor | None = ..., ignore_index: int = ..., reduction: str = ..., label_smoothing: float = ..., group: Any = ..., memory_budget: int | None = ..., z_loss: float = ..., softcap: float | None = ..., temperature: float = ..., logit_scale: float = ...) -> Any: ...
+@overload
+def aft_loss(input: Tensor, lower: Tensor | float, upper: Tensor | float, *, weight: Tensor | float | None = ..., scale: float = ..., distribution: Literal['normal', 'logistic', 'extreme'] = ..., reduction: Literal["mean", "sum", "none"] = ...) -> Tensor: ...
+@overload
+def aft_loss(input: Tensor, lower: Tensor | float, upper: Tensor | float, *, weight: Tensor | float | None = ..., scale: float = ..., distribution: Literal['normal', 'logistic', 'extreme'] = ..., reduction: Literal["sum_and_count"]) -> tuple[Tensor, Tensor]: ...
+@overload
+def aft_loss(input: Tensor, lower: Tensor | float, upper: Tensor | float, *, weight: Tensor | float | None = ..., scale: float = ..., distribution: Literal['normal', 'logistic', 'extreme'] = ..., reduction: str = ...) -> Any: ...
+@overload
+def cox_ph_loss(log_hazard: Tensor, time: Tensor | float, event: Tensor | float, *, weight: Tensor | float | None = ..., strata: Tensor | float | None = ..., ties: Literal['breslow', 'efron'] = ..., reduction: Literal["mean", "sum", "none"] = ...) -> Tensor: ...
+@overload
+def cox_ph_loss(log_hazard: Tensor, time: Tensor | float, event: Tensor | float, *, weight: Tensor | float | None = ..., strata: Tensor | float | None = ..., ties: Literal['breslow', 'efron'] = ..., reduction: Literal["sum_and_count"]) -> tuple[Tensor, Tensor]: ...
+@overload
+def cox_ph_loss(log_hazard: Tensor, time: Tensor | float, event: Tensor | float, *, weight: Tensor | float | None = ..., strata: Tensor | float | None = ..., ties: Literal['breslow', 'efron'] = ..., reduction: str = ...) -> Any: ...
 @overload
 def cpo_loss(policy_chosen_logps: Tensor, policy_rejected_logps: Tensor | float, *, beta: float = ..., label_smoothing: float = ..., loss_type: Literal['sigmoid', 'hinge', 'ipo'] = ..., reduction: Literal["mean", "sum", "none"] = ...) -> Tensor: ...
 @overload

@@ -17,6 +17,8 @@ from fastloss.torch._evaluate import evaluate
 from fastloss.torch._functional import declare, row_shape
 
 __all__ = [
+    "aft_loss",
+    "cox_ph_loss",
     "cpo_loss",
     "dpo_loss",
     "elastic_net_penalty",
@@ -231,6 +233,9 @@ list_net_loss: _Function = of_tensors("list_net_loss", "scores", "relevance", "g
 lambda_rank_loss: _Function = of_tensors(
     "lambda_rank_loss", "scores", "relevance", "group_sizes", "label_gain", **_LISTS
 )
+
+aft_loss: _Function = of_tensors("aft_loss", "input", "lower", "upper", "weight")
+cox_ph_loss: _Function = of_tensors("cox_ph_loss", "log_hazard", "time", "event", "weight", "strata")
 
 dpo_loss: _Function = of_tensors(
     "dpo_loss", *_PAIR, "ref_chosen_logps", "ref_rejected_logps", gradients=(0, 1), is_small=True

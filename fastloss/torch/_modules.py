@@ -18,9 +18,11 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
 __all__ = [
+    "AFTLoss",
     "BCELoss",
     "BCEWithLogitsLoss",
     "CPOLoss",
+    "CoxPHLoss",
     "CrossEntropyLoss",
     "DPOLoss",
     "GaussianNLLLoss",
@@ -254,6 +256,8 @@ JSDivWithLogitsLoss = module_of("JSDivWithLogitsLoss", _beyond.js_div_with_logit
 TVDistanceWithLogitsLoss = module_of("TVDistanceWithLogitsLoss", _beyond.tv_distance_with_logits)
 ListNetLoss = module_of("ListNetLoss", _beyond.list_net_loss)
 LambdaRankLoss = module_of("LambdaRankLoss", _beyond.lambda_rank_loss)
+AFTLoss = module_of("AFTLoss", _beyond.aft_loss)
+CoxPHLoss = module_of("CoxPHLoss", _beyond.cox_ph_loss)
 DPOLoss = module_of("DPOLoss", _beyond.dpo_loss)
 SimPOLoss = module_of("SimPOLoss", _beyond.simpo_loss)
 CPOLoss = module_of("CPOLoss", _beyond.cpo_loss)

@@ -2,7 +2,17 @@
 
 from registry import Row
 
-from . import classes, contrastive, divergences, elementwise, linear, linear_divergences, preferences, softmax
+from . import (
+    classes,
+    contrastive,
+    divergences,
+    elementwise,
+    linear,
+    linear_divergences,
+    preferences,
+    softmax,
+    survival,
+)
 
 ROWS: list[Row] = [
     *softmax.ROWS,
@@ -17,7 +27,16 @@ ROWS: list[Row] = [
     *contrastive.ROWS,
     *classes.ROWS,
     *linear_divergences.ROWS,
+    *survival.ROWS,
 ]
 
-# Public names that have tests of their own: of perplexity, reading, curves and lists.
-OBJECTS = ("Finding", "LossCurve", "Perplexity", "interpret", "lambda_rank_loss", "list_net_loss")
+# Public names that have tests of their own: of perplexity, reading, curves, survival and lists.
+OBJECTS = (
+    "Finding",
+    "LossCurve",
+    "Perplexity",
+    "cox_ph_loss",
+    "interpret",
+    "lambda_rank_loss",
+    "list_net_loss",
+)
