@@ -2457,70 +2457,73 @@ def ppo_loss(
 
 @overload
 def quantile_loss(
-    input: npt.ArrayLike, target: npt.ArrayLike, *, weight: npt.ArrayLike | None = ..., quantile: float = ...,
-    reduction: Literal["mean", "sum"] = ..., return_grad: Literal[False] = ..., return_hessian: Literal[False]
-    = ..., grad_output: npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ...,
-    num_threads: int | None = ...
+    input: npt.ArrayLike, target: npt.ArrayLike, *, weight: npt.ArrayLike | None = ..., quantile: float |
+    npt.ArrayLike = ..., reduction: Literal["mean", "sum"] = ..., return_grad: Literal[False] = ...,
+    return_hessian: Literal[False] = ..., grad_output: npt.ArrayLike | None = ..., out: Array | None = ...,
+    accumulate: bool = ..., num_threads: int | None = ...
 ) -> float: ...
 @overload
 def quantile_loss(
-    input: npt.ArrayLike, target: npt.ArrayLike, *, weight: npt.ArrayLike | None = ..., quantile: float = ...,
-    reduction: Literal["sum_and_count"], return_grad: Literal[False] = ..., return_hessian: Literal[False] =
-    ..., grad_output: npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ...,
-    num_threads: int | None = ...
+    input: npt.ArrayLike, target: npt.ArrayLike, *, weight: npt.ArrayLike | None = ..., quantile: float |
+    npt.ArrayLike = ..., reduction: Literal["sum_and_count"], return_grad: Literal[False] = ...,
+    return_hessian: Literal[False] = ..., grad_output: npt.ArrayLike | None = ..., out: Array | None = ...,
+    accumulate: bool = ..., num_threads: int | None = ...
 ) -> tuple[float, float]: ...
 @overload
 def quantile_loss(
-    input: npt.ArrayLike, target: npt.ArrayLike, *, weight: npt.ArrayLike | None = ..., quantile: float = ...,
-    reduction: Literal["none"], return_grad: Literal[False] = ..., return_hessian: Literal[False] = ...,
-    grad_output: npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ..., num_threads: int
-    | None = ...
+    input: npt.ArrayLike, target: npt.ArrayLike, *, weight: npt.ArrayLike | None = ..., quantile: float |
+    npt.ArrayLike = ..., reduction: Literal["none"], return_grad: Literal[False] = ..., return_hessian:
+    Literal[False] = ..., grad_output: npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool =
+    ..., num_threads: int | None = ...
 ) -> Array: ...
 @overload
 def quantile_loss(
-    input: npt.ArrayLike, target: npt.ArrayLike, *, weight: npt.ArrayLike | None = ..., quantile: float = ...,
-    reduction: Literal["mean", "sum"] = ..., return_grad: Literal[True], return_hessian: Literal[False] = ...,
-    grad_output: npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ..., num_threads: int
-    | None = ...
+    input: npt.ArrayLike, target: npt.ArrayLike, *, weight: npt.ArrayLike | None = ..., quantile: float |
+    npt.ArrayLike = ..., reduction: Literal["mean", "sum"] = ..., return_grad: Literal[True], return_hessian:
+    Literal[False] = ..., grad_output: npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool =
+    ..., num_threads: int | None = ...
 ) -> tuple[float, Array]: ...
 @overload
 def quantile_loss(
-    input: npt.ArrayLike, target: npt.ArrayLike, *, weight: npt.ArrayLike | None = ..., quantile: float = ...,
-    reduction: Literal["sum_and_count"], return_grad: Literal[True], return_hessian: Literal[False] = ...,
-    grad_output: npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ..., num_threads: int
-    | None = ...
+    input: npt.ArrayLike, target: npt.ArrayLike, *, weight: npt.ArrayLike | None = ..., quantile: float |
+    npt.ArrayLike = ..., reduction: Literal["sum_and_count"], return_grad: Literal[True], return_hessian:
+    Literal[False] = ..., grad_output: npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool =
+    ..., num_threads: int | None = ...
 ) -> tuple[tuple[float, float], Array]: ...
 @overload
 def quantile_loss(
-    input: npt.ArrayLike, target: npt.ArrayLike, *, weight: npt.ArrayLike | None = ..., quantile: float = ...,
-    reduction: Literal["none"], return_grad: Literal[True], return_hessian: Literal[False] = ..., grad_output:
-    npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ..., num_threads: int | None = ...
+    input: npt.ArrayLike, target: npt.ArrayLike, *, weight: npt.ArrayLike | None = ..., quantile: float |
+    npt.ArrayLike = ..., reduction: Literal["none"], return_grad: Literal[True], return_hessian:
+    Literal[False] = ..., grad_output: npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool =
+    ..., num_threads: int | None = ...
 ) -> tuple[Array, Array]: ...
 @overload
 def quantile_loss(
-    input: npt.ArrayLike, target: npt.ArrayLike, *, weight: npt.ArrayLike | None = ..., quantile: float = ...,
-    reduction: Literal["mean", "sum"] = ..., return_grad: Literal[True], return_hessian: Literal[True],
-    grad_output: npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ..., num_threads: int
-    | None = ...
+    input: npt.ArrayLike, target: npt.ArrayLike, *, weight: npt.ArrayLike | None = ..., quantile: float |
+    npt.ArrayLike = ..., reduction: Literal["mean", "sum"] = ..., return_grad: Literal[True], return_hessian:
+    Literal[True], grad_output: npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ...,
+    num_threads: int | None = ...
 ) -> tuple[float, Array, Array]: ...
 @overload
 def quantile_loss(
-    input: npt.ArrayLike, target: npt.ArrayLike, *, weight: npt.ArrayLike | None = ..., quantile: float = ...,
-    reduction: Literal["sum_and_count"], return_grad: Literal[True], return_hessian: Literal[True],
-    grad_output: npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ..., num_threads: int
-    | None = ...
+    input: npt.ArrayLike, target: npt.ArrayLike, *, weight: npt.ArrayLike | None = ..., quantile: float |
+    npt.ArrayLike = ..., reduction: Literal["sum_and_count"], return_grad: Literal[True], return_hessian:
+    Literal[True], grad_output: npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ...,
+    num_threads: int | None = ...
 ) -> tuple[tuple[float, float], Array, Array]: ...
 @overload
 def quantile_loss(
-    input: npt.ArrayLike, target: npt.ArrayLike, *, weight: npt.ArrayLike | None = ..., quantile: float = ...,
-    reduction: Literal["none"], return_grad: Literal[True], return_hessian: Literal[True], grad_output:
-    npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ..., num_threads: int | None = ...
+    input: npt.ArrayLike, target: npt.ArrayLike, *, weight: npt.ArrayLike | None = ..., quantile: float |
+    npt.ArrayLike = ..., reduction: Literal["none"], return_grad: Literal[True], return_hessian:
+    Literal[True], grad_output: npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ...,
+    num_threads: int | None = ...
 ) -> tuple[Array, Array, Array]: ...
 @overload
 def quantile_loss(
-    input: npt.ArrayLike, target: npt.ArrayLike, *, weight: npt.ArrayLike | None = ..., quantile: float = ...,
-    reduction: Reduction = ..., return_grad: bool = ..., return_hessian: bool = ..., grad_output:
-    npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ..., num_threads: int | None = ...
+    input: npt.ArrayLike, target: npt.ArrayLike, *, weight: npt.ArrayLike | None = ..., quantile: float |
+    npt.ArrayLike = ..., reduction: Reduction = ..., return_grad: bool = ..., return_hessian: bool = ...,
+    grad_output: npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ..., num_threads: int
+    | None = ...
 ) -> Any: ...
 
 @overload

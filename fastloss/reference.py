@@ -1871,7 +1871,7 @@ def quantile_loss(
     target: npt.ArrayLike,
     *,
     weight: npt.ArrayLike | None = None,
-    quantile: float = 0.5,
+    quantile: npt.ArrayLike = 0.5,
     reduction: str = "mean",
     return_grad: bool = False,
     return_hessian: bool = False,
@@ -1879,19 +1879,27 @@ def quantile_loss(
 ) -> Result:
     """Pinball loss; its minimum is that quantile of the target.
 
-    "mean" divides by the sum of the weights.
+    With an array of quantiles the last axis of the input has a prediction for each of them. Targets, and
+    weights with the shape of the targets, count for all of a row. "mean" divides by the sum of the weights.
 
         loss = w * max(q * d, (q - 1) * d),  d = target - input
         d loss / d input = -w * q       where the input is too small (d > 0)
                            w * (1 - q)  where it is too large (d < 0), and 0 at d = 0
         and once more:     0
     """
-    _option("quantile", quantile, 0.0 < quantile < 1.0, "between 0 and 1")
-    x, t = _input_and_target(input, target)
+    q = np.asarray(quantile, np.float64)
+    if q.ndim == 0:
+        _option("quantile", float(q), 0.0 < float(q) < 1.0, "between 0 and 1")
+        x, t = _input_and_target(input, target)
+    else:
+        x = np.asarray(input, np.float64)
+        t = _per_row("target", target, x.shape[:-1])[..., np.newaxis]
+        if weight is not None and np.shape(weight) == x.shape[:-1]:
+            weight = np.broadcast_to(np.asarray(weight, np.float64)[..., np.newaxis], x.shape)
     d = t - x
-    value = np.maximum(quantile * d, (quantile - 1.0) * d)
+    value = np.maximum(q * d, (q - 1.0) * d)
     derivatives = (
-        lambda: np.where(d > 0.0, -quantile, np.where(d < 0.0, 1.0 - quantile, 0.0)),
+        lambda: np.where(d > 0.0, -q, np.where(d < 0.0, 1.0 - q, 0.0)),
         lambda: np.zeros(d.shape),
     )
     return _elementwise(value, derivatives, weight, reduction, return_grad, grad_output, return_hessian)

@@ -190,11 +190,55 @@ static inline int FL_(lies_ready)(const struct fl_array *array)
     return array->ndim == 0 && array->itemsize == size && array->class_stride == size;
 }
 
+/* Elements of an array that does not vary along the rows, such as the target of several predictions: the number of
+ * each row, as often as the row has elements. A store of a whole vector costs as much as one of a number, so those of
+ * short rows overlap. */
+static void FL_(rows_of_one)(const struct fl_element_job *job, const struct fl_array *array, ptrdiff_t first,
+                             ptrdiff_t n, REAL *buffer)
+{
+    const ptrdiff_t inner = job->inner, row = first / inner;
+    const char *p = fl_row_address(array, row);
+    ptrdiff_t begin = row * inner - first;
+    for (ptrdiff_t next = row; begin < n; begin += inner) {
+        const ptrdiff_t from = begin < 0 ? 0 : begin, end = begin + inner < n ? begin + inner : n;
+        REAL value;
+        ptrdiff_t j = from;
+        FL_(fl_load)(p, 0, array->dtype, &value, 1);
+        for (; j < end && j + FL_(group) <= n; j += FL_(group))
+#pragma omp simd
+            for (int l = 0; l < FL_(group); l++) buffer[j + l] = value;
+        for (; j < end; j++) buffer[j] = value;
+        p = array->ndim == 1 ? p + array->stride[0] : fl_row_address(array, ++next);
+    }
+}
+
+/* Elements of an array whose rows are all the same, such as the quantiles of several predictions. */
+static void FL_(same_rows)(const struct fl_element_job *job, const struct fl_array *array, ptrdiff_t first,
+                           ptrdiff_t n, REAL *buffer)
+{
+    const ptrdiff_t inner = job->inner, offset = first % inner, rest = inner - offset < n ? inner - offset : n;
+    ptrdiff_t done = inner < n ? inner : n;
+    FL_(fl_load)(array->data + offset * array->class_stride, array->class_stride, array->dtype, buffer, rest);
+    FL_(fl_load)(array->data, array->class_stride, array->dtype, buffer + rest, done - rest);
+    for (ptrdiff_t more; done < n; done += more) {
+        more = done < n - done ? done : n - done;
+        memcpy(buffer + done, buffer, (size_t)more * sizeof(REAL));
+    }
+}
+
 /* Elements first .. first + n - 1 of an array as REAL: in place, or in the buffer. */
 static const REAL *FL_(elements_in)(const struct fl_element_job *job, const struct fl_array *array, ptrdiff_t first,
                                     ptrdiff_t n, REAL *buffer)
 {
     if (FL_(lies_ready)(array)) return (const REAL *)(const void *)array->data + first;
+    if (array->class_stride == 0 && array->ndim) {
+        FL_(rows_of_one)(job, array, first, n, buffer);
+        return buffer;
+    }
+    if (array->ndim == 1 && array->stride[0] == 0) {
+        FL_(same_rows)(job, array, first, n, buffer);
+        return buffer;
+    }
     for (ptrdiff_t done = 0, length; done < n; done += length) {
         const char *p;
         length = n - done;

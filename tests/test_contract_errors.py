@@ -121,7 +121,8 @@ def wrong_shapes(right: Shape) -> list[Shape]:
 
 
 def takes_scalars(row: Row, name: str) -> bool:
-    return name in ("target", "var") and not row.integers and not row.label
+    names = ("target", "var", "dispersion", "scale", "df")
+    return name in names and not row.integers and row.label in ("", "quantiles")
 
 
 @over_functions
@@ -247,7 +248,8 @@ def bad_weights(c: Call) -> list[Bad]:
         )
         shown: tuple[Any, ...] = ("text", np.ones(6, complex), [None] * 6)
     else:
-        wrong = (*(np.ones(shape, np.float32) for shape in wrong_shapes((4, 6))),)
+        right = {(4,)} if row.label == "quantiles" else set()  # the rows
+        wrong = (*(np.ones(shape, np.float32) for shape in wrong_shapes((4, 6)) if shape not in right),)
         shown = ("text", 1j, [None], np.ones((4, 6), complex))
     return [*bad("weight", ValueError, *wrong), *bad("weight", TypeError, *shown)]
 

@@ -492,6 +492,8 @@ OWN = [
     Loss("squared_hinge_loss", SIGNS, ("scores",), {**WEIGHT, "margin": {"margin": 0.6}}),
     Loss("log_cosh_loss", RESIDUALS, options=WEIGHT),
     Loss("quantile_loss", RESIDUALS, options={**WEIGHT, "quantile": {"quantile": 0.9}}),
+    Loss("quantile_loss", {"input": normal(9, 3), "target": normal(9), "quantile": [0.1, 0.5, 0.9]},
+         options={"weight": {"weight": positive(9)}}, label="several"),
     Loss("gamma_nll_loss", POSITIVE, options=WEIGHT),
     Loss("tweedie_nll_loss", POSITIVE, options={**WEIGHT, "power": {"power": 1.2}, "normal": {"power": 0.0}}),
     Loss("epsilon_insensitive_loss", RESIDUALS, options={**WEIGHT, "epsilon": {"epsilon": 0.7}}),

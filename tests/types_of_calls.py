@@ -273,6 +273,7 @@ assert_type(fl.ppo_loss(x, x, x, return_grad=True), Mean1)
 assert_type(fl.ppo_loss(x, x, x, reduction="none", return_grad=True), Each1)
 
 assert_type(fl.quantile_loss(x, x), float)
+assert_type(fl.quantile_loss(x, [0.0, 1.0], quantile=[0.1, 0.5, 0.9]), float)
 assert_type(fl.quantile_loss(x, x, reduction="none"), Array)
 assert_type(fl.quantile_loss(x, x, return_grad=True), Mean1)
 assert_type(fl.quantile_loss(x, x, reduction="none", return_grad=True), Each1)

@@ -29,6 +29,7 @@ __all__ = [
     "kl_divergence",
     "outside",
     "positive_weights",
+    "quantiles",
     "two",
 ]
 
@@ -240,6 +241,81 @@ def gaussian(
         is_fresh=out is None,
     )  # fmt: skip
     return (loss, GaussianNLLGradients(*call.buffers)) if return_grad else loss
+
+
+def _levels(quantile: npt.ArrayLike) -> Array:
+    """Return quantiles as float64; they must be one or more numbers from 0 to 1 in an array of one axis."""
+    levels = arguments.converted("quantile", quantile, np.float64)
+    if levels.ndim != 1 or not levels.size:
+        raise ValueError(
+            f"quantile must be a number, or have shape (Q,) with Q > 0; got shape {levels.shape}"
+        )
+    is_good = (levels >= 0.0) & (levels <= 1.0)
+    if not is_good.all():
+        position = int(np.argmin(is_good))
+        raise ValueError(f"quantile[{position}] is {levels[position]}: expected a number from 0 to 1")
+    return levels
+
+
+def _spread(array: Array, x: Array) -> Array:
+    """Return numbers of the rows of `x` for each element; anything else unchanged, for the usual rules."""
+    if array.ndim == 0 or array.shape != x.shape[:-1]:
+        return array
+    return np.broadcast_to(array[..., np.newaxis], x.shape)
+
+
+def quantiles(
+    values: npt.ArrayLike,
+    target: npt.ArrayLike,
+    weight: npt.ArrayLike | None,
+    quantile: npt.ArrayLike,
+    reduction: Any,
+    return_grad: Any,
+    out: Any,
+    options: Any,
+    *,
+    return_hessian: Any,
+) -> Any:
+    """Run `quantile_loss` with an array of quantiles, one for each element of the last axis of the input.
+
+    Targets and weights of rows are broadcast along it without a copy, and so are the quantiles along the
+    rows. The kernel has a quantile above 1/2 less 1, because the slope 1 - q would lose its digits near 0.
+    """
+    seen = arguments.as_array("input", values)
+    x = arguments.floating("input", seen)
+    quantile = arguments.as_array("quantile", quantile)
+    levels = _levels(quantile)
+    if x.shape[-1:] != levels.shape:
+        raise ValueError(
+            f"input must have the {len(levels)} predictions for quantile on its last axis, got {x.shape}"
+        )
+    target = arguments.as_array("target", target)
+    if target.ndim and target.shape != x.shape[:-1]:
+        raise ValueError(
+            f"target must be a scalar or have the shape of the input without its last axis, {x.shape[:-1]}; "
+            f"got {target.shape}"
+        )
+    weight = arguments.given("weight", weight)
+    return_hessian = arguments.flag("return_hessian", return_hessian)
+    call = request(
+        ("input",), (x,), (target, weight, quantile), x.shape, reduction, return_grad, out, options,
+        given=(seen,),
+    )  # fmt: skip
+    if return_hessian and not call.return_grad:
+        raise ValueError("return_hessian needs return_grad=True")
+    second = np.empty(x.shape, x.dtype) if return_hessian else None
+    sides = np.where((levels > 0.0) & (levels <= 0.5), levels, levels - 1.0).astype(computed_in(x))
+    operands = (
+        _Operand("target", *_operand("target", _spread(target, x), x), _kernels.ANY),
+        _Operand("quantile", np.broadcast_to(sides, x.shape), 0.0, _kernels.ANY),
+    )
+    loss = _run(
+        "quantiles", "input", x, operands, None if weight is None else _spread(weight, x), (0.0, 0.0), call, second=second,
+        is_fresh=out is None,
+    )  # fmt: skip
+    if not return_grad:
+        return loss
+    return (loss, call.buffers[0], second) if return_hessian else (loss, call.buffers[0])
 
 
 def positive_weights(value: npt.ArrayLike, x: Array) -> Array:

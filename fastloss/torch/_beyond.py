@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Callable, Container, Iterable
 from typing import Any
 
+import torch
 from torch import Tensor
 
 import fastloss
@@ -107,6 +108,12 @@ def of_tensors(name: str, *tensors: str, **fields: Any) -> Callable[..., Tensor]
     return function
 
 
+def _are_floats(value: Any) -> bool:
+    """Return whether this is a list of numbers, some of them floats."""
+    numbers = isinstance(value, (list, tuple)) and all(isinstance(one, (int, float)) for one in value)
+    return numbers and any(isinstance(one, float) for one in value)
+
+
 def arranged(loss: Loss, arguments: dict[str, Any]) -> tuple[list[Tensor | None], dict[str, Any]]:
     """Return the tensors of a call, in the order of the loss, and its options."""
     tensors: list[Tensor | None] = [None] * len(loss.tensors)
@@ -120,6 +127,8 @@ def arranged(loss: Loss, arguments: dict[str, Any]) -> tuple[list[Tensor | None]
             if value.requires_grad:
                 raise ValueError(f"{name} must not require a gradient: {loss.name} has no gradient for it")
             options[name] = value.item() if value.numel() == 1 else value
+        elif name in loss.tensors and _are_floats(value):  # an operator takes no lists
+            tensors[loss.tensors.index(name)] = torch.tensor(value, dtype=torch.float64)
         elif value is not None or name in loss.nullable:
             options[name] = value
     for k in loss.gradients[:1]:

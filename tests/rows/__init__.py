@@ -2,7 +2,16 @@
 
 from registry import Row
 
-from . import contrastive, divergences, elementwise, linear, linear_divergences, preferences, softmax
+from . import (
+    contrastive,
+    distributions,
+    divergences,
+    elementwise,
+    linear,
+    linear_divergences,
+    preferences,
+    softmax,
+)
 
 ROWS: list[Row] = [
     *softmax.ROWS,
@@ -15,6 +24,7 @@ ROWS: list[Row] = [
     *preferences.POLICIES,
     *linear.ROWS,
     *contrastive.ROWS,
+    *distributions.ROWS,
     *linear_divergences.ROWS,
 ]
 
