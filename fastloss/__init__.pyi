@@ -11,6 +11,8 @@ from fastloss._curve.finding import Finding as Finding
 from fastloss._engine.chunks import LinearGradients
 from fastloss._engine.contrastive import InfoNCEGradients
 from fastloss._engine.contrastive import SigLIPGradients
+from fastloss._engine.distribution import NegativeBinomialNLLGradients
+from fastloss._engine.distribution import StudentTNLLGradients
 from fastloss._engine.elementwise import GaussianNLLGradients
 from fastloss._engine.linear_divergence import StudentGradients
 from fastloss._engine.preference import PairGradients
@@ -73,6 +75,7 @@ __all__ = [
     "mse_loss",
     "multi_margin_loss",
     "multilabel_soft_margin_loss",
+    "negative_binomial_nll_loss",
     "nll_loss",
     "num_threads",
     "orpo_loss",
@@ -92,6 +95,7 @@ __all__ = [
     "soft_margin_loss",
     "softmax",
     "squared_hinge_loss",
+    "student_t_nll_loss",
     "token_log_probs",
     "token_statistics",
     "tv_distance_with_logits",
@@ -2241,6 +2245,56 @@ def multilabel_soft_margin_loss(
 ) -> Any: ...
 
 @overload
+def negative_binomial_nll_loss(
+    input: npt.ArrayLike, target: npt.ArrayLike, dispersion: npt.ArrayLike, *, weight: npt.ArrayLike | None =
+    ..., full: bool = ..., check_domain: bool = ..., reduction: Literal["mean", "sum"] = ..., return_grad:
+    Literal[False] = ..., grad_output: npt.ArrayLike | None = ..., out: tuple[Array | None, Array | None] |
+    None = ..., accumulate: bool | tuple[bool, ...] = ..., num_threads: int | None = ...
+) -> float: ...
+@overload
+def negative_binomial_nll_loss(
+    input: npt.ArrayLike, target: npt.ArrayLike, dispersion: npt.ArrayLike, *, weight: npt.ArrayLike | None =
+    ..., full: bool = ..., check_domain: bool = ..., reduction: Literal["sum_and_count"], return_grad:
+    Literal[False] = ..., grad_output: npt.ArrayLike | None = ..., out: tuple[Array | None, Array | None] |
+    None = ..., accumulate: bool | tuple[bool, ...] = ..., num_threads: int | None = ...
+) -> tuple[float, float]: ...
+@overload
+def negative_binomial_nll_loss(
+    input: npt.ArrayLike, target: npt.ArrayLike, dispersion: npt.ArrayLike, *, weight: npt.ArrayLike | None =
+    ..., full: bool = ..., check_domain: bool = ..., reduction: Literal["none"], return_grad: Literal[False] =
+    ..., grad_output: npt.ArrayLike | None = ..., out: tuple[Array | None, Array | None] | None = ...,
+    accumulate: bool | tuple[bool, ...] = ..., num_threads: int | None = ...
+) -> Array: ...
+@overload
+def negative_binomial_nll_loss(
+    input: npt.ArrayLike, target: npt.ArrayLike, dispersion: npt.ArrayLike, *, weight: npt.ArrayLike | None =
+    ..., full: bool = ..., check_domain: bool = ..., reduction: Literal["mean", "sum"] = ..., return_grad:
+    Literal[True], grad_output: npt.ArrayLike | None = ..., out: tuple[Array | None, Array | None] | None =
+    ..., accumulate: bool | tuple[bool, ...] = ..., num_threads: int | None = ...
+) -> tuple[float, NegativeBinomialNLLGradients]: ...
+@overload
+def negative_binomial_nll_loss(
+    input: npt.ArrayLike, target: npt.ArrayLike, dispersion: npt.ArrayLike, *, weight: npt.ArrayLike | None =
+    ..., full: bool = ..., check_domain: bool = ..., reduction: Literal["sum_and_count"], return_grad:
+    Literal[True], grad_output: npt.ArrayLike | None = ..., out: tuple[Array | None, Array | None] | None =
+    ..., accumulate: bool | tuple[bool, ...] = ..., num_threads: int | None = ...
+) -> tuple[tuple[float, float], NegativeBinomialNLLGradients]: ...
+@overload
+def negative_binomial_nll_loss(
+    input: npt.ArrayLike, target: npt.ArrayLike, dispersion: npt.ArrayLike, *, weight: npt.ArrayLike | None =
+    ..., full: bool = ..., check_domain: bool = ..., reduction: Literal["none"], return_grad: Literal[True],
+    grad_output: npt.ArrayLike | None = ..., out: tuple[Array | None, Array | None] | None = ..., accumulate:
+    bool | tuple[bool, ...] = ..., num_threads: int | None = ...
+) -> tuple[Array, NegativeBinomialNLLGradients]: ...
+@overload
+def negative_binomial_nll_loss(
+    input: npt.ArrayLike, target: npt.ArrayLike, dispersion: npt.ArrayLike, *, weight: npt.ArrayLike | None =
+    ..., full: bool = ..., check_domain: bool = ..., reduction: Reduction = ..., return_grad: bool = ...,
+    grad_output: npt.ArrayLike | None = ..., out: tuple[Array | None, Array | None] | None = ..., accumulate:
+    bool | tuple[bool, ...] = ..., num_threads: int | None = ...
+) -> Any: ...
+
+@overload
 def nll_loss(
     log_probs: npt.ArrayLike, target: npt.ArrayLike, *, axis: int = ..., weight: npt.ArrayLike | None = ...,
     ignore_index: int = ..., sample_weight: npt.ArrayLike | None = ..., reduction: Literal["mean", "sum"] =
@@ -2957,6 +3011,61 @@ def squared_hinge_loss(
     scores: npt.ArrayLike, target: npt.ArrayLike, *, margin: float = ..., weight: npt.ArrayLike | None = ...,
     check_domain: bool = ..., reduction: Reduction = ..., return_grad: bool = ..., grad_output: npt.ArrayLike
     | None = ..., out: Array | None = ..., accumulate: bool = ..., num_threads: int | None = ...
+) -> Any: ...
+
+@overload
+def student_t_nll_loss(
+    input: npt.ArrayLike, target: npt.ArrayLike, scale: npt.ArrayLike, df: npt.ArrayLike, *, weight:
+    npt.ArrayLike | None = ..., full: bool = ..., check_domain: bool = ..., reduction: Literal["mean", "sum"]
+    = ..., return_grad: Literal[False] = ..., grad_output: npt.ArrayLike | None = ..., out: tuple[Array |
+    None, Array | None, Array | None] | None = ..., accumulate: bool | tuple[bool, ...] = ..., num_threads:
+    int | None = ...
+) -> float: ...
+@overload
+def student_t_nll_loss(
+    input: npt.ArrayLike, target: npt.ArrayLike, scale: npt.ArrayLike, df: npt.ArrayLike, *, weight:
+    npt.ArrayLike | None = ..., full: bool = ..., check_domain: bool = ..., reduction:
+    Literal["sum_and_count"], return_grad: Literal[False] = ..., grad_output: npt.ArrayLike | None = ..., out:
+    tuple[Array | None, Array | None, Array | None] | None = ..., accumulate: bool | tuple[bool, ...] = ...,
+    num_threads: int | None = ...
+) -> tuple[float, float]: ...
+@overload
+def student_t_nll_loss(
+    input: npt.ArrayLike, target: npt.ArrayLike, scale: npt.ArrayLike, df: npt.ArrayLike, *, weight:
+    npt.ArrayLike | None = ..., full: bool = ..., check_domain: bool = ..., reduction: Literal["none"],
+    return_grad: Literal[False] = ..., grad_output: npt.ArrayLike | None = ..., out: tuple[Array | None, Array
+    | None, Array | None] | None = ..., accumulate: bool | tuple[bool, ...] = ..., num_threads: int | None =
+    ...
+) -> Array: ...
+@overload
+def student_t_nll_loss(
+    input: npt.ArrayLike, target: npt.ArrayLike, scale: npt.ArrayLike, df: npt.ArrayLike, *, weight:
+    npt.ArrayLike | None = ..., full: bool = ..., check_domain: bool = ..., reduction: Literal["mean", "sum"]
+    = ..., return_grad: Literal[True], grad_output: npt.ArrayLike | None = ..., out: tuple[Array | None, Array
+    | None, Array | None] | None = ..., accumulate: bool | tuple[bool, ...] = ..., num_threads: int | None =
+    ...
+) -> tuple[float, StudentTNLLGradients]: ...
+@overload
+def student_t_nll_loss(
+    input: npt.ArrayLike, target: npt.ArrayLike, scale: npt.ArrayLike, df: npt.ArrayLike, *, weight:
+    npt.ArrayLike | None = ..., full: bool = ..., check_domain: bool = ..., reduction:
+    Literal["sum_and_count"], return_grad: Literal[True], grad_output: npt.ArrayLike | None = ..., out:
+    tuple[Array | None, Array | None, Array | None] | None = ..., accumulate: bool | tuple[bool, ...] = ...,
+    num_threads: int | None = ...
+) -> tuple[tuple[float, float], StudentTNLLGradients]: ...
+@overload
+def student_t_nll_loss(
+    input: npt.ArrayLike, target: npt.ArrayLike, scale: npt.ArrayLike, df: npt.ArrayLike, *, weight:
+    npt.ArrayLike | None = ..., full: bool = ..., check_domain: bool = ..., reduction: Literal["none"],
+    return_grad: Literal[True], grad_output: npt.ArrayLike | None = ..., out: tuple[Array | None, Array |
+    None, Array | None] | None = ..., accumulate: bool | tuple[bool, ...] = ..., num_threads: int | None = ...
+) -> tuple[Array, StudentTNLLGradients]: ...
+@overload
+def student_t_nll_loss(
+    input: npt.ArrayLike, target: npt.ArrayLike, scale: npt.ArrayLike, df: npt.ArrayLike, *, weight:
+    npt.ArrayLike | None = ..., full: bool = ..., check_domain: bool = ..., reduction: Reduction = ...,
+    return_grad: bool = ..., grad_output: npt.ArrayLike | None = ..., out: tuple[Array | None, Array | None,
+    Array | None] | None = ..., accumulate: bool | tuple[bool, ...] = ..., num_threads: int | None = ...
 ) -> Any: ...
 
 @overload

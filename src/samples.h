@@ -6,8 +6,28 @@
 
 #include "kernels.h"
 
+/* The likelihoods of distributions: see distribution.h. `elements` has input, target, the first parameter (third),
+ * and the gradients by input and first parameter. In `sums` each piece, of elements.piece elements, has the sums of
+ * the gradients by the parameters; it may be NULL. */
+enum { FL_NEGATIVE_BINOMIAL, FL_STUDENT_T };
+
+struct fl_distribution_job {
+    struct fl_element_job elements;
+    struct fl_array fourth, last; /* the second parameter and its gradient */
+    double fourth_value;
+    int distribution, is_full;
+    double *sums;
+};
+
+struct fl_distribution_kernels {
+    ptrdiff_t buffer_bytes;
+    fl_work elements;
+};
+
 struct fl_samples {
     const char *name;
+    struct fl_distribution_kernels distribution;
+    const struct fl_function *functions; /* as those of fl_kernels */
 };
 
 #endif

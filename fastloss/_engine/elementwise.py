@@ -25,8 +25,10 @@ __all__ = [
     "averaged_over_classes",
     "computed_in",
     "elementwise",
+    "factors",
     "gaussian",
     "kl_divergence",
+    "operand",
     "outside",
     "positive_weights",
     "quantiles",
@@ -67,7 +69,7 @@ def two(parameters: tuple[float, ...]) -> tuple[float, float]:
     return (*parameters, 0.0, 0.0)[:2]  # type: ignore[return-value]
 
 
-def _operand(
+def operand(
     name: str, value: npt.ArrayLike, x: Array, dtype: npt.DTypeLike | None = None
 ) -> tuple[Array | None, float]:
     """Return an array with the shape of `x` and a dtype, by default that of `x`; or None and a scalar."""
@@ -86,7 +88,7 @@ def computed_in(x: Array) -> npt.DTypeLike:
     return np.float64 if x.dtype == np.float64 else np.float32
 
 
-def _factors(name: str, value: npt.ArrayLike | None, shape: tuple[int, ...], x: Array) -> Array | None:
+def factors(name: str, value: npt.ArrayLike | None, shape: tuple[int, ...], x: Array) -> Array | None:
     """Return weights in the type of the computation for `x`; a scalar is broadcast."""
     if value is None:
         return None
@@ -128,8 +130,8 @@ def _run(
     losses = np.empty(x.shape, computed_in(x)) if call.reduction == "none" else None
     wide = x.dtype == np.float64 or kernel in WIDE
     arrays = (
-        x, target.array, third.array, _factors("weight", weight, x.shape, x),
-        _factors("grad_output", call.upstream, x.shape, x), call.buffers[0], second, losses,
+        x, target.array, third.array, factors("weight", weight, x.shape, x),
+        factors("grad_output", call.upstream, x.shape, x), call.buffers[0], second, losses,
     )  # fmt: skip
     domains = (input_domain, target.domain, third.domain)
     flags = call.accumulate
@@ -190,7 +192,7 @@ def elementwise(
     extra = arguments.given(extra_name, extra)
     third = _Operand(extra_name, None, 1.0, domains[2])
     if extra is not None:
-        third = _Operand(extra_name, *_operand(extra_name, extra, x, computed_in(x)), domains[2])
+        third = _Operand(extra_name, *operand(extra_name, extra, x, computed_in(x)), domains[2])
     call = request(
         (name,), (x,), (target, weight, extra, *others), x.shape, reduction, return_grad, out, options,
         given=(seen,),
@@ -199,7 +201,7 @@ def elementwise(
         raise ValueError("return_hessian needs return_grad=True")
     # A hessian is always a new array.
     second = np.empty(x.shape, x.dtype) if return_hessian else None
-    operands = _Operand("target", *_operand("target", target, x), domains[1]), third
+    operands = _Operand("target", *operand("target", target, x), domains[1]), third
     loss = _run(
         kernel, name, x, operands, weight, (a, b), call, input_domain=domains[0], second=second,
         is_fresh=out is None, mean_over_weights=mean_over_weights,
@@ -230,12 +232,12 @@ def gaussian(
     weight = arguments.given("weight", weight)
     domain = _kernels.NONNEGATIVE if arguments.flag("check_domain", check_domain) else _kernels.ANY
     constant = 0.5 * math.log(2.0 * math.pi) if arguments.flag("full", full) else 0.0
-    third = _Operand("var", *_operand("var", seen[1], x), domain)
+    third = _Operand("var", *operand("var", seen[1], x), domain)
     call = request(
         GaussianNLLGradients._fields, (x, third.array), (target, weight), x.shape, reduction, return_grad,
         out, options, given=seen,
     )  # fmt: skip
-    operands = _Operand("target", *_operand("target", target, x), _kernels.ANY), third
+    operands = _Operand("target", *operand("target", target, x), _kernels.ANY), third
     loss = _run(
         "gaussian", "input", x, operands, weight, (eps, constant), call, second=call.buffers[1],
         is_fresh=out is None,
@@ -306,13 +308,13 @@ def quantiles(
     second = np.empty(x.shape, x.dtype) if return_hessian else None
     sides = np.where((levels > 0.0) & (levels <= 0.5), levels, levels - 1.0).astype(computed_in(x))
     operands = (
-        _Operand("target", *_operand("target", _spread(target, x), x), _kernels.ANY),
+        _Operand("target", *operand("target", _spread(target, x), x), _kernels.ANY),
         _Operand("quantile", np.broadcast_to(sides, x.shape), 0.0, _kernels.ANY),
     )
+    weights = None if weight is None else _spread(weight, x)
     loss = _run(
-        "quantiles", "input", x, operands, None if weight is None else _spread(weight, x), (0.0, 0.0), call, second=second,
-        is_fresh=out is None,
-    )  # fmt: skip
+        "quantiles", "input", x, operands, weights, (0.0, 0.0), call, second=second, is_fresh=out is None
+    )
     if not return_grad:
         return loss
     return (loss, call.buffers[0], second) if return_hessian else (loss, call.buffers[0])

@@ -28,12 +28,14 @@ from fastloss.torch._modules import MSELoss as MSELoss
 from fastloss.torch._modules import MultiLabelSoftMarginLoss as MultiLabelSoftMarginLoss
 from fastloss.torch._modules import MultiMarginLoss as MultiMarginLoss
 from fastloss.torch._modules import NLLLoss as NLLLoss
+from fastloss.torch._modules import NegativeBinomialNLLLoss as NegativeBinomialNLLLoss
 from fastloss.torch._modules import ORPOLoss as ORPOLoss
 from fastloss.torch._modules import PoissonNLLLoss as PoissonNLLLoss
 from fastloss.torch._modules import RewardModelLoss as RewardModelLoss
 from fastloss.torch._modules import SimPOLoss as SimPOLoss
 from fastloss.torch._modules import SmoothL1Loss as SmoothL1Loss
 from fastloss.torch._modules import SoftMarginLoss as SoftMarginLoss
+from fastloss.torch._modules import StudentTNLLLoss as StudentTNLLLoss
 from fastloss.torch._modules import TVDistanceWithLogitsLoss as TVDistanceWithLogitsLoss
 from fastloss.torch._processes import all_reduce as all_reduce
 from fastloss.torch._without_logits import without_logits as without_logits
@@ -64,6 +66,7 @@ __all__ = [
     "MultiLabelSoftMarginLoss",
     "MultiMarginLoss",
     "NLLLoss",
+    "NegativeBinomialNLLLoss",
     "ORPOLoss",
     "PoissonNLLLoss",
     "QuantileLoss",
@@ -73,6 +76,7 @@ __all__ = [
     "SmoothL1Loss",
     "SoftMarginLoss",
     "SquaredHingeLoss",
+    "StudentTNLLLoss",
     "TVDistanceWithLogitsLoss",
     "TweedieNLLLoss",
     "all_reduce",
@@ -113,6 +117,7 @@ __all__ = [
     "mse_loss",
     "multi_margin_loss",
     "multilabel_soft_margin_loss",
+    "negative_binomial_nll_loss",
     "nll_loss",
     "orpo_loss",
     "poisson_nll_loss",
@@ -126,6 +131,7 @@ __all__ = [
     "smooth_l1_loss",
     "soft_margin_loss",
     "squared_hinge_loss",
+    "student_t_nll_loss",
     "token_log_probs",
     "token_statistics",
     "tv_distance_with_logits",
@@ -336,6 +342,12 @@ def linear_tv_distance(student_input: Tensor, student_weight: Tensor | float, te
 @overload
 def linear_tv_distance(student_input: Tensor, student_weight: Tensor | float, teacher_input: Tensor | float, teacher_weight: Tensor | float, *, student_bias: Tensor | float | None = ..., teacher_bias: Tensor | float | None = ..., temperature: float = ..., student_softcap: float | None = ..., teacher_softcap: float | None = ..., student_logit_scale: float = ..., teacher_logit_scale: float = ..., mask: Tensor | float | None = ..., hard_target: Tensor | float | None = ..., hard_share: float = ..., ignore_index: int = ..., memory_budget: int | None = ..., reduction: str = ...) -> Any: ...
 @overload
+def negative_binomial_nll_loss(input: Tensor, target: Tensor | float, dispersion: Tensor | float, *, weight: Tensor | float | None = ..., full: bool = ..., reduction: Literal["mean", "sum", "none"] = ...) -> Tensor: ...
+@overload
+def negative_binomial_nll_loss(input: Tensor, target: Tensor | float, dispersion: Tensor | float, *, weight: Tensor | float | None = ..., full: bool = ..., reduction: Literal["sum_and_count"]) -> tuple[Tensor, Tensor]: ...
+@overload
+def negative_binomial_nll_loss(input: Tensor, target: Tensor | float, dispersion: Tensor | float, *, weight: Tensor | float | None = ..., full: bool = ..., reduction: str = ...) -> Any: ...
+@overload
 def orpo_loss(policy_chosen_logps: Tensor, policy_rejected_logps: Tensor | float, *, beta: float = ..., reduction: Literal["mean", "sum", "none"] = ...) -> Tensor: ...
 @overload
 def orpo_loss(policy_chosen_logps: Tensor, policy_rejected_logps: Tensor | float, *, beta: float = ..., reduction: Literal["sum_and_count"]) -> tuple[Tensor, Tensor]: ...
@@ -371,6 +383,12 @@ def simpo_loss(policy_chosen_logps: Tensor, policy_rejected_logps: Tensor | floa
 def simpo_loss(policy_chosen_logps: Tensor, policy_rejected_logps: Tensor | float, *, beta: float = ..., gamma: float = ..., label_smoothing: float = ..., reduction: Literal["sum_and_count"]) -> tuple[Tensor, Tensor]: ...
 @overload
 def simpo_loss(policy_chosen_logps: Tensor, policy_rejected_logps: Tensor | float, *, beta: float = ..., gamma: float = ..., label_smoothing: float = ..., reduction: str = ...) -> Any: ...
+@overload
+def student_t_nll_loss(input: Tensor, target: Tensor | float, scale: Tensor | float, df: Tensor | float, *, weight: Tensor | float | None = ..., full: bool = ..., reduction: Literal["mean", "sum", "none"] = ...) -> Tensor: ...
+@overload
+def student_t_nll_loss(input: Tensor, target: Tensor | float, scale: Tensor | float, df: Tensor | float, *, weight: Tensor | float | None = ..., full: bool = ..., reduction: Literal["sum_and_count"]) -> tuple[Tensor, Tensor]: ...
+@overload
+def student_t_nll_loss(input: Tensor, target: Tensor | float, scale: Tensor | float, df: Tensor | float, *, weight: Tensor | float | None = ..., full: bool = ..., reduction: str = ...) -> Any: ...
 @overload
 def token_log_probs(logits: Tensor, target: Tensor | float, *, axis: int = ..., ignore_index: int = ..., temperature: float = ..., reduction: Literal["mean", "sum", "none"] = ...) -> Tensor: ...
 @overload

@@ -33,12 +33,14 @@ __all__ = [
     "linear_kl_div",
     "linear_token_log_probs",
     "linear_tv_distance",
+    "negative_binomial_nll_loss",
     "orpo_loss",
     "ppo_loss",
     "reward_model_loss",
     "sequence_log_probs",
     "siglip_loss",
     "simpo_loss",
+    "student_t_nll_loss",
     "token_log_probs",
     "tv_distance_with_logits",
     "value_loss",
@@ -222,6 +224,13 @@ siglip_loss: _Function = of_tensors(
     gradients=(0, 1, 2, 3),
     numbers=("scale", "bias"),
     is_linear=True,
+)
+
+negative_binomial_nll_loss: _Function = of_tensors(
+    "negative_binomial_nll_loss", "input", "target", "dispersion", "weight", gradients=(0, 2)
+)
+student_t_nll_loss: _Function = of_tensors(
+    "student_t_nll_loss", "input", "target", "scale", "df", "weight", gradients=(0, 2, 3)
 )
 
 dpo_loss: _Function = of_tensors(

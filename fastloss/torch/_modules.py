@@ -35,12 +35,14 @@ __all__ = [
     "MultiLabelSoftMarginLoss",
     "MultiMarginLoss",
     "NLLLoss",
+    "NegativeBinomialNLLLoss",
     "ORPOLoss",
     "PoissonNLLLoss",
     "RewardModelLoss",
     "SimPOLoss",
     "SmoothL1Loss",
     "SoftMarginLoss",
+    "StudentTNLLLoss",
     "TVDistanceWithLogitsLoss",
 ]
 
@@ -249,6 +251,8 @@ def module_of(name: str, function: Callable[..., Tensor]) -> type[_Of]:
 KLDivWithLogitsLoss = module_of("KLDivWithLogitsLoss", _beyond.kl_div_with_logits)
 JSDivWithLogitsLoss = module_of("JSDivWithLogitsLoss", _beyond.js_div_with_logits)
 TVDistanceWithLogitsLoss = module_of("TVDistanceWithLogitsLoss", _beyond.tv_distance_with_logits)
+NegativeBinomialNLLLoss = module_of("NegativeBinomialNLLLoss", _beyond.negative_binomial_nll_loss)
+StudentTNLLLoss = module_of("StudentTNLLLoss", _beyond.student_t_nll_loss)
 DPOLoss = module_of("DPOLoss", _beyond.dpo_loss)
 SimPOLoss = module_of("SimPOLoss", _beyond.simpo_loss)
 CPOLoss = module_of("CPOLoss", _beyond.cpo_loss)
