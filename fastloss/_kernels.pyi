@@ -16,6 +16,7 @@ CACHES: tuple[int, ...]
 CROSS_ENTROPY: int
 NEGATIVE_BINOMIAL: int
 STUDENT_T: int
+NORMAL: int
 SOFTMAX: int
 LOG_SOFTMAX: int
 LOGSUMEXP: int
@@ -156,6 +157,15 @@ def distribution(
     accumulate: int,
     threads: int,
 ) -> tuple[float, float, tuple[float, float]]: ...
+def objective(
+    kind: int,
+    scores: npt.NDArray[Any],
+    label: npt.NDArray[Any],
+    weight: npt.NDArray[Any] | None,
+    gradient: npt.NDArray[Any],
+    hessian: npt.NDArray[Any],
+    threads: int,
+) -> None: ...
 def first_outside(
     arrays: tuple[npt.NDArray[Any] | None, ...], domains: tuple[int, int, int], threads: int
 ) -> tuple[int, tuple[int, ...]]: ...

@@ -49,6 +49,7 @@ cdef extern from "samples.h" nogil:
         FL_CONTRAST_SCRATCH
         FL_NEGATIVE_BINOMIAL
         FL_STUDENT_T
+        FL_NORMAL
 
     struct fl_array:
         char *data
@@ -237,9 +238,15 @@ cdef extern from "samples.h" nogil:
         int distribution, is_full
         double *sums
 
+    struct fl_objective_job:
+        int distribution
+        fl_array label, weight
+        fl_array[3] scores, gradients, hessians
+
     struct fl_distribution_kernels:
-        ptrdiff_t buffer_bytes
+        ptrdiff_t buffer_bytes, objective_bytes
         fl_work elements
+        fl_work objective
 
     struct fl_samples:
         const char *name
@@ -1376,6 +1383,7 @@ def elementwise(
 
 NEGATIVE_BINOMIAL = FL_NEGATIVE_BINOMIAL
 STUDENT_T = FL_STUDENT_T
+NORMAL = FL_NORMAL
 
 
 def distribution(
@@ -1435,6 +1443,39 @@ def distribution(
     finally:
         free(by_piece)
     return total, denominator, (found[0], found[1])
+
+
+cdef void describe_column(fl_array *out, cnp.ndarray array, int column) noexcept:
+    """Describe a column of an array with two axes, or an array with one."""
+    out.data = <char *>cnp.PyArray_DATA(array)
+    if cnp.PyArray_NDIM(array) == 2:
+        out.data += column * cnp.PyArray_STRIDES(array)[1]
+    out.dtype = type_code(array)
+    out.itemsize = cnp.PyArray_ITEMSIZE(array)
+    out.class_stride = cnp.PyArray_STRIDES(array)[0]
+
+
+def objective(
+    int kind, cnp.ndarray scores not None, cnp.ndarray label not None, cnp.ndarray weight,
+    cnp.ndarray gradient not None, cnp.ndarray hessian not None, int threads,
+):
+    """Write the derivatives of a distribution's loss by its scores (rows, parameters); see distribution.h."""
+    cdef fl_objective_job job
+    cdef ptrdiff_t rows = cnp.PyArray_DIMS(scores)[0]
+    cdef int k
+    memset(&job, 0, sizeof(job))
+    job.distribution = kind
+    describe_column(&job.label, label, 0)
+    if weight is not None:
+        describe_column(&job.weight, weight, 0)
+    for k in range(<int>cnp.PyArray_DIMS(scores)[1]):
+        describe_column(&job.scores[k], scores, k)
+        describe_column(&job.gradients[k], gradient, k)
+        describe_column(&job.hessians[k], hessian, k)
+    run_pieces(
+        kernels.samples.distribution.objective, &job, rows, 4096, 8 * rows, team_for(8 * rows, threads),
+        kernels.samples.distribution.objective_bytes,
+    )
 
 
 def first_outside(tuple arrays, tuple domains, int threads):

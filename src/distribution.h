@@ -157,3 +157,122 @@ static struct fl_piece distribution_elements(const void *given, ptrdiff_t begin,
         for (int k = 0; k < 2; k++) any->sums[2 * (begin / job->piece) + k] = total_of_sums_f64(by_parameter[k]);
     return fl_faultless(total_of_sums_f64(sums));
 }
+
+/* Objectives of boosting: rows of scores, one for the location or the logarithm of the mean, and logarithms of the
+ * other parameters (the variance of the normal distribution). The second derivatives are the diagonal of the Fisher
+ * information by the scores, which is positive:
+ *
+ *   normal               1 / v,  1/2
+ *   negative binomial    m / (1 + u),  about (u / (b + c u))^2 with b^2 = 2 (1 + a), 1 / c^2 = (1 + 1 / (1 + 3 r)) /
+ * 2 Student-t            (n + 1) / ((n + 3) s^2),  2 n / (n + 3),  about 1 / (1 + 0.95 n + 2/7 n^2)
+ *
+ * The two without a closed form have the limits of the exact ones on all sides: u^2 / (2 (1 + a)) for u -> 0 and r^2
+ * trigamma(r) - r for u -> infinity (which 1 / c^2 meets within 4 %), 1 for n -> 0 and 7 / (2 n^2) for n -> infinity.
+ * All but the first are held to LEAST_INFORMATION, as a step is the quotient of both derivatives: where the data say
+ * nothing of a parameter it would be arbitrary. */
+#define LEAST_INFORMATION 0.01
+
+static void normal_objective(const struct distribution_strip *in, double *h)
+{
+    const double *xs = in->x, *ts = in->t, *us = in->u;
+    double *by_x = in->by_x, *by_u = in->by_u;
+#pragma omp simd
+    for (ptrdiff_t i = 0; i < in->n; i++) {
+        const double over = fl_exp_f64(-us[i]), r = xs[i] - ts[i];
+        by_x[i] = r * over;
+        by_u[i] = 0.5 - 0.5 * (r * (r * over));
+        h[i] = over;
+        h[i + FL_ELEMENT_STRIP] = 0.5;
+    }
+}
+
+/* The logarithms of parameters become parameters. */
+static void exponentials(double *values, ptrdiff_t n)
+{
+#pragma omp simd
+    for (ptrdiff_t i = 0; i < n; i++) values[i] = fl_exp_f64(values[i]);
+}
+
+static void negative_binomial_objective(const struct distribution_strip *in, double *h)
+{
+    const double *xs = in->x, *as = in->u;
+    double *by_a = in->by_u;
+    negative_binomial_strip(in);
+#pragma omp simd
+    for (ptrdiff_t i = 0; i < in->n; i++) {
+        const double a = as[i], over_m = fl_exp_f64(-xs[i]), r = 1.0 / a, over_u = over_m * r;
+        const double b = sqrt(2.0 * (1.0 + a)), c = 1.0 / sqrt(0.5 + 0.5 / (1.0 + 3.0 * r)),
+                     root = 1.0 / (b * over_u + c);
+        const double information = root * root;
+        by_a[i] *= a;
+        h[i] = 1.0 / (over_m + a);
+        h[i + FL_ELEMENT_STRIP] = information > LEAST_INFORMATION ? information : LEAST_INFORMATION;
+    }
+}
+
+static void student_t_objective(const struct distribution_strip *in, double *h)
+{
+    const double *ss = in->u, *ns = in->v;
+    double *by_s = in->by_u, *by_n = in->by_v;
+    student_t_strip(in);
+#pragma omp simd
+    for (ptrdiff_t i = 0; i < in->n; i++) {
+        const double n = ns[i], s = ss[i], over = 1.0 / (n + 3.0), of_s = 2.0 * n * over;
+        const double of_n = 1.0 / (1.0 + n * (0.95 + n * (2.0 / 7.0)));
+        by_s[i] *= s;
+        by_n[i] *= n;
+        h[i] = (n + 1.0) * over / (s * s);
+        h[i + FL_ELEMENT_STRIP] = of_s > LEAST_INFORMATION ? of_s : LEAST_INFORMATION;
+        h[i + 2 * FL_ELEMENT_STRIP] = of_n > LEAST_INFORMATION ? of_n : LEAST_INFORMATION;
+    }
+}
+
+/* Weighs a column of derivatives, holds it in the range of float, and writes it. */
+static void column_out(const struct fl_array *column, ptrdiff_t first, ptrdiff_t n, const double *weight, double *x)
+{
+#pragma omp simd
+    for (ptrdiff_t i = 0; i < n; i++) {
+        const double y = weight[i] * x[i], low = y < -FLT_MAX ? -FLT_MAX : y;
+        x[i] = low > FLT_MAX ? FLT_MAX : low;
+    }
+    fl_store_f64(x, column->data + first * column->class_stride, column->class_stride, column->dtype, n);
+}
+
+static void column_in(const struct fl_array *column, ptrdiff_t first, ptrdiff_t n, ptrdiff_t padded, double *x)
+{
+    fl_load_f64(column->data + first * column->class_stride, column->class_stride, column->dtype, x, n);
+    for (ptrdiff_t i = n; i < padded; i++) x[i] = x[n - 1];
+}
+
+/* Buffers: label, weight, value, and three each of scores, gradients and second derivatives. */
+enum { OBJECTIVE_BYTES = 12 * FL_ELEMENT_STRIP * (int)sizeof(double) };
+
+static struct fl_piece objective_rows(const void *given, ptrdiff_t begin, ptrdiff_t end, void *buffers)
+{
+    const struct fl_objective_job *job = (const struct fl_objective_job *)given;
+    double *t = (double *)buffers, *w = t + FL_ELEMENT_STRIP, *value = w + FL_ELEMENT_STRIP;
+    double *x = value + FL_ELEMENT_STRIP, *g = x + 3 * FL_ELEMENT_STRIP, *h = g + 3 * FL_ELEMENT_STRIP;
+    struct distribution_strip strip = {x,     t, x + FL_ELEMENT_STRIP, x + 2 * FL_ELEMENT_STRIP,
+                                       value, g, g + FL_ELEMENT_STRIP, g + 2 * FL_ELEMENT_STRIP,
+                                       0};
+    const int scores = job->distribution == FL_STUDENT_T ? 3 : 2;
+    if (!job->weight.data) fill_f64(w, 1.0, FL_ELEMENT_STRIP);
+    for (ptrdiff_t i = begin; i < end; i += FL_ELEMENT_STRIP) {
+        const ptrdiff_t n = end - i < FL_ELEMENT_STRIP ? end - i : FL_ELEMENT_STRIP;
+        const ptrdiff_t padded = strip.n = (n + group_f64 - 1) / group_f64 * group_f64;
+        column_in(&job->label, i, n, padded, t);
+        if (job->weight.data) column_in(&job->weight, i, n, padded, w);
+        for (int k = 0; k < scores; k++) column_in(&job->scores[k], i, n, padded, x + k * FL_ELEMENT_STRIP);
+        if (job->distribution == FL_NORMAL) {
+            normal_objective(&strip, h);
+        } else {
+            for (int k = 1; k < scores; k++) exponentials(x + k * FL_ELEMENT_STRIP, padded);
+            (scores == 3 ? student_t_objective : negative_binomial_objective)(&strip, h);
+        }
+        for (int k = 0; k < scores; k++) {
+            column_out(&job->gradients[k], i, n, w, g + k * FL_ELEMENT_STRIP);
+            column_out(&job->hessians[k], i, n, w, h + k * FL_ELEMENT_STRIP);
+        }
+    }
+    return fl_faultless(0.0);
+}

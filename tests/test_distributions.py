@@ -101,9 +101,7 @@ def test_extremes() -> None:
     x, t, a = np.array([[800.0, 5000.0, -math.inf, 5.0], [3.0, 0.0, 0.0, math.nan], [0.5, 2.0, 0.5, 1.0]])
     loss, grads = fastloss.negative_binomial_nll_loss(x, t, a, reduction="none", return_grad=True)
     log_a = np.log(a)
-    far = (
-        (x + log_a)[:2] / a[:2] + t[:2] * log_a[:2] - [math.log(1.5) + math.log(2.0), 0.0]
-    )
+    far = (x + log_a)[:2] / a[:2] + t[:2] * log_a[:2] - [math.log(1.5) + math.log(2.0), 0.0]
     np.testing.assert_allclose(loss[:3], [*far, 0.0], rtol=1e-12)
     np.testing.assert_allclose(grads.input[:3], [2.0, 0.5, 0.0], rtol=1e-12)
     assert np.isnan(loss[3]) and np.isnan(grads.input[3]) and np.isnan(grads.dispersion[3])
