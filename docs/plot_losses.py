@@ -198,6 +198,14 @@ _PICTURES = (
     Picture(
         "gaussian_nll_loss", "var, at input 0", (0.5, 4), {}, each("target", 0, 1, 2), of_variances, "_var"
     ),
+    Picture(
+        "negative_binomial_nll_loss",
+        "input, log of the mean",
+        (-1, 4),
+        {"target": 4},
+        each("dispersion", 0.01, 0.3, 2),
+    ),
+    Picture("student_t_nll_loss", *ERROR, each("df", 1, 4, 100, scale=1)),
     Picture("binary_cross_entropy", "probability", (0.05, 0.95), {}, each("target", 0, 0.5, 1)),
     Picture("binary_cross_entropy_with_logits", *LOGIT, {}, POS_WEIGHT),
     Picture("sigmoid_focal_loss", *LOGIT, {"alpha": None}, GAMMA),

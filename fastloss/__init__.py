@@ -23,6 +23,7 @@ from fastloss import (
     classification,
     contrastive,
     curve,
+    distribution,
     divergence,
     linear,
     linear_divergence,
@@ -41,8 +42,8 @@ from fastloss._engine import settings as _settings
 __version__ = "0.1.0"
 
 _MODULES = (
-    binary, classification, contrastive, curve, divergence, linear, linear_divergence, lists, penalty,
-    perplexity, policy, preference, reading, regression, sequence, survival, _settings,
+    binary, classification, contrastive, curve, distribution, divergence, linear, linear_divergence, lists,
+    penalty, perplexity, policy, preference, reading, regression, sequence, survival, _settings,
 )  # fmt: skip
 
 

@@ -11,6 +11,8 @@ from fastloss._curve.finding import Finding as Finding
 from fastloss._engine.chunks import LinearGradients
 from fastloss._engine.contrastive import InfoNCEGradients
 from fastloss._engine.contrastive import SigLIPGradients
+from fastloss._engine.distribution import NegativeBinomialNLLGradients
+from fastloss._engine.distribution import StudentTNLLGradients
 from fastloss._engine.elementwise import GaussianNLLGradients
 from fastloss._engine.linear_divergence import StudentGradients
 from fastloss._engine.preference import PairGradients
@@ -77,6 +79,7 @@ __all__ = [
     "mse_loss",
     "multi_margin_loss",
     "multilabel_soft_margin_loss",
+    "negative_binomial_nll_loss",
     "nll_loss",
     "num_threads",
     "orpo_loss",
@@ -97,6 +100,7 @@ __all__ = [
     "softmax",
     "softmax_focal_loss",
     "squared_hinge_loss",
+    "student_t_nll_loss",
     "token_log_probs",
     "token_statistics",
     "tv_distance_with_logits",
@@ -2515,6 +2519,56 @@ def multilabel_soft_margin_loss(
 ) -> Any: ...
 
 @overload
+def negative_binomial_nll_loss(
+    input: npt.ArrayLike, target: npt.ArrayLike, dispersion: npt.ArrayLike, *, weight: npt.ArrayLike | None =
+    ..., full: bool = ..., check_domain: bool = ..., reduction: Literal["mean", "sum"] = ..., return_grad:
+    Literal[False] = ..., grad_output: npt.ArrayLike | None = ..., out: tuple[Array | None, Array | None] |
+    None = ..., accumulate: bool | tuple[bool, ...] = ..., num_threads: int | None = ...
+) -> float: ...
+@overload
+def negative_binomial_nll_loss(
+    input: npt.ArrayLike, target: npt.ArrayLike, dispersion: npt.ArrayLike, *, weight: npt.ArrayLike | None =
+    ..., full: bool = ..., check_domain: bool = ..., reduction: Literal["sum_and_count"], return_grad:
+    Literal[False] = ..., grad_output: npt.ArrayLike | None = ..., out: tuple[Array | None, Array | None] |
+    None = ..., accumulate: bool | tuple[bool, ...] = ..., num_threads: int | None = ...
+) -> tuple[float, float]: ...
+@overload
+def negative_binomial_nll_loss(
+    input: npt.ArrayLike, target: npt.ArrayLike, dispersion: npt.ArrayLike, *, weight: npt.ArrayLike | None =
+    ..., full: bool = ..., check_domain: bool = ..., reduction: Literal["none"], return_grad: Literal[False] =
+    ..., grad_output: npt.ArrayLike | None = ..., out: tuple[Array | None, Array | None] | None = ...,
+    accumulate: bool | tuple[bool, ...] = ..., num_threads: int | None = ...
+) -> Array: ...
+@overload
+def negative_binomial_nll_loss(
+    input: npt.ArrayLike, target: npt.ArrayLike, dispersion: npt.ArrayLike, *, weight: npt.ArrayLike | None =
+    ..., full: bool = ..., check_domain: bool = ..., reduction: Literal["mean", "sum"] = ..., return_grad:
+    Literal[True], grad_output: npt.ArrayLike | None = ..., out: tuple[Array | None, Array | None] | None =
+    ..., accumulate: bool | tuple[bool, ...] = ..., num_threads: int | None = ...
+) -> tuple[float, NegativeBinomialNLLGradients]: ...
+@overload
+def negative_binomial_nll_loss(
+    input: npt.ArrayLike, target: npt.ArrayLike, dispersion: npt.ArrayLike, *, weight: npt.ArrayLike | None =
+    ..., full: bool = ..., check_domain: bool = ..., reduction: Literal["sum_and_count"], return_grad:
+    Literal[True], grad_output: npt.ArrayLike | None = ..., out: tuple[Array | None, Array | None] | None =
+    ..., accumulate: bool | tuple[bool, ...] = ..., num_threads: int | None = ...
+) -> tuple[tuple[float, float], NegativeBinomialNLLGradients]: ...
+@overload
+def negative_binomial_nll_loss(
+    input: npt.ArrayLike, target: npt.ArrayLike, dispersion: npt.ArrayLike, *, weight: npt.ArrayLike | None =
+    ..., full: bool = ..., check_domain: bool = ..., reduction: Literal["none"], return_grad: Literal[True],
+    grad_output: npt.ArrayLike | None = ..., out: tuple[Array | None, Array | None] | None = ..., accumulate:
+    bool | tuple[bool, ...] = ..., num_threads: int | None = ...
+) -> tuple[Array, NegativeBinomialNLLGradients]: ...
+@overload
+def negative_binomial_nll_loss(
+    input: npt.ArrayLike, target: npt.ArrayLike, dispersion: npt.ArrayLike, *, weight: npt.ArrayLike | None =
+    ..., full: bool = ..., check_domain: bool = ..., reduction: Reduction = ..., return_grad: bool = ...,
+    grad_output: npt.ArrayLike | None = ..., out: tuple[Array | None, Array | None] | None = ..., accumulate:
+    bool | tuple[bool, ...] = ..., num_threads: int | None = ...
+) -> Any: ...
+
+@overload
 def nll_loss(
     log_probs: npt.ArrayLike, target: npt.ArrayLike, *, axis: int = ..., weight: npt.ArrayLike | None = ...,
     ignore_index: int = ..., sample_weight: npt.ArrayLike | None = ..., reduction: Literal["mean", "sum"] =
@@ -2731,70 +2785,73 @@ def ppo_loss(
 
 @overload
 def quantile_loss(
-    input: npt.ArrayLike, target: npt.ArrayLike, *, weight: npt.ArrayLike | None = ..., quantile: float = ...,
-    reduction: Literal["mean", "sum"] = ..., return_grad: Literal[False] = ..., return_hessian: Literal[False]
-    = ..., grad_output: npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ...,
-    num_threads: int | None = ...
+    input: npt.ArrayLike, target: npt.ArrayLike, *, weight: npt.ArrayLike | None = ..., quantile: float |
+    npt.ArrayLike = ..., reduction: Literal["mean", "sum"] = ..., return_grad: Literal[False] = ...,
+    return_hessian: Literal[False] = ..., grad_output: npt.ArrayLike | None = ..., out: Array | None = ...,
+    accumulate: bool = ..., num_threads: int | None = ...
 ) -> float: ...
 @overload
 def quantile_loss(
-    input: npt.ArrayLike, target: npt.ArrayLike, *, weight: npt.ArrayLike | None = ..., quantile: float = ...,
-    reduction: Literal["sum_and_count"], return_grad: Literal[False] = ..., return_hessian: Literal[False] =
-    ..., grad_output: npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ...,
-    num_threads: int | None = ...
+    input: npt.ArrayLike, target: npt.ArrayLike, *, weight: npt.ArrayLike | None = ..., quantile: float |
+    npt.ArrayLike = ..., reduction: Literal["sum_and_count"], return_grad: Literal[False] = ...,
+    return_hessian: Literal[False] = ..., grad_output: npt.ArrayLike | None = ..., out: Array | None = ...,
+    accumulate: bool = ..., num_threads: int | None = ...
 ) -> tuple[float, float]: ...
 @overload
 def quantile_loss(
-    input: npt.ArrayLike, target: npt.ArrayLike, *, weight: npt.ArrayLike | None = ..., quantile: float = ...,
-    reduction: Literal["none"], return_grad: Literal[False] = ..., return_hessian: Literal[False] = ...,
-    grad_output: npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ..., num_threads: int
-    | None = ...
+    input: npt.ArrayLike, target: npt.ArrayLike, *, weight: npt.ArrayLike | None = ..., quantile: float |
+    npt.ArrayLike = ..., reduction: Literal["none"], return_grad: Literal[False] = ..., return_hessian:
+    Literal[False] = ..., grad_output: npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool =
+    ..., num_threads: int | None = ...
 ) -> Array: ...
 @overload
 def quantile_loss(
-    input: npt.ArrayLike, target: npt.ArrayLike, *, weight: npt.ArrayLike | None = ..., quantile: float = ...,
-    reduction: Literal["mean", "sum"] = ..., return_grad: Literal[True], return_hessian: Literal[False] = ...,
-    grad_output: npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ..., num_threads: int
-    | None = ...
+    input: npt.ArrayLike, target: npt.ArrayLike, *, weight: npt.ArrayLike | None = ..., quantile: float |
+    npt.ArrayLike = ..., reduction: Literal["mean", "sum"] = ..., return_grad: Literal[True], return_hessian:
+    Literal[False] = ..., grad_output: npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool =
+    ..., num_threads: int | None = ...
 ) -> tuple[float, Array]: ...
 @overload
 def quantile_loss(
-    input: npt.ArrayLike, target: npt.ArrayLike, *, weight: npt.ArrayLike | None = ..., quantile: float = ...,
-    reduction: Literal["sum_and_count"], return_grad: Literal[True], return_hessian: Literal[False] = ...,
-    grad_output: npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ..., num_threads: int
-    | None = ...
+    input: npt.ArrayLike, target: npt.ArrayLike, *, weight: npt.ArrayLike | None = ..., quantile: float |
+    npt.ArrayLike = ..., reduction: Literal["sum_and_count"], return_grad: Literal[True], return_hessian:
+    Literal[False] = ..., grad_output: npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool =
+    ..., num_threads: int | None = ...
 ) -> tuple[tuple[float, float], Array]: ...
 @overload
 def quantile_loss(
-    input: npt.ArrayLike, target: npt.ArrayLike, *, weight: npt.ArrayLike | None = ..., quantile: float = ...,
-    reduction: Literal["none"], return_grad: Literal[True], return_hessian: Literal[False] = ..., grad_output:
-    npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ..., num_threads: int | None = ...
+    input: npt.ArrayLike, target: npt.ArrayLike, *, weight: npt.ArrayLike | None = ..., quantile: float |
+    npt.ArrayLike = ..., reduction: Literal["none"], return_grad: Literal[True], return_hessian:
+    Literal[False] = ..., grad_output: npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool =
+    ..., num_threads: int | None = ...
 ) -> tuple[Array, Array]: ...
 @overload
 def quantile_loss(
-    input: npt.ArrayLike, target: npt.ArrayLike, *, weight: npt.ArrayLike | None = ..., quantile: float = ...,
-    reduction: Literal["mean", "sum"] = ..., return_grad: Literal[True], return_hessian: Literal[True],
-    grad_output: npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ..., num_threads: int
-    | None = ...
+    input: npt.ArrayLike, target: npt.ArrayLike, *, weight: npt.ArrayLike | None = ..., quantile: float |
+    npt.ArrayLike = ..., reduction: Literal["mean", "sum"] = ..., return_grad: Literal[True], return_hessian:
+    Literal[True], grad_output: npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ...,
+    num_threads: int | None = ...
 ) -> tuple[float, Array, Array]: ...
 @overload
 def quantile_loss(
-    input: npt.ArrayLike, target: npt.ArrayLike, *, weight: npt.ArrayLike | None = ..., quantile: float = ...,
-    reduction: Literal["sum_and_count"], return_grad: Literal[True], return_hessian: Literal[True],
-    grad_output: npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ..., num_threads: int
-    | None = ...
+    input: npt.ArrayLike, target: npt.ArrayLike, *, weight: npt.ArrayLike | None = ..., quantile: float |
+    npt.ArrayLike = ..., reduction: Literal["sum_and_count"], return_grad: Literal[True], return_hessian:
+    Literal[True], grad_output: npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ...,
+    num_threads: int | None = ...
 ) -> tuple[tuple[float, float], Array, Array]: ...
 @overload
 def quantile_loss(
-    input: npt.ArrayLike, target: npt.ArrayLike, *, weight: npt.ArrayLike | None = ..., quantile: float = ...,
-    reduction: Literal["none"], return_grad: Literal[True], return_hessian: Literal[True], grad_output:
-    npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ..., num_threads: int | None = ...
+    input: npt.ArrayLike, target: npt.ArrayLike, *, weight: npt.ArrayLike | None = ..., quantile: float |
+    npt.ArrayLike = ..., reduction: Literal["none"], return_grad: Literal[True], return_hessian:
+    Literal[True], grad_output: npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ...,
+    num_threads: int | None = ...
 ) -> tuple[Array, Array, Array]: ...
 @overload
 def quantile_loss(
-    input: npt.ArrayLike, target: npt.ArrayLike, *, weight: npt.ArrayLike | None = ..., quantile: float = ...,
-    reduction: Reduction = ..., return_grad: bool = ..., return_hessian: bool = ..., grad_output:
-    npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ..., num_threads: int | None = ...
+    input: npt.ArrayLike, target: npt.ArrayLike, *, weight: npt.ArrayLike | None = ..., quantile: float |
+    npt.ArrayLike = ..., reduction: Reduction = ..., return_grad: bool = ..., return_hessian: bool = ...,
+    grad_output: npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ..., num_threads: int
+    | None = ...
 ) -> Any: ...
 
 @overload
@@ -3277,6 +3334,61 @@ def squared_hinge_loss(
     scores: npt.ArrayLike, target: npt.ArrayLike, *, margin: float = ..., weight: npt.ArrayLike | None = ...,
     check_domain: bool = ..., reduction: Reduction = ..., return_grad: bool = ..., grad_output: npt.ArrayLike
     | None = ..., out: Array | None = ..., accumulate: bool = ..., num_threads: int | None = ...
+) -> Any: ...
+
+@overload
+def student_t_nll_loss(
+    input: npt.ArrayLike, target: npt.ArrayLike, scale: npt.ArrayLike, df: npt.ArrayLike, *, weight:
+    npt.ArrayLike | None = ..., full: bool = ..., check_domain: bool = ..., reduction: Literal["mean", "sum"]
+    = ..., return_grad: Literal[False] = ..., grad_output: npt.ArrayLike | None = ..., out: tuple[Array |
+    None, Array | None, Array | None] | None = ..., accumulate: bool | tuple[bool, ...] = ..., num_threads:
+    int | None = ...
+) -> float: ...
+@overload
+def student_t_nll_loss(
+    input: npt.ArrayLike, target: npt.ArrayLike, scale: npt.ArrayLike, df: npt.ArrayLike, *, weight:
+    npt.ArrayLike | None = ..., full: bool = ..., check_domain: bool = ..., reduction:
+    Literal["sum_and_count"], return_grad: Literal[False] = ..., grad_output: npt.ArrayLike | None = ..., out:
+    tuple[Array | None, Array | None, Array | None] | None = ..., accumulate: bool | tuple[bool, ...] = ...,
+    num_threads: int | None = ...
+) -> tuple[float, float]: ...
+@overload
+def student_t_nll_loss(
+    input: npt.ArrayLike, target: npt.ArrayLike, scale: npt.ArrayLike, df: npt.ArrayLike, *, weight:
+    npt.ArrayLike | None = ..., full: bool = ..., check_domain: bool = ..., reduction: Literal["none"],
+    return_grad: Literal[False] = ..., grad_output: npt.ArrayLike | None = ..., out: tuple[Array | None, Array
+    | None, Array | None] | None = ..., accumulate: bool | tuple[bool, ...] = ..., num_threads: int | None =
+    ...
+) -> Array: ...
+@overload
+def student_t_nll_loss(
+    input: npt.ArrayLike, target: npt.ArrayLike, scale: npt.ArrayLike, df: npt.ArrayLike, *, weight:
+    npt.ArrayLike | None = ..., full: bool = ..., check_domain: bool = ..., reduction: Literal["mean", "sum"]
+    = ..., return_grad: Literal[True], grad_output: npt.ArrayLike | None = ..., out: tuple[Array | None, Array
+    | None, Array | None] | None = ..., accumulate: bool | tuple[bool, ...] = ..., num_threads: int | None =
+    ...
+) -> tuple[float, StudentTNLLGradients]: ...
+@overload
+def student_t_nll_loss(
+    input: npt.ArrayLike, target: npt.ArrayLike, scale: npt.ArrayLike, df: npt.ArrayLike, *, weight:
+    npt.ArrayLike | None = ..., full: bool = ..., check_domain: bool = ..., reduction:
+    Literal["sum_and_count"], return_grad: Literal[True], grad_output: npt.ArrayLike | None = ..., out:
+    tuple[Array | None, Array | None, Array | None] | None = ..., accumulate: bool | tuple[bool, ...] = ...,
+    num_threads: int | None = ...
+) -> tuple[tuple[float, float], StudentTNLLGradients]: ...
+@overload
+def student_t_nll_loss(
+    input: npt.ArrayLike, target: npt.ArrayLike, scale: npt.ArrayLike, df: npt.ArrayLike, *, weight:
+    npt.ArrayLike | None = ..., full: bool = ..., check_domain: bool = ..., reduction: Literal["none"],
+    return_grad: Literal[True], grad_output: npt.ArrayLike | None = ..., out: tuple[Array | None, Array |
+    None, Array | None] | None = ..., accumulate: bool | tuple[bool, ...] = ..., num_threads: int | None = ...
+) -> tuple[Array, StudentTNLLGradients]: ...
+@overload
+def student_t_nll_loss(
+    input: npt.ArrayLike, target: npt.ArrayLike, scale: npt.ArrayLike, df: npt.ArrayLike, *, weight:
+    npt.ArrayLike | None = ..., full: bool = ..., check_domain: bool = ..., reduction: Reduction = ...,
+    return_grad: bool = ..., grad_output: npt.ArrayLike | None = ..., out: tuple[Array | None, Array | None,
+    Array | None] | None = ..., accumulate: bool | tuple[bool, ...] = ..., num_threads: int | None = ...
 ) -> Any: ...
 
 @overload

@@ -14,6 +14,9 @@ MACHINE_HAS_BFLOAT16: bool
 BUILT_LEVELS: tuple[int, ...]
 CACHES: tuple[int, ...]
 CROSS_ENTROPY: int
+NEGATIVE_BINOMIAL: int
+STUDENT_T: int
+NORMAL: int
 SOFTMAX: int
 LOG_SOFTMAX: int
 LOGSUMEXP: int
@@ -193,6 +196,32 @@ def elementwise(
     accumulate: int,
     threads: int,
 ) -> tuple[int, tuple[int, ...], float, float]: ...
+def distribution(
+    kind: int,
+    arrays: tuple[npt.NDArray[Any] | None, ...],
+    target_value: float,
+    third_value: float,
+    fourth_value: float,
+    is_full: bool,
+    grad_scale: float,
+    mean: bool,
+    counts: bool,
+    sums: bool,
+    accumulate: int,
+    threads: int,
+) -> tuple[float, float, tuple[float, float]]: ...
+def objective(
+    kind: int,
+    scores: npt.NDArray[Any],
+    label: npt.NDArray[Any],
+    weight: npt.NDArray[Any] | None,
+    gradient: npt.NDArray[Any],
+    hessian: npt.NDArray[Any],
+    threads: int,
+) -> None: ...
+def first_outside(
+    arrays: tuple[npt.NDArray[Any] | None, ...], domains: tuple[int, int, int], threads: int
+) -> tuple[int, tuple[int, ...]]: ...
 def is_outside(domain: int, value: float) -> bool: ...
 def plain_elementwise(
     loss: int,

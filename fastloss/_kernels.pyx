@@ -50,6 +50,9 @@ cdef extern from "samples.h" nogil:
         FL_CONTRAST_SCRATCH
         FL_TIME_BUCKETS
         FL_TIME_SCRATCH
+        FL_NEGATIVE_BINOMIAL
+        FL_STUDENT_T
+        FL_NORMAL
 
     struct fl_array:
         char *data
@@ -297,10 +300,29 @@ cdef extern from "samples.h" nogil:
         fl_work scan
         fl_work finish
 
+    struct fl_distribution_job:
+        fl_element_job elements
+        fl_array fourth, last
+        double fourth_value
+        int distribution, is_full
+        double *sums
+
+    struct fl_objective_job:
+        int distribution
+        fl_array label, weight
+        fl_array[3] scores, gradients, hessians
+
+    struct fl_distribution_kernels:
+        ptrdiff_t buffer_bytes, objective_bytes
+        fl_work elements
+        fl_work objective
+
     struct fl_samples:
         const char *name
         fl_list_kernels lists
         fl_survival_kernels survival
+        fl_distribution_kernels distribution
+        const fl_function *functions
 
     struct fl_kernels:
         const char *name
@@ -1425,7 +1447,19 @@ globals().update({fl_domains[k].name.decode(): k for k in range(FL_DOMAINS)})
 # Elements of one piece of work, a multiple of FL_BLOCK.
 cdef ptrdiff_t ELEMENTS = 65536
 cdef enum:
-    ARRAYS = 8
+    ARRAYS = 10
+
+
+cdef void describe_elements(fl_element_job *job, fl_array **out) noexcept:
+    """Set where the arrays of a job are described, in the order of `elementwise`."""
+    out[0] = &job.input
+    out[1] = &job.target
+    out[2] = &job.third
+    out[3] = &job.weight
+    out[4] = &job.upstream
+    out[5] = &job.first
+    out[6] = &job.second
+    out[7] = &job.losses
 
 
 cdef ptrdiff_t describe_together(fl_array **out, tuple arrays, dimensions *room) noexcept:
@@ -1438,6 +1472,7 @@ cdef ptrdiff_t describe_together(fl_array **out, tuple arrays, dimensions *room)
     cdef int ndim = cnp.PyArray_NDIM(first), axes = 0, merged = 0, d, k, axis
     cdef int order[FL_MAX_DIMS]
     cdef ptrdiff_t inner = 1, expected
+    cdef int count = len(arrays)
     cdef bint joins
     for d in range(ndim):
         if cnp.PyArray_DIMS(first)[d] == 1:
@@ -1448,7 +1483,7 @@ cdef ptrdiff_t describe_together(fl_array **out, tuple arrays, dimensions *room)
             k -= 1
         order[k] = d
         axes += 1
-    for k in range(ARRAYS):
+    for k in range(count):
         if arrays[k] is None:
             continue
         array = arrays[k]
@@ -1458,13 +1493,13 @@ cdef ptrdiff_t describe_together(fl_array **out, tuple arrays, dimensions *room)
     for d in range(axes):
         axis = order[d]
         joins = d > 0
-        for k in range(ARRAYS):
+        for k in range(count):
             if arrays[k] is not None and joins:
                 array = arrays[k]
                 joins = room[k].stride[merged - 1] == (
                     cnp.PyArray_DIMS(array)[axis] * cnp.PyArray_STRIDES(array)[axis]
                 )
-        for k in range(ARRAYS):
+        for k in range(count):
             if arrays[k] is None:
                 continue
             array = arrays[k]
@@ -1478,7 +1513,7 @@ cdef ptrdiff_t describe_together(fl_array **out, tuple arrays, dimensions *room)
     if merged == 0:
         return inner
     inner = room[0].shape[merged - 1]
-    for k in range(ARRAYS):
+    for k in range(count):
         if out[k].data == NULL:
             continue
         out[k].class_stride = room[k].stride[merged - 1]
@@ -1578,7 +1613,7 @@ def elementwise(
     cdef ptrdiff_t fault
     cdef double total, denominator
     memset(&job, 0, sizeof(job))
-    out[:] = [&job.input, &job.target, &job.third, &job.weight, &job.upstream, &job.first, &job.second, &job.losses]
+    describe_elements(&job, out)
     job.loss = loss
     job.accumulate = accumulate
     job.size = cnp.PyArray_SIZE(<cnp.ndarray>arrays[0])
@@ -1595,6 +1630,123 @@ def elementwise(
     if fault >= 0:
         return fault % FL_OPERANDS, position_of(fault // FL_OPERANDS, arrays[0]), 0.0, 0.0
     return -1, (), total, denominator
+
+
+NEGATIVE_BINOMIAL = FL_NEGATIVE_BINOMIAL
+STUDENT_T = FL_STUDENT_T
+NORMAL = FL_NORMAL
+
+
+def distribution(
+    int kind, tuple arrays, double target_value, double third_value, double fourth_value, bint is_full,
+    double grad_scale, bint mean, bint counts, bint sums, int accumulate, int threads,
+):
+    """Compute the negative log-likelihood of a distribution, see distribution.h; return the sum of the losses, the
+    mean's denominator, and on request the sums of both parameters' gradients.
+
+    `arrays` are those of `elementwise`, the second parameter and its gradient. `counts` asks for the sum of the
+    weights, which a mean needs.
+    """
+    cdef fl_distribution_job job
+    cdef fl_element_job *elements = &job.elements
+    cdef dimensions room[ARRAYS]
+    cdef fl_array *out[ARRAYS]
+    cdef ptrdiff_t pieces, piece
+    cdef double total, denominator
+    cdef double[2] found = [0.0, 0.0]
+    cdef double *by_piece = NULL
+    memset(&job, 0, sizeof(job))
+    describe_elements(elements, out)
+    out[8] = &job.fourth
+    out[9] = &job.last
+    elements.size = cnp.PyArray_SIZE(<cnp.ndarray>arrays[0])
+    if elements.size == 0:
+        return 0.0, 0.0, (0.0, 0.0)
+    elements.inner = describe_together(out, arrays, room)
+    elements.target_value = target_value
+    elements.third_value = third_value
+    elements.scale = grad_scale
+    elements.accumulate = accumulate
+    elements.piece = ELEMENTS
+    job.fourth_value = fourth_value
+    job.distribution = kind
+    job.is_full = is_full
+    denominator = elements.size
+    threads = team_for(4 * elements.size, threads)
+    if elements.weight.data != NULL and (mean or counts):
+        denominator = run_elements(elements, True, kernels.elements_f64.weights, threads).total
+    if mean:
+        elements.scale = elements.scale / denominator if denominator else INFINITY
+    pieces = (elements.size + ELEMENTS - 1) // ELEMENTS
+    if sums:
+        by_piece = <double *>malloc(2 * pieces * sizeof(double))
+        if by_piece == NULL:
+            raise MemoryError("sums of gradients")
+    job.sums = by_piece
+    try:
+        total = run_pieces(
+            kernels.samples.distribution.elements, &job, elements.size, ELEMENTS, 4 * elements.size, threads,
+            kernels.samples.distribution.buffer_bytes,
+        ).total
+        for piece in range(pieces if sums else 0):
+            found[0] += by_piece[2 * piece]
+            found[1] += by_piece[2 * piece + 1]
+    finally:
+        free(by_piece)
+    return total, denominator, (found[0], found[1])
+
+
+cdef void describe_column(fl_array *out, cnp.ndarray array, int column) noexcept:
+    """Describe a column of an array with two axes, or an array with one."""
+    out.data = <char *>cnp.PyArray_DATA(array)
+    if cnp.PyArray_NDIM(array) == 2:
+        out.data += column * cnp.PyArray_STRIDES(array)[1]
+    out.dtype = type_code(array)
+    out.itemsize = cnp.PyArray_ITEMSIZE(array)
+    out.class_stride = cnp.PyArray_STRIDES(array)[0]
+
+
+def objective(
+    int kind, cnp.ndarray scores not None, cnp.ndarray label not None, cnp.ndarray weight,
+    cnp.ndarray gradient not None, cnp.ndarray hessian not None, int threads,
+):
+    """Write the derivatives of a distribution's loss by its scores (rows, parameters); see distribution.h."""
+    cdef fl_objective_job job
+    cdef ptrdiff_t rows = cnp.PyArray_DIMS(scores)[0]
+    cdef int k
+    memset(&job, 0, sizeof(job))
+    job.distribution = kind
+    describe_column(&job.label, label, 0)
+    if weight is not None:
+        describe_column(&job.weight, weight, 0)
+    for k in range(<int>cnp.PyArray_DIMS(scores)[1]):
+        describe_column(&job.scores[k], scores, k)
+        describe_column(&job.gradients[k], gradient, k)
+        describe_column(&job.hessians[k], hessian, k)
+    run_pieces(
+        kernels.samples.distribution.objective, &job, rows, 4096, 8 * rows, team_for(8 * rows, threads),
+        kernels.samples.distribution.objective_bytes,
+    )
+
+
+def first_outside(tuple arrays, tuple domains, int threads):
+    """Return (index, position) of the first element outside its domain, of up to three arrays of one shape or None;
+    the index is -1 if there is none. The first is an array."""
+    cdef fl_element_job job
+    cdef dimensions room[ARRAYS]
+    cdef fl_array *out[ARRAYS]
+    cdef ptrdiff_t fault
+    memset(&job, 0, sizeof(job))
+    describe_elements(&job, out)
+    job.size = cnp.PyArray_SIZE(<cnp.ndarray>arrays[0])
+    if job.size == 0:
+        return -1, ()
+    job.inner = describe_together(out, arrays, room)
+    job.domains[:] = [domains[0], domains[1], domains[2]]
+    fault = run_elements(&job, True, kernels.elements_f64.check, team_for(job.size, threads)).fault
+    if fault < 0:
+        return -1, ()
+    return fault % FL_OPERANDS, position_of(fault // FL_OPERANDS, arrays[0])
 
 
 def plain_elementwise(
@@ -1772,6 +1924,10 @@ def vecmath(str name, cnp.ndarray x not None, cnp.ndarray out not None):
     cdef bytes wanted = name.encode()
     while function.name != NULL and function.name != wanted:
         function += 1
+    if function.name == NULL:
+        function = kernels.samples.functions
+        while function.name != NULL and function.name != wanted:
+            function += 1
     if function.name == NULL:
         raise ValueError(f"no function named {name!r}")
     function.apply(cnp.PyArray_DATA(x), cnp.PyArray_DATA(out), cnp.PyArray_SIZE(x))

@@ -57,6 +57,7 @@ __all__ = [
     "mse_loss",
     "multi_margin_loss",
     "multilabel_soft_margin_loss",
+    "negative_binomial_nll_loss",
     "nll_loss",
     "orpo_loss",
     "perplexity",
@@ -74,6 +75,7 @@ __all__ = [
     "softmax",
     "softmax_focal_loss",
     "squared_hinge_loss",
+    "student_t_nll_loss",
     "token_log_probs",
     "token_statistics",
     "tv_distance_with_logits",
@@ -1925,7 +1927,7 @@ def quantile_loss(
     target: npt.ArrayLike,
     *,
     weight: npt.ArrayLike | None = None,
-    quantile: float = 0.5,
+    quantile: npt.ArrayLike = 0.5,
     reduction: str = "mean",
     return_grad: bool = False,
     return_hessian: bool = False,
@@ -1933,19 +1935,27 @@ def quantile_loss(
 ) -> Result:
     """Pinball loss; its minimum is that quantile of the target.
 
-    "mean" divides by the sum of the weights.
+    With an array of quantiles the last axis of the input has a prediction for each of them. Targets, and
+    weights with the shape of the targets, count for all of a row. "mean" divides by the sum of the weights.
 
         loss = w * max(q * d, (q - 1) * d),  d = target - input
         d loss / d input = -w * q       where the input is too small (d > 0)
                            w * (1 - q)  where it is too large (d < 0), and 0 at d = 0
         and once more:     0
     """
-    _option("quantile", quantile, 0.0 < quantile < 1.0, "between 0 and 1")
-    x, t = _input_and_target(input, target)
+    q = np.asarray(quantile, np.float64)
+    if q.ndim == 0:
+        _option("quantile", float(q), 0.0 < float(q) < 1.0, "between 0 and 1")
+        x, t = _input_and_target(input, target)
+    else:
+        x = np.asarray(input, np.float64)
+        t = _per_row("target", target, x.shape[:-1])[..., np.newaxis]
+        if weight is not None and np.shape(weight) == x.shape[:-1]:
+            weight = np.broadcast_to(np.asarray(weight, np.float64)[..., np.newaxis], x.shape)
     d = t - x
-    value = np.maximum(quantile * d, (quantile - 1.0) * d)
+    value = np.maximum(q * d, (q - 1.0) * d)
     derivatives = (
-        lambda: np.where(d > 0.0, -quantile, np.where(d < 0.0, 1.0 - quantile, 0.0)),
+        lambda: np.where(d > 0.0, -q, np.where(d < 0.0, 1.0 - q, 0.0)),
         lambda: np.zeros(d.shape),
     )
     return _elementwise(value, derivatives, weight, reduction, return_grad, grad_output, return_hessian)
@@ -2179,6 +2189,161 @@ def gaussian_nll_loss(
     if not return_grad:
         return loss
     return loss, GaussianGradients(grads[0], None if np.ndim(var) == 0 else grads[1])
+
+
+# Distributions
+
+
+def _log_rising(t: Array, a: Array) -> tuple[Array, Array]:
+    """Return log(Gamma(t + r) / Gamma(r)) - t log r of r = 1 / a, and its derivative by a.
+
+    With the fraction f of t the whole steps are the sum of log(1 + (f + k) a) over k < floor(t). The rest,
+    the same of f instead of t, is moved to R = r + 200: there it is the series of c_k(f) / R**k, of Tricomi
+    and Erdelyi.
+    """
+    f = t - np.floor(t)
+    steps = np.where(np.isfinite(t), np.floor(t), 0.0)
+    value, slope = 0.0 * a, 0.0 * a
+    for k in range(int(steps.max(initial=0.0))):
+        z = f + k
+        value = value + np.where(k < steps, np.log1p(z * a), 0.0)
+        slope = slope + np.where(k < steps, z / (1.0 + z * a), 0.0)
+    for j in range(200):
+        value = value - np.log1p(f * a / (1.0 + j * a))
+        slope = slope - f * (1.0 / ((1.0 + (f + j) * a) * (1.0 + j * a)) - 1.0 / (1.0 + 200.0 * a))
+    value = value + f * np.log1p(200.0 * a)
+    y, g, h = a / (1.0 + 200.0 * a), f * (f - 1.0), 2.0 * f - 1.0
+    series = (
+        g / 2.0,
+        -g * h / 12.0,
+        g * g / 12.0,
+        -g * h * (3.0 * g - 1.0) / 120.0,
+        g * g * (2.0 * g - 1.0) / 60.0,
+    )
+    for k, c in enumerate(series, 1):
+        value = value + c * y**k
+        slope = slope + k * c * y ** (k - 1) / (1.0 + 200.0 * a) ** 2
+    return value + (t - t), slope + (t - t)
+
+
+def _log_factorial(t: Array) -> Array:
+    return np.array([math.lgamma(one + 1.0) if one > -1.0 else math.nan for one in t.flat]).reshape(t.shape)
+
+
+class NegativeBinomialGradients(NamedTuple):
+    """The gradients of negative_binomial_nll_loss; that of a scalar dispersion is a number."""
+
+    input: Array
+    dispersion: Array | float
+
+
+@np.errstate(divide="ignore", invalid="ignore", over="ignore")
+def negative_binomial_nll_loss(
+    input: npt.ArrayLike,
+    target: npt.ArrayLike,
+    dispersion: npt.ArrayLike,
+    *,
+    weight: npt.ArrayLike | None = None,
+    full: bool = False,
+    reduction: str = "mean",
+    return_grad: bool = False,
+    grad_output: npt.ArrayLike | None = None,
+) -> Loss | tuple[Loss, NegativeBinomialGradients]:
+    """Negative log-likelihood of the negative binomial distribution, from the logarithm of its mean.
+
+    With mean m = exp(input), dispersion a > 0 and target t >= 0 the variance is m + a * m**2. `full` adds
+    w * log(t!). "mean" divides by the sum of the weights.
+
+        loss = w * (log(1 + a m) / a + t (log(1 + a m) - input) - log(Gamma(t + 1/a) / Gamma(1/a)) - t log(a))
+        d loss / d input = w * (m - t) / (1 + a m)
+        d loss / d a = w * ((t + 1/a) m / (1 + a m) - log(1 + a m) / a**2 - d/da of the last two terms)
+    """
+    x, t = _input_and_target(input, target)
+    a = _per_row("dispersion", dispersion, x.shape)
+    _in_domain("target", t, t >= 0.0, "at least 0")
+    _in_domain("dispersion", a, a > 0.0, "greater than 0")
+    m = np.exp(x)
+    u = a * m
+    rising, slope = _log_rising(t, a)
+    value = np.log1p(u) / a + _times(t, np.log1p(u) - x) - rising
+    if full:
+        value = value + _log_factorial(t)
+    # (log(1 + u) - u / (1 + u)) / u**2, by its series near 0
+    near = sum((-1.0) ** k * (k + 1.0) / (k + 2.0) * np.minimum(u, 0.1) ** k for k in range(20))
+    bend = np.where(u < 0.1, m * m * near, (np.log1p(u) - u / (1.0 + u)) / (a * a))
+    derivatives = (
+        (lambda: (m - t) / (1.0 + u), lambda: t * m / (1.0 + u) - bend - slope) if return_grad else ()
+    )
+    loss, grads = _weighed(value, derivatives, weight, reduction, return_grad, grad_output)
+    if not return_grad:
+        return loss
+    return loss, NegativeBinomialGradients(grads[0], _of_parameter(grads[1], dispersion, x))
+
+
+def _of_parameter(gradient: Array, parameter: npt.ArrayLike, x: Array) -> Array | float:
+    """Return the gradient by a parameter: the sum of it if the parameter is a scalar beside an array."""
+    return float(gradient.sum()) if np.ndim(parameter) == 0 and x.ndim else gradient
+
+
+class StudentTGradients(NamedTuple):
+    """The gradients of student_t_nll_loss; those of scalar parameters are numbers."""
+
+    input: Array
+    scale: Array | float
+    df: Array | float
+
+
+@np.errstate(divide="ignore", invalid="ignore", over="ignore")
+def student_t_nll_loss(
+    input: npt.ArrayLike,
+    target: npt.ArrayLike,
+    scale: npt.ArrayLike,
+    df: npt.ArrayLike,
+    *,
+    weight: npt.ArrayLike | None = None,
+    full: bool = False,
+    reduction: str = "mean",
+    return_grad: bool = False,
+    grad_output: npt.ArrayLike | None = None,
+) -> Loss | tuple[Loss, StudentTGradients]:
+    """Negative log-likelihood of Student's t-distribution, from location, scale s and degrees of freedom n.
+
+    `full` adds w * log(pi) / 2. "mean" divides by the sum of the weights.
+
+        loss = w * ((n + 1) / 2 * log(1 + q) + log(s) + log(n) / 2 - log(Gamma((n + 1) / 2) / Gamma(n / 2))),
+        q = z**2 / n,  z = (input - target) / s
+        d loss / d input = w * (n + 1) / n * z / (1 + q) / s
+        d loss / d s = w * (1 - z**2) / (1 + q) / s
+        d loss / d n = w * (log(1 + q) - (n + 1) / n * q / (1 + q)) / 2 + d/dn of the last two terms
+    """
+    x, t = _input_and_target(input, target)
+    s, n = _per_row("scale", scale, x.shape), _per_row("df", df, x.shape)
+    _in_domain("scale", s, s > 0.0, "greater than 0")
+    _in_domain("df", n, n > 0.0, "greater than 0")
+    z = (x - t) / s
+    q = z * z / n
+    # log(Gamma(n / 2 + 1 / 2) / Gamma(n / 2)) - log(n / 2) / 2
+    rising, slope = _log_rising(np.full(x.shape, 0.5), 2.0 / n)
+    value = 0.5 * (n + 1.0) * np.log1p(q) + np.log(s) + 0.5 * math.log(2.0) - rising
+    if full:
+        value = value + 0.5 * math.log(math.pi)
+    near = q * q * sum((-1.0) ** k * (k + 1.0) / (k + 2.0) * np.minimum(q, 0.1) ** k for k in range(20))
+    bend = np.where(q < 0.1, near, np.log1p(q) - q / (1.0 + q))
+    derivatives = (
+        (
+            lambda: (n + 1.0) / n * z / (1.0 + q) / s,
+            lambda: (1.0 - z * z) / (1.0 + q) / s,
+            lambda: 0.5 * (bend - q / (1.0 + q) / n) + slope * 2.0 / (n * n),
+        )
+        if return_grad
+        else ()
+    )
+    loss, grads = _weighed(value, derivatives, weight, reduction, return_grad, grad_output)
+    if not return_grad:
+        return loss
+    return loss, StudentTGradients(
+        grads[0], _of_parameter(grads[1], scale, x), _of_parameter(grads[2], df, x)
+    )
 
 
 # Two classes

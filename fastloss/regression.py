@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import numpy.typing as npt
 
 from fastloss._engine.arguments import flag, number
 from fastloss._engine.documentation import documented
-from fastloss._engine.elementwise import GaussianNLLGradients, elementwise, gaussian
+from fastloss._engine.elementwise import GaussianNLLGradients, elementwise, gaussian, quantiles
 from fastloss._engine.fragments import ELEMENTWISE
 from fastloss._engine.options import Common, CommonOfSeveral, option
 from fastloss._engine.types import Array, Reduction
@@ -325,13 +326,17 @@ def log_cosh_loss(
     )  # fmt: skip
 
 
-@documented(ELEMENTWISE)
+@documented(
+    ELEMENTWISE,
+    mean="the sum of the weights (that of a row counts for each quantile), or by the number of elements "
+    "without `weight`",
+)
 def quantile_loss(
     input: npt.ArrayLike,
     target: npt.ArrayLike,
     *,
     weight: npt.ArrayLike | None = None,
-    quantile: float = 0.5,
+    quantile: float | npt.ArrayLike = 0.5,
     reduction: Reduction = "mean",
     return_grad: bool = False,
     return_hessian: bool = False,
@@ -349,20 +354,36 @@ def quantile_loss(
     interval. For weight 1 the gradient is ``-quantile`` where the prediction is too small, ``1 - quantile``
     where it is too large, and 0 at the kink ``input == target``. The second derivative is 0 everywhere.
 
+    With an array of `Q` quantiles the last axis of `input` has a prediction for each, and `target` has the
+    shape of `input` without it: all quantiles of a row are predicted from one pass over the target.
+
     Parameters
     ----------
-    quantile : float, default 0.5
-        The quantile, greater than 0 and less than 1. At 0.5 the loss is half of `l1_loss`.
+    target : scalar or array_like with the shape of `input`
+        Values to predict; with an array of quantiles of shape (...) for an `input` of shape (..., Q). Only a
+        scalar broadcasts: (N,) against (N, 1) is an error. Values of another type are converted to the type
+        of `input`.
+    weight : scalar or array_like with the shape of `input`, optional
+        Weight of each element; with an array of quantiles also of shape (...), the weight of each row. Where
+        it is 0, loss and derivatives are 0, even if the term is infinite (a NaN stays NaN).
+    quantile : float or array_like with shape (Q,), default 0.5
+        The quantile, greater than 0 and less than 1. At 0.5 the loss is half of `l1_loss`. Or a quantile for
+        each prediction of a row, from 0 to 1, in any order.
 
     See Also
     --------
     l1_loss : for the median.
 
+    Notes
+    -----
+    Quantiles that are learned together may still cross. Twice the mean over many evenly spaced quantiles
+    approaches the continuous ranked probability score (Gneiting and Ranjan, 2011).
+
     References
     ----------
     Koenker and Bassett, "Regression quantiles", 1978. ``sklearn.metrics.mean_pinball_loss``,
     ``sklearn._loss.PinballLoss``; the objectives ``quantile`` of LightGBM and ``reg:quantileerror``
-    of XGBoost.
+    of XGBoost, ``MultiQuantile`` of CatBoost.
 
     Examples
     --------
@@ -373,7 +394,21 @@ def quantile_loss(
     array([0.45, 0.05])
     >>> grad.round(4)
     array([-0.9,  0.1])
+
+    Three quantiles of two rows:
+
+    >>> x = np.array([[1.0, 2.0, 4.0], [0.0, 0.5, 1.0]])
+    >>> fastloss.quantile_loss(x, [3.0, 0.5], quantile=[0.1, 0.5, 0.9], reduction="none").round(4)
+    array([[0.2 , 0.5 , 0.1 ],
+           [0.05, 0.  , 0.05]])
     """
+    if isinstance(quantile, np.ndarray) and quantile.ndim == 0:
+        quantile = quantile[()]
+    if isinstance(quantile, (list, tuple)) or getattr(quantile, "ndim", False):
+        return quantiles(
+            input, target, weight, quantile, reduction, return_grad, out, common,
+            return_hessian=return_hessian,
+        )  # fmt: skip
     level = option("quantile", quantile)
     if level in (0.0, 1.0):
         raise ValueError(f"quantile must be between 0 and 1, and neither of them, got {quantile!r}")

@@ -7,8 +7,8 @@
  * in the first-level cache. Values are REAL; their sums are double, element by element.
  */
 
-/* Lanes of a group, and elements that are checked or summed at a time. */
-enum { FL_(group) = 16, FL_(element_block) = 512 };
+/* Elements that are checked or summed at a time. */
+enum { FL_(element_block) = 512 };
 
 #define FMA(a, b, c) FL_(fl_fma)((a), (b), (c))
 #define ABSOLUTE(x) FL_(fl_absolute)(x)
@@ -46,13 +46,6 @@ FL_INLINE REAL FL_(fl_sign)(REAL x) { return x > 0 ? (REAL)1 : (x < 0 ? (REAL)-1
 /* max(x, 0) and max(x, bound), NaN where x is. */
 FL_INLINE REAL FL_(fl_positive)(REAL x) { return x < 0 ? (REAL)0 : x; }
 FL_INLINE REAL FL_(fl_at_least)(REAL x, REAL bound) { return x < bound ? bound : x; }
-
-/* A product with 0 * inf = 0, so that a term without weight vanishes. NaN stays NaN. */
-FL_INLINE REAL FL_(fl_times)(REAL factor, REAL term)
-{
-    const REAL product = factor * term;
-    return FL_(fl_choose)(factor == 0, FL_(fl_choose)(term == term, 0, term), product);
-}
 
 /* a / b with 0 / 0 = 0. */
 FL_INLINE REAL FL_(fl_quotient)(REAL a, REAL b)
@@ -171,132 +164,11 @@ static void (*const FL_(loops_of_loss)[][3])(const struct FL_(element_strip) *) 
 };
 #undef FL_LOSS
 
-/* The address of element `index` of an array, and the number of evenly spaced elements from there (at most
- * `length`). */
-static inline char *FL_(run_from)(const struct fl_element_job *job, const struct fl_array *array, ptrdiff_t index,
-                                  ptrdiff_t *length)
-{
-    ptrdiff_t row, offset;
-    if (array->ndim == 0) return array->data + index * array->class_stride;
-    row = index / job->inner;
-    offset = index - row * job->inner;
-    if (job->inner - offset < *length) *length = job->inner - offset;
-    return fl_row_address(array, row) + offset * array->class_stride;
-}
-
-/* Whether elements can be used in place. */
-static inline int FL_(lies_ready)(const struct fl_array *array)
-{
-    const ptrdiff_t size = (ptrdiff_t)sizeof(REAL);
-    return array->ndim == 0 && array->itemsize == size && array->class_stride == size;
-}
-
-/* Elements first .. first + n - 1 of an array as REAL: in place, or in the buffer. */
-static const REAL *FL_(elements_in)(const struct fl_element_job *job, const struct fl_array *array, ptrdiff_t first,
-                                    ptrdiff_t n, REAL *buffer)
-{
-    if (FL_(lies_ready)(array)) return (const REAL *)(const void *)array->data + first;
-    for (ptrdiff_t done = 0, length; done < n; done += length) {
-        const char *p;
-        length = n - done;
-        p = FL_(run_from)(job, array, first + done, &length);
-        FL_(fl_load)(p, array->class_stride, array->dtype, buffer + done, length);
-    }
-    return buffer;
-}
-
-/* The same, padded to whole groups. */
-static inline const REAL *FL_(strip_in)(const struct fl_element_job *job, const struct fl_array *array,
-                                        ptrdiff_t first, ptrdiff_t n, ptrdiff_t padded, REAL *buffer)
-{
-    const REAL *x = FL_(elements_in)(job, array, first, n, buffer);
-    if (n == padded) return x;
-    if (x != buffer) memcpy(buffer, x, (size_t)n * sizeof(REAL));
-    for (ptrdiff_t i = n; i < padded; i++) buffer[i] = buffer[n - 1];
-    return buffer;
-}
-
-static void FL_(elements_out)(const struct fl_element_job *job, const struct fl_array *array, ptrdiff_t first,
-                              ptrdiff_t n, const REAL *values)
-{
-    for (ptrdiff_t done = 0, length; done < n; done += length) {
-        char *p;
-        length = n - done;
-        p = FL_(run_from)(job, array, first + done, &length);
-        FL_(fl_store)(values + done, p, array->class_stride, array->dtype, length);
-    }
-}
-
-/* Sums in a fixed order, every term in double: a term goes to the lane of its index. */
-enum { FL_(sums) = 32 };
-
-static inline void FL_(add_to_sums)(double *sums, const REAL *x, ptrdiff_t n)
-{
-    double lane[FL_(sums)];
-    ptrdiff_t i = 0;
-    memcpy(lane, sums, sizeof lane); /* in registers */
-    for (; i + FL_(sums) <= n; i += FL_(sums))
-#pragma omp simd
-        for (int l = 0; l < FL_(sums); l++) lane[l] += (double)x[i + l];
-    memcpy(sums, lane, sizeof lane);
-    for (int l = 0; i < n; i++, l++) sums[l] += (double)x[i];
-}
-
-static double FL_(total_of_sums)(double *lane)
-{
-    for (int width = FL_(sums) / 2; width; width >>= 1)
-        for (int l = 0; l < width; l++) lane[l] += lane[l + width];
-    return lane[0];
-}
-
 static inline double FL_(sum_of_values)(const REAL *x, ptrdiff_t n)
 {
     double sums[FL_(sums)] = {0};
     FL_(add_to_sums)(sums, x, n);
     return FL_(total_of_sums)(sums);
-}
-
-static void FL_(fill)(REAL *buffer, REAL value, ptrdiff_t n)
-{
-    for (ptrdiff_t i = 0; i < n; i++) buffer[i] = value;
-}
-
-static void FL_(weigh)(const REAL *weight, REAL *values, ptrdiff_t n)
-{
-#pragma omp simd
-    for (ptrdiff_t i = 0; i < n; i++) values[i] = FL_(fl_times)(weight[i], values[i]);
-}
-
-/* Without weight the derivative is 0; the NaN of a loss stays. */
-static void FL_(weigh_derivative)(const REAL *weight, const REAL *value, REAL *values, ptrdiff_t n)
-{
-#pragma omp simd
-    for (ptrdiff_t i = 0; i < n; i++) {
-        const REAL product = weight[i] * values[i];
-        values[i] = weight[i] == 0 ? (value[i] == value[i] ? (REAL)0 : value[i]) : product;
-    }
-}
-
-/* The same for a scale of 0. It is not a condition in the loop of a loss: gcc spends a hundred instructions on the
- * mask of a condition that is the same in all lanes. */
-static void FL_(leave_out)(const REAL *value, REAL *values, ptrdiff_t n)
-{
-#pragma omp simd
-    for (ptrdiff_t i = 0; i < n; i++) values[i] = value[i] == value[i] ? (REAL)0 : value[i];
-}
-
-/* Multiplies a strip of derivatives by the upstream gradient and the weight, and adds the present values if asked.
- * The weight comes last: where it is 0, so is the derivative, even if the upstream gradient is infinite. */
-static void FL_(finish_derivative)(const struct fl_element_job *job, const struct fl_array *array, ptrdiff_t first,
-                                   ptrdiff_t n, const REAL *weight, const REAL *upstream, const REAL *value,
-                                   REAL *values, int accumulate, REAL *buffer)
-{
-    if (upstream) FL_(weigh)(upstream, values, n);
-    if (weight) FL_(weigh_derivative)(weight, value, values, n);
-    if (accumulate) {
-        const REAL *before = FL_(elements_in)(job, array, first, n, buffer);
-        for (ptrdiff_t i = 0; i < n; i++) values[i] += before[i];
-    }
 }
 
 /* Independent lanes, so that memory alone limits the loop. */

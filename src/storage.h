@@ -160,11 +160,23 @@ static inline void fl_store_f32(const float *x, char *p, ptrdiff_t stride, int d
 
 static inline void fl_load_f64(const char *p, ptrdiff_t stride, int dtype, double *out, ptrdiff_t n)
 {
+    if (dtype == FL_FLOAT32 && stride == (ptrdiff_t)sizeof(float)) {
+        const float *x = (const float *)(const void *)p;
+#pragma omp simd
+        for (ptrdiff_t i = 0; i < n; i++) out[i] = (double)x[i];
+        return;
+    }
     for (ptrdiff_t i = 0; i < n; i++) out[i] = fl_load_scalar_f64(p + i * stride, dtype);
 }
 
 static inline void fl_store_f64(const double *x, char *p, ptrdiff_t stride, int dtype, ptrdiff_t n)
 {
+    if (dtype == FL_FLOAT32 && stride == (ptrdiff_t)sizeof(float)) {
+        float *out = (float *)(void *)p;
+#pragma omp simd
+        for (ptrdiff_t i = 0; i < n; i++) out[i] = (float)x[i];
+        return;
+    }
     for (ptrdiff_t i = 0; i < n; i++) fl_store_scalar_f64(p + i * stride, dtype, x[i]);
 }
 

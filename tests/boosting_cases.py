@@ -169,12 +169,16 @@ def names_of(library: str) -> set[str]:
     return set(re.findall(r"'(\w+)'", str(caught.value)))
 
 
+# Those with several scores for each row: see test_boosting_outputs.py.
+OF_SEVERAL = {"gaussian_nll_loss", "negative_binomial_nll_loss", "student_t_nll_loss"}
+
+
 def missing_rows(rows: list[Row]) -> set[str]:
     """Names without a row of their defaults, or a row of every option."""
     of_defaults = {row.name for row in rows if not row.options}
     options = {name: set().union(*(row.options for row in rows if row.name == name)) for name in of_defaults}
     lacking = {n for n in of_defaults if set(lightgbm_objective(n).options) - options[n]}
-    return lacking | set.union(*(names_of(library) ^ of_defaults for library in LIBRARIES))
+    return lacking | set.union(*((names_of(library) - OF_SEVERAL) ^ of_defaults for library in LIBRARIES))
 
 
 OBJECTIVES = [row.objective(library) for library in LIBRARIES for row in ROWS]

@@ -126,6 +126,8 @@ def _of_tensors(name: str, value: Callable[..., Any]) -> str:
         kind = str(own[p.name].annotation) if p.name in own else _TORCHS.get(p.name, "Any")
         if name in LOSSES and p.name in LOSSES[name].numbers:
             kind = "Tensor | float"
+        if kind == "float | npt.ArrayLike":
+            kind = "Tensor | float | list[float] | tuple[float, ...]"
         if kind in arrays:  # numbers, too, but for the first
             kind = kind.replace("npt.ArrayLike", "Tensor | float" if kinds else "Tensor")
         kinds[p.name] = kind

@@ -545,7 +545,8 @@ def some_rows(c: Call, part: Any) -> Call:
         is_row_by_row = (
             isinstance(a, np.ndarray) and a.shape[:1] == shape and name not in (*c.row.shared, "weight")
         )
-        return a[part] if is_row_by_row or (name == "weight" and a.shape == c.shape) else a
+        is_weight = name == "weight" and a.shape in (c.shape, c.shape[:-1])
+        return a[part] if is_row_by_row or is_weight else a
 
     return c.with_(**{k: pick(k, v) for k, v in (*c.arguments.items(), *c.options.items())})
 

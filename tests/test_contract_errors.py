@@ -121,7 +121,8 @@ def wrong_shapes(right: Shape) -> list[Shape]:
 
 
 def takes_scalars(row: Row, name: str) -> bool:
-    return name in ("target", "var", "lower", "upper") and not row.integers and not row.label
+    names = ("target", "var", "dispersion", "scale", "df", "lower", "upper")
+    return name in names and not row.integers and row.label in ("", "quantiles")
 
 
 @over_functions
@@ -247,7 +248,8 @@ def bad_weights(c: Call) -> list[Bad]:
         )
         shown: tuple[Any, ...] = ("text", np.ones(6, complex), [None] * 6)
     else:
-        wrong = (*(np.ones(shape, np.float32) for shape in wrong_shapes((4, 6))),)
+        right = {(4,)} if row.label == "quantiles" else set()  # the rows
+        wrong = (*(np.ones(shape, np.float32) for shape in wrong_shapes((4, 6)) if shape not in right),)
         shown = ("text", 1j, [None], np.ones((4, 6), complex))
     return [*bad("weight", ValueError, *wrong), *bad("weight", TypeError, *shown)]
 
@@ -440,7 +442,7 @@ def test_bad_tuples_of_buffers(row: Row) -> None:
         room = full_of_55(shape=(ROWS + 1, CLASSES))
         for out in ((a, a), (a, a[::-1]), (a, a[:, ::-1]), (a[:], a), (room[:-1], room[1:])):
             for accumulate in (False, True):
-                refused(partial(c.run, out=out, accumulate=accumulate), ValueError, "out")
+                refused(partial(c.run, out=(*out, *some[2:]), accumulate=accumulate), ValueError, "out")
         # Each in the place of the other.
         mine = {k: np.array(c[k]) for k in row.gradients}
         refused(partial(c.run, **mine, out=tuple(mine.values())[::-1]), ValueError, "out")
@@ -606,8 +608,10 @@ def test_first_bad_target_of_many(row: Row) -> None:
     target = np.full_like(x, row.info.good_target)
     target[123, 45, 2] = value
     target[200:] = value
-    c = Call(row, "float32", "mean", {row.first: x, "target": target})
+    others = {name: np.ones_like(x) for name in row.arrays[2:]}
+    c = Call(row, "float32", "mean", {row.first: x, "target": target, **others})
+    out = (x, *(None for _ in row.gradients[1:])) if row.gradients[1:] else x
     for threads in (1, 2, 5):
-        message = refused(partial(c.run, out=x, num_threads=threads), ValueError, "target")
+        message = refused(partial(c.run, out=out, num_threads=threads), ValueError, "target")
         assert "123, 45, 2" in message
     assert (x == 0.5).all()

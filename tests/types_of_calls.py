@@ -7,6 +7,7 @@ import numpy.typing as npt
 
 import fastloss as fl
 from fastloss.contrastive import InfoNCEGradients, SigLIPGradients
+from fastloss.distribution import NegativeBinomialNLLGradients, StudentTNLLGradients
 from fastloss.divergence import DivergenceGradients
 from fastloss.linear import LinearGradients
 from fastloss.linear_divergence import StudentGradients
@@ -276,6 +277,16 @@ assert_type(fl.multilabel_soft_margin_loss(x, x, reduction="none"), Array)
 assert_type(fl.multilabel_soft_margin_loss(x, x, return_grad=True), Mean1)
 assert_type(fl.multilabel_soft_margin_loss(x, x, reduction="none", return_grad=True), Each1)
 
+assert_type(fl.negative_binomial_nll_loss(x, x, 0.5), float)
+assert_type(fl.negative_binomial_nll_loss(x, x, 0.5, reduction="none"), Array)
+assert_type(
+    fl.negative_binomial_nll_loss(x, x, 0.5, return_grad=True), tuple[float, NegativeBinomialNLLGradients]
+)
+assert_type(
+    fl.negative_binomial_nll_loss(x, x, 0.5, reduction="none", return_grad=True),
+    tuple[Array, NegativeBinomialNLLGradients],
+)
+
 assert_type(fl.nll_loss(x, x), float)
 assert_type(fl.nll_loss(x, x, reduction="none"), Array)
 assert_type(fl.nll_loss(x, x, return_grad=True), Mean1)
@@ -299,6 +310,7 @@ assert_type(fl.ppo_loss(x, x, x, return_grad=True), Mean1)
 assert_type(fl.ppo_loss(x, x, x, reduction="none", return_grad=True), Each1)
 
 assert_type(fl.quantile_loss(x, x), float)
+assert_type(fl.quantile_loss(x, [0.0, 1.0], quantile=[0.1, 0.5, 0.9]), float)
 assert_type(fl.quantile_loss(x, x, reduction="none"), Array)
 assert_type(fl.quantile_loss(x, x, return_grad=True), Mean1)
 assert_type(fl.quantile_loss(x, x, reduction="none", return_grad=True), Each1)
@@ -356,6 +368,14 @@ assert_type(fl.squared_hinge_loss(x, x), float)
 assert_type(fl.squared_hinge_loss(x, x, reduction="none"), Array)
 assert_type(fl.squared_hinge_loss(x, x, return_grad=True), Mean1)
 assert_type(fl.squared_hinge_loss(x, x, reduction="none", return_grad=True), Each1)
+
+assert_type(fl.student_t_nll_loss(x, x, 1.0, x), float)
+assert_type(fl.student_t_nll_loss(x, x, 1.0, x, reduction="none"), Array)
+assert_type(fl.student_t_nll_loss(x, x, 1.0, x, return_grad=True), tuple[float, StudentTNLLGradients])
+assert_type(
+    fl.student_t_nll_loss(x, x, 1.0, x, reduction="none", return_grad=True),
+    tuple[Array, StudentTNLLGradients],
+)
 
 assert_type(fl.token_log_probs(x, x), Array)
 assert_type(fl.token_log_probs(x, x, reduction="sum"), float)

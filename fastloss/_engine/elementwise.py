@@ -25,11 +25,14 @@ __all__ = [
     "averaged_over_classes",
     "computed_in",
     "elementwise",
+    "factors",
     "gaussian",
     "intervals",
     "kl_divergence",
+    "operand",
     "outside",
     "positive_weights",
+    "quantiles",
     "two",
 ]
 
@@ -67,7 +70,7 @@ def two(parameters: tuple[float, ...]) -> tuple[float, float]:
     return (*parameters, 0.0, 0.0)[:2]  # type: ignore[return-value]
 
 
-def _operand(
+def operand(
     name: str, value: npt.ArrayLike, x: Array, dtype: npt.DTypeLike | None = None
 ) -> tuple[Array | None, float]:
     """Return an array with the shape of `x` and a dtype, by default that of `x`; or None and a scalar."""
@@ -86,7 +89,7 @@ def computed_in(x: Array) -> npt.DTypeLike:
     return np.float64 if x.dtype == np.float64 else np.float32
 
 
-def _factors(name: str, value: npt.ArrayLike | None, shape: tuple[int, ...], x: Array) -> Array | None:
+def factors(name: str, value: npt.ArrayLike | None, shape: tuple[int, ...], x: Array) -> Array | None:
     """Return weights in the type of the computation for `x`; a scalar is broadcast."""
     if value is None:
         return None
@@ -128,8 +131,8 @@ def _run(
     losses = np.empty(x.shape, computed_in(x)) if call.reduction == "none" else None
     wide = x.dtype == np.float64 or kernel in WIDE
     arrays = (
-        x, target.array, third.array, _factors("weight", weight, x.shape, x),
-        _factors("grad_output", call.upstream, x.shape, x), call.buffers[0], second, losses,
+        x, target.array, third.array, factors("weight", weight, x.shape, x),
+        factors("grad_output", call.upstream, x.shape, x), call.buffers[0], second, losses,
     )  # fmt: skip
     domains = (input_domain, target.domain, third.domain)
     flags = call.accumulate
@@ -190,7 +193,7 @@ def elementwise(
     extra = arguments.given(extra_name, extra)
     third = _Operand(extra_name, None, 1.0, domains[2])
     if extra is not None:
-        third = _Operand(extra_name, *_operand(extra_name, extra, x, computed_in(x)), domains[2])
+        third = _Operand(extra_name, *operand(extra_name, extra, x, computed_in(x)), domains[2])
     call = request(
         (name,), (x,), (target, weight, extra, *others), x.shape, reduction, return_grad, out, options,
         given=(seen,),
@@ -199,7 +202,7 @@ def elementwise(
         raise ValueError("return_hessian needs return_grad=True")
     # A hessian is always a new array.
     second = np.empty(x.shape, x.dtype) if return_hessian else None
-    operands = _Operand("target", *_operand("target", target, x), domains[1]), third
+    operands = _Operand("target", *operand("target", target, x), domains[1]), third
     loss = _run(
         kernel, name, x, operands, weight, (a, b), call, input_domain=domains[0], second=second,
         is_fresh=out is None, mean_over_weights=mean_over_weights,
@@ -230,12 +233,12 @@ def gaussian(
     weight = arguments.given("weight", weight)
     domain = _kernels.NONNEGATIVE if arguments.flag("check_domain", check_domain) else _kernels.ANY
     constant = 0.5 * math.log(2.0 * math.pi) if arguments.flag("full", full) else 0.0
-    third = _Operand("var", *_operand("var", seen[1], x), domain)
+    third = _Operand("var", *operand("var", seen[1], x), domain)
     call = request(
         GaussianNLLGradients._fields, (x, third.array), (target, weight), x.shape, reduction, return_grad,
         out, options, given=seen,
     )  # fmt: skip
-    operands = _Operand("target", *_operand("target", target, x), _kernels.ANY), third
+    operands = _Operand("target", *operand("target", target, x), _kernels.ANY), third
     loss = _run(
         "gaussian", "input", x, operands, weight, (eps, constant), call, second=call.buffers[1],
         is_fresh=out is None,
@@ -262,7 +265,7 @@ def intervals(
     x = arguments.floating("input", seen)
     given = [arguments.as_array("lower", lower), arguments.as_array("upper", upper)]
     bounds = [
-        _Operand(name, *_operand(name, array, x, np.float64), _kernels.ANY)
+        _Operand(name, *operand(name, array, x, np.float64), _kernels.ANY)
         for name, array in zip(("lower", "upper"), given, strict=True)
     ]
     _require_intervals(*(np.asarray(b.value if b.array is None else b.array) for b in bounds))
@@ -300,6 +303,81 @@ def _bad_bound(name: str, array: Array, is_bad: Array, expected: str) -> ValueEr
     position = np.unravel_index(int(is_bad.argmax()), array.shape)
     where = f"{name}[{', '.join(map(str, position))}]" if position else name
     return ValueError(f"{where} is {array[position]}: expected {expected}")
+
+
+def _levels(quantile: npt.ArrayLike) -> Array:
+    """Return quantiles as float64; they must be one or more numbers from 0 to 1 in an array of one axis."""
+    levels = arguments.converted("quantile", quantile, np.float64)
+    if levels.ndim != 1 or not levels.size:
+        raise ValueError(
+            f"quantile must be a number, or have shape (Q,) with Q > 0; got shape {levels.shape}"
+        )
+    is_good = (levels >= 0.0) & (levels <= 1.0)
+    if not is_good.all():
+        position = int(np.argmin(is_good))
+        raise ValueError(f"quantile[{position}] is {levels[position]}: expected a number from 0 to 1")
+    return levels
+
+
+def _spread(array: Array, x: Array) -> Array:
+    """Return numbers of the rows of `x` for each element; anything else unchanged, for the usual rules."""
+    if array.ndim == 0 or array.shape != x.shape[:-1]:
+        return array
+    return np.broadcast_to(array[..., np.newaxis], x.shape)
+
+
+def quantiles(
+    values: npt.ArrayLike,
+    target: npt.ArrayLike,
+    weight: npt.ArrayLike | None,
+    quantile: npt.ArrayLike,
+    reduction: Any,
+    return_grad: Any,
+    out: Any,
+    options: Any,
+    *,
+    return_hessian: Any,
+) -> Any:
+    """Run `quantile_loss` with an array of quantiles, one for each element of the last axis of the input.
+
+    Targets and weights of rows are broadcast along it without a copy, and so are the quantiles along the
+    rows. The kernel has a quantile above 1/2 less 1, because the slope 1 - q would lose its digits near 0.
+    """
+    seen = arguments.as_array("input", values)
+    x = arguments.floating("input", seen)
+    quantile = arguments.as_array("quantile", quantile)
+    levels = _levels(quantile)
+    if x.shape[-1:] != levels.shape:
+        raise ValueError(
+            f"input must have the {len(levels)} predictions for quantile on its last axis, got {x.shape}"
+        )
+    target = arguments.as_array("target", target)
+    if target.ndim and target.shape != x.shape[:-1]:
+        raise ValueError(
+            f"target must be a scalar or have the shape of the input without its last axis, {x.shape[:-1]}; "
+            f"got {target.shape}"
+        )
+    weight = arguments.given("weight", weight)
+    return_hessian = arguments.flag("return_hessian", return_hessian)
+    call = request(
+        ("input",), (x,), (target, weight, quantile), x.shape, reduction, return_grad, out, options,
+        given=(seen,),
+    )  # fmt: skip
+    if return_hessian and not call.return_grad:
+        raise ValueError("return_hessian needs return_grad=True")
+    second = np.empty(x.shape, x.dtype) if return_hessian else None
+    sides = np.where((levels > 0.0) & (levels <= 0.5), levels, levels - 1.0).astype(computed_in(x))
+    operands = (
+        _Operand("target", *operand("target", _spread(target, x), x), _kernels.ANY),
+        _Operand("quantile", np.broadcast_to(sides, x.shape), 0.0, _kernels.ANY),
+    )
+    weights = None if weight is None else _spread(weight, x)
+    loss = _run(
+        "quantiles", "input", x, operands, weights, (0.0, 0.0), call, second=second, is_fresh=out is None
+    )
+    if not return_grad:
+        return loss
+    return (loss, call.buffers[0], second) if return_hessian else (loss, call.buffers[0])
 
 
 def positive_weights(value: npt.ArrayLike, x: Array) -> Array:

@@ -12,6 +12,7 @@ from fastloss._engine.options import DESCRIPTIONS
 __all__ = [
     "BINARY",
     "CONTRASTIVE",
+    "DISTRIBUTIONS",
     "DIVERGENCES",
     "ELEMENTWISE",
     "LINEAR",
@@ -103,6 +104,21 @@ check_domain : bool, default True
         "alone."
     ),
     checked="target",
+)
+
+DISTRIBUTIONS = ELEMENTWISE.varied(
+    parameters="""
+out_of_several : tuple of |count|, ndarrays with the shape of `|x|` or None, optional
+    Buffers for the gradients, in the order of the fields of `|Gradients|`, of the first argument's dtype.
+    A buffer may be its own argument (in place). A gradient whose place holds None is not computed. The place
+    of a parameter that is a scalar holds None: its gradient is a number. Needs `return_grad`.
+""",
+    returns="""
+grads : |Gradients|
+    Only with `return_grad`: a named tuple ``(|fields|)``, of arrays with the shape and dtype of `|x|`, None
+    for an array that was not wanted, and a float for a parameter that is a scalar.
+""",
+    gradient_or_gradients="gradients",
 )
 
 BINARY = ELEMENTWISE.varied(

@@ -52,6 +52,9 @@ tweedie_nll_loss, v = power       e^(2-v)s - y e^(1-v)s      its derivative     
 binary_cross_entropy_with_logits  p - y                      p (1 - p)              max(p (1 - p), 1e-16)
 sigmoid_focal_loss                the loss's own             its derivative, held   the same, from 1e-16
 cross_entropy                     p - (y == k)               K / (K-1) p (1 - p)    max(2 p (1 - p), 1e-16)
+gaussian_nll_loss,                the loss's own, by each    the diagonal of the    the same
+negative_binomial_nll_loss,       score                      Fisher information,
+student_t_nll_loss                                           or near it
 ================================  =========================  =====================  ======================
 
 The step of a leaf is divided by the second derivative, and losses that are linear far away have none there.
@@ -65,6 +68,23 @@ neither:
 - The focal loss is not convex: its second derivative is negative where the model is certain and wrong. It
   is bounded below by :math:`p_t |g|`, where :math:`p_t` is the probability of the label and `g` the
   gradient. So no element has a longer step than in logistic regression, which is :math:`1 / p_t`.
+
+Several scores for each row
+---------------------------
+`quantile_loss` with an array of quantiles has a score for each of them. The likelihoods of distributions have
+one for each parameter, in the order of the arguments of the loss: the mean, or its logarithm for the negative
+binomial distribution, or the location; then the logarithms of the variance, of the dispersion, or of scale
+and degrees of freedom. `transform` returns the parameters themselves (of the negative binomial distribution
+the mean). Labels are one for each row. In the native interfaces, set ``num_class`` of LightGBM, or
+``num_target`` and ``disable_default_eval_metric`` of XGBoost (several quantiles need only its own parameters,
+``reg:quantileerror`` and ``quantile_alpha``); the estimators do so.
+
+The Fisher information is the expected second derivative by a score, which is positive everywhere. Those of
+the dispersion and of the degrees of freedom have no closed form. The first is replaced by a formula that is
+from 1 to 3.5 times as large (measured for means from 0.1 to 100 and dispersions from 0.01 to 10), the second
+by one within 40 % of it; steps are shorter at worst. Where the data say nothing of a parameter, its
+information goes to 0 and a step would be arbitrary: that of the dispersion, of the t-distribution's scale
+and of the degrees of freedom is at least 0.01.
 
 Where an exponential exceeds float32, in Poisson from scores of about 88 on, the derivatives are the largest
 float32, and steps stay finite. The libraries' own objectives give infinity there, and NaN for the step.
@@ -90,6 +110,11 @@ A built-in objective provides three things that a custom objective cannot:
   ``lightgbm.train``, or in LightGBM's own estimators, unless the scale of the labels is 1 and there are
   many trees; `LGBMRegressor` of this module passes both to LightGBM's own objectives. Huber has no such
   leaves.
+
+LightGBM also draws otherwise for any objective from outside: with ``boosting="dart"``, and with a
+``feature_fraction`` below 1, the same seed gives other dropped trees and other features than for its own
+objective. With bagging the models are equal. (Measured with LightGBM 4.7, ``mse_loss`` beside
+``regression`` without ``boost_from_average``, which it ignores for objectives from outside.)
 """
 
 from __future__ import annotations
@@ -148,12 +173,14 @@ def lightgbm_objective(name: str, **options: Any) -> Objective:
     name : str
         One of ``"mse_loss"``, ``"l1_loss"``, ``"huber_loss"``, ``"quantile_loss"``, ``"log_cosh_loss"``,
         ``"poisson_nll_loss"``, ``"gamma_nll_loss"``, ``"tweedie_nll_loss"``,
-        ``"binary_cross_entropy_with_logits"``, ``"sigmoid_focal_loss"`` and ``"cross_entropy"``.
+        ``"binary_cross_entropy_with_logits"``, ``"sigmoid_focal_loss"``, ``"cross_entropy"``,
+        ``"gaussian_nll_loss"``, ``"negative_binomial_nll_loss"`` and ``"student_t_nll_loss"``.
     **options
         The options of the loss, by the names in the function of `fastloss`:
 
         - `delta` (1.0) of `huber_loss`: LightGBM's ``alpha``; greater than 0.
-        - `quantile` (0.5) of `quantile_loss`: LightGBM's ``alpha``; between 0 and 1.
+        - `quantile` (0.5) of `quantile_loss`: LightGBM's ``alpha``; between 0 and 1. Several in an array have
+          a score each.
         - `max_delta_step` (0.7) of `poisson_nll_loss`, whose second derivative is :math:`e^{s + m}`:
           LightGBM's ``poisson_max_delta_step``; from 0 to 80.
         - `power` (1.5) of `tweedie_nll_loss`: LightGBM's ``tweedie_variance_power``; from 1 to 2.
@@ -234,7 +261,7 @@ def xgboost_objective(name: str, **options: Any) -> Objective:
     name : str
         As for `lightgbm_objective`.
     **options
-        As for `lightgbm_objective`. `quantile` is XGBoost's ``quantile_alpha``, a single one,
+        As for `lightgbm_objective`. `quantile` is XGBoost's ``quantile_alpha``,
         `max_delta_step` the parameter of that name, `power` ``tweedie_variance_power``, `pos_weight`
         ``scale_pos_weight``.
 

@@ -105,6 +105,16 @@ def huber(given: Given) -> Pair:
 
 
 def quantile(given: Given) -> Pair:
+    """For several quantiles the scores have a column for each."""
+    level = given.options["quantile"]
+    if isinstance(level, tuple):
+        gradient, hessian = _empty(given), _ones(given._replace(weight=None))
+        for k, one in enumerate(level):
+            column = given._replace(scores=given.scores[:, k], options={"quantile": one})
+            gradient[:, k] = quantile(column)[0]
+        if given.weight is not None:
+            hessian[...] = given.weight[:, None]
+        return gradient, hessian
     # At the kink the libraries use the slope above it, quantile_loss uses 0.
     above = np.float32(1.0) - np.float32(given.options["quantile"])
     below = -np.float32(given.options["quantile"])
@@ -120,6 +130,25 @@ def log_cosh(given: Given) -> Pair:
     # Up to this error tanh(r) / r rounds to 1.
     np.divide(np.abs(gradient), error, out=hessian, where=~(error <= 1e-4), casting="same_kind")
     return gradient, hessian
+
+
+def _of_distribution(kind: int, given: Given) -> Pair:
+    gradient, hessian = _empty(given), _empty(given)
+    _kernels.objective(kind, given.scores, given.labels, given.weight, gradient, hessian, get_num_threads())
+    return gradient, hessian
+
+
+def gaussian(given: Given) -> Pair:
+    return _of_distribution(_kernels.NORMAL, given)
+
+
+def negative_binomial(given: Given) -> Pair:
+    require_labels(~(given.labels < 0.0), given.labels, "at least 0")
+    return _of_distribution(_kernels.NEGATIVE_BINOMIAL, given)
+
+
+def student_t(given: Given) -> Pair:
+    return _of_distribution(_kernels.STUDENT_T, given)
 
 
 def poisson(given: Given) -> Pair:

@@ -40,7 +40,7 @@ class _Boosted:
         start: Any = 0.0
         self._is_filtered = True
         labels = None if objective is None else self._labels(objective, y)
-        if objective is not None and objective.name in _LIGHTGBMS_OWN:
+        if objective is not None and _is_lightgbms_own(objective):
             self._objective = _LIGHTGBMS_OWN[objective.name]
         elif objective is not None and labels is not None:
             least = max(self.get_params().get(name) or 0 for name in _LEAST_ROWS)  # type: ignore[attr-defined]
@@ -76,7 +76,8 @@ class _Boosted:
             by_class = compute_sample_weight(class_weight, given["y"])
             weight = by_class if weight is None else np.multiply(weight, by_class)
         # LightGBM itself uses float32.
-        start = objective.init_score(labels.astype(np.float32), weight, **self._classes_of(objective))
+        more = {} if objective.outputs else self._classes_of(objective)
+        start = objective.init_score(labels.astype(np.float32), weight, **more)
         given["init_score"] = _of_rows(start, len(labels))
         rows = [len(labels_of_set) for labels_of_set in _evaluated(given)]
         if rows:
@@ -88,19 +89,23 @@ class _Boosted:
         return start
 
     def _classes_of(self, objective: Objective) -> dict[str, int]:
-        return {}
+        return {"num_class": objective.outputs} if objective.outputs else {}
 
     def _set_metrics(self, objective: Objective, given: dict[str, Any]) -> None:
         """Turn metrics into functions that apply the link, in LightGBM's order."""
+        metrics = _listed(given.get("eval_metric"))
+        if objective.outputs:  # LightGBM's metrics by name are of one prediction for each row
+            functions: list[Any] = [_metrics.of_predictions(m, objective) for m in metrics if callable(m)]
+            given["eval_metric"] = [*functions, _metrics.of_loss(objective)]
+            return
         if not _has_link(objective):
             return
-        metrics = _listed(given.get("eval_metric"))
         parameters = self.get_params()  # type: ignore[attr-defined]
         set_before = [parameters[name] for name in _METRICS if name in parameters]
         default = _listed(set_before[0] if set_before else _metrics.default(objective))
         names = [m for m in metrics if isinstance(m, str)] + [m for m in default if isinstance(m, str)]
         names = [_metrics.canonical(part, objective) for name in names for part in name.split(",")]
-        functions: list[Any] = [_metrics.by_name(name, objective) for name in dict.fromkeys(names) if name]
+        functions = [_metrics.by_name(name, objective) for name in dict.fromkeys(names) if name]
         functions += [_metrics.of_predictions(m, objective) for m in metrics if callable(m)]
         given["eval_metric"] = functions
 
@@ -110,11 +115,11 @@ class _Boosted:
         objective = self._fitted
         if objective is None:
             return parameters
-        if objective.name in _LIGHTGBMS_OWN:
+        if _is_lightgbms_own(objective):
             parameters["objective"] = _LIGHTGBMS_OWN[objective.name]
             if objective.name == "quantile_loss":
                 parameters["alpha"] = objective.options["quantile"]
-        elif _has_link(objective):
+        elif _has_link(objective) or objective.outputs:
             parameters["metric"] = "None"  # replaced by functions
         if not self._is_filtered:
             parameters.setdefault("feature_pre_filter", False)
@@ -126,9 +131,10 @@ class LGBMRegressor(_Boosted, lightgbm.LGBMRegressor):  # type: ignore[misc]
 
     With one of them as `objective`, scores start at the minimum of the weighted loss, `predict` returns
     means instead of their logarithms for Poisson, gamma and Tweedie, and metrics, also of early stopping,
-    are of predictions. `l1_loss` and `quantile_loss` are passed to LightGBM's own objectives, which are
-    equal and renew their leaves. Everything else, any other `objective` included, is as in
-    ``lightgbm.LGBMRegressor``.
+    are of predictions. `l1_loss` and `quantile_loss` of one quantile are passed to LightGBM's own objectives,
+    which are equal and renew their leaves. With several quantiles, and with distributions, `predict` returns
+    a column for each quantile or parameter, and the metric is the loss. Everything else, any other
+    `objective` included, is as in ``lightgbm.LGBMRegressor``.
     """
 
     @with_signature_of(lightgbm.LGBMRegressor.fit)
@@ -229,6 +235,10 @@ class LGBMClassifier(_Boosted, lightgbm.LGBMClassifier):  # type: ignore[misc]
         scores = self.predict(X, raw_score=True, **named)
         is_softmax = self._fitted is not None and self._fitted.name == "cross_entropy"
         return scores[:, 1] - scores[:, 0] if is_softmax and scores.shape[1] == 2 else scores
+
+
+def _is_lightgbms_own(objective: Objective) -> bool:
+    return objective.name in _LIGHTGBMS_OWN and not objective.outputs
 
 
 def _has_link(objective: Objective | None) -> bool:

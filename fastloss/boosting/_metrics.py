@@ -14,6 +14,8 @@ import numpy as np
 
 from fastloss._engine.types import Array
 from fastloss.boosting._objective import Objective
+from fastloss.distribution import negative_binomial_nll_loss, student_t_nll_loss
+from fastloss.regression import gaussian_nll_loss, quantile_loss
 
 Result = tuple[str, float, bool]
 
@@ -170,6 +172,31 @@ def of_predictions(metric: Callable[..., Any], objective: Objective) -> Callable
         return metric(y_true, _predictions(objective, y_pred), *others)
 
     return evaluate
+
+
+def of_loss(objective: Objective) -> Callable[..., Result]:
+    """Return the weighted mean of the loss as a metric, for objectives with several scores for a row."""
+
+    def evaluate(y_true: Array, y_pred: Array, weight: Array | None = None) -> Result:
+        found = _predictions(objective, y_pred)
+        y = np.asarray(y_true, found.dtype)
+        if objective.name == "quantile_loss":
+            level = objective.options["quantile"]
+            return objective.name, quantile_loss(found, y, quantile=level, weight=weight), False
+        if objective.name == "negative_binomial_nll_loss":
+            found[:, 0] = y_pred[:, 0]  # this loss is of the logarithm of the mean
+        function: Any = _OF_PARAMETERS[objective.name]
+        columns = found.T
+        return objective.name, function(columns[0], y, *columns[1:], weight=weight, check_domain=False), False
+
+    return evaluate
+
+
+_OF_PARAMETERS = {
+    "gaussian_nll_loss": gaussian_nll_loss,
+    "negative_binomial_nll_loss": negative_binomial_nll_loss,
+    "student_t_nll_loss": student_t_nll_loss,
+}
 
 
 def _predictions(objective: Objective, scores: Array) -> Array:

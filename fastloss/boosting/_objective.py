@@ -21,7 +21,12 @@ def _delta(value: Any) -> float:
     return arguments.number("delta", value, above=0.0)
 
 
-def _quantile_level(value: Any) -> float:
+def _quantile_level(value: Any) -> float | tuple[float, ...]:
+    """Return a quantile, or several as a tuple."""
+    if isinstance(value, (list, tuple)) or getattr(value, "ndim", False):
+        levels = arguments.converted("quantile", value, np.float64)
+        quantile_loss(np.zeros(levels.shape), 0.0, quantile=levels)  # its own rules
+        return tuple(levels.tolist())
     checked = arguments.number("quantile", value, low=0.0, high=1.0)
     quantile_loss(0.0, 0.0, quantile=checked)  # its own rule: neither 0 nor 1
     return checked
@@ -58,9 +63,10 @@ class _Loss(NamedTuple):
     """
 
     derivatives: Callable[[Given], Pair]
-    start: Callable[[Sample], float] | None  # None: a score for each class
+    start: Callable[[Sample], float | Array] | None  # None: a score for each class
     link: _Link = _starts.identity
     options: dict[str, tuple[Any, Callable[[Any], Any]]] = {}  # noqa: RUF012
+    parameters: int = 0  # of a distribution, each with its own score
 
 
 _LOSSES: dict[str, _Loss] = {
@@ -91,6 +97,11 @@ _LOSSES: dict[str, _Loss] = {
         {"alpha": (0.25, _alpha), "gamma": (2.0, _gamma_exponent)},
     ),
     "cross_entropy": _Loss(_derivatives.softmax, None, _starts.shares),
+    "gaussian_nll_loss": _Loss(_derivatives.gaussian, _starts.gaussian, _starts.parameters, parameters=2),
+    "negative_binomial_nll_loss": _Loss(
+        _derivatives.negative_binomial, _starts.negative_binomial, _starts.exponential, parameters=2
+    ),
+    "student_t_nll_loss": _Loss(_derivatives.student_t, _starts.student_t, _starts.parameters, parameters=3),
 }
 
 
@@ -161,6 +172,17 @@ class Objective:
         """Whether `transform` changes the scores."""
         return _LOSSES[self.name].link is not _starts.identity
 
+    @property
+    def outputs(self) -> int:
+        """The number of scores of a row: 0 for one score for each label, and for one for each class."""
+        level = self.options.get("quantile")
+        return len(level) if isinstance(level, tuple) else self.parameters
+
+    @property
+    def parameters(self) -> int:
+        """The number of parameters of a distribution, else 0."""
+        return _LOSSES[self.name].parameters
+
     def __repr__(self) -> str:
         options = "".join(f", {option}={value!r}" for option, value in self.options.items())
         return f"{self.library}_objective({self.name!r}{options})"
@@ -197,6 +219,10 @@ class Objective:
         binary_cross_entropy_with_logits  the logit of class 1's share, `pos_weight` counted in
         sigmoid_focal_loss                the minimum, to float64's last digits
         cross_entropy                     the logarithm of each class's share
+        gaussian_nll_loss                 the mean, and the logarithm of the variance
+        negative_binomial_nll_loss        the logarithms of the mean and of the dispersion of least loss
+        student_t_nll_loss                the location, and the logarithms of scale and degrees of
+                                          freedom (from e^-2 to e^7), of least loss
         ================================  =============================================================
 
         If the minimum is at infinity, the score is LightGBM's, for a share of 1e-15: without labels of a
@@ -217,7 +243,8 @@ class Objective:
         Returns
         -------
         score : float, or array of float64 of shape (num_class,) or (k,)
-            On the scale of the raw scores, before `transform`.
+            With several scores for a row (quantiles, parameters), an array of all. On the scale of the raw
+            scores, before `transform`.
 
         Raises
         ------
@@ -230,7 +257,7 @@ class Objective:
         y = arguments.as_array("labels", labels)
         if not is_softmax:
             y = arguments.converted("labels", y, np.float64)
-        if y.ndim not in (1, 1 if is_softmax else 2) or not y.size:
+        if y.ndim not in (1, 1 if is_softmax or self.outputs else 2) or not y.size:
             raise ValueError(f"labels must have shape (n,), with at least one label; got {y.shape}")
         w = _weights(weight, len(y))
         if is_softmax:
@@ -252,7 +279,8 @@ class Objective:
         The scores themselves; their exponential, for `poisson_nll_loss`, `gamma_nll_loss` and
         `tweedie_nll_loss`; the probability of class 1, for `binary_cross_entropy_with_logits` and
         `sigmoid_focal_loss`; the probabilities of all classes, by a softmax over the last axis, for
-        `cross_entropy`.
+        `cross_entropy`; the parameters of a distribution in the order of the arguments of its loss: the
+        location, or for `negative_binomial_nll_loss` the mean, and the exponentials of the others.
 
         Parameters
         ----------
@@ -267,6 +295,8 @@ class Objective:
         x = arguments.floating("scores", scores)
         if x.dtype not in (np.float32, np.float64):
             x = x.astype(np.float64)
+        if self.outputs and x.shape[-1:] != (self.outputs,):
+            raise ValueError(f"scores must have shape (..., {self.outputs}), got {x.shape}")
         predictions = _LOSSES[self.name].link(x)
         return float(predictions) if x.ndim == 0 else predictions
 
@@ -282,9 +312,14 @@ class Objective:
                 f"scores must have shape (rows, classes), with two classes or more, got {x.shape}: "
                 "set num_class"
             )
-        shape = x.shape[:1] if is_softmax else x.shape
+        if self.outputs and (x.ndim != 2 or x.shape[1] != self.outputs):
+            raise ValueError(
+                f"scores must have shape (rows, {self.outputs}), got {x.shape}: {self._remedy()}"
+            )
+        has_one = is_softmax or self.outputs > 0  # label for all scores of a row
+        shape = x.shape[:1] if has_one else x.shape
         # XGBoost passes the labels of several targets as one row.
-        if y.shape != shape and not (y.ndim == 1 and y.size == x.size and not is_softmax):
+        if y.shape != shape and not (y.ndim == 1 and y.size == x.size and not has_one):
             raise ValueError(f"labels must have shape {shape}, as the scores have {x.shape}; got {y.shape}")
         if not is_softmax:
             y = _beside(arguments.floating("labels", y), x)
@@ -292,14 +327,18 @@ class Objective:
         if w is not None and w.size == 0 and x.size:  # XGBoost's form of absent weights
             w = None
         if w is not None:
-            w = self._spread(_beside(w, x), x, is_softmax)
+            w = self._spread(_beside(w, x), x, has_one)
         return Given(x, y.reshape(shape), w, self.options, self.library)
 
-    def _spread(self, weight: Array, x: Array, is_softmax: bool) -> Array:
-        """Return weights of rows for each element of the scores; for a softmax, for each row."""
+    def _remedy(self) -> str:
+        parameter = "num_class" if self.library == "lightgbm" else "num_target"
+        return f"set {parameter} to {self.outputs}"
+
+    def _spread(self, weight: Array, x: Array, has_one: bool) -> Array:
+        """Return weights of rows for each element of the scores; for one label of all, for each row."""
         if weight.ndim != 1 or len(weight) != len(x):
             raise ValueError(f"weight must have shape ({len(x)},), one for each row; got {weight.shape}")
-        if is_softmax or x.ndim == 1:
+        if has_one or x.ndim == 1:
             return weight
         return np.broadcast_to(weight[:, None], x.shape)
 

@@ -12,12 +12,22 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastloss._engine.types import Array
-from fastloss.boosting._derivatives import class_indices, no_class, require_classes, require_labels
+from fastloss.boosting import _derivatives
+from fastloss.boosting._derivatives import (
+    Given,
+    Pair,
+    class_indices,
+    no_class,
+    require_classes,
+    require_labels,
+)
 from fastloss.classification import softmax
 
 # LightGBM's share of a class without labels: a probability other than 0.
 LEAST_SHARE = 1e-15
 LARGEST_LOGIT = math.log1p(-LEAST_SHARE) - math.log(LEAST_SHARE)
+# Largest and smallest logarithm of a dispersion, and of the degrees of freedom.
+DISPERSIONS, FREEDOMS = (-14.0, 7.0), (-2.0, 7.0)
 # Four for each bit of float64, and some more.
 STEPS = 300
 
@@ -38,8 +48,11 @@ def mean(sample: Sample) -> float:
     return float(np.average(sample.labels, weights=sample.weight))
 
 
-def quantile(sample: Sample) -> float:
-    return _quantile(sample, sample.options["quantile"])
+def quantile(sample: Sample) -> float | Array:
+    level = sample.options["quantile"]
+    if isinstance(level, tuple):
+        return np.array([_quantile(sample, one) for one in level])
+    return _quantile(sample, level)
 
 
 def median(sample: Sample) -> float:
@@ -51,6 +64,52 @@ def _quantile(sample: Sample, level: float) -> float:
     order = np.argsort(sample.labels, kind="stable")
     weights = np.cumsum(sample.weight[order])
     return float(sample.labels[order[np.searchsorted(weights, level * weights[-1])]])
+
+
+def _variance(sample: Sample) -> float:
+    """Return the variance, held to a share of the squared mean, as its logarithm is a score."""
+    centre = mean(sample)
+    variance = float(np.average((sample.labels - centre) ** 2, weights=sample.weight))
+    return max(variance, LEAST_SHARE * max(centre * centre, 1.0))
+
+
+def gaussian(sample: Sample) -> Array:
+    """Return the mean and the logarithm of the variance."""
+    return np.array([mean(sample), math.log(_variance(sample))])
+
+
+def _scored(
+    sample: Sample, derivatives: Callable[[Given], Pair], scores: list[float], held: tuple[float, float]
+) -> Array:
+    """Return the minimum by Fisher's scoring, near one, with the last score held between two numbers."""
+    point = np.array(scores)
+    for _ in range(STEPS):
+        rows = np.broadcast_to(point, (len(sample.labels), len(point)))
+        given = Given(rows, sample.labels, None, sample.options, sample.library)
+        slope, bend = (sample.weight @ one.astype(np.float64) for one in derivatives(given))
+        step = np.clip(slope / bend, -1.0, 1.0)
+        before = point
+        point = point - step
+        point[-1] = min(max(point[-1], held[0]), held[1])
+        if np.abs(point - before).max() < 1e-7:
+            break
+    return point
+
+
+def negative_binomial(sample: Sample) -> Array:
+    """Return the logarithms of the mean and of the dispersion, from the dispersion of the moments on."""
+    log_mean_ = log_mean(sample)
+    centre = math.exp(log_mean_)
+    excess = (_variance(sample) - centre) / centre**2
+    start = [log_mean_, min(max(math.log(max(excess, 1e-3)), DISPERSIONS[0]), DISPERSIONS[1])]
+    return _scored(sample, _derivatives.negative_binomial, start, DISPERSIONS)
+
+
+def student_t(sample: Sample) -> Array:
+    """Return the location and the logarithms of scale and degrees of freedom, from the quartiles on."""
+    low, middle, high = (_quantile(sample, level) for level in (0.25, 0.5, 0.75))
+    width = 0.7 * (high - low) or math.sqrt(_variance(sample))
+    return _scored(sample, _derivatives.student_t, [middle, math.log(width), math.log(5.0)], FREEDOMS)
 
 
 def huber(sample: Sample) -> float:
@@ -189,6 +248,13 @@ def sigmoid(scores: Array) -> Array:
     with np.errstate(under="ignore"):
         small = np.exp(-np.abs(scores))  # never above 1
     result: Array = np.where(scores < 0.0, small, 1.0) / (1.0 + small)
+    return result
+
+
+def parameters(scores: Array) -> Array:
+    """The location as it is, and the exponentials of the others."""
+    result = exponential(scores)
+    result[..., 0] = scores[..., 0]
     return result
 
 

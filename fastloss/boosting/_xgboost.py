@@ -27,6 +27,9 @@ _BESIDE = {
     "binary_cross_entropy_with_logits": "binary:logistic",
     "sigmoid_focal_loss": "binary:logistic",
     "cross_entropy": "multi:softprob",
+    "gaussian_nll_loss": "reg:squarederror",
+    "negative_binomial_nll_loss": "reg:squarederror",
+    "student_t_nll_loss": "reg:squarederror",
 }
 # XGBoost's names of options that its trees or metrics read.
 _OPTIONS = {
@@ -78,7 +81,7 @@ class _Boosted:
         start = objective.init_score(labels, weight)
         if np.ndim(start) and not _HAS_A_START_FOR_EACH_CLASS:
             return None
-        if objective.name == "cross_entropy":
+        if objective.name == "cross_entropy" or objective.outputs:
             return np.asarray(start).tolist()  # type: ignore[no-any-return]
         prediction = np.asarray(objective.transform(start))
         if _BESIDE[objective.name] == "binary:logistic":
@@ -93,10 +96,13 @@ class _Boosted:
             return parameters
         for option, value in objective.options.items():
             if option in _OPTIONS and parameters.get(_OPTIONS[option]) is None:
-                parameters[_OPTIONS[option]] = value
+                parameters[_OPTIONS[option]] = list(value) if isinstance(value, tuple) else value
         parameters["objective"] = _BESIDE[objective.name]
         if objective.name == "cross_entropy":
             parameters["num_class"] = self.n_classes_  # type: ignore[attr-defined]
+        if objective.outputs and objective.name != "quantile_loss":
+            # XGBoost's own metric is of one prediction for each row.
+            parameters |= {"num_target": objective.outputs, "disable_default_eval_metric": True}
         if self._start is not None:
             parameters["base_score"] = self._start
         return _Parameters(parameters)
@@ -108,7 +114,8 @@ class XGBRegressor(_Boosted, xgboost.XGBRegressor):  # type: ignore[misc]
     With one of them as `objective`, scores start at the minimum of the weighted loss, and the parameters
     also name XGBoost's own objective with the same link: `predict` and metrics, also of early stopping, are
     of means instead of their logarithms for Poisson, gamma and Tweedie, and leaves of `l1_loss` and
-    `quantile_loss` are renewed. Everything else, any other `objective` included, is as in
+    `quantile_loss` are renewed. With several quantiles, and with distributions, `predict` returns a column
+    for each quantile or parameter. Everything else, any other `objective` included, is as in
     ``xgboost.XGBRegressor``.
     """
 
@@ -119,6 +126,15 @@ class XGBRegressor(_Boosted, xgboost.XGBRegressor):  # type: ignore[misc]
         Without `base_score`, `base_margin` and `xgb_model` the scores start at ``objective.init_score``.
         """
         return super().fit(X, y, **named)
+
+    @with_signature_of(xgboost.XGBRegressor.predict)
+    def predict(self, X: Any, **named: Any) -> Any:  # noqa: N803
+        """Return predictions, or with ``output_margin=True`` the scores; arguments are those of XGBoost."""
+        found = super().predict(X, **named)
+        objective = self._ours()
+        if objective is None or not objective.parameters or named.get("output_margin"):
+            return found
+        return objective.transform(found)
 
 
 class XGBClassifier(_Boosted, xgboost.XGBClassifier):  # type: ignore[misc]

@@ -203,7 +203,7 @@ def run(
     results = []
     for k, gradient in zip(loss.gradients, gradients, strict=False):
         tensor = tensors[k]
-        if tensor is not None and wanted[k] and loss.tensors[k] in loss.numbers:
+        if tensor is not None and wanted[k] and isinstance(gradient, float):
             results.append(torch.full_like(tensor, gradient))
         elif tensor is not None and wanted[k]:
             result = as_tensor(gradient, tensor.dtype)

@@ -37,6 +37,7 @@ __all__ = [
     "linear_token_log_probs",
     "linear_tv_distance",
     "list_net_loss",
+    "negative_binomial_nll_loss",
     "orpo_loss",
     "ppo_loss",
     "reward_model_loss",
@@ -44,6 +45,7 @@ __all__ = [
     "siglip_loss",
     "simpo_loss",
     "softmax_focal_loss",
+    "student_t_nll_loss",
     "token_log_probs",
     "tv_distance_with_logits",
     "value_loss",
@@ -113,6 +115,12 @@ def of_tensors(name: str, *tensors: str, **fields: Any) -> Callable[..., Tensor]
     return function
 
 
+def _are_floats(value: Any) -> bool:
+    """Return whether this is a list of numbers, some of them floats."""
+    numbers = isinstance(value, (list, tuple)) and all(isinstance(one, (int, float)) for one in value)
+    return numbers and any(isinstance(one, float) for one in value)
+
+
 def arranged(loss: Loss, arguments: dict[str, Any]) -> tuple[list[Tensor | None], dict[str, Any]]:
     """Return the tensors of a call, in the order of the loss, and its options."""
     tensors: list[Tensor | None] = [None] * len(loss.tensors)
@@ -128,6 +136,8 @@ def arranged(loss: Loss, arguments: dict[str, Any]) -> tuple[list[Tensor | None]
             if value.requires_grad:
                 raise ValueError(f"{name} must not require a gradient: {loss.name} has no gradient for it")
             options[name] = value.item() if value.numel() == 1 else value
+        elif name in loss.tensors and _are_floats(value):  # an operator takes no lists
+            tensors[loss.tensors.index(name)] = torch.tensor(value, dtype=torch.float64)
         elif value is not None or name in loss.nullable:
             options[name] = value
     for k in loss.gradients[:1]:
@@ -236,6 +246,13 @@ lambda_rank_loss: _Function = of_tensors(
 
 aft_loss: _Function = of_tensors("aft_loss", "input", "lower", "upper", "weight")
 cox_ph_loss: _Function = of_tensors("cox_ph_loss", "log_hazard", "time", "event", "weight", "strata")
+
+negative_binomial_nll_loss: _Function = of_tensors(
+    "negative_binomial_nll_loss", "input", "target", "dispersion", "weight", gradients=(0, 2)
+)
+student_t_nll_loss: _Function = of_tensors(
+    "student_t_nll_loss", "input", "target", "scale", "df", "weight", gradients=(0, 2, 3)
+)
 
 dpo_loss: _Function = of_tensors(
     "dpo_loss", *_PAIR, "ref_chosen_logps", "ref_rejected_logps", gradients=(0, 1), is_small=True

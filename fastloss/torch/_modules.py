@@ -39,6 +39,7 @@ __all__ = [
     "MultiLabelSoftMarginLoss",
     "MultiMarginLoss",
     "NLLLoss",
+    "NegativeBinomialNLLLoss",
     "ORPOLoss",
     "PoissonNLLLoss",
     "RewardModelLoss",
@@ -46,6 +47,7 @@ __all__ = [
     "SmoothL1Loss",
     "SoftMarginLoss",
     "SoftmaxFocalLoss",
+    "StudentTNLLLoss",
     "TVDistanceWithLogitsLoss",
 ]
 
@@ -258,6 +260,8 @@ ListNetLoss = module_of("ListNetLoss", _beyond.list_net_loss)
 LambdaRankLoss = module_of("LambdaRankLoss", _beyond.lambda_rank_loss)
 AFTLoss = module_of("AFTLoss", _beyond.aft_loss)
 CoxPHLoss = module_of("CoxPHLoss", _beyond.cox_ph_loss)
+NegativeBinomialNLLLoss = module_of("NegativeBinomialNLLLoss", _beyond.negative_binomial_nll_loss)
+StudentTNLLLoss = module_of("StudentTNLLLoss", _beyond.student_t_nll_loss)
 DPOLoss = module_of("DPOLoss", _beyond.dpo_loss)
 SimPOLoss = module_of("SimPOLoss", _beyond.simpo_loss)
 CPOLoss = module_of("CPOLoss", _beyond.cpo_loss)

@@ -5,6 +5,7 @@ from registry import Row
 from . import (
     classes,
     contrastive,
+    distributions,
     divergences,
     elementwise,
     linear,
@@ -26,6 +27,7 @@ ROWS: list[Row] = [
     *linear.ROWS,
     *contrastive.ROWS,
     *classes.ROWS,
+    *distributions.ROWS,
     *linear_divergences.ROWS,
     *survival.ROWS,
 ]

@@ -639,7 +639,10 @@ ELEMENTWISE = [
         residuals,
         of_each("quantile", 0.25, 0.1, 0.99, 1e-4),
         hessian=True,
-        bad=numbers("quantile", 0.0, 1.0, 0, 1, -0.1, 1.1),
+        bad=(
+            *bad("quantile", ValueError, 0.0, 1.0, 0, 1, -0.1, 1.1, INF, NAN, [1.0], np.ones(2), []),
+            *bad("quantile", TypeError, True, np.True_, "1", 1j, None, ["a"], np.ones(6, complex)),
+        ),
     ),
     elementwise(
         "epsilon_insensitive_loss",
