@@ -15,6 +15,7 @@ import inspect
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -107,6 +108,16 @@ def of_queries(loss: str, x: Floats, arguments: Arguments) -> tuple[Floats, Floa
     keys = np.asarray(arguments["keys"], dtype=np.float64)[:, np.newaxis]
     found = [getattr(fastloss, loss)([[one]], keys, **options, return_grad=True) for one in x]
     return np.array([value for value, _ in found]), np.array([grads.query[0, 0] for _, grads in found])
+
+
+def of_vectors(
+    loss: str, x: Floats, arguments: Arguments, *, moved: str, **vectors: tuple[float, ...]
+) -> tuple[Floats, Floats]:
+    """Return value and gradient of a loss of pairs or triples, as functions of a vector's first number."""
+    rows = {name: np.tile(np.asarray(vector, np.float64), (x.size, 1)) for name, vector in vectors.items()}
+    rows[moved][:, 0] = x
+    value, grads = getattr(fastloss, loss)(**rows, **arguments, reduction="none", return_grad=True)
+    return value, getattr(grads, moved)[:, 0]
 
 
 @dataclass(frozen=True)
@@ -213,6 +224,22 @@ _PICTURES = (
         of_queries,
     ),
     Picture("siglip_loss", "similarity", (-1, 2), {"scale": 5, "bias": -2.5}, PAIR_OR_NOT, of_queries),
+    Picture(
+        "cosine_embedding_loss",
+        "first number of a vector (x, 1), the other is (1, 0)",
+        (-4, 4),
+        {},
+        ({"target": 1}, *each("margin", 0, 0.5, target=-1)),
+        partial(of_vectors, moved="input1", input1=(0, 1), input2=(1, 0)),
+    ),
+    Picture(
+        "triplet_margin_loss",
+        "positive, with the anchor at 0, the negative at 1.5",
+        (-3, 2.75),
+        {"eps": 0},
+        ({"margin": 0.5}, {"margin": 1}, {"margin": 1, "swap": True}),
+        partial(of_vectors, moved="positive", anchor=(0,), positive=(0,), negative=(1.5,)),
+    ),
     Picture("dpo_loss", *NEAR, {"beta": 1}, each("loss_type", *DPO_TYPES), of_answers),
     Picture("cpo_loss", *NEAR, {"beta": 1}, each("loss_type", "sigmoid", "hinge", "ipo"), of_answers),
     Picture("simpo_loss", *MARGIN, {"beta": 1}, each("gamma", 0, 1, 2), of_answers),

@@ -26,6 +26,7 @@ from fastloss import (
     divergence,
     linear,
     linear_divergence,
+    pairs,
     penalty,
     perplexity,
     policy,
@@ -39,8 +40,8 @@ from fastloss._engine import settings as _settings
 __version__ = "0.1.0"
 
 _MODULES = (
-    binary, classification, contrastive, curve, divergence, linear, linear_divergence, penalty, perplexity,
-    policy, preference, reading, regression, sequence, _settings,
+    binary, classification, contrastive, curve, divergence, linear, linear_divergence, pairs, penalty,
+    perplexity, policy, preference, reading, regression, sequence, _settings,
 )  # fmt: skip
 
 

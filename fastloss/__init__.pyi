@@ -13,6 +13,8 @@ from fastloss._engine.contrastive import InfoNCEGradients
 from fastloss._engine.contrastive import SigLIPGradients
 from fastloss._engine.elementwise import GaussianNLLGradients
 from fastloss._engine.linear_divergence import StudentGradients
+from fastloss._engine.pairs import CosineEmbeddingGradients
+from fastloss._engine.pairs import TripletMarginGradients
 from fastloss._engine.preference import PairGradients
 from fastloss._engine.preference import RewardGradients
 from fastloss._engine.rows import DivergenceGradients
@@ -37,6 +39,7 @@ __all__ = [
     "Perplexity",
     "binary_cross_entropy",
     "binary_cross_entropy_with_logits",
+    "cosine_embedding_loss",
     "cpo_loss",
     "cross_entropy",
     "dpo_loss",
@@ -94,6 +97,7 @@ __all__ = [
     "squared_hinge_loss",
     "token_log_probs",
     "token_statistics",
+    "triplet_margin_loss",
     "tv_distance_with_logits",
     "tweedie_nll_loss",
     "value_loss",
@@ -215,6 +219,56 @@ def binary_cross_entropy_with_logits(
     npt.ArrayLike | None = ..., label_smoothing: float = ..., check_domain: bool = ..., reduction: Reduction =
     ..., return_grad: bool = ..., return_hessian: bool = ..., grad_output: npt.ArrayLike | None = ..., out:
     Array | None = ..., accumulate: bool = ..., num_threads: int | None = ...
+) -> Any: ...
+
+@overload
+def cosine_embedding_loss(
+    input1: npt.ArrayLike, input2: npt.ArrayLike, target: npt.ArrayLike, *, margin: float = ..., check_domain:
+    bool = ..., reduction: Literal["mean", "sum"] = ..., return_grad: Literal[False] = ..., grad_output:
+    npt.ArrayLike | None = ..., out: tuple[Array | None, Array | None] | None = ..., accumulate: bool |
+    tuple[bool, ...] = ..., num_threads: int | None = ...
+) -> float: ...
+@overload
+def cosine_embedding_loss(
+    input1: npt.ArrayLike, input2: npt.ArrayLike, target: npt.ArrayLike, *, margin: float = ..., check_domain:
+    bool = ..., reduction: Literal["sum_and_count"], return_grad: Literal[False] = ..., grad_output:
+    npt.ArrayLike | None = ..., out: tuple[Array | None, Array | None] | None = ..., accumulate: bool |
+    tuple[bool, ...] = ..., num_threads: int | None = ...
+) -> tuple[float, float]: ...
+@overload
+def cosine_embedding_loss(
+    input1: npt.ArrayLike, input2: npt.ArrayLike, target: npt.ArrayLike, *, margin: float = ..., check_domain:
+    bool = ..., reduction: Literal["none"], return_grad: Literal[False] = ..., grad_output: npt.ArrayLike |
+    None = ..., out: tuple[Array | None, Array | None] | None = ..., accumulate: bool | tuple[bool, ...] =
+    ..., num_threads: int | None = ...
+) -> Array: ...
+@overload
+def cosine_embedding_loss(
+    input1: npt.ArrayLike, input2: npt.ArrayLike, target: npt.ArrayLike, *, margin: float = ..., check_domain:
+    bool = ..., reduction: Literal["mean", "sum"] = ..., return_grad: Literal[True], grad_output:
+    npt.ArrayLike | None = ..., out: tuple[Array | None, Array | None] | None = ..., accumulate: bool |
+    tuple[bool, ...] = ..., num_threads: int | None = ...
+) -> tuple[float, CosineEmbeddingGradients]: ...
+@overload
+def cosine_embedding_loss(
+    input1: npt.ArrayLike, input2: npt.ArrayLike, target: npt.ArrayLike, *, margin: float = ..., check_domain:
+    bool = ..., reduction: Literal["sum_and_count"], return_grad: Literal[True], grad_output: npt.ArrayLike |
+    None = ..., out: tuple[Array | None, Array | None] | None = ..., accumulate: bool | tuple[bool, ...] =
+    ..., num_threads: int | None = ...
+) -> tuple[tuple[float, float], CosineEmbeddingGradients]: ...
+@overload
+def cosine_embedding_loss(
+    input1: npt.ArrayLike, input2: npt.ArrayLike, target: npt.ArrayLike, *, margin: float = ..., check_domain:
+    bool = ..., reduction: Literal["none"], return_grad: Literal[True], grad_output: npt.ArrayLike | None =
+    ..., out: tuple[Array | None, Array | None] | None = ..., accumulate: bool | tuple[bool, ...] = ...,
+    num_threads: int | None = ...
+) -> tuple[Array, CosineEmbeddingGradients]: ...
+@overload
+def cosine_embedding_loss(
+    input1: npt.ArrayLike, input2: npt.ArrayLike, target: npt.ArrayLike, *, margin: float = ..., check_domain:
+    bool = ..., reduction: Reduction = ..., return_grad: bool = ..., grad_output: npt.ArrayLike | None = ...,
+    out: tuple[Array | None, Array | None] | None = ..., accumulate: bool | tuple[bool, ...] = ...,
+    num_threads: int | None = ...
 ) -> Any: ...
 
 @overload
@@ -3019,6 +3073,56 @@ def token_statistics(
     ignore_index: int = ..., temperature: float = ..., softcap: float | None = ..., logit_scale: float = ...,
     return_grad: bool = ..., grad_output: tuple[npt.ArrayLike | None, npt.ArrayLike | None] | None = ..., out:
     Array | None = ..., accumulate: bool = ..., num_threads: int | None = ...
+) -> Any: ...
+
+@overload
+def triplet_margin_loss(
+    anchor: npt.ArrayLike, positive: npt.ArrayLike, negative: npt.ArrayLike, *, margin: float = ..., p: float
+    = ..., eps: float = ..., swap: bool = ..., reduction: Literal["mean", "sum"] = ..., return_grad:
+    Literal[False] = ..., grad_output: npt.ArrayLike | None = ..., out: tuple[Array | None, Array | None,
+    Array | None] | None = ..., accumulate: bool | tuple[bool, ...] = ..., num_threads: int | None = ...
+) -> float: ...
+@overload
+def triplet_margin_loss(
+    anchor: npt.ArrayLike, positive: npt.ArrayLike, negative: npt.ArrayLike, *, margin: float = ..., p: float
+    = ..., eps: float = ..., swap: bool = ..., reduction: Literal["sum_and_count"], return_grad:
+    Literal[False] = ..., grad_output: npt.ArrayLike | None = ..., out: tuple[Array | None, Array | None,
+    Array | None] | None = ..., accumulate: bool | tuple[bool, ...] = ..., num_threads: int | None = ...
+) -> tuple[float, float]: ...
+@overload
+def triplet_margin_loss(
+    anchor: npt.ArrayLike, positive: npt.ArrayLike, negative: npt.ArrayLike, *, margin: float = ..., p: float
+    = ..., eps: float = ..., swap: bool = ..., reduction: Literal["none"], return_grad: Literal[False] = ...,
+    grad_output: npt.ArrayLike | None = ..., out: tuple[Array | None, Array | None, Array | None] | None =
+    ..., accumulate: bool | tuple[bool, ...] = ..., num_threads: int | None = ...
+) -> Array: ...
+@overload
+def triplet_margin_loss(
+    anchor: npt.ArrayLike, positive: npt.ArrayLike, negative: npt.ArrayLike, *, margin: float = ..., p: float
+    = ..., eps: float = ..., swap: bool = ..., reduction: Literal["mean", "sum"] = ..., return_grad:
+    Literal[True], grad_output: npt.ArrayLike | None = ..., out: tuple[Array | None, Array | None, Array |
+    None] | None = ..., accumulate: bool | tuple[bool, ...] = ..., num_threads: int | None = ...
+) -> tuple[float, TripletMarginGradients]: ...
+@overload
+def triplet_margin_loss(
+    anchor: npt.ArrayLike, positive: npt.ArrayLike, negative: npt.ArrayLike, *, margin: float = ..., p: float
+    = ..., eps: float = ..., swap: bool = ..., reduction: Literal["sum_and_count"], return_grad:
+    Literal[True], grad_output: npt.ArrayLike | None = ..., out: tuple[Array | None, Array | None, Array |
+    None] | None = ..., accumulate: bool | tuple[bool, ...] = ..., num_threads: int | None = ...
+) -> tuple[tuple[float, float], TripletMarginGradients]: ...
+@overload
+def triplet_margin_loss(
+    anchor: npt.ArrayLike, positive: npt.ArrayLike, negative: npt.ArrayLike, *, margin: float = ..., p: float
+    = ..., eps: float = ..., swap: bool = ..., reduction: Literal["none"], return_grad: Literal[True],
+    grad_output: npt.ArrayLike | None = ..., out: tuple[Array | None, Array | None, Array | None] | None =
+    ..., accumulate: bool | tuple[bool, ...] = ..., num_threads: int | None = ...
+) -> tuple[Array, TripletMarginGradients]: ...
+@overload
+def triplet_margin_loss(
+    anchor: npt.ArrayLike, positive: npt.ArrayLike, negative: npt.ArrayLike, *, margin: float = ..., p: float
+    = ..., eps: float = ..., swap: bool = ..., reduction: Reduction = ..., return_grad: bool = ...,
+    grad_output: npt.ArrayLike | None = ..., out: tuple[Array | None, Array | None, Array | None] | None =
+    ..., accumulate: bool | tuple[bool, ...] = ..., num_threads: int | None = ...
 ) -> Any: ...
 
 @overload

@@ -114,6 +114,21 @@ def contrast_pairs(
     row_sums: npt.NDArray[Any],
     threads: int,
 ) -> None: ...
+def pairs(
+    vectors: tuple[npt.NDArray[Any], ...],
+    gradients: tuple[npt.NDArray[Any] | None, ...],
+    *,
+    threads: int,
+    margin: float,
+    eps: float,
+    target: npt.NDArray[np.float64] | None = ...,
+    p: float = ...,
+    swap: bool = ...,
+    grad_output: npt.NDArray[Any] | None = ...,
+    grad_scale: float = ...,
+    accumulate: int = ...,
+    row_loss: npt.NDArray[Any] | None = ...,
+) -> float: ...
 def plain_cross_entropy(
     logits: object,
     target: object,

@@ -47,6 +47,8 @@ cdef extern from "samples.h" nogil:
         FL_TARGET_SCRATCH
         FL_CONTRAST_COLUMNS
         FL_CONTRAST_SCRATCH
+        FL_VECTORS
+        FL_PAIR_SCRATCH
 
     struct fl_array:
         char *data
@@ -228,8 +230,24 @@ cdef extern from "samples.h" nogil:
         const char *name
         void (*apply)(const void *, void *, ptrdiff_t) noexcept nogil
 
+    struct fl_pair_job:
+        ptrdiff_t count, width
+        int accumulate, stream, has_gradients, swap
+        fl_array vectors[FL_VECTORS]
+        fl_array gradients[FL_VECTORS]
+        const double *target
+        const double *grad_output
+        double grad_scale
+        double *losses
+        double margin, p, eps
+
+    struct fl_pair_kernels:
+        fl_work cosine
+        fl_work triplet
+
     struct fl_samples:
         const char *name
+        fl_pair_kernels pairs_f32, pairs_f64
 
     struct fl_kernels:
         const char *name
@@ -1051,6 +1069,60 @@ def contrast_pairs(
     job.factor = <const double *>pointer(factor)
     job.row_sums = <double *>pointer(row_sums)
     run_contrast(&job, table.pairs, False, threads)
+
+
+def pairs(
+    tuple vectors, tuple gradients, *, int threads, double margin, double eps, target=None, double p=2.0,
+    bint swap=False, grad_output=None, double grad_scale=1.0, int accumulate=0, row_loss=None,
+):
+    """Run the cosine embedding loss of two arrays of vectors, or the triplet loss of three; return the sum.
+
+    The vectors are along the last axes. `gradients` has an array of the same shape and type, or None, for each
+    array of vectors; `accumulate` has a bit for each. `target`, `grad_output` and `row_loss` are float64,
+    contiguous.
+    """
+    cdef fl_pair_job job
+    cdef dimensions room[2 * FL_VECTORS]
+    cdef cnp.ndarray first = vectors[0], gradient
+    cdef const fl_pair_kernels *table
+    cdef fl_work work
+    cdef fl_rows rows
+    cdef int k, axis = cnp.PyArray_NDIM(first) - 1
+    cdef ptrdiff_t size = cnp.PyArray_SIZE(first), bytes = 0
+    if size == 0:
+        return 0.0
+    memset(&job, 0, sizeof(job))
+    job.width = cnp.PyArray_DIMS(first)[axis]
+    job.count = size // job.width
+    job.stream = not accumulate
+    for k in range(len(vectors)):
+        describe(&job.vectors[k], vectors[k], axis, room + k)
+        describe(&job.gradients[k], gradients[k], axis, room + FL_VECTORS + k)
+        bytes += size * job.vectors[k].itemsize
+        if gradients[k] is None:
+            continue
+        gradient = gradients[k]
+        job.has_gradients = True
+        bytes += size * job.gradients[k].itemsize
+        # Not in place, where reading the input has loaded the lines already.
+        if not cnp.PyArray_IS_C_CONTIGUOUS(gradient) or job.gradients[k].data == job.vectors[k].data:
+            job.stream = False
+    job.stream = job.stream and job.has_gradients and bytes >= STREAM
+    job.target = <const double *>pointer(target)
+    job.grad_output = <const double *>pointer(grad_output)
+    job.grad_scale = grad_scale
+    job.losses = <double *>pointer(row_loss)
+    job.accumulate = accumulate
+    job.margin = margin
+    job.p = p
+    job.eps = eps
+    job.swap = swap
+    table = &kernels.samples.pairs_f64 if job.vectors[0].dtype == FL_FLOAT64 else &kernels.samples.pairs_f32
+    work = table.cosine if len(vectors) == 2 else table.triplet
+    rows.classes = job.width
+    rows.count = job.count
+    threads = team_for(size, threads)
+    return run_pieces(work, &job, job.count, rows_in_piece(&rows), size, threads, FL_PAIR_SCRATCH).total
 
 
 cdef bint are_apart(cnp.ndarray a, cnp.ndarray b) noexcept:

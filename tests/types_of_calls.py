@@ -10,6 +10,7 @@ from fastloss.contrastive import InfoNCEGradients, SigLIPGradients
 from fastloss.divergence import DivergenceGradients
 from fastloss.linear import LinearGradients
 from fastloss.linear_divergence import StudentGradients
+from fastloss.pairs import CosineEmbeddingGradients, TripletMarginGradients
 from fastloss.preference import PairGradients, PreferenceRewards, RewardGradients
 from fastloss.reading import Interpretation
 from fastloss.regression import GaussianNLLGradients
@@ -60,6 +61,14 @@ assert_type(fl.binary_cross_entropy_with_logits(x, x, reduction="none", return_g
 assert_type(fl.binary_cross_entropy_with_logits(x, x, return_grad=True, return_hessian=True), Mean2)
 assert_type(
     fl.binary_cross_entropy_with_logits(x, x, reduction="none", return_grad=True, return_hessian=True), Each2
+)
+
+assert_type(fl.cosine_embedding_loss(x, x, y), float)
+assert_type(fl.cosine_embedding_loss(x, x, y, reduction="none"), Array)
+assert_type(fl.cosine_embedding_loss(x, x, y, return_grad=True), tuple[float, CosineEmbeddingGradients])
+assert_type(
+    fl.cosine_embedding_loss(x, x, y, reduction="none", return_grad=True),
+    tuple[Array, CosineEmbeddingGradients],
 )
 
 assert_type(fl.cpo_loss(x, x), float)
@@ -334,6 +343,14 @@ assert_type(fl.token_log_probs(x, x, reduction="sum", return_grad=True), Mean1)
 # token_statistics
 assert_type(fl.token_statistics(x, x), TokenStatistics)
 assert_type(fl.token_statistics(x, x, return_grad=True), tuple[TokenStatistics, Array])
+
+assert_type(fl.triplet_margin_loss(x, x, x), float)
+assert_type(fl.triplet_margin_loss(x, x, x, reduction="none"), Array)
+assert_type(fl.triplet_margin_loss(x, x, x, return_grad=True), tuple[float, TripletMarginGradients])
+assert_type(
+    fl.triplet_margin_loss(x, x, x, reduction="none", return_grad=True),
+    tuple[Array, TripletMarginGradients],
+)
 
 assert_type(fl.tv_distance_with_logits(x, x), float)
 assert_type(fl.tv_distance_with_logits(x, x, reduction="none"), Array)

@@ -22,6 +22,7 @@ __all__ = [
     "TOKENS",
     "TRANSFORMS",
     "TYPES",
+    "VECTORS",
 ]
 
 TYPES = "float16, bfloat16 (of ml_dtypes), float32 or float64. Lists and integers become float64."
@@ -255,6 +256,28 @@ ValueError
     loss_shape="shape (N,)",
     of_nothing="The mean over no queries is NaN, their sum is 0. A NaN in a query gives NaN at that query "
     "alone, one in a key gives NaN everywhere.",
+    gradient_or_gradients="gradients",
+)
+
+VECTORS = _LOSS.varied(
+    parameters="""
+input1, input2 : array_like with shape (..., D), the same for both
+    The vectors of each pair; |types| All is computed in float64, and rounded once. `input2` is converted to
+    the dtype of `input1`.
+anchor, positive, negative : array_like with shape (..., D), the same for all
+    The vectors of each triple; |types| All is computed in float64, and rounded once. The dtype of `anchor`
+    decides: the others are converted to it.
+target : scalar or array_like with shape (...)
+    1 for a pair that belongs together, else -1.
+check_domain : bool, default True
+    Check that every target is |domain|. If False, a pair with another target has loss 0.
+""",
+    unreduced="the loss of each |pair|",
+    mean="the number of |pair|s",
+    loss_shape="shape (...)",
+    of_nothing=(
+        "The mean of no |pair|s is NaN, their sum is 0. A NaN in a vector gives NaN at that |pair| alone."
+    ),
     gradient_or_gradients="gradients",
 )
 

@@ -2,7 +2,7 @@
 
 from registry import Row
 
-from . import contrastive, divergences, elementwise, linear, linear_divergences, preferences, softmax
+from . import contrastive, divergences, elementwise, linear, linear_divergences, pairs, preferences, softmax
 
 ROWS: list[Row] = [
     *softmax.ROWS,
@@ -16,6 +16,7 @@ ROWS: list[Row] = [
     *linear.ROWS,
     *contrastive.ROWS,
     *linear_divergences.ROWS,
+    *pairs.PAIRS,
 ]
 
 # Public names that have tests of their own, in test_perplexity.py, test_reading.py and test_curves.py.
