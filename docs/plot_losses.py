@@ -44,10 +44,10 @@ SETTINGS: Arguments = {
 }
 
 
-def of_elements(loss: str, x: Floats, arguments: Arguments) -> tuple[Floats, Floats]:
+def of_elements(loss: str, x: Floats, arguments: Arguments, *, name: str = "input") -> tuple[Floats, Floats]:
     """Return value and gradient of a loss that takes x element by element."""
     value, grad = getattr(fastloss, loss)(x, **arguments, reduction="none", return_grad=True)
-    return value, getattr(grad, "input", grad)
+    return value, getattr(grad, name, grad)
 
 
 def of_variances(loss: str, x: Floats, arguments: Arguments) -> tuple[Floats, Floats]:
@@ -224,6 +224,14 @@ _PICTURES = (
         of_queries,
     ),
     Picture("siglip_loss", "similarity", (-1, 2), {"scale": 5, "bias": -2.5}, PAIR_OR_NOT, of_queries),
+    Picture(
+        "margin_ranking_loss",
+        "first score, the second at 0",
+        (-3, 3),
+        {"input2": 0},
+        ({"target": 1}, {"target": 1, "margin": 1}, {"target": -1, "margin": 1}),
+        partial(of_elements, name="input1"),
+    ),
     Picture(
         "cosine_embedding_loss",
         "first number of a vector (x, 1), the other is (1, 0)",

@@ -12,6 +12,7 @@ from fastloss._engine.chunks import LinearGradients
 from fastloss._engine.contrastive import InfoNCEGradients
 from fastloss._engine.contrastive import SigLIPGradients
 from fastloss._engine.elementwise import GaussianNLLGradients
+from fastloss._engine.elementwise import MarginRankingGradients
 from fastloss._engine.linear_divergence import StudentGradients
 from fastloss._engine.pairs import CosineEmbeddingGradients
 from fastloss._engine.pairs import TripletMarginGradients
@@ -72,6 +73,7 @@ __all__ = [
     "log_cosh_loss",
     "log_softmax",
     "logsumexp",
+    "margin_ranking_loss",
     "mean_squared_log_loss",
     "mse_loss",
     "multi_margin_loss",
@@ -2099,6 +2101,56 @@ def log_cosh_loss(
     input: npt.ArrayLike, target: npt.ArrayLike, *, weight: npt.ArrayLike | None = ..., reduction: Reduction =
     ..., return_grad: bool = ..., return_hessian: bool = ..., grad_output: npt.ArrayLike | None = ..., out:
     Array | None = ..., accumulate: bool = ..., num_threads: int | None = ...
+) -> Any: ...
+
+@overload
+def margin_ranking_loss(
+    input1: npt.ArrayLike, input2: npt.ArrayLike, target: npt.ArrayLike, *, margin: float = ..., check_domain:
+    bool = ..., reduction: Literal["mean", "sum"] = ..., return_grad: Literal[False] = ..., grad_output:
+    npt.ArrayLike | None = ..., out: tuple[Array | None, Array | None] | None = ..., accumulate: bool |
+    tuple[bool, ...] = ..., num_threads: int | None = ...
+) -> float: ...
+@overload
+def margin_ranking_loss(
+    input1: npt.ArrayLike, input2: npt.ArrayLike, target: npt.ArrayLike, *, margin: float = ..., check_domain:
+    bool = ..., reduction: Literal["sum_and_count"], return_grad: Literal[False] = ..., grad_output:
+    npt.ArrayLike | None = ..., out: tuple[Array | None, Array | None] | None = ..., accumulate: bool |
+    tuple[bool, ...] = ..., num_threads: int | None = ...
+) -> tuple[float, float]: ...
+@overload
+def margin_ranking_loss(
+    input1: npt.ArrayLike, input2: npt.ArrayLike, target: npt.ArrayLike, *, margin: float = ..., check_domain:
+    bool = ..., reduction: Literal["none"], return_grad: Literal[False] = ..., grad_output: npt.ArrayLike |
+    None = ..., out: tuple[Array | None, Array | None] | None = ..., accumulate: bool | tuple[bool, ...] =
+    ..., num_threads: int | None = ...
+) -> Array: ...
+@overload
+def margin_ranking_loss(
+    input1: npt.ArrayLike, input2: npt.ArrayLike, target: npt.ArrayLike, *, margin: float = ..., check_domain:
+    bool = ..., reduction: Literal["mean", "sum"] = ..., return_grad: Literal[True], grad_output:
+    npt.ArrayLike | None = ..., out: tuple[Array | None, Array | None] | None = ..., accumulate: bool |
+    tuple[bool, ...] = ..., num_threads: int | None = ...
+) -> tuple[float, MarginRankingGradients]: ...
+@overload
+def margin_ranking_loss(
+    input1: npt.ArrayLike, input2: npt.ArrayLike, target: npt.ArrayLike, *, margin: float = ..., check_domain:
+    bool = ..., reduction: Literal["sum_and_count"], return_grad: Literal[True], grad_output: npt.ArrayLike |
+    None = ..., out: tuple[Array | None, Array | None] | None = ..., accumulate: bool | tuple[bool, ...] =
+    ..., num_threads: int | None = ...
+) -> tuple[tuple[float, float], MarginRankingGradients]: ...
+@overload
+def margin_ranking_loss(
+    input1: npt.ArrayLike, input2: npt.ArrayLike, target: npt.ArrayLike, *, margin: float = ..., check_domain:
+    bool = ..., reduction: Literal["none"], return_grad: Literal[True], grad_output: npt.ArrayLike | None =
+    ..., out: tuple[Array | None, Array | None] | None = ..., accumulate: bool | tuple[bool, ...] = ...,
+    num_threads: int | None = ...
+) -> tuple[Array, MarginRankingGradients]: ...
+@overload
+def margin_ranking_loss(
+    input1: npt.ArrayLike, input2: npt.ArrayLike, target: npt.ArrayLike, *, margin: float = ..., check_domain:
+    bool = ..., reduction: Reduction = ..., return_grad: bool = ..., grad_output: npt.ArrayLike | None = ...,
+    out: tuple[Array | None, Array | None] | None = ..., accumulate: bool | tuple[bool, ...] = ...,
+    num_threads: int | None = ...
 ) -> Any: ...
 
 @overload

@@ -1358,8 +1358,12 @@ cdef double execute_elements(fl_element_job *job, bint wide, bint is_fresh, bint
         job.scale = job.scale / denominator[0] if denominator[0] else INFINITY
     # All arrays count: what is read pushes the output out of the cache, too.
     job.stream = (
-        job.first.data != NULL and job.first.data != job.input.data and not job.accumulate
-        and job.size * (job.input.itemsize + job.target.itemsize + job.first.itemsize) >= STREAM
+        (job.first.data != NULL or job.second.data != NULL) and not job.accumulate
+        and (job.first.data == NULL or job.first.data != job.input.data)
+        and (job.second.data == NULL or job.second.data != job.third.data)
+        and job.size * (
+            job.input.itemsize + job.target.itemsize + job.third.itemsize + job.first.itemsize + job.second.itemsize
+        ) >= STREAM
     )
     try:
         found = run_elements(job, wide, table.elements, threads)

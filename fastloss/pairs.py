@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy.typing as npt
 
+from fastloss._engine.arguments import number
 from fastloss._engine.documentation import documented
-from fastloss._engine.fragments import VECTORS
+from fastloss._engine.elementwise import MarginRankingGradients, ranking
+from fastloss._engine.fragments import RANKING, VECTORS
 from fastloss._engine.options import CommonOfSeveral
 from fastloss._engine.pairs import CosineEmbeddingGradients, TripletMarginGradients, cosine, triplet
 from fastloss._engine.types import Array, Reduction
@@ -17,10 +19,65 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CosineEmbeddingGradients",
+    "MarginRankingGradients",
     "TripletMarginGradients",
     "cosine_embedding_loss",
+    "margin_ranking_loss",
     "triplet_margin_loss",
 ]
+
+
+@documented(RANKING, gradients=MarginRankingGradients, domain="-1 or 1")
+def margin_ranking_loss(
+    input1: npt.ArrayLike,
+    input2: npt.ArrayLike,
+    target: npt.ArrayLike,
+    *,
+    margin: float = 0.0,
+    check_domain: bool = True,
+    reduction: Reduction = "mean",
+    return_grad: bool = False,
+    out: tuple[Array | None, Array | None] | None = None,
+    **common: Unpack[CommonOfSeveral],
+) -> Any:
+    r"""Hinge loss of the difference of two scores: the better one should score higher by a margin.
+
+    ``loss = max(0, margin - target * (input1 - input2))``
+
+    .. math:: \max(0,\, m - t\, (x_1 - x_2))
+
+    Choose it to learn an order from pairs, if a difference beyond the margin should not count. At the kink
+    the gradient is that within the margin, as torch's.
+
+    Parameters
+    ----------
+    margin : float, default 0.0
+        The difference from which on a pair has no loss, any finite number.
+
+    See Also
+    --------
+    hinge_loss : of one score.
+    reward_model_loss : the logistic loss of the difference.
+
+    References
+    ----------
+    ``torch.nn.functional.margin_ranking_loss``.
+
+    Examples
+    --------
+    >>> import fastloss
+    >>> loss, grads = fastloss.margin_ranking_loss(
+    ...     [0.5, 0.5], [0.25, 0.25], [1, -1], margin=0.125, reduction="none", return_grad=True
+    ... )
+    >>> loss
+    array([0.   , 0.375])
+    >>> grads.input1, grads.input2
+    (array([0., 1.]), array([ 0., -1.]))
+    """
+    return ranking(
+        input1, input2, target, reduction, return_grad, out, common, margin=number("margin", margin),
+        check_domain=check_domain,
+    )  # fmt: skip
 
 
 @documented(VECTORS, gradients=CosineEmbeddingGradients, pair="pair", domain="-1 or 1")

@@ -50,6 +50,7 @@ __all__ = [
     "log_cosh_loss",
     "log_softmax",
     "logsumexp",
+    "margin_ranking_loss",
     "mean_squared_log_loss",
     "mse_loss",
     "multi_margin_loss",
@@ -2476,6 +2477,44 @@ def hinge_embedding_loss(
     loss = np.where(t == 1.0, x, np.maximum(0.0, margin - x)) + 0.0 * t
     derivatives = (lambda: np.where(t == 1.0, 1.0, np.where(x <= margin, -1.0, 0.0)),)
     return _elementwise(loss, derivatives, weight, reduction, return_grad, grad_output)
+
+
+class MarginRankingGradients(NamedTuple):
+    """The gradients of margin_ranking_loss; that of a scalar is None."""
+
+    input1: Array
+    input2: Array | None
+
+
+@np.errstate(invalid="ignore", over="ignore")
+def margin_ranking_loss(
+    input1: npt.ArrayLike,
+    input2: npt.ArrayLike,
+    target: npt.ArrayLike,
+    *,
+    margin: float = 0.0,
+    reduction: str = "mean",
+    return_grad: bool = False,
+    grad_output: npt.ArrayLike | None = None,
+) -> Loss | tuple[Loss, MarginRankingGradients]:
+    """Distance by which the better of two scores fails to exceed the other by the margin.
+
+    z    = margin - t * (input1 - input2)
+    loss = max(0, z)
+    d loss / d input1 = -t where z >= 0,  0 elsewhere; d loss / d input2 is the opposite
+    """
+    _option("margin", margin, True, "finite")
+    x, t = _input_and_target(input1, target)
+    y = _per_row("input2", input2, x.shape)
+    _in_domain("target", t, np.abs(t) == 1.0, "-1 or 1")
+    z = margin - t * (x - y)
+    derivatives = (lambda: np.where(z >= 0.0, -t, 0.0), lambda: np.where(z >= 0.0, t, 0.0))
+    loss, grads = _weighed(
+        np.maximum(0.0, z), derivatives if return_grad else (), None, reduction, return_grad, grad_output
+    )
+    if not return_grad:
+        return loss
+    return loss, MarginRankingGradients(grads[0], None if np.ndim(input2) == 0 else grads[1])
 
 
 @np.errstate(invalid="ignore", over="ignore")

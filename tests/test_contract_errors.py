@@ -121,7 +121,8 @@ def wrong_shapes(right: Shape) -> list[Shape]:
 
 
 def takes_scalars(row: Row, name: str) -> bool:
-    return name in ("target", "var") and not row.integers and not row.label
+    may_be = name in ("target", "var") or (name == "input2" and not row.loss_axes)
+    return may_be and not row.integers and not row.label
 
 
 @over_functions

@@ -10,7 +10,7 @@ from fastloss.contrastive import InfoNCEGradients, SigLIPGradients
 from fastloss.divergence import DivergenceGradients
 from fastloss.linear import LinearGradients
 from fastloss.linear_divergence import StudentGradients
-from fastloss.pairs import CosineEmbeddingGradients, TripletMarginGradients
+from fastloss.pairs import CosineEmbeddingGradients, MarginRankingGradients, TripletMarginGradients
 from fastloss.preference import PairGradients, PreferenceRewards, RewardGradients
 from fastloss.reading import Interpretation
 from fastloss.regression import GaussianNLLGradients
@@ -236,6 +236,14 @@ assert_type(fl.log_cosh_loss(x, x, return_grad=True), Mean1)
 assert_type(fl.log_cosh_loss(x, x, reduction="none", return_grad=True), Each1)
 assert_type(fl.log_cosh_loss(x, x, return_grad=True, return_hessian=True), Mean2)
 assert_type(fl.log_cosh_loss(x, x, reduction="none", return_grad=True, return_hessian=True), Each2)
+
+assert_type(fl.margin_ranking_loss(x, x, x), float)
+assert_type(fl.margin_ranking_loss(x, x, x, reduction="none"), Array)
+assert_type(fl.margin_ranking_loss(x, x, x, return_grad=True), tuple[float, MarginRankingGradients])
+assert_type(
+    fl.margin_ranking_loss(x, x, x, reduction="none", return_grad=True),
+    tuple[Array, MarginRankingGradients],
+)
 
 assert_type(fl.mean_squared_log_loss(x, x), float)
 assert_type(fl.mean_squared_log_loss(x, x, reduction="none"), Array)

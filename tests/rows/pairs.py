@@ -50,11 +50,6 @@ def wide(c: Call) -> list[Array]:
     return [np.asarray(c[name], np.float64) for name in c.row.gradients]
 
 
-def per_row(values: Array) -> Array:
-    """An upstream gradient beside the vectors."""
-    return values[..., np.newaxis] if values.ndim else values
-
-
 def reduced_error(c: Call, error: Array) -> Array:
     """The bound of a loss from those of the rows: rounded to the type if they are not added."""
     if c.reduction == "none":
@@ -64,7 +59,8 @@ def reduced_error(c: Call, error: Array) -> Array:
 
 def derivative_error(c: Call, name: str, terms: Array, error: float) -> Array:
     """The bound of a derivative, from its terms."""
-    scaled = error * terms * per_row(c.upstream) / c.denominator
+    upstream = c.upstream if c.upstream.ndim in (0, terms.ndim) else c.upstream[..., np.newaxis]
+    scaled = error * terms * upstream / c.denominator
     exact = np.abs(c.expected[1][c.row.gradients.index(name)])
     return np.asarray(scaled + unit_roundoff(c.dtype) * exact + smallest_normal(c.dtype))
 
@@ -160,6 +156,44 @@ def triplet_in_torch(torch: Any, tensors: dict[str, Any], options: Options, redu
     return torch.nn.functional.triplet_margin_loss(*tensors.values(), reduction=reduction, **options)
 
 
+# margin_ranking_loss
+
+
+def scored(rng: np.random.Generator, shape: Shape, options: Options) -> dict[str, Array]:
+    """Scores of several sizes, some of whose differences are on the margin exactly."""
+    first, apart = rng.standard_normal(shape), rng.choice([0.0, 0.25, -0.25, 2.0, -2.0], shape)
+    first = np.round(first * 64.0) / 64.0
+    second = np.where(rng.random(shape) < 0.4, first - apart, rng.standard_normal(shape))
+    return {"input1": first, "input2": second, "target": signs(rng, shape)}
+
+
+def ranking_terms(c: Call) -> tuple[Array, Array, float]:
+    """How far a pair is from the kink, the size of the numbers in this, and the rounding of these."""
+    x, y, t = (np.asarray(c[name], np.float64) for name in c.row.arrays)
+    margin = c.get("margin", 0.0)
+    return margin - t * (x - y), abs(margin) + np.abs(x) + np.abs(y), 2.0 * unit_roundoff(c.dtype)
+
+
+def ranking_bound(c: Call) -> Array:
+    _, size, error = ranking_terms(c)
+    return reduced_error(c, error * size + 0.0 * c.expected_losses)
+
+
+def ranking_derivative_bound(c: Call, name: str) -> Array:
+    """On either side of the kink if that is within the rounding, but not on it."""
+    short, size, error = ranking_terms(c)
+    jumps = (short != 0.0) & (np.abs(short) <= error * size)
+    return derivative_error(c, name, np.ones(c.shape), 3.0 * error) + jumps * c.upstream / c.denominator
+
+
+def ranking_room(c: Call, name: str) -> Array:
+    return np.where(np.abs(ranking_terms(c)[0]) > 0.02, 1.0, 0.0)
+
+
+def ranking_in_torch(torch: Any, tensors: dict[str, Any], options: Options, reduction: str) -> Any:
+    return torch.nn.functional.margin_ranking_loss(*tensors.values(), reduction=reduction, **options)
+
+
 def bad_vectors(*names: str) -> list[Any]:
     """Arrays without vectors, and of other shapes than the first."""
     shapes = ((ROWS, CLASSES - 1), (ROWS + 1, CLASSES), (CLASSES,), (1, ROWS, CLASSES), (ROWS, 1), ())
@@ -224,4 +258,18 @@ TRIPLET = Row(
     torch=triplet_in_torch,
     **OF_VECTORS,
 )
-PAIRS = [COSINE, TRIPLET]
+RANKING = Row(
+    "margin_ranking_loss",
+    scored,
+    gradients=("input1", "input2"),
+    sets=({}, *({"margin": m} for m in (0.25, 0.3, -2.0))),
+    bound=ranking_bound,
+    derivative_bound=ranking_derivative_bound,
+    room=ranking_room,
+    # Whether a score without axes is a scalar cannot be told where the other has none either.
+    sizes=((1,), (7,), (1000,), (41, 61)),
+    bad=(*bad_numbers("margin"), *bad("margin", TypeError, None)),
+    checked=lambda options: {"target": (0.0, 0.5, -2.0, 2.0, INF, -INF)},
+    torch=ranking_in_torch,
+)
+PAIRS = [COSINE, TRIPLET, RANKING]
