@@ -191,6 +191,14 @@ _PICTURES = (
     Picture("soft_margin_loss", *SCORE, {}, each("target", 1, -1)),
     Picture("multi_margin_loss", OTHERS.format("score"), (-2, 3), {"target": 0}, each("p", 1, 2), of_rows),
     Picture(
+        "multilabel_margin_loss",
+        "score of class 0, the others at 0",
+        (-2, 3),
+        {},
+        each("target", [0, -1, -1], [1, -1, -1], [0, 1, -1]),
+        of_rows,
+    ),
+    Picture(
         "multilabel_soft_margin_loss",
         "logit of class 0, the others at 0",
         (-6, 6),

@@ -77,6 +77,7 @@ __all__ = [
     "mean_squared_log_loss",
     "mse_loss",
     "multi_margin_loss",
+    "multilabel_margin_loss",
     "multilabel_soft_margin_loss",
     "nll_loss",
     "num_threads",
@@ -2301,6 +2302,49 @@ def multi_margin_loss(
     scores: npt.ArrayLike, target: npt.ArrayLike, *, p: int = ..., margin: float = ..., weight: npt.ArrayLike
     | None = ..., reduction: Reduction = ..., return_grad: bool = ..., grad_output: npt.ArrayLike | None =
     ..., out: Array | None = ..., accumulate: bool = ..., num_threads: int | None = ...
+) -> Any: ...
+
+@overload
+def multilabel_margin_loss(
+    scores: npt.ArrayLike, target: npt.ArrayLike, *, reduction: Literal["mean", "sum"] = ..., return_grad:
+    Literal[False] = ..., grad_output: npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool =
+    ..., num_threads: int | None = ...
+) -> float: ...
+@overload
+def multilabel_margin_loss(
+    scores: npt.ArrayLike, target: npt.ArrayLike, *, reduction: Literal["sum_and_count"], return_grad:
+    Literal[False] = ..., grad_output: npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool =
+    ..., num_threads: int | None = ...
+) -> tuple[float, float]: ...
+@overload
+def multilabel_margin_loss(
+    scores: npt.ArrayLike, target: npt.ArrayLike, *, reduction: Literal["none"], return_grad: Literal[False] =
+    ..., grad_output: npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ...,
+    num_threads: int | None = ...
+) -> Array: ...
+@overload
+def multilabel_margin_loss(
+    scores: npt.ArrayLike, target: npt.ArrayLike, *, reduction: Literal["mean", "sum"] = ..., return_grad:
+    Literal[True], grad_output: npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ...,
+    num_threads: int | None = ...
+) -> tuple[float, Array]: ...
+@overload
+def multilabel_margin_loss(
+    scores: npt.ArrayLike, target: npt.ArrayLike, *, reduction: Literal["sum_and_count"], return_grad:
+    Literal[True], grad_output: npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ...,
+    num_threads: int | None = ...
+) -> tuple[tuple[float, float], Array]: ...
+@overload
+def multilabel_margin_loss(
+    scores: npt.ArrayLike, target: npt.ArrayLike, *, reduction: Literal["none"], return_grad: Literal[True],
+    grad_output: npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ..., num_threads: int
+    | None = ...
+) -> tuple[Array, Array]: ...
+@overload
+def multilabel_margin_loss(
+    scores: npt.ArrayLike, target: npt.ArrayLike, *, reduction: Reduction = ..., return_grad: bool = ...,
+    grad_output: npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ..., num_threads: int
+    | None = ...
 ) -> Any: ...
 
 @overload

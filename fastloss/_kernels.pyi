@@ -129,6 +129,17 @@ def pairs(
     accumulate: int = ...,
     row_loss: npt.NDArray[Any] | None = ...,
 ) -> float: ...
+def multilabel_margin(
+    input: npt.NDArray[Any],
+    target: npt.NDArray[np.int64],
+    *,
+    threads: int,
+    output: npt.NDArray[Any] | None = ...,
+    grad_output: npt.NDArray[Any] | None = ...,
+    grad_scale: float = ...,
+    accumulate: bool = ...,
+    row_loss: npt.NDArray[Any] | None = ...,
+) -> tuple[int, float]: ...
 def plain_cross_entropy(
     logits: object,
     target: object,

@@ -245,9 +245,16 @@ cdef extern from "samples.h" nogil:
         fl_work cosine
         fl_work triplet
 
+    struct fl_label_job:
+        fl_rows rows
+        const int64_t *target
+
     struct fl_samples:
         const char *name
         fl_pair_kernels pairs_f32, pairs_f64
+        fl_work labels_f32
+        fl_work labels_f64
+        fl_work label_survey
 
     struct fl_kernels:
         const char *name
@@ -1123,6 +1130,36 @@ def pairs(
     rows.count = job.count
     threads = team_for(size, threads)
     return run_pieces(work, &job, job.count, rows_in_piece(&rows), size, threads, FL_PAIR_SCRATCH).total
+
+
+def multilabel_margin(
+    cnp.ndarray input not None, cnp.ndarray target not None, *, int threads, output=None, grad_output=None,
+    double grad_scale=1.0, bint accumulate=False, row_loss=None,
+):
+    """Run the margin loss of several labels; return the position of the first bad index or -1, and the sum.
+
+    With a bad index nothing has been written. `target` is int64, contiguous, of the shape of `input`, whose
+    classes are last.
+    """
+    cdef fl_label_job job
+    cdef dimensions room[2]
+    cdef ptrdiff_t size = cnp.PyArray_SIZE(input), step, fault
+    if size == 0:
+        return -1, 0.0
+    memset(&job, 0, sizeof(job))
+    describe_rows(
+        &job.rows, room, input, cnp.PyArray_NDIM(input) - 1, output, grad_output, grad_scale, accumulate, row_loss
+    )
+    job.target = <const int64_t *>pointer(target)
+    threads = team_for(size, threads)
+    step = rows_in_piece(&job.rows)
+    fault = run_pieces(kernels.samples.label_survey, &job, job.rows.count, step, size, threads, 0).fault
+    if fault >= 0:
+        return fault, 0.0
+    return -1, run_pieces(
+        kernels.samples.labels_f64 if job.rows.input.dtype == FL_FLOAT64 else kernels.samples.labels_f32,
+        &job, job.rows.count, step, size, threads, 3 * (job.rows.classes + 16) * <ptrdiff_t>sizeof(double),
+    ).total
 
 
 cdef bint are_apart(cnp.ndarray a, cnp.ndarray b) noexcept:

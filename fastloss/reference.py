@@ -54,6 +54,7 @@ __all__ = [
     "mean_squared_log_loss",
     "mse_loss",
     "multi_margin_loss",
+    "multilabel_margin_loss",
     "multilabel_soft_margin_loss",
     "nll_loss",
     "orpo_loss",
@@ -2593,6 +2594,47 @@ def multi_margin_loss(
     slope = np.where(is_target, -slope.sum(axis=-1, keepdims=True), slope)
     slope = np.where(np.isnan(value)[..., np.newaxis], np.nan, slope)
     return result, _times((class_weight[y] / classes * upstream / denominator)[..., np.newaxis], slope)
+
+
+@np.errstate(invalid="ignore", over="ignore")
+def multilabel_margin_loss(
+    scores: npt.ArrayLike,
+    target: npt.ArrayLike,
+    *,
+    reduction: str = "mean",
+    return_grad: bool = False,
+    grad_output: npt.ArrayLike | None = None,
+) -> Loss | tuple[Loss, Array]:
+    """Distance by which the score of each label y of a row fails to exceed that of every other class by 1.
+
+    The labels of a row are the indices of its target before the first -1; one that is there twice counts
+    twice. "mean" divides by the number of rows.
+
+        s_yj = max(0, 1 - x_y + x_j) for labels y and classes j that are no labels
+        loss = sum_yj s_yj / C
+        d loss / d x_j = (number of y with s_yj > 0) / C,  d loss / d x_y = -(number of j with s_yj > 0) / C
+    """
+    x = _classes_last("scores", scores, -1)
+    rows, classes = x.shape[:-1], x.shape[-1]
+    indices = np.asarray(target)
+    if indices.shape != x.shape or not np.issubdtype(indices.dtype, np.integer):
+        raise ValueError(f"target must hold integers of shape {x.shape}, got {indices.dtype} {indices.shape}")
+    upstream = _upstream(grad_output, reduction, rows, return_grad)
+    losses, grad = np.zeros(math.prod(rows)), np.zeros((math.prod(rows), classes))
+    flat = zip(x.reshape(-1, classes), indices.reshape(-1, classes), strict=True)
+    for row, (of_row, given) in enumerate(flat):
+        labels = given[: np.argmax([*(given == -1), True])].astype(np.intp)
+        if ((labels < 0) | (labels >= classes)).any():
+            raise IndexError(f"target of row {row} must hold class indices below {classes}, got {labels}")
+        others = np.setdiff1d(np.arange(classes), labels)
+        short = np.maximum(0.0, 1.0 - of_row[labels][:, np.newaxis] + of_row[others])
+        losses[row] = short.sum() / classes
+        grad[row, others] = (short > 0.0).sum(axis=0) / classes
+        np.subtract.at(grad[row], labels, (short > 0.0).sum(axis=1) / classes)
+    result, denominator = _reduced(losses.reshape(rows), losses.size, reduction)
+    if not return_grad:
+        return result
+    return result, _of_rows(losses, [grad], upstream / denominator)[0].reshape(x.shape)
 
 
 @np.errstate(invalid="ignore", over="ignore")

@@ -37,9 +37,18 @@ struct fl_pair_kernels {
     fl_work cosine, triplet;
 };
 
+/* One call of the margin loss of several labels: class indices in rows like the scores', contiguous. The scratch is
+ * three rows of double, each of whole groups of sixteen. */
+struct fl_label_job {
+    struct fl_rows rows;
+    const int64_t *target;
+};
+
 struct fl_samples {
     const char *name;
     struct fl_pair_kernels pairs_f32, pairs_f64;
+    fl_work labels_f32, labels_f64;
+    fl_work label_survey; /* a bad index is a fault */
 };
 
 #endif

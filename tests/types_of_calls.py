@@ -262,6 +262,11 @@ assert_type(fl.multi_margin_loss(x, x, reduction="none"), Array)
 assert_type(fl.multi_margin_loss(x, x, return_grad=True), Mean1)
 assert_type(fl.multi_margin_loss(x, x, reduction="none", return_grad=True), Each1)
 
+assert_type(fl.multilabel_margin_loss(x, x), float)
+assert_type(fl.multilabel_margin_loss(x, x, reduction="none"), Array)
+assert_type(fl.multilabel_margin_loss(x, x, return_grad=True), Mean1)
+assert_type(fl.multilabel_margin_loss(x, x, reduction="none", return_grad=True), Each1)
+
 assert_type(fl.multilabel_soft_margin_loss(x, x), float)
 assert_type(fl.multilabel_soft_margin_loss(x, x, reduction="none"), Array)
 assert_type(fl.multilabel_soft_margin_loss(x, x, return_grad=True), Mean1)

@@ -194,6 +194,54 @@ def ranking_in_torch(torch: Any, tensors: dict[str, Any], options: Options, redu
     return torch.nn.functional.margin_ranking_loss(*tensors.values(), reduction=reduction, **options)
 
 
+# multilabel_margin_loss
+
+
+def labelled(rng: np.random.Generator, shape: Shape, options: Options) -> dict[str, Array]:
+    """Any number of labels, some twice; nothing behind the first -1 is an index."""
+    labels = rng.integers(0, shape[-1], shape)
+    number = rng.integers(0, min(shape[-1], 9) + 1, shape[:-1])[..., np.newaxis]
+    beyond = np.arange(shape[-1])
+    labels = np.where(beyond < number, labels, np.where(beyond == number, -1, 10**6))
+    return {"scores": np.round(rng.standard_normal(shape) * 32.0) / 32.0, "target": labels}
+
+
+def compared(c: Call) -> tuple[Array, Array]:
+    """By how much each label and each other class fall short, NaN for other pairs; and their sizes."""
+    x = np.asarray(c["scores"], np.float64)
+    target, classes = np.asarray(c["target"]), np.arange(x.shape[-1])
+    is_read = np.cumsum(target == -1, axis=-1) == 0
+    labels = np.where(is_read, target, 0)
+    is_label = ((labels[..., np.newaxis] == classes) & is_read[..., np.newaxis]).any(axis=-2)
+    own = np.take_along_axis(x, labels, axis=-1)[..., np.newaxis]
+    short = 1.0 - own + x[..., np.newaxis, :]
+    counts = is_read[..., np.newaxis] & ~is_label[..., np.newaxis, :]
+    return np.where(counts, short, np.nan), np.abs(own) + np.abs(x[..., np.newaxis, :]) + 1.0
+
+
+def multilabel_bound(c: Call) -> Array:
+    short, size = compared(c)
+    return reduced_error(c, 1e-15 * np.where(short > 0.0, size, 0.0).sum(axis=(-1, -2)) / c.shape[-1])
+
+
+def multilabel_derivative_bound(c: Call, name: str) -> Array:
+    return derivative_error(c, name, np.abs(c.expected[1][0]) * c.denominator, ERROR)
+
+
+def multilabel_room(c: Call, name: str) -> Array:
+    """Of rows without a term near its kink."""
+    clear = np.nan_to_num(np.abs(compared(c)[0]), nan=1.0).min(axis=(-1, -2)) > 0.02
+    return np.broadcast_to(clear[..., np.newaxis] * 1.0, c.shape)
+
+
+def multilabel_in_torch(torch: Any, tensors: dict[str, Any], options: Options, reduction: str) -> Any:
+    """In rows, without what torch refuses though it does not read it."""
+    x, y = (v.reshape(-1, v.shape[-1]) for v in tensors.values())
+    y = torch.where(torch.cumsum(y == -1, dim=-1) > 0, -1, y)
+    found = torch.nn.functional.multilabel_margin_loss(x, y, reduction=reduction)
+    return found.reshape(tensors["scores"].shape[:-1]) if reduction == "none" else found
+
+
 def bad_vectors(*names: str) -> list[Any]:
     """Arrays without vectors, and of other shapes than the first."""
     shapes = ((ROWS, CLASSES - 1), (ROWS + 1, CLASSES), (CLASSES,), (1, ROWS, CLASSES), (ROWS, 1), ())
@@ -272,4 +320,19 @@ RANKING = Row(
     checked=lambda options: {"target": (0.0, 0.5, -2.0, 2.0, INF, -INF)},
     torch=ranking_in_torch,
 )
-PAIRS = [COSINE, TRIPLET, RANKING]
+MULTILABEL = Row(
+    "multilabel_margin_loss",
+    labelled,
+    gradients=("scores",),
+    loss_axes=1,
+    bound=multilabel_bound,
+    derivative_bound=multilabel_derivative_bound,
+    room=multilabel_room,
+    integers=("target",),
+    shapes=((4, 6, 5), (2, 3, 70)),
+    sizes=((37, 5), (9,), (5, 1), (4, 300)),
+    large=((3000, 20),),
+    empty=((0, 3), (3, 0, 2)),
+    torch=multilabel_in_torch,
+)
+PAIRS = [COSINE, TRIPLET, RANKING, MULTILABEL]
