@@ -1,5 +1,6 @@
 """Types of the functions of tensors; made by tests/stubs.py from their signatures."""
 
+from collections.abc import Callable
 from typing import Any, Literal, overload
 
 from torch import Tensor, nn
@@ -14,6 +15,7 @@ from fastloss.torch._install import uninstall as uninstall
 from fastloss.torch._modules import BCELoss as BCELoss
 from fastloss.torch._modules import BCEWithLogitsLoss as BCEWithLogitsLoss
 from fastloss.torch._modules import CPOLoss as CPOLoss
+from fastloss.torch._modules import CosineEmbeddingLoss as CosineEmbeddingLoss
 from fastloss.torch._modules import CrossEntropyLoss as CrossEntropyLoss
 from fastloss.torch._modules import DPOLoss as DPOLoss
 from fastloss.torch._modules import GaussianNLLLoss as GaussianNLLLoss
@@ -25,6 +27,8 @@ from fastloss.torch._modules import KTOLoss as KTOLoss
 from fastloss.torch._modules import L1Loss as L1Loss
 from fastloss.torch._modules import LinearCrossEntropyLoss as LinearCrossEntropyLoss
 from fastloss.torch._modules import MSELoss as MSELoss
+from fastloss.torch._modules import MarginRankingLoss as MarginRankingLoss
+from fastloss.torch._modules import MultiLabelMarginLoss as MultiLabelMarginLoss
 from fastloss.torch._modules import MultiLabelSoftMarginLoss as MultiLabelSoftMarginLoss
 from fastloss.torch._modules import MultiMarginLoss as MultiMarginLoss
 from fastloss.torch._modules import NLLLoss as NLLLoss
@@ -35,6 +39,8 @@ from fastloss.torch._modules import SimPOLoss as SimPOLoss
 from fastloss.torch._modules import SmoothL1Loss as SmoothL1Loss
 from fastloss.torch._modules import SoftMarginLoss as SoftMarginLoss
 from fastloss.torch._modules import TVDistanceWithLogitsLoss as TVDistanceWithLogitsLoss
+from fastloss.torch._modules import TripletMarginLoss as TripletMarginLoss
+from fastloss.torch._modules import TripletMarginWithDistanceLoss as TripletMarginWithDistanceLoss
 from fastloss.torch._processes import all_reduce as all_reduce
 from fastloss.torch._without_logits import without_logits as without_logits
 
@@ -43,6 +49,7 @@ __all__ = [
     "BCEWithLogitsLoss",
     "CPOLoss",
     "Calls",
+    "CosineEmbeddingLoss",
     "CrossEntropyLoss",
     "DPOLoss",
     "EpsilonInsensitiveLoss",
@@ -60,7 +67,9 @@ __all__ = [
     "LinearCrossEntropyLoss",
     "LogCoshLoss",
     "MSELoss",
+    "MarginRankingLoss",
     "MeanSquaredLogLoss",
+    "MultiLabelMarginLoss",
     "MultiLabelSoftMarginLoss",
     "MultiMarginLoss",
     "NLLLoss",
@@ -74,11 +83,14 @@ __all__ = [
     "SoftMarginLoss",
     "SquaredHingeLoss",
     "TVDistanceWithLogitsLoss",
+    "TripletMarginLoss",
+    "TripletMarginWithDistanceLoss",
     "TweedieNLLLoss",
     "all_reduce",
     "binary_cross_entropy",
     "binary_cross_entropy_with_logits",
     "calls",
+    "cosine_embedding_loss",
     "cpo_loss",
     "cross_entropy",
     "dpo_loss",
@@ -109,9 +121,11 @@ __all__ = [
     "linear_token_statistics",
     "linear_tv_distance",
     "log_cosh_loss",
+    "margin_ranking_loss",
     "mean_squared_log_loss",
     "mse_loss",
     "multi_margin_loss",
+    "multilabel_margin_loss",
     "multilabel_soft_margin_loss",
     "nll_loss",
     "orpo_loss",
@@ -128,6 +142,8 @@ __all__ = [
     "squared_hinge_loss",
     "token_log_probs",
     "token_statistics",
+    "triplet_margin_loss",
+    "triplet_margin_with_distance_loss",
     "tv_distance_with_logits",
     "tweedie_nll_loss",
     "uninstall",
@@ -149,6 +165,12 @@ def binary_cross_entropy_with_logits(input: Tensor, target: Tensor, weight: Tens
 def binary_cross_entropy_with_logits(input: Tensor, target: Tensor, weight: Tensor | None = ..., size_average: bool | None = ..., reduce: bool | None = ..., *, reduction: Literal["sum_and_count"], pos_weight: Tensor | None = ...) -> tuple[Tensor, Tensor]: ...
 @overload
 def binary_cross_entropy_with_logits(input: Tensor, target: Tensor, weight: Tensor | None = ..., size_average: bool | None = ..., reduce: bool | None = ..., reduction: str = ..., pos_weight: Tensor | None = ...) -> Any: ...
+@overload
+def cosine_embedding_loss(input1: Tensor, input2: Tensor, target: Tensor, margin: float = ..., size_average: bool | None = ..., reduce: bool | None = ..., reduction: Literal["mean", "sum", "none"] = ...) -> Tensor: ...
+@overload
+def cosine_embedding_loss(input1: Tensor, input2: Tensor, target: Tensor, margin: float = ..., size_average: bool | None = ..., reduce: bool | None = ..., *, reduction: Literal["sum_and_count"]) -> tuple[Tensor, Tensor]: ...
+@overload
+def cosine_embedding_loss(input1: Tensor, input2: Tensor, target: Tensor, margin: float = ..., size_average: bool | None = ..., reduce: bool | None = ..., reduction: str = ...) -> Any: ...
 @overload
 def cross_entropy(input: Tensor, target: Tensor, weight: Tensor | None = ..., size_average: bool | None = ..., ignore_index: int = ..., reduce: bool | None = ..., reduction: Literal["mean", "sum", "none"] = ..., label_smoothing: float = ..., *, sample_weight: Tensor | None = ..., z_loss: float = ..., softcap: float | None = ..., temperature: float = ..., logit_scale: float = ..., inplace: bool = ...) -> Tensor: ...
 @overload
@@ -186,6 +208,12 @@ def linear_cross_entropy(input: Tensor, linear_weight: Tensor, target: Tensor, *
 @overload
 def linear_cross_entropy(input: Tensor, linear_weight: Tensor, target: Tensor, *, linear_bias: Tensor | None = ..., weight: Tensor | None = ..., reduction: str = ..., ignore_index: int | None = ..., label_smoothing: float = ..., options: Any = ..., sample_weight: Tensor | None = ..., z_loss: float = ..., softcap: float | None = ..., temperature: float = ..., logit_scale: float = ..., memory_budget: int | None = ...) -> Any: ...
 @overload
+def margin_ranking_loss(input1: Tensor, input2: Tensor, target: Tensor, margin: float = ..., size_average: bool | None = ..., reduce: bool | None = ..., reduction: Literal["mean", "sum", "none"] = ...) -> Tensor: ...
+@overload
+def margin_ranking_loss(input1: Tensor, input2: Tensor, target: Tensor, margin: float = ..., size_average: bool | None = ..., reduce: bool | None = ..., *, reduction: Literal["sum_and_count"]) -> tuple[Tensor, Tensor]: ...
+@overload
+def margin_ranking_loss(input1: Tensor, input2: Tensor, target: Tensor, margin: float = ..., size_average: bool | None = ..., reduce: bool | None = ..., reduction: str = ...) -> Any: ...
+@overload
 def mse_loss(input: Tensor, target: Tensor, size_average: bool | None = ..., reduce: bool | None = ..., reduction: Literal["mean", "sum", "none"] = ..., weight: Tensor | None = ...) -> Tensor: ...
 @overload
 def mse_loss(input: Tensor, target: Tensor, size_average: bool | None = ..., reduce: bool | None = ..., *, reduction: Literal["sum_and_count"], weight: Tensor | None = ...) -> tuple[Tensor, Tensor]: ...
@@ -197,6 +225,12 @@ def multi_margin_loss(input: Tensor, target: Tensor, p: int = ..., margin: float
 def multi_margin_loss(input: Tensor, target: Tensor, p: int = ..., margin: float = ..., weight: Tensor | None = ..., size_average: bool | None = ..., reduce: bool | None = ..., *, reduction: Literal["sum_and_count"]) -> tuple[Tensor, Tensor]: ...
 @overload
 def multi_margin_loss(input: Tensor, target: Tensor, p: int = ..., margin: float = ..., weight: Tensor | None = ..., size_average: bool | None = ..., reduce: bool | None = ..., reduction: str = ...) -> Any: ...
+@overload
+def multilabel_margin_loss(input: Tensor, target: Tensor, size_average: bool | None = ..., reduce: bool | None = ..., reduction: Literal["mean", "sum", "none"] = ...) -> Tensor: ...
+@overload
+def multilabel_margin_loss(input: Tensor, target: Tensor, size_average: bool | None = ..., reduce: bool | None = ..., *, reduction: Literal["sum_and_count"]) -> tuple[Tensor, Tensor]: ...
+@overload
+def multilabel_margin_loss(input: Tensor, target: Tensor, size_average: bool | None = ..., reduce: bool | None = ..., reduction: str = ...) -> Any: ...
 @overload
 def multilabel_soft_margin_loss(input: Tensor, target: Tensor, weight: Tensor | None = ..., size_average: bool | None = ..., reduce: bool | None = ..., reduction: Literal["mean", "sum", "none"] = ...) -> Tensor: ...
 @overload
@@ -227,6 +261,18 @@ def soft_margin_loss(input: Tensor, target: Tensor, size_average: bool | None = 
 def soft_margin_loss(input: Tensor, target: Tensor, size_average: bool | None = ..., reduce: bool | None = ..., *, reduction: Literal["sum_and_count"]) -> tuple[Tensor, Tensor]: ...
 @overload
 def soft_margin_loss(input: Tensor, target: Tensor, size_average: bool | None = ..., reduce: bool | None = ..., reduction: str = ...) -> Any: ...
+@overload
+def triplet_margin_loss(anchor: Tensor, positive: Tensor, negative: Tensor, margin: float = ..., p: float = ..., eps: float = ..., swap: bool = ..., size_average: bool | None = ..., reduce: bool | None = ..., reduction: Literal["mean", "sum", "none"] = ...) -> Tensor: ...
+@overload
+def triplet_margin_loss(anchor: Tensor, positive: Tensor, negative: Tensor, margin: float = ..., p: float = ..., eps: float = ..., swap: bool = ..., size_average: bool | None = ..., reduce: bool | None = ..., *, reduction: Literal["sum_and_count"]) -> tuple[Tensor, Tensor]: ...
+@overload
+def triplet_margin_loss(anchor: Tensor, positive: Tensor, negative: Tensor, margin: float = ..., p: float = ..., eps: float = ..., swap: bool = ..., size_average: bool | None = ..., reduce: bool | None = ..., reduction: str = ...) -> Any: ...
+@overload
+def triplet_margin_with_distance_loss(anchor: Tensor, positive: Tensor, negative: Tensor, *, distance_function: Callable[[Tensor, Tensor], Tensor] | None = ..., margin: float = ..., swap: bool = ..., reduction: Literal["mean", "sum", "none"] = ...) -> Tensor: ...
+@overload
+def triplet_margin_with_distance_loss(anchor: Tensor, positive: Tensor, negative: Tensor, *, distance_function: Callable[[Tensor, Tensor], Tensor] | None = ..., margin: float = ..., swap: bool = ..., reduction: Literal["sum_and_count"]) -> tuple[Tensor, Tensor]: ...
+@overload
+def triplet_margin_with_distance_loss(anchor: Tensor, positive: Tensor, negative: Tensor, *, distance_function: Callable[[Tensor, Tensor], Tensor] | None = ..., margin: float = ..., swap: bool = ..., reduction: str = ...) -> Any: ...
 @overload
 def vocab_parallel_cross_entropy(input: Tensor, target: Tensor, weight: Tensor | None = ..., ignore_index: int = ..., reduction: Literal["mean", "sum", "none"] = ..., label_smoothing: float = ..., *, group: Any = ..., z_loss: float = ..., softcap: float | None = ..., temperature: float = ..., logit_scale: float = ...) -> Tensor: ...
 @overload
