@@ -16,6 +16,7 @@ import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -44,10 +45,10 @@ SETTINGS: Arguments = {
 }
 
 
-def of_elements(loss: str, x: Floats, arguments: Arguments) -> tuple[Floats, Floats]:
+def of_elements(loss: str, x: Floats, arguments: Arguments, *, name: str = "input") -> tuple[Floats, Floats]:
     """Return value and gradient of a loss that takes x element by element."""
     value, grad = getattr(fastloss, loss)(x, **arguments, reduction="none", return_grad=True)
-    return value, getattr(grad, "input", grad)
+    return value, getattr(grad, name, grad)
 
 
 def of_variances(loss: str, x: Floats, arguments: Arguments) -> tuple[Floats, Floats]:
@@ -133,6 +134,16 @@ def of_first_hazards(loss: str, x: Floats, arguments: Arguments) -> tuple[Floats
     return values, slopes
 
 
+def of_vectors(
+    loss: str, x: Floats, arguments: Arguments, *, moved: str, **vectors: tuple[float, ...]
+) -> tuple[Floats, Floats]:
+    """Return value and gradient of a loss of pairs or triples, as functions of a vector's first number."""
+    rows = {name: np.tile(np.asarray(vector, np.float64), (x.size, 1)) for name, vector in vectors.items()}
+    rows[moved][:, 0] = x
+    value, grads = getattr(fastloss, loss)(**rows, **arguments, reduction="none", return_grad=True)
+    return value, getattr(grads, moved)[:, 0]
+
+
 @dataclass(frozen=True)
 class Picture:
     """A loss over a range of one of its arguments."""
@@ -214,6 +225,14 @@ _PICTURES = (
     Picture("soft_margin_loss", *SCORE, {}, each("target", 1, -1)),
     Picture("multi_margin_loss", OTHERS.format("score"), (-2, 3), {"target": 0}, each("p", 1, 2), of_rows),
     Picture(
+        "multilabel_margin_loss",
+        "score of class 0, the others at 0",
+        (-2, 3),
+        {},
+        each("target", [0, -1, -1], [1, -1, -1], [0, 1, -1]),
+        of_rows,
+    ),
+    Picture(
         "multilabel_soft_margin_loss",
         "logit of class 0, the others at 0",
         (-6, 6),
@@ -266,6 +285,30 @@ _PICTURES = (
         {},
         each("event", True, False),
         of_first_hazards,
+    ),
+    Picture(
+        "margin_ranking_loss",
+        "first score, the second at 0",
+        (-3, 3),
+        {"input2": 0},
+        ({"target": 1}, {"target": 1, "margin": 1}, {"target": -1, "margin": 1}),
+        partial(of_elements, name="input1"),
+    ),
+    Picture(
+        "cosine_embedding_loss",
+        "first number of a vector (x, 1), the other is (1, 0)",
+        (-4, 4),
+        {},
+        ({"target": 1}, *each("margin", 0, 0.5, target=-1)),
+        partial(of_vectors, moved="input1", input1=(0, 1), input2=(1, 0)),
+    ),
+    Picture(
+        "triplet_margin_loss",
+        "positive, with the anchor at 0, the negative at 1.5",
+        (-3, 2.75),
+        {"eps": 0},
+        ({"margin": 0.5}, {"margin": 1}, {"margin": 1, "swap": True}),
+        partial(of_vectors, moved="positive", anchor=(0,), positive=(0,), negative=(1.5,)),
     ),
     Picture("dpo_loss", *NEAR, {"beta": 1}, each("loss_type", *DPO_TYPES), of_answers),
     Picture("cpo_loss", *NEAR, {"beta": 1}, each("loss_type", "sigmoid", "hinge", "ipo"), of_answers),

@@ -28,6 +28,7 @@ from fastloss import (
     linear,
     linear_divergence,
     lists,
+    pairs,
     penalty,
     perplexity,
     policy,
@@ -43,7 +44,7 @@ __version__ = "0.1.0"
 
 _MODULES = (
     binary, classification, contrastive, curve, distribution, divergence, linear, linear_divergence, lists,
-    penalty, perplexity, policy, preference, reading, regression, sequence, survival, _settings,
+    pairs, penalty, perplexity, policy, preference, reading, regression, sequence, survival, _settings,
 )  # fmt: skip
 
 

@@ -14,7 +14,10 @@ from fastloss._engine.contrastive import SigLIPGradients
 from fastloss._engine.distribution import NegativeBinomialNLLGradients
 from fastloss._engine.distribution import StudentTNLLGradients
 from fastloss._engine.elementwise import GaussianNLLGradients
+from fastloss._engine.elementwise import MarginRankingGradients
 from fastloss._engine.linear_divergence import StudentGradients
+from fastloss._engine.pairs import CosineEmbeddingGradients
+from fastloss._engine.pairs import TripletMarginGradients
 from fastloss._engine.preference import PairGradients
 from fastloss._engine.preference import RewardGradients
 from fastloss._engine.rows import DivergenceGradients
@@ -40,6 +43,7 @@ __all__ = [
     "aft_loss",
     "binary_cross_entropy",
     "binary_cross_entropy_with_logits",
+    "cosine_embedding_loss",
     "cox_ph_loss",
     "cpo_loss",
     "cross_entropy",
@@ -75,9 +79,11 @@ __all__ = [
     "log_cosh_loss",
     "log_softmax",
     "logsumexp",
+    "margin_ranking_loss",
     "mean_squared_log_loss",
     "mse_loss",
     "multi_margin_loss",
+    "multilabel_margin_loss",
     "multilabel_soft_margin_loss",
     "negative_binomial_nll_loss",
     "nll_loss",
@@ -103,6 +109,7 @@ __all__ = [
     "student_t_nll_loss",
     "token_log_probs",
     "token_statistics",
+    "triplet_margin_loss",
     "tv_distance_with_logits",
     "tweedie_nll_loss",
     "value_loss",
@@ -298,6 +305,56 @@ def binary_cross_entropy_with_logits(
     npt.ArrayLike | None = ..., label_smoothing: float = ..., check_domain: bool = ..., reduction: Reduction =
     ..., return_grad: bool = ..., return_hessian: bool = ..., grad_output: npt.ArrayLike | None = ..., out:
     Array | None = ..., accumulate: bool = ..., num_threads: int | None = ...
+) -> Any: ...
+
+@overload
+def cosine_embedding_loss(
+    input1: npt.ArrayLike, input2: npt.ArrayLike, target: npt.ArrayLike, *, margin: float = ..., check_domain:
+    bool = ..., reduction: Literal["mean", "sum"] = ..., return_grad: Literal[False] = ..., grad_output:
+    npt.ArrayLike | None = ..., out: tuple[Array | None, Array | None] | None = ..., accumulate: bool |
+    tuple[bool, ...] = ..., num_threads: int | None = ...
+) -> float: ...
+@overload
+def cosine_embedding_loss(
+    input1: npt.ArrayLike, input2: npt.ArrayLike, target: npt.ArrayLike, *, margin: float = ..., check_domain:
+    bool = ..., reduction: Literal["sum_and_count"], return_grad: Literal[False] = ..., grad_output:
+    npt.ArrayLike | None = ..., out: tuple[Array | None, Array | None] | None = ..., accumulate: bool |
+    tuple[bool, ...] = ..., num_threads: int | None = ...
+) -> tuple[float, float]: ...
+@overload
+def cosine_embedding_loss(
+    input1: npt.ArrayLike, input2: npt.ArrayLike, target: npt.ArrayLike, *, margin: float = ..., check_domain:
+    bool = ..., reduction: Literal["none"], return_grad: Literal[False] = ..., grad_output: npt.ArrayLike |
+    None = ..., out: tuple[Array | None, Array | None] | None = ..., accumulate: bool | tuple[bool, ...] =
+    ..., num_threads: int | None = ...
+) -> Array: ...
+@overload
+def cosine_embedding_loss(
+    input1: npt.ArrayLike, input2: npt.ArrayLike, target: npt.ArrayLike, *, margin: float = ..., check_domain:
+    bool = ..., reduction: Literal["mean", "sum"] = ..., return_grad: Literal[True], grad_output:
+    npt.ArrayLike | None = ..., out: tuple[Array | None, Array | None] | None = ..., accumulate: bool |
+    tuple[bool, ...] = ..., num_threads: int | None = ...
+) -> tuple[float, CosineEmbeddingGradients]: ...
+@overload
+def cosine_embedding_loss(
+    input1: npt.ArrayLike, input2: npt.ArrayLike, target: npt.ArrayLike, *, margin: float = ..., check_domain:
+    bool = ..., reduction: Literal["sum_and_count"], return_grad: Literal[True], grad_output: npt.ArrayLike |
+    None = ..., out: tuple[Array | None, Array | None] | None = ..., accumulate: bool | tuple[bool, ...] =
+    ..., num_threads: int | None = ...
+) -> tuple[tuple[float, float], CosineEmbeddingGradients]: ...
+@overload
+def cosine_embedding_loss(
+    input1: npt.ArrayLike, input2: npt.ArrayLike, target: npt.ArrayLike, *, margin: float = ..., check_domain:
+    bool = ..., reduction: Literal["none"], return_grad: Literal[True], grad_output: npt.ArrayLike | None =
+    ..., out: tuple[Array | None, Array | None] | None = ..., accumulate: bool | tuple[bool, ...] = ...,
+    num_threads: int | None = ...
+) -> tuple[Array, CosineEmbeddingGradients]: ...
+@overload
+def cosine_embedding_loss(
+    input1: npt.ArrayLike, input2: npt.ArrayLike, target: npt.ArrayLike, *, margin: float = ..., check_domain:
+    bool = ..., reduction: Reduction = ..., return_grad: bool = ..., grad_output: npt.ArrayLike | None = ...,
+    out: tuple[Array | None, Array | None] | None = ..., accumulate: bool | tuple[bool, ...] = ...,
+    num_threads: int | None = ...
 ) -> Any: ...
 
 @overload
@@ -2326,6 +2383,56 @@ def log_cosh_loss(
 ) -> Any: ...
 
 @overload
+def margin_ranking_loss(
+    input1: npt.ArrayLike, input2: npt.ArrayLike, target: npt.ArrayLike, *, margin: float = ..., check_domain:
+    bool = ..., reduction: Literal["mean", "sum"] = ..., return_grad: Literal[False] = ..., grad_output:
+    npt.ArrayLike | None = ..., out: tuple[Array | None, Array | None] | None = ..., accumulate: bool |
+    tuple[bool, ...] = ..., num_threads: int | None = ...
+) -> float: ...
+@overload
+def margin_ranking_loss(
+    input1: npt.ArrayLike, input2: npt.ArrayLike, target: npt.ArrayLike, *, margin: float = ..., check_domain:
+    bool = ..., reduction: Literal["sum_and_count"], return_grad: Literal[False] = ..., grad_output:
+    npt.ArrayLike | None = ..., out: tuple[Array | None, Array | None] | None = ..., accumulate: bool |
+    tuple[bool, ...] = ..., num_threads: int | None = ...
+) -> tuple[float, float]: ...
+@overload
+def margin_ranking_loss(
+    input1: npt.ArrayLike, input2: npt.ArrayLike, target: npt.ArrayLike, *, margin: float = ..., check_domain:
+    bool = ..., reduction: Literal["none"], return_grad: Literal[False] = ..., grad_output: npt.ArrayLike |
+    None = ..., out: tuple[Array | None, Array | None] | None = ..., accumulate: bool | tuple[bool, ...] =
+    ..., num_threads: int | None = ...
+) -> Array: ...
+@overload
+def margin_ranking_loss(
+    input1: npt.ArrayLike, input2: npt.ArrayLike, target: npt.ArrayLike, *, margin: float = ..., check_domain:
+    bool = ..., reduction: Literal["mean", "sum"] = ..., return_grad: Literal[True], grad_output:
+    npt.ArrayLike | None = ..., out: tuple[Array | None, Array | None] | None = ..., accumulate: bool |
+    tuple[bool, ...] = ..., num_threads: int | None = ...
+) -> tuple[float, MarginRankingGradients]: ...
+@overload
+def margin_ranking_loss(
+    input1: npt.ArrayLike, input2: npt.ArrayLike, target: npt.ArrayLike, *, margin: float = ..., check_domain:
+    bool = ..., reduction: Literal["sum_and_count"], return_grad: Literal[True], grad_output: npt.ArrayLike |
+    None = ..., out: tuple[Array | None, Array | None] | None = ..., accumulate: bool | tuple[bool, ...] =
+    ..., num_threads: int | None = ...
+) -> tuple[tuple[float, float], MarginRankingGradients]: ...
+@overload
+def margin_ranking_loss(
+    input1: npt.ArrayLike, input2: npt.ArrayLike, target: npt.ArrayLike, *, margin: float = ..., check_domain:
+    bool = ..., reduction: Literal["none"], return_grad: Literal[True], grad_output: npt.ArrayLike | None =
+    ..., out: tuple[Array | None, Array | None] | None = ..., accumulate: bool | tuple[bool, ...] = ...,
+    num_threads: int | None = ...
+) -> tuple[Array, MarginRankingGradients]: ...
+@overload
+def margin_ranking_loss(
+    input1: npt.ArrayLike, input2: npt.ArrayLike, target: npt.ArrayLike, *, margin: float = ..., check_domain:
+    bool = ..., reduction: Reduction = ..., return_grad: bool = ..., grad_output: npt.ArrayLike | None = ...,
+    out: tuple[Array | None, Array | None] | None = ..., accumulate: bool | tuple[bool, ...] = ...,
+    num_threads: int | None = ...
+) -> Any: ...
+
+@overload
 def mean_squared_log_loss(
     input: npt.ArrayLike, target: npt.ArrayLike, *, weight: npt.ArrayLike | None = ..., check_domain: bool =
     ..., reduction: Literal["mean", "sum"] = ..., return_grad: Literal[False] = ..., grad_output:
@@ -2473,6 +2580,49 @@ def multi_margin_loss(
     scores: npt.ArrayLike, target: npt.ArrayLike, *, p: int = ..., margin: float = ..., weight: npt.ArrayLike
     | None = ..., reduction: Reduction = ..., return_grad: bool = ..., grad_output: npt.ArrayLike | None =
     ..., out: Array | None = ..., accumulate: bool = ..., num_threads: int | None = ...
+) -> Any: ...
+
+@overload
+def multilabel_margin_loss(
+    scores: npt.ArrayLike, target: npt.ArrayLike, *, reduction: Literal["mean", "sum"] = ..., return_grad:
+    Literal[False] = ..., grad_output: npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool =
+    ..., num_threads: int | None = ...
+) -> float: ...
+@overload
+def multilabel_margin_loss(
+    scores: npt.ArrayLike, target: npt.ArrayLike, *, reduction: Literal["sum_and_count"], return_grad:
+    Literal[False] = ..., grad_output: npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool =
+    ..., num_threads: int | None = ...
+) -> tuple[float, float]: ...
+@overload
+def multilabel_margin_loss(
+    scores: npt.ArrayLike, target: npt.ArrayLike, *, reduction: Literal["none"], return_grad: Literal[False] =
+    ..., grad_output: npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ...,
+    num_threads: int | None = ...
+) -> Array: ...
+@overload
+def multilabel_margin_loss(
+    scores: npt.ArrayLike, target: npt.ArrayLike, *, reduction: Literal["mean", "sum"] = ..., return_grad:
+    Literal[True], grad_output: npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ...,
+    num_threads: int | None = ...
+) -> tuple[float, Array]: ...
+@overload
+def multilabel_margin_loss(
+    scores: npt.ArrayLike, target: npt.ArrayLike, *, reduction: Literal["sum_and_count"], return_grad:
+    Literal[True], grad_output: npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ...,
+    num_threads: int | None = ...
+) -> tuple[tuple[float, float], Array]: ...
+@overload
+def multilabel_margin_loss(
+    scores: npt.ArrayLike, target: npt.ArrayLike, *, reduction: Literal["none"], return_grad: Literal[True],
+    grad_output: npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ..., num_threads: int
+    | None = ...
+) -> tuple[Array, Array]: ...
+@overload
+def multilabel_margin_loss(
+    scores: npt.ArrayLike, target: npt.ArrayLike, *, reduction: Reduction = ..., return_grad: bool = ...,
+    grad_output: npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ..., num_threads: int
+    | None = ...
 ) -> Any: ...
 
 @overload
@@ -3454,6 +3604,56 @@ def token_statistics(
     ignore_index: int = ..., temperature: float = ..., softcap: float | None = ..., logit_scale: float = ...,
     return_grad: bool = ..., grad_output: tuple[npt.ArrayLike | None, npt.ArrayLike | None] | None = ..., out:
     Array | None = ..., accumulate: bool = ..., num_threads: int | None = ...
+) -> Any: ...
+
+@overload
+def triplet_margin_loss(
+    anchor: npt.ArrayLike, positive: npt.ArrayLike, negative: npt.ArrayLike, *, margin: float = ..., p: float
+    = ..., eps: float = ..., swap: bool = ..., reduction: Literal["mean", "sum"] = ..., return_grad:
+    Literal[False] = ..., grad_output: npt.ArrayLike | None = ..., out: tuple[Array | None, Array | None,
+    Array | None] | None = ..., accumulate: bool | tuple[bool, ...] = ..., num_threads: int | None = ...
+) -> float: ...
+@overload
+def triplet_margin_loss(
+    anchor: npt.ArrayLike, positive: npt.ArrayLike, negative: npt.ArrayLike, *, margin: float = ..., p: float
+    = ..., eps: float = ..., swap: bool = ..., reduction: Literal["sum_and_count"], return_grad:
+    Literal[False] = ..., grad_output: npt.ArrayLike | None = ..., out: tuple[Array | None, Array | None,
+    Array | None] | None = ..., accumulate: bool | tuple[bool, ...] = ..., num_threads: int | None = ...
+) -> tuple[float, float]: ...
+@overload
+def triplet_margin_loss(
+    anchor: npt.ArrayLike, positive: npt.ArrayLike, negative: npt.ArrayLike, *, margin: float = ..., p: float
+    = ..., eps: float = ..., swap: bool = ..., reduction: Literal["none"], return_grad: Literal[False] = ...,
+    grad_output: npt.ArrayLike | None = ..., out: tuple[Array | None, Array | None, Array | None] | None =
+    ..., accumulate: bool | tuple[bool, ...] = ..., num_threads: int | None = ...
+) -> Array: ...
+@overload
+def triplet_margin_loss(
+    anchor: npt.ArrayLike, positive: npt.ArrayLike, negative: npt.ArrayLike, *, margin: float = ..., p: float
+    = ..., eps: float = ..., swap: bool = ..., reduction: Literal["mean", "sum"] = ..., return_grad:
+    Literal[True], grad_output: npt.ArrayLike | None = ..., out: tuple[Array | None, Array | None, Array |
+    None] | None = ..., accumulate: bool | tuple[bool, ...] = ..., num_threads: int | None = ...
+) -> tuple[float, TripletMarginGradients]: ...
+@overload
+def triplet_margin_loss(
+    anchor: npt.ArrayLike, positive: npt.ArrayLike, negative: npt.ArrayLike, *, margin: float = ..., p: float
+    = ..., eps: float = ..., swap: bool = ..., reduction: Literal["sum_and_count"], return_grad:
+    Literal[True], grad_output: npt.ArrayLike | None = ..., out: tuple[Array | None, Array | None, Array |
+    None] | None = ..., accumulate: bool | tuple[bool, ...] = ..., num_threads: int | None = ...
+) -> tuple[tuple[float, float], TripletMarginGradients]: ...
+@overload
+def triplet_margin_loss(
+    anchor: npt.ArrayLike, positive: npt.ArrayLike, negative: npt.ArrayLike, *, margin: float = ..., p: float
+    = ..., eps: float = ..., swap: bool = ..., reduction: Literal["none"], return_grad: Literal[True],
+    grad_output: npt.ArrayLike | None = ..., out: tuple[Array | None, Array | None, Array | None] | None =
+    ..., accumulate: bool | tuple[bool, ...] = ..., num_threads: int | None = ...
+) -> tuple[Array, TripletMarginGradients]: ...
+@overload
+def triplet_margin_loss(
+    anchor: npt.ArrayLike, positive: npt.ArrayLike, negative: npt.ArrayLike, *, margin: float = ..., p: float
+    = ..., eps: float = ..., swap: bool = ..., reduction: Reduction = ..., return_grad: bool = ...,
+    grad_output: npt.ArrayLike | None = ..., out: tuple[Array | None, Array | None, Array | None] | None =
+    ..., accumulate: bool | tuple[bool, ...] = ..., num_threads: int | None = ...
 ) -> Any: ...
 
 @overload

@@ -170,6 +170,32 @@ def cox(
     accumulate: bool,
     threads: int,
 ) -> float: ...
+def pairs(
+    vectors: tuple[npt.NDArray[Any], ...],
+    gradients: tuple[npt.NDArray[Any] | None, ...],
+    *,
+    threads: int,
+    margin: float,
+    eps: float,
+    target: npt.NDArray[np.float64] | None = ...,
+    p: float = ...,
+    swap: bool = ...,
+    grad_output: npt.NDArray[Any] | None = ...,
+    grad_scale: float = ...,
+    accumulate: int = ...,
+    row_loss: npt.NDArray[Any] | None = ...,
+) -> float: ...
+def multilabel_margin(
+    input: npt.NDArray[Any],
+    target: npt.NDArray[np.int64],
+    *,
+    threads: int,
+    output: npt.NDArray[Any] | None = ...,
+    grad_output: npt.NDArray[Any] | None = ...,
+    grad_scale: float = ...,
+    accumulate: bool = ...,
+    row_loss: npt.NDArray[Any] | None = ...,
+) -> tuple[int, float]: ...
 def plain_cross_entropy(
     logits: object,
     target: object,

@@ -53,6 +53,8 @@ cdef extern from "samples.h" nogil:
         FL_NEGATIVE_BINOMIAL
         FL_STUDENT_T
         FL_NORMAL
+        FL_VECTORS
+        FL_PAIR_SCRATCH
 
     struct fl_array:
         char *data
@@ -317,12 +319,35 @@ cdef extern from "samples.h" nogil:
         fl_work elements
         fl_work objective
 
+    struct fl_pair_job:
+        ptrdiff_t count, width
+        int accumulate, stream, has_gradients, swap
+        fl_array vectors[FL_VECTORS]
+        fl_array gradients[FL_VECTORS]
+        const double *target
+        const double *grad_output
+        double grad_scale
+        double *losses
+        double margin, p, eps
+
+    struct fl_pair_kernels:
+        fl_work cosine
+        fl_work triplet
+
+    struct fl_label_job:
+        fl_rows rows
+        const int64_t *target
+
     struct fl_samples:
         const char *name
         fl_list_kernels lists
         fl_survival_kernels survival
         fl_distribution_kernels distribution
         const fl_function *functions
+        fl_pair_kernels pairs_f32, pairs_f64
+        fl_work labels_f32
+        fl_work labels_f64
+        fl_work label_survey
 
     struct fl_kernels:
         const char *name
@@ -1326,6 +1351,90 @@ def cox(
     return total
 
 
+def pairs(
+    tuple vectors, tuple gradients, *, int threads, double margin, double eps, target=None, double p=2.0,
+    bint swap=False, grad_output=None, double grad_scale=1.0, int accumulate=0, row_loss=None,
+):
+    """Run the cosine embedding loss of two arrays of vectors, or the triplet loss of three; return the sum.
+
+    The vectors are along the last axes. `gradients` has an array of the same shape and type, or None, for each
+    array of vectors; `accumulate` has a bit for each. `target`, `grad_output` and `row_loss` are float64,
+    contiguous.
+    """
+    cdef fl_pair_job job
+    cdef dimensions room[2 * FL_VECTORS]
+    cdef cnp.ndarray first = vectors[0], gradient
+    cdef const fl_pair_kernels *table
+    cdef fl_work work
+    cdef fl_rows rows
+    cdef int k, axis = cnp.PyArray_NDIM(first) - 1
+    cdef ptrdiff_t size = cnp.PyArray_SIZE(first), bytes = 0
+    if size == 0:
+        return 0.0
+    memset(&job, 0, sizeof(job))
+    job.width = cnp.PyArray_DIMS(first)[axis]
+    job.count = size // job.width
+    job.stream = not accumulate
+    for k in range(len(vectors)):
+        describe(&job.vectors[k], vectors[k], axis, room + k)
+        describe(&job.gradients[k], gradients[k], axis, room + FL_VECTORS + k)
+        bytes += size * job.vectors[k].itemsize
+        if gradients[k] is None:
+            continue
+        gradient = gradients[k]
+        job.has_gradients = True
+        bytes += size * job.gradients[k].itemsize
+        # Not in place, where reading the input has loaded the lines already.
+        if not cnp.PyArray_IS_C_CONTIGUOUS(gradient) or job.gradients[k].data == job.vectors[k].data:
+            job.stream = False
+    job.stream = job.stream and job.has_gradients and bytes >= STREAM
+    job.target = <const double *>pointer(target)
+    job.grad_output = <const double *>pointer(grad_output)
+    job.grad_scale = grad_scale
+    job.losses = <double *>pointer(row_loss)
+    job.accumulate = accumulate
+    job.margin = margin
+    job.p = p
+    job.eps = eps
+    job.swap = swap
+    table = &kernels.samples.pairs_f64 if job.vectors[0].dtype == FL_FLOAT64 else &kernels.samples.pairs_f32
+    work = table.cosine if len(vectors) == 2 else table.triplet
+    rows.classes = job.width
+    rows.count = job.count
+    threads = team_for(size, threads)
+    return run_pieces(work, &job, job.count, rows_in_piece(&rows), size, threads, FL_PAIR_SCRATCH).total
+
+
+def multilabel_margin(
+    cnp.ndarray input not None, cnp.ndarray target not None, *, int threads, output=None, grad_output=None,
+    double grad_scale=1.0, bint accumulate=False, row_loss=None,
+):
+    """Run the margin loss of several labels; return the position of the first bad index or -1, and the sum.
+
+    With a bad index nothing has been written. `target` is int64, contiguous, of the shape of `input`, whose
+    classes are last.
+    """
+    cdef fl_label_job job
+    cdef dimensions room[2]
+    cdef ptrdiff_t size = cnp.PyArray_SIZE(input), step, fault
+    if size == 0:
+        return -1, 0.0
+    memset(&job, 0, sizeof(job))
+    describe_rows(
+        &job.rows, room, input, cnp.PyArray_NDIM(input) - 1, output, grad_output, grad_scale, accumulate, row_loss
+    )
+    job.target = <const int64_t *>pointer(target)
+    threads = team_for(size, threads)
+    step = rows_in_piece(&job.rows)
+    fault = run_pieces(kernels.samples.label_survey, &job, job.rows.count, step, size, threads, 0).fault
+    if fault >= 0:
+        return fault, 0.0
+    return -1, run_pieces(
+        kernels.samples.labels_f64 if job.rows.input.dtype == FL_FLOAT64 else kernels.samples.labels_f32,
+        &job, job.rows.count, step, size, threads, 3 * (job.rows.classes + 16) * <ptrdiff_t>sizeof(double),
+    ).total
+
+
 cdef bint are_apart(cnp.ndarray a, cnp.ndarray b) noexcept:
     """Return whether two contiguous arrays share no memory."""
     cdef char *start_a = <char *>cnp.PyArray_DATA(a)
@@ -1572,8 +1681,12 @@ cdef double execute_elements(fl_element_job *job, bint wide, bint is_fresh, bint
         job.scale = job.scale / denominator[0] if denominator[0] else INFINITY
     # All arrays count: what is read pushes the output out of the cache, too.
     job.stream = (
-        job.first.data != NULL and job.first.data != job.input.data and not job.accumulate
-        and job.size * (job.input.itemsize + job.target.itemsize + job.first.itemsize) >= STREAM
+        (job.first.data != NULL or job.second.data != NULL) and not job.accumulate
+        and (job.first.data == NULL or job.first.data != job.input.data)
+        and (job.second.data == NULL or job.second.data != job.third.data)
+        and job.size * (
+            job.input.itemsize + job.target.itemsize + job.third.itemsize + job.first.itemsize + job.second.itemsize
+        ) >= STREAM
     )
     try:
         found = run_elements(job, wide, table.elements, threads)

@@ -14,7 +14,14 @@ from fastloss._engine.arguments import number
 from fastloss._engine.documentation import documented
 from fastloss._engine.fragments import ROWS, TRANSFORMS
 from fastloss._engine.options import Common, RowOptions
-from fastloss._engine.rows import cross_entropy_rows, focal_loss, normalised, row_loss, sums_of_exponentials
+from fastloss._engine.rows import (
+    cross_entropy_rows,
+    focal_loss,
+    multilabel_margin,
+    normalised,
+    row_loss,
+    sums_of_exponentials,
+)
 from fastloss._engine.settings import get_num_threads
 from fastloss._engine.types import Array, Reduction
 
@@ -26,6 +33,7 @@ __all__ = [
     "log_softmax",
     "logsumexp",
     "multi_margin_loss",
+    "multilabel_margin_loss",
     "nll_loss",
     "softmax",
     "softmax_focal_loss",
@@ -306,6 +314,57 @@ def softmax_focal_loss(
         logits, target, reduction, return_grad, out, common,
         axis=axis, gamma=gamma, alpha=alpha, ignore_index=ignore_index,
     )  # fmt: skip
+
+
+@documented(ROWS, mean="the number of rows")
+def multilabel_margin_loss(
+    scores: npt.ArrayLike,
+    target: npt.ArrayLike,
+    *,
+    reduction: Reduction = "mean",
+    return_grad: bool = False,
+    out: Array | None = None,
+    **common: Unpack[Common],
+) -> Any:
+    r"""Margin loss of several labels: every other class should score at least 1 less than each label.
+
+    ``loss = sum(max(0, 1 - scores[y] + scores[j])) / C`` for a row, over its labels ``y`` and the classes
+    ``j`` that are none of them; with scores `x`, labels `Y` and `C` classes:
+
+    .. math:: \frac{1}{C} \sum_{y \in Y} \sum_{j \notin Y} \max(0,\, 1 - x_y + x_j)
+
+    Choose it for rows with several right classes, if scores need not be probabilities. The gradient of a term
+    is 0 at its kink. A row without a label has no loss. A NaN in a row gives NaN for that row alone.
+
+    Parameters
+    ----------
+    target : array_like of int with the shape of `scores`
+        The class indices of the labels of each row, of any signed integer type, up to the first -1. What is
+        behind it is not read. An index that is there twice counts twice, as in torch.
+
+    Raises
+    ------
+    IndexError
+        If an index before the first -1 is not in ``[0, C)``. The message names the first one. Nothing has
+        been written to `out` then.
+
+    See Also
+    --------
+    multi_margin_loss : for one label.
+    multilabel_soft_margin_loss : for labels that are decided one by one.
+
+    References
+    ----------
+    ``torch.nn.functional.multilabel_margin_loss``.
+
+    Examples
+    --------
+    >>> import numpy as np, fastloss
+    >>> scores = np.array([[0.1, 0.2, 0.4, 0.8]])
+    >>> round(fastloss.multilabel_margin_loss(scores, [[3, 0, -1, 1]]), 4)
+    0.85
+    """
+    return multilabel_margin(scores, target, reduction, return_grad, out, common)
 
 
 @documented(TRANSFORMS)

@@ -19,6 +19,7 @@ __all__ = [
     "aft_loss",
     "binary_cross_entropy",
     "binary_cross_entropy_with_logits",
+    "cosine_embedding_loss",
     "cox_ph_loss",
     "cpo_loss",
     "cross_entropy",
@@ -53,9 +54,11 @@ __all__ = [
     "log_cosh_loss",
     "log_softmax",
     "logsumexp",
+    "margin_ranking_loss",
     "mean_squared_log_loss",
     "mse_loss",
     "multi_margin_loss",
+    "multilabel_margin_loss",
     "multilabel_soft_margin_loss",
     "negative_binomial_nll_loss",
     "nll_loss",
@@ -78,6 +81,7 @@ __all__ = [
     "student_t_nll_loss",
     "token_log_probs",
     "token_statistics",
+    "triplet_margin_loss",
     "tv_distance_with_logits",
     "tweedie_nll_loss",
     "value_loss",
@@ -1444,6 +1448,145 @@ class StudentGradients(NamedTuple):
     student_bias: Array | None
 
 
+# Pairs and triples of vectors, along the last axis.
+
+
+class CosineEmbeddingGradients(NamedTuple):
+    """The gradients of cosine_embedding_loss."""
+
+    input1: Array
+    input2: Array
+
+
+class TripletMarginGradients(NamedTuple):
+    """The gradients of triplet_margin_loss."""
+
+    anchor: Array
+    positive: Array
+    negative: Array
+
+
+def _vectors(*values: npt.ArrayLike) -> list[Array]:
+    """Return arrays of vectors, of one shape."""
+    arrays = [np.asarray(value, dtype=np.float64) for value in values]
+    if any(array.shape != arrays[0].shape or array.ndim == 0 for array in arrays):
+        raise ValueError(f"vectors must have one shape (..., D), got {[array.shape for array in arrays]}")
+    return arrays
+
+
+def _of_rows(losses: Array, slopes: Sequence[Array], upstream: Array) -> list[Array]:
+    """Scale the gradients of rows; without upstream gradient they are 0, and NaN where the loss is."""
+    scaled = [_times(upstream.reshape(losses.shape)[..., np.newaxis], slope) for slope in slopes]
+    return [np.where(np.isnan(losses)[..., np.newaxis], np.nan, gradient) for gradient in scaled]
+
+
+@np.errstate(invalid="ignore", over="ignore", divide="ignore")
+def cosine_embedding_loss(
+    input1: npt.ArrayLike,
+    input2: npt.ArrayLike,
+    target: npt.ArrayLike,
+    *,
+    margin: float = 0.0,
+    reduction: str = "mean",
+    return_grad: bool = False,
+    grad_output: npt.ArrayLike | None = None,
+) -> Loss | tuple[Loss, CosineEmbeddingGradients]:
+    """How far the cosine of two vectors x, y is from 1 (target 1), or above a margin (target -1).
+
+        cos  = x.y / sqrt((x.x + 1e-12) * (y.y + 1e-12))
+        loss = 1 - cos,  or max(0, cos - margin)
+        d cos / dx = y / sqrt(...) - x * cos / (x.x + 1e-12)
+
+    For the target -1 the gradient of the loss is that of cos from cos = margin on.
+    """
+    _option("margin", margin, True, "finite")
+    x, y = _vectors(input1, input2)
+    rows = x.shape[:-1]
+    t = _per_row("target", target, rows)
+    _in_domain("target", t, np.abs(t) == 1.0, "-1 or 1")
+    upstream = _upstream(grad_output, reduction, rows, return_grad)
+    of_x, of_y = ((v * v).sum(axis=-1) + 1e-12 for v in (x, y))
+    both = np.sqrt(of_x) * np.sqrt(of_y)
+    cos = (x * y).sum(axis=-1) / both
+    losses = np.where(t == 1.0, 1.0 - cos, np.maximum(0.0, cos - margin)) + 0.0 * t
+    result, denominator = _reduced(losses, losses.size, reduction)
+    if not return_grad:
+        return result
+
+    sign = np.where(t == 1.0, -1.0, np.where(cos >= margin, 1.0, 0.0))
+    cos, of_x, of_y, both = (a[..., np.newaxis] for a in (cos, of_x, of_y, both))
+    slopes = [
+        _times(sign[..., np.newaxis], slope)
+        for slope in (y / both - x * cos / of_x, x / both - y * cos / of_y)
+    ]
+    return result, CosineEmbeddingGradients(*_of_rows(losses, slopes, upstream / denominator))
+
+
+def _distance(x: Array, y: Array, p: float, eps: float) -> tuple[Array, Array]:
+    """Return the p-norm of d = x - y + eps, and its gradient by d: sign(d) * (|d| / norm)**(p - 1).
+
+    For p = inf the largest |d| share the gradient. It is 0 where d or the norm is 0.
+    """
+    d = x - y + eps
+    size, sign = np.abs(d), np.sign(d)
+    largest = size.max(axis=-1, keepdims=True)
+    if p == math.inf:
+        is_largest = size == largest
+        return largest[..., 0], sign * is_largest / is_largest.sum(axis=-1, keepdims=True)
+    if p == 2.0:
+        norm = np.sqrt((d * d).sum(axis=-1, keepdims=True))
+        return norm[..., 0], np.where(norm == 0.0, 0.0, d / norm)
+    # Relative to the largest, so that no power overflows.
+    power = np.where(largest == 0.0, 0.0, size / largest) ** p
+    norm = np.where(np.isinf(largest), largest, largest * power.sum(axis=-1, keepdims=True) ** (1.0 / p))
+    return norm[..., 0], np.where(size == 0.0, 0.0, sign * (size / norm) ** (p - 1.0))
+
+
+@np.errstate(invalid="ignore", over="ignore", divide="ignore")
+def triplet_margin_loss(
+    anchor: npt.ArrayLike,
+    positive: npt.ArrayLike,
+    negative: npt.ArrayLike,
+    *,
+    margin: float = 1.0,
+    p: float = 2.0,
+    eps: float = 1e-6,
+    swap: bool = False,
+    reduction: str = "mean",
+    return_grad: bool = False,
+    grad_output: npt.ArrayLike | None = None,
+) -> Loss | tuple[Loss, TripletMarginGradients]:
+    """How far the negative fails to be farther from the anchor than the positive, by a margin.
+
+        D(x, y) = (sum |x - y + eps|**p)**(1 / p), the largest for p = inf
+        loss    = max(0, margin + D(anchor, positive) - D(anchor, negative))
+
+    With swap the distance to the negative is min(D(anchor, negative), D(positive, negative)); if both are
+    equal each has half of the gradient. The gradient begins where margin + ... is 0.
+    """
+    _option("margin", margin, margin > 0.0, "finite and greater than 0")
+    _option("eps", eps, eps >= 0.0, "finite and at least 0")
+    if not p > 0.0:
+        raise ValueError(f"p must be greater than 0, got {p}")
+    a, b, c = _vectors(anchor, positive, negative)
+    upstream = _upstream(grad_output, reduction, a.shape[:-1], return_grad)
+    (near, to_near), (far, to_far), (other, to_other) = (
+        _distance(x, y, p, eps) for x, y in ((a, b), (a, c), (b, c))
+    )
+    short = margin + near - (np.minimum(far, other) if swap else far)
+    losses = np.maximum(0.0, short)
+    result, denominator = _reduced(losses, losses.size, reduction)
+    if not return_grad:
+        return result
+
+    share = np.where(far < other, 1.0, np.where(far == other, 0.5, 0.0)) if swap else np.ones(far.shape)
+    upstream = np.where(short >= 0.0, upstream.reshape(far.shape) / denominator, 0.0)
+    to_far = _times(share[..., np.newaxis], to_far)
+    to_other = _times((1.0 - share)[..., np.newaxis], to_other)
+    slopes = [to_near - to_far, -to_near - to_other, to_far + to_other]
+    return result, TripletMarginGradients(*_of_rows(losses, slopes, upstream))
+
+
 def _capped(logits: Array, softcap: float | None, logit_scale: float) -> tuple[Array, Array]:
     """Return logits with scale and softcap, and their derivatives; a masked logit stays masked."""
     scaled = logit_scale * logits
@@ -2556,6 +2699,44 @@ def hinge_embedding_loss(
     return _elementwise(loss, derivatives, weight, reduction, return_grad, grad_output)
 
 
+class MarginRankingGradients(NamedTuple):
+    """The gradients of margin_ranking_loss; that of a scalar is None."""
+
+    input1: Array
+    input2: Array | None
+
+
+@np.errstate(invalid="ignore", over="ignore")
+def margin_ranking_loss(
+    input1: npt.ArrayLike,
+    input2: npt.ArrayLike,
+    target: npt.ArrayLike,
+    *,
+    margin: float = 0.0,
+    reduction: str = "mean",
+    return_grad: bool = False,
+    grad_output: npt.ArrayLike | None = None,
+) -> Loss | tuple[Loss, MarginRankingGradients]:
+    """Distance by which the better of two scores fails to exceed the other by the margin.
+
+    z    = margin - t * (input1 - input2)
+    loss = max(0, z)
+    d loss / d input1 = -t where z >= 0,  0 elsewhere; d loss / d input2 is the opposite
+    """
+    _option("margin", margin, True, "finite")
+    x, t = _input_and_target(input1, target)
+    y = _per_row("input2", input2, x.shape)
+    _in_domain("target", t, np.abs(t) == 1.0, "-1 or 1")
+    z = margin - t * (x - y)
+    derivatives = (lambda: np.where(z >= 0.0, -t, 0.0), lambda: np.where(z >= 0.0, t, 0.0))
+    loss, grads = _weighed(
+        np.maximum(0.0, z), derivatives if return_grad else (), None, reduction, return_grad, grad_output
+    )
+    if not return_grad:
+        return loss
+    return loss, MarginRankingGradients(grads[0], None if np.ndim(input2) == 0 else grads[1])
+
+
 @np.errstate(invalid="ignore", over="ignore")
 def soft_margin_loss(
     scores: npt.ArrayLike,
@@ -2632,6 +2813,47 @@ def multi_margin_loss(
     slope = np.where(is_target, -slope.sum(axis=-1, keepdims=True), slope)
     slope = np.where(np.isnan(value)[..., np.newaxis], np.nan, slope)
     return result, _times((class_weight[y] / classes * upstream / denominator)[..., np.newaxis], slope)
+
+
+@np.errstate(invalid="ignore", over="ignore")
+def multilabel_margin_loss(
+    scores: npt.ArrayLike,
+    target: npt.ArrayLike,
+    *,
+    reduction: str = "mean",
+    return_grad: bool = False,
+    grad_output: npt.ArrayLike | None = None,
+) -> Loss | tuple[Loss, Array]:
+    """Distance by which the score of each label y of a row fails to exceed that of every other class by 1.
+
+    The labels of a row are the indices of its target before the first -1; one that is there twice counts
+    twice. "mean" divides by the number of rows.
+
+        s_yj = max(0, 1 - x_y + x_j) for labels y and classes j that are no labels
+        loss = sum_yj s_yj / C
+        d loss / d x_j = (number of y with s_yj > 0) / C,  d loss / d x_y = -(number of j with s_yj > 0) / C
+    """
+    x = _classes_last("scores", scores, -1)
+    rows, classes = x.shape[:-1], x.shape[-1]
+    indices = np.asarray(target)
+    if indices.shape != x.shape or not np.issubdtype(indices.dtype, np.integer):
+        raise ValueError(f"target must hold integers of shape {x.shape}, got {indices.dtype} {indices.shape}")
+    upstream = _upstream(grad_output, reduction, rows, return_grad)
+    losses, grad = np.zeros(math.prod(rows)), np.zeros((math.prod(rows), classes))
+    flat = zip(x.reshape(-1, classes), indices.reshape(-1, classes), strict=True)
+    for row, (of_row, given) in enumerate(flat):
+        labels = given[: np.argmax([*(given == -1), True])].astype(np.intp)
+        if ((labels < 0) | (labels >= classes)).any():
+            raise IndexError(f"target of row {row} must hold class indices below {classes}, got {labels}")
+        others = np.setdiff1d(np.arange(classes), labels)
+        short = np.maximum(0.0, 1.0 - of_row[labels][:, np.newaxis] + of_row[others])
+        losses[row] = short.sum() / classes
+        grad[row, others] = (short > 0.0).sum(axis=0) / classes
+        np.subtract.at(grad[row], labels, (short > 0.0).sum(axis=1) / classes)
+    result, denominator = _reduced(losses.reshape(rows), losses.size, reduction)
+    if not return_grad:
+        return result
+    return result, _of_rows(losses, [grad], upstream / denominator)[0].reshape(x.shape)
 
 
 @np.errstate(invalid="ignore", over="ignore")

@@ -209,27 +209,33 @@ static void FL_(look_at)(const struct fl_element_job *job, int operand, const RE
 }
 
 /* Buffers, in memory of the caller: seven inputs and results of a strip, its value, the present values of the
- * output, and the lines of a streamed output. The blocks of the other functions are shorter. */
+ * output, and the lines of streamed outputs. The blocks of the other functions are shorter. */
 enum { FL_(strip_buffers) = 9 };
 
 static ptrdiff_t FL_(element_buffer_bytes)(const struct fl_element_job *job)
 {
     (void)job;
-    return FL_(strip_buffers) * FL_ELEMENT_STRIP * (ptrdiff_t)sizeof(REAL) + (ptrdiff_t)sizeof(struct fl_lines);
+    return FL_(strip_buffers) * FL_ELEMENT_STRIP * (ptrdiff_t)sizeof(REAL) + 2 * (ptrdiff_t)sizeof(struct fl_lines);
+}
+
+/* Whether an output is written past the caches. */
+static inline int FL_(streams)(const struct fl_element_job *job, const struct fl_array *output)
+{
+    return job->stream && output->data && output->ndim == 0 && output->class_stride == output->itemsize;
 }
 
 static struct fl_piece FL_(elements)(const void *any, ptrdiff_t begin, ptrdiff_t end, void *buffers)
 {
     const struct fl_element_job *job = (const struct fl_element_job *)any;
     const struct fl_array *output = &job->first;
-    const int streams = job->stream && output->ndim == 0 && output->class_stride == output->itemsize;
+    const int streams = FL_(streams)(job, output), streams_second = FL_(streams)(job, &job->second);
     const int is_ready = FL_(lies_ready)(output), is_placed = is_ready && !streams && !(job->accumulate & 1);
     const int part = job->second.data ? 2 : output->data != NULL;
     REAL *x = (REAL *)buffers, *t = x + FL_ELEMENT_STRIP, *u = t + FL_ELEMENT_STRIP, *w = u + FL_ELEMENT_STRIP,
          *g = w + FL_ELEMENT_STRIP;
     REAL *value = g + FL_ELEMENT_STRIP, *first = value + FL_ELEMENT_STRIP, *second = first + FL_ELEMENT_STRIP;
     REAL *before = second + FL_ELEMENT_STRIP;
-    struct fl_lines *lines = (struct fl_lines *)(void *)(before + FL_ELEMENT_STRIP);
+    struct fl_lines *lines = (struct fl_lines *)(void *)(before + FL_ELEMENT_STRIP), *second_lines = lines + 1;
     struct FL_(element_strip)
         strip = {x, t, u, value, NULL, NULL, 0, 0, 0, FL_(constants_of)(job->parameter[0], job->parameter[1]), 0};
     struct fl_piece piece = {0.0, -1};
@@ -241,6 +247,7 @@ static struct fl_piece FL_(elements)(const void *any, ptrdiff_t begin, ptrdiff_t
     if (!job->target.data) FL_(fill)(t, (REAL)job->target_value, FL_ELEMENT_STRIP);
     if (!job->third.data) FL_(fill)(u, (REAL)job->third_value, FL_ELEMENT_STRIP);
     if (streams) fl_lines_begin(lines, output->data + begin * output->itemsize);
+    if (streams_second) fl_lines_begin(second_lines, job->second.data + begin * job->second.itemsize);
     for (ptrdiff_t i = begin; i < end; i += FL_ELEMENT_STRIP) {
         const ptrdiff_t n = end - i < FL_ELEMENT_STRIP ? end - i : FL_ELEMENT_STRIP;
         const ptrdiff_t padded = (n + FL_(group) - 1) / FL_(group) * FL_(group);
@@ -252,10 +259,12 @@ static struct fl_piece FL_(elements)(const void *any, ptrdiff_t begin, ptrdiff_t
         strip.first = first;
         if (is_placed && n == padded) strip.first = (REAL *)(void *)output->data + i;
         if (streams && is_ready) strip.first = (REAL *)(void *)(lines->line + lines->phase);
+        if (streams_second && FL_(lies_ready)(&job->second))
+            strip.second = (REAL *)(void *)(second_lines->line + second_lines->phase);
         FL_(loops_of_loss)[job->loss][part](&strip);
         if (part && strip.scale == 0) {
             FL_(leave_out)(value, strip.first, n);
-            if (part == 2) FL_(leave_out)(value, second, n);
+            if (part == 2) FL_(leave_out)(value, strip.second, n);
         }
         /* While they are in the cache. */
         if (job->is_checked) {
@@ -278,14 +287,21 @@ static struct fl_piece FL_(elements)(const void *any, ptrdiff_t begin, ptrdiff_t
             }
         }
         if (part == 2) {
-            FL_(finish_derivative)(job, &job->second, i, n, weight, upstream, value, second, job->accumulate & 2,
-                                   before);
-            FL_(elements_out)(job, &job->second, i, n, second);
+            FL_(finish_derivative)(job, &job->second, i, n, weight, upstream, value, strip.second,
+                                   job->accumulate & 2, before);
+            if (streams_second) {
+                if (strip.second == second)
+                    FL_(fl_store)(second, second_lines->line + second_lines->phase, job->second.itemsize,
+                                  job->second.dtype, n);
+                fl_lines_out(second_lines, n * job->second.itemsize, i + n == end);
+            } else {
+                FL_(elements_out)(job, &job->second, i, n, second);
+            }
         }
         if (job->losses.data) FL_(elements_out)(job, &job->losses, i, n, value);
         FL_(add_to_sums)(sums, value, n);
     }
-    if (streams) fl_stream_end();
+    if (streams || streams_second) fl_stream_end();
     piece.total = FL_(total_of_sums)(sums);
     if (job->weight_sums) job->weight_sums[begin / job->piece] = FL_(total_of_sums)(weights);
     return piece;

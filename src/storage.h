@@ -306,9 +306,9 @@ static inline void fl_stream(char *to, const char *from, ptrdiff_t n)
 #endif
 }
 
-/* An output that is streamed in strips of whole lines of the cache, from an address that need not begin a line: what
- * does not fill one stays in front of the next strip. The strip is written to line + phase. Bytes of the first line
- * that are before the address are left out. */
+/* An output that is streamed in whole lines of the cache, strip by strip, from an address that need not begin a line:
+ * what does not fill a line stays in front of the next strip. The strip is written to line + phase. Bytes of the
+ * first line that are before the address are left out. */
 struct fl_lines {
     char *to; /* where line[0] goes */
     ptrdiff_t phase, skip;
@@ -321,12 +321,12 @@ static inline void fl_lines_begin(struct fl_lines *lines, char *to)
     lines->to = to - lines->phase;
 }
 
-/* Writes a strip of n bytes; only the last may end within a line. */
+/* Writes a strip of n bytes. */
 static inline void fl_lines_out(struct fl_lines *lines, ptrdiff_t n, int is_last)
 {
     const ptrdiff_t end = lines->phase + n, skip = lines->skip;
     ptrdiff_t whole = end & ~(ptrdiff_t)63, begin = 0;
-    if (skip) {
+    if (skip && (whole || is_last)) {
         begin = end < 64 ? end : 64;
         memcpy(lines->to + skip, lines->line + skip, (size_t)(begin - skip));
         lines->skip = 0;
@@ -334,10 +334,11 @@ static inline void fl_lines_out(struct fl_lines *lines, ptrdiff_t n, int is_last
     if (whole > begin) fl_stream(lines->to + begin, lines->line + begin, whole - begin);
     if (is_last) {
         if (end > whole && end > begin) memcpy(lines->to + whole, lines->line + whole, (size_t)(end - whole));
-    } else {
+    } else if (whole) {
         memcpy(lines->line, lines->line + whole, 64);
-        lines->to += n;
+        lines->to += whole;
     }
+    lines->phase = end - whole;
 }
 
 static inline void fl_stream_end(void)

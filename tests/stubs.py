@@ -188,7 +188,8 @@ def of_tensors() -> str:
     )
 
     lines = ['"""Types of the functions of tensors; made by tests/stubs.py from their signatures."""', ""]
-    lines += ["from typing import Any, Literal, overload", "", "from torch import Tensor, nn", ""]
+    lines += ["from collections.abc import Callable", "from typing import Any, Literal, overload", ""]
+    lines += ["from torch import Tensor, nn", ""]
     lines += ["from fastloss.torch._statistics import TokenStatistics"]
     for module in (_install, _modules, _processes, _without_logits):
         lines += [f"from {module.__name__} import {name} as {name}" for name in sorted(module.__all__)]

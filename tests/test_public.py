@@ -83,6 +83,7 @@ def test_a_loss_takes_the_common_arguments(name: str) -> None:
     three = ("gaussian_nll_loss", "elastic_net_penalty", "linear_cross_entropy", "kto_loss")
     arrays |= dict.fromkeys((*three, "ppo_loss", "value_loss", "grpo_loss"), 3)
     arrays |= dict.fromkeys(("list_net_loss", "lambda_rank_loss", "cox_ph_loss", "aft_loss"), 3)
+    arrays |= dict.fromkeys(("cosine_embedding_loss", "margin_ranking_loss", "triplet_margin_loss"), 3)
     positional = arrays.get(name, 2)
     assert all(p.kind is p.KEYWORD_ONLY for p in list(parameters.values())[positional:])
 

@@ -291,6 +291,16 @@ def of_indices(*shape: int) -> Values:
     return pair(normal(*shape, scale=2.0), indices(classes, *without_dim_1(shape)))
 
 
+def of_labels(*shape: int) -> Values:
+    """Up to as many labels as classes, ended by -1."""
+
+    def labels(rng: Rng, given: Values) -> Tensor:
+        number = rng.integers(0, shape[-1] + 1, shape[:-1])[..., np.newaxis]
+        return tensor(np.where(np.arange(shape[-1]) < number, rng.integers(0, shape[-1], shape), -1))
+
+    return pair(normal(*shape, scale=1.5), labels)
+
+
 def of_log_probs(*shape: int) -> Values:
     return {**of_indices(*shape), "input": log_softmax(*shape, dim=min(1, len(shape) - 1))}
 
@@ -364,6 +374,7 @@ POSITIVE = pair(normal(*SHAPE), positive(*SHAPE))
 OF_LINEAR = ("input", "linear_weight", "linear_bias")
 OF_STUDENT = ("student_input", "student_weight", "student_bias")
 PAIR = ("policy_chosen_logps", "policy_rejected_logps")
+TRIPLE = ("anchor", "positive", "negative")
 STUDENT_AND_TEACHER = ("student_logits", "teacher_logits")
 OF_INDICES: dict[str, Values] = {
     "weight": {"weight": class_weight},
@@ -458,6 +469,24 @@ OF_TORCH = [
     *rows("multi_margin_loss", {"2d": of_indices(9, 7), "1d": of_indices(7)}, dim=-1, options={
         "square": {"p": 2}, "margin": {"margin": 0.4},
         "everything": {"weight": class_weight, "p": 2, "margin": 1.7},
+    }),
+    *rows("multilabel_margin_loss", {"2d": of_labels(9, 7), "1d": of_labels(7)}, dim=-1),
+    Loss("margin_ranking_loss", {
+        "input1": normal(*SHAPE), "input2": normal(*SHAPE), "target": signs(*SHAPE)
+    }, ("input1", "input2"), {"margin": {"margin": 0.4}}),
+    *(Loss("cosine_embedding_loss", {
+        "input1": normal(*shape), "input2": normal(*shape), "target": signs(*shape[:-1])
+    }, ("input1", "input2"), {"margin": {"margin": 0.1}}, label=label)
+      for label, shape in (("2d", (9, 7)), ("1d", (7,)))),
+    *(Loss("triplet_margin_loss", {name: normal(*shape) for name in TRIPLE}, TRIPLE, {
+        "everything": {"margin": 0.4, "p": 3.0, "eps": 0.1, "swap": True},
+        **{f"p-{p}": {"p": p, "swap": True} for p in (1, 1.5, float("inf"))},
+    }, label=label) for label, shape in (("2d", (9, 7)), ("3d", (2, 3, 7)), ("1d", (7,)))),
+    Loss("triplet_margin_with_distance_loss", {name: normal(9, 7) for name in TRIPLE}, TRIPLE, {
+        "everything": {
+            "margin": 0.4, "swap": True,
+            "distance_function": lambda rng, given: torch.nn.PairwiseDistance(3.0, 0.1),
+        },
     }),
     *rows("multilabel_soft_margin_loss", {
         "2d": pair(normal(9, 7, scale=1.5), labels(9, 7)),
@@ -681,7 +710,12 @@ MODULES = {
     "GaussianNLLLoss": "gaussian_nll_loss",
     "SoftMarginLoss": "soft_margin_loss",
     "MultiMarginLoss": "multi_margin_loss",
+    "MultiLabelMarginLoss": "multilabel_margin_loss",
     "MultiLabelSoftMarginLoss": "multilabel_soft_margin_loss",
+    "MarginRankingLoss": "margin_ranking_loss",
+    "CosineEmbeddingLoss": "cosine_embedding_loss",
+    "TripletMarginLoss": "triplet_margin_loss",
+    "TripletMarginWithDistanceLoss": "triplet_margin_with_distance_loss",
     "LinearCrossEntropyLoss": "linear_cross_entropy",
     "SigmoidFocalLoss": "sigmoid_focal_loss",
     "SoftmaxFocalLoss": "softmax_focal_loss",

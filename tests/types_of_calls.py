@@ -11,6 +11,7 @@ from fastloss.distribution import NegativeBinomialNLLGradients, StudentTNLLGradi
 from fastloss.divergence import DivergenceGradients
 from fastloss.linear import LinearGradients
 from fastloss.linear_divergence import StudentGradients
+from fastloss.pairs import CosineEmbeddingGradients, MarginRankingGradients, TripletMarginGradients
 from fastloss.preference import PairGradients, PreferenceRewards, RewardGradients
 from fastloss.reading import Interpretation
 from fastloss.regression import GaussianNLLGradients
@@ -76,6 +77,14 @@ assert_type(fl.cox_ph_loss(x, x, x, return_grad=True), Mean1)
 assert_type(fl.cox_ph_loss(x, x, x, reduction="none", return_grad=True), Each1)
 assert_type(fl.cox_ph_loss(x, x, x, return_grad=True, return_hessian=True), Mean2)
 assert_type(fl.cox_ph_loss(x, x, x, reduction="none", return_grad=True, return_hessian=True), Each2)
+
+assert_type(fl.cosine_embedding_loss(x, x, y), float)
+assert_type(fl.cosine_embedding_loss(x, x, y, reduction="none"), Array)
+assert_type(fl.cosine_embedding_loss(x, x, y, return_grad=True), tuple[float, CosineEmbeddingGradients])
+assert_type(
+    fl.cosine_embedding_loss(x, x, y, reduction="none", return_grad=True),
+    tuple[Array, CosineEmbeddingGradients],
+)
 
 assert_type(fl.cpo_loss(x, x), float)
 assert_type(fl.cpo_loss(x, x, reduction="none"), Array)
@@ -255,6 +264,14 @@ assert_type(fl.log_cosh_loss(x, x, reduction="none", return_grad=True), Each1)
 assert_type(fl.log_cosh_loss(x, x, return_grad=True, return_hessian=True), Mean2)
 assert_type(fl.log_cosh_loss(x, x, reduction="none", return_grad=True, return_hessian=True), Each2)
 
+assert_type(fl.margin_ranking_loss(x, x, x), float)
+assert_type(fl.margin_ranking_loss(x, x, x, reduction="none"), Array)
+assert_type(fl.margin_ranking_loss(x, x, x, return_grad=True), tuple[float, MarginRankingGradients])
+assert_type(
+    fl.margin_ranking_loss(x, x, x, reduction="none", return_grad=True),
+    tuple[Array, MarginRankingGradients],
+)
+
 assert_type(fl.mean_squared_log_loss(x, x), float)
 assert_type(fl.mean_squared_log_loss(x, x, reduction="none"), Array)
 assert_type(fl.mean_squared_log_loss(x, x, return_grad=True), Mean1)
@@ -271,6 +288,11 @@ assert_type(fl.multi_margin_loss(x, x), float)
 assert_type(fl.multi_margin_loss(x, x, reduction="none"), Array)
 assert_type(fl.multi_margin_loss(x, x, return_grad=True), Mean1)
 assert_type(fl.multi_margin_loss(x, x, reduction="none", return_grad=True), Each1)
+
+assert_type(fl.multilabel_margin_loss(x, x), float)
+assert_type(fl.multilabel_margin_loss(x, x, reduction="none"), Array)
+assert_type(fl.multilabel_margin_loss(x, x, return_grad=True), Mean1)
+assert_type(fl.multilabel_margin_loss(x, x, reduction="none", return_grad=True), Each1)
 
 assert_type(fl.multilabel_soft_margin_loss(x, x), float)
 assert_type(fl.multilabel_soft_margin_loss(x, x, reduction="none"), Array)
@@ -385,6 +407,14 @@ assert_type(fl.token_log_probs(x, x, reduction="sum", return_grad=True), Mean1)
 # token_statistics
 assert_type(fl.token_statistics(x, x), TokenStatistics)
 assert_type(fl.token_statistics(x, x, return_grad=True), tuple[TokenStatistics, Array])
+
+assert_type(fl.triplet_margin_loss(x, x, x), float)
+assert_type(fl.triplet_margin_loss(x, x, x, reduction="none"), Array)
+assert_type(fl.triplet_margin_loss(x, x, x, return_grad=True), tuple[float, TripletMarginGradients])
+assert_type(
+    fl.triplet_margin_loss(x, x, x, reduction="none", return_grad=True),
+    tuple[Array, TripletMarginGradients],
+)
 
 assert_type(fl.tv_distance_with_logits(x, x), float)
 assert_type(fl.tv_distance_with_logits(x, x, reduction="none"), Array)

@@ -22,6 +22,7 @@ from fastloss._engine.types import Array
 __all__ = [
     "WIDE",
     "GaussianNLLGradients",
+    "MarginRankingGradients",
     "averaged_over_classes",
     "computed_in",
     "elementwise",
@@ -33,6 +34,7 @@ __all__ = [
     "outside",
     "positive_weights",
     "quantiles",
+    "ranking",
     "two",
 ]
 
@@ -47,6 +49,13 @@ class GaussianNLLGradients(NamedTuple):
 
     input: Array | None
     var: Array | None
+
+
+class MarginRankingGradients(NamedTuple):
+    """The gradients of `margin_ranking_loss`; None for a gradient not wanted."""
+
+    input1: Array | None
+    input2: Array | None
 
 
 def outside(name: str, values: Array, position: tuple[int, ...], domain: int) -> ValueError:
@@ -226,7 +235,7 @@ def gaussian(
     eps: float,
     check_domain: Any,
 ) -> Any:
-    """Run `gaussian_nll_loss`, the only elementwise loss with two gradients."""
+    """Run `gaussian_nll_loss`, which has gradients for its input and for its variance."""
     seen = [arguments.as_array("input", values), arguments.as_array("var", var)]
     x = arguments.floating("input", seen[0])
     target = arguments.as_array("target", target)
@@ -378,6 +387,36 @@ def quantiles(
     if not return_grad:
         return loss
     return (loss, call.buffers[0], second) if return_hessian else (loss, call.buffers[0])
+
+
+def ranking(
+    input1: npt.ArrayLike,
+    input2: npt.ArrayLike,
+    target: npt.ArrayLike,
+    reduction: Any,
+    return_grad: Any,
+    out: Any,
+    options: Any,
+    *,
+    margin: float,
+    check_domain: Any,
+) -> Any:
+    """Run `margin_ranking_loss`, which has gradients for both inputs."""
+    names = MarginRankingGradients._fields
+    seen = [arguments.as_array(name, value) for name, value in zip(names, (input1, input2), strict=True)]
+    x = arguments.floating(names[0], seen[0])
+    target = arguments.as_array("target", target)
+    domain = _kernels.SIGN if arguments.flag("check_domain", check_domain) else _kernels.ANY
+    third = _Operand(names[1], *operand(names[1], seen[1], x), _kernels.ANY)
+    call = request(
+        names, (x, third.array), (target,), x.shape, reduction, return_grad, out, options, given=seen
+    )
+    operands = _Operand("target", *operand("target", target, x), domain), third
+    loss = _run(
+        "margin_ranking", names[0], x, operands, None, (margin, 0.0), call, second=call.buffers[1],
+        is_fresh=out is None,
+    )  # fmt: skip
+    return (loss, MarginRankingGradients(*call.buffers)) if return_grad else loss
 
 
 def positive_weights(value: npt.ArrayLike, x: Array) -> Array:

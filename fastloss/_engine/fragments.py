@@ -20,11 +20,13 @@ __all__ = [
     "LISTS",
     "PAIRS",
     "PENALTIES",
+    "RANKING",
     "ROWS",
     "SURVIVAL",
     "TOKENS",
     "TRANSFORMS",
     "TYPES",
+    "VECTORS",
 ]
 
 TYPES = "float16, bfloat16 (of ml_dtypes), float32 or float64. Lists and integers become float64."
@@ -133,6 +135,35 @@ target : scalar or array_like with the shape of `|x|`
     The classes: each must be |domain|. Only a scalar broadcasts. Values of another type are converted to the
     type of `|x|`.
 """,
+)
+
+RANKING = _LOSS.varied(
+    parameters="""
+input1 : array_like of any shape
+    Scores of the first of each pair; |types|
+input2 : scalar or array_like with the shape of `input1`
+    Scores of the second, converted to the dtype of `input1`. Only a scalar broadcasts.
+target : scalar or array_like with the shape of `input1`
+    1 where the first should score higher, -1 where the second should. Only a scalar broadcasts.
+check_domain : bool, default True
+    Check that every target is |domain|. If False, the formula is evaluated for any target.
+out_of_several : tuple of two, each an ndarray with the shape and dtype of `input1` or None, optional
+    Buffers for the gradients of `input1` and `input2`. Each may be its argument itself (in place). A gradient
+    whose place holds None is not computed; a scalar `input2` needs None. Needs `return_grad`.
+""",
+    returns="""
+grads : MarginRankingGradients
+    Only with `return_grad`: a named tuple ``(input1, input2)`` of arrays with the shape and dtype of
+    `input1`. `input2` is None for a scalar, and each is None if `out` has None in its place. The tuple can be
+    passed again as `out`.
+""",
+    mean="the number of pairs",
+    unreduced="the loss of each pair",
+    loss_shape="the shape of `input1`",
+    of_nothing=(
+        "The mean of no pairs is NaN, their sum is 0. A NaN in an argument gives NaN at that pair alone."
+    ),
+    gradient_or_gradients="gradients",
 )
 
 PENALTIES = _LOSS.varied(
@@ -273,6 +304,28 @@ ValueError
     loss_shape="shape (N,)",
     of_nothing="The mean over no queries is NaN, their sum is 0. A NaN in a query gives NaN at that query "
     "alone, one in a key gives NaN everywhere.",
+    gradient_or_gradients="gradients",
+)
+
+VECTORS = _LOSS.varied(
+    parameters="""
+input1, input2 : array_like with shape (..., D), the same for both
+    The vectors of each pair; |types| All is computed in float64, and rounded once. `input2` is converted to
+    the dtype of `input1`.
+anchor, positive, negative : array_like with shape (..., D), the same for all
+    The vectors of each triple; |types| All is computed in float64, and rounded once. The dtype of `anchor`
+    decides: the others are converted to it.
+target : scalar or array_like with shape (...)
+    1 for a pair that belongs together, else -1.
+check_domain : bool, default True
+    Check that every target is |domain|. If False, a pair with another target has loss 0.
+""",
+    unreduced="the loss of each |pair|",
+    mean="the number of |pair|s",
+    loss_shape="shape (...)",
+    of_nothing=(
+        "The mean of no |pair|s is NaN, their sum is 0. A NaN in a vector gives NaN at that |pair| alone."
+    ),
     gradient_or_gradients="gradients",
 )
 

@@ -28,6 +28,7 @@ __all__ = [
     "entropies",
     "entropy_of_rows",
     "focal_loss",
+    "multilabel_margin",
     "normalised",
     "row_loss",
     "row_losses",
@@ -155,6 +156,31 @@ def _classes_of(logits: npt.ArrayLike, axis: Any) -> int:
 
 def _negated(loss: float | Array) -> float | Array:
     return np.asarray(0.0 - loss, loss.dtype) if isinstance(loss, np.ndarray) else 0.0 - loss
+
+
+def multilabel_margin(
+    scores: npt.ArrayLike, target: npt.ArrayLike, reduction: Any, return_grad: Any, out: Any, options: Any
+) -> Any:
+    """Check, run and reduce `multilabel_margin_loss`."""
+    x = arguments.floating("scores", scores)
+    rows, classes = arguments.rows_and_classes(x, arguments.class_axis(-1, x, "scores"))
+    given = arguments.as_array("target", target)
+    if given.shape != x.shape:
+        raise ValueError(f"target must have the shape of scores, {x.shape}; got {given.shape}")
+    # An index of each element, not of each row.
+    indices, _ = arguments.class_indices(given, (*x.shape, classes), x.ndim, None)
+    call = request(("scores",), (x,), (given,), rows, reduction, return_grad, out, options)
+    count = math.prod(rows)
+    losses = np.empty(rows) if reduction == "none" else None
+    bad, total = _kernels.multilabel_margin(
+        x, indices, output=call.buffers[0], grad_output=call.upstream,
+        grad_scale=_share_of_mean(call.scale, reduction, rows), accumulate=call.accumulate[0],
+        row_loss=losses, threads=call.num_threads,
+    )  # fmt: skip
+    if bad >= 0:
+        raise arguments.bad_class_index(given, bad, classes)
+    loss = reduced(reduction, losses, total, count, x)
+    return (loss, call.buffers[0]) if call.return_grad else loss
 
 
 def row_losses(

@@ -1,5 +1,6 @@
 """Types of the functions of tensors; made by tests/stubs.py from their signatures."""
 
+from collections.abc import Callable
 from typing import Any, Literal, overload
 
 from torch import Tensor, nn
@@ -15,6 +16,7 @@ from fastloss.torch._modules import AFTLoss as AFTLoss
 from fastloss.torch._modules import BCELoss as BCELoss
 from fastloss.torch._modules import BCEWithLogitsLoss as BCEWithLogitsLoss
 from fastloss.torch._modules import CPOLoss as CPOLoss
+from fastloss.torch._modules import CosineEmbeddingLoss as CosineEmbeddingLoss
 from fastloss.torch._modules import CoxPHLoss as CoxPHLoss
 from fastloss.torch._modules import CrossEntropyLoss as CrossEntropyLoss
 from fastloss.torch._modules import DPOLoss as DPOLoss
@@ -29,9 +31,12 @@ from fastloss.torch._modules import LambdaRankLoss as LambdaRankLoss
 from fastloss.torch._modules import LinearCrossEntropyLoss as LinearCrossEntropyLoss
 from fastloss.torch._modules import ListNetLoss as ListNetLoss
 from fastloss.torch._modules import MSELoss as MSELoss
+from fastloss.torch._modules import MarginRankingLoss as MarginRankingLoss
+from fastloss.torch._modules import MultiLabelMarginLoss as MultiLabelMarginLoss
 from fastloss.torch._modules import MultiLabelSoftMarginLoss as MultiLabelSoftMarginLoss
 from fastloss.torch._modules import MultiMarginLoss as MultiMarginLoss
 from fastloss.torch._modules import NLLLoss as NLLLoss
+from fastloss.torch._modules import NegativeBinomialNLLLoss as NegativeBinomialNLLLoss
 from fastloss.torch._modules import ORPOLoss as ORPOLoss
 from fastloss.torch._modules import PoissonNLLLoss as PoissonNLLLoss
 from fastloss.torch._modules import RewardModelLoss as RewardModelLoss
@@ -39,7 +44,10 @@ from fastloss.torch._modules import SimPOLoss as SimPOLoss
 from fastloss.torch._modules import SmoothL1Loss as SmoothL1Loss
 from fastloss.torch._modules import SoftMarginLoss as SoftMarginLoss
 from fastloss.torch._modules import SoftmaxFocalLoss as SoftmaxFocalLoss
+from fastloss.torch._modules import StudentTNLLLoss as StudentTNLLLoss
 from fastloss.torch._modules import TVDistanceWithLogitsLoss as TVDistanceWithLogitsLoss
+from fastloss.torch._modules import TripletMarginLoss as TripletMarginLoss
+from fastloss.torch._modules import TripletMarginWithDistanceLoss as TripletMarginWithDistanceLoss
 from fastloss.torch._processes import all_reduce as all_reduce
 from fastloss.torch._without_logits import without_logits as without_logits
 
@@ -49,6 +57,7 @@ __all__ = [
     "BCEWithLogitsLoss",
     "CPOLoss",
     "Calls",
+    "CosineEmbeddingLoss",
     "CoxPHLoss",
     "CrossEntropyLoss",
     "DPOLoss",
@@ -69,10 +78,13 @@ __all__ = [
     "ListNetLoss",
     "LogCoshLoss",
     "MSELoss",
+    "MarginRankingLoss",
     "MeanSquaredLogLoss",
+    "MultiLabelMarginLoss",
     "MultiLabelSoftMarginLoss",
     "MultiMarginLoss",
     "NLLLoss",
+    "NegativeBinomialNLLLoss",
     "ORPOLoss",
     "PoissonNLLLoss",
     "QuantileLoss",
@@ -83,13 +95,17 @@ __all__ = [
     "SoftMarginLoss",
     "SoftmaxFocalLoss",
     "SquaredHingeLoss",
+    "StudentTNLLLoss",
     "TVDistanceWithLogitsLoss",
+    "TripletMarginLoss",
+    "TripletMarginWithDistanceLoss",
     "TweedieNLLLoss",
     "aft_loss",
     "all_reduce",
     "binary_cross_entropy",
     "binary_cross_entropy_with_logits",
     "calls",
+    "cosine_embedding_loss",
     "cox_ph_loss",
     "cpo_loss",
     "cross_entropy",
@@ -123,10 +139,13 @@ __all__ = [
     "linear_tv_distance",
     "list_net_loss",
     "log_cosh_loss",
+    "margin_ranking_loss",
     "mean_squared_log_loss",
     "mse_loss",
     "multi_margin_loss",
+    "multilabel_margin_loss",
     "multilabel_soft_margin_loss",
+    "negative_binomial_nll_loss",
     "nll_loss",
     "orpo_loss",
     "poisson_nll_loss",
@@ -141,8 +160,11 @@ __all__ = [
     "soft_margin_loss",
     "softmax_focal_loss",
     "squared_hinge_loss",
+    "student_t_nll_loss",
     "token_log_probs",
     "token_statistics",
+    "triplet_margin_loss",
+    "triplet_margin_with_distance_loss",
     "tv_distance_with_logits",
     "tweedie_nll_loss",
     "uninstall",
@@ -164,6 +186,12 @@ def binary_cross_entropy_with_logits(input: Tensor, target: Tensor, weight: Tens
 def binary_cross_entropy_with_logits(input: Tensor, target: Tensor, weight: Tensor | None = ..., size_average: bool | None = ..., reduce: bool | None = ..., *, reduction: Literal["sum_and_count"], pos_weight: Tensor | None = ...) -> tuple[Tensor, Tensor]: ...
 @overload
 def binary_cross_entropy_with_logits(input: Tensor, target: Tensor, weight: Tensor | None = ..., size_average: bool | None = ..., reduce: bool | None = ..., reduction: str = ..., pos_weight: Tensor | None = ...) -> Any: ...
+@overload
+def cosine_embedding_loss(input1: Tensor, input2: Tensor, target: Tensor, margin: float = ..., size_average: bool | None = ..., reduce: bool | None = ..., reduction: Literal["mean", "sum", "none"] = ...) -> Tensor: ...
+@overload
+def cosine_embedding_loss(input1: Tensor, input2: Tensor, target: Tensor, margin: float = ..., size_average: bool | None = ..., reduce: bool | None = ..., *, reduction: Literal["sum_and_count"]) -> tuple[Tensor, Tensor]: ...
+@overload
+def cosine_embedding_loss(input1: Tensor, input2: Tensor, target: Tensor, margin: float = ..., size_average: bool | None = ..., reduce: bool | None = ..., reduction: str = ...) -> Any: ...
 @overload
 def cross_entropy(input: Tensor, target: Tensor, weight: Tensor | None = ..., size_average: bool | None = ..., ignore_index: int = ..., reduce: bool | None = ..., reduction: Literal["mean", "sum", "none"] = ..., label_smoothing: float = ..., *, sample_weight: Tensor | None = ..., z_loss: float = ..., softcap: float | None = ..., temperature: float = ..., logit_scale: float = ..., inplace: bool = ...) -> Tensor: ...
 @overload
@@ -201,6 +229,12 @@ def linear_cross_entropy(input: Tensor, linear_weight: Tensor, target: Tensor, *
 @overload
 def linear_cross_entropy(input: Tensor, linear_weight: Tensor, target: Tensor, *, linear_bias: Tensor | None = ..., weight: Tensor | None = ..., reduction: str = ..., ignore_index: int | None = ..., label_smoothing: float = ..., options: Any = ..., sample_weight: Tensor | None = ..., z_loss: float = ..., softcap: float | None = ..., temperature: float = ..., logit_scale: float = ..., memory_budget: int | None = ...) -> Any: ...
 @overload
+def margin_ranking_loss(input1: Tensor, input2: Tensor, target: Tensor, margin: float = ..., size_average: bool | None = ..., reduce: bool | None = ..., reduction: Literal["mean", "sum", "none"] = ...) -> Tensor: ...
+@overload
+def margin_ranking_loss(input1: Tensor, input2: Tensor, target: Tensor, margin: float = ..., size_average: bool | None = ..., reduce: bool | None = ..., *, reduction: Literal["sum_and_count"]) -> tuple[Tensor, Tensor]: ...
+@overload
+def margin_ranking_loss(input1: Tensor, input2: Tensor, target: Tensor, margin: float = ..., size_average: bool | None = ..., reduce: bool | None = ..., reduction: str = ...) -> Any: ...
+@overload
 def mse_loss(input: Tensor, target: Tensor, size_average: bool | None = ..., reduce: bool | None = ..., reduction: Literal["mean", "sum", "none"] = ..., weight: Tensor | None = ...) -> Tensor: ...
 @overload
 def mse_loss(input: Tensor, target: Tensor, size_average: bool | None = ..., reduce: bool | None = ..., *, reduction: Literal["sum_and_count"], weight: Tensor | None = ...) -> tuple[Tensor, Tensor]: ...
@@ -212,6 +246,12 @@ def multi_margin_loss(input: Tensor, target: Tensor, p: int = ..., margin: float
 def multi_margin_loss(input: Tensor, target: Tensor, p: int = ..., margin: float = ..., weight: Tensor | None = ..., size_average: bool | None = ..., reduce: bool | None = ..., *, reduction: Literal["sum_and_count"]) -> tuple[Tensor, Tensor]: ...
 @overload
 def multi_margin_loss(input: Tensor, target: Tensor, p: int = ..., margin: float = ..., weight: Tensor | None = ..., size_average: bool | None = ..., reduce: bool | None = ..., reduction: str = ...) -> Any: ...
+@overload
+def multilabel_margin_loss(input: Tensor, target: Tensor, size_average: bool | None = ..., reduce: bool | None = ..., reduction: Literal["mean", "sum", "none"] = ...) -> Tensor: ...
+@overload
+def multilabel_margin_loss(input: Tensor, target: Tensor, size_average: bool | None = ..., reduce: bool | None = ..., *, reduction: Literal["sum_and_count"]) -> tuple[Tensor, Tensor]: ...
+@overload
+def multilabel_margin_loss(input: Tensor, target: Tensor, size_average: bool | None = ..., reduce: bool | None = ..., reduction: str = ...) -> Any: ...
 @overload
 def multilabel_soft_margin_loss(input: Tensor, target: Tensor, weight: Tensor | None = ..., size_average: bool | None = ..., reduce: bool | None = ..., reduction: Literal["mean", "sum", "none"] = ...) -> Tensor: ...
 @overload
@@ -242,6 +282,18 @@ def soft_margin_loss(input: Tensor, target: Tensor, size_average: bool | None = 
 def soft_margin_loss(input: Tensor, target: Tensor, size_average: bool | None = ..., reduce: bool | None = ..., *, reduction: Literal["sum_and_count"]) -> tuple[Tensor, Tensor]: ...
 @overload
 def soft_margin_loss(input: Tensor, target: Tensor, size_average: bool | None = ..., reduce: bool | None = ..., reduction: str = ...) -> Any: ...
+@overload
+def triplet_margin_loss(anchor: Tensor, positive: Tensor, negative: Tensor, margin: float = ..., p: float = ..., eps: float = ..., swap: bool = ..., size_average: bool | None = ..., reduce: bool | None = ..., reduction: Literal["mean", "sum", "none"] = ...) -> Tensor: ...
+@overload
+def triplet_margin_loss(anchor: Tensor, positive: Tensor, negative: Tensor, margin: float = ..., p: float = ..., eps: float = ..., swap: bool = ..., size_average: bool | None = ..., reduce: bool | None = ..., *, reduction: Literal["sum_and_count"]) -> tuple[Tensor, Tensor]: ...
+@overload
+def triplet_margin_loss(anchor: Tensor, positive: Tensor, negative: Tensor, margin: float = ..., p: float = ..., eps: float = ..., swap: bool = ..., size_average: bool | None = ..., reduce: bool | None = ..., reduction: str = ...) -> Any: ...
+@overload
+def triplet_margin_with_distance_loss(anchor: Tensor, positive: Tensor, negative: Tensor, *, distance_function: Callable[[Tensor, Tensor], Tensor] | None = ..., margin: float = ..., swap: bool = ..., reduction: Literal["mean", "sum", "none"] = ...) -> Tensor: ...
+@overload
+def triplet_margin_with_distance_loss(anchor: Tensor, positive: Tensor, negative: Tensor, *, distance_function: Callable[[Tensor, Tensor], Tensor] | None = ..., margin: float = ..., swap: bool = ..., reduction: Literal["sum_and_count"]) -> tuple[Tensor, Tensor]: ...
+@overload
+def triplet_margin_with_distance_loss(anchor: Tensor, positive: Tensor, negative: Tensor, *, distance_function: Callable[[Tensor, Tensor], Tensor] | None = ..., margin: float = ..., swap: bool = ..., reduction: str = ...) -> Any: ...
 @overload
 def vocab_parallel_cross_entropy(input: Tensor, target: Tensor, weight: Tensor | None = ..., ignore_index: int = ..., reduction: Literal["mean", "sum", "none"] = ..., label_smoothing: float = ..., *, group: Any = ..., z_loss: float = ..., softcap: float | None = ..., temperature: float = ..., logit_scale: float = ...) -> Tensor: ...
 @overload
@@ -375,6 +427,12 @@ def list_net_loss(scores: Tensor, relevance: Tensor | float, group_sizes: Tensor
 @overload
 def list_net_loss(scores: Tensor, relevance: Tensor | float, group_sizes: Tensor | float | None = ..., *, reduction: str = ...) -> Any: ...
 @overload
+def negative_binomial_nll_loss(input: Tensor, target: Tensor | float, dispersion: Tensor | float, *, weight: Tensor | float | None = ..., full: bool = ..., reduction: Literal["mean", "sum", "none"] = ...) -> Tensor: ...
+@overload
+def negative_binomial_nll_loss(input: Tensor, target: Tensor | float, dispersion: Tensor | float, *, weight: Tensor | float | None = ..., full: bool = ..., reduction: Literal["sum_and_count"]) -> tuple[Tensor, Tensor]: ...
+@overload
+def negative_binomial_nll_loss(input: Tensor, target: Tensor | float, dispersion: Tensor | float, *, weight: Tensor | float | None = ..., full: bool = ..., reduction: str = ...) -> Any: ...
+@overload
 def orpo_loss(policy_chosen_logps: Tensor, policy_rejected_logps: Tensor | float, *, beta: float = ..., reduction: Literal["mean", "sum", "none"] = ...) -> Tensor: ...
 @overload
 def orpo_loss(policy_chosen_logps: Tensor, policy_rejected_logps: Tensor | float, *, beta: float = ..., reduction: Literal["sum_and_count"]) -> tuple[Tensor, Tensor]: ...
@@ -416,6 +474,12 @@ def softmax_focal_loss(logits: Tensor, target: Tensor | float, *, axis: int = ..
 def softmax_focal_loss(logits: Tensor, target: Tensor | float, *, axis: int = ..., gamma: float = ..., alpha: Tensor | float | None = ..., ignore_index: int = ..., reduction: Literal["sum_and_count"]) -> tuple[Tensor, Tensor]: ...
 @overload
 def softmax_focal_loss(logits: Tensor, target: Tensor | float, *, axis: int = ..., gamma: float = ..., alpha: Tensor | float | None = ..., ignore_index: int = ..., reduction: str = ...) -> Any: ...
+@overload
+def student_t_nll_loss(input: Tensor, target: Tensor | float, scale: Tensor | float, df: Tensor | float, *, weight: Tensor | float | None = ..., full: bool = ..., reduction: Literal["mean", "sum", "none"] = ...) -> Tensor: ...
+@overload
+def student_t_nll_loss(input: Tensor, target: Tensor | float, scale: Tensor | float, df: Tensor | float, *, weight: Tensor | float | None = ..., full: bool = ..., reduction: Literal["sum_and_count"]) -> tuple[Tensor, Tensor]: ...
+@overload
+def student_t_nll_loss(input: Tensor, target: Tensor | float, scale: Tensor | float, df: Tensor | float, *, weight: Tensor | float | None = ..., full: bool = ..., reduction: str = ...) -> Any: ...
 @overload
 def token_log_probs(logits: Tensor, target: Tensor | float, *, axis: int = ..., ignore_index: int = ..., temperature: float = ..., reduction: Literal["mean", "sum", "none"] = ...) -> Tensor: ...
 @overload
@@ -501,11 +565,11 @@ def mean_squared_log_loss(input: Tensor, target: Tensor | float, *, weight: Tens
 @overload
 def mean_squared_log_loss(input: Tensor, target: Tensor | float, *, weight: Tensor | float | None = ..., reduction: str = ...) -> Any: ...
 @overload
-def quantile_loss(input: Tensor, target: Tensor | float, *, weight: Tensor | float | None = ..., quantile: float = ..., reduction: Literal["mean", "sum", "none"] = ...) -> Tensor: ...
+def quantile_loss(input: Tensor, target: Tensor | float, *, weight: Tensor | float | None = ..., quantile: Tensor | float | list[float] | tuple[float, ...] = ..., reduction: Literal["mean", "sum", "none"] = ...) -> Tensor: ...
 @overload
-def quantile_loss(input: Tensor, target: Tensor | float, *, weight: Tensor | float | None = ..., quantile: float = ..., reduction: Literal["sum_and_count"]) -> tuple[Tensor, Tensor]: ...
+def quantile_loss(input: Tensor, target: Tensor | float, *, weight: Tensor | float | None = ..., quantile: Tensor | float | list[float] | tuple[float, ...] = ..., reduction: Literal["sum_and_count"]) -> tuple[Tensor, Tensor]: ...
 @overload
-def quantile_loss(input: Tensor, target: Tensor | float, *, weight: Tensor | float | None = ..., quantile: float = ..., reduction: str = ...) -> Any: ...
+def quantile_loss(input: Tensor, target: Tensor | float, *, weight: Tensor | float | None = ..., quantile: Tensor | float | list[float] | tuple[float, ...] = ..., reduction: str = ...) -> Any: ...
 @overload
 def sigmoid_focal_loss(logits: Tensor, target: Tensor | float, *, weight: Tensor | float | None = ..., alpha: float | None = ..., gamma: float = ..., reduction: Literal["mean", "sum", "none"] = ...) -> Tensor: ...
 @overload

@@ -61,8 +61,16 @@ _TORCHS = Family(
     parameters="""
 input : Tensor with |shape_of_input|
     |input| Any strides; |types|
+input1, input2 : Tensor with |shape_of_input|, the same for both
+    |input| Any strides; |types|
+anchor, positive, negative : Tensor with |shape_of_input|, the same for all
+    |input| Any strides; |types|
 target : Tensor with |shape_of_target|
     |target|
+distance_function : callable, optional
+    The distance of two tensors, by default ``torch.nn.PairwiseDistance()``.
+swap : bool, default False
+    Take the distance between positive and negative where it is the smaller one.
 var : Tensor with the shape of `input`, or float
     Predicted variances, at least 0.
 weight : Tensor with |shape_of_weight|, optional
@@ -91,10 +99,10 @@ full : bool, default False
     Add the terms that do not depend on the input. They do not change gradients.
 eps : float, default |eps|
     |of_eps|
-p : {1, 2}, default 1
-    The exponent of a violation of the margin.
+p : |powers|
+    |of_p|
 margin : float, default |margin|
-    The required difference between the scores.
+    |of_margin|
 linear_weight : Tensor with shape (V, D)
     A row for each class, of the dtype of `input`.
 linear_bias : Tensor with shape (V,), optional
@@ -138,6 +146,9 @@ TypeError, ValueError, RuntimeError
         "weight": "Weight of each element.",
         "mean": "the number of elements",
         "margin": "1.0",
+        "of_margin": "The required difference between the scores.",
+        "powers": "{1, 2}, default 1",
+        "of_p": "The exponent of a violation of the margin.",
         "eps": "1e-8",
         "of_eps": "Keeps the logarithm of a rate of 0 finite. Not used with `log_input`.",
     },
@@ -158,6 +169,17 @@ _ROWS = {
     "target": "Class indices of any integer type.",
     "weight": "Weight of each class.",
     "mean": "the sum of the weights of the rows that are not ignored",
+}
+
+_TRIPLES = {
+    "shape_of_input": "shape (..., D)",
+    "input": "The vectors of each triple.",
+    "of_margin": "How much farther the negative should be, greater than 0.",
+    "powers": "float, default 2",
+    "of_p": "The exponent of the norm.",
+    "eps": "1e-6",
+    "of_eps": "Added to each difference.",
+    "mean": "the number of triples",
 }
 
 # The texts of each function that differ from those of an elementwise loss.
@@ -204,6 +226,31 @@ _TEXTS: dict[str, dict[str, str]] = {
     },
     "soft_margin_loss": {"input": "Scores.", "target": "Classes, -1 or 1."},
     "hinge_embedding_loss": {"input": "Distances.", "target": "Classes, -1 or 1."},
+    "multilabel_margin_loss": {
+        **_ROWS,
+        "input": "Scores.",
+        "shape_of_input": "shape (C,) or (N, C)",
+        "shape_of_target": "the shape of `input`",
+        "target": "Class indices of the labels, of any integer type, up to the first -1 of each row.",
+        "mean": "the number of rows",
+    },
+    "margin_ranking_loss": {
+        "input": "Scores of the first and of the second of each pair.",
+        "shape_of_target": "the shape of `input1`",
+        "target": "1 where the first should score higher, -1 where the second should.",
+        "margin": "0",
+    },
+    "cosine_embedding_loss": {
+        "input": "The vectors of each pair.",
+        "shape_of_input": "shape (D,) or (N, D)",
+        "shape_of_target": "shape () or (N,)",
+        "target": "1 for a pair that belongs together, -1 for one that does not.",
+        "margin": "0",
+        "of_margin": "The cosine up to which a pair that does not belong together has no loss.",
+        "mean": "the number of pairs",
+    },
+    "triplet_margin_loss": _TRIPLES,
+    "triplet_margin_with_distance_loss": _TRIPLES,
     "gaussian_nll_loss": {"input": "Predicted means.", "eps": "1e-6", "of_eps": "The least variance."},
 }
 
@@ -234,12 +281,17 @@ _LEFT = (
 )
 
 
+# The function of arrays that a function of torch's is, if it has another name.
+_OF_ARRAYS = {"triplet_margin_with_distance_loss": "triplet_margin_loss"}
+
+
 def _parts(name: str, note: str) -> str:
+    ours = _OF_ARRAYS.get(name, name)
     what = f"The signature is that of ``torch.nn.functional.{name}``. {note} {_LEFT}"
     return (
-        f"{summary(name)}\n\n{formula(name)}\n\n{textwrap.fill(what, 100)}\n\n"
+        f"{summary(ours)}\n\n{formula(ours)}\n\n{textwrap.fill(what, 100)}\n\n"
         "See Also\n--------\n"
-        f"fastloss.{name} : the function of arrays.\n\n"
+        f"fastloss.{ours} : the function of arrays.\n\n"
         f"References\n----------\n``torch.nn.functional.{name}``.\n"
     )
 

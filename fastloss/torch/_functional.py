@@ -33,19 +33,24 @@ if TYPE_CHECKING:
 __all__ = [
     "binary_cross_entropy",
     "binary_cross_entropy_with_logits",
+    "cosine_embedding_loss",
     "cross_entropy",
     "gaussian_nll_loss",
     "huber_loss",
     "kl_div",
     "l1_loss",
     "linear_cross_entropy",
+    "margin_ranking_loss",
     "mse_loss",
     "multi_margin_loss",
+    "multilabel_margin_loss",
     "multilabel_soft_margin_loss",
     "nll_loss",
     "poisson_nll_loss",
     "smooth_l1_loss",
     "soft_margin_loss",
+    "triplet_margin_loss",
+    "triplet_margin_with_distance_loss",
 ]
 
 
@@ -205,6 +210,15 @@ _MULTI_MARGIN = declare("multi_margin_loss", "scores", "target", "weight", shape
 _MULTILABEL = declare(
     "multilabel_soft_margin_loss", "logits", "target", "weight", shape=row_shape, is_autocast=False
 )
+_LABELS = declare("multilabel_margin_loss", "scores", "target", shape=row_shape)
+_RANKING = declare("margin_ranking_loss", "input1", "input2", "target", gradients=(0, 1))
+_COSINE = declare("cosine_embedding_loss", "input1", "input2", "target", shape=row_shape, gradients=(0, 1))
+_TRIPLE = ("anchor", "positive", "negative")
+_TRIPLET = declare("triplet_margin_loss", *_TRIPLE, shape=row_shape, gradients=(0, 1, 2))
+_WITH_DISTANCE = declare(
+    "triplet_margin_with_distance_loss", *_TRIPLE, shape=row_shape, gradients=(0, 1, 2),
+    function=fastloss.triplet_margin_loss, is_autocast=False,
+)  # fmt: skip
 
 
 def reduction_of(reduction: str, size_average: bool | None, reduce: bool | None) -> str:
@@ -715,6 +729,138 @@ def multilabel_soft_margin_loss(
     if not is_ours:
         return own(input, target, weight)
     return evaluate(_MULTILABEL, (input, target, weight), {"check_domain": False}, reduction, own)
+
+
+def _has_vectors(input: Any) -> bool:
+    """Return whether this is a tensor of a supported dtype with vectors along its last axis."""
+    return isinstance(input, Tensor) and input.dtype in FLOATING and input.dim() > 0 and input.shape[-1] > 0
+
+
+@as_torchs
+def multilabel_margin_loss(
+    input: Tensor,
+    target: Tensor,
+    size_average: bool | None = None,
+    reduce: bool | None = None,
+    reduction: str = "mean",
+) -> Tensor:
+    """What is behind the first -1 of a row of `target` is not read, so that it may be anything."""
+    reduction = reduction_of(reduction, size_average, reduce)
+
+    def own(input: Tensor, target: Tensor, *, reduction: str = reduction) -> Tensor:
+        return torchs.multilabel_margin_loss(
+            input, target.long() if _is_index(target) else target, reduction=reduction
+        )
+
+    is_ours = _has_vectors(input) and input.dim() <= 2 and _is_index(target) and target.shape == input.shape
+    return evaluate(_LABELS, (input, target), {}, reduction, own) if is_ours else own(input, target)
+
+
+@as_torchs
+def margin_ranking_loss(
+    input1: Tensor,
+    input2: Tensor,
+    target: Tensor,
+    margin: float = 0,
+    size_average: bool | None = None,
+    reduce: bool | None = None,
+    reduction: str = "mean",
+) -> Tensor:
+    """It has gradients for `input1` and `input2`."""
+    reduction = reduction_of(reduction, size_average, reduce)
+    own = partial(torchs.margin_ranking_loss, margin=margin, reduction=reduction)
+    tensors = (input1, input2, target)
+    if not are_alike(*tensors):
+        return own(*tensors)
+    return evaluate(_RANKING, tensors, {"margin": margin, "check_domain": False}, reduction, own)
+
+
+@as_torchs
+def cosine_embedding_loss(
+    input1: Tensor,
+    input2: Tensor,
+    target: Tensor,
+    margin: float = 0,
+    size_average: bool | None = None,
+    reduce: bool | None = None,
+    reduction: str = "mean",
+) -> Tensor:
+    """It has gradients for `input1` and `input2`."""
+    reduction = reduction_of(reduction, size_average, reduce)
+    own = partial(torchs.cosine_embedding_loss, margin=margin, reduction=reduction)
+    tensors = (input1, input2, target)
+    is_ours = _has_vectors(input1) and input1.dim() <= 2 and are_alike(input1, input2)
+    if not (
+        is_ours
+        and isinstance(target, Tensor)
+        and target.shape == input1.shape[:-1]
+        and (target.dtype in FLOATING or _is_index(target))
+    ):
+        return own(*tensors)
+    return evaluate(_COSINE, tensors, {"margin": margin, "check_domain": False}, reduction, own)
+
+
+def _is_norm(p: Any, eps: Any) -> bool:
+    """Return whether these are the exponent and the shift of a norm that the kernel computes."""
+    return type(p) in (int, float) and p > 0 and type(eps) in (int, float) and 0.0 <= eps < math.inf
+
+
+@as_torchs
+def triplet_margin_loss(
+    anchor: Tensor,
+    positive: Tensor,
+    negative: Tensor,
+    margin: float = 1.0,
+    p: float = 2,
+    eps: float = 1e-6,
+    swap: bool = False,
+    size_average: bool | None = None,
+    reduce: bool | None = None,
+    reduction: str = "mean",
+) -> Tensor:
+    """It has gradients for all three."""
+    reduction = reduction_of(reduction, size_average, reduce)
+    tensors = (anchor, positive, negative)
+    options: dict[str, Any] = {"margin": margin, "p": p, "eps": eps, "swap": swap}
+    own = partial(torchs.triplet_margin_loss, **options, reduction=reduction)
+    is_ours = _has_vectors(anchor) and are_alike(*tensors)
+    if not (is_ours and _is_positive(margin) and _is_norm(p, eps)):
+        return own(*tensors)
+    return evaluate(_TRIPLET, tensors, {**options, "p": float(p)}, reduction, own)
+
+
+def _norm_of(distance_function: Any) -> dict[str, Any] | None:
+    """Return exponent and shift of torch's pairwise distance, or None for another distance."""
+    if distance_function is None or distance_function is torch.pairwise_distance:
+        return {"p": 2.0, "eps": 1e-6}
+    if type(distance_function) is not torch.nn.PairwiseDistance or distance_function.keepdim:
+        return None
+    p, eps = distance_function.norm, distance_function.eps
+    return {"p": float(p), "eps": eps} if _is_norm(p, eps) else None
+
+
+@as_torchs
+def triplet_margin_with_distance_loss(
+    anchor: Tensor,
+    positive: Tensor,
+    negative: Tensor,
+    *,
+    distance_function: Callable[[Tensor, Tensor], Tensor] | None = None,
+    margin: float = 1.0,
+    swap: bool = False,
+    reduction: str = "mean",
+) -> Tensor:
+    """It has gradients for all three. Torch's function is called for any other distance."""
+    tensors = (anchor, positive, negative)
+    own = partial(
+        torchs.triplet_margin_with_distance_loss, distance_function=distance_function, margin=margin,
+        swap=swap, reduction=reduction,
+    )  # fmt: skip
+    norm = _norm_of(distance_function)
+    is_ours = norm is not None and _has_vectors(anchor) and are_alike(*tensors) and _is_positive(margin)
+    if norm is None or not is_ours or torch.is_autocast_enabled("cpu"):
+        return own(*tensors)
+    return evaluate(_WITH_DISTANCE, tensors, {**norm, "margin": margin, "swap": swap}, reduction, own)
 
 
 for _name in __all__:

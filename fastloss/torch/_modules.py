@@ -22,6 +22,7 @@ __all__ = [
     "BCELoss",
     "BCEWithLogitsLoss",
     "CPOLoss",
+    "CosineEmbeddingLoss",
     "CoxPHLoss",
     "CrossEntropyLoss",
     "DPOLoss",
@@ -36,6 +37,8 @@ __all__ = [
     "LinearCrossEntropyLoss",
     "ListNetLoss",
     "MSELoss",
+    "MarginRankingLoss",
+    "MultiLabelMarginLoss",
     "MultiLabelSoftMarginLoss",
     "MultiMarginLoss",
     "NLLLoss",
@@ -49,6 +52,8 @@ __all__ = [
     "SoftmaxFocalLoss",
     "StudentTNLLLoss",
     "TVDistanceWithLogitsLoss",
+    "TripletMarginLoss",
+    "TripletMarginWithDistanceLoss",
 ]
 
 
@@ -199,6 +204,56 @@ class MultiLabelSoftMarginLoss(nn.MultiLabelSoftMarginLoss):
         return _functional.multilabel_soft_margin_loss(
             input, target, weight=self.weight, reduction=self.reduction
         )
+
+
+@as_module("multilabel_margin_loss")
+class MultiLabelMarginLoss(nn.MultiLabelMarginLoss):
+    """``torch.nn.MultiLabelMarginLoss``, computed by `fastloss.torch.multilabel_margin_loss`."""
+
+    def forward(self, input: Tensor, target: Tensor) -> Tensor:
+        return _functional.multilabel_margin_loss(input, target, reduction=self.reduction)
+
+
+@as_module("margin_ranking_loss")
+class MarginRankingLoss(nn.MarginRankingLoss):
+    """``torch.nn.MarginRankingLoss``, computed by `fastloss.torch.margin_ranking_loss`."""
+
+    def forward(self, input1: Tensor, input2: Tensor, target: Tensor) -> Tensor:
+        return _functional.margin_ranking_loss(
+            input1, input2, target, margin=self.margin, reduction=self.reduction
+        )
+
+
+@as_module("cosine_embedding_loss")
+class CosineEmbeddingLoss(nn.CosineEmbeddingLoss):
+    """``torch.nn.CosineEmbeddingLoss``, computed by `fastloss.torch.cosine_embedding_loss`."""
+
+    def forward(self, input1: Tensor, input2: Tensor, target: Tensor) -> Tensor:
+        return _functional.cosine_embedding_loss(
+            input1, input2, target, margin=self.margin, reduction=self.reduction
+        )
+
+
+@as_module("triplet_margin_loss")
+class TripletMarginLoss(nn.TripletMarginLoss):
+    """``torch.nn.TripletMarginLoss``, computed by `fastloss.torch.triplet_margin_loss`."""
+
+    def forward(self, anchor: Tensor, positive: Tensor, negative: Tensor) -> Tensor:
+        return _functional.triplet_margin_loss(
+            anchor, positive, negative, margin=self.margin, p=self.p, eps=self.eps, swap=self.swap,
+            reduction=self.reduction,
+        )  # fmt: skip
+
+
+@as_module("triplet_margin_loss")
+class TripletMarginWithDistanceLoss(nn.TripletMarginWithDistanceLoss):
+    """``torch.nn.TripletMarginWithDistanceLoss``, by `fastloss.torch.triplet_margin_with_distance_loss`."""
+
+    def forward(self, anchor: Tensor, positive: Tensor, negative: Tensor) -> Tensor:
+        return _functional.triplet_margin_with_distance_loss(
+            anchor, positive, negative, distance_function=self.distance_function, margin=self.margin,
+            swap=self.swap, reduction=self.reduction,
+        )  # fmt: skip
 
 
 @as_module("linear_cross_entropy")

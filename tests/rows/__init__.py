@@ -10,6 +10,7 @@ from . import (
     elementwise,
     linear,
     linear_divergences,
+    pairs,
     preferences,
     softmax,
     survival,
@@ -30,6 +31,7 @@ ROWS: list[Row] = [
     *distributions.ROWS,
     *linear_divergences.ROWS,
     *survival.ROWS,
+    *pairs.PAIRS,
 ]
 
 # Public names that have tests of their own: of perplexity, reading, curves, survival and lists.
