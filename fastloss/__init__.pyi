@@ -91,6 +91,7 @@ __all__ = [
     "smooth_l1_loss",
     "soft_margin_loss",
     "softmax",
+    "sparsemax_loss",
     "squared_hinge_loss",
     "token_log_probs",
     "token_statistics",
@@ -2908,6 +2909,49 @@ def soft_margin_loss(
     scores: npt.ArrayLike, target: npt.ArrayLike, *, weight: npt.ArrayLike | None = ..., check_domain: bool =
     ..., reduction: Reduction = ..., return_grad: bool = ..., return_hessian: bool = ..., grad_output:
     npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ..., num_threads: int | None = ...
+) -> Any: ...
+
+@overload
+def sparsemax_loss(
+    logits: npt.ArrayLike, target: npt.ArrayLike, *, axis: int = ..., ignore_index: int = ..., reduction:
+    Literal["mean", "sum"] = ..., return_grad: Literal[False] = ..., grad_output: npt.ArrayLike | None = ...,
+    out: Array | None = ..., accumulate: bool = ..., num_threads: int | None = ...
+) -> float: ...
+@overload
+def sparsemax_loss(
+    logits: npt.ArrayLike, target: npt.ArrayLike, *, axis: int = ..., ignore_index: int = ..., reduction:
+    Literal["sum_and_count"], return_grad: Literal[False] = ..., grad_output: npt.ArrayLike | None = ..., out:
+    Array | None = ..., accumulate: bool = ..., num_threads: int | None = ...
+) -> tuple[float, float]: ...
+@overload
+def sparsemax_loss(
+    logits: npt.ArrayLike, target: npt.ArrayLike, *, axis: int = ..., ignore_index: int = ..., reduction:
+    Literal["none"], return_grad: Literal[False] = ..., grad_output: npt.ArrayLike | None = ..., out: Array |
+    None = ..., accumulate: bool = ..., num_threads: int | None = ...
+) -> Array: ...
+@overload
+def sparsemax_loss(
+    logits: npt.ArrayLike, target: npt.ArrayLike, *, axis: int = ..., ignore_index: int = ..., reduction:
+    Literal["mean", "sum"] = ..., return_grad: Literal[True], grad_output: npt.ArrayLike | None = ..., out:
+    Array | None = ..., accumulate: bool = ..., num_threads: int | None = ...
+) -> tuple[float, Array]: ...
+@overload
+def sparsemax_loss(
+    logits: npt.ArrayLike, target: npt.ArrayLike, *, axis: int = ..., ignore_index: int = ..., reduction:
+    Literal["sum_and_count"], return_grad: Literal[True], grad_output: npt.ArrayLike | None = ..., out: Array
+    | None = ..., accumulate: bool = ..., num_threads: int | None = ...
+) -> tuple[tuple[float, float], Array]: ...
+@overload
+def sparsemax_loss(
+    logits: npt.ArrayLike, target: npt.ArrayLike, *, axis: int = ..., ignore_index: int = ..., reduction:
+    Literal["none"], return_grad: Literal[True], grad_output: npt.ArrayLike | None = ..., out: Array | None =
+    ..., accumulate: bool = ..., num_threads: int | None = ...
+) -> tuple[Array, Array]: ...
+@overload
+def sparsemax_loss(
+    logits: npt.ArrayLike, target: npt.ArrayLike, *, axis: int = ..., ignore_index: int = ..., reduction:
+    Reduction = ..., return_grad: bool = ..., grad_output: npt.ArrayLike | None = ..., out: Array | None =
+    ..., accumulate: bool = ..., num_threads: int | None = ...
 ) -> Any: ...
 
 @overload

@@ -510,6 +510,8 @@ OWN = [
     }, dim=-1),
     Loss("token_log_probs", {"logits": normal(4, 7, 5), "target": indices(7, 4, 5), "axis": 1}, ("logits",),
          label="axis"),
+    *rows("sparsemax_loss", {"3d": TOKENS, "1d": {"logits": normal(7), "target": indices(7)}},
+          wants=("logits",), dim=-1, options={"ignoring": {"ignore_index": ignoring(-100)}}),
     Loss("sequence_log_probs", TOKENS, ("logits",), {
         **MASK, "lengths": {"lengths": torch.tensor([0, 2, 5, 3])},
         "average": {"mask": mask, "average": True, "temperature": 1.7},
@@ -650,6 +652,7 @@ MODULES = {
     "MultiLabelSoftMarginLoss": "multilabel_soft_margin_loss",
     "LinearCrossEntropyLoss": "linear_cross_entropy",
     "SigmoidFocalLoss": "sigmoid_focal_loss",
+    "SparsemaxLoss": "sparsemax_loss",
     "HingeLoss": "hinge_loss",
     "SquaredHingeLoss": "squared_hinge_loss",
     "LogCoshLoss": "log_cosh_loss",

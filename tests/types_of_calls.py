@@ -321,6 +321,11 @@ assert_type(fl.soft_margin_loss(x, x, reduction="none", return_grad=True), Each1
 assert_type(fl.soft_margin_loss(x, x, return_grad=True, return_hessian=True), Mean2)
 assert_type(fl.soft_margin_loss(x, x, reduction="none", return_grad=True, return_hessian=True), Each2)
 
+assert_type(fl.sparsemax_loss(x, y), float)
+assert_type(fl.sparsemax_loss(x, y, reduction="none"), Array)
+assert_type(fl.sparsemax_loss(x, y, return_grad=True), Mean1)
+assert_type(fl.sparsemax_loss(x, y, reduction="none", return_grad=True), Each1)
+
 assert_type(fl.squared_hinge_loss(x, x), float)
 assert_type(fl.squared_hinge_loss(x, x, reduction="none"), Array)
 assert_type(fl.squared_hinge_loss(x, x, return_grad=True), Mean1)

@@ -34,6 +34,7 @@ from fastloss.torch._modules import RewardModelLoss as RewardModelLoss
 from fastloss.torch._modules import SimPOLoss as SimPOLoss
 from fastloss.torch._modules import SmoothL1Loss as SmoothL1Loss
 from fastloss.torch._modules import SoftMarginLoss as SoftMarginLoss
+from fastloss.torch._modules import SparsemaxLoss as SparsemaxLoss
 from fastloss.torch._modules import TVDistanceWithLogitsLoss as TVDistanceWithLogitsLoss
 from fastloss.torch._processes import all_reduce as all_reduce
 from fastloss.torch._without_logits import without_logits as without_logits
@@ -72,6 +73,7 @@ __all__ = [
     "SimPOLoss",
     "SmoothL1Loss",
     "SoftMarginLoss",
+    "SparsemaxLoss",
     "SquaredHingeLoss",
     "TVDistanceWithLogitsLoss",
     "TweedieNLLLoss",
@@ -125,6 +127,7 @@ __all__ = [
     "simpo_loss",
     "smooth_l1_loss",
     "soft_margin_loss",
+    "sparsemax_loss",
     "squared_hinge_loss",
     "token_log_probs",
     "token_statistics",
@@ -371,6 +374,12 @@ def simpo_loss(policy_chosen_logps: Tensor, policy_rejected_logps: Tensor | floa
 def simpo_loss(policy_chosen_logps: Tensor, policy_rejected_logps: Tensor | float, *, beta: float = ..., gamma: float = ..., label_smoothing: float = ..., reduction: Literal["sum_and_count"]) -> tuple[Tensor, Tensor]: ...
 @overload
 def simpo_loss(policy_chosen_logps: Tensor, policy_rejected_logps: Tensor | float, *, beta: float = ..., gamma: float = ..., label_smoothing: float = ..., reduction: str = ...) -> Any: ...
+@overload
+def sparsemax_loss(logits: Tensor, target: Tensor | float, *, axis: int = ..., ignore_index: int = ..., reduction: Literal["mean", "sum", "none"] = ...) -> Tensor: ...
+@overload
+def sparsemax_loss(logits: Tensor, target: Tensor | float, *, axis: int = ..., ignore_index: int = ..., reduction: Literal["sum_and_count"]) -> tuple[Tensor, Tensor]: ...
+@overload
+def sparsemax_loss(logits: Tensor, target: Tensor | float, *, axis: int = ..., ignore_index: int = ..., reduction: str = ...) -> Any: ...
 @overload
 def token_log_probs(logits: Tensor, target: Tensor | float, *, axis: int = ..., ignore_index: int = ..., temperature: float = ..., reduction: Literal["mean", "sum", "none"] = ...) -> Tensor: ...
 @overload

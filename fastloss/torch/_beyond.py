@@ -38,6 +38,7 @@ __all__ = [
     "sequence_log_probs",
     "siglip_loss",
     "simpo_loss",
+    "sparsemax_loss",
     "token_log_probs",
     "tv_distance_with_logits",
     "value_loss",
@@ -163,6 +164,7 @@ tv_distance_with_logits: _Function = of_tensors(
 )
 
 token_log_probs: _Function = of_tensors("token_log_probs", "logits", "target", shape=row_shape)
+sparsemax_loss: _Function = of_tensors("sparsemax_loss", "logits", "target", shape=row_shape)
 sequence_log_probs: _Function = of_tensors(
     "sequence_log_probs", "logits", "target", "mask", "lengths", shape=_sequence_shape
 )

@@ -41,6 +41,7 @@ __all__ = [
     "SimPOLoss",
     "SmoothL1Loss",
     "SoftMarginLoss",
+    "SparsemaxLoss",
     "TVDistanceWithLogitsLoss",
 ]
 
@@ -249,6 +250,7 @@ def module_of(name: str, function: Callable[..., Tensor]) -> type[_Of]:
 KLDivWithLogitsLoss = module_of("KLDivWithLogitsLoss", _beyond.kl_div_with_logits)
 JSDivWithLogitsLoss = module_of("JSDivWithLogitsLoss", _beyond.js_div_with_logits)
 TVDistanceWithLogitsLoss = module_of("TVDistanceWithLogitsLoss", _beyond.tv_distance_with_logits)
+SparsemaxLoss = module_of("SparsemaxLoss", _beyond.sparsemax_loss)
 DPOLoss = module_of("DPOLoss", _beyond.dpo_loss)
 SimPOLoss = module_of("SimPOLoss", _beyond.simpo_loss)
 CPOLoss = module_of("CPOLoss", _beyond.cpo_loss)

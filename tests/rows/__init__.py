@@ -2,10 +2,11 @@
 
 from registry import Row
 
-from . import contrastive, divergences, elementwise, linear, linear_divergences, preferences, softmax
+from . import contrastive, divergences, elementwise, linear, linear_divergences, preferences, softmax, sparse
 
 ROWS: list[Row] = [
     *softmax.ROWS,
+    *sparse.ROWS,
     *elementwise.ELEMENTWISE,
     *elementwise.PENALTIES,
     *elementwise.KL_DIVS,
