@@ -223,6 +223,7 @@ _PICTURES = (
     Picture("hinge_loss", *SCORE, {"target": 1}, each("margin", 0, 1)),
     Picture("squared_hinge_loss", *SCORE, {"target": 1}, each("margin", 0, 1)),
     Picture("soft_margin_loss", *SCORE, {}, each("target", 1, -1)),
+    Picture("sparsemax_loss", OTHERS.format("logit"), (-2, 2), {}, each("target", 0, 1), of_rows),
     Picture("multi_margin_loss", OTHERS.format("score"), (-2, 3), {"target": 0}, each("p", 1, 2), of_rows),
     Picture(
         "multilabel_margin_loss",

@@ -358,6 +358,7 @@ cdef extern from "samples.h" nogil:
         fl_contrast_kernels contrast_f32, contrast_f64
         fl_work nll_rows
         fl_work margin_rows
+        fl_work sparsemax_rows
         fl_work survey
         const fl_function *functions
         const fl_samples *samples
@@ -937,6 +938,20 @@ def multi_margin(
     job.margin = margin
     job.power = power
     return run_targets(&job, kernels.margin_rows, mean, True, threads)
+
+
+def sparsemax(
+    cnp.ndarray input not None, int axis, *, int threads, indices, output=None, ignored=None, weight=None,
+    sample_weight=None, grad_output=None, double grad_scale=1.0, bint mean=False, bint accumulate=False,
+    row_loss=None,
+):
+    """Run the sparsemax loss, which has no weights; arguments and result as in `softmax`."""
+    cdef fl_target_job job
+    cdef dimensions room[2]
+    memset(&job, 0, sizeof(job))
+    describe_rows(&job.rows, room, input, axis, output, grad_output, grad_scale, accumulate, row_loss)
+    describe_targets(&job.targets, &job.rows, indices, ignored, None, None)
+    return run_targets(&job, kernels.sparsemax_rows, mean, False, threads)
 
 
 # The number of statistics of a row, in the order of kernels.h; the entropy is at ROW_ENTROPY.

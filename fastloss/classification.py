@@ -37,6 +37,7 @@ __all__ = [
     "nll_loss",
     "softmax",
     "softmax_focal_loss",
+    "sparsemax_loss",
 ]
 
 
@@ -365,6 +366,70 @@ def multilabel_margin_loss(
     0.85
     """
     return multilabel_margin(scores, target, reduction, return_grad, out, common)
+
+
+@documented(ROWS)
+def sparsemax_loss(
+    logits: npt.ArrayLike,
+    target: npt.ArrayLike,
+    *,
+    axis: int = -1,
+    ignore_index: int = -100,
+    reduction: Reduction = "mean",
+    return_grad: bool = False,
+    out: Array | None = None,
+    **common: Unpack[Common],
+) -> Any:
+    r"""Loss of sparsemax(logits) against class indices: 0 where the target leads by 1 or more.
+
+    ``loss = -logits[target] + 0.5 * sum(logits[S]**2 - tau**2) + 0.5`` for a row, over its support `S`; with
+    logits `z`, class `y` and the probabilities `p`:
+
+    .. math::
+        -z_y + \frac{1}{2} \sum_{j \in S} (z_j^2 - \tau^2) + \frac{1}{2}, \qquad
+        p_j = \max(0,\, z_j - \tau), \quad \sum_j p_j = 1, \quad S = \{j: p_j > 0\}
+
+    Sparsemax is the point of the probability simplex that is nearest to the logits. Choose its loss in the
+    place of `cross_entropy` if most classes should have a probability of exactly 0. The gradient of a row is
+    ``sparsemax(logits) - one_hot(target)``. A logit of ``-inf`` has probability 0. A row with NaN, with
+    ``inf``, or with ``-inf`` alone gives NaN.
+
+    Parameters
+    ----------
+    ignore_index : int, default -100
+        Rows with this target have loss and gradient 0, and are not read.
+
+    See Also
+    --------
+    cross_entropy : with the softmax, where no probability is 0.
+    multi_margin_loss : also 0 beyond a margin, but without probabilities.
+
+    Notes
+    -----
+    The loss is computed as ``0.5 * sum((p - one_hot(target))**2) + max(0, tau - logits[target])``, which is
+    the same, from differences to the largest logit. So it is never negative, and a shift of the logits costs
+    no digits.
+
+    References
+    ----------
+    Martins and Astudillo, "From softmax to sparsemax", 2016. ``SparsemaxLoss`` of the package entmax,
+    ``optax.losses.sparsemax_loss`` (for two classes), ``sparsemax_loss`` of TensorFlow Addons.
+
+    Examples
+    --------
+    >>> import numpy as np, fastloss
+    >>> logits = np.array([[2.0, 1.5, -1.0], [2.0, 1.0, 0.0]])
+    >>> loss, grad = fastloss.sparsemax_loss(logits, [1, 0], reduction="none", return_grad=True)
+    >>> loss
+    array([0.5625, 0.    ])
+    >>> grad
+    array([[ 0.75, -0.75,  0.  ],
+           [ 0.  ,  0.  ,  0.  ]])
+    """
+    return row_loss(
+        _kernels.sparsemax, "logits", logits, axis, target, reduction, return_grad, out, common,
+        ignore_index=ignore_index,
+    )  # fmt: skip
 
 
 @documented(TRANSFORMS)

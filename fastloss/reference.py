@@ -77,6 +77,7 @@ __all__ = [
     "soft_margin_loss",
     "softmax",
     "softmax_focal_loss",
+    "sparsemax_loss",
     "squared_hinge_loss",
     "student_t_nll_loss",
     "token_log_probs",
@@ -492,6 +493,57 @@ def softmax_focal_loss(
     factor = class_weight[y] * (u**gamma + steep) * (upstream[counted] / denominator)
     grads = np.zeros((counted.size, classes))
     grads[counted] = factor[:, np.newaxis] * p
+    return result, np.moveaxis(grads.reshape(moved.shape), -1, axis)
+
+
+@np.errstate(invalid="ignore", over="ignore")
+def sparsemax_loss(
+    logits: npt.ArrayLike,
+    target: npt.ArrayLike,
+    *,
+    axis: int = -1,
+    ignore_index: int = -100,
+    reduction: str = "mean",
+    return_grad: bool = False,
+    grad_output: npt.ArrayLike | None = None,
+) -> Loss | tuple[Loss, Array]:
+    """Loss of sparsemax, the projection of the logits onto the probability simplex.
+
+    Sort the logits z, the largest first. The support has the first k, k the largest number for which
+    1 + k * z_(k) > z_(1) + ... + z_(k). "mean" divides by the number of rows that count.
+
+        tau  = (sum_{j in support} z_j - 1) / k
+        loss = -z_y + 0.5 * sum_{j in support} (z_j**2 - tau**2) + 0.5
+        d loss / d z_j = max(0, z_j - tau) - (1 if j = y else 0)
+
+    A constant added to all z changes nothing, so that the largest z may be taken as 0.
+    """
+    moved = _classes_last("logits", logits, axis)
+    rows, classes = moved.shape[:-1], moved.shape[-1]
+    upstream = _upstream(grad_output, reduction, rows, return_grad)
+    counted, y = _class_indices(target, rows, classes, ignore_index)
+
+    z = moved.reshape(-1, classes)[counted]
+    z = z - z.max(axis=-1, keepdims=True)
+    ordered = np.sort(z, axis=-1)[:, ::-1]
+    sums = np.cumsum(ordered, axis=-1)
+    k = (1.0 + np.arange(1, classes + 1) * ordered > sums).sum(axis=-1)
+    at = np.arange(len(z))
+    tau = (sums[at, k - 1] - 1.0) / k
+    is_in = z > tau[:, np.newaxis]
+    squares = np.where(is_in, z**2 - tau[:, np.newaxis] ** 2, 0.0).sum(axis=-1)
+    is_none = np.isnan(z).any(axis=-1)
+    losses = np.zeros(counted.shape)
+    losses[counted] = np.where(is_none, np.nan, -z[at, y] + 0.5 * squares + 0.5)
+    result, denominator = _reduced(losses.reshape(rows), counted.sum(), reduction)
+    if not return_grad:
+        return result
+
+    p = np.where(is_in, z - tau[:, np.newaxis], 0.0)
+    p[at, y] -= 1.0
+    p[is_none] = np.nan
+    grads = np.zeros((counted.size, classes))
+    grads[counted] = _times((upstream[counted] / denominator)[:, np.newaxis], p)
     return result, np.moveaxis(grads.reshape(moved.shape), -1, axis)
 
 

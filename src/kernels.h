@@ -145,7 +145,7 @@ struct fl_softmax_job {
 /* Bytes that each of the kernels of a fl_target_job may use. */
 enum { FL_TARGET_SCRATCH = 2 * FL_BLOCK * (int)sizeof(double) };
 
-/* One call of the negative log-likelihood or the multi-class margin loss. */
+/* One call of the negative log-likelihood, the multi-class margin loss or the sparsemax loss. */
 struct fl_target_job {
     struct fl_rows rows;
     struct fl_targets targets;
@@ -388,8 +388,9 @@ struct fl_kernels {
     struct fl_divergence_kernels divergence_f32, divergence_f64;
     struct fl_element_kernels elements_f32, elements_f64;
     struct fl_contrast_kernels contrast_f32, contrast_f64;
-    fl_work nll_rows, margin_rows; /* of a fl_target_job, with FL_TARGET_SCRATCH bytes of scratch */
-    fl_work survey;                /* of fl_targets: contributions to a mean's denominator; a bad target is a fault */
+    /* Of a fl_target_job, with FL_TARGET_SCRATCH bytes of scratch. */
+    fl_work nll_rows, margin_rows, sparsemax_rows;
+    fl_work survey; /* of fl_targets: contributions to a mean's denominator; a bad target is a fault */
     const struct fl_function *functions;
     const struct fl_samples *samples; /* see samples.h */
 };

@@ -1,5 +1,5 @@
 /* Kernels that need class targets and no exponentials: the survey of the targets, and negative log-likelihood. The
- * multi-class margin loss is in margin.h. */
+ * multi-class margin loss is in margin.h, the sparsemax loss in sparsemax.h. */
 
 /* w_y s of a row; y < 0 if the target is not a class. */
 static double row_weight(const struct fl_targets *targets, ptrdiff_t row, ptrdiff_t y)

@@ -550,6 +550,8 @@ OWN = [
         "ignoring": {"ignore_index": ignoring(-100)}, "gamma": {"gamma": 0.5, "alpha": 0.3},
         "alpha": {"alpha": positive(7)},
     }, dim=-1),
+    *rows("sparsemax_loss", {"3d": TOKENS, "1d": {"logits": normal(7), "target": indices(7)}},
+          wants=("logits",), dim=-1, options={"ignoring": {"ignore_index": ignoring(-100)}}),
     Loss("sequence_log_probs", TOKENS, ("logits",), {
         **MASK, "lengths": {"lengths": torch.tensor([0, 2, 5, 3])},
         "average": {"mask": mask, "average": True, "temperature": 1.7},
@@ -719,6 +721,7 @@ MODULES = {
     "LinearCrossEntropyLoss": "linear_cross_entropy",
     "SigmoidFocalLoss": "sigmoid_focal_loss",
     "SoftmaxFocalLoss": "softmax_focal_loss",
+    "SparsemaxLoss": "sparsemax_loss",
     "HingeLoss": "hinge_loss",
     "SquaredHingeLoss": "squared_hinge_loss",
     "LogCoshLoss": "log_cosh_loss",

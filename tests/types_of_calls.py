@@ -386,6 +386,11 @@ assert_type(fl.softmax_focal_loss(x, x, reduction="none"), Array)
 assert_type(fl.softmax_focal_loss(x, x, return_grad=True), Mean1)
 assert_type(fl.softmax_focal_loss(x, x, reduction="none", return_grad=True), Each1)
 
+assert_type(fl.sparsemax_loss(x, y), float)
+assert_type(fl.sparsemax_loss(x, y, reduction="none"), Array)
+assert_type(fl.sparsemax_loss(x, y, return_grad=True), Mean1)
+assert_type(fl.sparsemax_loss(x, y, reduction="none", return_grad=True), Each1)
+
 assert_type(fl.squared_hinge_loss(x, x), float)
 assert_type(fl.squared_hinge_loss(x, x, reduction="none"), Array)
 assert_type(fl.squared_hinge_loss(x, x, return_grad=True), Mean1)

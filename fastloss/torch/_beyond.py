@@ -45,6 +45,7 @@ __all__ = [
     "siglip_loss",
     "simpo_loss",
     "softmax_focal_loss",
+    "sparsemax_loss",
     "student_t_nll_loss",
     "token_log_probs",
     "tv_distance_with_logits",
@@ -186,6 +187,7 @@ tv_distance_with_logits: _Function = of_tensors(
 
 token_log_probs: _Function = of_tensors("token_log_probs", "logits", "target", shape=row_shape)
 softmax_focal_loss: _Function = of_tensors("softmax_focal_loss", "logits", "target", "alpha", shape=row_shape)
+sparsemax_loss: _Function = of_tensors("sparsemax_loss", "logits", "target", shape=row_shape)
 sequence_log_probs: _Function = of_tensors(
     "sequence_log_probs", "logits", "target", "mask", "lengths", shape=_sequence_shape
 )

@@ -50,6 +50,7 @@ __all__ = [
     "SmoothL1Loss",
     "SoftMarginLoss",
     "SoftmaxFocalLoss",
+    "SparsemaxLoss",
     "StudentTNLLLoss",
     "TVDistanceWithLogitsLoss",
     "TripletMarginLoss",
@@ -317,6 +318,7 @@ AFTLoss = module_of("AFTLoss", _beyond.aft_loss)
 CoxPHLoss = module_of("CoxPHLoss", _beyond.cox_ph_loss)
 NegativeBinomialNLLLoss = module_of("NegativeBinomialNLLLoss", _beyond.negative_binomial_nll_loss)
 StudentTNLLLoss = module_of("StudentTNLLLoss", _beyond.student_t_nll_loss)
+SparsemaxLoss = module_of("SparsemaxLoss", _beyond.sparsemax_loss)
 DPOLoss = module_of("DPOLoss", _beyond.dpo_loss)
 SimPOLoss = module_of("SimPOLoss", _beyond.simpo_loss)
 CPOLoss = module_of("CPOLoss", _beyond.cpo_loss)

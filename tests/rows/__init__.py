@@ -13,11 +13,13 @@ from . import (
     pairs,
     preferences,
     softmax,
+    sparse,
     survival,
 )
 
 ROWS: list[Row] = [
     *softmax.ROWS,
+    *sparse.ROWS,
     *elementwise.ELEMENTWISE,
     *elementwise.PENALTIES,
     *elementwise.KL_DIVS,
