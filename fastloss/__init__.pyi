@@ -105,6 +105,7 @@ __all__ = [
     "soft_margin_loss",
     "softmax",
     "softmax_focal_loss",
+    "sparsemax_loss",
     "squared_hinge_loss",
     "student_t_nll_loss",
     "token_log_probs",
@@ -3438,6 +3439,49 @@ def softmax_focal_loss(
     logits: npt.ArrayLike, target: npt.ArrayLike, *, axis: int = ..., gamma: float = ..., alpha: npt.ArrayLike
     | None = ..., ignore_index: int = ..., reduction: Reduction = ..., return_grad: bool = ..., grad_output:
     npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ..., num_threads: int | None = ...
+) -> Any: ...
+
+@overload
+def sparsemax_loss(
+    logits: npt.ArrayLike, target: npt.ArrayLike, *, axis: int = ..., ignore_index: int = ..., reduction:
+    Literal["mean", "sum"] = ..., return_grad: Literal[False] = ..., grad_output: npt.ArrayLike | None = ...,
+    out: Array | None = ..., accumulate: bool = ..., num_threads: int | None = ...
+) -> float: ...
+@overload
+def sparsemax_loss(
+    logits: npt.ArrayLike, target: npt.ArrayLike, *, axis: int = ..., ignore_index: int = ..., reduction:
+    Literal["sum_and_count"], return_grad: Literal[False] = ..., grad_output: npt.ArrayLike | None = ..., out:
+    Array | None = ..., accumulate: bool = ..., num_threads: int | None = ...
+) -> tuple[float, float]: ...
+@overload
+def sparsemax_loss(
+    logits: npt.ArrayLike, target: npt.ArrayLike, *, axis: int = ..., ignore_index: int = ..., reduction:
+    Literal["none"], return_grad: Literal[False] = ..., grad_output: npt.ArrayLike | None = ..., out: Array |
+    None = ..., accumulate: bool = ..., num_threads: int | None = ...
+) -> Array: ...
+@overload
+def sparsemax_loss(
+    logits: npt.ArrayLike, target: npt.ArrayLike, *, axis: int = ..., ignore_index: int = ..., reduction:
+    Literal["mean", "sum"] = ..., return_grad: Literal[True], grad_output: npt.ArrayLike | None = ..., out:
+    Array | None = ..., accumulate: bool = ..., num_threads: int | None = ...
+) -> tuple[float, Array]: ...
+@overload
+def sparsemax_loss(
+    logits: npt.ArrayLike, target: npt.ArrayLike, *, axis: int = ..., ignore_index: int = ..., reduction:
+    Literal["sum_and_count"], return_grad: Literal[True], grad_output: npt.ArrayLike | None = ..., out: Array
+    | None = ..., accumulate: bool = ..., num_threads: int | None = ...
+) -> tuple[tuple[float, float], Array]: ...
+@overload
+def sparsemax_loss(
+    logits: npt.ArrayLike, target: npt.ArrayLike, *, axis: int = ..., ignore_index: int = ..., reduction:
+    Literal["none"], return_grad: Literal[True], grad_output: npt.ArrayLike | None = ..., out: Array | None =
+    ..., accumulate: bool = ..., num_threads: int | None = ...
+) -> tuple[Array, Array]: ...
+@overload
+def sparsemax_loss(
+    logits: npt.ArrayLike, target: npt.ArrayLike, *, axis: int = ..., ignore_index: int = ..., reduction:
+    Reduction = ..., return_grad: bool = ..., grad_output: npt.ArrayLike | None = ..., out: Array | None =
+    ..., accumulate: bool = ..., num_threads: int | None = ...
 ) -> Any: ...
 
 @overload

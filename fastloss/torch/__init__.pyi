@@ -44,6 +44,7 @@ from fastloss.torch._modules import SimPOLoss as SimPOLoss
 from fastloss.torch._modules import SmoothL1Loss as SmoothL1Loss
 from fastloss.torch._modules import SoftMarginLoss as SoftMarginLoss
 from fastloss.torch._modules import SoftmaxFocalLoss as SoftmaxFocalLoss
+from fastloss.torch._modules import SparsemaxLoss as SparsemaxLoss
 from fastloss.torch._modules import StudentTNLLLoss as StudentTNLLLoss
 from fastloss.torch._modules import TVDistanceWithLogitsLoss as TVDistanceWithLogitsLoss
 from fastloss.torch._modules import TripletMarginLoss as TripletMarginLoss
@@ -94,6 +95,7 @@ __all__ = [
     "SmoothL1Loss",
     "SoftMarginLoss",
     "SoftmaxFocalLoss",
+    "SparsemaxLoss",
     "SquaredHingeLoss",
     "StudentTNLLLoss",
     "TVDistanceWithLogitsLoss",
@@ -159,6 +161,7 @@ __all__ = [
     "smooth_l1_loss",
     "soft_margin_loss",
     "softmax_focal_loss",
+    "sparsemax_loss",
     "squared_hinge_loss",
     "student_t_nll_loss",
     "token_log_probs",
@@ -474,6 +477,12 @@ def softmax_focal_loss(logits: Tensor, target: Tensor | float, *, axis: int = ..
 def softmax_focal_loss(logits: Tensor, target: Tensor | float, *, axis: int = ..., gamma: float = ..., alpha: Tensor | float | None = ..., ignore_index: int = ..., reduction: Literal["sum_and_count"]) -> tuple[Tensor, Tensor]: ...
 @overload
 def softmax_focal_loss(logits: Tensor, target: Tensor | float, *, axis: int = ..., gamma: float = ..., alpha: Tensor | float | None = ..., ignore_index: int = ..., reduction: str = ...) -> Any: ...
+@overload
+def sparsemax_loss(logits: Tensor, target: Tensor | float, *, axis: int = ..., ignore_index: int = ..., reduction: Literal["mean", "sum", "none"] = ...) -> Tensor: ...
+@overload
+def sparsemax_loss(logits: Tensor, target: Tensor | float, *, axis: int = ..., ignore_index: int = ..., reduction: Literal["sum_and_count"]) -> tuple[Tensor, Tensor]: ...
+@overload
+def sparsemax_loss(logits: Tensor, target: Tensor | float, *, axis: int = ..., ignore_index: int = ..., reduction: str = ...) -> Any: ...
 @overload
 def student_t_nll_loss(input: Tensor, target: Tensor | float, scale: Tensor | float, df: Tensor | float, *, weight: Tensor | float | None = ..., full: bool = ..., reduction: Literal["mean", "sum", "none"] = ...) -> Tensor: ...
 @overload
