@@ -137,31 +137,22 @@ static struct fl_piece fl_list_net(const void *any, ptrdiff_t begin, ptrdiff_t e
     return fl_faultless(total);
 }
 
-/* Positions below which an insertion by counting is faster than merging. */
+/* Scores that are counted; runs of as many are merged. */
 enum { FL_LIST_RUN = 128 };
 
-/* How many of n scores are before x in the order: above it, or, with ties, equal to it. */
-static ptrdiff_t fl_list_before(const double *s, double x, int ties, ptrdiff_t n)
-{
-    double count = 0.0;
-    if (ties) {
-#pragma omp simd reduction(+ : count)
-        for (ptrdiff_t i = 0; i < n; i++) count += s[i] >= x ? 1.0 : 0.0;
-    } else {
-#pragma omp simd reduction(+ : count)
-        for (ptrdiff_t i = 0; i < n; i++) count += s[i] > x ? 1.0 : 0.0;
-    }
-    return (ptrdiff_t)count;
-}
-
-/* The order of at most FL_LIST_RUN scores, by counting those before each one: no branch depends on a score. */
+/* The order of at most FL_LIST_RUN scores: the place of each is the number of those before it, larger ones and equal
+ * ones that come first. No branch depends on a score. */
 static void fl_list_order_run(const double *s, ptrdiff_t first, ptrdiff_t n, int64_t *order)
 {
+    const double *run = s + first;
+    int64_t place[FL_LIST_RUN];
+    for (ptrdiff_t i = 0; i < n; i++) place[i] = 0;
     for (ptrdiff_t i = 0; i < n; i++) {
-        const double x = s[first + i];
-        const ptrdiff_t before = fl_list_before(s + first, x, 1, i);
-        order[first + before + fl_list_before(s + first + i + 1, x, 0, n - i - 1)] = first + i;
+        const double x = run[i];
+#pragma omp simd
+        for (ptrdiff_t k = 0; k < n; k++) place[k] += (int64_t)(x > run[k]) + (int64_t)((x == run[k]) & (i < k));
     }
+    for (ptrdiff_t i = 0; i < n; i++) order[first + place[i]] = first + i;
 }
 
 /* The stable order of scores without NaN, the largest first. Returns which of the two buffers has it. */
