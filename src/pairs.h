@@ -150,14 +150,14 @@ static void FL_(cosine_sums)(const REAL *x, const REAL *y, ptrdiff_t n, double s
     }
 }
 
-static void FL_(cosine_gradients)(const REAL *x, const REAL *y, ptrdiff_t n, double across, double of_x, double of_y,
-                                  REAL *g, REAL *h)
+static void FL_(cosine_gradients)(const REAL *x, const REAL *y, ptrdiff_t n, double upstream, double across,
+                                  double of_x, double of_y, REAL *g, REAL *h)
 {
 #pragma omp simd
     for (ptrdiff_t i = 0; i < n; i++) {
         const double a = (double)x[i], b = (double)y[i];
-        g[i] = (REAL)(across * b - of_x * a);
-        h[i] = (REAL)(across * a - of_y * b);
+        g[i] = (REAL)(upstream * (across * b - of_x * a));
+        h[i] = (REAL)(upstream * (across * a - of_y * b));
     }
 }
 
@@ -198,8 +198,7 @@ static double FL_(cosine_row)(const struct fl_pair_job *job, ptrdiff_t row, ptrd
     loss += cosine != cosine ? cosine : t != t ? t : 0.0;
     if (job->losses) job->losses[row] = loss;
     if (!job->has_gradients) return loss;
-    slope *= upstream;
-    if (loss != loss || slope == 0.0) {
+    if (loss != loss || slope == 0.0 || upstream == 0.0) {
         FL_(pair_fill)(job, row, end, loss != loss ? loss : 0.0, room);
         return loss;
     }
@@ -210,7 +209,8 @@ static double FL_(cosine_row)(const struct fl_pair_job *job, ptrdiff_t row, ptrd
         const REAL *y = FL_(pair_in)(&vectors[1], y_row, first, n, room->in[1]);
         REAL *g[FL_VECTORS];
         FL_(pair_places)(job, row, first, room, g);
-        FL_(cosine_gradients)(x, y, n, across, slope * cosine / x_size, slope * cosine / y_size, g[0], g[1]);
+        FL_(cosine_gradients)(x, y, n, upstream, across, slope * cosine / x_size, slope * cosine / y_size, g[0],
+                              g[1]);
         FL_(pair_out)(job, row, first, n, row + 1 == end && first + n == job->width, room);
     }
     return loss;
@@ -352,7 +352,7 @@ FL_INLINE double FL_(norm_slope)(double d, double norm, double power, int kind)
 
 /* The distances of a triple, in the order (a, p), (a, n), (p, n): their sizes, and the factors of their slopes. */
 struct FL_(distances) {
-    double size[FL_VECTORS], factor[FL_VECTORS];
+    double size[FL_VECTORS], factor[FL_VECTORS], upstream;
 };
 
 /* The gradients of a strip: of D(a, p), and with `by_anchor` and `by_positive`, constants, of the other distances. */
@@ -362,7 +362,8 @@ FL_INLINE void FL_(triplet_strip)(const REAL *const v[FL_VECTORS], ptrdiff_t n, 
 {
     const REAL *a = v[0], *p = v[1], *q = v[2];
     REAL *of_a = g[0], *of_p = g[1], *of_q = g[2];
-    const double pull = distances->factor[0], push = distances->factor[1], swapped = distances->factor[2];
+    const double upstream = distances->upstream, pull = distances->factor[0], push = distances->factor[1],
+                 swapped = distances->factor[2];
     const double near = distances->size[0], far = distances->size[1], other = distances->size[2];
 #pragma omp simd
     for (ptrdiff_t i = 0; i < n; i++) {
@@ -370,9 +371,9 @@ FL_INLINE void FL_(triplet_strip)(const REAL *const v[FL_VECTORS], ptrdiff_t n, 
         double y = 0.0, z = 0.0;
         if (by_anchor) y = push * FL_(norm_slope)(FL_(difference)(a[i], q[i], eps), far, power, kind);
         if (by_positive) z = swapped * FL_(norm_slope)(FL_(difference)(p[i], q[i], eps), other, power, kind);
-        of_a[i] = (REAL)(x - y);
-        of_p[i] = (REAL)(-x - z);
-        of_q[i] = (REAL)(y + z);
+        of_a[i] = (REAL)(upstream * (x - y));
+        of_p[i] = (REAL)(upstream * (-x - z));
+        of_q[i] = (REAL)(upstream * (y + z));
     }
 }
 
@@ -460,7 +461,8 @@ static double FL_(triplet_row)(const struct fl_pair_job *job, ptrdiff_t row, ptr
         const struct FL_(triple) triple = FL_(triple_of)(job, row, room);
         const struct FL_(distances) distances = {
             {near.size, far.size, other.size},
-            {upstream * near.factor, upstream * share * far.factor, upstream * (1.0 - share) * other.factor},
+            {near.factor, share * far.factor, (1.0 - share) * other.factor},
+            upstream,
         };
         FL_(triplet_gradients)(&triple, &distances, row, end);
     }
