@@ -39,6 +39,16 @@ static double FL_(pair_total)(double lane[FL_(pair_sums)])
     return (lane[0] + lane[2]) + (lane[1] + lane[3]);
 }
 
+/* Rows whose sums are computed before the first of their gradients: the roots and quotients of a row would otherwise
+ * delay the next. They stay in the first-level cache: at most so many rows, and so many elements in all. */
+enum { FL_(pair_rows) = 8, FL_(pair_elements) = 1024 };
+
+static ptrdiff_t FL_(rows_at_once)(const struct fl_pair_job *job)
+{
+    const ptrdiff_t rows = FL_(pair_elements) / job->width;
+    return rows < 1 ? 1 : rows < FL_(pair_rows) ? rows : FL_(pair_rows);
+}
+
 /* ---- gradients ---- */
 
 /* The buffers of a thread: strips of the inputs and of the gradients, the present values of a gradient, and the lines
@@ -140,40 +150,55 @@ static void FL_(cosine_sums)(const REAL *x, const REAL *y, ptrdiff_t n, double s
     }
 }
 
-static void FL_(cosine_gradients)(const REAL *x, const REAL *y, ptrdiff_t n, double across, double of_x, double of_y,
-                                  REAL *g, REAL *h)
+static void FL_(cosine_gradients)(const REAL *x, const REAL *y, ptrdiff_t n, double upstream, double across,
+                                  double of_x, double of_y, REAL *g, REAL *h)
 {
 #pragma omp simd
     for (ptrdiff_t i = 0; i < n; i++) {
         const double a = (double)x[i], b = (double)y[i];
-        g[i] = (REAL)(across * b - of_x * a);
-        h[i] = (REAL)(across * a - of_y * b);
+        g[i] = (REAL)(upstream * (across * b - of_x * a));
+        h[i] = (REAL)(upstream * (across * a - of_y * b));
     }
 }
 
-static double FL_(cosine_row)(const struct fl_pair_job *job, ptrdiff_t row, ptrdiff_t end,
-                              struct FL_(pair_room) * room)
+/* x.y, x.x and y.y of a row. */
+struct FL_(cosine_products) {
+    double xy, xx, yy;
+};
+
+static struct FL_(cosine_products)
+    FL_(cosine_products_of)(const struct fl_pair_job *job, ptrdiff_t row, struct FL_(pair_room) * room)
 {
     const struct fl_array *vectors = job->vectors;
     const char *x_row = fl_row_address(&vectors[0], row), *y_row = fl_row_address(&vectors[1], row);
-    const double t = job->target[row], upstream = fl_pair_upstream(job, row);
-    double sums[3][FL_(pair_sums)] = {{0}}, x_size, y_size, lengths, cosine, loss, slope, across;
+    double sums[3][FL_(pair_sums)] = {{0}};
+    struct FL_(cosine_products) products;
     for (ptrdiff_t first = 0; first < job->width; first += FL_ELEMENT_STRIP) {
         const ptrdiff_t n = job->width - first < FL_ELEMENT_STRIP ? job->width - first : FL_ELEMENT_STRIP;
         FL_(cosine_sums)(FL_(pair_in)(&vectors[0], x_row, first, n, room->in[0]),
                          FL_(pair_in)(&vectors[1], y_row, first, n, room->in[1]), n, sums);
     }
-    x_size = FL_(pair_total)(sums[1]) + job->eps;
-    y_size = FL_(pair_total)(sums[2]) + job->eps;
-    lengths = sqrt(x_size) * sqrt(y_size);
-    cosine = FL_(pair_total)(sums[0]) / lengths;
+    products.xy = FL_(pair_total)(sums[0]);
+    products.xx = FL_(pair_total)(sums[1]);
+    products.yy = FL_(pair_total)(sums[2]);
+    return products;
+}
+
+static double FL_(cosine_row)(const struct fl_pair_job *job, ptrdiff_t row, ptrdiff_t end,
+                              const struct FL_(cosine_products) * products, struct FL_(pair_room) * room)
+{
+    const struct fl_array *vectors = job->vectors;
+    const char *x_row = fl_row_address(&vectors[0], row), *y_row = fl_row_address(&vectors[1], row);
+    const double t = job->target[row], upstream = fl_pair_upstream(job, row);
+    const double x_size = products->xx + job->eps, y_size = products->yy + job->eps;
+    const double lengths = sqrt(x_size) * sqrt(y_size), cosine = products->xy / lengths;
+    double loss, slope, across;
     loss = t == 1.0 ? 1.0 - cosine : t == -1.0 ? (cosine < job->margin ? 0.0 : cosine - job->margin) : 0.0;
     slope = t == 1.0 ? -1.0 : t == -1.0 && cosine >= job->margin ? 1.0 : 0.0;
     loss += cosine != cosine ? cosine : t != t ? t : 0.0;
     if (job->losses) job->losses[row] = loss;
     if (!job->has_gradients) return loss;
-    slope *= upstream;
-    if (loss != loss || slope == 0.0) {
+    if (loss != loss || slope == 0.0 || upstream == 0.0) {
         FL_(pair_fill)(job, row, end, loss != loss ? loss : 0.0, room);
         return loss;
     }
@@ -184,7 +209,8 @@ static double FL_(cosine_row)(const struct fl_pair_job *job, ptrdiff_t row, ptrd
         const REAL *y = FL_(pair_in)(&vectors[1], y_row, first, n, room->in[1]);
         REAL *g[FL_VECTORS];
         FL_(pair_places)(job, row, first, room, g);
-        FL_(cosine_gradients)(x, y, n, across, slope * cosine / x_size, slope * cosine / y_size, g[0], g[1]);
+        FL_(cosine_gradients)(x, y, n, upstream, across, slope * cosine / x_size, slope * cosine / y_size, g[0],
+                              g[1]);
         FL_(pair_out)(job, row, first, n, row + 1 == end && first + n == job->width, room);
     }
     return loss;
@@ -193,10 +219,16 @@ static double FL_(cosine_row)(const struct fl_pair_job *job, ptrdiff_t row, ptrd
 static struct fl_piece FL_(cosine)(const void *any, ptrdiff_t begin, ptrdiff_t end, void *scratch)
 {
     const struct fl_pair_job *job = (const struct fl_pair_job *)any;
+    struct FL_(pair_room) *room = (struct FL_(pair_room) *)scratch;
+    const ptrdiff_t step = FL_(rows_at_once)(job);
+    struct FL_(cosine_products) products[FL_(pair_rows)];
     double total = 0.0;
-    FL_(pair_begin)(job, begin, (struct FL_(pair_room) *)scratch);
-    for (ptrdiff_t row = begin; row < end; row++)
-        total += FL_(cosine_row)(job, row, end, (struct FL_(pair_room) *)scratch);
+    FL_(pair_begin)(job, begin, room);
+    for (ptrdiff_t row = begin, some; row < end; row += some) {
+        some = end - row < step ? end - row : step;
+        for (ptrdiff_t k = 0; k < some; k++) products[k] = FL_(cosine_products_of)(job, row + k, room);
+        for (ptrdiff_t k = 0; k < some; k++) total += FL_(cosine_row)(job, row + k, end, &products[k], room);
+    }
     if (job->stream) fl_stream_end();
     return fl_faultless(total);
 }
@@ -320,7 +352,7 @@ FL_INLINE double FL_(norm_slope)(double d, double norm, double power, int kind)
 
 /* The distances of a triple, in the order (a, p), (a, n), (p, n): their sizes, and the factors of their slopes. */
 struct FL_(distances) {
-    double size[FL_VECTORS], factor[FL_VECTORS];
+    double size[FL_VECTORS], factor[FL_VECTORS], upstream;
 };
 
 /* The gradients of a strip: of D(a, p), and with `by_anchor` and `by_positive`, constants, of the other distances. */
@@ -330,7 +362,8 @@ FL_INLINE void FL_(triplet_strip)(const REAL *const v[FL_VECTORS], ptrdiff_t n, 
 {
     const REAL *a = v[0], *p = v[1], *q = v[2];
     REAL *of_a = g[0], *of_p = g[1], *of_q = g[2];
-    const double pull = distances->factor[0], push = distances->factor[1], swapped = distances->factor[2];
+    const double upstream = distances->upstream, pull = distances->factor[0], push = distances->factor[1],
+                 swapped = distances->factor[2];
     const double near = distances->size[0], far = distances->size[1], other = distances->size[2];
 #pragma omp simd
     for (ptrdiff_t i = 0; i < n; i++) {
@@ -338,9 +371,9 @@ FL_INLINE void FL_(triplet_strip)(const REAL *const v[FL_VECTORS], ptrdiff_t n, 
         double y = 0.0, z = 0.0;
         if (by_anchor) y = push * FL_(norm_slope)(FL_(difference)(a[i], q[i], eps), far, power, kind);
         if (by_positive) z = swapped * FL_(norm_slope)(FL_(difference)(p[i], q[i], eps), other, power, kind);
-        of_a[i] = (REAL)(x - y);
-        of_p[i] = (REAL)(-x - z);
-        of_q[i] = (REAL)(y + z);
+        of_a[i] = (REAL)(upstream * (x - y));
+        of_p[i] = (REAL)(upstream * (-x - z));
+        of_q[i] = (REAL)(upstream * (y + z));
     }
 }
 
@@ -385,8 +418,12 @@ static void FL_(triplet_gradients)(const struct FL_(triple) * triple, const stru
     }
 }
 
-static double FL_(triplet_row)(const struct fl_pair_job *job, ptrdiff_t row, ptrdiff_t end,
-                               struct FL_(pair_room) * room)
+/* The norms of the distances of a triple, in the same order. */
+struct FL_(norms) {
+    struct FL_(norm) near, far, other;
+};
+
+static struct FL_(triple) FL_(triple_of)(const struct fl_pair_job *job, ptrdiff_t row, struct FL_(pair_room) * room)
 {
     const struct FL_(triple) triple = {
         job,
@@ -394,8 +431,23 @@ static double FL_(triplet_row)(const struct fl_pair_job *job, ptrdiff_t row, ptr
          fl_row_address(&job->vectors[2], row)},
         room,
     };
-    const struct FL_(norm) near = FL_(norm_of)(&triple, 0, 1), far = FL_(norm_of)(&triple, 0, 2);
-    const struct FL_(norm) other = job->swap ? FL_(norm_of)(&triple, 1, 2) : far;
+    return triple;
+}
+
+static struct FL_(norms) FL_(norms_of)(const struct fl_pair_job *job, ptrdiff_t row, struct FL_(pair_room) * room)
+{
+    const struct FL_(triple) triple = FL_(triple_of)(job, row, room);
+    struct FL_(norms) norms;
+    norms.near = FL_(norm_of)(&triple, 0, 1);
+    norms.far = FL_(norm_of)(&triple, 0, 2);
+    norms.other = job->swap ? FL_(norm_of)(&triple, 1, 2) : norms.far;
+    return norms;
+}
+
+static double FL_(triplet_row)(const struct fl_pair_job *job, ptrdiff_t row, ptrdiff_t end,
+                               const struct FL_(norms) * norms, struct FL_(pair_room) * room)
+{
+    const struct FL_(norm) near = norms->near, far = norms->far, other = norms->other;
     const double upstream = fl_pair_upstream(job, row);
     /* The smaller distance of the two counts, NaN too; equal ones count half each. */
     const double share = !job->swap || far.size < other.size ? 1.0 : far.size == other.size ? 0.5 : 0.0;
@@ -406,9 +458,11 @@ static double FL_(triplet_row)(const struct fl_pair_job *job, ptrdiff_t row, ptr
     if (!(excess >= 0.0) || upstream == 0.0) {
         FL_(pair_fill)(job, row, end, loss != loss ? loss : 0.0, room);
     } else {
+        const struct FL_(triple) triple = FL_(triple_of)(job, row, room);
         const struct FL_(distances) distances = {
             {near.size, far.size, other.size},
-            {upstream * near.factor, upstream * share * far.factor, upstream * (1.0 - share) * other.factor},
+            {near.factor, share * far.factor, (1.0 - share) * other.factor},
+            upstream,
         };
         FL_(triplet_gradients)(&triple, &distances, row, end);
     }
@@ -418,10 +472,16 @@ static double FL_(triplet_row)(const struct fl_pair_job *job, ptrdiff_t row, ptr
 static struct fl_piece FL_(triplet)(const void *any, ptrdiff_t begin, ptrdiff_t end, void *scratch)
 {
     const struct fl_pair_job *job = (const struct fl_pair_job *)any;
+    struct FL_(pair_room) *room = (struct FL_(pair_room) *)scratch;
+    const ptrdiff_t step = FL_(rows_at_once)(job);
+    struct FL_(norms) norms[FL_(pair_rows)];
     double total = 0.0;
-    FL_(pair_begin)(job, begin, (struct FL_(pair_room) *)scratch);
-    for (ptrdiff_t row = begin; row < end; row++)
-        total += FL_(triplet_row)(job, row, end, (struct FL_(pair_room) *)scratch);
+    FL_(pair_begin)(job, begin, room);
+    for (ptrdiff_t row = begin, some; row < end; row += some) {
+        some = end - row < step ? end - row : step;
+        for (ptrdiff_t k = 0; k < some; k++) norms[k] = FL_(norms_of)(job, row + k, room);
+        for (ptrdiff_t k = 0; k < some; k++) total += FL_(triplet_row)(job, row + k, end, &norms[k], room);
+    }
     if (job->stream) fl_stream_end();
     return fl_faultless(total);
 }
