@@ -55,6 +55,8 @@ cross_entropy                     p - (y == k)               K / (K-1) p (1 - p)
 gaussian_nll_loss,                the loss's own, by each    the diagonal of the    the same
 negative_binomial_nll_loss,       score                      Fisher information,
 student_t_nll_loss                                           or near it
+cox_ph_loss                       the loss's own             its diagonal           the same
+aft_loss                          the loss's own             its derivative, held   the same
 ================================  =========================  =====================  ======================
 
 The step of a leaf is divided by the second derivative, and losses that are linear far away have none there.
@@ -88,6 +90,19 @@ and of the degrees of freedom is at least 0.01.
 
 Where an exponential exceeds float32, in Poisson from scores of about 88 on, the derivatives are the largest
 float32, and steps stay finite. The libraries' own objectives give infinity there, and NaN for the step.
+
+Times until an event
+--------------------
+A label of `cox_ph_loss` is the time of an event, or, if it is negative, minus the time up to which a row was
+seen without one: the labels of XGBoost's ``survival:cox``. Weights are those of cases, also in the risk sets;
+for XGBoost they multiply the derivatives of each row, as in its own objective, whose models equal those of
+this one if no two times are the same. `init_score` is 0.
+
+`aft_loss` takes the bounds of XGBoost's ``DMatrix``, ``label_lower_bound`` and ``label_upper_bound``. Without
+them, and in LightGBM, whose data sets have none, labels are times with that same sign: exact, or
+right-censored. `init_score`, and a call with labels and scores, also take bounds as labels of shape (n, 2).
+In both `transform` is the exponential: a hazard or a time. LightGBM's estimators have no metric by name for
+them.
 
 Models that are equal
 ---------------------
@@ -174,7 +189,8 @@ def lightgbm_objective(name: str, **options: Any) -> Objective:
         One of ``"mse_loss"``, ``"l1_loss"``, ``"huber_loss"``, ``"quantile_loss"``, ``"log_cosh_loss"``,
         ``"poisson_nll_loss"``, ``"gamma_nll_loss"``, ``"tweedie_nll_loss"``,
         ``"binary_cross_entropy_with_logits"``, ``"sigmoid_focal_loss"``, ``"cross_entropy"``,
-        ``"gaussian_nll_loss"``, ``"negative_binomial_nll_loss"`` and ``"student_t_nll_loss"``.
+        ``"gaussian_nll_loss"``, ``"negative_binomial_nll_loss"``, ``"student_t_nll_loss"``,
+        ``"cox_ph_loss"`` and ``"aft_loss"``.
     **options
         The options of the loss, by the names in the function of `fastloss`:
 
@@ -187,6 +203,8 @@ def lightgbm_objective(name: str, **options: Any) -> Objective:
         - `pos_weight` (1.0) of `binary_cross_entropy_with_logits`: LightGBM's ``scale_pos_weight``; greater
           than 0.
         - `alpha` (0.25, None for none) and `gamma` (2.0) of `sigmoid_focal_loss`.
+        - `ties` ("breslow") of `cox_ph_loss`.
+        - `scale` (1.0) and `distribution` ("normal") of `aft_loss`.
 
     Returns
     -------
@@ -246,7 +264,8 @@ def xgboost_objective(name: str, **options: Any) -> Objective:
 
     Its derivatives with respect to the raw score are in the table of `fastloss.boosting`; they are those of
     XGBoost's ``reg:squarederror``, ``reg:absoluteerror``, ``reg:quantileerror``, ``count:poisson``,
-    ``reg:gamma``, ``reg:tweedie``, ``binary:logistic`` and ``multi:softprob``:
+    ``reg:gamma``, ``reg:tweedie``, ``binary:logistic``, ``multi:softprob``, ``survival:cox`` and
+    ``survival:aft``:
 
     .. math::
 
@@ -263,7 +282,8 @@ def xgboost_objective(name: str, **options: Any) -> Objective:
     **options
         As for `lightgbm_objective`. `quantile` is XGBoost's ``quantile_alpha``,
         `max_delta_step` the parameter of that name, `power` ``tweedie_variance_power``, `pos_weight`
-        ``scale_pos_weight``.
+        ``scale_pos_weight``, `scale` ``aft_loss_distribution_scale``, `distribution`
+        ``aft_loss_distribution``.
 
     Returns
     -------

@@ -13,6 +13,7 @@ from fastloss._engine.elementwise import WIDE, outside, two
 from fastloss._engine.rows import run_family
 from fastloss._engine.settings import get_num_threads
 from fastloss._engine.types import Array
+from fastloss.survival import aft_loss, cox_ph_loss
 
 LIGHTGBM, XGBOOST = "lightgbm", "xgboost"
 LARGEST = np.finfo(np.float32).max
@@ -237,6 +238,44 @@ def softmax(given: Given) -> Pair:
     if given.library == XGBOOST:
         np.maximum(hessian, LEAST, out=hessian)
     return gradient, hessian
+
+
+def cox(given: Given) -> Pair:
+    """Labels are times, negative where the row is censored.
+
+    XGBoost's weights are those of the rows' derivatives, not of the risk sets.
+    """
+    is_xgboosts = given.library == XGBOOST
+    _, gradient, hessian = cox_ph_loss(
+        given.scores, np.abs(given.labels), given.labels > 0.0, weight=None if is_xgboosts else given.weight,
+        ties=given.options["ties"], reduction="sum", return_grad=True, return_hessian=True,
+    )  # fmt: skip
+    gradient, hessian = gradient.astype(np.float32, copy=False), hessian.astype(np.float32, copy=False)
+    if is_xgboosts and given.weight is not None:
+        gradient *= given.weight
+        hessian *= given.weight
+    return gradient, hessian
+
+
+def aft(given: Given) -> Pair:
+    """Labels are the bounds of each row. XGBoost has the scale in float32."""
+    options = dict(given.options)
+    if given.library == XGBOOST:
+        options["scale"] = float(np.float32(options["scale"]))
+    lower, upper = np.moveaxis(given.labels, -1, 0)
+    _, gradient, hessian = aft_loss(
+        given.scores, lower, upper, weight=given.weight, **options, reduction="sum", return_grad=True,
+        return_hessian=True,
+    )  # fmt: skip
+    return gradient.astype(np.float32, copy=False), hessian.astype(np.float32, copy=False)
+
+
+def bounds_of(labels: Array) -> Array:
+    """Return bounds: two columns as they are; times alone, of which negative ones are right-censored."""
+    if labels.ndim == 2:
+        return labels
+    times = np.abs(labels)
+    return np.stack([times, np.where(labels < 0.0, np.inf, times)], axis=-1)
 
 
 def _bounded(gradient: Array, hessian: Array) -> Pair:

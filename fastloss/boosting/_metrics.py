@@ -120,6 +120,8 @@ def default(objective: Objective) -> str:
     """Return the metric of LightGBM's own objective, or of the most similar one."""
     if objective.name == "tweedie_nll_loss":
         return {1.0: "poisson", 2.0: "gamma"}.get(objective.options["power"], "tweedie")
+    if objective.name in ("cox_ph_loss", "aft_loss"):
+        return ""
     return {"poisson_nll_loss": "poisson", "gamma_nll_loss": "gamma"}.get(objective.name, "logloss")
 
 

@@ -8,11 +8,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastloss._engine import arguments
+from fastloss._engine.survival import aft_parameters, distribution_kernel
 from fastloss._engine.types import Array
 from fastloss.boosting import _derivatives, _starts
-from fastloss.boosting._derivatives import Given, Pair, require_labels
+from fastloss.boosting._derivatives import Given, Pair, bounds_of, require_labels
 from fastloss.boosting._starts import Sample
 from fastloss.regression import quantile_loss
+from fastloss.survival import cox_ph_loss
 
 # --- names and options ---
 
@@ -51,6 +53,20 @@ def _alpha(value: Any) -> float | None:
 
 def _gamma_exponent(value: Any) -> float:
     return arguments.number("gamma", value, low=0.0)
+
+
+def _ties(value: Any) -> str:
+    cox_ph_loss([0.0], [0.0], [True], ties=value)  # its own rule
+    return str(value)
+
+
+def _scale(value: Any) -> float:
+    return aft_parameters(value)[0]
+
+
+def _distribution(value: Any) -> str:
+    distribution_kernel(value)
+    return str(value)
 
 
 _Link = Callable[[Array], Array]
@@ -102,6 +118,13 @@ _LOSSES: dict[str, _Loss] = {
         _derivatives.negative_binomial, _starts.negative_binomial, _starts.exponential, parameters=2
     ),
     "student_t_nll_loss": _Loss(_derivatives.student_t, _starts.student_t, _starts.parameters, parameters=3),
+    "cox_ph_loss": _Loss(_derivatives.cox, _starts.zero, _starts.exponential, {"ties": ("breslow", _ties)}),
+    "aft_loss": _Loss(
+        _derivatives.aft,
+        None,
+        _starts.exponential,
+        {"scale": (1.0, _scale), "distribution": ("normal", _distribution)},
+    ),
 }
 
 
@@ -139,6 +162,13 @@ def _weights(weight: Any, rows: int) -> Array:
         position = int(np.argmin(is_good))
         raise ValueError(f"weight[{position}] is {w[position]}: expected a finite value, at least 0")
     return w if w.any() else np.ones(rows)
+
+
+def _bounds(labels: Array) -> Array:
+    """Return the bounds of labels (n,) or (n, 2)."""
+    if labels.ndim not in (1, 2) or (labels.ndim == 2 and labels.shape[1] != 2):
+        raise ValueError(f"labels must have shape (n,), or (n, 2) for bounds; got {labels.shape}")
+    return bounds_of(labels)
 
 
 class Objective:
@@ -199,9 +229,17 @@ class Objective:
         """Return gradient and second derivative; the native arguments are scores and data."""
         scores, labels, weight = y_pred, y_true, sample_weight
         if hasattr(y_pred, "get_label"):
-            scores, labels, weight = y_true, y_pred.get_label(), y_pred.get_weight()
+            scores, labels, weight = y_true, self._labels_of(y_pred), y_pred.get_weight()
         given = self._given(scores, labels, weight)
         return _LOSSES[self.name].derivatives(given)
+
+    def _labels_of(self, data: Any) -> Any:
+        """Return the labels of a data set; of XGBoost's, the bounds that it may have in their place."""
+        if self.name == "aft_loss" and hasattr(data, "get_float_info"):
+            lower, upper = (data.get_float_info(f"label_{end}_bound") for end in ("lower", "upper"))
+            if len(lower) or len(upper):
+                return np.stack([lower, upper], axis=-1)
+        return data.get_label()
 
     def init_score(self, labels: Any, weight: Any = None, *, num_class: int | None = None) -> float | Array:
         """Return the constant score of least loss, the start of boosting.
@@ -223,6 +261,8 @@ class Objective:
         negative_binomial_nll_loss        the logarithms of the mean and of the dispersion of least loss
         student_t_nll_loss                the location, and the logarithms of scale and degrees of
                                           freedom (from e^-2 to e^7), of least loss
+        cox_ph_loss                       0: a constant does not change the loss
+        aft_loss                          the minimum, to float64's last digits
         ================================  =============================================================
 
         If the minimum is at infinity, the score is LightGBM's, for a share of 1e-15: without labels of a
@@ -255,6 +295,11 @@ class Objective:
         """
         is_softmax = self.name == "cross_entropy"
         y = arguments.as_array("labels", labels)
+        if self.name == "aft_loss":
+            bounds = _bounds(arguments.converted("labels", y, np.float64))
+            if not len(bounds) or num_class is not None:
+                raise ValueError("labels must have at least one row, and num_class is for 'cross_entropy'")
+            return _starts.aft(bounds, _weights(weight, len(bounds)), self.options)
         if not is_softmax:
             y = arguments.converted("labels", y, np.float64)
         if y.ndim not in (1, 1 if is_softmax or self.outputs else 2) or not y.size:
@@ -276,11 +321,12 @@ class Objective:
     def transform(self, scores: Any) -> float | Array:
         """Return the predictions of raw scores.
 
-        The scores themselves; their exponential, for `poisson_nll_loss`, `gamma_nll_loss` and
-        `tweedie_nll_loss`; the probability of class 1, for `binary_cross_entropy_with_logits` and
-        `sigmoid_focal_loss`; the probabilities of all classes, by a softmax over the last axis, for
-        `cross_entropy`; the parameters of a distribution in the order of the arguments of its loss: the
-        location, or for `negative_binomial_nll_loss` the mean, and the exponentials of the others.
+        The scores themselves; their exponential, for `poisson_nll_loss`, `gamma_nll_loss`,
+        `tweedie_nll_loss`, `cox_ph_loss` (the hazard) and `aft_loss` (the time); the probability of class 1,
+        for `binary_cross_entropy_with_logits` and `sigmoid_focal_loss`; the probabilities of all classes, by
+        a softmax over the last axis, for `cross_entropy`; the parameters of a distribution in the order of
+        the arguments of its loss: the location, or for `negative_binomial_nll_loss` the mean, and the
+        exponentials of the others.
 
         Parameters
         ----------
@@ -306,6 +352,8 @@ class Objective:
         if x.dtype not in (np.float32, np.float64):
             x = x.astype(np.float64)
         y = arguments.as_array("labels", labels)
+        if self.name in ("aft_loss", "cox_ph_loss"):
+            return self._given_times(x, y, weight)
         is_softmax = self.name == "cross_entropy"
         if is_softmax and (x.ndim != 2 or x.shape[1] < 2):
             raise ValueError(
@@ -333,6 +381,20 @@ class Objective:
     def _remedy(self) -> str:
         parameter = "num_class" if self.library == "lightgbm" else "num_target"
         return f"set {parameter} to {self.outputs}"
+
+    def _given_times(self, x: Array, labels: Array, weight: Any) -> Given:
+        """Check scores (n,) and times, with the sign of their events or as bounds."""
+        y = arguments.floating("labels", labels)
+        if self.name == "aft_loss":
+            y = _bounds(y)
+        if x.ndim != 1 or len(y) != len(x) or y.ndim != (2 if self.name == "aft_loss" else 1):
+            raise ValueError(f"labels must be times of {x.shape[0]} rows, as scores have; got {labels.shape}")
+        w = None if weight is None else arguments.floating("weight", weight)
+        if w is not None and w.size == 0 and x.size:
+            w = None
+        if w is not None:
+            w = self._spread(w, x, False)
+        return Given(x, y, w, self.options, self.library)
 
     def _spread(self, weight: Array, x: Array, has_one: bool) -> Array:
         """Return weights of rows for each element of the scores; for one label of all, for each row."""

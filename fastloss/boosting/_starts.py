@@ -22,6 +22,7 @@ from fastloss.boosting._derivatives import (
     require_labels,
 )
 from fastloss.classification import softmax
+from fastloss.survival import aft_loss
 
 # LightGBM's share of a class without labels: a probability other than 0.
 LEAST_SHARE = 1e-15
@@ -172,6 +173,29 @@ def focal(sample: Sample) -> float:
         return log_slope(-score) - log_slope(score) - log_ratio, 0.0
 
     return _root(difference, -LARGEST_LOGIT, LARGEST_LOGIT, 0.0)
+
+
+def zero(sample: Sample) -> float:
+    """Return the score of Cox's loss, to which a constant does not matter."""
+    return 0.0
+
+
+def aft(labels: Array, weight: Array, options: dict[str, Any]) -> float:
+    """Return the log time at which the slopes of all rows cancel; `labels` are bounds."""
+    lower, upper = labels.T
+    ends = np.log(labels[(labels > 0.0) & np.isfinite(labels)])
+    if not ends.size:
+        return 0.0
+
+    def derivatives(score: float) -> tuple[float, float]:
+        _, slope, bend = aft_loss(
+            np.full(len(lower), score), lower, upper, weight=weight, **options, reduction="sum",
+            return_grad=True, return_hessian=True,
+        )  # fmt: skip
+        return _sum(slope), _sum(bend)
+
+    far = 10.0 * options["scale"]
+    return _root(derivatives, float(ends.min()) - far, float(ends.max()) + far, float(np.mean(ends)))
 
 
 def log_shares(labels: Array, weight: Array, num_class: int | None) -> Array:

@@ -30,12 +30,16 @@ _BESIDE = {
     "gaussian_nll_loss": "reg:squarederror",
     "negative_binomial_nll_loss": "reg:squarederror",
     "student_t_nll_loss": "reg:squarederror",
+    "cox_ph_loss": "survival:cox",
+    "aft_loss": "survival:aft",
 }
 # XGBoost's names of options that its trees or metrics read.
 _OPTIONS = {
     "quantile": "quantile_alpha",
     "power": "tweedie_variance_power",
     "max_delta_step": "max_delta_step",
+    "scale": "aft_loss_distribution_scale",
+    "distribution": "aft_loss_distribution",
 }
 # Probabilities of float32, the type of XGBoost's base_score.
 _LEAST, _LARGEST = 1e-15, 1.0 - 2.0**-24
