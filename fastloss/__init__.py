@@ -19,6 +19,7 @@ except ImportError as error:
     _raise_without_kernels(error, pathlib.Path(__file__).parent)
 
 from fastloss import (
+    alignment,
     binary,
     classification,
     contrastive,
@@ -39,8 +40,8 @@ from fastloss._engine import settings as _settings
 __version__ = "0.1.0"
 
 _MODULES = (
-    binary, classification, contrastive, curve, divergence, linear, linear_divergence, penalty, perplexity,
-    policy, preference, reading, regression, sequence, _settings,
+    alignment, binary, classification, contrastive, curve, divergence, linear, linear_divergence, penalty,
+    perplexity, policy, preference, reading, regression, sequence, _settings,
 )  # fmt: skip
 
 

@@ -114,6 +114,22 @@ def contrast_pairs(
     row_sums: npt.NDArray[Any],
     threads: int,
 ) -> None: ...
+def ctc(
+    input: npt.NDArray[Any],
+    labels: npt.NDArray[Any],
+    starts: npt.NDArray[Any],
+    labels_of: npt.NDArray[Any],
+    steps_of: npt.NDArray[Any],
+    losses: npt.NDArray[Any],
+    *,
+    blank: int,
+    has_logits: bool,
+    zero_infinity: bool,
+    threads: int,
+    output: npt.NDArray[Any] | None = None,
+    factor: npt.NDArray[Any] | None = None,
+    accumulate: bool = False,
+) -> None: ...
 def plain_cross_entropy(
     logits: object,
     target: object,

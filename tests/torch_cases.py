@@ -412,6 +412,9 @@ RATIOS: Values = {
     "old_logps": lambda rng, given: given["logps"] + normal(4, 5, scale=0.4)(rng, {}),
 }
 
+# Of ctc_loss; the blank is no label.
+LABELS, STEPS = torch.tensor([[1, 1, 2], [3, 2, 1], [2, 3, 3]]), torch.tensor([9, 7, 5])
+COUNTS = torch.tensor([3, 2, 1])
 # fmt: off
 OF_TORCH = [
     *rows("cross_entropy", {
@@ -454,6 +457,10 @@ OF_TORCH = [
     Loss("gaussian_nll_loss", {**RESIDUALS, "var": positive(*SHAPE)}, ("input", "var"),
          {"full": {"full": True}, "eps": {"eps": 0.5}}),
     Loss("gaussian_nll_loss", {**RESIDUALS, "var": 0.7}, label="one-var"),
+    Loss("ctc_loss", {
+        "log_probs": log_softmax(9, 3, 5), "targets": LABELS, "input_lengths": STEPS,
+        "target_lengths": COUNTS,
+    }, ("log_probs",), {"options": {"blank": 4, "zero_infinity": True}}, reference_options={}),
     Loss("soft_margin_loss", pair(normal(*SHAPE, scale=1.5), signs(*SHAPE))),
     *rows("multi_margin_loss", {"2d": of_indices(9, 7), "1d": of_indices(7)}, dim=-1, options={
         "square": {"p": 2}, "margin": {"margin": 0.4},
@@ -520,6 +527,9 @@ OWN = [
           options={
               "ignoring": {"ignore_index": ignoring(-100)}, "options": {"temperature": 1.7, "softcap": 3.0},
           }),
+    Loss("ctc_loss_with_logits", {
+        "logits": normal(9, 3, 5), "targets": LABELS, "input_lengths": STEPS, "target_lengths": COUNTS,
+    }, ("logits",), {"options": {"blank": 4, "zero_infinity": True}}),
     *(Loss("info_nce_loss", {
         "query": normal(7, 6), "key": normal(*keys), "temperature": uniform(0.4, 0.6)(), **more
     }, ("query", "key", "temperature"), options, label=label)
@@ -648,6 +658,8 @@ MODULES = {
     "SoftMarginLoss": "soft_margin_loss",
     "MultiMarginLoss": "multi_margin_loss",
     "MultiLabelSoftMarginLoss": "multilabel_soft_margin_loss",
+    "CTCLoss": "ctc_loss",
+    "CTCWithLogitsLoss": "ctc_loss_with_logits",
     "LinearCrossEntropyLoss": "linear_cross_entropy",
     "SigmoidFocalLoss": "sigmoid_focal_loss",
     "HingeLoss": "hinge_loss",

@@ -14,6 +14,8 @@ from fastloss.torch._install import uninstall as uninstall
 from fastloss.torch._modules import BCELoss as BCELoss
 from fastloss.torch._modules import BCEWithLogitsLoss as BCEWithLogitsLoss
 from fastloss.torch._modules import CPOLoss as CPOLoss
+from fastloss.torch._modules import CTCLoss as CTCLoss
+from fastloss.torch._modules import CTCWithLogitsLoss as CTCWithLogitsLoss
 from fastloss.torch._modules import CrossEntropyLoss as CrossEntropyLoss
 from fastloss.torch._modules import DPOLoss as DPOLoss
 from fastloss.torch._modules import GaussianNLLLoss as GaussianNLLLoss
@@ -42,6 +44,8 @@ __all__ = [
     "BCELoss",
     "BCEWithLogitsLoss",
     "CPOLoss",
+    "CTCLoss",
+    "CTCWithLogitsLoss",
     "Calls",
     "CrossEntropyLoss",
     "DPOLoss",
@@ -81,6 +85,8 @@ __all__ = [
     "calls",
     "cpo_loss",
     "cross_entropy",
+    "ctc_loss",
+    "ctc_loss_with_logits",
     "dpo_loss",
     "elastic_net_penalty",
     "entropy",
@@ -155,6 +161,12 @@ def cross_entropy(input: Tensor, target: Tensor, weight: Tensor | None = ..., si
 def cross_entropy(input: Tensor, target: Tensor, weight: Tensor | None = ..., size_average: bool | None = ..., ignore_index: int = ..., reduce: bool | None = ..., *, reduction: Literal["sum_and_count"], label_smoothing: float = ..., sample_weight: Tensor | None = ..., z_loss: float = ..., softcap: float | None = ..., temperature: float = ..., logit_scale: float = ..., inplace: bool = ...) -> tuple[Tensor, Tensor]: ...
 @overload
 def cross_entropy(input: Tensor, target: Tensor, weight: Tensor | None = ..., size_average: bool | None = ..., ignore_index: int = ..., reduce: bool | None = ..., reduction: str = ..., label_smoothing: float = ..., *, sample_weight: Tensor | None = ..., z_loss: float = ..., softcap: float | None = ..., temperature: float = ..., logit_scale: float = ..., inplace: bool = ...) -> Any: ...
+@overload
+def ctc_loss(log_probs: Tensor, targets: Tensor, input_lengths: Tensor | tuple[int, ...] | list[int], target_lengths: Tensor | tuple[int, ...] | list[int], blank: int = ..., reduction: Literal["mean", "sum", "none"] = ..., zero_infinity: bool = ...) -> Tensor: ...
+@overload
+def ctc_loss(log_probs: Tensor, targets: Tensor, input_lengths: Tensor | tuple[int, ...] | list[int], target_lengths: Tensor | tuple[int, ...] | list[int], blank: int = ..., *, reduction: Literal["sum_and_count"], zero_infinity: bool = ...) -> tuple[Tensor, Tensor]: ...
+@overload
+def ctc_loss(log_probs: Tensor, targets: Tensor, input_lengths: Tensor | tuple[int, ...] | list[int], target_lengths: Tensor | tuple[int, ...] | list[int], blank: int = ..., reduction: str = ..., zero_infinity: bool = ...) -> Any: ...
 @overload
 def gaussian_nll_loss(input: Tensor, target: Tensor, var: Tensor | float, full: bool = ..., eps: float = ..., reduction: Literal["mean", "sum", "none"] = ...) -> Tensor: ...
 @overload
@@ -245,6 +257,12 @@ def cpo_loss(policy_chosen_logps: Tensor, policy_rejected_logps: Tensor | float,
 def cpo_loss(policy_chosen_logps: Tensor, policy_rejected_logps: Tensor | float, *, beta: float = ..., label_smoothing: float = ..., loss_type: Literal['sigmoid', 'hinge', 'ipo'] = ..., reduction: Literal["sum_and_count"]) -> tuple[Tensor, Tensor]: ...
 @overload
 def cpo_loss(policy_chosen_logps: Tensor, policy_rejected_logps: Tensor | float, *, beta: float = ..., label_smoothing: float = ..., loss_type: Literal['sigmoid', 'hinge', 'ipo'] = ..., reduction: str = ...) -> Any: ...
+@overload
+def ctc_loss_with_logits(logits: Tensor, targets: Tensor | float, input_lengths: Tensor | float, target_lengths: Tensor | float, *, blank: int = ..., zero_infinity: bool = ..., reduction: Literal["mean", "sum", "none"] = ...) -> Tensor: ...
+@overload
+def ctc_loss_with_logits(logits: Tensor, targets: Tensor | float, input_lengths: Tensor | float, target_lengths: Tensor | float, *, blank: int = ..., zero_infinity: bool = ..., reduction: Literal["sum_and_count"]) -> tuple[Tensor, Tensor]: ...
+@overload
+def ctc_loss_with_logits(logits: Tensor, targets: Tensor | float, input_lengths: Tensor | float, target_lengths: Tensor | float, *, blank: int = ..., zero_infinity: bool = ..., reduction: str = ...) -> Any: ...
 @overload
 def dpo_loss(policy_chosen_logps: Tensor, policy_rejected_logps: Tensor | float, ref_chosen_logps: Tensor | float | None = ..., ref_rejected_logps: Tensor | float | None = ..., *, beta: float = ..., label_smoothing: float = ..., loss_type: str = ..., reference_free: bool = ..., f_divergence_type: str = ..., f_alpha_divergence_coef: float = ..., discopop_tau: float = ..., reduction: Literal["mean", "sum", "none"] = ...) -> Tensor: ...
 @overload

@@ -13,10 +13,11 @@ from fastloss.torch._autograd import Loss
 from fastloss.torch._bridge import autocast
 from fastloss.torch._documentation import of_tensors as documentation
 from fastloss.torch._evaluate import evaluate
-from fastloss.torch._functional import declare, row_shape
+from fastloss.torch._functional import declare, row_shape, sample_shape
 
 __all__ = [
     "cpo_loss",
+    "ctc_loss_with_logits",
     "dpo_loss",
     "elastic_net_penalty",
     "entropy",
@@ -213,6 +214,10 @@ siglip_loss: _Function = of_tensors(
     gradients=(0, 1, 2, 3),
     numbers=("scale", "bias"),
     is_linear=True,
+)
+
+ctc_loss_with_logits: _Function = of_tensors(
+    "ctc_loss_with_logits", "logits", "targets", "input_lengths", "target_lengths", shape=sample_shape
 )
 
 dpo_loss: _Function = of_tensors(

@@ -21,6 +21,8 @@ __all__ = [
     "BCELoss",
     "BCEWithLogitsLoss",
     "CPOLoss",
+    "CTCLoss",
+    "CTCWithLogitsLoss",
     "CrossEntropyLoss",
     "DPOLoss",
     "GaussianNLLLoss",
@@ -194,6 +196,18 @@ class MultiLabelSoftMarginLoss(nn.MultiLabelSoftMarginLoss):
         )
 
 
+@as_module("ctc_loss")
+class CTCLoss(nn.CTCLoss):
+    """``torch.nn.CTCLoss``, computed by `fastloss.torch.ctc_loss`."""
+
+    def forward(
+        self, log_probs: Tensor, targets: Tensor, input_lengths: Tensor, target_lengths: Tensor
+    ) -> Tensor:
+        return _functional.ctc_loss(
+            log_probs, targets, input_lengths, target_lengths, self.blank, self.reduction, self.zero_infinity
+        )
+
+
 @as_module("linear_cross_entropy")
 class LinearCrossEntropyLoss(nn.LinearCrossEntropyLoss):
     """``torch.nn.LinearCrossEntropyLoss``, computed by `fastloss.torch.linear_cross_entropy`."""
@@ -249,6 +263,7 @@ def module_of(name: str, function: Callable[..., Tensor]) -> type[_Of]:
 KLDivWithLogitsLoss = module_of("KLDivWithLogitsLoss", _beyond.kl_div_with_logits)
 JSDivWithLogitsLoss = module_of("JSDivWithLogitsLoss", _beyond.js_div_with_logits)
 TVDistanceWithLogitsLoss = module_of("TVDistanceWithLogitsLoss", _beyond.tv_distance_with_logits)
+CTCWithLogitsLoss = module_of("CTCWithLogitsLoss", _beyond.ctc_loss_with_logits)
 DPOLoss = module_of("DPOLoss", _beyond.dpo_loss)
 SimPOLoss = module_of("SimPOLoss", _beyond.simpo_loss)
 CPOLoss = module_of("CPOLoss", _beyond.cpo_loss)

@@ -18,5 +18,6 @@ ROWS: list[Row] = [
     *linear_divergences.ROWS,
 ]
 
-# Public names that have tests of their own, in test_perplexity.py, test_reading.py and test_curves.py.
-OBJECTS = ("Finding", "LossCurve", "Perplexity", "interpret")
+# Public names that have tests of their own, in test_perplexity.py, test_reading.py, test_curves.py and
+# test_ctc.py.
+OBJECTS = ("Finding", "LossCurve", "Perplexity", "ctc_loss", "ctc_loss_with_logits", "interpret")
