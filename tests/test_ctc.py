@@ -246,3 +246,31 @@ def test_torch(reduction: str) -> None:
         for loss, grad in found[1:]:
             np.testing.assert_allclose(loss, found[0][0], rtol=1e-12, atol=1e-12)
             np.testing.assert_allclose(grad, found[0][1], rtol=0, atol=1e-12)
+
+
+def test_torchs_ground() -> None:
+    """What is not ours is torch's, autocast and `install` included; a second derivative is an error."""
+    torch = pytest.importorskip("torch")
+    import fastloss.torch as ft
+
+    own = torch.nn.functional.ctc_loss
+    x, targets = torch.randn(6, 2, 4).log_softmax(2), torch.tensor([[1, 2], [3, 3]])
+    for lengths, blank in (((6, 7), 0), ((6.0, 6.0), 0), ((6, 6, 6), 0), ((6, -1), 0), ((6, 6), 4)):
+        messages = []
+        for function in (own, ft.ctc_loss):
+            with pytest.raises((RuntimeError, TypeError)) as error:
+                function(x, targets, lengths, (2, 2), blank)
+            messages.append((error.type, str(error.value)))
+        assert messages[0] == messages[1]
+    with pytest.raises(IndexError, match=r"targets\[1, 0\] is 4"):
+        ft.ctc_loss(x, targets + torch.tensor([[0], [1]]), (6, 6), (2, 2))
+    with ft.install():
+        expected = own(x, targets, (6, 5), (2, 2))
+        torch.testing.assert_close(torch.nn.CTCLoss()(x, targets, (6, 5), (2, 2)), expected)
+        assert ft.calls()["ctc_loss"].fastloss == 1
+    with torch.autocast("cpu"):
+        assert ft.ctc_loss(x.bfloat16(), targets, (6, 6), (2, 2)).dtype is torch.float32
+    leaf = x.clone().requires_grad_()
+    loss = ft.ctc_loss(leaf.log_softmax(2), targets, (6, 6), (2, 2))
+    with pytest.raises(RuntimeError, match="not implemented"):
+        torch.autograd.grad(torch.autograd.grad(loss, leaf, create_graph=True)[0].sum(), leaf)
