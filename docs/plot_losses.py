@@ -68,6 +68,17 @@ def of_rows(loss: str, x: Floats, arguments: Arguments) -> tuple[Floats, Floats]
     return value, grad[:, 0]
 
 
+def of_labels(loss: str, x: Floats, arguments: Arguments) -> tuple[Floats, Floats]:
+    """Return value and gradient of samples of equal steps, x being the label's value at the first of them."""
+    inputs = np.full((arguments["steps"], x.size, 2), np.log(0.5))
+    inputs[0, :, 1] = x
+    lengths = np.full((2, x.size), [[arguments["steps"]], [1]])
+    value, grad = getattr(fastloss, loss)(
+        inputs, np.ones((x.size, 1), np.int64), *lengths, reduction="none", return_grad=True
+    )
+    return value, grad[0, :, 1]
+
+
 def of_answers(loss: str, x: Floats, arguments: Arguments) -> tuple[Floats, Floats]:
     """Return value and gradient of a loss of log-probabilities, rewards or values: x is its first argument.
 
@@ -260,6 +271,14 @@ _PICTURES = (
         {"teacher": [1, 0, 0]},
         DIVERGENCES,
         of_students,
+    ),
+    Picture(
+        "ctc_loss",
+        "log-probability of the label at the first step, all others at log 0.5",
+        (-5, 0),
+        {},
+        each("steps", 1, 2, 3),
+        of_labels,
     ),
     Picture(
         "info_nce_loss",

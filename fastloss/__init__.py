@@ -19,6 +19,7 @@ except ImportError as error:
     _raise_without_kernels(error, pathlib.Path(__file__).parent)
 
 from fastloss import (
+    alignment,
     binary,
     classification,
     contrastive,
@@ -43,8 +44,8 @@ from fastloss._engine import settings as _settings
 __version__ = "0.1.0"
 
 _MODULES = (
-    binary, classification, contrastive, curve, distribution, divergence, linear, linear_divergence, lists,
-    pairs, penalty, perplexity, policy, preference, reading, regression, sequence, survival, _settings,
+    alignment, binary, classification, contrastive, curve, distribution, divergence, linear, linear_divergence,
+    lists, pairs, penalty, perplexity, policy, preference, reading, regression, sequence, survival, _settings,
 )  # fmt: skip
 
 

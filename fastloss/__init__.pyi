@@ -47,6 +47,8 @@ __all__ = [
     "cox_ph_loss",
     "cpo_loss",
     "cross_entropy",
+    "ctc_loss",
+    "ctc_loss_with_logits",
     "dpo_loss",
     "elastic_net_penalty",
     "entropy",
@@ -569,6 +571,106 @@ def cross_entropy(
     float = ..., softcap: float | None = ..., temperature: float = ..., logit_scale: float = ..., reduction:
     Reduction = ..., return_grad: bool = ..., return_hessian: bool = ..., grad_output: npt.ArrayLike | None =
     ..., out: Array | None = ..., accumulate: bool = ..., num_threads: int | None = ...
+) -> Any: ...
+
+@overload
+def ctc_loss(
+    log_probs: npt.ArrayLike, targets: npt.ArrayLike, input_lengths: npt.ArrayLike, target_lengths:
+    npt.ArrayLike, *, blank: int = ..., zero_infinity: bool = ..., reduction: Literal["mean", "sum"] = ...,
+    return_grad: Literal[False] = ..., grad_output: npt.ArrayLike | None = ..., out: Array | None = ...,
+    accumulate: bool = ..., num_threads: int | None = ...
+) -> float: ...
+@overload
+def ctc_loss(
+    log_probs: npt.ArrayLike, targets: npt.ArrayLike, input_lengths: npt.ArrayLike, target_lengths:
+    npt.ArrayLike, *, blank: int = ..., zero_infinity: bool = ..., reduction: Literal["sum_and_count"],
+    return_grad: Literal[False] = ..., grad_output: npt.ArrayLike | None = ..., out: Array | None = ...,
+    accumulate: bool = ..., num_threads: int | None = ...
+) -> tuple[float, float]: ...
+@overload
+def ctc_loss(
+    log_probs: npt.ArrayLike, targets: npt.ArrayLike, input_lengths: npt.ArrayLike, target_lengths:
+    npt.ArrayLike, *, blank: int = ..., zero_infinity: bool = ..., reduction: Literal["none"], return_grad:
+    Literal[False] = ..., grad_output: npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool =
+    ..., num_threads: int | None = ...
+) -> Array: ...
+@overload
+def ctc_loss(
+    log_probs: npt.ArrayLike, targets: npt.ArrayLike, input_lengths: npt.ArrayLike, target_lengths:
+    npt.ArrayLike, *, blank: int = ..., zero_infinity: bool = ..., reduction: Literal["mean", "sum"] = ...,
+    return_grad: Literal[True], grad_output: npt.ArrayLike | None = ..., out: Array | None = ..., accumulate:
+    bool = ..., num_threads: int | None = ...
+) -> tuple[float, Array]: ...
+@overload
+def ctc_loss(
+    log_probs: npt.ArrayLike, targets: npt.ArrayLike, input_lengths: npt.ArrayLike, target_lengths:
+    npt.ArrayLike, *, blank: int = ..., zero_infinity: bool = ..., reduction: Literal["sum_and_count"],
+    return_grad: Literal[True], grad_output: npt.ArrayLike | None = ..., out: Array | None = ..., accumulate:
+    bool = ..., num_threads: int | None = ...
+) -> tuple[tuple[float, float], Array]: ...
+@overload
+def ctc_loss(
+    log_probs: npt.ArrayLike, targets: npt.ArrayLike, input_lengths: npt.ArrayLike, target_lengths:
+    npt.ArrayLike, *, blank: int = ..., zero_infinity: bool = ..., reduction: Literal["none"], return_grad:
+    Literal[True], grad_output: npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ...,
+    num_threads: int | None = ...
+) -> tuple[Array, Array]: ...
+@overload
+def ctc_loss(
+    log_probs: npt.ArrayLike, targets: npt.ArrayLike, input_lengths: npt.ArrayLike, target_lengths:
+    npt.ArrayLike, *, blank: int = ..., zero_infinity: bool = ..., reduction: Reduction = ..., return_grad:
+    bool = ..., grad_output: npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ...,
+    num_threads: int | None = ...
+) -> Any: ...
+
+@overload
+def ctc_loss_with_logits(
+    logits: npt.ArrayLike, targets: npt.ArrayLike, input_lengths: npt.ArrayLike, target_lengths:
+    npt.ArrayLike, *, blank: int = ..., zero_infinity: bool = ..., reduction: Literal["mean", "sum"] = ...,
+    return_grad: Literal[False] = ..., grad_output: npt.ArrayLike | None = ..., out: Array | None = ...,
+    accumulate: bool = ..., num_threads: int | None = ...
+) -> float: ...
+@overload
+def ctc_loss_with_logits(
+    logits: npt.ArrayLike, targets: npt.ArrayLike, input_lengths: npt.ArrayLike, target_lengths:
+    npt.ArrayLike, *, blank: int = ..., zero_infinity: bool = ..., reduction: Literal["sum_and_count"],
+    return_grad: Literal[False] = ..., grad_output: npt.ArrayLike | None = ..., out: Array | None = ...,
+    accumulate: bool = ..., num_threads: int | None = ...
+) -> tuple[float, float]: ...
+@overload
+def ctc_loss_with_logits(
+    logits: npt.ArrayLike, targets: npt.ArrayLike, input_lengths: npt.ArrayLike, target_lengths:
+    npt.ArrayLike, *, blank: int = ..., zero_infinity: bool = ..., reduction: Literal["none"], return_grad:
+    Literal[False] = ..., grad_output: npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool =
+    ..., num_threads: int | None = ...
+) -> Array: ...
+@overload
+def ctc_loss_with_logits(
+    logits: npt.ArrayLike, targets: npt.ArrayLike, input_lengths: npt.ArrayLike, target_lengths:
+    npt.ArrayLike, *, blank: int = ..., zero_infinity: bool = ..., reduction: Literal["mean", "sum"] = ...,
+    return_grad: Literal[True], grad_output: npt.ArrayLike | None = ..., out: Array | None = ..., accumulate:
+    bool = ..., num_threads: int | None = ...
+) -> tuple[float, Array]: ...
+@overload
+def ctc_loss_with_logits(
+    logits: npt.ArrayLike, targets: npt.ArrayLike, input_lengths: npt.ArrayLike, target_lengths:
+    npt.ArrayLike, *, blank: int = ..., zero_infinity: bool = ..., reduction: Literal["sum_and_count"],
+    return_grad: Literal[True], grad_output: npt.ArrayLike | None = ..., out: Array | None = ..., accumulate:
+    bool = ..., num_threads: int | None = ...
+) -> tuple[tuple[float, float], Array]: ...
+@overload
+def ctc_loss_with_logits(
+    logits: npt.ArrayLike, targets: npt.ArrayLike, input_lengths: npt.ArrayLike, target_lengths:
+    npt.ArrayLike, *, blank: int = ..., zero_infinity: bool = ..., reduction: Literal["none"], return_grad:
+    Literal[True], grad_output: npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ...,
+    num_threads: int | None = ...
+) -> tuple[Array, Array]: ...
+@overload
+def ctc_loss_with_logits(
+    logits: npt.ArrayLike, targets: npt.ArrayLike, input_lengths: npt.ArrayLike, target_lengths:
+    npt.ArrayLike, *, blank: int = ..., zero_infinity: bool = ..., reduction: Reduction = ..., return_grad:
+    bool = ..., grad_output: npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ...,
+    num_threads: int | None = ...
 ) -> Any: ...
 
 @overload

@@ -199,6 +199,22 @@ def multilabel_margin(
     accumulate: bool = ...,
     row_loss: npt.NDArray[Any] | None = ...,
 ) -> tuple[int, float]: ...
+def ctc(
+    input: npt.NDArray[Any],
+    labels: npt.NDArray[Any],
+    starts: npt.NDArray[Any],
+    labels_of: npt.NDArray[Any],
+    steps_of: npt.NDArray[Any],
+    losses: npt.NDArray[Any],
+    *,
+    blank: int,
+    has_logits: bool,
+    zero_infinity: bool,
+    threads: int,
+    output: npt.NDArray[Any] | None = None,
+    factor: npt.NDArray[Any] | None = None,
+    accumulate: bool = False,
+) -> None: ...
 def plain_cross_entropy(
     logits: object,
     target: object,

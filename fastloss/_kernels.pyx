@@ -338,6 +338,18 @@ cdef extern from "samples.h" nogil:
         fl_rows rows
         const int64_t *target
 
+    struct fl_ctc_job:
+        ptrdiff_t batch, steps, classes, blank
+        int has_logits, zero_infinity, accumulate, stream
+        fl_array input, output
+        const int64_t *labels
+        const int64_t *starts
+        const int64_t *labels_of
+        const int64_t *steps_of
+        ptrdiff_t most_labels, most_steps
+        const double *factor
+        double *losses
+
     struct fl_samples:
         const char *name
         fl_list_kernels lists
@@ -348,6 +360,8 @@ cdef extern from "samples.h" nogil:
         fl_work labels_f32
         fl_work labels_f64
         fl_work label_survey
+        ptrdiff_t (*ctc_scratch_bytes)(const fl_ctc_job *) noexcept nogil
+        fl_work ctc
 
     struct fl_kernels:
         const char *name
@@ -1448,6 +1462,50 @@ def multilabel_margin(
         kernels.samples.labels_f64 if job.rows.input.dtype == FL_FLOAT64 else kernels.samples.labels_f32,
         &job, job.rows.count, step, size, threads, 3 * (job.rows.classes + 16) * <ptrdiff_t>sizeof(double),
     ).total
+
+
+def ctc(
+    cnp.ndarray input not None, cnp.ndarray labels not None, cnp.ndarray starts not None,
+    cnp.ndarray labels_of not None, cnp.ndarray steps_of not None, cnp.ndarray losses not None, *, ptrdiff_t blank,
+    bint has_logits, bint zero_infinity, int threads, output=None, factor=None, bint accumulate=False,
+):
+    """Write the loss of each sample of an input (steps, samples, classes), and the gradient; see ctc.h.
+
+    `labels`, where they start, and how many labels and steps each sample has, are int64; `losses` and `factor`,
+    that of the gradient of each sample, are float64; all are contiguous.
+    """
+    cdef fl_ctc_job job
+    cdef dimensions room[2]
+    cdef ptrdiff_t size
+    memset(&job, 0, sizeof(job))
+    job.steps = cnp.PyArray_DIMS(input)[0]
+    job.batch = cnp.PyArray_DIMS(input)[1]
+    job.classes = cnp.PyArray_DIMS(input)[2]
+    if job.batch == 0:
+        return
+    describe(&job.input, input, 2, room)
+    describe(&job.output, output, 2, room + 1)
+    job.blank = blank
+    job.has_logits = has_logits
+    job.zero_infinity = zero_infinity
+    job.accumulate = accumulate
+    job.labels = <const int64_t *>pointer(labels)
+    job.starts = <const int64_t *>pointer(starts)
+    job.labels_of = <const int64_t *>pointer(labels_of)
+    job.steps_of = <const int64_t *>pointer(steps_of)
+    job.most_labels = labels_of.max()
+    job.most_steps = steps_of.max()
+    job.factor = <const double *>pointer(factor)
+    job.losses = <double *>pointer(losses)
+    size = cnp.PyArray_SIZE(input)
+    job.stream = (
+        output is not None and job.output.data != job.input.data and not accumulate
+        and size * job.output.itemsize >= STREAM
+    )
+    if output is None and not has_logits:
+        size = job.batch * job.most_steps * (2 * job.most_labels + 1)
+    threads = team_for(size, threads)
+    run_pieces(kernels.samples.ctc, &job, job.batch, 1, size, threads, kernels.samples.ctc_scratch_bytes(&job))
 
 
 cdef bint are_apart(cnp.ndarray a, cnp.ndarray b) noexcept:

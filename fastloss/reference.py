@@ -23,6 +23,8 @@ __all__ = [
     "cox_ph_loss",
     "cpo_loss",
     "cross_entropy",
+    "ctc_loss",
+    "ctc_loss_with_logits",
     "dpo_loss",
     "elastic_net_penalty",
     "entropy",
@@ -1374,6 +1376,142 @@ class SigLIPGradients(NamedTuple):
     key: Array
     scale: float
     bias: float
+
+
+def _alignments(log_p: Array, labels: Sequence[int], blank: int) -> tuple[float, Array]:
+    """Return minus the log-probability of labels, and the posteriors (T, C) of the classes.
+
+    The states are blank, label, blank, ..., blank. A path stays, goes on by one, or by two where that passes
+    a blank between different labels. forward[t, s] adds up the paths that are in s at step t, backward[t, s]
+    what can follow.
+    """
+    states = [blank]
+    for label in labels:
+        states += [label, blank]
+    steps, count = len(log_p), len(states)
+    may_skip = [s % 2 == 1 and s >= 3 and states[s] != states[s - 2] for s in range(count)]
+    forward, backward = np.full((steps + 1, count), -np.inf), np.full((steps + 1, count), -np.inf)
+    forward[0, 0] = 0.0
+    backward[steps, -2:] = 0.0
+    for t in range(steps):
+        for s in range(count):
+            before = [s] + [s - 1] * (s >= 1) + [s - 2] * may_skip[s]
+            forward[t + 1, s] = np.logaddexp.reduce(forward[t, before]) + log_p[t, states[s]]
+    for t in reversed(range(steps)):
+        for s in range(count):
+            after = [s] + [s + 1] * (s + 1 < count) + [s + 2] * (s + 2 < count and may_skip[s + 2])
+            backward[t, s] = np.logaddexp.reduce([backward[t + 1, k] + log_p[t, states[k]] for k in after])
+    total = np.logaddexp.reduce(forward[steps, -2:])
+    posterior = np.zeros(log_p.shape)
+    for t in range(steps):
+        for s, c in enumerate(states):
+            posterior[t, c] += np.exp(forward[t + 1, s] + backward[t + 1, s] - total)
+    return -float(total), posterior
+
+
+def _ctc(
+    log_p: Array,
+    targets: npt.ArrayLike,
+    input_lengths: npt.ArrayLike,
+    target_lengths: npt.ArrayLike,
+    blank: int,
+    zero_infinity: bool,
+    reduction: str,
+    return_grad: bool,
+    grad_output: npt.ArrayLike | None,
+    softmax: Array | None,
+) -> Any:
+    """Return the loss and the gradient: minus the posterior, and plus the softmax of logits."""
+    shape, is_batch = log_p.shape, log_p.ndim == 3
+    log_p = log_p if is_batch else log_p[:, np.newaxis]
+    samples = log_p.shape[1]
+    upstream = _upstream(grad_output, reduction, (samples,) if is_batch else (), return_grad).reshape(-1)
+    steps, lengths = (np.asarray(a, np.int64).reshape(samples) for a in (input_lengths, target_lengths))
+    rows = np.asarray(targets)
+    joined = np.concatenate([[0], np.cumsum(lengths)])
+    losses, gradient = np.zeros(samples), np.zeros(log_p.shape)
+    for n in range(samples):
+        labels = rows[n, : lengths[n]] if rows.ndim == 2 else rows[joined[n] : joined[n + 1]]
+        read = np.s_[: steps[n], n]
+        needed = log_p[read][:, np.unique([blank, *labels]).astype(int)]
+        loss, posterior = _alignments(log_p[read], [int(c) for c in labels], blank)
+        slope = -posterior if softmax is None else softmax.reshape(log_p.shape)[read] - posterior
+        if np.isnan(needed).any():
+            loss = math.nan
+        if not np.isfinite(loss):
+            slope = np.full(slope.shape, 0.0 if zero_infinity and loss == np.inf else math.nan)
+        losses[n] = 0.0 if zero_infinity and loss == np.inf else loss
+        gradient[read] = slope
+    is_divided = reduction in ("mean", "sum_and_count")
+    weight = 1.0 / np.maximum(lengths, 1) if is_divided else np.ones(samples)
+    weighed = losses * weight
+    result, count = _reduced(weighed if is_batch else weighed.reshape(()), samples, reduction)
+    if not return_grad:
+        return result
+    inside = np.arange(len(log_p))[:, np.newaxis] < steps
+    factor = (upstream * weight / count)[:, np.newaxis]
+    with np.errstate(invalid="ignore"):
+        gradient = np.where(inside[..., np.newaxis] & (gradient != 0), gradient * factor, 0.0)
+    return result, gradient.reshape(shape)
+
+
+@np.errstate(invalid="ignore", over="ignore")
+def ctc_loss(
+    log_probs: npt.ArrayLike,
+    targets: npt.ArrayLike,
+    input_lengths: npt.ArrayLike,
+    target_lengths: npt.ArrayLike,
+    *,
+    blank: int = 0,
+    zero_infinity: bool = False,
+    reduction: str = "mean",
+    return_grad: bool = False,
+    grad_output: npt.ArrayLike | None = None,
+) -> Any:
+    """Connectionist temporal classification of log-probabilities (T, N, C) or (T, C).
+
+        loss_n = -log(sum over alignments a of exp(sum_t log_probs[t, n, a_t]))
+
+    An alignment has a class for each step; without repetitions, and then without blanks, it is the labels of
+    the sample. The gradient is minus the posterior of each class at each step. The mean divides each loss by
+    max(target length, 1) before. With zero_infinity an infinite loss is 0, otherwise its gradient is NaN.
+    """
+    log_p = np.asarray(log_probs).astype(np.float64)
+    return _ctc(
+        log_p,
+        targets,
+        input_lengths,
+        target_lengths,
+        blank,
+        zero_infinity,
+        reduction,
+        return_grad,
+        grad_output,
+        None,
+    )
+
+
+@np.errstate(invalid="ignore", over="ignore")
+def ctc_loss_with_logits(
+    logits: npt.ArrayLike,
+    targets: npt.ArrayLike,
+    input_lengths: npt.ArrayLike,
+    target_lengths: npt.ArrayLike,
+    *,
+    blank: int = 0,
+    zero_infinity: bool = False,
+    reduction: str = "mean",
+    return_grad: bool = False,
+    grad_output: npt.ArrayLike | None = None,
+) -> Any:
+    """Connectionist temporal classification of logits: ctc_loss(log_softmax(logits), ...)."""
+    z = np.asarray(logits).astype(np.float64)
+    log_p = z - z.max(axis=-1, keepdims=True, initial=-np.inf)
+    log_p = log_p - np.log(np.exp(log_p).sum(axis=-1, keepdims=True))
+    return _ctc(
+        log_p, targets, input_lengths, target_lengths, blank, zero_infinity, reduction, return_grad,
+        grad_output, np.exp(log_p),
+    )  # fmt: skip
 
 
 def _two_sides(query: npt.ArrayLike, key: npt.ArrayLike) -> tuple[Array, Array]:

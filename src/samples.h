@@ -136,6 +136,20 @@ struct fl_label_job {
     const int64_t *target;
 };
 
+/* One call of connectionist temporal classification; see ctc.h. Row t * batch + n of the input is step t of sample n;
+ * its class c is a log-probability, or a logit. */
+struct fl_ctc_job {
+    ptrdiff_t batch, steps, classes, blank;
+    int has_logits, zero_infinity;
+    int accumulate, stream;
+    struct fl_array input, output;
+    const int64_t *labels, *starts;      /* classes, and where those of each sample begin */
+    const int64_t *labels_of, *steps_of; /* how many of them a sample has */
+    ptrdiff_t most_labels, most_steps;   /* of any sample */
+    const double *factor;                /* of the gradient of each sample; NULL without a gradient */
+    double *losses;                      /* of each sample */
+};
+
 struct fl_samples {
     const char *name;
     struct fl_list_kernels lists;
@@ -145,6 +159,8 @@ struct fl_samples {
     struct fl_pair_kernels pairs_f32, pairs_f64;
     fl_work labels_f32, labels_f64;
     fl_work label_survey; /* a bad index is a fault */
+    ptrdiff_t (*ctc_scratch_bytes)(const struct fl_ctc_job *);
+    fl_work ctc;
 };
 
 #endif

@@ -423,6 +423,9 @@ RATIOS: Values = {
     "old_logps": lambda rng, given: given["logps"] + normal(4, 5, scale=0.4)(rng, {}),
 }
 
+# Of ctc_loss; the blank is no label.
+LABELS, STEPS = torch.tensor([[1, 1, 2], [3, 2, 1], [2, 3, 3]]), torch.tensor([9, 7, 5])
+COUNTS = torch.tensor([3, 2, 1])
 # fmt: off
 OF_TORCH = [
     *rows("cross_entropy", {
@@ -562,6 +565,9 @@ OWN = [
           options={
               "ignoring": {"ignore_index": ignoring(-100)}, "options": {"temperature": 1.7, "softcap": 3.0},
           }),
+    Loss("ctc_loss_with_logits", {
+        "logits": normal(9, 3, 5), "targets": LABELS, "input_lengths": STEPS, "target_lengths": COUNTS,
+    }, ("logits",), {"options": {"blank": 4, "zero_infinity": True}}),
     *(Loss("info_nce_loss", {
         "query": normal(7, 6), "key": normal(*keys), "temperature": uniform(0.4, 0.6)(), **more
     }, ("query", "key", "temperature"), options, label=label)
@@ -718,6 +724,7 @@ MODULES = {
     "CosineEmbeddingLoss": "cosine_embedding_loss",
     "TripletMarginLoss": "triplet_margin_loss",
     "TripletMarginWithDistanceLoss": "triplet_margin_with_distance_loss",
+    "CTCWithLogitsLoss": "ctc_loss_with_logits",
     "LinearCrossEntropyLoss": "linear_cross_entropy",
     "SigmoidFocalLoss": "sigmoid_focal_loss",
     "SoftmaxFocalLoss": "softmax_focal_loss",
@@ -753,10 +760,11 @@ _DERIVED = {
 _ROWLESS = sorted(_DERIVED - {loss.name for loss in (*OF_TORCH, *EXTRAS, *OWN)})
 OF_TORCH += [Loss(name, pair(normal(*SHAPE, scale=1.5), signs(*SHAPE))) for name in _ROWLESS]
 MODULES |= {"".join(map(str.capitalize, name.split("_"))): name for name in _ROWLESS}
-# Names that are no losses (of statistics see test_torch_statistics.py).
+# Names that are no losses (of statistics see test_torch_statistics.py), and torch's ctc_loss, whose gradient
+# is ours only through a log-softmax (see test_ctc.py).
 PROGRAM = (
-    "Calls", "Installed", "all_reduce", "calls", "install", "installed", "linear_token_statistics",
-    "token_statistics", "uninstall", "without_logits",
+    "CTCLoss", "Calls", "Installed", "all_reduce", "calls", "ctc_loss", "install", "installed",
+    "linear_token_statistics", "token_statistics", "uninstall", "without_logits",
 )  # fmt: skip
 
 LOSSES = [*OF_TORCH, *EXTRAS, *OWN]

@@ -98,6 +98,16 @@ assert_type(fl.cross_entropy(x, x, reduction="none", return_grad=True), Each1)
 assert_type(fl.cross_entropy(x, x, return_grad=True, return_hessian=True), Mean2)
 assert_type(fl.cross_entropy(x, x, reduction="none", return_grad=True, return_hessian=True), Each2)
 
+assert_type(fl.ctc_loss(x, x, x, x), float)
+assert_type(fl.ctc_loss(x, x, x, x, reduction="none"), Array)
+assert_type(fl.ctc_loss(x, x, x, x, return_grad=True), Mean1)
+assert_type(fl.ctc_loss(x, x, x, x, reduction="none", return_grad=True), Each1)
+
+assert_type(fl.ctc_loss_with_logits(x, x, x, x), float)
+assert_type(fl.ctc_loss_with_logits(x, x, x, x, reduction="none"), Array)
+assert_type(fl.ctc_loss_with_logits(x, x, x, x, return_grad=True), Mean1)
+assert_type(fl.ctc_loss_with_logits(x, x, x, x, reduction="none", return_grad=True), Each1)
+
 assert_type(fl.dpo_loss(x, x, x, x), float)
 assert_type(fl.dpo_loss(x, x, x, x, reduction="none"), Array)
 assert_type(fl.dpo_loss(x, x, x, x, return_grad=True), tuple[float, PairGradients])

@@ -10,6 +10,7 @@ from fastloss._engine.documentation import Family
 from fastloss._engine.options import DESCRIPTIONS
 
 __all__ = [
+    "ALIGNMENT",
     "BINARY",
     "CONTRASTIVE",
     "DISTRIBUTIONS",
@@ -327,6 +328,39 @@ check_domain : bool, default True
         "The mean of no |pair|s is NaN, their sum is 0. A NaN in a vector gives NaN at that |pair| alone."
     ),
     gradient_or_gradients="gradients",
+)
+
+ALIGNMENT = _LOSS.varied(
+    parameters="""
+log_probs : array_like with shape (T, N, C), or (T, C) for one sample
+    Log-probabilities of each class at each step of each sample; |types| Steps and samples may have any
+    strides and are not copied. Steps behind a sample's length are not read, and have gradient 0.
+logits : array_like with shape (T, N, C), or (T, C) for one sample
+    Unnormalised scores of each class at each step of each sample; |types| Steps and samples may have any
+    strides and are not copied. Steps behind a sample's length are not read, and have gradient 0.
+targets : array_like of int with shape (N, S), or (sum of target_lengths,)
+    The labels of each sample, of any integer type: in a row of its own, of which the first `target_lengths`
+    count, or those of all samples joined. A label that is the blank counts as a label, as in PyTorch.
+input_lengths : array_like of int with shape (N,)
+    The number of steps of each sample, from 0 to T. For one sample it may be a scalar.
+target_lengths : array_like of int with shape (N,)
+    The number of labels of each sample, from 0 to S. For one sample it may be a scalar.
+blank : int, default 0
+    The class that stands for no label.
+zero_infinity : bool, default False
+    Make infinite losses, those of samples without an alignment, and their gradients 0. Otherwise the
+    gradient of such a sample is NaN.
+""",
+    raises="""
+IndexError
+    If a label or `blank` is not in ``[0, C)``. The message names the first one. Nothing has been written to
+    `out` then.
+""",
+    mean="the number of samples, after each loss has been divided by its target length (or by 1)",
+    unreduced="the loss of each sample",
+    loss_shape="shape (N,), or () for one sample of shape (T, C)",
+    of_nothing="The mean of no samples is NaN, their sum is 0. A NaN among what is read gives NaN for "
+    "that sample alone.",
 )
 
 DIVERGENCES = _LOSS.varied(

@@ -14,12 +14,13 @@ from fastloss.torch._autograd import Loss
 from fastloss.torch._bridge import autocast
 from fastloss.torch._documentation import of_tensors as documentation
 from fastloss.torch._evaluate import evaluate
-from fastloss.torch._functional import declare, row_shape
+from fastloss.torch._functional import declare, row_shape, sample_shape
 
 __all__ = [
     "aft_loss",
     "cox_ph_loss",
     "cpo_loss",
+    "ctc_loss_with_logits",
     "dpo_loss",
     "elastic_net_penalty",
     "entropy",
@@ -254,6 +255,10 @@ negative_binomial_nll_loss: _Function = of_tensors(
 )
 student_t_nll_loss: _Function = of_tensors(
     "student_t_nll_loss", "input", "target", "scale", "df", "weight", gradients=(0, 2, 3)
+)
+
+ctc_loss_with_logits: _Function = of_tensors(
+    "ctc_loss_with_logits", "logits", "targets", "input_lengths", "target_lengths", shape=sample_shape
 )
 
 dpo_loss: _Function = of_tensors(

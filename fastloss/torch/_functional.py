@@ -35,6 +35,7 @@ __all__ = [
     "binary_cross_entropy_with_logits",
     "cosine_embedding_loss",
     "cross_entropy",
+    "ctc_loss",
     "gaussian_nll_loss",
     "huber_loss",
     "kl_div",
@@ -219,6 +220,14 @@ _WITH_DISTANCE = declare(
     "triplet_margin_with_distance_loss", *_TRIPLE, shape=row_shape, gradients=(0, 1, 2),
     function=fastloss.triplet_margin_loss, is_autocast=False,
 )  # fmt: skip
+
+
+def sample_shape(input: Tensor, options: dict[str, Any]) -> Any:
+    """Return the shape of an unreduced loss of samples (T, N, C), or of one sample (T, C)."""
+    return input.shape[1:2] if input.dim() == 3 else ()
+
+
+_CTC = declare("ctc_loss", "log_probs", "targets", "input_lengths", "target_lengths", shape=sample_shape)
 
 
 def reduction_of(reduction: str, size_average: bool | None, reduce: bool | None) -> str:
@@ -861,6 +870,100 @@ def triplet_margin_with_distance_loss(
     if norm is None or not is_ours or torch.is_autocast_enabled("cpu"):
         return own(*tensors)
     return evaluate(_WITH_DISTANCE, tensors, {**norm, "margin": margin, "swap": swap}, reduction, own)
+
+
+def _lengths(value: Any) -> Any:
+    """Return the lengths of samples as a tensor; None if torch has to judge them."""
+    if isinstance(value, Tensor):
+        return value if _is_index(value) else None
+    is_sequence = isinstance(value, (list, tuple)) and all(type(length) is int for length in value)
+    return torch.tensor(value, dtype=torch.int64, device="cpu") if is_sequence else None
+
+
+def ctc_loss(
+    log_probs: Tensor,
+    targets: Tensor,
+    input_lengths: Tensor | tuple[int, ...] | list[int],
+    target_lengths: Tensor | tuple[int, ...] | list[int],
+    blank: int = 0,
+    reduction: str = "mean",
+    zero_infinity: bool = False,
+) -> Tensor:
+    r"""Connectionist temporal classification, like ``torch.nn.functional.ctc_loss``.
+
+    ``loss = -log(sum over all alignments of exp(sum over steps of log_probs[step, class of the alignment]))``
+
+    .. math:: -\log \sum_{a \in A(y)} \prod_t p_t(a_t)
+
+    The gradient is that with respect to `log_probs`, minus the posterior of each class. Torch's is that of a
+    log-softmax before it; through one both are the same.
+
+    Parameters
+    ----------
+    log_probs : Tensor with shape (T, N, C), or (T, C) for one sample
+        Log-probabilities. Any strides; float16, bfloat16, float32 or float64.
+    targets : Tensor of integers with shape (N, S), or (sum of target_lengths,)
+        The labels of each sample, padded or joined.
+    input_lengths, target_lengths : Tensor or tuple of integers with shape (N,)
+        The numbers of steps and of labels of each sample.
+    blank : int, default 0
+        The class that stands for no label.
+    reduction : {"mean", "sum", "none", "sum_and_count"}, default "mean"
+        ``"mean"`` divides each loss by its target length, or by 1 if that is 0, and then by the number of
+        samples. ``"sum_and_count"``, which torch lacks, returns the sum of these quotients and that number.
+    zero_infinity : bool, default False
+        Make infinite losses and their gradients 0.
+
+    Returns
+    -------
+    Tensor
+        The loss; with ``"none"`` one for each sample.
+
+    Raises
+    ------
+    IndexError
+        If a label is not a class.
+
+    See Also
+    --------
+    fastloss.ctc_loss : the function of arrays.
+
+    References
+    ----------
+    ``torch.nn.functional.ctc_loss``.
+
+    Examples
+    --------
+    >>> import torch
+    >>> import fastloss.torch as ft
+    >>> log_probs = torch.zeros(3, 1, 4).log_softmax(2)
+    >>> ft.ctc_loss(log_probs, torch.tensor([[1, 2]]), (3,), (2,), reduction="sum")
+    tensor(2.5494)
+    """
+
+    def own(
+        log_probs: Tensor, targets: Tensor, steps: Any, labels: Any, *, reduction: str = reduction
+    ) -> Tensor:
+        return torchs.ctc_loss(log_probs, targets, steps, labels, blank, reduction, zero_infinity)
+
+    steps, labels = _lengths(input_lengths), _lengths(target_lengths)
+    is_ours = (
+        isinstance(log_probs, Tensor)
+        and log_probs.dtype in FLOATING
+        and log_probs.dim() in (2, 3)
+        and log_probs.numel() > 0
+        and _is_index(targets)
+        and steps is not None
+        and labels is not None
+        and isinstance(input_lengths, Tensor) is isinstance(target_lengths, Tensor)
+        and type(blank) is int
+        and 0 <= blank < log_probs.shape[-1]
+        and type(zero_infinity) is bool
+    )
+    if not is_ours:
+        return own(log_probs, targets, input_lengths, target_lengths)
+    options = {"blank": blank, "zero_infinity": zero_infinity}
+    return evaluate(_CTC, (log_probs, targets, steps, labels), options, reduction, own)
 
 
 for _name in __all__:

@@ -22,6 +22,8 @@ __all__ = [
     "BCELoss",
     "BCEWithLogitsLoss",
     "CPOLoss",
+    "CTCLoss",
+    "CTCWithLogitsLoss",
     "CosineEmbeddingLoss",
     "CoxPHLoss",
     "CrossEntropyLoss",
@@ -257,6 +259,18 @@ class TripletMarginWithDistanceLoss(nn.TripletMarginWithDistanceLoss):
         )  # fmt: skip
 
 
+@as_module("ctc_loss")
+class CTCLoss(nn.CTCLoss):
+    """``torch.nn.CTCLoss``, computed by `fastloss.torch.ctc_loss`."""
+
+    def forward(
+        self, log_probs: Tensor, targets: Tensor, input_lengths: Tensor, target_lengths: Tensor
+    ) -> Tensor:
+        return _functional.ctc_loss(
+            log_probs, targets, input_lengths, target_lengths, self.blank, self.reduction, self.zero_infinity
+        )
+
+
 @as_module("linear_cross_entropy")
 class LinearCrossEntropyLoss(nn.LinearCrossEntropyLoss):
     """``torch.nn.LinearCrossEntropyLoss``, computed by `fastloss.torch.linear_cross_entropy`."""
@@ -319,6 +333,7 @@ CoxPHLoss = module_of("CoxPHLoss", _beyond.cox_ph_loss)
 NegativeBinomialNLLLoss = module_of("NegativeBinomialNLLLoss", _beyond.negative_binomial_nll_loss)
 StudentTNLLLoss = module_of("StudentTNLLLoss", _beyond.student_t_nll_loss)
 SparsemaxLoss = module_of("SparsemaxLoss", _beyond.sparsemax_loss)
+CTCWithLogitsLoss = module_of("CTCWithLogitsLoss", _beyond.ctc_loss_with_logits)
 DPOLoss = module_of("DPOLoss", _beyond.dpo_loss)
 SimPOLoss = module_of("SimPOLoss", _beyond.simpo_loss)
 CPOLoss = module_of("CPOLoss", _beyond.cpo_loss)

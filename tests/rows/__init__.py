@@ -36,12 +36,14 @@ ROWS: list[Row] = [
     *pairs.PAIRS,
 ]
 
-# Public names that have tests of their own: of perplexity, reading, curves, survival and lists.
+# Public names that have tests of their own: of perplexity, reading, curves, alignments, survival and lists.
 OBJECTS = (
     "Finding",
     "LossCurve",
     "Perplexity",
     "cox_ph_loss",
+    "ctc_loss",
+    "ctc_loss_with_logits",
     "interpret",
     "lambda_rank_loss",
     "list_net_loss",
