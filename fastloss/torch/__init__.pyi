@@ -5,6 +5,7 @@ from typing import Any, Literal, overload
 from torch import Tensor, nn
 
 from fastloss.torch._statistics import TokenStatistics
+from fastloss.torch._adaptive import AdaptiveLogSoftmaxWithLoss as AdaptiveLogSoftmaxWithLoss
 from fastloss.torch._install import Calls as Calls
 from fastloss.torch._install import Installed as Installed
 from fastloss.torch._install import calls as calls
@@ -40,6 +41,7 @@ from fastloss.torch._processes import all_reduce as all_reduce
 from fastloss.torch._without_logits import without_logits as without_logits
 
 __all__ = [
+    "AdaptiveLogSoftmaxWithLoss",
     "BCELoss",
     "BCEWithLogitsLoss",
     "CPOLoss",
