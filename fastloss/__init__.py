@@ -44,8 +44,8 @@ from fastloss._engine import settings as _settings
 __version__ = "0.1.0"
 
 _MODULES = (
-    alignment, binary, classification, contrastive, curve, distribution, divergence, linear, linear_divergence,
-    lists, pairs, penalty, perplexity, policy, preference, reading, regression, sequence, survival, _settings,
+    alignment, binary, classification, contrastive, curve, distribution, divergence, linear,
+    linear_divergence, lists, pairs, penalty, perplexity, policy, preference, reading, regression, sequence, survival, _settings,
 )  # fmt: skip
 
 

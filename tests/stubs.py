@@ -176,6 +176,7 @@ def of_tensors() -> str:
 
     import fastloss.torch as ft
     from fastloss.torch import (
+        _adaptive,
         _beyond,
         _derived,
         _functional,
@@ -191,7 +192,7 @@ def of_tensors() -> str:
     lines += ["from collections.abc import Callable", "from typing import Any, Literal, overload", ""]
     lines += ["from torch import Tensor, nn", ""]
     lines += ["from fastloss.torch._statistics import TokenStatistics"]
-    for module in (_install, _modules, _processes, _without_logits):
+    for module in (_adaptive, _install, _modules, _processes, _without_logits):
         lines += [f"from {module.__name__} import {name} as {name}" for name in sorted(module.__all__)]
     lines += ["", "__all__ = [", *(f'    "{name}",' for name in ft.__all__), "]", ""]
     for module in (_functional, _parallel):

@@ -16,6 +16,7 @@ The kernels use ``torch.get_num_threads()`` threads.
 """
 
 from fastloss.torch import (
+    _adaptive,
     _beyond,
     _derived,
     _functional,
@@ -28,7 +29,7 @@ from fastloss.torch import (
 )
 
 _MODULES = (
-    _beyond, _derived, _functional, _install, _modules, _parallel, _processes, _statistics,
+    _adaptive, _beyond, _derived, _functional, _install, _modules, _parallel, _processes, _statistics,
     _without_logits,
 )  # fmt: skip
 _PUBLIC = {name: getattr(module, name) for module in _MODULES for name in module.__all__}

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from fastloss.torch import _sentence_transformers, _transformers, _trl
+from fastloss.torch import _adaptive, _sentence_transformers, _transformers, _trl
 from fastloss.torch._foreign import Replacement, Slot, counts, known_rows, places, replace
 from fastloss.torch._functional import OF_TORCH
 
@@ -19,7 +19,7 @@ _installations = 0
 _replaced: list[tuple[Callable[..., Any], Callable[..., Any]]] = []
 # Attributes that were replaced in their places.
 _slots: list[Slot] = []
-_LIBRARIES = (_transformers.FOREIGN, _trl.FOREIGN, _sentence_transformers.FOREIGN)
+_LIBRARIES = (_adaptive.FOREIGN, _transformers.FOREIGN, _trl.FOREIGN, _sentence_transformers.FOREIGN)
 
 
 class Installed(tuple[str, ...]):
@@ -76,6 +76,8 @@ def install() -> Installed:
     also replaces them as global variables of any module, under any name, such as
     ``mine = torch.nn.functional.mse_loss``. Functions in a list or in an attribute of an object stay torch's.
     The `repr` of a replacement names it as such. Its attribute ``fastloss_replaces`` is torch's own function.
+
+    It replaces the forward of ``torch.nn.AdaptiveLogSoftmaxWithLoss``, which has no function.
 
     Of transformers, TRL and sentence-transformers it replaces the losses of their trainers, if they have been
     imported; see docs/pytorch.md. If one is imported later, call `install` again. A function of theirs whose
