@@ -247,17 +247,14 @@ static void ctc_fill(const struct fl_ctc_job *job, ptrdiff_t row, double value)
 static int ctc_read(const struct fl_ctc_job *job, struct fl_ctc_sample *sample, ptrdiff_t step, double lse)
 {
     const char *p = fl_row_address(&job->input, ctc_row(job, sample, step));
-    const ptrdiff_t stride = job->input.class_stride, width = sample->width;
+    const ptrdiff_t stride = job->input.class_stride, width = sample->width, n = sample->labels;
     const int dtype = job->input.dtype;
-    double *m = sample->label_m + step * width, *e = sample->label_e + step * width, bad;
-    const double x = fl_load_scalar_f64(p + job->blank * stride, dtype) - lse;
-    const struct fl_scaled blank = fl_scaled_exp(x);
-    sample->blank_m[step] = blank.m;
-    sample->blank_e[step] = blank.e;
-    bad = x < (double)INFINITY ? 0.0 : 1.0;
+    double *m = sample->label_m + step * width, *e = sample->label_e + step * width, bad = 0.0;
     for (ptrdiff_t j = 0; j < sample->labels; j++)
         m[j] = fl_load_scalar_f64(p + sample->label[j] * stride, dtype) - lse;
-    for (ptrdiff_t j = sample->labels; j < width; j++) m[j] = -(double)INFINITY;
+    /* The blank takes the place behind the labels, until its exponential is known. */
+    m[n] = fl_load_scalar_f64(p + job->blank * stride, dtype) - lse;
+    for (ptrdiff_t j = n + 1; j < width; j++) m[j] = -(double)INFINITY;
 #pragma omp simd reduction(+ : bad)
     for (ptrdiff_t j = 0; j < width; j++) {
         const struct fl_scaled p_of_j = fl_scaled_exp(m[j]);
@@ -265,6 +262,10 @@ static int ctc_read(const struct fl_ctc_job *job, struct fl_ctc_sample *sample, 
         m[j] = p_of_j.m;
         e[j] = p_of_j.e;
     }
+    sample->blank_m[step] = m[n];
+    sample->blank_e[step] = e[n];
+    m[n] = 1.0;
+    e[n] = FL_NEVER;
     return bad > 0.0;
 }
 
@@ -378,23 +379,37 @@ static void ctc_posteriors(const struct fl_ctc_sample *sample, ptrdiff_t t, stru
         if (sample->first[j] != j) q[sample->first[j]] += q[j];
 }
 
-/* Writes the gradient of the classes of the labels and of the blank at a step to a row. */
-static void ctc_settle(const struct fl_ctc_job *job, const struct fl_ctc_sample *sample, ptrdiff_t t, char *p)
+/* Makes the derivatives of the classes of the labels and of the blank at a step from their posteriors. */
+static void ctc_derive(const struct fl_ctc_job *job, const struct fl_ctc_sample *sample, ptrdiff_t t)
 {
-    const ptrdiff_t n = sample->labels, width = sample->width;
-    const int dtype = job->output.dtype;
-    for (ptrdiff_t j = 0; j <= n; j++) {
-        const int is_blank = j == n;
-        double value = 0.0, old = 0.0;
-        if (!is_blank && sample->first[j] != j) continue;
-        char *at = p + (is_blank ? job->blank : (ptrdiff_t)sample->label[j]) * job->output.class_stride;
-        if (job->has_logits) {
-            const struct fl_scaled label = {sample->label_m[t * width + j], sample->label_e[t * width + j]};
-            const struct fl_scaled blank = {sample->blank_m[t], sample->blank_e[t]};
-            value = fl_value_of(is_blank ? blank : label);
+    const double *m = sample->label_m + t * sample->width, *e = sample->label_e + t * sample->width;
+    const double factor = sample->factor, of_blank = sample->posterior[sample->labels];
+    const struct fl_scaled blank = {sample->blank_m[t], sample->blank_e[t]};
+    double *q = sample->posterior;
+    if (job->has_logits) {
+#pragma omp simd
+        for (ptrdiff_t j = 0; j < sample->width; j++) {
+            const struct fl_scaled label = {m[j], e[j]};
+            q[j] = factor * (fl_value_of(label) - q[j]);
         }
-        if (job->accumulate) old = job->has_logits ? sample->old[j] : fl_load_scalar_f64(at, dtype);
-        fl_store_scalar_f64(at, dtype, old + sample->factor * (value - sample->posterior[j]));
+        q[sample->labels] = factor * (fl_value_of(blank) - of_blank);
+    } else {
+#pragma omp simd
+        for (ptrdiff_t j = 0; j < sample->width; j++) q[j] = factor * (0.0 - q[j]);
+    }
+}
+
+/* Writes them to a row. */
+static void ctc_settle(const struct fl_ctc_job *job, const struct fl_ctc_sample *sample, char *p)
+{
+    const ptrdiff_t n = sample->labels, stride = job->output.class_stride;
+    const int dtype = job->output.dtype, adds = job->accumulate;
+    for (ptrdiff_t j = 0; j <= n; j++) {
+        double old = 0.0;
+        if (j < n && sample->first[j] != j) continue;
+        char *at = p + (j < n ? (ptrdiff_t)sample->label[j] : job->blank) * stride;
+        if (adds) old = job->has_logits ? sample->old[j] : fl_load_scalar_f64(at, dtype);
+        fl_store_scalar_f64(at, dtype, old + sample->posterior[j]);
     }
 }
 
@@ -435,13 +450,14 @@ static void ctc_backward(const struct fl_ctc_job *job, struct fl_ctc_sample *sam
     if (n) b.label_e[n - 1] = 0.0;
     for (ptrdiff_t t = sample->steps - 1; t >= 0; t--) {
         ctc_posteriors(sample, t, all);
+        ctc_derive(job, sample, t);
         if (job->accumulate && job->has_logits) ctc_add_softmax(job, sample, t);
         if (is_sparse) {
             /* Every step writes all of the labels. */
-            ctc_settle(job, sample, t, (char *)sample->row);
+            ctc_settle(job, sample, (char *)sample->row);
             ctc_copy(job, ctc_row(job, sample, t), (const char *)sample->row);
         } else {
-            ctc_settle(job, sample, t, fl_row_address(&job->output, ctc_row(job, sample, t)));
+            ctc_settle(job, sample, fl_row_address(&job->output, ctc_row(job, sample, t)));
         }
         if (t > 0) ctc_step_backward(sample, t);
     }
