@@ -45,7 +45,8 @@ __version__ = "0.1.0"
 
 _MODULES = (
     alignment, binary, classification, contrastive, curve, distribution, divergence, linear,
-    linear_divergence, lists, pairs, penalty, perplexity, policy, preference, reading, regression, sequence, survival, _settings,
+    linear_divergence, lists, pairs, penalty, perplexity, policy, preference, reading, regression, sequence,
+    survival, _settings,
 )  # fmt: skip
 
 

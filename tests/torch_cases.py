@@ -760,11 +760,11 @@ _DERIVED = {
 _ROWLESS = sorted(_DERIVED - {loss.name for loss in (*OF_TORCH, *EXTRAS, *OWN)})
 OF_TORCH += [Loss(name, pair(normal(*SHAPE, scale=1.5), signs(*SHAPE))) for name in _ROWLESS]
 MODULES |= {"".join(map(str.capitalize, name.split("_"))): name for name in _ROWLESS}
-# Names that are no losses, or have tests of their own: test_torch_statistics.py, test_adaptive.py, and test_ctc.py
-# (torch's ctc_loss, whose gradient is ours only through a log-softmax).
+# Names that are no losses, or have tests of their own: test_torch_statistics.py, test_adaptive.py, and
+# test_ctc.py (torch's ctc_loss, whose gradient is ours only through a log-softmax).
 PROGRAM = (
-    "AdaptiveLogSoftmaxWithLoss", "CTCLoss", "Calls", "Installed", "all_reduce", "calls", "ctc_loss", "install",
-    "installed", "linear_token_statistics", "token_statistics", "uninstall", "without_logits",
+    "AdaptiveLogSoftmaxWithLoss", "CTCLoss", "Calls", "Installed", "all_reduce", "calls", "ctc_loss",
+    "install", "installed", "linear_token_statistics", "token_statistics", "uninstall", "without_logits",
 )  # fmt: skip
 
 LOSSES = [*OF_TORCH, *EXTRAS, *OWN]

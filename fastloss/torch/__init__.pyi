@@ -6,6 +6,7 @@ from typing import Any, Literal, overload
 from torch import Tensor, nn
 
 from fastloss.torch._statistics import TokenStatistics
+from fastloss.torch._adaptive import AdaptiveLogSoftmaxWithLoss as AdaptiveLogSoftmaxWithLoss
 from fastloss.torch._install import Calls as Calls
 from fastloss.torch._install import Installed as Installed
 from fastloss.torch._install import calls as calls
@@ -16,6 +17,8 @@ from fastloss.torch._modules import AFTLoss as AFTLoss
 from fastloss.torch._modules import BCELoss as BCELoss
 from fastloss.torch._modules import BCEWithLogitsLoss as BCEWithLogitsLoss
 from fastloss.torch._modules import CPOLoss as CPOLoss
+from fastloss.torch._modules import CTCLoss as CTCLoss
+from fastloss.torch._modules import CTCWithLogitsLoss as CTCWithLogitsLoss
 from fastloss.torch._modules import CosineEmbeddingLoss as CosineEmbeddingLoss
 from fastloss.torch._modules import CoxPHLoss as CoxPHLoss
 from fastloss.torch._modules import CrossEntropyLoss as CrossEntropyLoss
@@ -54,9 +57,12 @@ from fastloss.torch._without_logits import without_logits as without_logits
 
 __all__ = [
     "AFTLoss",
+    "AdaptiveLogSoftmaxWithLoss",
     "BCELoss",
     "BCEWithLogitsLoss",
     "CPOLoss",
+    "CTCLoss",
+    "CTCWithLogitsLoss",
     "Calls",
     "CosineEmbeddingLoss",
     "CoxPHLoss",
@@ -111,6 +117,8 @@ __all__ = [
     "cox_ph_loss",
     "cpo_loss",
     "cross_entropy",
+    "ctc_loss",
+    "ctc_loss_with_logits",
     "dpo_loss",
     "elastic_net_penalty",
     "entropy",
@@ -201,6 +209,12 @@ def cross_entropy(input: Tensor, target: Tensor, weight: Tensor | None = ..., si
 def cross_entropy(input: Tensor, target: Tensor, weight: Tensor | None = ..., size_average: bool | None = ..., ignore_index: int = ..., reduce: bool | None = ..., *, reduction: Literal["sum_and_count"], label_smoothing: float = ..., sample_weight: Tensor | None = ..., z_loss: float = ..., softcap: float | None = ..., temperature: float = ..., logit_scale: float = ..., inplace: bool = ...) -> tuple[Tensor, Tensor]: ...
 @overload
 def cross_entropy(input: Tensor, target: Tensor, weight: Tensor | None = ..., size_average: bool | None = ..., ignore_index: int = ..., reduce: bool | None = ..., reduction: str = ..., label_smoothing: float = ..., *, sample_weight: Tensor | None = ..., z_loss: float = ..., softcap: float | None = ..., temperature: float = ..., logit_scale: float = ..., inplace: bool = ...) -> Any: ...
+@overload
+def ctc_loss(log_probs: Tensor, targets: Tensor, input_lengths: Tensor | tuple[int, ...] | list[int], target_lengths: Tensor | tuple[int, ...] | list[int], blank: int = ..., reduction: Literal["mean", "sum", "none"] = ..., zero_infinity: bool = ...) -> Tensor: ...
+@overload
+def ctc_loss(log_probs: Tensor, targets: Tensor, input_lengths: Tensor | tuple[int, ...] | list[int], target_lengths: Tensor | tuple[int, ...] | list[int], blank: int = ..., *, reduction: Literal["sum_and_count"], zero_infinity: bool = ...) -> tuple[Tensor, Tensor]: ...
+@overload
+def ctc_loss(log_probs: Tensor, targets: Tensor, input_lengths: Tensor | tuple[int, ...] | list[int], target_lengths: Tensor | tuple[int, ...] | list[int], blank: int = ..., reduction: str = ..., zero_infinity: bool = ...) -> Any: ...
 @overload
 def gaussian_nll_loss(input: Tensor, target: Tensor, var: Tensor | float, full: bool = ..., eps: float = ..., reduction: Literal["mean", "sum", "none"] = ...) -> Tensor: ...
 @overload
@@ -327,6 +341,12 @@ def cpo_loss(policy_chosen_logps: Tensor, policy_rejected_logps: Tensor | float,
 def cpo_loss(policy_chosen_logps: Tensor, policy_rejected_logps: Tensor | float, *, beta: float = ..., label_smoothing: float = ..., loss_type: Literal['sigmoid', 'hinge', 'ipo'] = ..., reduction: Literal["sum_and_count"]) -> tuple[Tensor, Tensor]: ...
 @overload
 def cpo_loss(policy_chosen_logps: Tensor, policy_rejected_logps: Tensor | float, *, beta: float = ..., label_smoothing: float = ..., loss_type: Literal['sigmoid', 'hinge', 'ipo'] = ..., reduction: str = ...) -> Any: ...
+@overload
+def ctc_loss_with_logits(logits: Tensor, targets: Tensor | float, input_lengths: Tensor | float, target_lengths: Tensor | float, *, blank: int = ..., zero_infinity: bool = ..., reduction: Literal["mean", "sum", "none"] = ...) -> Tensor: ...
+@overload
+def ctc_loss_with_logits(logits: Tensor, targets: Tensor | float, input_lengths: Tensor | float, target_lengths: Tensor | float, *, blank: int = ..., zero_infinity: bool = ..., reduction: Literal["sum_and_count"]) -> tuple[Tensor, Tensor]: ...
+@overload
+def ctc_loss_with_logits(logits: Tensor, targets: Tensor | float, input_lengths: Tensor | float, target_lengths: Tensor | float, *, blank: int = ..., zero_infinity: bool = ..., reduction: str = ...) -> Any: ...
 @overload
 def dpo_loss(policy_chosen_logps: Tensor, policy_rejected_logps: Tensor | float, ref_chosen_logps: Tensor | float | None = ..., ref_rejected_logps: Tensor | float | None = ..., *, beta: float = ..., label_smoothing: float = ..., loss_type: str = ..., reference_free: bool = ..., f_divergence_type: str = ..., f_alpha_divergence_coef: float = ..., discopop_tau: float = ..., reduction: Literal["mean", "sum", "none"] = ...) -> Tensor: ...
 @overload
