@@ -45,8 +45,9 @@ def loss_of(name: str, reduction: str, function: Any = None) -> tuple[Callable[.
 # Derivatives
 
 
+# The weights of the pairs of lambda_rank_loss count as constants: see test_lists.py.
 @over_reductions
-@over_functions
+@pytest.mark.parametrize("name", [n for n in cases.FIRST if n != "lambda_rank_loss"])
 def test_gradcheck(name: str, reduction: str) -> None:
     f, leaves = loss_of(name, reduction)
     assert torch.autograd.gradcheck(f, leaves, fast_mode=name.startswith("linear"))

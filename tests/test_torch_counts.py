@@ -24,7 +24,8 @@ CALLS = [call for call in cases.CALLS if str(call) not in OF_TORCH]
 
 
 def is_of_sequences(call: Call) -> bool:
-    return call.name == "grpo_loss" and call.options.get("loss_type", "grpo") in ("grpo", "sapo")
+    is_of_means = call.name == "grpo_loss" and call.options.get("loss_type", "grpo") in ("grpo", "sapo")
+    return is_of_means or call.name == "ctc_loss_with_logits"
 
 
 def is_uneven(call: Call) -> bool:

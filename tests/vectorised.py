@@ -25,13 +25,16 @@ UNIT = """
 #include "storage.h"
 #include "vecmath.h"
 #include "compound.h"
+#include "aft.h"
 #define REAL float
 #define FL_(name) name##_f32
+#include "elements.h"
 #include "elementwise.h"
 #undef REAL
 #undef FL_
 #define REAL double
 #define FL_(name) name##_f64
+#include "elements.h"
 #include "elementwise.h"
 extern const struct fl_element_kernels f32, f64;
 const struct fl_element_kernels f32 = {KERNELS_f32}, f64 = {KERNELS_f64};
