@@ -17,7 +17,7 @@ from unittest.mock import patch
 import numpy as np
 from helpers import DTYPES, INF, NAN, Array, bounds, loss_dtype
 from registry import Call, call, with_all
-from rows import divergences, elementwise, preferences, softmax
+from rows import distributions, divergences, elementwise, pairs, preferences, softmax, survival
 
 from fastloss import _kernels, classification, sequence
 from fastloss._engine import rows as engine_rows
@@ -219,6 +219,12 @@ OF_CLASSES = [
     softmax.CROSS_ENTROPY, softmax.OF_PROBABILITIES, softmax.NLL, softmax.MULTI_MARGIN, softmax.ENTROPY,
     softmax.TOKENS, *softmax.TRANSFORMS,
 ]  # fmt: skip
+# Rows of other modules whose loss is a line of losses.def.
+OF_ONE_LINE = [
+    row
+    for row in (*distributions.ROWS, *pairs.PAIRS, *survival.ROWS)
+    if row.name in ("aft_loss", "margin_ranking_loss", "quantile_loss")
+]
 # Two classes, whole and broken groups of 16 rows and of four classes, the longest short row, one class more,
 # and rows of one block and of three.
 SHAPES = [(37, 2), (37, 3), (21, 10), (37, 16), (19, 37), (18, 64), (9, 65), (6, 1000), (4, 5000)]
@@ -233,7 +239,7 @@ def calls() -> Iterator[Call]:
         for options in range(len(softmax.CROSS_ENTROPY.sets)):
             for shape in ((21, 10), (4, 1000)):
                 yield call(softmax.CROSS_ENTROPY, shape, dtype, "none", options)
-        for row in (*elementwise.ELEMENTWISE, *elementwise.KL_DIVS):
+        for row in (*elementwise.ELEMENTWISE, *elementwise.KL_DIVS, *OF_ONE_LINE):
             for options in range(len(row.sets)):
                 yield call(row, (7, 83), dtype, "none", options)
             yield with_all(row, (7, 83), dtype)

@@ -68,6 +68,10 @@ class SurvivalProblem(Problem):
         x = rng.standard_normal(rows, dtype=np.float32)
         return x, rng.exponential(1.0, rows), rng.random(rows) < 0.6
 
+    @property
+    def arguments(self) -> tuple[Array, ...]:  # type: ignore[override]
+        return self.data
+
     @cached_property
     def expected(self) -> tuple[Any, ...]:
         given = (self.data[0].astype(np.float64), *self.data[1:])
