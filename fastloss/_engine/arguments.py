@@ -189,6 +189,19 @@ def class_indices(
     return np.require(target, np.int64, ["C", "A"]), ignored
 
 
+def bad_value(name: str, values: Array, position: tuple[Any, ...], expected: str) -> ValueError:
+    """Return the error for the value at `position`."""
+    where = f"{name}[{', '.join(map(str, position))}]" if position else name
+    value = cast(values[position], np.float32) if is_bfloat16(values.dtype) else values[position]
+    return ValueError(f"{where} is {value}: expected {expected}")
+
+
+def first_bad_value(name: str, values: Array, is_bad: Array, expected: str) -> ValueError:
+    """Return the error for the first bad value."""
+    position = np.unravel_index(int(is_bad.argmax()), values.shape) if values.ndim else ()
+    return bad_value(name, values, position, expected)
+
+
 def bad_class_index(target: Array, position: int, classes: int, name: str = "target") -> IndexError:
     """Return the error for the class index at `position`, which is out of range."""
     where = np.unravel_index(position, target.shape) if target.ndim else ()

@@ -13,7 +13,14 @@ import numpy.typing as npt
 
 from fastloss import _kernels
 from fastloss._engine import arguments, results
-from fastloss._engine.elementwise import computed_in, factors, operand, outside
+from fastloss._engine.elementwise import (
+    Operand,
+    computed_in,
+    factors,
+    operand,
+    outside,
+    require_numbers_inside,
+)
 from fastloss._engine.results import request
 from fastloss._engine.types import Array
 
@@ -35,25 +42,14 @@ class StudentTNLLGradients(NamedTuple):
     df: Array | float | None
 
 
-class _Argument(NamedTuple):
-    """A target or a parameter: an array with the shape of the input, or None and a number; and its domain."""
-
-    name: str
-    array: Array | None
-    value: float
-    domain: int
-
-
-def _check(x: Array, operands: list[_Argument], threads: int) -> None:
+def _check(x: Array, operands: list[Operand], threads: int) -> None:
     """Raise for the first value outside of its domain, in the order of `x` in memory."""
-    for one in operands:
-        if one.array is None and one.domain and _kernels.is_outside(one.domain, one.value):
-            raise outside(one.name, np.asarray(one.value), (), one.domain)
+    require_numbers_inside(operands)
     checked = [one for one in operands if one.array is not None and one.domain]
     if not checked:
         return
     # The kernel takes three arrays.
-    first, second = [*checked, _Argument("", None, 0.0, _kernels.ANY)][:2]
+    first, second = [*checked, Operand("", None, 0.0, _kernels.ANY)][:2]
     domains = (_kernels.ANY, first.domain, second.domain)
     bad, position = _kernels.first_outside((x, first.array, second.array), domains, threads)
     if bad >= 0:
@@ -86,7 +82,7 @@ def _run(
     is_full, checks = arguments.flag("full", full), arguments.flag("check_domain", check_domain)
     domains = (target_domain, *(_kernels.STRICTLY_POSITIVE for _ in parameters))
     given = zip(("target", *parameters), (target, *seen[1:]), domains, strict=True)
-    operands = [_Argument(name, *operand(name, value, x), domain) for name, value, domain in given]
+    operands = [Operand(name, *operand(name, value, x), domain) for name, value, domain in given]
     own = operands[1:]
     call = request(
         kinds._fields, (x, *(one.array for one in own)), (target, weight), x.shape, reduction, return_grad,
@@ -99,7 +95,7 @@ def _run(
     if checks:
         _check(x, operands, call.num_threads)
     losses = np.empty(x.shape, computed_in(x)) if call.reduction == "none" else None
-    fourth = own[1] if len(own) > 1 else _Argument("", None, 1.0, 0)
+    fourth = own[1] if len(own) > 1 else Operand("", None, 1.0, 0)
     last = call.buffers[2] if len(own) > 1 else None
     arrays = (
         x, operands[0].array, own[0].array, weights, upstream, call.buffers[0], call.buffers[1], losses,

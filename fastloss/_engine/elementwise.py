@@ -7,6 +7,7 @@ Each loss is a line of ``src/losses.def``. The functions of `fastloss.regression
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,7 +15,7 @@ import numpy.typing as npt
 
 from fastloss import _kernels
 from fastloss._engine import arguments, results
-from fastloss._engine.conversion import cast, is_bfloat16
+from fastloss._engine.conversion import cast
 from fastloss._engine.results import Request, request
 from fastloss._engine.settings import get_num_threads
 from fastloss._engine.types import Array
@@ -23,6 +24,7 @@ __all__ = [
     "WIDE",
     "GaussianNLLGradients",
     "MarginRankingGradients",
+    "Operand",
     "averaged_over_classes",
     "computed_in",
     "elementwise",
@@ -35,6 +37,7 @@ __all__ = [
     "positive_weights",
     "quantiles",
     "ranking",
+    "require_numbers_inside",
     "two",
 ]
 
@@ -60,9 +63,7 @@ class MarginRankingGradients(NamedTuple):
 
 def outside(name: str, values: Array, position: tuple[int, ...], domain: int) -> ValueError:
     """Return the error for a value outside of its domain."""
-    where = f"{name}[{', '.join(map(str, position))}]" if position else name
-    value = cast(values[position], np.float32) if is_bfloat16(values.dtype) else values[position]
-    return ValueError(f"{where} is {value}: expected a value {_kernels.EXPECTED[domain]}")
+    return arguments.bad_value(name, values, position, f"a value {_kernels.EXPECTED[domain]}")
 
 
 def _domains(kernel: str, target: int, parameters: tuple[float, ...]) -> tuple[int, int, int]:
@@ -109,7 +110,7 @@ def factors(name: str, value: npt.ArrayLike | None, shape: tuple[int, ...], x: A
     return array if array.shape == shape else np.broadcast_to(array, shape)
 
 
-class _Operand(NamedTuple):
+class Operand(NamedTuple):
     """A further argument: an array, or None and a scalar; and the domain of its values."""
 
     name: str
@@ -118,11 +119,18 @@ class _Operand(NamedTuple):
     domain: int
 
 
+def require_numbers_inside(operands: Iterable[Operand]) -> None:
+    """Check the arguments that are numbers; the kernels check arrays."""
+    for name, array, value, domain in operands:
+        if array is None and domain and _kernels.is_outside(domain, value):
+            raise outside(name, np.asarray(value), (), domain)
+
+
 def _run(
     kernel: str,
     name: str,
     x: Array,
-    operands: tuple[_Operand, _Operand],
+    operands: tuple[Operand, Operand],
     weight: Array | None,
     parameters: tuple[float, float],
     call: Request,
@@ -134,9 +142,7 @@ def _run(
 ) -> results.Reduced:
     """Run a line of losses.def with checked arguments, and return the loss."""
     target, third = operands
-    for name_, array, value, domain in operands:
-        if array is None and domain and _kernels.is_outside(domain, value):
-            raise outside(name_, np.asarray(value), (), domain)
+    require_numbers_inside(operands)
     losses = np.empty(x.shape, computed_in(x)) if call.reduction == "none" else None
     wide = x.dtype == np.float64 or kernel in WIDE
     arrays = (
@@ -200,9 +206,9 @@ def elementwise(
     target = arguments.as_array("target", target)
     weight = arguments.given("weight", weight)
     extra = arguments.given(extra_name, extra)
-    third = _Operand(extra_name, None, 1.0, domains[2])
+    third = Operand(extra_name, None, 1.0, domains[2])
     if extra is not None:
-        third = _Operand(extra_name, *operand(extra_name, extra, x, computed_in(x)), domains[2])
+        third = Operand(extra_name, *operand(extra_name, extra, x, computed_in(x)), domains[2])
     call = request(
         (name,), (x,), (target, weight, extra, *others), x.shape, reduction, return_grad, out, options,
         given=(seen,),
@@ -211,7 +217,7 @@ def elementwise(
         raise ValueError("return_hessian needs return_grad=True")
     # A hessian is always a new array.
     second = np.empty(x.shape, x.dtype) if return_hessian else None
-    operands = _Operand("target", *operand("target", target, x), domains[1]), third
+    operands = Operand("target", *operand("target", target, x), domains[1]), third
     loss = _run(
         kernel, name, x, operands, weight, (a, b), call, input_domain=domains[0], second=second,
         is_fresh=out is None, mean_over_weights=mean_over_weights,
@@ -242,12 +248,12 @@ def gaussian(
     weight = arguments.given("weight", weight)
     domain = _kernels.NONNEGATIVE if arguments.flag("check_domain", check_domain) else _kernels.ANY
     constant = 0.5 * math.log(2.0 * math.pi) if arguments.flag("full", full) else 0.0
-    third = _Operand("var", *operand("var", seen[1], x), domain)
+    third = Operand("var", *operand("var", seen[1], x), domain)
     call = request(
         GaussianNLLGradients._fields, (x, third.array), (target, weight), x.shape, reduction, return_grad,
         out, options, given=seen,
     )  # fmt: skip
-    operands = _Operand("target", *operand("target", target, x), _kernels.ANY), third
+    operands = Operand("target", *operand("target", target, x), _kernels.ANY), third
     loss = _run(
         "gaussian", "input", x, operands, weight, (eps, constant), call, second=call.buffers[1],
         is_fresh=out is None,
@@ -274,7 +280,7 @@ def intervals(
     x = arguments.floating("input", seen)
     given = [arguments.as_array("lower", lower), arguments.as_array("upper", upper)]
     bounds = [
-        _Operand(name, *operand(name, array, x, np.float64), _kernels.ANY)
+        Operand(name, *operand(name, array, x, np.float64), _kernels.ANY)
         for name, array in zip(("lower", "upper"), given, strict=True)
     ]
     _require_intervals(*(np.asarray(b.value if b.array is None else b.array) for b in bounds))
@@ -298,20 +304,16 @@ def intervals(
 def _require_intervals(lower: Array, upper: Array) -> None:
     """Check that 0 <= lower <= upper; NaN is an error."""
     if (is_bad := ~(lower >= 0.0)).any():
-        raise _bad_bound("lower", lower, is_bad, "a bound of at least 0")
+        raise arguments.first_bad_value("lower", lower, is_bad, "a bound of at least 0")
     if (is_bad := np.isnan(upper)).any():
-        raise _bad_bound("upper", upper, is_bad, "a bound of at least that of lower, or infinity")
+        raise arguments.first_bad_value(
+            "upper", upper, is_bad, "a bound of at least that of lower, or infinity"
+        )
     if (is_bad := np.asarray(lower > upper)).any():
         position = tuple(int(i) for i in np.unravel_index(int(is_bad.argmax()), is_bad.shape))
         above = np.broadcast_to(upper, is_bad.shape)[position]
         lower = np.broadcast_to(lower, is_bad.shape)
-        raise _bad_bound("lower", lower, is_bad, f"a bound of at most that of upper, {above}")
-
-
-def _bad_bound(name: str, array: Array, is_bad: Array, expected: str) -> ValueError:
-    position = np.unravel_index(int(is_bad.argmax()), array.shape)
-    where = f"{name}[{', '.join(map(str, position))}]" if position else name
-    return ValueError(f"{where} is {array[position]}: expected {expected}")
+        raise arguments.first_bad_value("lower", lower, is_bad, f"a bound of at most that of upper, {above}")
 
 
 def _levels(quantile: npt.ArrayLike) -> Array:
@@ -323,8 +325,7 @@ def _levels(quantile: npt.ArrayLike) -> Array:
         )
     is_good = (levels >= 0.0) & (levels <= 1.0)
     if not is_good.all():
-        position = int(np.argmin(is_good))
-        raise ValueError(f"quantile[{position}] is {levels[position]}: expected a number from 0 to 1")
+        raise arguments.first_bad_value("quantile", levels, ~is_good, "a number from 0 to 1")
     return levels
 
 
@@ -377,8 +378,8 @@ def quantiles(
     second = np.empty(x.shape, x.dtype) if return_hessian else None
     sides = np.where((levels > 0.0) & (levels <= 0.5), levels, levels - 1.0).astype(computed_in(x))
     operands = (
-        _Operand("target", *operand("target", _spread(target, x), x), _kernels.ANY),
-        _Operand("quantile", np.broadcast_to(sides, x.shape), 0.0, _kernels.ANY),
+        Operand("target", *operand("target", _spread(target, x), x), _kernels.ANY),
+        Operand("quantile", np.broadcast_to(sides, x.shape), 0.0, _kernels.ANY),
     )
     weights = None if weight is None else _spread(weight, x)
     loss = _run(
@@ -407,11 +408,11 @@ def ranking(
     x = arguments.floating(names[0], seen[0])
     target = arguments.as_array("target", target)
     domain = _kernels.SIGN if arguments.flag("check_domain", check_domain) else _kernels.ANY
-    third = _Operand(names[1], *operand(names[1], seen[1], x), _kernels.ANY)
+    third = Operand(names[1], *operand(names[1], seen[1], x), _kernels.ANY)
     call = request(
         names, (x, third.array), (target,), x.shape, reduction, return_grad, out, options, given=seen
     )
-    operands = _Operand("target", *operand("target", target, x), domain), third
+    operands = Operand("target", *operand("target", target, x), domain), third
     loss = _run(
         "margin_ranking", names[0], x, operands, None, (margin, 0.0), call, second=call.buffers[1],
         is_fresh=out is None,

@@ -13,8 +13,9 @@ import numpy.typing as npt
 
 from fastloss import _kernels
 from fastloss._engine import arguments
-from fastloss._engine.conversion import cast, widened
+from fastloss._engine.conversion import widened
 from fastloss._engine.elementwise import intervals
+from fastloss._engine.parts import choice
 from fastloss._engine.results import Request, reduced, request
 from fastloss._engine.types import Array
 from fastloss._engine.workspace import empty
@@ -33,20 +34,12 @@ def _of_rows(name: str, array: Array, rows: int) -> Array:
     return array
 
 
-def _at(name: str, array: Array, is_bad: Array, expected: str) -> ValueError:
-    """Return the error for the first bad element."""
-    where = np.unravel_index(int(is_bad.argmax()), array.shape)
-    value = cast(array, np.float64)[where] if array.dtype.kind not in "biuf" else array[where]
-    place = f"{name}[{', '.join(map(str, where))}]" if where else name
-    return ValueError(f"{place} is {value}: expected {expected}")
-
-
 def _times(value: Array, rows: int) -> Array:
     """Return times as contiguous float64, in which different times stay different."""
     if value.dtype.kind in "iu" and value.dtype.itemsize == 8 and rows:
         given = _of_rows("time", value, rows)
         if (given < 0).any():
-            raise _at("time", given, given < 0, "a time of at least 0")
+            raise arguments.first_bad_value("time", given, given < 0, "a time of at least 0")
         if int(given.max()) > 2**53:  # only their order counts
             return np.unique(given, return_inverse=True)[1].reshape(-1).astype(np.float64)
     return _of_rows("time", arguments.converted("time", value, np.float64), rows)
@@ -65,7 +58,7 @@ def _weights(value: Array, rows: int) -> Array:
     assert weight is not None
     is_bad = ~(np.isfinite(weight) & (weight >= 0.0))
     if is_bad.any():
-        raise _at("weight", weight, is_bad, "a finite weight of at least 0")
+        raise arguments.first_bad_value("weight", weight, is_bad, "a finite weight of at least 0")
     return weight
 
 
@@ -75,7 +68,7 @@ def _in_order(time: Array, given: Array, strata: Array | None, room: Array, thre
     order, in_order = np.empty(rows, np.uint32), room[4 * rows : 5 * rows]
     bad = _kernels.order_by_time(time, room, in_order, order, threads)
     if bad >= 0:
-        raise _at("time", given, np.arange(rows) == bad, "a time of at least 0")
+        raise arguments.first_bad_value("time", given, np.arange(rows) == bad, "a time of at least 0")
     if strata is None:
         return order, in_order, None
     by_stratum = np.argsort(strata[order], kind="stable")
@@ -104,8 +97,7 @@ def cox(
     rows = len(x)
     if rows > MOST_ROWS:
         raise ValueError(f"log_hazard must have at most {MOST_ROWS} rows, got {rows}")
-    if not isinstance(ties, str) or ties not in TIES:
-        raise ValueError(f"ties must be one of {', '.join(map(repr, TIES))}; got {ties!r}")
+    choice("ties", ties, TIES)
     given = [arguments.as_array("time", time), arguments.as_array("event", event)]
     given += [arguments.given("weight", weight), arguments.given("strata", strata)]  # type: ignore[list-item]
     times = _times(given[0], rows)
@@ -183,11 +175,7 @@ def aft(
 
 def distribution_kernel(distribution: Any) -> str:
     """Return the line of losses.def of a distribution."""
-    if not isinstance(distribution, str) or distribution not in DISTRIBUTIONS:
-        raise ValueError(
-            f"distribution must be one of {', '.join(map(repr, DISTRIBUTIONS))}; got {distribution!r}"
-        )
-    return f"aft_{distribution}"
+    return f"aft_{choice('distribution', distribution, DISTRIBUTIONS)}"
 
 
 def aft_parameters(scale: Any) -> tuple[float, float]:

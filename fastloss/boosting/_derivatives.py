@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastloss import _kernels
+from fastloss._engine.arguments import first_bad_value
 from fastloss._engine.elementwise import WIDE, outside, two
 from fastloss._engine.rows import run_family
 from fastloss._engine.settings import get_num_threads
@@ -303,9 +304,7 @@ def require_labels(is_good: npt.NDArray[np.bool_], labels: Array, expected: str)
 
 
 def bad_label(labels: Array, is_good: npt.NDArray[np.bool_], expected: str) -> ValueError:
-    where = np.unravel_index(int(np.argmin(is_good)), labels.shape)
-    position = ", ".join(str(i) for i in where)
-    return ValueError(f"label[{position}] is {labels[where]}: expected a value {expected}")
+    return first_bad_value("label", labels, ~is_good, f"a value {expected}")
 
 
 def require_classes(labels: Array) -> None:
