@@ -84,7 +84,10 @@ def test_as_the_reference(dtype: str) -> None:
         for number, company in ((n, c) for n in range(len(COX.sets)) for c in COX.companies()):
             for shape in COX.shapes:
                 c = call(COX, shape, dtype, reduction, number, company, upstreams(COX, reduction)[-1])
-                c.check_on_every_isa()
+                if reduction == COX.reductions[-1]:
+                    c.check_on_every_isa()
+                else:
+                    c.check()
     for shape in COX.sizes:
         call(COX, shape, dtype).check_on_every_isa()
         with_all(COX, shape, dtype).check_on_every_isa()
