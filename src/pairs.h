@@ -49,6 +49,18 @@ static ptrdiff_t FL_(rows_at_once)(const struct fl_pair_job *job)
     return rows < 1 ? 1 : rows < FL_(pair_rows) ? rows : FL_(pair_rows);
 }
 
+/* Prefetches rows first .. end - 1 of the vectors while others are in hand, as the sums of a batch come before its
+ * gradients and so leave the memory idle half of the time. */
+static void FL_(pair_ahead)(const struct fl_pair_job *job, ptrdiff_t row, ptrdiff_t end)
+{
+    if (row >= end) return;
+    for (int k = 0; k < FL_VECTORS; k++) {
+        const struct fl_array *in = &job->vectors[k];
+        if (in->data && in->class_stride == in->itemsize)
+            fl_prefetch_to_read(fl_row_address(in, row), job->width * in->itemsize);
+    }
+}
+
 /* ---- gradients ---- */
 
 /* The buffers of a thread: strips of the inputs and of the gradients, the present values of a gradient, and the lines
@@ -135,29 +147,30 @@ static void FL_(cosine_sums)(const REAL *x, const REAL *y, ptrdiff_t n, double s
 #pragma omp simd
         for (int l = 0; l < FL_(pair_sums); l++) {
             const double a = (double)x[i + l], b = (double)y[i + l];
-            xy[l] += a * b;
-            xx[l] += a * a;
-            yy[l] += b * b;
+            xy[l] = FL_FMA_F64(a, b, xy[l]);
+            xx[l] = FL_FMA_F64(a, a, xx[l]);
+            yy[l] = FL_FMA_F64(b, b, yy[l]);
         }
     memcpy(sums[0], xy, sizeof xy);
     memcpy(sums[1], xx, sizeof xx);
     memcpy(sums[2], yy, sizeof yy);
     for (int l = 0; i < n; i++, l++) {
         const double a = (double)x[i], b = (double)y[i];
-        sums[0][l] += a * b;
-        sums[1][l] += a * a;
-        sums[2][l] += b * b;
+        sums[0][l] = FL_FMA_F64(a, b, sums[0][l]);
+        sums[1][l] = FL_FMA_F64(a, a, sums[1][l]);
+        sums[2][l] = FL_FMA_F64(b, b, sums[2][l]);
     }
 }
 
-static void FL_(cosine_gradients)(const REAL *x, const REAL *y, ptrdiff_t n, double upstream, double across,
-                                  double of_x, double of_y, REAL *g, REAL *h)
+/* across y - of_x x, across x - of_y y. */
+static void FL_(cosine_gradients)(const REAL *x, const REAL *y, ptrdiff_t n, double across, double of_x, double of_y,
+                                  REAL *g, REAL *h)
 {
 #pragma omp simd
     for (ptrdiff_t i = 0; i < n; i++) {
         const double a = (double)x[i], b = (double)y[i];
-        g[i] = (REAL)(upstream * (across * b - of_x * a));
-        h[i] = (REAL)(upstream * (across * a - of_y * b));
+        g[i] = (REAL)FL_FMA_F64(across, b, -of_x * a);
+        h[i] = (REAL)FL_FMA_F64(across, a, -of_y * b);
     }
 }
 
@@ -192,7 +205,7 @@ static double FL_(cosine_row)(const struct fl_pair_job *job, ptrdiff_t row, ptrd
     const double t = job->target[row], upstream = fl_pair_upstream(job, row);
     const double x_size = products->xx + job->eps, y_size = products->yy + job->eps;
     const double lengths = sqrt(x_size) * sqrt(y_size), cosine = products->xy / lengths;
-    double loss, slope, across;
+    double loss, slope, across, of_x, of_y;
     loss = t == 1.0 ? 1.0 - cosine : t == -1.0 ? (cosine < job->margin ? 0.0 : cosine - job->margin) : 0.0;
     slope = t == 1.0 ? -1.0 : t == -1.0 && cosine >= job->margin ? 1.0 : 0.0;
     loss += cosine != cosine ? cosine : t != t ? t : 0.0;
@@ -202,15 +215,16 @@ static double FL_(cosine_row)(const struct fl_pair_job *job, ptrdiff_t row, ptrd
         FL_(pair_fill)(job, row, end, loss != loss ? loss : 0.0, room);
         return loss;
     }
-    across = slope / lengths;
+    across = upstream * (slope / lengths);
+    of_x = upstream * (slope * cosine / x_size);
+    of_y = upstream * (slope * cosine / y_size);
     for (ptrdiff_t first = 0; first < job->width; first += FL_ELEMENT_STRIP) {
         const ptrdiff_t n = job->width - first < FL_ELEMENT_STRIP ? job->width - first : FL_ELEMENT_STRIP;
         const REAL *x = FL_(pair_in)(&vectors[0], x_row, first, n, room->in[0]);
         const REAL *y = FL_(pair_in)(&vectors[1], y_row, first, n, room->in[1]);
         REAL *g[FL_VECTORS];
         FL_(pair_places)(job, row, first, room, g);
-        FL_(cosine_gradients)(x, y, n, upstream, across, slope * cosine / x_size, slope * cosine / y_size, g[0],
-                              g[1]);
+        FL_(cosine_gradients)(x, y, n, across, of_x, of_y, g[0], g[1]);
         FL_(pair_out)(job, row, first, n, row + 1 == end && first + n == job->width, room);
     }
     return loss;
@@ -227,7 +241,10 @@ static struct fl_piece FL_(cosine)(const void *any, ptrdiff_t begin, ptrdiff_t e
     for (ptrdiff_t row = begin, some; row < end; row += some) {
         some = end - row < step ? end - row : step;
         for (ptrdiff_t k = 0; k < some; k++) products[k] = FL_(cosine_products_of)(job, row + k, room);
-        for (ptrdiff_t k = 0; k < some; k++) total += FL_(cosine_row)(job, row + k, end, &products[k], room);
+        for (ptrdiff_t k = 0; k < some; k++) {
+            FL_(pair_ahead)(job, row + some + k, end);
+            total += FL_(cosine_row)(job, row + k, end, &products[k], room);
+        }
     }
     if (job->stream) fl_stream_end();
     return fl_faultless(total);
@@ -248,7 +265,7 @@ FL_INLINE double FL_(larger_norm)(double largest, double size)
 FL_INLINE double FL_(norm_term)(double sum, double d, double p, double scale, int stage)
 {
     const double size = fabs(d), share = size / scale;
-    if (stage == FL_SQUARES) return sum + d * d;
+    if (stage == FL_SQUARES) return FL_FMA_F64(d, d, sum);
     if (stage == FL_SIZES) return sum + size;
     if (stage == FL_LARGEST_SIZE) return FL_(larger_norm)(sum, size);
     if (stage == FL_NUMBER) return sum + (size == scale ? 1.0 : 0.0);
@@ -480,7 +497,10 @@ static struct fl_piece FL_(triplet)(const void *any, ptrdiff_t begin, ptrdiff_t 
     for (ptrdiff_t row = begin, some; row < end; row += some) {
         some = end - row < step ? end - row : step;
         for (ptrdiff_t k = 0; k < some; k++) norms[k] = FL_(norms_of)(job, row + k, room);
-        for (ptrdiff_t k = 0; k < some; k++) total += FL_(triplet_row)(job, row + k, end, &norms[k], room);
+        for (ptrdiff_t k = 0; k < some; k++) {
+            FL_(pair_ahead)(job, row + some + k, end);
+            total += FL_(triplet_row)(job, row + k, end, &norms[k], room);
+        }
     }
     if (job->stream) fl_stream_end();
     return fl_faultless(total);

@@ -267,6 +267,16 @@ static inline void fl_transpose_out(const float *columns, ptrdiff_t stride, char
 #endif
 }
 
+/* Prefetches n bytes that will be read. */
+static inline void fl_prefetch_to_read(const char *p, ptrdiff_t n)
+{
+#if defined(__GNUC__)
+    for (ptrdiff_t i = 0; i < n; i += 64) __builtin_prefetch(p + i, 0, 3);
+#else
+    (void)p, (void)n;
+#endif
+}
+
 /* Prefetches n bytes that will be written; a store to memory outside the cache would wait. */
 static inline void fl_prefetch_to_write(const char *p, ptrdiff_t n)
 {
