@@ -263,6 +263,15 @@ _PICTURES = (
     Picture(
         "softmax_focal_loss", OTHERS.format("logit"), (-4, 8), {"target": 0}, each("gamma", 0, 2, 5), of_rows
     ),
+    Picture("poly_loss", OTHERS.format("logit"), (-4, 8), {"target": 0}, each("epsilon", -1, 0, 2), of_rows),
+    Picture(
+        "generalized_cross_entropy",
+        OTHERS.format("logit"),
+        (-4, 8),
+        {"target": 0},
+        each("q", 0, 0.3, 0.7),
+        of_rows,
+    ),
     Picture("nll_loss", "log-probability of the target", (-5, 0), {"target": 0}, of=of_rows),
     Picture(
         "kl_div_with_logits",
@@ -355,7 +364,9 @@ _PICTURES = (
 
 def losses() -> list[str]:
     """Return the names of the losses that must have a picture."""
-    return [n for n in fastloss.__all__ if re.search("_loss$|_penalty$|^(binary_)?cross_entropy", n)]
+    return [
+        n for n in fastloss.__all__ if re.search("_loss$|_penalty$|^(binary_|generalized_)?cross_entropy", n)
+    ]
 
 
 def _default(loss: str) -> Picture | None:

@@ -55,6 +55,7 @@ __all__ = [
     "epsilon_insensitive_loss",
     "gamma_nll_loss",
     "gaussian_nll_loss",
+    "generalized_cross_entropy",
     "get_num_threads",
     "grpo_loss",
     "hinge_embedding_loss",
@@ -93,6 +94,7 @@ __all__ = [
     "orpo_loss",
     "perplexity",
     "poisson_nll_loss",
+    "poly_loss",
     "ppo_loss",
     "preference_rewards",
     "quantile_loss",
@@ -983,6 +985,54 @@ def gaussian_nll_loss(
     full: bool = ..., eps: float = ..., check_domain: bool = ..., reduction: Reduction = ..., return_grad:
     bool = ..., grad_output: npt.ArrayLike | None = ..., out: tuple[Array | None, Array | None] | None = ...,
     accumulate: bool | tuple[bool, ...] = ..., num_threads: int | None = ...
+) -> Any: ...
+
+@overload
+def generalized_cross_entropy(
+    logits: npt.ArrayLike, target: npt.ArrayLike, *, axis: int = ..., q: float = ..., weight: npt.ArrayLike |
+    None = ..., ignore_index: int = ..., reduction: Literal["mean", "sum"] = ..., return_grad: Literal[False]
+    = ..., grad_output: npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ...,
+    num_threads: int | None = ...
+) -> float: ...
+@overload
+def generalized_cross_entropy(
+    logits: npt.ArrayLike, target: npt.ArrayLike, *, axis: int = ..., q: float = ..., weight: npt.ArrayLike |
+    None = ..., ignore_index: int = ..., reduction: Literal["sum_and_count"], return_grad: Literal[False] =
+    ..., grad_output: npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ...,
+    num_threads: int | None = ...
+) -> tuple[float, float]: ...
+@overload
+def generalized_cross_entropy(
+    logits: npt.ArrayLike, target: npt.ArrayLike, *, axis: int = ..., q: float = ..., weight: npt.ArrayLike |
+    None = ..., ignore_index: int = ..., reduction: Literal["none"], return_grad: Literal[False] = ...,
+    grad_output: npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ..., num_threads: int
+    | None = ...
+) -> Array: ...
+@overload
+def generalized_cross_entropy(
+    logits: npt.ArrayLike, target: npt.ArrayLike, *, axis: int = ..., q: float = ..., weight: npt.ArrayLike |
+    None = ..., ignore_index: int = ..., reduction: Literal["mean", "sum"] = ..., return_grad: Literal[True],
+    grad_output: npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ..., num_threads: int
+    | None = ...
+) -> tuple[float, Array]: ...
+@overload
+def generalized_cross_entropy(
+    logits: npt.ArrayLike, target: npt.ArrayLike, *, axis: int = ..., q: float = ..., weight: npt.ArrayLike |
+    None = ..., ignore_index: int = ..., reduction: Literal["sum_and_count"], return_grad: Literal[True],
+    grad_output: npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ..., num_threads: int
+    | None = ...
+) -> tuple[tuple[float, float], Array]: ...
+@overload
+def generalized_cross_entropy(
+    logits: npt.ArrayLike, target: npt.ArrayLike, *, axis: int = ..., q: float = ..., weight: npt.ArrayLike |
+    None = ..., ignore_index: int = ..., reduction: Literal["none"], return_grad: Literal[True], grad_output:
+    npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ..., num_threads: int | None = ...
+) -> tuple[Array, Array]: ...
+@overload
+def generalized_cross_entropy(
+    logits: npt.ArrayLike, target: npt.ArrayLike, *, axis: int = ..., q: float = ..., weight: npt.ArrayLike |
+    None = ..., ignore_index: int = ..., reduction: Reduction = ..., return_grad: bool = ..., grad_output:
+    npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ..., num_threads: int | None = ...
 ) -> Any: ...
 
 @overload
@@ -2988,6 +3038,56 @@ def poisson_nll_loss(
     full: bool = ..., eps: float = ..., check_domain: bool = ..., reduction: Reduction = ..., return_grad:
     bool = ..., return_hessian: bool = ..., grad_output: npt.ArrayLike | None = ..., out: Array | None = ...,
     accumulate: bool = ..., num_threads: int | None = ...
+) -> Any: ...
+
+@overload
+def poly_loss(
+    logits: npt.ArrayLike, target: npt.ArrayLike, *, axis: int = ..., epsilon: float = ..., weight:
+    npt.ArrayLike | None = ..., ignore_index: int = ..., reduction: Literal["mean", "sum"] = ..., return_grad:
+    Literal[False] = ..., grad_output: npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool =
+    ..., num_threads: int | None = ...
+) -> float: ...
+@overload
+def poly_loss(
+    logits: npt.ArrayLike, target: npt.ArrayLike, *, axis: int = ..., epsilon: float = ..., weight:
+    npt.ArrayLike | None = ..., ignore_index: int = ..., reduction: Literal["sum_and_count"], return_grad:
+    Literal[False] = ..., grad_output: npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool =
+    ..., num_threads: int | None = ...
+) -> tuple[float, float]: ...
+@overload
+def poly_loss(
+    logits: npt.ArrayLike, target: npt.ArrayLike, *, axis: int = ..., epsilon: float = ..., weight:
+    npt.ArrayLike | None = ..., ignore_index: int = ..., reduction: Literal["none"], return_grad:
+    Literal[False] = ..., grad_output: npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool =
+    ..., num_threads: int | None = ...
+) -> Array: ...
+@overload
+def poly_loss(
+    logits: npt.ArrayLike, target: npt.ArrayLike, *, axis: int = ..., epsilon: float = ..., weight:
+    npt.ArrayLike | None = ..., ignore_index: int = ..., reduction: Literal["mean", "sum"] = ..., return_grad:
+    Literal[True], grad_output: npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ...,
+    num_threads: int | None = ...
+) -> tuple[float, Array]: ...
+@overload
+def poly_loss(
+    logits: npt.ArrayLike, target: npt.ArrayLike, *, axis: int = ..., epsilon: float = ..., weight:
+    npt.ArrayLike | None = ..., ignore_index: int = ..., reduction: Literal["sum_and_count"], return_grad:
+    Literal[True], grad_output: npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ...,
+    num_threads: int | None = ...
+) -> tuple[tuple[float, float], Array]: ...
+@overload
+def poly_loss(
+    logits: npt.ArrayLike, target: npt.ArrayLike, *, axis: int = ..., epsilon: float = ..., weight:
+    npt.ArrayLike | None = ..., ignore_index: int = ..., reduction: Literal["none"], return_grad:
+    Literal[True], grad_output: npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ...,
+    num_threads: int | None = ...
+) -> tuple[Array, Array]: ...
+@overload
+def poly_loss(
+    logits: npt.ArrayLike, target: npt.ArrayLike, *, axis: int = ..., epsilon: float = ..., weight:
+    npt.ArrayLike | None = ..., ignore_index: int = ..., reduction: Reduction = ..., return_grad: bool = ...,
+    grad_output: npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ..., num_threads: int
+    | None = ...
 ) -> Any: ...
 
 @overload

@@ -553,6 +553,12 @@ OWN = [
         "ignoring": {"ignore_index": ignoring(-100)}, "gamma": {"gamma": 0.5, "alpha": 0.3},
         "alpha": {"alpha": positive(7)},
     }, dim=-1),
+    Loss("poly_loss", TOKENS, ("logits",), {
+        "ignoring": {"ignore_index": ignoring(-100)}, "weight": {"epsilon": -1.0, "weight": positive(7)},
+    }, dim=-1),
+    Loss("generalized_cross_entropy", TOKENS, ("logits",), {
+        "ignoring": {"ignore_index": ignoring(-100)}, "weight": {"q": 0.2, "weight": positive(7)},
+    }, dim=-1),
     *rows("sparsemax_loss", {"3d": TOKENS, "1d": {"logits": normal(7), "target": indices(7)}},
           wants=("logits",), dim=-1, options={"ignoring": {"ignore_index": ignoring(-100)}}),
     Loss("sequence_log_probs", TOKENS, ("logits",), {
@@ -729,6 +735,8 @@ MODULES = {
     "LinearCrossEntropyLoss": "linear_cross_entropy",
     "SigmoidFocalLoss": "sigmoid_focal_loss",
     "SoftmaxFocalLoss": "softmax_focal_loss",
+    "PolyLoss": "poly_loss",
+    "GeneralizedCrossEntropyLoss": "generalized_cross_entropy",
     "SparsemaxLoss": "sparsemax_loss",
     "HingeLoss": "hinge_loss",
     "SquaredHingeLoss": "squared_hinge_loss",

@@ -153,6 +153,11 @@ assert_type(fl.hinge_embedding_loss(x, x, reduction="none"), Array)
 assert_type(fl.hinge_embedding_loss(x, x, return_grad=True), Mean1)
 assert_type(fl.hinge_embedding_loss(x, x, reduction="none", return_grad=True), Each1)
 
+assert_type(fl.generalized_cross_entropy(x, y), float)
+assert_type(fl.generalized_cross_entropy(x, y, reduction="none"), Array)
+assert_type(fl.generalized_cross_entropy(x, y, return_grad=True), Mean1)
+assert_type(fl.generalized_cross_entropy(x, y, reduction="none", return_grad=True), Each1)
+
 assert_type(fl.hinge_loss(x, x), float)
 assert_type(fl.hinge_loss(x, x, reduction="none"), Array)
 assert_type(fl.hinge_loss(x, x, return_grad=True), Mean1)
@@ -340,6 +345,11 @@ assert_type(fl.ppo_loss(x, x, x), float)
 assert_type(fl.ppo_loss(x, x, x, reduction="none"), Array)
 assert_type(fl.ppo_loss(x, x, x, return_grad=True), Mean1)
 assert_type(fl.ppo_loss(x, x, x, reduction="none", return_grad=True), Each1)
+
+assert_type(fl.poly_loss(x, y), float)
+assert_type(fl.poly_loss(x, y, reduction="none"), Array)
+assert_type(fl.poly_loss(x, y, return_grad=True), Mean1)
+assert_type(fl.poly_loss(x, y, reduction="none", return_grad=True), Each1)
 
 assert_type(fl.quantile_loss(x, x), float)
 assert_type(fl.quantile_loss(x, [0.0, 1.0], quantile=[0.1, 0.5, 0.9]), float)

@@ -24,6 +24,7 @@ from fastloss.torch._modules import CoxPHLoss as CoxPHLoss
 from fastloss.torch._modules import CrossEntropyLoss as CrossEntropyLoss
 from fastloss.torch._modules import DPOLoss as DPOLoss
 from fastloss.torch._modules import GaussianNLLLoss as GaussianNLLLoss
+from fastloss.torch._modules import GeneralizedCrossEntropyLoss as GeneralizedCrossEntropyLoss
 from fastloss.torch._modules import HuberLoss as HuberLoss
 from fastloss.torch._modules import JSDivWithLogitsLoss as JSDivWithLogitsLoss
 from fastloss.torch._modules import KLDivLoss as KLDivLoss
@@ -42,6 +43,7 @@ from fastloss.torch._modules import NLLLoss as NLLLoss
 from fastloss.torch._modules import NegativeBinomialNLLLoss as NegativeBinomialNLLLoss
 from fastloss.torch._modules import ORPOLoss as ORPOLoss
 from fastloss.torch._modules import PoissonNLLLoss as PoissonNLLLoss
+from fastloss.torch._modules import PolyLoss as PolyLoss
 from fastloss.torch._modules import RewardModelLoss as RewardModelLoss
 from fastloss.torch._modules import SimPOLoss as SimPOLoss
 from fastloss.torch._modules import SmoothL1Loss as SmoothL1Loss
@@ -71,6 +73,7 @@ __all__ = [
     "EpsilonInsensitiveLoss",
     "GammaNLLLoss",
     "GaussianNLLLoss",
+    "GeneralizedCrossEntropyLoss",
     "HingeEmbeddingLoss",
     "HingeLoss",
     "HuberLoss",
@@ -94,6 +97,7 @@ __all__ = [
     "NegativeBinomialNLLLoss",
     "ORPOLoss",
     "PoissonNLLLoss",
+    "PolyLoss",
     "QuantileLoss",
     "RewardModelLoss",
     "SigmoidFocalLoss",
@@ -125,6 +129,7 @@ __all__ = [
     "epsilon_insensitive_loss",
     "gamma_nll_loss",
     "gaussian_nll_loss",
+    "generalized_cross_entropy",
     "grpo_loss",
     "hinge_embedding_loss",
     "hinge_loss",
@@ -159,6 +164,7 @@ __all__ = [
     "nll_loss",
     "orpo_loss",
     "poisson_nll_loss",
+    "poly_loss",
     "ppo_loss",
     "quantile_loss",
     "reward_model_loss",
@@ -366,6 +372,12 @@ def entropy(logits: Tensor, *, axis: int = ..., temperature: float = ..., reduct
 @overload
 def entropy(logits: Tensor, *, axis: int = ..., temperature: float = ..., reduction: str = ...) -> Any: ...
 @overload
+def generalized_cross_entropy(logits: Tensor, target: Tensor | float, *, axis: int = ..., q: float = ..., weight: Tensor | float | None = ..., ignore_index: int = ..., reduction: Literal["mean", "sum", "none"] = ...) -> Tensor: ...
+@overload
+def generalized_cross_entropy(logits: Tensor, target: Tensor | float, *, axis: int = ..., q: float = ..., weight: Tensor | float | None = ..., ignore_index: int = ..., reduction: Literal["sum_and_count"]) -> tuple[Tensor, Tensor]: ...
+@overload
+def generalized_cross_entropy(logits: Tensor, target: Tensor | float, *, axis: int = ..., q: float = ..., weight: Tensor | float | None = ..., ignore_index: int = ..., reduction: str = ...) -> Any: ...
+@overload
 def grpo_loss(logps: Tensor, old_logps: Tensor | float, advantages: Tensor | float, *, mask: Tensor | float | None = ..., ref_logps: Tensor | float | None = ..., loss_type: str = ..., epsilon_low: float = ..., epsilon_high: float | None = ..., delta: float | None = ..., beta: float = ..., importance_sampling_level: Literal['token', 'sequence'] = ..., max_completion_length: float | None = ..., num_items: float | None = ..., sapo_temperature_pos: float = ..., sapo_temperature_neg: float = ..., reduction: Literal["mean", "sum", "none"] = ...) -> Tensor: ...
 @overload
 def grpo_loss(logps: Tensor, old_logps: Tensor | float, advantages: Tensor | float, *, mask: Tensor | float | None = ..., ref_logps: Tensor | float | None = ..., loss_type: str = ..., epsilon_low: float = ..., epsilon_high: float | None = ..., delta: float | None = ..., beta: float = ..., importance_sampling_level: Literal['token', 'sequence'] = ..., max_completion_length: float | None = ..., num_items: float | None = ..., sapo_temperature_pos: float = ..., sapo_temperature_neg: float = ..., reduction: Literal["sum_and_count"]) -> tuple[Tensor, Tensor]: ...
@@ -461,6 +473,12 @@ def orpo_loss(policy_chosen_logps: Tensor, policy_rejected_logps: Tensor | float
 def orpo_loss(policy_chosen_logps: Tensor, policy_rejected_logps: Tensor | float, *, beta: float = ..., reduction: Literal["sum_and_count"]) -> tuple[Tensor, Tensor]: ...
 @overload
 def orpo_loss(policy_chosen_logps: Tensor, policy_rejected_logps: Tensor | float, *, beta: float = ..., reduction: str = ...) -> Any: ...
+@overload
+def poly_loss(logits: Tensor, target: Tensor | float, *, axis: int = ..., epsilon: float = ..., weight: Tensor | float | None = ..., ignore_index: int = ..., reduction: Literal["mean", "sum", "none"] = ...) -> Tensor: ...
+@overload
+def poly_loss(logits: Tensor, target: Tensor | float, *, axis: int = ..., epsilon: float = ..., weight: Tensor | float | None = ..., ignore_index: int = ..., reduction: Literal["sum_and_count"]) -> tuple[Tensor, Tensor]: ...
+@overload
+def poly_loss(logits: Tensor, target: Tensor | float, *, axis: int = ..., epsilon: float = ..., weight: Tensor | float | None = ..., ignore_index: int = ..., reduction: str = ...) -> Any: ...
 @overload
 def ppo_loss(logps: Tensor, old_logps: Tensor | float, advantages: Tensor | float, *, clip: float = ..., mask: Tensor | float | None = ..., reduction: Literal["mean", "sum", "none"] = ...) -> Tensor: ...
 @overload

@@ -24,6 +24,7 @@ __all__ = [
     "dpo_loss",
     "elastic_net_penalty",
     "entropy",
+    "generalized_cross_entropy",
     "grpo_loss",
     "info_nce_loss",
     "js_div_with_logits",
@@ -40,6 +41,7 @@ __all__ = [
     "list_net_loss",
     "negative_binomial_nll_loss",
     "orpo_loss",
+    "poly_loss",
     "ppo_loss",
     "reward_model_loss",
     "sequence_log_probs",
@@ -188,6 +190,10 @@ tv_distance_with_logits: _Function = of_tensors(
 
 token_log_probs: _Function = of_tensors("token_log_probs", "logits", "target", shape=row_shape)
 softmax_focal_loss: _Function = of_tensors("softmax_focal_loss", "logits", "target", "alpha", shape=row_shape)
+poly_loss: _Function = of_tensors("poly_loss", "logits", "target", "weight", shape=row_shape)
+generalized_cross_entropy: _Function = of_tensors(
+    "generalized_cross_entropy", "logits", "target", "weight", shape=row_shape
+)
 sparsemax_loss: _Function = of_tensors("sparsemax_loss", "logits", "target", shape=row_shape)
 sequence_log_probs: _Function = of_tensors(
     "sequence_log_probs", "logits", "target", "mask", "lengths", shape=_sequence_shape
