@@ -47,6 +47,7 @@ __all__ = [
     "cox_ph_loss",
     "cpo_loss",
     "cross_entropy",
+    "crps_loss",
     "ctc_loss",
     "ctc_loss_with_logits",
     "dpo_loss",
@@ -573,6 +574,56 @@ def cross_entropy(
     float = ..., softcap: float | None = ..., temperature: float = ..., logit_scale: float = ..., reduction:
     Reduction = ..., return_grad: bool = ..., return_hessian: bool = ..., grad_output: npt.ArrayLike | None =
     ..., out: Array | None = ..., accumulate: bool = ..., num_threads: int | None = ...
+) -> Any: ...
+
+@overload
+def crps_loss(
+    input: npt.ArrayLike, target: npt.ArrayLike, quantile: npt.ArrayLike, *, quantile_weight: npt.ArrayLike |
+    None = ..., sample_weight: npt.ArrayLike | None = ..., reduction: Literal["mean", "sum"] = ...,
+    return_grad: Literal[False] = ..., grad_output: npt.ArrayLike | None = ..., out: Array | None = ...,
+    accumulate: bool = ..., num_threads: int | None = ...
+) -> float: ...
+@overload
+def crps_loss(
+    input: npt.ArrayLike, target: npt.ArrayLike, quantile: npt.ArrayLike, *, quantile_weight: npt.ArrayLike |
+    None = ..., sample_weight: npt.ArrayLike | None = ..., reduction: Literal["sum_and_count"], return_grad:
+    Literal[False] = ..., grad_output: npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool =
+    ..., num_threads: int | None = ...
+) -> tuple[float, float]: ...
+@overload
+def crps_loss(
+    input: npt.ArrayLike, target: npt.ArrayLike, quantile: npt.ArrayLike, *, quantile_weight: npt.ArrayLike |
+    None = ..., sample_weight: npt.ArrayLike | None = ..., reduction: Literal["none"], return_grad:
+    Literal[False] = ..., grad_output: npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool =
+    ..., num_threads: int | None = ...
+) -> Array: ...
+@overload
+def crps_loss(
+    input: npt.ArrayLike, target: npt.ArrayLike, quantile: npt.ArrayLike, *, quantile_weight: npt.ArrayLike |
+    None = ..., sample_weight: npt.ArrayLike | None = ..., reduction: Literal["mean", "sum"] = ...,
+    return_grad: Literal[True], grad_output: npt.ArrayLike | None = ..., out: Array | None = ..., accumulate:
+    bool = ..., num_threads: int | None = ...
+) -> tuple[float, Array]: ...
+@overload
+def crps_loss(
+    input: npt.ArrayLike, target: npt.ArrayLike, quantile: npt.ArrayLike, *, quantile_weight: npt.ArrayLike |
+    None = ..., sample_weight: npt.ArrayLike | None = ..., reduction: Literal["sum_and_count"], return_grad:
+    Literal[True], grad_output: npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ...,
+    num_threads: int | None = ...
+) -> tuple[tuple[float, float], Array]: ...
+@overload
+def crps_loss(
+    input: npt.ArrayLike, target: npt.ArrayLike, quantile: npt.ArrayLike, *, quantile_weight: npt.ArrayLike |
+    None = ..., sample_weight: npt.ArrayLike | None = ..., reduction: Literal["none"], return_grad:
+    Literal[True], grad_output: npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ...,
+    num_threads: int | None = ...
+) -> tuple[Array, Array]: ...
+@overload
+def crps_loss(
+    input: npt.ArrayLike, target: npt.ArrayLike, quantile: npt.ArrayLike, *, quantile_weight: npt.ArrayLike |
+    None = ..., sample_weight: npt.ArrayLike | None = ..., reduction: Reduction = ..., return_grad: bool =
+    ..., grad_output: npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ...,
+    num_threads: int | None = ...
 ) -> Any: ...
 
 @overload

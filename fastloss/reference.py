@@ -23,6 +23,7 @@ __all__ = [
     "cox_ph_loss",
     "cpo_loss",
     "cross_entropy",
+    "crps_loss",
     "ctc_loss",
     "ctc_loss_with_logits",
     "dpo_loss",
@@ -2393,6 +2394,47 @@ def quantile_loss(
         lambda: np.zeros(d.shape),
     )
     return _elementwise(value, derivatives, weight, reduction, return_grad, grad_output, return_hessian)
+
+
+@np.errstate(divide="ignore", invalid="ignore", over="ignore")
+def crps_loss(
+    input: npt.ArrayLike,
+    target: npt.ArrayLike,
+    quantile: npt.ArrayLike,
+    *,
+    quantile_weight: npt.ArrayLike | None = None,
+    sample_weight: npt.ArrayLike | None = None,
+    reduction: str = "mean",
+    return_grad: bool = False,
+    grad_output: npt.ArrayLike | None = None,
+) -> Loss | tuple[Loss, Array]:
+    """Continuous ranked probability score of quantiles: twice the integral of their losses from 0 to 1.
+
+    The trapezoidal rule with 0 at both ends, or other weights v. "mean" divides by the sum of w.
+
+        v_k  = (q_(k+1) - q_(k-1)) / 2, where q_0 = 0 and q_(Q+1) = 1
+        loss = w * 2 * sum_k v_k * max(q_k * d_k, (q_k - 1) * d_k),  d_k = target - input_k
+        d loss / d input_k = -w * 2 * v_k * q_k       where the input is too small (d_k > 0)
+                             w * 2 * v_k * (1 - q_k)  where it is too large (d_k < 0), and 0 at d_k = 0
+    """
+    x, q = np.asarray(input, np.float64), np.asarray(quantile, np.float64)
+    rows = x.shape[:-1]
+    if quantile_weight is None:
+        if not (np.diff(q) >= 0.0).all():
+            raise ValueError(f"quantile must ascend, got {q}")
+        share = 0.5 * (np.r_[q[1:], 1.0] - np.r_[0.0, q[:-1]])
+    else:
+        share = _per_class(quantile_weight, q.size)
+    d = _per_row("target", target, rows)[..., np.newaxis] - x
+    factor = _per_row("sample_weight", sample_weight, rows)[..., np.newaxis] * 2.0 * share
+    upstream = _upstream(grad_output, reduction, rows, return_grad).reshape(rows)
+    losses = _times(factor, np.maximum(q * d, (q - 1.0) * d)).sum(axis=-1)
+    result, denominator = _reduced(losses, _per_row("sample_weight", sample_weight, rows).sum(), reduction)
+    if not return_grad:
+        return result
+    slope = np.where(d > 0.0, -q, np.where(d < 0.0, 1.0 - q, 0.0 * d))
+    scale = upstream[..., np.newaxis] / denominator
+    return result, np.where(factor == 0.0, 0.0 * d, _times(factor * scale, slope))
 
 
 @np.errstate(invalid="ignore", over="ignore")

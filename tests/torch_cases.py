@@ -526,6 +526,10 @@ OWN = [
     Loss("quantile_loss", RESIDUALS, options={**WEIGHT, "quantile": {"quantile": 0.9}}),
     Loss("quantile_loss", {"input": normal(9, 3), "target": normal(9), "quantile": [0.1, 0.5, 0.9]},
          options={"weight": {"weight": positive(9)}}, label="several"),
+    Loss("crps_loss", {"input": normal(9, 3), "target": normal(9), "quantile": [0.1, 0.5, 0.9]},
+         options={
+             "weight": {"sample_weight": positive(9)}, "quantile_weight": {"quantile_weight": positive(3)},
+         }),
     Loss("gamma_nll_loss", POSITIVE, options=WEIGHT),
     Loss("negative_binomial_nll_loss",
          {**pair(normal(*SHAPE), counts(*SHAPE)), "dispersion": positive(*SHAPE)},
@@ -742,6 +746,7 @@ MODULES = {
     "SquaredHingeLoss": "squared_hinge_loss",
     "LogCoshLoss": "log_cosh_loss",
     "QuantileLoss": "quantile_loss",
+    "CRPSLoss": "crps_loss",
     "GammaNLLLoss": "gamma_nll_loss",
     "TweedieNLLLoss": "tweedie_nll_loss",
     "EpsilonInsensitiveLoss": "epsilon_insensitive_loss",

@@ -91,6 +91,11 @@ assert_type(fl.cpo_loss(x, x, reduction="none"), Array)
 assert_type(fl.cpo_loss(x, x, return_grad=True), tuple[float, PairGradients])
 assert_type(fl.cpo_loss(x, x, reduction="none", return_grad=True), tuple[Array, PairGradients])
 
+assert_type(fl.crps_loss(x, x, quantile=[0.1, 0.9]), float)
+assert_type(fl.crps_loss(x, x, quantile=[0.1, 0.9], reduction="none"), Array)
+assert_type(fl.crps_loss(x, x, quantile=[0.1, 0.9], return_grad=True), Mean1)
+assert_type(fl.crps_loss(x, x, quantile=[0.1, 0.9], reduction="none", return_grad=True), Each1)
+
 assert_type(fl.cross_entropy(x, x), float)
 assert_type(fl.cross_entropy(x, x, reduction="none"), Array)
 assert_type(fl.cross_entropy(x, x, return_grad=True), Mean1)

@@ -17,6 +17,7 @@ from fastloss.torch._modules import AFTLoss as AFTLoss
 from fastloss.torch._modules import BCELoss as BCELoss
 from fastloss.torch._modules import BCEWithLogitsLoss as BCEWithLogitsLoss
 from fastloss.torch._modules import CPOLoss as CPOLoss
+from fastloss.torch._modules import CRPSLoss as CRPSLoss
 from fastloss.torch._modules import CTCLoss as CTCLoss
 from fastloss.torch._modules import CTCWithLogitsLoss as CTCWithLogitsLoss
 from fastloss.torch._modules import CosineEmbeddingLoss as CosineEmbeddingLoss
@@ -63,6 +64,7 @@ __all__ = [
     "BCELoss",
     "BCEWithLogitsLoss",
     "CPOLoss",
+    "CRPSLoss",
     "CTCLoss",
     "CTCWithLogitsLoss",
     "Calls",
@@ -121,6 +123,7 @@ __all__ = [
     "cox_ph_loss",
     "cpo_loss",
     "cross_entropy",
+    "crps_loss",
     "ctc_loss",
     "ctc_loss_with_logits",
     "dpo_loss",
@@ -347,6 +350,12 @@ def cpo_loss(policy_chosen_logps: Tensor, policy_rejected_logps: Tensor | float,
 def cpo_loss(policy_chosen_logps: Tensor, policy_rejected_logps: Tensor | float, *, beta: float = ..., label_smoothing: float = ..., loss_type: Literal['sigmoid', 'hinge', 'ipo'] = ..., reduction: Literal["sum_and_count"]) -> tuple[Tensor, Tensor]: ...
 @overload
 def cpo_loss(policy_chosen_logps: Tensor, policy_rejected_logps: Tensor | float, *, beta: float = ..., label_smoothing: float = ..., loss_type: Literal['sigmoid', 'hinge', 'ipo'] = ..., reduction: str = ...) -> Any: ...
+@overload
+def crps_loss(input: Tensor, target: Tensor | float, quantile: Tensor | float, *, quantile_weight: Tensor | float | None = ..., sample_weight: Tensor | float | None = ..., reduction: Literal["mean", "sum", "none"] = ...) -> Tensor: ...
+@overload
+def crps_loss(input: Tensor, target: Tensor | float, quantile: Tensor | float, *, quantile_weight: Tensor | float | None = ..., sample_weight: Tensor | float | None = ..., reduction: Literal["sum_and_count"]) -> tuple[Tensor, Tensor]: ...
+@overload
+def crps_loss(input: Tensor, target: Tensor | float, quantile: Tensor | float, *, quantile_weight: Tensor | float | None = ..., sample_weight: Tensor | float | None = ..., reduction: str = ...) -> Any: ...
 @overload
 def ctc_loss_with_logits(logits: Tensor, targets: Tensor | float, input_lengths: Tensor | float, target_lengths: Tensor | float, *, blank: int = ..., zero_infinity: bool = ..., reduction: Literal["mean", "sum", "none"] = ...) -> Tensor: ...
 @overload
