@@ -18,6 +18,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -114,6 +115,16 @@ def of_students(loss: str, x: Floats, arguments: Arguments) -> tuple[Floats, Flo
     return value, grad[:, 0]
 
 
+def of_forecasts(loss: str, x: Floats, arguments: Arguments) -> tuple[Floats, Floats]:
+    """Return value and gradient of a score of quantiles around x, with the target 0."""
+    levels = np.arange(1, 100) / 100
+    around = arguments["spread"] * np.array([NormalDist().inv_cdf(level) for level in levels])
+    value, grad = getattr(fastloss, loss)(
+        x[:, np.newaxis] + around, 0.0, quantile=levels, reduction="none", return_grad=True
+    )
+    return value, grad.sum(axis=1)
+
+
 def of_queries(loss: str, x: Floats, arguments: Arguments) -> tuple[Floats, Floats]:
     """Return value and gradient of a contrastive loss of the number x as the query, and numbers as keys."""
     options = {name: value for name, value in arguments.items() if name != "keys"}
@@ -208,6 +219,7 @@ _PICTURES = (
     Picture("huber_loss", *ERROR, each("delta", 0.5, 1, 2)),
     Picture("smooth_l1_loss", *ERROR, each("beta", 0, 1, 2)),
     Picture("quantile_loss", *ERROR, each("quantile", 0.1, 0.5, 0.9)),
+    Picture("crps_loss", "centre of a normal forecast", (-4, 4), {}, each("spread", 0, 1, 3), of_forecasts),
     Picture("epsilon_insensitive_loss", *ERROR, each("epsilon", 0.1, 1)),
     Picture("mean_squared_log_loss", "input", (0, 10), {}, each("target", 0, 2, 8)),
     Picture("poisson_nll_loss", "input, log of the rate", (-3, 2.5), {}, COUNTS),
@@ -262,6 +274,15 @@ _PICTURES = (
     ),
     Picture(
         "softmax_focal_loss", OTHERS.format("logit"), (-4, 8), {"target": 0}, each("gamma", 0, 2, 5), of_rows
+    ),
+    Picture("poly_loss", OTHERS.format("logit"), (-4, 8), {"target": 0}, each("epsilon", -1, 0, 2), of_rows),
+    Picture(
+        "generalized_cross_entropy",
+        OTHERS.format("logit"),
+        (-4, 8),
+        {"target": 0},
+        each("q", 0, 0.3, 0.7),
+        of_rows,
     ),
     Picture("nll_loss", "log-probability of the target", (-5, 0), {"target": 0}, of=of_rows),
     Picture(
@@ -355,7 +376,9 @@ _PICTURES = (
 
 def losses() -> list[str]:
     """Return the names of the losses that must have a picture."""
-    return [n for n in fastloss.__all__ if re.search("_loss$|_penalty$|^(binary_)?cross_entropy", n)]
+    return [
+        n for n in fastloss.__all__ if re.search("_loss$|_penalty$|^(binary_|generalized_)?cross_entropy", n)
+    ]
 
 
 def _default(loss: str) -> Picture | None:

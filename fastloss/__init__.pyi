@@ -47,6 +47,7 @@ __all__ = [
     "cox_ph_loss",
     "cpo_loss",
     "cross_entropy",
+    "crps_loss",
     "ctc_loss",
     "ctc_loss_with_logits",
     "dpo_loss",
@@ -55,6 +56,7 @@ __all__ = [
     "epsilon_insensitive_loss",
     "gamma_nll_loss",
     "gaussian_nll_loss",
+    "generalized_cross_entropy",
     "get_num_threads",
     "grpo_loss",
     "hinge_embedding_loss",
@@ -93,6 +95,7 @@ __all__ = [
     "orpo_loss",
     "perplexity",
     "poisson_nll_loss",
+    "poly_loss",
     "ppo_loss",
     "preference_rewards",
     "quantile_loss",
@@ -574,6 +577,56 @@ def cross_entropy(
 ) -> Any: ...
 
 @overload
+def crps_loss(
+    input: npt.ArrayLike, target: npt.ArrayLike, quantile: npt.ArrayLike, *, quantile_weight: npt.ArrayLike |
+    None = ..., sample_weight: npt.ArrayLike | None = ..., reduction: Literal["mean", "sum"] = ...,
+    return_grad: Literal[False] = ..., grad_output: npt.ArrayLike | None = ..., out: Array | None = ...,
+    accumulate: bool = ..., num_threads: int | None = ...
+) -> float: ...
+@overload
+def crps_loss(
+    input: npt.ArrayLike, target: npt.ArrayLike, quantile: npt.ArrayLike, *, quantile_weight: npt.ArrayLike |
+    None = ..., sample_weight: npt.ArrayLike | None = ..., reduction: Literal["sum_and_count"], return_grad:
+    Literal[False] = ..., grad_output: npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool =
+    ..., num_threads: int | None = ...
+) -> tuple[float, float]: ...
+@overload
+def crps_loss(
+    input: npt.ArrayLike, target: npt.ArrayLike, quantile: npt.ArrayLike, *, quantile_weight: npt.ArrayLike |
+    None = ..., sample_weight: npt.ArrayLike | None = ..., reduction: Literal["none"], return_grad:
+    Literal[False] = ..., grad_output: npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool =
+    ..., num_threads: int | None = ...
+) -> Array: ...
+@overload
+def crps_loss(
+    input: npt.ArrayLike, target: npt.ArrayLike, quantile: npt.ArrayLike, *, quantile_weight: npt.ArrayLike |
+    None = ..., sample_weight: npt.ArrayLike | None = ..., reduction: Literal["mean", "sum"] = ...,
+    return_grad: Literal[True], grad_output: npt.ArrayLike | None = ..., out: Array | None = ..., accumulate:
+    bool = ..., num_threads: int | None = ...
+) -> tuple[float, Array]: ...
+@overload
+def crps_loss(
+    input: npt.ArrayLike, target: npt.ArrayLike, quantile: npt.ArrayLike, *, quantile_weight: npt.ArrayLike |
+    None = ..., sample_weight: npt.ArrayLike | None = ..., reduction: Literal["sum_and_count"], return_grad:
+    Literal[True], grad_output: npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ...,
+    num_threads: int | None = ...
+) -> tuple[tuple[float, float], Array]: ...
+@overload
+def crps_loss(
+    input: npt.ArrayLike, target: npt.ArrayLike, quantile: npt.ArrayLike, *, quantile_weight: npt.ArrayLike |
+    None = ..., sample_weight: npt.ArrayLike | None = ..., reduction: Literal["none"], return_grad:
+    Literal[True], grad_output: npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ...,
+    num_threads: int | None = ...
+) -> tuple[Array, Array]: ...
+@overload
+def crps_loss(
+    input: npt.ArrayLike, target: npt.ArrayLike, quantile: npt.ArrayLike, *, quantile_weight: npt.ArrayLike |
+    None = ..., sample_weight: npt.ArrayLike | None = ..., reduction: Reduction = ..., return_grad: bool =
+    ..., grad_output: npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ...,
+    num_threads: int | None = ...
+) -> Any: ...
+
+@overload
 def ctc_loss(
     log_probs: npt.ArrayLike, targets: npt.ArrayLike, input_lengths: npt.ArrayLike, target_lengths:
     npt.ArrayLike, *, blank: int = ..., zero_infinity: bool = ..., reduction: Literal["mean", "sum"] = ...,
@@ -983,6 +1036,54 @@ def gaussian_nll_loss(
     full: bool = ..., eps: float = ..., check_domain: bool = ..., reduction: Reduction = ..., return_grad:
     bool = ..., grad_output: npt.ArrayLike | None = ..., out: tuple[Array | None, Array | None] | None = ...,
     accumulate: bool | tuple[bool, ...] = ..., num_threads: int | None = ...
+) -> Any: ...
+
+@overload
+def generalized_cross_entropy(
+    logits: npt.ArrayLike, target: npt.ArrayLike, *, axis: int = ..., q: float = ..., weight: npt.ArrayLike |
+    None = ..., ignore_index: int = ..., reduction: Literal["mean", "sum"] = ..., return_grad: Literal[False]
+    = ..., grad_output: npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ...,
+    num_threads: int | None = ...
+) -> float: ...
+@overload
+def generalized_cross_entropy(
+    logits: npt.ArrayLike, target: npt.ArrayLike, *, axis: int = ..., q: float = ..., weight: npt.ArrayLike |
+    None = ..., ignore_index: int = ..., reduction: Literal["sum_and_count"], return_grad: Literal[False] =
+    ..., grad_output: npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ...,
+    num_threads: int | None = ...
+) -> tuple[float, float]: ...
+@overload
+def generalized_cross_entropy(
+    logits: npt.ArrayLike, target: npt.ArrayLike, *, axis: int = ..., q: float = ..., weight: npt.ArrayLike |
+    None = ..., ignore_index: int = ..., reduction: Literal["none"], return_grad: Literal[False] = ...,
+    grad_output: npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ..., num_threads: int
+    | None = ...
+) -> Array: ...
+@overload
+def generalized_cross_entropy(
+    logits: npt.ArrayLike, target: npt.ArrayLike, *, axis: int = ..., q: float = ..., weight: npt.ArrayLike |
+    None = ..., ignore_index: int = ..., reduction: Literal["mean", "sum"] = ..., return_grad: Literal[True],
+    grad_output: npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ..., num_threads: int
+    | None = ...
+) -> tuple[float, Array]: ...
+@overload
+def generalized_cross_entropy(
+    logits: npt.ArrayLike, target: npt.ArrayLike, *, axis: int = ..., q: float = ..., weight: npt.ArrayLike |
+    None = ..., ignore_index: int = ..., reduction: Literal["sum_and_count"], return_grad: Literal[True],
+    grad_output: npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ..., num_threads: int
+    | None = ...
+) -> tuple[tuple[float, float], Array]: ...
+@overload
+def generalized_cross_entropy(
+    logits: npt.ArrayLike, target: npt.ArrayLike, *, axis: int = ..., q: float = ..., weight: npt.ArrayLike |
+    None = ..., ignore_index: int = ..., reduction: Literal["none"], return_grad: Literal[True], grad_output:
+    npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ..., num_threads: int | None = ...
+) -> tuple[Array, Array]: ...
+@overload
+def generalized_cross_entropy(
+    logits: npt.ArrayLike, target: npt.ArrayLike, *, axis: int = ..., q: float = ..., weight: npt.ArrayLike |
+    None = ..., ignore_index: int = ..., reduction: Reduction = ..., return_grad: bool = ..., grad_output:
+    npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ..., num_threads: int | None = ...
 ) -> Any: ...
 
 @overload
@@ -2988,6 +3089,56 @@ def poisson_nll_loss(
     full: bool = ..., eps: float = ..., check_domain: bool = ..., reduction: Reduction = ..., return_grad:
     bool = ..., return_hessian: bool = ..., grad_output: npt.ArrayLike | None = ..., out: Array | None = ...,
     accumulate: bool = ..., num_threads: int | None = ...
+) -> Any: ...
+
+@overload
+def poly_loss(
+    logits: npt.ArrayLike, target: npt.ArrayLike, *, axis: int = ..., epsilon: float = ..., weight:
+    npt.ArrayLike | None = ..., ignore_index: int = ..., reduction: Literal["mean", "sum"] = ..., return_grad:
+    Literal[False] = ..., grad_output: npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool =
+    ..., num_threads: int | None = ...
+) -> float: ...
+@overload
+def poly_loss(
+    logits: npt.ArrayLike, target: npt.ArrayLike, *, axis: int = ..., epsilon: float = ..., weight:
+    npt.ArrayLike | None = ..., ignore_index: int = ..., reduction: Literal["sum_and_count"], return_grad:
+    Literal[False] = ..., grad_output: npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool =
+    ..., num_threads: int | None = ...
+) -> tuple[float, float]: ...
+@overload
+def poly_loss(
+    logits: npt.ArrayLike, target: npt.ArrayLike, *, axis: int = ..., epsilon: float = ..., weight:
+    npt.ArrayLike | None = ..., ignore_index: int = ..., reduction: Literal["none"], return_grad:
+    Literal[False] = ..., grad_output: npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool =
+    ..., num_threads: int | None = ...
+) -> Array: ...
+@overload
+def poly_loss(
+    logits: npt.ArrayLike, target: npt.ArrayLike, *, axis: int = ..., epsilon: float = ..., weight:
+    npt.ArrayLike | None = ..., ignore_index: int = ..., reduction: Literal["mean", "sum"] = ..., return_grad:
+    Literal[True], grad_output: npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ...,
+    num_threads: int | None = ...
+) -> tuple[float, Array]: ...
+@overload
+def poly_loss(
+    logits: npt.ArrayLike, target: npt.ArrayLike, *, axis: int = ..., epsilon: float = ..., weight:
+    npt.ArrayLike | None = ..., ignore_index: int = ..., reduction: Literal["sum_and_count"], return_grad:
+    Literal[True], grad_output: npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ...,
+    num_threads: int | None = ...
+) -> tuple[tuple[float, float], Array]: ...
+@overload
+def poly_loss(
+    logits: npt.ArrayLike, target: npt.ArrayLike, *, axis: int = ..., epsilon: float = ..., weight:
+    npt.ArrayLike | None = ..., ignore_index: int = ..., reduction: Literal["none"], return_grad:
+    Literal[True], grad_output: npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ...,
+    num_threads: int | None = ...
+) -> tuple[Array, Array]: ...
+@overload
+def poly_loss(
+    logits: npt.ArrayLike, target: npt.ArrayLike, *, axis: int = ..., epsilon: float = ..., weight:
+    npt.ArrayLike | None = ..., ignore_index: int = ..., reduction: Reduction = ..., return_grad: bool = ...,
+    grad_output: npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ..., num_threads: int
+    | None = ...
 ) -> Any: ...
 
 @overload

@@ -21,6 +21,10 @@ SOFTMAX: int
 LOG_SOFTMAX: int
 LOGSUMEXP: int
 ENTROPY: int
+UNFOCUSED: int
+FOCAL: int
+POLY: int
+GENERALIZED: int
 ELEMENTWISE: dict[str, tuple[int, int]]
 EXPECTED: tuple[str, ...]
 ANY: int

@@ -37,6 +37,10 @@ cdef extern from "samples.h" nogil:
         FL_LOG_SOFTMAX
         FL_LOGSUMEXP
         FL_ENTROPY
+        FL_UNFOCUSED
+        FL_FOCAL
+        FL_POLY
+        FL_GENERALIZED
         FL_ANY
         FL_DOMAINS
         FL_OPERANDS
@@ -98,13 +102,18 @@ cdef extern from "samples.h" nogil:
         const double *mass
         ptrdiff_t all_classes
 
+    struct fl_focusing:
+        int kind
+        double by
+
     struct fl_softmax_job:
         int operation
         fl_rows rows
         fl_map map
         fl_targets targets
         fl_band band
-        double z_loss, gamma
+        double z_loss
+        fl_focusing focusing
         fl_array hessian
 
     struct fl_target_job:
@@ -430,6 +439,11 @@ SOFTMAX = FL_SOFTMAX
 LOG_SOFTMAX = FL_LOG_SOFTMAX
 LOGSUMEXP = FL_LOGSUMEXP
 ENTROPY = FL_ENTROPY
+# Losses that are functions of the cross-entropy.
+UNFOCUSED = FL_UNFOCUSED
+FOCAL = FL_FOCAL
+POLY = FL_POLY
+GENERALIZED = FL_GENERALIZED
 
 # Elements of one piece of work: enough that scheduling costs nothing in comparison, and that most rows have
 # their successor in the same piece (it is prefetched). And the smallest number of pieces of a call, so that
@@ -756,12 +770,17 @@ cdef int describe_targets(fl_targets *targets, const fl_rows *rows, indices, ign
     return 0
 
 
-cdef fl_piece survey(const fl_targets *targets, fl_rows *rows, bint mean, int threads) except *:
+cdef fl_piece survey(const fl_targets *targets, fl_rows *rows, bint mean, bint by_rows, int threads) except *:
     """Compute the mean's denominator, by which a mean divides the gradient; the first bad target is a
-    fault."""
+    fault. `by_rows` counts rows, whatever their class weights."""
+    cdef fl_targets unweighted
     # A row costs as much here as an element elsewhere.
     if rows.count < SERIAL:
         threads = 1
+    if by_rows:
+        unweighted = targets[0]
+        unweighted.class_weight = NULL
+        targets = &unweighted
     cdef fl_piece found = run_pieces(
         kernels.survey, targets, rows.count, 16384, rows.count * rows.classes, threads, 0
     )
@@ -852,22 +871,21 @@ def softmax(
     int operation, cnp.ndarray input not None, int axis, *, int threads, output=None, indices=None,
     probabilities=None, ignored=None, weight=None, sample_weight=None, grad_output=None, double grad_scale=1.0,
     hessian=None, bint mean=False, double label_smoothing=0.0, double z_loss=0.0, double softcap=0.0,
-    double temperature=1.0, double gamma=0.0, bint by_rows=False, bint accumulate=False, row_loss=None,
-    elsewhere=None,
+    double temperature=1.0, int focusing=FL_UNFOCUSED, double by=0.0, bint by_rows=False, bint accumulate=False,
+    row_loss=None, elsewhere=None,
 ):
     """Run an operation of the softmax family over rows along `axis`.
 
     Returns (first row with a bad target or -1, sum of the losses, the mean's denominator). If a target is
     bad, nothing has been written. `indices` is int64, the weights, `grad_output` and `row_loss` are float64,
     all contiguous; `input`, `output`, `probabilities` and `hessian` may have any strides. `mean` divides the
-    gradient by the denominator, `by_rows` by the rows that count, whatever their class weights. `gamma` is that
-    of the focal loss. For bands of longer rows `elsewhere` is a tuple (log-sum-exp, mass, the
-    classes of all bands): see kernels.h. The targets of bands have been surveyed before.
+    gradient by the denominator, `by_rows` by the rows that count, whatever their class weights. `focusing` and
+    its parameter `by` make another loss of the cross-entropy. For bands of longer rows `elsewhere` is a tuple
+    (log-sum-exp, mass, the classes of all bands): see kernels.h. The targets of bands have been surveyed before.
     """
     cdef fl_softmax_job job
     cdef dimensions room[4]
     cdef fl_piece targets
-    cdef const double *class_weight
     memset(&job, 0, sizeof(job))
     job.operation = operation
     describe_rows(&job.rows, room, input, axis, output, grad_output, grad_scale, accumulate, row_loss)
@@ -880,7 +898,8 @@ def softmax(
         job.targets.narrow_weight = <const float *>pointer(narrow)
         job.targets.all_weights = weight.sum()
     job.z_loss = z_loss
-    job.gamma = gamma
+    job.focusing.kind = focusing
+    job.focusing.by = by
     job.map.softcap = softcap
     job.map.temperature = temperature
     job.band.all_classes = job.rows.classes
@@ -895,11 +914,7 @@ def softmax(
         return -1, 0.0, 0.0
     threads = team_for(job.rows.count * job.rows.classes, threads)
     if operation == FL_CROSS_ENTROPY and elsewhere is None:
-        class_weight = job.targets.class_weight
-        if by_rows:
-            job.targets.class_weight = NULL
-        targets = survey(&job.targets, &job.rows, mean, threads)
-        job.targets.class_weight = class_weight
+        targets = survey(&job.targets, &job.rows, mean, by_rows, threads)
         if targets.fault >= 0:
             return targets.fault, 0.0, 0.0
     return -1, run_softmax(&job, threads), targets.total
@@ -913,13 +928,9 @@ cdef tuple run_targets(fl_target_job *job, fl_work work, bint mean, bint by_rows
     if rows.count == 0:
         return -1, 0.0, 0.0
     threads = team_for(size, threads)
-    targets = survey(&job.targets, rows, mean and not by_rows, threads)
+    targets = survey(&job.targets, rows, mean, by_rows, threads)
     if targets.fault >= 0:
         return targets.fault, 0.0, 0.0
-    if by_rows:
-        targets.total = rows.count
-        if mean:
-            rows.grad_scale /= rows.count
     total = run_pieces(work, job, rows.count, rows_in_piece(rows), size, threads, FL_TARGET_SCRATCH).total
     return -1, total, targets.total
 
@@ -955,9 +966,8 @@ def multi_margin(
 
 
 def sparsemax(
-    cnp.ndarray input not None, int axis, *, int threads, indices, output=None, ignored=None, weight=None,
-    sample_weight=None, grad_output=None, double grad_scale=1.0, bint mean=False, bint accumulate=False,
-    row_loss=None,
+    cnp.ndarray input not None, int axis, *, int threads, indices, output=None, ignored=None, grad_output=None,
+    double grad_scale=1.0, bint mean=False, bint accumulate=False, row_loss=None,
 ):
     """Run the sparsemax loss, which has no weights; arguments and result as in `softmax`."""
     cdef fl_target_job job
@@ -1038,7 +1048,7 @@ def statistics(
     job.has_all = has_all
     threads = team_for(size, threads)
     if indices is not None and not has_elsewhere:
-        targets = survey(&job.targets, rows, False, threads)
+        targets = survey(&job.targets, rows, False, False, threads)
         if targets.fault >= 0:
             return targets.fault
     table = &kernels.statistics_f64 if rows.input.dtype == FL_FLOAT64 else &kernels.statistics_f32
@@ -1605,7 +1615,7 @@ def plain_cross_entropy(logits, target, axis, ignore_index, reduction, return_gr
     job.map.temperature = 1.0
     if cnp.PyArray_SIZE(x) >= SERIAL:
         threads = team_for(cnp.PyArray_SIZE(x), num_threads())
-    targets = survey(&job.targets, &job.rows, how == MEAN, threads)
+    targets = survey(&job.targets, &job.rows, how == MEAN, False, threads)
     if targets.fault >= 0:
         return None
     loss = run_softmax(&job, threads)

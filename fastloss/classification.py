@@ -17,6 +17,7 @@ from fastloss._engine.options import Common, RowOptions
 from fastloss._engine.rows import (
     cross_entropy_rows,
     focal_loss,
+    focused_loss,
     multilabel_margin,
     normalised,
     row_loss,
@@ -30,11 +31,13 @@ if TYPE_CHECKING:
 
 __all__ = [
     "cross_entropy",
+    "generalized_cross_entropy",
     "log_softmax",
     "logsumexp",
     "multi_margin_loss",
     "multilabel_margin_loss",
     "nll_loss",
+    "poly_loss",
     "softmax",
     "softmax_focal_loss",
     "sparsemax_loss",
@@ -294,6 +297,7 @@ def softmax_focal_loss(
     See Also
     --------
     sigmoid_focal_loss : for classes that do not exclude each other.
+    poly_loss : with a term that keeps the gradient of easy rows.
     cross_entropy : without the factor.
 
     References
@@ -314,6 +318,140 @@ def softmax_focal_loss(
     return focal_loss(
         logits, target, reduction, return_grad, out, common,
         axis=axis, gamma=gamma, alpha=alpha, ignore_index=ignore_index,
+    )  # fmt: skip
+
+
+@documented(ROWS, mean="the sum, over the rows that are not ignored, of their class weights")
+def poly_loss(
+    logits: npt.ArrayLike,
+    target: npt.ArrayLike,
+    *,
+    axis: int = -1,
+    epsilon: float = 1.0,
+    weight: npt.ArrayLike | None = None,
+    ignore_index: int = -100,
+    reduction: Reduction = "mean",
+    return_grad: bool = False,
+    out: Array | None = None,
+    **common: Unpack[Common],
+) -> Any:
+    r"""PolyLoss of softmax(logits): cross-entropy with another first term of its series in 1 - p.
+
+    ``loss = weight[target] * (-log(p) + epsilon * (1 - p))`` for a row, where `p` is the probability of its
+    target; with class weights `w`, class `y` and :math:`p = \mathrm{softmax}(x)`:
+
+    .. math:: w_y \big(-\log p_y + \varepsilon (1 - p_y)\big)
+
+    The cross-entropy is :math:`\sum_j (1 - p_y)^j / j`, of which `epsilon` changes the first coefficient, and
+    its gradient is multiplied by :math:`1 + \varepsilon p_y`. Choose it to tune a classifier: more than 0
+    trains on rows that are already right, less than 0 leaves them, as the focal loss. With ``epsilon=0`` it
+    is the cross-entropy. A row that is almost certain keeps its digits. A row with NaN, with ``inf``, or with
+    ``-inf`` alone gives NaN.
+
+    Parameters
+    ----------
+    epsilon : float, default 1.0
+        What is added to the first coefficient, at least -1 (then that term is missing).
+    weight : array_like with shape (C,), optional
+        Weight of each class. It is not checked: a negative weight turns the sign of its term.
+    ignore_index : int, default -100
+        Rows with this target have loss and gradient 0, and are not read.
+
+    Raises
+    ------
+    IndexError
+        If a class index is not in ``[0, C)``. The message names the first one. Nothing has been written to
+        `out` then.
+
+    See Also
+    --------
+    softmax_focal_loss : with less weight on rows that are already right.
+    cross_entropy : without the term.
+
+    References
+    ----------
+    Leng et al., "PolyLoss: A polynomial expansion perspective of classification loss functions", 2022 (its
+    Poly-1). ``optax.losses.poly_loss_cross_entropy`` (with probabilities as targets, and ``epsilon=2.0``).
+
+    Examples
+    --------
+    >>> import numpy as np, fastloss
+    >>> logits = np.array([[3.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
+    >>> fastloss.poly_loss(logits, [0, 2], reduction="none").round(3)
+    array([0.185, 2.34 ])
+    >>> fastloss.poly_loss(logits, [0, 2], epsilon=-1.0, reduction="none").round(3)
+    array([0.004, 0.763])
+    """
+    return focused_loss(
+        _kernels.POLY, number("epsilon", epsilon, low=-1.0), logits, target, reduction, return_grad, out,
+        common, axis=axis, weight=weight, ignore_index=ignore_index,
+    )  # fmt: skip
+
+
+@documented(ROWS, mean="the sum, over the rows that are not ignored, of their class weights")
+def generalized_cross_entropy(
+    logits: npt.ArrayLike,
+    target: npt.ArrayLike,
+    *,
+    axis: int = -1,
+    q: float = 0.7,
+    weight: npt.ArrayLike | None = None,
+    ignore_index: int = -100,
+    reduction: Reduction = "mean",
+    return_grad: bool = False,
+    out: Array | None = None,
+    **common: Unpack[Common],
+) -> Any:
+    r"""Generalised cross-entropy of softmax(logits), which is robust to wrong targets.
+
+    ``loss = weight[target] * (1 - p**q) / q`` for a row, where `p` is the probability of its target; with
+    class weights `w`, class `y` and :math:`p = \mathrm{softmax}(x)`:
+
+    .. math:: w_y \frac{1 - p_y^q}{q}
+
+    Choose it if some of the targets are wrong. The loss of a row is at most :math:`1 / q`, and its gradient
+    is that of the cross-entropy times :math:`p_y^q`: rows whose target the model finds unlikely count little.
+    ``q=0`` stands for the limit, the cross-entropy; ``q=1`` is half of the absolute error of the
+    probabilities. The smaller `q`, the faster it trains, and the less robust it is. A row that is almost
+    certain keeps its digits. A row with NaN, with ``inf``, or with ``-inf`` alone gives NaN.
+
+    Parameters
+    ----------
+    q : float, default 0.7
+        Exponent of :math:`p_y`, from 0 to 1.
+    weight : array_like with shape (C,), optional
+        Weight of each class. It is not checked: a negative weight turns the sign of its term.
+    ignore_index : int, default -100
+        Rows with this target have loss and gradient 0, and are not read.
+
+    Raises
+    ------
+    IndexError
+        If a class index is not in ``[0, C)``. The message names the first one. Nothing has been written to
+        `out` then.
+
+    See Also
+    --------
+    cross_entropy : for targets that are right.
+
+    References
+    ----------
+    Zhang and Sabuncu, "Generalized cross entropy loss for training deep neural networks with noisy labels",
+    2018 (without its truncation). ``keras.losses.CategoricalGeneralizedCrossEntropy`` (from probabilities,
+    and with ``q=0.5``).
+
+    Examples
+    --------
+    >>> import numpy as np, fastloss
+    >>> logits = np.array([[3.0, 0.0, 0.0], [0.0, 9.0, 0.0]])
+    >>> fastloss.generalized_cross_entropy(logits, [0, 2], reduction="none").round(3)
+    array([0.092, 1.426])
+    >>> fastloss.cross_entropy(logits, [0, 2], reduction="none").round(3)
+    array([0.095, 9.   ])
+    """
+    return focused_loss(
+        _kernels.GENERALIZED, number("q", q, low=0.0, high=1.0), logits, target, reduction, return_grad, out,
+        common, axis=axis, weight=weight, ignore_index=ignore_index,
     )  # fmt: skip
 
 
@@ -412,8 +550,9 @@ def sparsemax_loss(
 
     References
     ----------
-    Martins and Astudillo, "From softmax to sparsemax", 2016. ``SparsemaxLoss`` of the package entmax,
-    ``optax.losses.sparsemax_loss`` (for two classes), ``sparsemax_loss`` of TensorFlow Addons.
+    Martins and Astudillo, "From softmax to sparsemax: A sparse model of attention and multi-label
+    classification", 2016. ``SparsemaxLoss`` of the package entmax, ``jaxopt.loss.multiclass_sparsemax_loss``,
+    ``tfa.losses.sparsemax_loss`` (with probabilities as targets).
 
     Examples
     --------

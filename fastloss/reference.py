@@ -23,6 +23,7 @@ __all__ = [
     "cox_ph_loss",
     "cpo_loss",
     "cross_entropy",
+    "crps_loss",
     "ctc_loss",
     "ctc_loss_with_logits",
     "dpo_loss",
@@ -31,6 +32,7 @@ __all__ = [
     "epsilon_insensitive_loss",
     "gamma_nll_loss",
     "gaussian_nll_loss",
+    "generalized_cross_entropy",
     "grpo_loss",
     "hinge_embedding_loss",
     "hinge_loss",
@@ -67,6 +69,7 @@ __all__ = [
     "orpo_loss",
     "perplexity",
     "poisson_nll_loss",
+    "poly_loss",
     "ppo_loss",
     "preference_rewards",
     "quantile_loss",
@@ -471,9 +474,39 @@ def softmax_focal_loss(
         d loss / d x_j = alpha_y * (u**gamma - gamma * u**(gamma - 1) * p_y * log(p_y)) * (p_j - [j = y])
     """
     _option("gamma", gamma, gamma >= 0.0, "finite and at least 0")
+    if alpha is not None:
+        alpha = np.broadcast_to(alpha, np.shape(logits)[axis])
+
+    def focal(u: Array, p: Array, surprise: Array) -> tuple[Array, Array]:
+        # At u = 0 the second term is 0 (or, without gamma, missing); at p_y = 0 it vanishes with p_y log p_y.
+        steep = np.where((u == 0.0) | (p == 0.0), 0.0, gamma * u ** (gamma - 1.0) * p * surprise)
+        return u**gamma * surprise, u**gamma + steep
+
+    return _focused(
+        focal, True, logits, target, axis, alpha, ignore_index, reduction, return_grad, grad_output
+    )
+
+
+def _focused(
+    function: Callable[[Array, Array, Array], tuple[Array, Array]],
+    is_over_rows: bool,
+    logits: npt.ArrayLike,
+    target: npt.ArrayLike,
+    axis: int,
+    weight: npt.ArrayLike | None,
+    ignore_index: int,
+    reduction: str,
+    return_grad: bool,
+    grad_output: npt.ArrayLike | None,
+) -> Loss | tuple[Loss, Array]:
+    """Return a loss of the probabilities p_y of the targets, from a function of 1 - p_y, p_y and -log(p_y).
+
+    The function returns the loss and its derivative by -log(p_y), the factor of cross entropy's gradient.
+    "mean" divides by the number of rows that count if it is over rows, else by the sum of their weights.
+    """
     moved = _classes_last("logits", logits, axis)
     rows, classes = moved.shape[:-1], moved.shape[-1]
-    class_weight = _per_class(None if alpha is None else np.broadcast_to(alpha, classes), classes)
+    class_weight = _per_class(weight, classes)
     upstream = _upstream(grad_output, reduction, rows, return_grad)
     counted, y = _class_indices(target, rows, classes, ignore_index)
 
@@ -482,20 +515,89 @@ def softmax_focal_loss(
     total = exps.sum(axis=-1, keepdims=True)
     at = (np.arange(len(y)), y)
     p, others = exps / total, _sum_of_others(exps) / total
-    u, surprise = others[at], (_log_sum(below) - below)[at]
+    value, slope = function(others[at], p[at], (_log_sum(below) - below)[at])
     losses = np.zeros(counted.size)
-    losses[counted] = _times(class_weight[y], u**gamma * surprise)
-    result, denominator = _reduced(losses.reshape(rows), counted.sum(), reduction)
+    losses[counted] = _times(class_weight[y], value)
+    count = counted.sum() if is_over_rows else class_weight[y].sum()
+    result, denominator = _reduced(losses.reshape(rows), count, reduction)
     if not return_grad:
         return result
 
-    # At u = 0 the second term is 0 (or, without gamma, missing); at p_y = 0 it vanishes with p_y log(p_y).
-    steep = np.where((u == 0.0) | (p[at] == 0.0), 0.0, gamma * u ** (gamma - 1.0) * p[at] * surprise)
-    p[at] = -u
-    factor = class_weight[y] * (u**gamma + steep) * (upstream[counted] / denominator)
+    p[at] = -others[at]
+    factor = _times(class_weight[y] * slope, upstream[counted] / denominator)
     grads = np.zeros((counted.size, classes))
     grads[counted] = factor[:, np.newaxis] * p
     return result, np.moveaxis(grads.reshape(moved.shape), -1, axis)
+
+
+@np.errstate(divide="ignore", invalid="ignore", over="ignore")
+def poly_loss(
+    logits: npt.ArrayLike,
+    target: npt.ArrayLike,
+    *,
+    axis: int = -1,
+    epsilon: float = 1.0,
+    weight: npt.ArrayLike | None = None,
+    ignore_index: int = -100,
+    reduction: str = "mean",
+    return_grad: bool = False,
+    grad_output: npt.ArrayLike | None = None,
+) -> Loss | tuple[Loss, Array]:
+    """Cross entropy of class indices, with another coefficient of its first term in 1 - p_y.
+
+    "mean" divides by the sum of w_y over the rows that count.
+
+        u    = 1 - p_y = the sum of the other probabilities
+        loss = w_y * (-log(p_y) + epsilon * u)
+        d loss / d x_j = w_y * (1 + epsilon * p_y) * (p_j - [j = y])
+    """
+    _option("epsilon", epsilon, epsilon >= -1.0, "finite and at least -1")
+
+    def poly(u: Array, p: Array, surprise: Array) -> tuple[Array, Array]:
+        # 1 + epsilon * p_y = (1 + epsilon) - epsilon * u: without cancellation for an epsilon below 0. There
+        # small losses are the sum of the series, the terms (1 + epsilon) * u, u**2 / 2, u**3 / 3 ...
+        value, slope = surprise + epsilon * u, 1.0 + epsilon * p
+        if epsilon < 0.0:
+            series = (1.0 + epsilon) * u + sum(u**k / k for k in range(2, 40))
+            value, slope = np.where(u < 0.3, series, value), (1.0 + epsilon) - epsilon * u
+        return value, slope
+
+    return _focused(
+        poly, False, logits, target, axis, weight, ignore_index, reduction, return_grad, grad_output
+    )
+
+
+@np.errstate(divide="ignore", invalid="ignore", over="ignore")
+def generalized_cross_entropy(
+    logits: npt.ArrayLike,
+    target: npt.ArrayLike,
+    *,
+    axis: int = -1,
+    q: float = 0.7,
+    weight: npt.ArrayLike | None = None,
+    ignore_index: int = -100,
+    reduction: str = "mean",
+    return_grad: bool = False,
+    grad_output: npt.ArrayLike | None = None,
+) -> Loss | tuple[Loss, Array]:
+    """Generalised cross entropy of class indices, at most 1 / q; its limit for q = 0 is the cross entropy.
+
+    "mean" divides by the sum of w_y over the rows that count.
+
+        p_y**q = exp(-q * surprise), where surprise = -log(p_y)
+        loss   = w_y * (1 - p_y**q) / q
+        d loss / d x_j = w_y * p_y**q * (p_j - [j = y])
+    """
+    _option("q", q, 0.0 <= q <= 1.0, "from 0 to 1")
+
+    def generalized(u: Array, p: Array, surprise: Array) -> tuple[Array, Array]:
+        if q == 0.0:
+            return surprise, np.ones(u.shape)
+        return -np.expm1(-q * surprise) / q, np.exp(-q * surprise)
+
+    return _focused(
+        generalized, False, logits, target, axis, weight, ignore_index, reduction, return_grad, grad_output
+    )
 
 
 @np.errstate(invalid="ignore", over="ignore")
@@ -2292,6 +2394,47 @@ def quantile_loss(
         lambda: np.zeros(d.shape),
     )
     return _elementwise(value, derivatives, weight, reduction, return_grad, grad_output, return_hessian)
+
+
+@np.errstate(divide="ignore", invalid="ignore", over="ignore")
+def crps_loss(
+    input: npt.ArrayLike,
+    target: npt.ArrayLike,
+    quantile: npt.ArrayLike,
+    *,
+    quantile_weight: npt.ArrayLike | None = None,
+    sample_weight: npt.ArrayLike | None = None,
+    reduction: str = "mean",
+    return_grad: bool = False,
+    grad_output: npt.ArrayLike | None = None,
+) -> Loss | tuple[Loss, Array]:
+    """Continuous ranked probability score of quantiles: twice the integral of their losses from 0 to 1.
+
+    The trapezoidal rule with 0 at both ends, or other weights v. "mean" divides by the sum of w.
+
+        v_k  = (q_(k+1) - q_(k-1)) / 2, where q_0 = 0 and q_(Q+1) = 1
+        loss = w * 2 * sum_k v_k * max(q_k * d_k, (q_k - 1) * d_k),  d_k = target - input_k
+        d loss / d input_k = -w * 2 * v_k * q_k       where the input is too small (d_k > 0)
+                             w * 2 * v_k * (1 - q_k)  where it is too large (d_k < 0), and 0 at d_k = 0
+    """
+    x, q = np.asarray(input, np.float64), np.asarray(quantile, np.float64)
+    rows = x.shape[:-1]
+    if quantile_weight is None:
+        if not (np.diff(q) >= 0.0).all():
+            raise ValueError(f"quantile must ascend, got {q}")
+        share = 0.5 * (np.r_[q[1:], 1.0] - np.r_[0.0, q[:-1]])
+    else:
+        share = _per_class(quantile_weight, q.size)
+    d = _per_row("target", target, rows)[..., np.newaxis] - x
+    factor = _per_row("sample_weight", sample_weight, rows)[..., np.newaxis] * 2.0 * share
+    upstream = _upstream(grad_output, reduction, rows, return_grad).reshape(rows)
+    losses = _times(factor, np.maximum(q * d, (q - 1.0) * d)).sum(axis=-1)
+    result, denominator = _reduced(losses, _per_row("sample_weight", sample_weight, rows).sum(), reduction)
+    if not return_grad:
+        return result
+    slope = np.where(d > 0.0, -q, np.where(d < 0.0, 1.0 - q, 0.0 * d))
+    scale = upstream[..., np.newaxis] / denominator
+    return result, np.where(factor == 0.0, 0.0 * d, _times(factor * scale, slope))
 
 
 @np.errstate(invalid="ignore", over="ignore")

@@ -12,8 +12,8 @@ import numpy.typing as npt
 
 from fastloss._engine.arguments import flag, number
 from fastloss._engine.documentation import documented
-from fastloss._engine.elementwise import GaussianNLLGradients, elementwise, gaussian, quantiles
-from fastloss._engine.fragments import ELEMENTWISE
+from fastloss._engine.elementwise import GaussianNLLGradients, crps, elementwise, gaussian, quantiles
+from fastloss._engine.fragments import ELEMENTWISE, QUANTILES
 from fastloss._engine.options import Common, CommonOfSeveral, option
 from fastloss._engine.types import Array, Reduction
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "GaussianNLLGradients",
+    "crps_loss",
     "epsilon_insensitive_loss",
     "gamma_nll_loss",
     "gaussian_nll_loss",
@@ -373,11 +374,11 @@ def quantile_loss(
     See Also
     --------
     l1_loss : for the median.
+    crps_loss : of several quantiles, a score of the whole distribution.
 
     Notes
     -----
-    Quantiles that are learned together may still cross. Twice the mean over many evenly spaced quantiles
-    approaches the continuous ranked probability score (Gneiting and Ranjan, 2011).
+    Quantiles that are learned together may still cross.
 
     References
     ----------
@@ -416,6 +417,71 @@ def quantile_loss(
         "quantile", "input", input, target, weight, reduction, return_grad, out, common,
         parameters=(level, 1.0 - level), return_hessian=return_hessian,
     )  # fmt: skip
+
+
+@documented(QUANTILES, mean="the sum of the sample weights, or by the number of rows without them")
+def crps_loss(
+    input: npt.ArrayLike,
+    target: npt.ArrayLike,
+    quantile: npt.ArrayLike,
+    *,
+    quantile_weight: npt.ArrayLike | None = None,
+    sample_weight: npt.ArrayLike | None = None,
+    reduction: Reduction = "mean",
+    return_grad: bool = False,
+    out: Array | None = None,
+    **common: Unpack[Common],
+) -> Any:
+    r"""Continuous ranked probability score (CRPS) of a distribution that is given by its quantiles.
+
+    ``loss = sample_weight * 2 * sum(quantile_weight * quantile_loss)`` for a row, over its quantiles; with
+    predictions :math:`x_k` of the quantiles :math:`q_k`, their weights :math:`v_k`, target `t` and sample
+    weight `w`:
+
+    .. math:: 2 w \sum_{k=1}^Q v_k \max\big(q_k\, (t - x_k),\ (q_k - 1)\, (t - x_k)\big)
+
+    The score is twice the integral of the quantile loss over all quantiles from 0 to 1. By default the
+    weights are those of the trapezoidal rule, :math:`v_k = (q_{k+1} - q_{k-1}) / 2` with :math:`q_0 = 0` and
+    :math:`q_{Q+1} = 1`, where the integrand is 0. Choose it to train or to compare forecasts of whole
+    distributions: it has the unit of the target, and is the absolute error of a forecast without spread. The
+    gradient of a prediction is that of its `quantile_loss`, times :math:`2 v_k`.
+
+    Parameters
+    ----------
+    quantile : array_like with shape (Q,)
+        The quantile of each prediction of a row, from 0 to 1, in ascending order; with `quantile_weight` in
+        any order.
+    quantile_weight : array_like with shape (Q,), optional
+        The weight of each quantile. It is not checked, and need not add up to 1. ``np.full(Q, 1 / Q)`` gives
+        twice the mean of `quantile_loss`.
+
+    See Also
+    --------
+    quantile_loss : the loss of each quantile.
+
+    Notes
+    -----
+    The error of the trapezoidal rule falls with the square of the distance of the quantiles. Where targets
+    are normal and forecasts right, 9 quantiles from 0.1 to 0.9 give 1.5 % less than the score, and 99 of them
+    0.02 % less; with equal weights they give 9 % and 1 % more.
+
+    References
+    ----------
+    Gneiting and Ranjan, "Comparing density forecasts using threshold- and quantile-weighted scoring rules",
+    2011. Equal weights are those of GluonTS and of most competitions.
+
+    Examples
+    --------
+    >>> import numpy as np, fastloss
+    >>> x, quantile = np.array([[1.0, 2.0, 4.0], [0.0, 0.5, 1.0]]), [0.1, 0.5, 0.9]
+    >>> fastloss.crps_loss(x, [3.0, 0.5], quantile, reduction="none").round(4)
+    array([0.55, 0.05])
+    >>> loss, grad = fastloss.crps_loss(x, [3.0, 0.5], quantile, return_grad=True)
+    >>> grad.round(4)
+    array([[-0.025, -0.2  ,  0.025],
+           [-0.025,  0.   ,  0.025]])
+    """
+    return crps(input, target, quantile, quantile_weight, sample_weight, reduction, return_grad, out, common)
 
 
 @documented(ELEMENTWISE)

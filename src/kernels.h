@@ -130,6 +130,14 @@ struct fl_band {
     ptrdiff_t all_classes;
 };
 
+/* A loss that is a function of the cross-entropy with a class target: see focus.h. `by` is gamma of the focal loss,
+ * epsilon of the poly loss or q of the generalised cross-entropy. */
+enum { FL_UNFOCUSED, FL_FOCAL, FL_POLY, FL_GENERALIZED };
+struct fl_focusing {
+    int kind;
+    double by;
+};
+
 /* One call of a function of the softmax family. All operations except FL_CROSS_ENTROPY use only rows and map. */
 struct fl_softmax_job {
     int operation;
@@ -138,8 +146,8 @@ struct fl_softmax_job {
     struct fl_targets targets;
     struct fl_band band;
     double z_loss;
-    double gamma;            /* of the focal loss; not with smoothing, probabilities, a z-loss or the hessian */
-    struct fl_array hessian; /* its diagonal */
+    struct fl_focusing focusing; /* not with smoothing, probabilities, a z-loss or the hessian */
+    struct fl_array hessian;     /* its diagonal */
 };
 
 /* Bytes that each of the kernels of a fl_target_job may use. */

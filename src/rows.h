@@ -350,21 +350,21 @@ static void FL_(row_settle)(const struct fl_softmax_job *job, struct fl_softmax_
     sums.upstream = fl_upstream(&job->rows, row->index);
     row->logsum = sums.logsum;
     if (job->operation == FL_CROSS_ENTROPY) {
+        double factor = 1.0;
+        if (job->focusing.kind != FL_UNFOCUSED) {
+            const struct fl_focus focus = FL_(focus)(job->focusing, &sums);
+            sums.surprise = focus.loss;
+            factor = focus.gradient;
+        }
         settled = FL_(settle_or_leave_out)(FL_(terms_of)(job), sums);
         row->loss = settled.loss;
-        row->share = settled.share;
+        row->share = settled.share * factor;
         row->scale = settled.scale;
-        row->skipped = settled.skipped;
+        row->skipped = settled.skipped * factor;
         row->curve = settled.curve;
         row->bend = settled.bend;
         row->over_total = settled.over_total;
         row->skipped_curve = settled.skipped_curve;
-        if (job->gamma > 0.0) {
-            const struct fl_focus focus = FL_(focus)(job->gamma, &sums);
-            row->loss = fl_weighed(row->loss, focus.loss);
-            row->share *= focus.gradient;
-            row->skipped *= focus.gradient;
-        }
         if (job->hessian.data) FL_(settle_top)(job, row, settled, sums.rest, fl_exp_nonpositive_f64(sums.difference));
     } else {
         row->share = row->skipped = 1.0 / (1.0 + sums.rest); /* skip is the maximum: its exponential is 1 */

@@ -233,7 +233,7 @@ static void short_flat_settle(const struct fl_softmax_job *job, const struct sho
     if (job->z_loss != 0.0) short_lse(power, group.parts, r);
     for (int part = 0; part < group.parts; part++) {
         struct short_rows *p = r + part;
-        (job->gamma > 0.0 ? short_weigh_focal : short_weigh)(job, terms, power->over_temperature, group, part, p);
+        short_end(job, terms, power->over_temperature, group, part, p);
         memcpy(flat->share + part * FL_LANES, p->share, sizeof p->share);
         memcpy(flat->skipped + part * FL_LANES, p->skipped, sizeof p->skipped);
         for (int l = last_of(group, part) + 1; l < FL_LANES; l++) p->loss[l] = 0.0;

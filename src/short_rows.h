@@ -246,7 +246,7 @@ static void short_complete(const struct fl_softmax_job *job, const struct short_
 {
     int odd = 0;
     if (job->operation == FL_CROSS_ENTROPY)
-        (job->gamma > 0.0 ? short_weigh_focal : short_weigh)(job, terms, over_temperature, group, part, r);
+        short_end(job, terms, over_temperature, group, part, r);
     else if (job->operation == FL_SOFTMAX)
         for (int l = 0; l < FL_LANES; l++) r->skipped[l] = r->t[l] * r->share[l];
     else if (job->operation == FL_LOGSUMEXP)

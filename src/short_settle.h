@@ -216,8 +216,30 @@ FL_INLINE void short_combine(const struct short_terms *terms, double z_loss, dou
     }
 }
 
-/* The end of a settlement: weights, upstream gradients, smoothing or probabilities, a z-loss, and the factors of the
- * hessian. With own = (1 - eps) w at a class target, else 0, and K = own + A,
+/* Upstream gradients where all rows have the same weight. */
+FL_INLINE void short_scale(const struct fl_softmax_job *job, double over_temperature, struct short_rows *r)
+{
+    const float scale = (float)(job->rows.grad_scale * over_temperature);
+    const float curve = (float)(job->rows.grad_scale * over_temperature * over_temperature);
+    if (job->hessian.data)
+#pragma omp simd
+        for (int l = 0; l < FL_LANES; l++) {
+            r->over_total[l] = r->share[l];
+            r->unlikely[l] = r->skipped[l];
+            r->curve[l] = r->ignored[l] ? 0.0f : curve;
+            r->bend[l] = 0.0f;
+        }
+#pragma omp simd
+    for (int l = 0; l < FL_LANES; l++) {
+        r->share[l] = r->ignored[l] ? 0.0f : scale * r->share[l];
+        r->skipped[l] = r->ignored[l] ? 0.0f : 0.0f - scale * r->skipped[l];
+    }
+#pragma omp simd
+    for (int l = 0; l < FL_LANES; l++) r->loss[l] = r->ignored[l] ? 0.0 : r->loss[l];
+}
+
+/* Weights, upstream gradients, smoothing or probabilities, a z-loss, and the factors of the hessian. With
+ * own = (1 - eps) w at a class target, else 0, and K = own + A,
  *
  *   loss = s [K (lse - z_skip) + sum_j a_j (z_skip - z_j) + w l lse^2]
  *
@@ -231,23 +253,7 @@ FL_OUTLINE void short_weigh(const struct fl_softmax_job *job, const struct short
     struct short_masses mass;
     if (!targets->class_weight && !targets->sample_weight && !job->rows.grad_output && z_loss == 0.0 &&
         !terms->has_mass && job->map.softcap == 0.0) {
-        const float scale = (float)(job->rows.grad_scale * over_temperature);
-        const float curve = (float)(job->rows.grad_scale * over_temperature * over_temperature);
-        if (job->hessian.data)
-#pragma omp simd
-            for (int l = 0; l < FL_LANES; l++) {
-                r->over_total[l] = r->share[l];
-                r->unlikely[l] = r->skipped[l];
-                r->curve[l] = r->ignored[l] ? 0.0f : curve;
-                r->bend[l] = 0.0f;
-            }
-#pragma omp simd
-        for (int l = 0; l < FL_LANES; l++) {
-            r->share[l] = r->ignored[l] ? 0.0f : scale * r->share[l];
-            r->skipped[l] = r->ignored[l] ? 0.0f : 0.0f - scale * r->skipped[l];
-        }
-#pragma omp simd
-        for (int l = 0; l < FL_LANES; l++) r->loss[l] = r->ignored[l] ? 0.0 : r->loss[l];
+        short_scale(job, over_temperature, r);
         return;
     }
     short_factors(job, terms, over_temperature, group, part, r, &factors);
@@ -264,14 +270,15 @@ FL_OUTLINE void short_weigh(const struct fl_softmax_job *job, const struct short
     }
 }
 
-/* The factors of a focal loss, from a settlement of weight 1. */
+/* The functions of the cross-entropies of a settlement of weight 1, and the factors of their gradients. */
 struct short_focus {
     double loss[FL_LANES], gradient[FL_LANES];
 };
 
 /* With a Newton step to 1 / S, as in short_combine. The square needs neither power nor division. */
-FL_OUTLINE void short_focus(double gamma, const struct short_rows *r, struct short_focus *focus)
+FL_OUTLINE void short_focus(struct fl_focusing focusing, const struct short_rows *r, struct short_focus *focus)
 {
+    const double by = focusing.by;
     double u[FL_LANES], p[FL_LANES];
 #pragma omp simd
     for (int l = 0; l < FL_LANES; l++) {
@@ -280,40 +287,72 @@ FL_OUTLINE void short_focus(double gamma, const struct short_rows *r, struct sho
         u[l] = others * over_total;
         p[l] = at_skip * over_total;
     }
-    if (gamma == 2.0)
+    if (focusing.kind == FL_FOCAL && by == 2.0)
 #pragma omp simd
         for (int l = 0; l < FL_LANES; l++) {
-            focus->loss[l] = u[l] * u[l];
+            focus->loss[l] = u[l] * u[l] * r->loss[l];
             focus->gradient[l] = u[l] * (u[l] + 2.0 * p[l] * r->loss[l]);
+        }
+    else if (focusing.kind == FL_FOCAL)
+#pragma omp simd
+        for (int l = 0; l < FL_LANES; l++) {
+            const struct fl_focus both = fl_focal_of_f32(by, u[l], p[l], r->loss[l]);
+            focus->loss[l] = both.loss;
+            focus->gradient[l] = both.gradient;
+        }
+    else if (focusing.kind == FL_POLY)
+#pragma omp simd
+        for (int l = 0; l < FL_LANES; l++) {
+            const struct fl_focus both = fl_poly(by, u[l], p[l], r->loss[l]);
+            focus->loss[l] = both.loss;
+            focus->gradient[l] = both.gradient;
         }
     else
 #pragma omp simd
         for (int l = 0; l < FL_LANES; l++) {
-            const struct fl_focus both = fl_focus_f32(gamma, u[l], p[l], r->loss[l]);
+            const struct fl_focus both = fl_generalized_f32(by, r->loss[l]);
             focus->loss[l] = both.loss;
             focus->gradient[l] = both.gradient;
         }
 }
 
-FL_OUTLINE void short_apply_focus(const struct short_focus *focus, struct short_rows *r)
+/* Loss, gradient and weights of a job with a focusing. Class weights alone are factors here, without short_combine.
+ */
+FL_OUTLINE void short_weigh_focused(const struct fl_softmax_job *job, const struct short_terms *terms,
+                                    double over_temperature, struct fl_group group, int part, struct short_rows *r)
 {
+    const double *class_weight = job->targets.class_weight;
+    const int has_factors = job->targets.sample_weight || job->rows.grad_output;
+    struct short_focus focus;
+    short_focus(job->focusing, r, &focus);
+    if (class_weight && !has_factors)
+#pragma omp simd
+        for (int l = 0; l < FL_LANES; l++) {
+            const double weight = class_weight[r->skip[l]];
+            focus.loss[l] *= weight;
+            focus.gradient[l] *= weight;
+        }
+    memcpy(r->loss, focus.loss, sizeof r->loss);
+    if (has_factors)
+        short_weigh(job, terms, over_temperature, group, part, r);
+    else
+        short_scale(job, over_temperature, r);
+    /* 0.0 + makes -0 0, as in short_combine. */
 #pragma omp simd
     for (int l = 0; l < FL_LANES; l++) {
-        const double loss = r->loss[l] * focus->loss[l];
-        r->loss[l] = r->ignored[l] ? 0.0 : loss;
-        r->share[l] = r->ignored[l] ? 0.0f : (float)((double)r->share[l] * focus->gradient[l]);
-        r->skipped[l] = r->ignored[l] ? 0.0f : (float)((double)r->skipped[l] * focus->gradient[l]);
+        r->share[l] = (float)(0.0 + (double)r->share[l] * focus.gradient[l]);
+        r->skipped[l] = (float)(0.0 + (double)r->skipped[l] * focus.gradient[l]);
     }
 }
 
-/* The end of a settlement of a job with a gamma. */
-FL_OUTLINE void short_weigh_focal(const struct fl_softmax_job *job, const struct short_terms *terms,
-                                  double over_temperature, struct fl_group group, int part, struct short_rows *r)
+/* The end of the settlement of a cross-entropy, or of a loss that is a function of it. */
+static inline void short_end(const struct fl_softmax_job *job, const struct short_terms *terms,
+                             double over_temperature, struct fl_group group, int part, struct short_rows *r)
 {
-    struct short_focus focus;
-    short_focus(job->gamma, r, &focus);
-    short_weigh(job, terms, over_temperature, group, part, r);
-    short_apply_focus(&focus, r);
+    if (job->focusing.kind != FL_UNFOCUSED)
+        short_weigh_focused(job, terms, over_temperature, group, part, r);
+    else
+        short_weigh(job, terms, over_temperature, group, part, r);
 }
 
 #endif

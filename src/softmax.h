@@ -308,11 +308,11 @@ static inline struct FL_(settled) FL_(settle_or_leave_out)(struct FL_(terms) ter
     return FL_(is_left_out)(in) ? none : FL_(settle)(terms, in);
 }
 
-/* The factors that make a cross-entropy a focal loss. */
-static inline struct fl_focus FL_(focus)(double gamma, const struct FL_(sums) * in)
+/* The loss that is a function of the cross-entropy of these sums, and the factor of its gradient. */
+static inline struct fl_focus FL_(focus)(struct fl_focusing focusing, const struct FL_(sums) * in)
 {
     const double at_skip = fl_exp_nonpositive_f64(in->difference), over_total = 1.0 / (in->rest + at_skip);
-    return fl_focus_f64(gamma, in->rest * over_total, at_skip * over_total, in->surprise);
+    return fl_focus_f64(focusing, in->rest * over_total, at_skip * over_total, in->surprise);
 }
 
 /* ---- elements of an array ---- */

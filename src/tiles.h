@@ -305,14 +305,14 @@ FL_OUTLINE void FL_(tile_settle)(const struct fl_softmax_job *job, struct FL_(ti
         t->scale[l] = (REAL)settled.scale;
         t->skipped[l] = (REAL)settled.skipped;
     }
-    if (job->gamma > 0.0)
-        for (int l = 0; l < count; l++) {
-            const struct FL_(sums) sums = FL_(lane_sums)(t, l, terms.over_temperature, 0.0);
-            const struct fl_focus focus = FL_(focus)(job->gamma, &sums);
-            t->loss[l] = t->ignored[l] ? 0.0 : fl_weighed(t->loss[l], focus.loss);
-            t->share[l] = (REAL)((double)t->share[l] * focus.gradient);
-            t->skipped[l] = (REAL)((double)t->skipped[l] * focus.gradient);
-        }
+    for (int l = 0; job->focusing.kind != FL_UNFOCUSED && l < count; l++) {
+        struct FL_(sums) sums = FL_(lane_sums)(t, l, terms.over_temperature, 0.0);
+        const struct fl_focus focus = FL_(focus)(job->focusing, &sums);
+        sums.surprise = focus.loss;
+        t->loss[l] = t->ignored[l] ? 0.0 : FL_(settle)(terms, sums).loss;
+        t->share[l] = (REAL)((double)t->share[l] * focus.gradient);
+        t->skipped[l] = (REAL)((double)t->skipped[l] * focus.gradient);
+    }
     if (!job->targets.sample_weight && !job->targets.class_weight) return;
     for (int l = 0; l < count; l++) {
         const struct FL_(sums) sums = FL_(lane_sums)(t, l, terms.over_temperature, 0.0);

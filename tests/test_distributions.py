@@ -162,3 +162,55 @@ def test_learned_numbers_of_torch() -> None:
     pairs = (torch.autograd.grad(one, (x, a)) for one in (ours, theirs))
     for mine, exact in zip(*pairs, strict=True):
         torch.testing.assert_close(mine, exact, rtol=1e-5, atol=1e-7)
+
+
+# The score of quantiles
+
+
+def crps_of_normal(target: Array) -> Array:
+    """In closed form, of the standard normal distribution."""
+    spread = target * (2.0 * stats.norm.cdf(target) - 1.0) + 2.0 * stats.norm.pdf(target)
+    return np.asarray(spread - 1.0 / math.sqrt(math.pi))
+
+
+def test_crps_of_many_quantiles_is_that_of_the_distribution() -> None:
+    target = np.linspace(-3.0, 3.0, 41)
+    exact, errors = crps_of_normal(target), []
+    for count in (49, 99, 199):
+        quantile = np.arange(1, count + 1) / (count + 1)
+        x = np.broadcast_to(stats.norm.ppf(quantile), (41, count))
+        found = fastloss.crps_loss(x, target, quantile=quantile, reduction="none")
+        errors.append(np.abs(found - exact).mean())
+    assert errors[2] < 4e-4 and errors[0] > 3.0 * errors[1] > 9.0 * errors[2]
+
+
+def test_crps_of_equal_weights_is_twice_the_mean_of_the_quantile_loss() -> None:
+    x, target, quantile = RNG.standard_normal((30, 4)), RNG.standard_normal(30), [0.9, 0.2, 0.5, 0.4]
+    loss, grad = fastloss.crps_loss(
+        x, target, quantile=quantile, quantile_weight=np.full(4, 0.25), return_grad=True
+    )
+    other, slope = fastloss.quantile_loss(x, target, quantile=quantile, grad_output=2.0, return_grad=True)
+    assert loss == pytest.approx(2.0 * other, rel=1e-14)
+    np.testing.assert_allclose(grad, slope, rtol=1e-14)
+
+
+def test_crps_without_spread_is_the_absolute_error() -> None:
+    x, target = np.repeat(RNG.standard_normal((30, 1)), 999, axis=1), RNG.standard_normal(30)
+    found = fastloss.crps_loss(x, target, quantile=np.arange(1, 1000) / 1000, reduction="none")
+    np.testing.assert_allclose(found, np.abs(x[:, 0] - target), rtol=2e-3)
+
+
+def test_quantiles_of_a_score_are_in_order() -> None:
+    x, equal = np.zeros((2, 3)), np.full(3, 1 / 3)
+    quantile = [0.1, 0.9, 0.5]
+    assert "quantile[2]" in refused(lambda: fastloss.crps_loss(x, 0.0, quantile), ValueError, "quantile")
+    assert fastloss.crps_loss(x, 0.0, quantile, quantile_weight=equal) == 0.0
+
+
+def test_rows_without_weight_have_no_score() -> None:
+    x = np.array([[np.inf, np.inf], [1.0, 2.0]])
+    loss, grad = fastloss.crps_loss(x, 0.0, quantile=[0.2, 0.7], sample_weight=[0.0, 1.0], return_grad=True)
+    assert loss == fastloss.crps_loss(x[1:], 0.0, quantile=[0.2, 0.7])
+    assert not grad[0].any() and grad[1].all()
+    nothing = fastloss.crps_loss(x, 0.0, quantile=[0.2, 0.7], sample_weight=0.0, return_grad=True)
+    assert math.isnan(nothing[0]) and not nothing[1].any()

@@ -18,7 +18,9 @@ import fastloss
 
 DOCS = Path(__file__).parents[1] / "docs"
 PAGE = (DOCS / "which-loss.md").read_text(encoding="utf-8")
-LOSSES = sorted(n for n in fastloss.__all__ if re.search("_loss$|_penalty$|^(binary_)?cross_entropy", n))
+LOSSES = sorted(
+    n for n in fastloss.__all__ if re.search("_loss$|_penalty$|^(binary_|generalized_)?cross_entropy", n)
+)
 SECTIONS = dict(re.findall(r"^### `(\w+)`\n(.*?)(?=^##|\Z)", PAGE, re.MULTILINE | re.DOTALL))
 
 

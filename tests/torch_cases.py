@@ -526,6 +526,10 @@ OWN = [
     Loss("quantile_loss", RESIDUALS, options={**WEIGHT, "quantile": {"quantile": 0.9}}),
     Loss("quantile_loss", {"input": normal(9, 3), "target": normal(9), "quantile": [0.1, 0.5, 0.9]},
          options={"weight": {"weight": positive(9)}}, label="several"),
+    Loss("crps_loss", {"input": normal(9, 3), "target": normal(9), "quantile": [0.1, 0.5, 0.9]},
+         options={
+             "weight": {"sample_weight": positive(9)}, "quantile_weight": {"quantile_weight": positive(3)},
+         }),
     Loss("gamma_nll_loss", POSITIVE, options=WEIGHT),
     Loss("negative_binomial_nll_loss",
          {**pair(normal(*SHAPE), counts(*SHAPE)), "dispersion": positive(*SHAPE)},
@@ -552,6 +556,12 @@ OWN = [
     Loss("softmax_focal_loss", TOKENS, ("logits",), {
         "ignoring": {"ignore_index": ignoring(-100)}, "gamma": {"gamma": 0.5, "alpha": 0.3},
         "alpha": {"alpha": positive(7)},
+    }, dim=-1),
+    Loss("poly_loss", TOKENS, ("logits",), {
+        "ignoring": {"ignore_index": ignoring(-100)}, "weight": {"epsilon": -1.0, "weight": positive(7)},
+    }, dim=-1),
+    Loss("generalized_cross_entropy", TOKENS, ("logits",), {
+        "ignoring": {"ignore_index": ignoring(-100)}, "weight": {"q": 0.2, "weight": positive(7)},
     }, dim=-1),
     *rows("sparsemax_loss", {"3d": TOKENS, "1d": {"logits": normal(7), "target": indices(7)}},
           wants=("logits",), dim=-1, options={"ignoring": {"ignore_index": ignoring(-100)}}),
@@ -729,11 +739,14 @@ MODULES = {
     "LinearCrossEntropyLoss": "linear_cross_entropy",
     "SigmoidFocalLoss": "sigmoid_focal_loss",
     "SoftmaxFocalLoss": "softmax_focal_loss",
+    "PolyLoss": "poly_loss",
+    "GeneralizedCrossEntropyLoss": "generalized_cross_entropy",
     "SparsemaxLoss": "sparsemax_loss",
     "HingeLoss": "hinge_loss",
     "SquaredHingeLoss": "squared_hinge_loss",
     "LogCoshLoss": "log_cosh_loss",
     "QuantileLoss": "quantile_loss",
+    "CRPSLoss": "crps_loss",
     "GammaNLLLoss": "gamma_nll_loss",
     "TweedieNLLLoss": "tweedie_nll_loss",
     "EpsilonInsensitiveLoss": "epsilon_insensitive_loss",

@@ -160,6 +160,22 @@ CASES = (
     _focal(
         "focal-32k", "softmax focal loss (2048, 32000)", shape=(2048, 32000), small=(8, 3000), **_beside(1.3)
     ),
+    _cross_entropy(
+        "poly-10",
+        "poly loss (65536, 10)",
+        function="poly_loss",
+        shape=(65536, 10),
+        small=(100, 10),
+        **_beside(1.5),
+    ),
+    _cross_entropy(
+        "generalized-10",
+        "generalized cross entropy (65536, 10)",
+        function="generalized_cross_entropy",
+        shape=(65536, 10),
+        small=(100, 10),
+        **_beside(1.5),
+    ),
     _focal("focal-10", "softmax focal loss (65536, 10)", shape=(65536, 10), small=(100, 10), **_beside(1.5)),
     _cross_entropy(
         "one-row",

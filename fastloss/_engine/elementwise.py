@@ -27,6 +27,7 @@ __all__ = [
     "Operand",
     "averaged_over_classes",
     "computed_in",
+    "crps",
     "elementwise",
     "factors",
     "gaussian",
@@ -320,9 +321,7 @@ def _levels(quantile: npt.ArrayLike) -> Array:
     """Return quantiles as float64; they must be one or more numbers from 0 to 1 in an array of one axis."""
     levels = arguments.converted("quantile", quantile, np.float64)
     if levels.ndim != 1 or not levels.size:
-        raise ValueError(
-            f"quantile must be a number, or have shape (Q,) with Q > 0; got shape {levels.shape}"
-        )
+        raise ValueError(f"an array of quantile must have shape (Q,) with Q > 0; got shape {levels.shape}")
     is_good = (levels >= 0.0) & (levels <= 1.0)
     if not is_good.all():
         raise arguments.first_bad_value("quantile", levels, ~is_good, "a number from 0 to 1")
@@ -334,6 +333,37 @@ def _spread(array: Array, x: Array) -> Array:
     if array.ndim == 0 or array.shape != x.shape[:-1]:
         return array
     return np.broadcast_to(array[..., np.newaxis], x.shape)
+
+
+def _of_quantiles(
+    values: npt.ArrayLike, quantile: npt.ArrayLike, target: npt.ArrayLike
+) -> tuple[Array, Array, Array, Array, Array]:
+    """Return the input as given and as it is computed, the quantiles likewise, and the target of each row."""
+    seen = arguments.as_array("input", values)
+    x = arguments.floating("input", seen)
+    quantile = arguments.as_array("quantile", quantile)
+    levels = _levels(quantile)
+    if x.shape[-1:] != levels.shape:
+        raise ValueError(
+            f"quantile must have a number for each prediction on the last axis of input, of shape {x.shape}; "
+            f"got {levels.shape}"
+        )
+    target = arguments.as_array("target", target)
+    if target.ndim and target.shape != x.shape[:-1]:
+        raise ValueError(
+            f"target must be a scalar or have the shape of the input without its last axis, {x.shape[:-1]}; "
+            f"got {target.shape}"
+        )
+    return seen, x, quantile, levels, target
+
+
+def _sides(levels: Array, target: Array, x: Array) -> tuple[Operand, Operand]:
+    """Return the target and the quantile of each element, both without a copy."""
+    sides = np.where((levels > 0.0) & (levels <= 0.5), levels, levels - 1.0).astype(computed_in(x))
+    return (
+        Operand("target", *operand("target", _spread(target, x), x), _kernels.ANY),
+        Operand("quantile", np.broadcast_to(sides, x.shape), 0.0, _kernels.ANY),
+    )
 
 
 def quantiles(
@@ -353,20 +383,7 @@ def quantiles(
     Targets and weights of rows are broadcast along it without a copy, and so are the quantiles along the
     rows. The kernel has a quantile above 1/2 less 1, because the slope 1 - q would lose its digits near 0.
     """
-    seen = arguments.as_array("input", values)
-    x = arguments.floating("input", seen)
-    quantile = arguments.as_array("quantile", quantile)
-    levels = _levels(quantile)
-    if x.shape[-1:] != levels.shape:
-        raise ValueError(
-            f"input must have the {len(levels)} predictions for quantile on its last axis, got {x.shape}"
-        )
-    target = arguments.as_array("target", target)
-    if target.ndim and target.shape != x.shape[:-1]:
-        raise ValueError(
-            f"target must be a scalar or have the shape of the input without its last axis, {x.shape[:-1]}; "
-            f"got {target.shape}"
-        )
+    seen, x, quantile, levels, target = _of_quantiles(values, quantile, target)
     weight = arguments.given("weight", weight)
     return_hessian = arguments.flag("return_hessian", return_hessian)
     call = request(
@@ -376,11 +393,7 @@ def quantiles(
     if return_hessian and not call.return_grad:
         raise ValueError("return_hessian needs return_grad=True")
     second = np.empty(x.shape, x.dtype) if return_hessian else None
-    sides = np.where((levels > 0.0) & (levels <= 0.5), levels, levels - 1.0).astype(computed_in(x))
-    operands = (
-        Operand("target", *operand("target", _spread(target, x), x), _kernels.ANY),
-        Operand("quantile", np.broadcast_to(sides, x.shape), 0.0, _kernels.ANY),
-    )
+    operands = _sides(levels, target, x)
     weights = None if weight is None else _spread(weight, x)
     loss = _run(
         "quantiles", "input", x, operands, weights, (0.0, 0.0), call, second=second, is_fresh=out is None
@@ -388,6 +401,63 @@ def quantiles(
     if not return_grad:
         return loss
     return (loss, call.buffers[0], second) if return_hessian else (loss, call.buffers[0])
+
+
+def _shares(levels: Array, quantile_weight: Array | None) -> Array:
+    """Return the weights of the quantiles, by default those of the trapezoidal rule with 0 at both ends."""
+    if quantile_weight is not None:
+        return arguments.class_weight(quantile_weight, len(levels), "quantile_weight")
+    is_bad = np.concatenate(([False], levels[1:] < levels[:-1]))
+    if is_bad.any():
+        raise arguments.first_bad_value(
+            "quantile", levels, is_bad, "at least the number before it, or quantile_weight"
+        )
+    edges = np.concatenate(([0.0], levels, [1.0]))
+    return 0.5 * (edges[2:] - edges[:-2])
+
+
+def crps(
+    values: npt.ArrayLike,
+    target: npt.ArrayLike,
+    quantile: npt.ArrayLike,
+    quantile_weight: npt.ArrayLike | None,
+    sample_weight: npt.ArrayLike | None,
+    reduction: Any,
+    return_grad: Any,
+    out: Any,
+    options: Any,
+) -> Any:
+    """Run `crps_loss`: the quantile losses of a row, each times twice its weight, and added up."""
+    seen, x, quantile, levels, target = _of_quantiles(values, quantile, target)
+    quantile_weight = arguments.given("quantile_weight", quantile_weight)
+    shares = 2.0 * _shares(levels, quantile_weight)
+    sample_weight = arguments.given("sample_weight", sample_weight)
+    rows = x.shape[:-1]
+    of_rows = arguments.per_row("sample_weight", sample_weight, rows)
+    call = request(
+        ("input",), (x,), (target, quantile, quantile_weight, sample_weight), rows, reduction, return_grad,
+        out, options, given=(seen,),
+    )  # fmt: skip
+    count = float(math.prod(rows) if of_rows is None else of_rows.sum())
+    is_reduced = call.reduction != "none"
+    scale, upstream = call.scale, call.upstream
+    if call.reduction == "mean":
+        with np.errstate(divide="ignore", invalid="ignore"):
+            scale = float(np.float64(scale) / count)
+    if upstream is not None:
+        upstream = np.broadcast_to(cast(upstream, computed_in(x))[..., np.newaxis], x.shape)
+    shares = shares if of_rows is None else of_rows[..., np.newaxis] * shares
+    weights = np.broadcast_to(cast(shares, computed_in(x)), x.shape)
+    of_elements = call._replace(
+        reduction="sum" if is_reduced else "none", scale=scale, upstream=upstream
+    )  # fmt: skip
+    found = _run(
+        "quantiles", "input", x, _sides(levels, target, x), weights, (0.0, 0.0), of_elements, second=None,
+        is_fresh=out is None,
+    )  # fmt: skip
+    losses = None if is_reduced else np.asarray(np.asarray(found).sum(axis=-1, dtype=np.float64))
+    loss = results.reduced(call.reduction, losses, found, count, x)  # type: ignore[arg-type]
+    return (loss, call.buffers[0]) if call.return_grad else loss
 
 
 def ranking(

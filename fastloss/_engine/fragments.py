@@ -21,6 +21,7 @@ __all__ = [
     "LISTS",
     "PAIRS",
     "PENALTIES",
+    "QUANTILES",
     "RANKING",
     "ROWS",
     "SURVIVAL",
@@ -107,6 +108,21 @@ check_domain : bool, default True
         "alone."
     ),
     checked="target",
+)
+
+QUANTILES = ELEMENTWISE.varied(
+    parameters="""
+input : array_like with shape (..., Q)
+    The predictions of `Q` quantiles; |types|
+target : scalar or array_like with shape (...)
+    Values to predict. Only a scalar broadcasts. Values of another type are converted to the type of `|x|`.
+sample_weight : scalar or array_like with shape (...), optional
+    Weight of each row. Where it is 0, loss and gradient are 0, even if the term is infinite (a NaN stays
+    NaN).
+""",
+    unreduced="the loss of each row",
+    loss_shape="shape (...)",
+    of_nothing="The mean of no rows is NaN, their sum is 0. A NaN in a row gives NaN for that row alone.",
 )
 
 DISTRIBUTIONS = ELEMENTWISE.varied(

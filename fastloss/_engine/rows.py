@@ -28,6 +28,7 @@ __all__ = [
     "entropies",
     "entropy_of_rows",
     "focal_loss",
+    "focused_loss",
     "multilabel_margin",
     "normalised",
     "row_loss",
@@ -41,7 +42,7 @@ __all__ = [
 Kernel = Callable[..., tuple[int, float, float]]
 cross_entropy_rows: Kernel = partial(_kernels.softmax, _kernels.CROSS_ENTROPY)
 # Without the options of cross-entropy.
-_focal_rows: Kernel = partial(_kernels.softmax, _kernels.CROSS_ENTROPY)
+_focused_rows: Kernel = partial(_kernels.softmax, _kernels.CROSS_ENTROPY)
 # The ignore_index of a loss that ignores no row.
 _NO_INDEX = object()
 
@@ -105,12 +106,15 @@ def row_loss(
         if not call.return_grad:
             raise ValueError("return_hessian needs return_grad=True")
         more["hessian"] = empty_like(x)
+    if class_weight is not None:
+        more["weight"] = class_weight
+    if samples is not None:
+        more["sample_weight"] = samples
     losses = np.empty(rows) if reduction == "none" else None
     first_bad, total, denominator = kernel(
-        x, axis, output=call.buffers[0], indices=indices, ignored=ignored, weight=class_weight,
-        sample_weight=samples, grad_output=call.upstream, grad_scale=sign * call.scale,
-        mean=reduction == "mean", accumulate=call.accumulate[0], row_loss=losses, threads=call.num_threads,
-        **more,
+        x, axis, output=call.buffers[0], indices=indices, ignored=ignored, grad_output=call.upstream,
+        grad_scale=sign * call.scale, mean=reduction == "mean", accumulate=call.accumulate[0],
+        row_loss=losses, threads=call.num_threads, **more,
     )  # fmt: skip
     if first_bad >= 0:
         raise arguments.bad_class_index(given, first_bad, classes)
@@ -135,17 +139,32 @@ def focal_loss(
     alpha: npt.ArrayLike | None,
     ignore_index: Any,
 ) -> Any:
-    """Run the focal loss of softmax: a cross-entropy whose rows have further factors, with alpha as weights.
-
-    The mean divides by the rows that count.
-    """
+    """Run the focal loss of softmax, with alpha as weights. The mean divides by the rows that count."""
     gamma = arguments.number("gamma", gamma, low=0.0)
     given = arguments.given("alpha", alpha)
     if given is not None and given.ndim == 0:
         given = np.full(_classes_of(logits, axis), arguments.number("alpha", given.item()))
+    return focused_loss(
+        _kernels.FOCAL, gamma, logits, target, reduction, return_grad, out, options, axis=axis, weight=given,
+        weight_name="alpha", ignore_index=ignore_index, by_rows=True,
+    )  # fmt: skip
+
+
+def focused_loss(
+    focusing: int,
+    by: float,
+    logits: npt.ArrayLike,
+    target: npt.ArrayLike,
+    reduction: Any,
+    return_grad: Any,
+    out: Any,
+    options: Any,
+    **more: Any,
+) -> Any:
+    """Run a loss that is a function of the cross-entropy, which it is itself if its parameter `by` is 0."""
     return row_loss(
-        _focal_rows, "logits", logits, axis, target, reduction, return_grad, out, options,
-        weight=given, weight_name="alpha", ignore_index=ignore_index, gamma=gamma, by_rows=True,
+        _focused_rows, "logits", logits, target=target, reduction=reduction, return_grad=return_grad, out=out,
+        options=options, focusing=focusing if by else _kernels.UNFOCUSED, by=by, **more,
     )  # fmt: skip
 
 

@@ -17,6 +17,7 @@ from fastloss.torch._modules import AFTLoss as AFTLoss
 from fastloss.torch._modules import BCELoss as BCELoss
 from fastloss.torch._modules import BCEWithLogitsLoss as BCEWithLogitsLoss
 from fastloss.torch._modules import CPOLoss as CPOLoss
+from fastloss.torch._modules import CRPSLoss as CRPSLoss
 from fastloss.torch._modules import CTCLoss as CTCLoss
 from fastloss.torch._modules import CTCWithLogitsLoss as CTCWithLogitsLoss
 from fastloss.torch._modules import CosineEmbeddingLoss as CosineEmbeddingLoss
@@ -24,6 +25,7 @@ from fastloss.torch._modules import CoxPHLoss as CoxPHLoss
 from fastloss.torch._modules import CrossEntropyLoss as CrossEntropyLoss
 from fastloss.torch._modules import DPOLoss as DPOLoss
 from fastloss.torch._modules import GaussianNLLLoss as GaussianNLLLoss
+from fastloss.torch._modules import GeneralizedCrossEntropyLoss as GeneralizedCrossEntropyLoss
 from fastloss.torch._modules import HuberLoss as HuberLoss
 from fastloss.torch._modules import JSDivWithLogitsLoss as JSDivWithLogitsLoss
 from fastloss.torch._modules import KLDivLoss as KLDivLoss
@@ -42,6 +44,7 @@ from fastloss.torch._modules import NLLLoss as NLLLoss
 from fastloss.torch._modules import NegativeBinomialNLLLoss as NegativeBinomialNLLLoss
 from fastloss.torch._modules import ORPOLoss as ORPOLoss
 from fastloss.torch._modules import PoissonNLLLoss as PoissonNLLLoss
+from fastloss.torch._modules import PolyLoss as PolyLoss
 from fastloss.torch._modules import RewardModelLoss as RewardModelLoss
 from fastloss.torch._modules import SimPOLoss as SimPOLoss
 from fastloss.torch._modules import SmoothL1Loss as SmoothL1Loss
@@ -61,6 +64,7 @@ __all__ = [
     "BCELoss",
     "BCEWithLogitsLoss",
     "CPOLoss",
+    "CRPSLoss",
     "CTCLoss",
     "CTCWithLogitsLoss",
     "Calls",
@@ -71,6 +75,7 @@ __all__ = [
     "EpsilonInsensitiveLoss",
     "GammaNLLLoss",
     "GaussianNLLLoss",
+    "GeneralizedCrossEntropyLoss",
     "HingeEmbeddingLoss",
     "HingeLoss",
     "HuberLoss",
@@ -94,6 +99,7 @@ __all__ = [
     "NegativeBinomialNLLLoss",
     "ORPOLoss",
     "PoissonNLLLoss",
+    "PolyLoss",
     "QuantileLoss",
     "RewardModelLoss",
     "SigmoidFocalLoss",
@@ -117,6 +123,7 @@ __all__ = [
     "cox_ph_loss",
     "cpo_loss",
     "cross_entropy",
+    "crps_loss",
     "ctc_loss",
     "ctc_loss_with_logits",
     "dpo_loss",
@@ -125,6 +132,7 @@ __all__ = [
     "epsilon_insensitive_loss",
     "gamma_nll_loss",
     "gaussian_nll_loss",
+    "generalized_cross_entropy",
     "grpo_loss",
     "hinge_embedding_loss",
     "hinge_loss",
@@ -159,6 +167,7 @@ __all__ = [
     "nll_loss",
     "orpo_loss",
     "poisson_nll_loss",
+    "poly_loss",
     "ppo_loss",
     "quantile_loss",
     "reward_model_loss",
@@ -342,6 +351,12 @@ def cpo_loss(policy_chosen_logps: Tensor, policy_rejected_logps: Tensor | float,
 @overload
 def cpo_loss(policy_chosen_logps: Tensor, policy_rejected_logps: Tensor | float, *, beta: float = ..., label_smoothing: float = ..., loss_type: Literal['sigmoid', 'hinge', 'ipo'] = ..., reduction: str = ...) -> Any: ...
 @overload
+def crps_loss(input: Tensor, target: Tensor | float, quantile: Tensor | float, *, quantile_weight: Tensor | float | None = ..., sample_weight: Tensor | float | None = ..., reduction: Literal["mean", "sum", "none"] = ...) -> Tensor: ...
+@overload
+def crps_loss(input: Tensor, target: Tensor | float, quantile: Tensor | float, *, quantile_weight: Tensor | float | None = ..., sample_weight: Tensor | float | None = ..., reduction: Literal["sum_and_count"]) -> tuple[Tensor, Tensor]: ...
+@overload
+def crps_loss(input: Tensor, target: Tensor | float, quantile: Tensor | float, *, quantile_weight: Tensor | float | None = ..., sample_weight: Tensor | float | None = ..., reduction: str = ...) -> Any: ...
+@overload
 def ctc_loss_with_logits(logits: Tensor, targets: Tensor | float, input_lengths: Tensor | float, target_lengths: Tensor | float, *, blank: int = ..., zero_infinity: bool = ..., reduction: Literal["mean", "sum", "none"] = ...) -> Tensor: ...
 @overload
 def ctc_loss_with_logits(logits: Tensor, targets: Tensor | float, input_lengths: Tensor | float, target_lengths: Tensor | float, *, blank: int = ..., zero_infinity: bool = ..., reduction: Literal["sum_and_count"]) -> tuple[Tensor, Tensor]: ...
@@ -365,6 +380,12 @@ def entropy(logits: Tensor, *, axis: int = ..., temperature: float = ..., reduct
 def entropy(logits: Tensor, *, axis: int = ..., temperature: float = ..., reduction: Literal["sum_and_count"]) -> tuple[Tensor, Tensor]: ...
 @overload
 def entropy(logits: Tensor, *, axis: int = ..., temperature: float = ..., reduction: str = ...) -> Any: ...
+@overload
+def generalized_cross_entropy(logits: Tensor, target: Tensor | float, *, axis: int = ..., q: float = ..., weight: Tensor | float | None = ..., ignore_index: int = ..., reduction: Literal["mean", "sum", "none"] = ...) -> Tensor: ...
+@overload
+def generalized_cross_entropy(logits: Tensor, target: Tensor | float, *, axis: int = ..., q: float = ..., weight: Tensor | float | None = ..., ignore_index: int = ..., reduction: Literal["sum_and_count"]) -> tuple[Tensor, Tensor]: ...
+@overload
+def generalized_cross_entropy(logits: Tensor, target: Tensor | float, *, axis: int = ..., q: float = ..., weight: Tensor | float | None = ..., ignore_index: int = ..., reduction: str = ...) -> Any: ...
 @overload
 def grpo_loss(logps: Tensor, old_logps: Tensor | float, advantages: Tensor | float, *, mask: Tensor | float | None = ..., ref_logps: Tensor | float | None = ..., loss_type: str = ..., epsilon_low: float = ..., epsilon_high: float | None = ..., delta: float | None = ..., beta: float = ..., importance_sampling_level: Literal['token', 'sequence'] = ..., max_completion_length: float | None = ..., num_items: float | None = ..., sapo_temperature_pos: float = ..., sapo_temperature_neg: float = ..., reduction: Literal["mean", "sum", "none"] = ...) -> Tensor: ...
 @overload
@@ -461,6 +482,12 @@ def orpo_loss(policy_chosen_logps: Tensor, policy_rejected_logps: Tensor | float
 def orpo_loss(policy_chosen_logps: Tensor, policy_rejected_logps: Tensor | float, *, beta: float = ..., reduction: Literal["sum_and_count"]) -> tuple[Tensor, Tensor]: ...
 @overload
 def orpo_loss(policy_chosen_logps: Tensor, policy_rejected_logps: Tensor | float, *, beta: float = ..., reduction: str = ...) -> Any: ...
+@overload
+def poly_loss(logits: Tensor, target: Tensor | float, *, axis: int = ..., epsilon: float = ..., weight: Tensor | float | None = ..., ignore_index: int = ..., reduction: Literal["mean", "sum", "none"] = ...) -> Tensor: ...
+@overload
+def poly_loss(logits: Tensor, target: Tensor | float, *, axis: int = ..., epsilon: float = ..., weight: Tensor | float | None = ..., ignore_index: int = ..., reduction: Literal["sum_and_count"]) -> tuple[Tensor, Tensor]: ...
+@overload
+def poly_loss(logits: Tensor, target: Tensor | float, *, axis: int = ..., epsilon: float = ..., weight: Tensor | float | None = ..., ignore_index: int = ..., reduction: str = ...) -> Any: ...
 @overload
 def ppo_loss(logps: Tensor, old_logps: Tensor | float, advantages: Tensor | float, *, clip: float = ..., mask: Tensor | float | None = ..., reduction: Literal["mean", "sum", "none"] = ...) -> Tensor: ...
 @overload

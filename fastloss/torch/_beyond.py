@@ -20,10 +20,12 @@ __all__ = [
     "aft_loss",
     "cox_ph_loss",
     "cpo_loss",
+    "crps_loss",
     "ctc_loss_with_logits",
     "dpo_loss",
     "elastic_net_penalty",
     "entropy",
+    "generalized_cross_entropy",
     "grpo_loss",
     "info_nce_loss",
     "js_div_with_logits",
@@ -40,6 +42,7 @@ __all__ = [
     "list_net_loss",
     "negative_binomial_nll_loss",
     "orpo_loss",
+    "poly_loss",
     "ppo_loss",
     "reward_model_loss",
     "sequence_log_probs",
@@ -139,7 +142,7 @@ def arranged(loss: Loss, arguments: dict[str, Any]) -> tuple[list[Tensor | None]
                 raise ValueError(f"{name} must not require a gradient: {loss.name} has no gradient for it")
             options[name] = value.item() if value.numel() == 1 else value
         elif name in loss.tensors and _are_floats(value):  # an operator takes no lists
-            tensors[loss.tensors.index(name)] = torch.tensor(value, dtype=torch.float64)
+            tensors[loss.tensors.index(name)] = torch.tensor(value, dtype=torch.float64, device="cpu")
         elif value is not None or name in loss.nullable:
             options[name] = value
     for k in loss.gradients[:1]:
@@ -188,6 +191,10 @@ tv_distance_with_logits: _Function = of_tensors(
 
 token_log_probs: _Function = of_tensors("token_log_probs", "logits", "target", shape=row_shape)
 softmax_focal_loss: _Function = of_tensors("softmax_focal_loss", "logits", "target", "alpha", shape=row_shape)
+poly_loss: _Function = of_tensors("poly_loss", "logits", "target", "weight", shape=row_shape)
+generalized_cross_entropy: _Function = of_tensors(
+    "generalized_cross_entropy", "logits", "target", "weight", shape=row_shape
+)
 sparsemax_loss: _Function = of_tensors("sparsemax_loss", "logits", "target", shape=row_shape)
 sequence_log_probs: _Function = of_tensors(
     "sequence_log_probs", "logits", "target", "mask", "lengths", shape=_sequence_shape
@@ -247,6 +254,9 @@ lambda_rank_loss: _Function = of_tensors(
     "lambda_rank_loss", "scores", "relevance", "group_sizes", "label_gain", **_LISTS
 )
 
+crps_loss: _Function = of_tensors(
+    "crps_loss", "input", "target", "quantile", "quantile_weight", "sample_weight", shape=row_shape
+)
 aft_loss: _Function = of_tensors("aft_loss", "input", "lower", "upper", "weight")
 cox_ph_loss: _Function = of_tensors("cox_ph_loss", "log_hazard", "time", "event", "weight", "strata")
 

@@ -22,6 +22,7 @@ __all__ = [
     "BCELoss",
     "BCEWithLogitsLoss",
     "CPOLoss",
+    "CRPSLoss",
     "CTCLoss",
     "CTCWithLogitsLoss",
     "CosineEmbeddingLoss",
@@ -29,6 +30,7 @@ __all__ = [
     "CrossEntropyLoss",
     "DPOLoss",
     "GaussianNLLLoss",
+    "GeneralizedCrossEntropyLoss",
     "HuberLoss",
     "JSDivWithLogitsLoss",
     "KLDivLoss",
@@ -47,6 +49,7 @@ __all__ = [
     "NegativeBinomialNLLLoss",
     "ORPOLoss",
     "PoissonNLLLoss",
+    "PolyLoss",
     "RewardModelLoss",
     "SimPOLoss",
     "SmoothL1Loss",
@@ -341,3 +344,6 @@ ORPOLoss = module_of("ORPOLoss", _beyond.orpo_loss)
 KTOLoss = module_of("KTOLoss", _beyond.kto_loss)
 RewardModelLoss = module_of("RewardModelLoss", _beyond.reward_model_loss)
 SoftmaxFocalLoss = module_of("SoftmaxFocalLoss", _beyond.softmax_focal_loss)
+CRPSLoss = module_of("CRPSLoss", _beyond.crps_loss)
+PolyLoss = module_of("PolyLoss", _beyond.poly_loss)
+GeneralizedCrossEntropyLoss = module_of("GeneralizedCrossEntropyLoss", _beyond.generalized_cross_entropy)

@@ -84,6 +84,57 @@ QUANTILES = Row(
 )
 
 
+# The score of a row: the sum of the quantile losses, each times twice its weight.
+
+
+def forecasts(rng: np.random.Generator, shape: Shape, options: Options) -> dict[str, Array]:
+    """Of quantiles in order, with both ends."""
+    levels = np.sort(rng.random(shape[-1]))
+    if shape[-1] > 2:
+        levels[0], levels[-1] = 0.0, 1.0
+    return {**predictions(rng, shape, options), "quantile": levels}
+
+
+def quantile_shares(rng: np.random.Generator, arguments: dict[str, Array]) -> Array:
+    return rng.uniform(0.0, 2.0, arguments["input"].shape[-1])
+
+
+def crps_rows(c: Call) -> Array:
+    return np.broadcast_to(np.asarray(c.options.get("sample_weight", 1.0), np.float64), c.shape[:-1])
+
+
+def crps_bound(c: Call) -> Array:
+    """Of a sum of terms of one sign (for weights of one sign)."""
+    kind = loss_dtype(c.dtype)
+    rows = (ULPS[kind] + 2.0) * ulp(c.expected_losses, kind) + smallest_normal(kind)
+    if c.reduction == "none":
+        return np.asarray(rows)
+    return np.asarray((rows.sum() + 1e-14 * c.expected_losses.sum()) / (c.denominator or NAN))
+
+
+CRPS = Row(
+    "crps_loss",
+    forecasts,
+    gradients=("input",),
+    shared=("quantile",),
+    loss_axes=1,
+    extras=(Option("sample_weight", row_weights), Option("quantile_weight", quantile_shares)),
+    bound=crps_bound,
+    derivative_bound=quantile_derivative_bound,
+    divisor=lambda c: float(crps_rows(c).sum()),
+    sizes=((1,), (7,), (1000,), (41, 61), (100, 1), (3, 600), (300, 7)),
+    large=((300, 1003), (50_000, 7)),
+    empty=((0, 3), (3, 0, 2)),
+    room=quantile_room,
+    bad=(
+        *bad("quantile", ValueError, [0.5], [0.1] * 5, [0.1, -0.1], [0.1, NAN], [], [[0.5]], 1.5),
+        *bad("quantile", TypeError, ["a"], np.ones(6, complex)),
+        *bad("quantile_weight", ValueError, [1.0], [[1.0]], 1.0),
+        *bad("quantile_weight", TypeError, ["a"]),
+    ),
+)
+
+
 # Distributions: a parameter has the shape of the input. Scalars are in test_distributions.py.
 
 # Everything is computed in float64: this is its error relative to the largest term.
@@ -195,6 +246,7 @@ def distribution(name: str, make: Any, parameters: tuple[str, ...], sizes: Sizes
 NOT_POSITIVE = (0.0, -1.0, -(2.0**-20), -INF)
 ROWS = [
     QUANTILES,
+    CRPS,
     distribution(
         "negative_binomial_nll_loss",
         counts_and_dispersions,
