@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from boosting_cases import LIBRARIES, ROWS, Array, Row
+from boosting_cases import LIBRARIES, ROWS, Array, Row, evaluation
 from numpy.testing import assert_allclose, assert_array_equal
 
 import fastloss
@@ -337,13 +337,6 @@ def digits() -> tuple[Array, Array]:
     return X[:700], y[:700]
 
 
-def evaluation(sets: list[tuple[Array, Array]]) -> dict[str, Any]:
-    """Sets for evaluation, as the version of LightGBM takes them."""
-    if "eval_X" in inspect.signature(lightgbm.LGBMModel.fit).parameters:
-        return {"eval_X": tuple(x for x, _ in sets), "eval_y": tuple(y for _, y in sets)}
-    return {"eval_set": sets}
-
-
 @pytest.mark.filterwarnings("ignore:The argument 'eval_set' is deprecated")
 def test_metrics_as_functions() -> None:
     """They get predictions, and weights where they take them; names and functions go together."""
@@ -601,5 +594,5 @@ def test_libraries_are_imported_when_asked_for() -> None:
         "boosting.LGBMRegressor; assert 'lightgbm' in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
-    with pytest.raises(AttributeError, match="no attribute 'LGBMRanker'"):
-        _ = boosting.LGBMRanker
+    with pytest.raises(AttributeError, match="no attribute 'XGBRanker'"):
+        _ = boosting.XGBRanker
