@@ -57,6 +57,7 @@ class Task:
 
 TASKS = (
     Task("digits", "cross_entropy", {}, {"objective": "multiclass"}, {"objective": "multi:softprob"}),
+    Task("digits", "softmax_focal_loss", {"gamma": 1.0}),
     Task(
         "breast cancer",
         "binary_cross_entropy_with_logits",
@@ -153,7 +154,7 @@ def xgboost_scores(
         "eta": options.rate,
         "nthread": options.threads,
         # The link of the model, for built-in and custom derivatives.
-        **(task.xgboost or {"objective": "reg:squarederror"}),
+        **(task.xgboost or {"objective": "multi:softprob" if split.classes > 1 else "reg:squarederror"}),
     }
     if split.classes > 1:
         params["num_class"] = split.classes

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -22,8 +23,8 @@ LIBRARIES: dict[str, Callable[..., Objective]] = {
     "xgboost": xgboost_objective,
 }
 CLASSES = 5
-# Objectives with labels of their own kind: see test_boosting_survival.py.
-SURVIVAL = {"aft_loss", "cox_ph_loss"}
+# Objectives with labels of their own kind: see test_boosting_survival.py and test_boosting_lists.py.
+APART = {"aft_loss", "cox_ph_loss", "lambda_rank_loss"}
 # Rows and rounds of the models that are compared.
 N, ROUNDS = 600, 20
 
@@ -78,6 +79,20 @@ def multiclass(s: Array, y: Array) -> Pair:
     return p - (np.arange(s.shape[1]) == y[:, None]), p * (1.0 - p)
 
 
+def softmax_focal(s: Array, y: Array, alpha: Any = None, gamma: float = 2.0) -> Pair:
+    """The second derivative, too, is that of the cross-entropy times a factor of the row."""
+    at = np.arange(len(s)), y.astype(int)
+    e = np.exp(s - s.max(axis=1, keepdims=True))
+    others = e.copy()
+    others[at] = 0.0
+    u, p = others.sum(axis=1) / e.sum(axis=1), softmax(s)[at]
+    loss = np.log(e.sum(axis=1)) - (s - s.max(axis=1, keepdims=True))[at]
+    factor = u**gamma * (1.0 + gamma * p * np.divide(loss, u, out=one(u), where=u > 0.0))
+    if alpha is not None:
+        factor *= np.broadcast_to(alpha, s.shape[1])[at[1]]
+    return tuple(factor[:, None] * a for a in multiclass(s, y))  # type: ignore[return-value]
+
+
 class Kind(NamedTuple):
     """What a name stands for: derivatives, labels ("errors" are of any numbers), and the link."""
 
@@ -100,7 +115,12 @@ KINDS = {
     "binary_cross_entropy_with_logits": Kind(binary, "binary", sigmoid),
     "sigmoid_focal_loss": Kind(focal, "binary", sigmoid),
     "cross_entropy": Kind(multiclass, "classes", softmax),
+    "softmax_focal_loss": Kind(softmax_focal, "classes", softmax),
 }
+
+
+def is_of_classes(name: str) -> bool:
+    return KINDS[name].labels == "classes"
 
 
 class Row(NamedTuple):
@@ -157,6 +177,11 @@ ROWS = [
     Row("sigmoid_focal_loss", {"gamma": 5}),
     Row("cross_entropy", {}, {"objective": "multiclass", **SOFTMAX},
         {"objective": "multi:softprob", **SOFTMAX}),
+    Row("softmax_focal_loss"),
+    Row("softmax_focal_loss", {"gamma": 0.0}, {"objective": "multiclass", **SOFTMAX},
+        {"objective": "multi:softprob", **SOFTMAX}),
+    Row("softmax_focal_loss", {"gamma": 0.5, "alpha": 0.3}),
+    Row("softmax_focal_loss", {"gamma": 5, "alpha": (0.1, 0.5, 1.0, 2.0, 0.0)}),
 ]
 # fmt: on
 # Built in, their leaves are computed again. XGBoost does so for ours, too; of LightGBM's models only where
@@ -168,7 +193,7 @@ def names_of(library: str) -> set[str]:
     """The names that an objective may have, as the error says."""
     with pytest.raises(ValueError, match="name must be one of") as caught:
         LIBRARIES[library]("")
-    return set(re.findall(r"'(\w+)'", str(caught.value))) - SURVIVAL
+    return set(re.findall(r"'(\w+)'", str(caught.value))) - APART
 
 
 # Those with several scores for each row: see test_boosting_outputs.py.
@@ -199,7 +224,7 @@ def expected(objective: Objective, s: Array, y: Array, weight: Array | None = No
     gradient, hessian = KINDS[name].formula(s, y, **objective.options)
     w = np.ones(len(s)) if weight is None else weight.astype(np.float64)
     w = w.reshape((-1,) + (1,) * (s.ndim - 1))
-    if name == "cross_entropy":
+    if is_of_classes(name):
         hessian = (s.shape[1] / (s.shape[1] - 1) if library == "lightgbm" else 2.0) * hessian * w
         return gradient * w, np.maximum(hessian, 1e-16) if library == "xgboost" else hessian
     if library == "xgboost" and KINDS[name].labels == "binary":
@@ -239,7 +264,7 @@ def whole_labels(name: str, n: int, rng: np.random.Generator) -> Array:
 
 
 def scores(name: str, n: int, rng: np.random.Generator, library: str, classes: int = CLASSES) -> Array:
-    found = 2.0 * rng.normal(size=(n, classes) if name == "cross_entropy" else n)
+    found = 2.0 * rng.normal(size=(n, classes) if is_of_classes(name) else n)
     return found.astype(np.float32 if library == "xgboost" else np.float64)
 
 
@@ -284,3 +309,11 @@ class Data(NamedTuple):
 
     def get_weight(self) -> Array | None:
         return self.weight
+
+
+def evaluation(sets: list[tuple[Array, Array]]) -> dict[str, Any]:
+    """Sets for evaluation, as the version of LightGBM takes them."""
+    lightgbm = pytest.importorskip("lightgbm")
+    if "eval_X" in inspect.signature(lightgbm.LGBMModel.fit).parameters:
+        return {"eval_X": tuple(x for x, _ in sets), "eval_y": tuple(y for _, y in sets)}
+    return {"eval_set": sets}

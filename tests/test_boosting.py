@@ -83,7 +83,7 @@ def test_central_differences(name: str) -> None:
     objective = lightgbm_objective(name, **options)
     s, y, _ = table.drawn(objective, 200, 3)
     gradient, hessian = (a.astype(np.float64) for a in objective(y, s))
-    is_softmax = name == "cross_entropy"
+    is_softmax = table.is_of_classes(name)
     target = y.astype(np.int64) if is_softmax else y
     half = 0.5 if name == "mse_loss" else 1.0
     step = 1e-5
@@ -109,6 +109,8 @@ def test_central_differences(name: str) -> None:
         elif name == "sigmoid_focal_loss":
             p = table.sigmoid((2 * y - 1) * s)
             assert_allclose(h, np.maximum(bend, p * np.abs(g)), rtol=1e-4, atol=1e-7)
+        elif name == "softmax_focal_loss":
+            assert_allclose(h, table.expected(objective, s, y)[1][:, k], rtol=1e-5)
         else:
             factor = {"poisson_nll_loss": np.exp(0.7), "cross_entropy": 5 / 4}.get(name, 1.0)
             assert_allclose(h, factor * bend, rtol=1e-5, atol=1e-6)
@@ -121,14 +123,14 @@ def test_extreme_scores(objective: Objective, dtype: str) -> None:
     name = objective.name
     s = np.array([-1e4, -800.0, -100.0, -50.0, -1.0, 0.0, 1.0, 50.0, 88.0, 100.0, 800.0, 1e4], dtype)
     for y in (np.ones(len(s)), np.zeros(len(s))) if name != "gamma_nll_loss" else (np.ones(len(s)),):
-        x = np.stack([s, -s, 0 * s], axis=1) if name == "cross_entropy" else s
+        x = np.stack([s, -s, 0 * s], axis=1) if table.is_of_classes(name) else s
         for weight in (None, np.full(len(s), 2.0)):
             gradient, hessian = objective(y, x, weight)
             assert np.isfinite(gradient).all() and np.isfinite(hessian).all()
             assert (hessian >= 0).all()
             if objective.library == "xgboost" and table.KINDS[name].labels in ("binary", "classes"):
                 # The smallest one applies before the weight, in a softmax after it.
-                smallest = 1e-16 * (1.0 if weight is None or name == "cross_entropy" else 2.0)
+                smallest = 1e-16 * (1.0 if weight is None or table.is_of_classes(name) else 2.0)
                 assert_allclose(hessian[np.abs(s) >= 50.0], smallest, rtol=1e-6)
             inner = np.abs(s) <= 50.0
             want = table.expected(objective, x[inner], y[inner], None if weight is None else weight[inner])
@@ -218,7 +220,7 @@ def test_interfaces(objective: Objective) -> None:
     ):
         assert table.same_bits(found, want)
     # LightGBM counts the parameters, XGBoost looks for the name.
-    assert list(inspect.signature(objective).parameters) == ["y_true", "y_pred", "sample_weight"]
+    assert list(inspect.signature(objective).parameters) == ["y_true", "y_pred", "sample_weight", "group"]
 
 
 @table.over_plain
@@ -236,7 +238,7 @@ def test_kinds_of_labels(objective: Objective) -> None:
             objective(label, s)
 
 
-@pytest.mark.parametrize("name", [name for name in table.KINDS if name != "cross_entropy"])
+@pytest.mark.parametrize("name", [name for name in table.KINDS if not table.is_of_classes(name)])
 def test_several_targets(name: str) -> None:
     """As XGBoost has them: (n, k) scores, and the labels in one row."""
     objective = xgboost_objective(name)
@@ -251,7 +253,7 @@ def test_several_targets(name: str) -> None:
 @table.over_plain
 def test_results_stay(objective: Objective) -> None:
     """A later call, or one of another thread, does not touch what an earlier one has returned."""
-    n = 120_000 if objective.name == "cross_entropy" else 3000  # large enough for memory that is kept
+    n = 120_000 if table.is_of_classes(objective.name) else 3000  # large enough for memory that is kept
     y = table.drawn(objective, n, 8)[1]
     inputs = [np.asfortranarray(table.drawn(objective, n, seed)[0]) for seed in range(3)]
     first = [objective(y, s) for s in inputs]
@@ -283,7 +285,7 @@ def test_imports_neither() -> None:
 
 @table.over_plain
 def test_no_rows(objective: Objective) -> None:
-    s = np.empty((0, 3) if objective.name == "cross_entropy" else 0)
+    s = np.empty((0, 3) if table.is_of_classes(objective.name) else 0)
     for w in (None, np.empty(0)):
         for array in objective(np.empty(0), s, w):
             assert array.shape == s.shape and array.dtype == np.float32
@@ -350,7 +352,7 @@ BAD_LABELS: list[tuple[str, list[float], str]] = [
 def test_bad_labels(library: str, name: str, values: list[float], match: str) -> None:
     objective = LIBRARIES[library](name)
     for dtype in ("float32", "float64"):
-        s = np.zeros((len(values), 3) if name == "cross_entropy" else len(values), dtype)
+        s = np.zeros((len(values), 3) if table.is_of_classes(name) else len(values), dtype)
         with pytest.raises(ValueError, match=match):
             objective(np.array(values, dtype), s)
         with pytest.raises(ValueError, match=match):
@@ -408,7 +410,7 @@ def test_no_constant_has_less_loss(objective: Objective) -> None:
         y = smooth_labels(name, n, rng)
         w = rng.uniform(0.0, 2.0, n) * (rng.random(n) < 0.8) if seed % 2 else np.ones(n)
         start = np.asarray(objective.init_score(y, w if seed % 2 else None))
-        target = y.astype(np.int64) if name == "cross_entropy" else y
+        target = y.astype(np.int64) if table.is_of_classes(name) else y
 
         def total(score: Array) -> float:
             s = np.full((n, *start.shape), score)  # noqa: B023
@@ -490,13 +492,13 @@ def test_kinds_of_starts(objective: Objective) -> None:
     rng, name = np.random.default_rng(11), objective.name
     y, w = table.whole_labels(name, 60, rng), rng.uniform(size=60).astype(np.float32)
     want = objective.init_score(y, w)
-    assert type(want) is float or name == "cross_entropy"
+    assert type(want) is float or table.is_of_classes(name)
     for label in (y.astype(np.int64), y.astype(np.float32), y.tolist(), y.repeat(2)[::2], y.astype(">f8")):
         for weight in (w, w.tolist(), w.astype(np.float64)):
             assert_array_equal(objective.init_score(label, weight), want)
     none = objective.init_score(y)
     assert_array_equal(objective.init_score(y, np.empty(0)), none)  # XGBoost's for none
-    if name != "cross_entropy":
+    if not table.is_of_classes(name):
         both = np.stack([y, y[::-1]], axis=1)
         assert_array_equal(objective.init_score(both), [none, objective.init_score(y[::-1])])
 
@@ -504,8 +506,8 @@ def test_kinds_of_starts(objective: Objective) -> None:
 @over_libraries
 @pytest.mark.parametrize(("name", "values", "match"), BAD_LABELS, ids=str)
 def test_bad_labels_of_starts(library: str, name: str, values: list[float], match: str) -> None:
-    match = match.partition(".*")[0] if name == "cross_entropy" else match
-    for classes in ({}, {"num_class": 3}) if name == "cross_entropy" else ({},):
+    match = match.partition(".*")[0] if table.is_of_classes(name) else match
+    for classes in ({}, {"num_class": 3}) if table.is_of_classes(name) else ({},):
         if values == [0.0, 3.0] and not classes:
             continue  # four classes, then
         with pytest.raises(ValueError, match=match):
@@ -550,7 +552,7 @@ def test_transform(objective: Objective, dtype: str) -> None:
     assert_allclose(found, link(s.astype(np.float64)), rtol=2e-6 if dtype == "float32" else 1e-14)
     assert objective.has_link == (link is not np.positive)
     assert_allclose(objective.transform(s.tolist()), link(s.astype(np.float64)), rtol=1e-14)
-    if name != "cross_entropy":
+    if not table.is_of_classes(name):
         assert objective.transform(1.5) == pytest.approx(float(link(np.array(1.5))), rel=1e-15)
         assert type(objective.transform(np.float64(1.5))) is float
         far = objective.transform(np.array([-1e4, -800.0, 800.0, 1e4], dtype))

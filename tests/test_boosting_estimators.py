@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from boosting_cases import LIBRARIES, ROWS, Array, Row
+from boosting_cases import LIBRARIES, ROWS, Array, Row, evaluation
 from numpy.testing import assert_allclose, assert_array_equal
 
 import fastloss
@@ -32,8 +32,14 @@ from sklearn.model_selection import GridSearchCV, cross_val_predict, cross_val_s
 from sklearn.utils.estimator_checks import check_estimator  # noqa: E402
 
 PAGE = (Path(__file__).parents[1] / "docs" / "boosting.md").read_text(encoding="utf-8")
-# The first block makes data, in the place of which come others.
-_, *SNIPPETS = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+# The first block makes data, in the place of which come others for the next three.
+DATA, *BLOCKS = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+SNIPPETS, OTHERS = BLOCKS[:3], BLOCKS[3:]
+# The objectives of the others, and how many numbers they predict for a row.
+OUTPUTS = {
+    "quantile_loss": 3, "gaussian_nll_loss": 0, "negative_binomial_nll_loss": 0, "student_t_nll_loss": 0,
+    "cox_ph_loss": 0, "aft_loss": 0, "lambda_rank_loss": 0, "softmax_focal_loss": 4,
+}  # fmt: skip
 
 # Of the libraries' own estimators, too, and few trees.
 QUIET: dict[str, Any] = {"verbose": -1, "n_jobs": 1}
@@ -129,7 +135,6 @@ def mean_loss(row: Row, prediction: Array, y: Array) -> float:
 
 
 def test_the_page_has_its_lines() -> None:
-    assert len(SNIPPETS) == 3
     for snippet, words in zip(SNIPPETS, ("LGBMClassifier", "lightgbm.train", "xgboost.train"), strict=True):
         assert words in snippet
 
@@ -167,6 +172,116 @@ def test_the_pages_classifier() -> None:
     exec(SNIPPETS[0], {**variables, "X_new": held}, variables)
     assert variables["probabilities"].shape == (len(wanted), 2)
     assert ((variables["probabilities"][:, 1] > 0.5) == wanted).mean() > 0.9
+
+
+def objective_in(snippet: str) -> str:
+    (name,) = re.findall(r'_objective\(\s*"(\w+)"', snippet)
+    return str(name)
+
+
+def test_the_page_has_all_objectives() -> None:
+    shown = {name for snippet in OTHERS for name in [objective_in(snippet)]}
+    assert shown == set(OUTPUTS)
+    table_ = PAGE[PAGE.index("| name, and") : PAGE.index("Options have the")]
+    with pytest.raises(ValueError, match="name must be one of") as caught:
+        lightgbm_objective("")
+    for name in set(re.findall(r"'(\w+)'", str(caught.value))) - {""}:
+        (line,) = (line for line in table_.splitlines() if f"`{name}`" in line or f"`{name}(" in line)
+        options = lightgbm_objective(name).options
+        shown_options = line.split(f"`{name}(")[1].split(")`")[0] if options else ""
+        assert eval(f"dict({shown_options})") == options
+
+
+@pytest.mark.parametrize("snippet", OTHERS, ids=objective_in)
+def test_the_pages_other_lines(snippet: str) -> None:
+    """They run, and predict more than a constant."""
+    variables: dict[str, Any] = {}
+    exec(DATA, variables)
+    exec(snippet, variables)
+    columns = OUTPUTS[objective_in(snippet)]
+    assert variables["prediction"].shape == ((10, columns) if columns else (10,))
+    assert np.isfinite(variables["prediction"]).all() and np.ptp(variables["prediction"], axis=0).min() > 0.0
+
+
+# What LightGBM does otherwise for any objective from outside
+
+
+def of_both(params: dict[str, Any], kind: str = "regression") -> tuple[Array, Array]:
+    """The raw scores of LightGBM's own objective and of ours, without its own start."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(600, 8))
+    y = X[:, 0] + X[:, 1] * X[:, 2] + rng.normal(size=600)
+    is_binary = kind == "binary"
+    ours = lightgbm_objective("binary_cross_entropy_with_logits" if is_binary else "mse_loss")
+    common = {"verbose": -1, "num_threads": 1, "num_leaves": 7, "seed": 3, "boost_from_average": False}
+    found = []
+    for objective in (kind, ours):
+        data = lightgbm.Dataset(X, y > 0.8 if is_binary else y)
+        model = lightgbm.train({**common, "objective": objective, **params}, data, 20)
+        found.append(model.predict(X, raw_score=True))
+    return found[0], found[1]
+
+
+SAME: list[dict[str, Any]] = [
+    {}, {"bagging_fraction": 0.5, "bagging_freq": 1}, {"feature_fraction_bynode": 0.5},
+    {"data_sample_strategy": "goss"}, {"extra_trees": True}, {"monotone_constraints": [1] + [0] * 7},
+    {"linear_tree": True}, {"use_quantized_grad": True},
+]  # fmt: skip
+OTHER: list[tuple[dict[str, Any], str]] = [
+    ({"boosting": "dart"}, "regression"), ({"feature_fraction": 0.5}, "regression"),
+    ({"boost_from_average": True}, "binary"), ({"is_unbalance": True}, "binary"),
+    ({"scale_pos_weight": 3.0}, "binary"), ({"sigmoid": 2.0}, "binary"), ({"reg_sqrt": True}, "regression"),
+    ({"pos_bagging_fraction": 0.3, "bagging_freq": 1}, "binary"),
+]  # fmt: skip
+IGNORED = (
+    "boost_from_average",
+    "is_unbalance",
+    "scale_pos_weight",
+    "sigmoid",
+    "reg_sqrt",
+    "pos_bagging_fraction",
+)
+
+
+@pytest.mark.parametrize("params", SAME, ids=str)
+def test_lightgbm_does_the_same(params: dict[str, Any]) -> None:
+    own, ours = of_both(params)
+    assert_allclose(ours, own, rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize(("params", "kind"), OTHER, ids=str)
+def test_lightgbm_does_otherwise(params: dict[str, Any], kind: str) -> None:
+    """With its own objective; what it ignores gives the model of ours without the parameter."""
+    own, ours = of_both(params, kind)
+    assert np.abs(ours - own).max() > 0.05
+    if next(iter(params)) in IGNORED:
+        assert_array_equal(ours, of_both({}, kind)[1])
+
+
+def test_lightgbm_without_link_metric_or_features() -> None:
+    X, y = diabetes()
+    objective = lightgbm_objective("binary_cross_entropy_with_logits")
+    params = {"objective": objective, "verbose": -1, "num_threads": 1}
+    label = y > np.median(y)
+    model = lightgbm.train(params, lightgbm.Dataset(X, label), 3)
+    loaded = lightgbm.Booster(model_str=model.model_to_string())
+    for one in (model, loaded):
+        assert_array_equal(one.predict(X), model.predict(X, raw_score=True))
+    stopping = [lightgbm.early_stopping(2, verbose=False)]
+    for more, match in (({}, "eval metric is required"), ({"boosting": "rf", "bagging_freq": 1}, "RF mode")):
+        with pytest.raises((ValueError, lightgbm.basic.LightGBMError), match=match):
+            data = lightgbm.Dataset(X, label)
+            fraction = {"bagging_fraction": 0.5, **more}
+            lightgbm.train({**params, **fraction}, data, 3, valid_sets=[data], callbacks=stopping)
+    seen: dict[str, Any] = {}
+    data = lightgbm.Dataset(X, label)
+    lightgbm.train(
+        {**params, "metric": "binary_logloss"}, data, 3, valid_sets=[data],
+        callbacks=[lightgbm.record_evaluation(seen)],
+    )  # fmt: skip
+    assert seen["training"]["binary_logloss"][-1] > 3.0
+    with pytest.raises(lightgbm.basic.LightGBMError, match="num_features"):
+        lightgbm.train(params, lightgbm.Dataset(X[:30], label[:30]), 3)
 
 
 # Why there is no callback for leaves
@@ -335,13 +450,6 @@ def test_early_stopping_in_lightgbm(row: Row, metrics: str, is_list: bool) -> No
 def digits() -> tuple[Array, Array]:
     X, y = datasets.load_digits(return_X_y=True)
     return X[:700], y[:700]
-
-
-def evaluation(sets: list[tuple[Array, Array]]) -> dict[str, Any]:
-    """Sets for evaluation, as the version of LightGBM takes them."""
-    if "eval_X" in inspect.signature(lightgbm.LGBMModel.fit).parameters:
-        return {"eval_X": tuple(x for x, _ in sets), "eval_y": tuple(y for _, y in sets)}
-    return {"eval_set": sets}
 
 
 @pytest.mark.filterwarnings("ignore:The argument 'eval_set' is deprecated")
@@ -601,5 +709,5 @@ def test_libraries_are_imported_when_asked_for() -> None:
         "boosting.LGBMRegressor; assert 'lightgbm' in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
-    with pytest.raises(AttributeError, match="no attribute 'LGBMRanker'"):
-        _ = boosting.LGBMRanker
+    with pytest.raises(AttributeError, match="no attribute 'XGBRanker'"):
+        _ = boosting.XGBRanker

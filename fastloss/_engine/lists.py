@@ -16,7 +16,15 @@ from fastloss._engine.conversion import cast, is_bfloat16
 from fastloss._engine.results import Request, reduced, request
 from fastloss._engine.types import Array
 
-__all__ = ["bounds_of", "checked_gains", "labels_of", "lambda_rank", "list_net"]
+__all__ = [
+    "bounds_of",
+    "checked_gains",
+    "checked_truncation",
+    "discounts_of",
+    "labels_of",
+    "lambda_rank",
+    "list_net",
+]
 
 # Labels of LightGBM's default gains, 2^i - 1.
 LEVELS = 31
@@ -34,22 +42,22 @@ def _of_documents(name: str, array: Array, x: Array) -> None:
         raise ValueError(f"{name} must have an entry for each document, shape {x.shape}; got {array.shape}")
 
 
-def bounds_of(sizes: Array | None, documents: int) -> tuple[Array, int]:
+def bounds_of(sizes: Array | None, documents: int, name: str = "group_sizes") -> tuple[Array, int]:
     """Return where each group begins, with the end, as int64, and the size of the largest group."""
     if sizes is None:
         return np.array([0, documents] if documents else [0]), documents
     if sizes.dtype.kind not in "iu" and (sizes.size or sizes.dtype == np.bool_):
-        raise TypeError(f"group_sizes must hold integers, got {sizes.dtype}")
+        raise TypeError(f"{name} must hold integers, got {sizes.dtype}")
     if sizes.ndim != 1:
-        raise ValueError(f"group_sizes must have one axis, got shape {sizes.shape}")
+        raise ValueError(f"{name} must have one axis, got shape {sizes.shape}")
     if (sizes < 0).any():
         first = int((sizes < 0).argmax())
-        raise ValueError(f"group_sizes[{first}] is {sizes[first]}: expected a size of at least 0")
+        raise ValueError(f"{name}[{first}] is {sizes[first]}: expected a size of at least 0")
     largest = int(sizes.max(initial=0))
     # A size beyond the number of documents might overflow the sum.
     total = int(sizes.sum(dtype=np.int64)) if largest <= documents else sum(map(int, sizes))
     if total != documents:
-        raise ValueError(f"group_sizes must add up to the number of documents, {documents}; got {total}")
+        raise ValueError(f"{name} must add up to the number of documents, {documents}; got {total}")
     bounds = np.zeros(len(sizes) + 1, np.int64)
     np.cumsum(sizes, out=bounds[1:])
     return bounds, largest
@@ -92,7 +100,8 @@ def labels_of(relevance: Array, levels: int, name: str = "relevance") -> Array:
     return labels
 
 
-def _truncation(value: Any) -> int:
+def checked_truncation(value: Any) -> int:
+    """Return how many documents at the head of a list are compared with all others."""
     level = arguments.index("truncation_level", value)
     if level < 1:
         raise ValueError(f"truncation_level must be at least 1, got {value!r}")
@@ -133,7 +142,8 @@ def list_net(
     return (loss, call.buffers[0]) if call.return_grad else loss
 
 
-def _discounts(longest: int) -> Array:
+def discounts_of(longest: int) -> Array:
+    """Return the discount of each position of a list."""
     discounts: Array = 1.0 / np.log2(np.arange(2.0, longest + 2.0))
     return discounts
 
@@ -155,7 +165,7 @@ def lambda_rank(
 ) -> Any:
     """Check, run and reduce `lambda_rank_loss`."""
     sigmoid = arguments.number("sigmoid", sigmoid, above=0.0)
-    truncation_level = _truncation(truncation_level)
+    truncation_level = checked_truncation(truncation_level)
     normalize = arguments.flag("normalize", normalize)
     return_hessian = arguments.flag("return_hessian", return_hessian)
     seen = arguments.as_array("scores", scores)
@@ -176,7 +186,7 @@ def lambda_rank(
     hessian = np.empty(x.shape, x.dtype) if return_hessian else None
     losses = np.zeros(groups) if call.reduction == "none" else None
     total = _kernels.lambda_rank(
-        x, labels, bounds, longest, label_gain=of_labels, discounts=_discounts(longest), sigmoid=sigmoid,
+        x, labels, bounds, longest, label_gain=of_labels, discounts=discounts_of(longest), sigmoid=sigmoid,
         truncation_level=truncation_level, normalize=normalize, gradient=call.buffers[0], hessian=hessian,
         upstream=call.upstream, scale=_scale(call, groups), losses=losses, accumulate=call.accumulate[0],
         threads=call.num_threads,

@@ -7,8 +7,8 @@ trained with the one of this module equals a model trained with its own.
 
 Every objective has `init_score`, the constant score of least loss, at which boosting should start, and
 `transform`, which turns raw scores into predictions; the libraries do neither for custom objectives.
-`LGBMClassifier`, `LGBMRegressor`, `XGBClassifier` and `XGBRegressor` of this module are the libraries' own
-estimators for scikit-learn, which do both for these objectives::
+`LGBMClassifier`, `LGBMRegressor`, `LGBMRanker`, `XGBClassifier` and `XGBRegressor` of this module are the
+libraries' own estimators for scikit-learn, which do both for these objectives::
 
     model = LGBMClassifier(objective=lightgbm_objective("sigmoid_focal_loss")).fit(X, y)
     model.predict_proba(X)
@@ -55,8 +55,11 @@ cross_entropy                     p - (y == k)               K / (K-1) p (1 - p)
 gaussian_nll_loss,                the loss's own, by each    the diagonal of the    the same
 negative_binomial_nll_loss,       score                      Fisher information,
 student_t_nll_loss                                           or near it
+softmax_focal_loss                F (p - (y == k))           K / (K-1) F p (1 - p)  max(2 F p (1 - p),
+                                                                                    1e-16)
 cox_ph_loss                       the loss's own             its diagonal           the same
 aft_loss                          the loss's own             its derivative, held   the same
+lambda_rank_loss                  the loss's own             the loss's own         the same
 ================================  =========================  =====================  ======================
 
 The step of a leaf is divided by the second derivative, and losses that are linear far away have none there.
@@ -70,6 +73,12 @@ neither:
 - The focal loss is not convex: its second derivative is negative where the model is certain and wrong. It
   is bounded below by :math:`p_t |g|`, where :math:`p_t` is the probability of the label and `g` the
   gradient. So no element has a longer step than in logistic regression, which is :math:`1 / p_t`.
+
+`softmax_focal_loss` has the factor :math:`F = \alpha_y (u^\gamma + \gamma u^{\gamma-1} p_y \,(-\log p_y))`,
+with :math:`u = 1 - p_y`, for the gradient of a row beside that of `cross_entropy`. In the second derivative
+it is held constant, as a weight of the row: that is positive, the same as `cross_entropy` for ``gamma=0``,
+and needed fewer rounds than the exact diagonal, which must be held to a positive number and is larger near a
+probability of 1.
 
 Several scores for each row
 ---------------------------
@@ -103,6 +112,15 @@ them, and in LightGBM, whose data sets have none, labels are times with that sam
 right-censored. `init_score`, and a call with labels and scores, also take bounds as labels of shape (n, 2).
 In both `transform` is the exponential: a hazard or a time. LightGBM's estimators have no metric by name for
 them.
+
+Lists
+-----
+`lambda_rank_loss` needs groups: ``group`` of LightGBM's ``Dataset``, or of `LGBMRanker` and LightGBM's own
+``LGBMRanker``; ``qid`` or ``group`` of XGBoost's ``DMatrix``. (``XGBRanker`` refuses objectives from outside,
+and other estimators of XGBoost have no groups.) Derivatives are those of LightGBM's ``lambdarank`` for both
+libraries, with its weights: they multiply the derivatives of their documents, after those of a group have
+been normalised. XGBoost's data sets with groups have a weight for each group. `init_score` is 0, and
+`transform` returns the scores.
 
 Models that are equal
 ---------------------
@@ -143,6 +161,7 @@ from fastloss.boosting._objective import Objective
 
 if TYPE_CHECKING:
     from fastloss.boosting._lightgbm import LGBMClassifier as LGBMClassifier
+    from fastloss.boosting._lightgbm import LGBMRanker as LGBMRanker
     from fastloss.boosting._lightgbm import LGBMRegressor as LGBMRegressor
     from fastloss.boosting._xgboost import XGBClassifier as XGBClassifier
     from fastloss.boosting._xgboost import XGBRegressor as XGBRegressor
@@ -152,6 +171,7 @@ __all__ = ["Objective", "lightgbm_objective", "xgboost_objective"]
 # Classes derived from those of a library, and the module that imports it.
 _ESTIMATORS = {
     "LGBMClassifier": LIGHTGBM,
+    "LGBMRanker": LIGHTGBM,
     "LGBMRegressor": LIGHTGBM,
     "XGBClassifier": XGBOOST,
     "XGBRegressor": XGBOOST,
@@ -176,7 +196,7 @@ def lightgbm_objective(name: str, **options: Any) -> Objective:
 
     Its derivatives with respect to the raw score are in the table of `fastloss.boosting`; they are those of
     LightGBM's ``regression``, ``regression_l1``, ``huber``, ``quantile``, ``poisson``, ``gamma``,
-    ``tweedie``, ``binary`` and ``multiclass``:
+    ``tweedie``, ``binary``, ``multiclass`` and ``lambdarank``:
 
     .. math::
 
@@ -190,7 +210,7 @@ def lightgbm_objective(name: str, **options: Any) -> Objective:
         ``"poisson_nll_loss"``, ``"gamma_nll_loss"``, ``"tweedie_nll_loss"``,
         ``"binary_cross_entropy_with_logits"``, ``"sigmoid_focal_loss"``, ``"cross_entropy"``,
         ``"gaussian_nll_loss"``, ``"negative_binomial_nll_loss"``, ``"student_t_nll_loss"``,
-        ``"cox_ph_loss"`` and ``"aft_loss"``.
+        ``"softmax_focal_loss"``, ``"cox_ph_loss"``, ``"aft_loss"`` and ``"lambda_rank_loss"``.
     **options
         The options of the loss, by the names in the function of `fastloss`:
 
@@ -203,15 +223,20 @@ def lightgbm_objective(name: str, **options: Any) -> Objective:
         - `pos_weight` (1.0) of `binary_cross_entropy_with_logits`: LightGBM's ``scale_pos_weight``; greater
           than 0.
         - `alpha` (0.25, None for none) and `gamma` (2.0) of `sigmoid_focal_loss`.
+        - `alpha` (None, a number, or a number for each class, at least 0) and `gamma` (2.0) of
+          `softmax_focal_loss`.
         - `ties` ("breslow") of `cox_ph_loss`.
         - `scale` (1.0) and `distribution` ("normal") of `aft_loss`.
+        - `sigmoid` (1.0), `truncation_level` (30), `label_gain` (None) and `normalize` (True) of
+          `lambda_rank_loss`: LightGBM's ``sigmoid``, ``lambdarank_truncation_level``, ``label_gain`` and
+          ``lambdarank_norm``.
 
     Returns
     -------
     objective : Objective
         For ``params["objective"]`` of ``lightgbm.train``, with ``init_score`` from `Objective.init_score`,
-        or for ``objective`` of `LGBMClassifier` and `LGBMRegressor`, which set it. For `cross_entropy` the
-        number of classes, at least 2, is ``num_class`` in the parameters; `LGBMClassifier` sets it. Called
+        or for ``objective`` of `LGBMClassifier` and `LGBMRegressor`, which set it. For losses of classes
+        their number, at least 2, is ``num_class`` in the parameters; `LGBMClassifier` sets it. Called
         with float64 scores of shape (n,) or (n, k), in any memory order, it returns two float32 arrays of
         that shape and order.
 
@@ -220,7 +245,7 @@ def lightgbm_objective(name: str, **options: Any) -> Objective:
     ValueError
         If the name or an option is unknown, or an option has a bad value. The object raises it for the
         first invalid label: negative (Poisson, Tweedie, gamma), neither 0 nor 1 (binary, focal), not a
-        class; and for shapes that do not match.
+        class, without a gain; for lists without groups; and for shapes that do not match.
     TypeError
         If an option is not a number.
 
@@ -291,7 +316,7 @@ def xgboost_objective(name: str, **options: Any) -> Objective:
         For ``obj`` of ``xgboost.train``, with ``base_score`` from `Objective.init_score`, or for
         ``objective`` of `XGBClassifier` and `XGBRegressor`, which set it. Called with float32 scores of
         shape (n,) or (n, k), it returns two float32 arrays of that shape. It supports several targets:
-        except for `cross_entropy`, scores (n, k) may have labels (n, k).
+        except for losses of classes and of lists, scores (n, k) may have labels (n, k).
 
     Raises
     ------

@@ -11,6 +11,8 @@ import numpy.typing as npt
 from fastloss import _kernels
 from fastloss._engine.arguments import first_bad_value
 from fastloss._engine.elementwise import WIDE, outside, two
+from fastloss._engine.lists import bounds_of as group_bounds
+from fastloss._engine.lists import checked_gains, discounts_of, labels_of
 from fastloss._engine.rows import run_family
 from fastloss._engine.settings import get_num_threads
 from fastloss._engine.types import Array
@@ -27,13 +29,17 @@ Pair = tuple[Array, Array]
 
 
 class Given(NamedTuple):
-    """The arguments of a call: scores, labels and weights (or None) in one shape, options, library."""
+    """The arguments of a call: scores, labels and weights (or None) in one shape, options, library.
+
+    Lists also have the sizes of their groups.
+    """
 
     scores: Array
     labels: Array
     weight: Array | None
     options: dict[str, Any]
     library: str
+    groups: Array | None = None
 
 
 # --- derivatives, computed in the type of the scores and written as float32 ---
@@ -208,11 +214,60 @@ def focal(given: Given) -> Pair:
 
 
 def softmax(given: Given) -> Pair:
-    """Softmax cross-entropy, by blocks of rows in float64, the second derivative from the gradient.
+    return _of_classes(given, 0.0)
 
-    With g = p - (y == k), p (1 - p) is |g| (1 - |g|), also for the label, where |g|, the sum of the others,
-    has more digits than 1 - p. As a |g| + b g^2 / 2 it is a penalty, for which there is a kernel. In
-    float32 1 - |g| would have no digits where the model is certain and wrong.
+
+def softmax_focal(given: Given) -> Pair:
+    """The gradient of u^gamma l, with l = -log p and u = 1 - p, is that of l times a factor of the row.
+
+    The second derivative is that of the cross-entropy times the same factor, held constant. So a leaf of rows
+    with equal factors has the step of the cross-entropy. The exact diagonal has another term, from the slope
+    of the factor, which is negative for a row with p below about exp(-2). Compared over 60 rounds on 900 rows
+    and 40 columns of the digits, the wines and two generated sets, with gamma 2 and 5: this choice has the
+    least held-out loss after 10 and after 30 rounds in 14 of 16 comparisons beside the exact diagonal held to
+    this one from below, to a tenth of it, and to 1e-16 (after 10 rounds 0.215 instead of 0.335 on the digits,
+    0.060 instead of 0.145 on the wines), and the least of all rounds in 4 of 8 cases. Shorter steps win where
+    gamma is 5 and many rounds follow.
+    """
+    alpha = given.options["alpha"]
+    if alpha is not None:
+        classes = given.scores.shape[1]
+        indices = class_indices(given.labels, classes)
+        if ((indices < 0) | (indices >= classes)).any():
+            raise no_class(given.labels, classes)
+        weight = alpha_of(alpha, classes)[indices]
+        if given.weight is not None:
+            weight *= given.weight
+        given = given._replace(weight=weight.astype(given.scores.dtype, copy=False))
+    return _of_classes(given, given.options["gamma"])
+
+
+def alpha_of(alpha: float | tuple[float, ...], classes: int) -> Array:
+    """Return the weight of each class."""
+    if isinstance(alpha, tuple) and len(alpha) != classes:
+        raise ValueError(f"alpha must have a weight for each of the {classes} classes, got {len(alpha)}")
+    return np.broadcast_to(np.asarray(alpha, np.float64), classes)
+
+
+def focal_factor(loss: Array, gamma: float) -> Array:
+    """Return what multiplies the gradient of a cross-entropy: u^gamma (1 + gamma p l / u).
+
+    u is 1 - p; l / u goes to 1 where u goes to 0, and p l to 0 where l is infinite.
+    """
+    with np.errstate(under="ignore"):
+        p, u = np.exp(-loss), -np.expm1(-loss)
+        ratio = np.divide(np.minimum(loss, LARGEST), u, out=np.ones_like(loss), where=u > 0.0)
+        factor: Array = u**gamma * (1.0 + gamma * p * ratio)
+    return factor
+
+
+def _of_classes(given: Given, gamma: float) -> Pair:
+    """Softmax cross-entropy, or focal loss, by blocks of rows in float64.
+
+    The second derivative is from the gradient: with g = p - (y == k), p (1 - p) is |g| (1 - |g|), also for
+    the label, where |g|, the sum of the others, has more digits than 1 - p. As a |g| + b g^2 / 2 it is a
+    penalty, for which there is a kernel. In float32 1 - |g| would have no digits where the model is certain
+    and wrong.
     """
     x = given.scores
     rows, classes = x.shape
@@ -227,10 +282,18 @@ def softmax(given: Given) -> Pair:
         if x.dtype != np.float64:
             g[...] = logits
             logits = g  # in place
-        first_bad, _, _ = run_family(_kernels.CROSS_ENTROPY, logits, 1, output=g, indices=indices[part])
+        losses = np.empty(len(logits)) if gamma > 0.0 else None
+        first_bad, _, _ = run_family(
+            _kernels.CROSS_ENTROPY, logits, 1, output=g, indices=indices[part], row_loss=losses
+        )
         if first_bad >= 0:
             raise no_class(given.labels, classes)
-        weight = None if given.weight is None else np.broadcast_to(given.weight[part, None], g.shape)
+        weight = None if given.weight is None else given.weight[part]
+        if losses is not None:
+            row_factor = focal_factor(losses, gamma)
+            weight = row_factor if weight is None else row_factor * weight
+        if weight is not None:
+            weight = np.broadcast_to(weight[:, None], g.shape)
         _run("elastic_net", g, None, weight, (None, None, hessian[part]), factor, -2.0 * factor)
         if weight is None:
             gradient[part] = g
@@ -269,6 +332,24 @@ def aft(given: Given) -> Pair:
         return_hessian=True,
     )  # fmt: skip
     return gradient.astype(np.float32, copy=False), hessian.astype(np.float32, copy=False)
+
+
+def lambda_rank(given: Given) -> Pair:
+    """As in LightGBM, the weight of a document multiplies its derivatives, behind the norm of its group."""
+    options = dict(given.options)
+    gains = checked_gains(options.pop("label_gain"))
+    labels = labels_of(given.labels, len(gains), "label")
+    bounds, longest = group_bounds(given.groups, len(given.scores), "group")
+    gradient, hessian = _empty(given), _empty(given)
+    _kernels.lambda_rank(
+        given.scores, labels, bounds, longest, label_gain=gains, discounts=discounts_of(longest), **options,
+        gradient=gradient, hessian=hessian, upstream=None, scale=1.0, losses=None, accumulate=False,
+        threads=get_num_threads(), has_value=False,
+    )  # fmt: skip
+    if given.weight is not None:
+        gradient *= given.weight
+        hessian *= given.weight
+    return gradient, hessian
 
 
 def bounds_of(labels: Array) -> Array:

@@ -12,10 +12,10 @@ from sklearn.utils.class_weight import compute_sample_weight
 
 from fastloss._engine.types import Array
 from fastloss.boosting import _metrics
-from fastloss.boosting._objective import Objective, require_classifier
+from fastloss.boosting._objective import Objective, require_classifier, require_ranker
 from fastloss.boosting._signature import with_signature_of
 
-__all__ = ["LGBMClassifier", "LGBMRegressor"]
+__all__ = ["LGBMClassifier", "LGBMRanker", "LGBMRegressor"]
 
 # LightGBM's aliases of its parameters.
 _OBJECTIVES = ("loss", "application", "app", "objective_type", "objective")
@@ -27,7 +27,7 @@ _NOT_PREDICTIONS = ("raw_score", "pred_leaf", "pred_contrib")
 
 
 class _Boosted:
-    """The common part of the two estimators: a base class before LightGBM's own."""
+    """The common part of the estimators: a base class before LightGBM's own."""
 
     _fitted: Objective | None = None  # the objective of the model, if it is one of fastloss
     _is_filtered = True  # whether LightGBM may leave out features that cannot split
@@ -147,12 +147,7 @@ class LGBMRegressor(_Boosted, lightgbm.LGBMRegressor):  # type: ignore[misc]
         return super().fit(X, y, *arguments, **named)
 
     def _labels(self, objective: Objective, y: Any) -> Array | None:
-        try:
-            labels = np.asarray(y, np.float64)
-        except (TypeError, ValueError):
-            return None
-        labels = _flat(labels)
-        return labels if labels.ndim == 1 and labels.size and np.isfinite(labels).all() else None
+        return _numbers(y)
 
     @with_signature_of(lightgbm.LGBMRegressor.predict)
     def predict(self, X: Any, *arguments: Any, **named: Any) -> Any:  # noqa: N803
@@ -165,13 +160,31 @@ class LGBMRegressor(_Boosted, lightgbm.LGBMRegressor):  # type: ignore[misc]
         return self._fitted.transform(found)
 
 
+class LGBMRanker(_Boosted, lightgbm.LGBMRanker):  # type: ignore[misc]
+    """LightGBM's ranker, for `lambda_rank_loss` of `lightgbm_objective`.
+
+    Scores start at 0, as with LightGBM's own ``lambdarank``, whose models are equal up to the error of its
+    table of the sigmoid. Metrics, by default NDCG, and everything else are as in ``lightgbm.LGBMRanker``.
+    """
+
+    @with_signature_of(lightgbm.LGBMRanker.fit)
+    def fit(self, X: Any, y: Any, *arguments: Any, **named: Any) -> Any:  # noqa: N803
+        """Fit the model as LightGBM's own class does, which has the same arguments."""
+        return super().fit(X, y, *arguments, **named)
+
+    def _labels(self, objective: Objective, y: Any) -> Array | None:
+        require_ranker(objective)
+        return _numbers(y)
+
+
 class LGBMClassifier(_Boosted, lightgbm.LGBMClassifier):  # type: ignore[misc]
     """LightGBM's classifier, for the objectives of `lightgbm_objective`.
 
-    With `binary_cross_entropy_with_logits`, `sigmoid_focal_loss` (two classes) or `cross_entropy` (two or
-    more) as `objective`, `predict` returns classes and `predict_proba` probabilities, scores start at the
-    minimum of the weighted loss, and metrics, also of early stopping, are of the probabilities. Everything
-    else, any other `objective` included, is as in ``lightgbm.LGBMClassifier``.
+    With `binary_cross_entropy_with_logits`, `sigmoid_focal_loss` (two classes), `cross_entropy` or
+    `softmax_focal_loss` (two or more) as `objective`, `predict` returns classes and `predict_proba`
+    probabilities, scores start at the minimum of the weighted loss, and metrics, also of early stopping, are
+    of the probabilities. Everything else, any other `objective` included, is as in
+    ``lightgbm.LGBMClassifier``.
     """
 
     _number = 0  # of classes
@@ -208,7 +221,7 @@ class LGBMClassifier(_Boosted, lightgbm.LGBMClassifier):  # type: ignore[misc]
         return super().fit(X, y, *arguments, **named)
 
     def _classes_of(self, objective: Objective) -> dict[str, int]:
-        return {"num_class": max(self._number, 2)} if objective.name == "cross_entropy" else {}
+        return {"num_class": max(self._number, 2)} if objective.has_classes else {}
 
     @with_signature_of(lightgbm.LGBMClassifier.predict)
     def predict(self, X: Any, *arguments: Any, **named: Any) -> Any:  # noqa: N803
@@ -233,7 +246,7 @@ class LGBMClassifier(_Boosted, lightgbm.LGBMClassifier):  # type: ignore[misc]
     def decision_function(self, X: Any, **named: Any) -> Any:  # noqa: N803
         """Return the scores, (n,) for two classes, else (n, classes); arguments are those of LightGBM."""
         scores = self.predict(X, raw_score=True, **named)
-        is_softmax = self._fitted is not None and self._fitted.name == "cross_entropy"
+        is_softmax = self._fitted is not None and self._fitted.has_classes
         return scores[:, 1] - scores[:, 0] if is_softmax and scores.shape[1] == 2 else scores
 
 
@@ -248,6 +261,15 @@ def _has_link(objective: Objective | None) -> bool:
 def _is_of_predictions(call: inspect.BoundArguments) -> bool:
     """Return whether a call requests predictions, not scores, leaves or contributions."""
     return not any(call.arguments.get(name) for name in _NOT_PREDICTIONS)
+
+
+def _numbers(y: Any) -> Array | None:
+    """Return finite labels as float64, or None if there are others."""
+    try:
+        labels = _flat(np.asarray(y, np.float64))
+    except (TypeError, ValueError):
+        return None
+    return labels if labels.ndim == 1 and labels.size and np.isfinite(labels).all() else None
 
 
 def _flat(labels: Array) -> Array:

@@ -108,7 +108,7 @@ _OF_RANKS = ("auc", "average_precision")
 
 def _names(objective: Objective) -> tuple[str, ...]:
     """Return the names of the metrics for an objective."""
-    if objective.name == "cross_entropy":
+    if objective.has_classes:
         return "multi_logloss", "multi_error"
     if objective.name in ("binary_cross_entropy_with_logits", "sigmoid_focal_loss"):
         return _OF_PROBABILITIES + _OF_RANKS
@@ -132,7 +132,7 @@ def canonical(name: str, objective: Objective) -> str:
         return ""
     name = _ALIASES.get(name, name)
     if name in _OF_TWO_OR_MORE:
-        return f"{'multi' if objective.name == 'cross_entropy' else 'binary'}_{_OF_TWO_OR_MORE[name]}"
+        return f"{'multi' if objective.has_classes else 'binary'}_{_OF_TWO_OR_MORE[name]}"
     return name
 
 

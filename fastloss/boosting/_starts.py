@@ -31,6 +31,8 @@ LARGEST_LOGIT = math.log1p(-LEAST_SHARE) - math.log(LEAST_SHARE)
 DISPERSIONS, FREEDOMS = (-14.0, 7.0), (-2.0, 7.0)
 # Four for each bit of float64, and some more.
 STEPS = 300
+# Halvings of an interval down to the digits of float64.
+BISECTIONS = 60
 
 
 class Sample(NamedTuple):
@@ -198,8 +200,8 @@ def aft(labels: Array, weight: Array, options: dict[str, Any]) -> float:
     return _root(derivatives, float(ends.min()) - far, float(ends.max()) + far, float(np.mean(ends)))
 
 
-def log_shares(labels: Array, weight: Array, num_class: int | None) -> Array:
-    """Return the logarithm of each class's share: the scores of least softmax cross-entropy."""
+def class_weights(labels: Array, weight: Array, num_class: int | None) -> Array:
+    """Return the weight of all rows of each class."""
     if num_class is None and labels.dtype.kind in "fiub":
         is_class = (labels >= 0) & (labels < 2**31) & (labels == np.floor(labels))
         require_labels(is_class, labels, "that is a class, an integer from 0 on")
@@ -208,8 +210,56 @@ def log_shares(labels: Array, weight: Array, num_class: int | None) -> Array:
     indices = class_indices(labels, classes)
     if indices.min() < 0 or indices.max() >= classes:
         raise no_class(labels, classes)
-    weights = np.bincount(indices, weight, classes)
-    logs: Array = np.log(np.maximum(weights / weights.sum(), LEAST_SHARE))
+    return np.bincount(indices, weight, classes)
+
+
+def log_shares(sample: Sample) -> Array:
+    """Return the logarithm of each class's share: the scores of least softmax cross-entropy.
+
+    The labels of the sample are the classes.
+    """
+    logs: Array = np.log(np.maximum(sample.weight / sample.weight.sum(), LEAST_SHARE))
+    return logs
+
+
+def focal_shares(sample: Sample) -> Array:
+    """Return the logarithms of the probabilities of least focal loss of a softmax.
+
+    With the weight w of a class, times its alpha, and the factor F of the gradient, the slope by the score of
+    class j is p_j S - w_j F(p_j), where S is the sum of all w F. So w F(p) / p, which falls in p, is the same
+    number S for all classes: that with probabilities that add up to 1. Both are found by bisection.
+    """
+    alpha, gamma = sample.options["alpha"], sample.options["gamma"]
+    weight = sample.weight
+    if alpha is not None:
+        weighted = weight * _derivatives.alpha_of(alpha, len(weight))
+        weight = weighted if weighted.any() else weight
+    counted = weight > 0.0
+    if gamma == 0.0 or np.count_nonzero(counted) == 1:
+        return log_shares(sample._replace(weight=weight))
+    log_weight = np.log(weight[counted])
+
+    def log_slope(loss: Array) -> Array:
+        value: Array = log_weight + np.log(_derivatives.focal_factor(loss, gamma)) + loss
+        return value
+
+    def losses(level: float) -> Array:
+        low, high = np.full(len(log_weight), 1e-15), np.full(len(log_weight), LARGEST_LOGIT)
+        for _ in range(BISECTIONS):
+            middle = np.sqrt(low * high)
+            is_above = log_slope(middle) > level
+            high, low = np.where(is_above, middle, high), np.where(is_above, low, middle)
+        found: Array = np.sqrt(low * high)
+        return found
+
+    at_uniform = log_slope(np.full(len(log_weight), math.log(len(log_weight))))
+    low, high = float(at_uniform.min()), float(at_uniform.max())
+    for _ in range(BISECTIONS):
+        level = low + 0.5 * (high - low)
+        low, high = (level, high) if np.exp(-losses(level)).sum() > 1.0 else (low, level)
+    shares_ = np.full(len(weight), LEAST_SHARE)
+    shares_[counted] = np.exp(-losses(high))
+    logs: Array = np.log(shares_)
     return logs
 
 

@@ -27,11 +27,13 @@ _BESIDE = {
     "binary_cross_entropy_with_logits": "binary:logistic",
     "sigmoid_focal_loss": "binary:logistic",
     "cross_entropy": "multi:softprob",
+    "softmax_focal_loss": "multi:softprob",
     "gaussian_nll_loss": "reg:squarederror",
     "negative_binomial_nll_loss": "reg:squarederror",
     "student_t_nll_loss": "reg:squarederror",
     "cox_ph_loss": "survival:cox",
     "aft_loss": "survival:aft",
+    "lambda_rank_loss": "reg:squarederror",  # its fit has no groups, and the objective says so
 }
 # XGBoost's names of options that its trees or metrics read.
 _OPTIONS = {
@@ -85,7 +87,7 @@ class _Boosted:
         start = objective.init_score(labels, weight)
         if np.ndim(start) and not _HAS_A_START_FOR_EACH_CLASS:
             return None
-        if objective.name == "cross_entropy" or objective.outputs:
+        if objective.has_classes or objective.outputs:
             return np.asarray(start).tolist()  # type: ignore[no-any-return]
         prediction = np.asarray(objective.transform(start))
         if _BESIDE[objective.name] == "binary:logistic":
@@ -102,7 +104,7 @@ class _Boosted:
             if option in _OPTIONS and parameters.get(_OPTIONS[option]) is None:
                 parameters[_OPTIONS[option]] = list(value) if isinstance(value, tuple) else value
         parameters["objective"] = _BESIDE[objective.name]
-        if objective.name == "cross_entropy":
+        if objective.has_classes:
             parameters["num_class"] = self.n_classes_  # type: ignore[attr-defined]
         if objective.outputs and objective.name != "quantile_loss":
             # XGBoost's own metric is of one prediction for each row.
@@ -144,9 +146,9 @@ class XGBRegressor(_Boosted, xgboost.XGBRegressor):  # type: ignore[misc]
 class XGBClassifier(_Boosted, xgboost.XGBClassifier):  # type: ignore[misc]
     """XGBoost's classifier, for the objectives of `xgboost_objective`.
 
-    With `binary_cross_entropy_with_logits`, `sigmoid_focal_loss` (two classes) or `cross_entropy` (two or
-    more) as `objective`, scores start at the minimum of the weighted loss. As in ``xgboost.XGBClassifier``,
-    labels are 0, 1 and so on.
+    With `binary_cross_entropy_with_logits`, `sigmoid_focal_loss` (two classes), `cross_entropy` or
+    `softmax_focal_loss` (two or more) as `objective`, scores start at the minimum of the weighted loss. As in
+    ``xgboost.XGBClassifier``, labels are 0, 1 and so on.
     """
 
     @with_signature_of(xgboost.XGBClassifier.fit)
@@ -160,7 +162,7 @@ class XGBClassifier(_Boosted, xgboost.XGBClassifier):  # type: ignore[misc]
     def _start_of(self, objective: Objective, y: Any, weight: Any) -> float | list[float] | None:
         classes = len(np.unique(np.asarray(y)))
         require_classifier(objective, classes)
-        if objective.name == "cross_entropy" and classes < 2:
+        if objective.has_classes and classes < 2:
             raise ValueError(f"the objective {objective.name!r} is for two classes or more, y has {classes}")
         return super()._start_of(objective, y, weight)
 
@@ -168,7 +170,7 @@ class XGBClassifier(_Boosted, xgboost.XGBClassifier):  # type: ignore[misc]
     def predict(self, X: Any, **named: Any) -> Any:  # noqa: N803
         """Return classes, or with ``output_margin=True`` the scores; arguments are those of XGBoost."""
         objective = self._ours()
-        if objective is None or objective.name != "cross_entropy" or named.get("output_margin"):
+        if objective is None or not objective.has_classes or named.get("output_margin"):
             return super().predict(X, **named)
         # XGBoost would treat two columns as two labels of each row.
         named.pop("output_margin", None)
