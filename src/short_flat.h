@@ -230,7 +230,7 @@ static void short_flat_settle(const struct fl_softmax_job *job, const struct sho
         for (int l = last + 1; l < FL_LANES; l++) p->rest[l] = 0.0f;
     }
     short_settle(power, group.parts, r);
-    if (job->z_loss != 0.0) short_lse(power, group.parts, r);
+    if (short_has_lse(job)) short_lse(power, group.parts, r);
     for (int part = 0; part < group.parts; part++) {
         struct short_rows *p = r + part;
         short_end(job, terms, power->over_temperature, group, part, p);

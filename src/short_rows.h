@@ -36,7 +36,7 @@
 static int short_can_cap(const struct fl_softmax_job *job)
 {
     return job->operation == FL_CROSS_ENTROPY && job->targets.index && job->targets.smoothing == 0.0 &&
-           job->z_loss == 0.0 && job->map.softcap > 1e-18;
+           !short_has_lse(job) && job->map.softcap > 1e-18;
 }
 
 static int short_rows_are(const struct fl_softmax_job *job)
@@ -267,7 +267,7 @@ static void short_complete(const struct fl_softmax_job *job, const struct short_
 static void short_by_columns(const struct fl_softmax_job *job, const struct short_power *power,
                              const struct short_terms *terms, struct fl_group group, struct short_rows *r, float *x)
 {
-    const int step = group.step, wants_lse = job->z_loss != 0.0 || job->operation == FL_LOGSUMEXP;
+    const int step = group.step, wants_lse = short_has_lse(job) || job->operation == FL_LOGSUMEXP;
     float *const second = x + group.parts * step, *a = second + (short_has_second(job) ? group.parts * step : 0);
     fl_columns_in(&job->rows.input, group, x);
     if (job->targets.index)

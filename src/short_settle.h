@@ -5,6 +5,9 @@
 #include "focus.h"
 #include "short_sums.h"
 
+/* Whether a term of the loss has the logarithm of the sum of a row. */
+static inline int short_has_lse(const struct fl_softmax_job *job) { return job->z_loss != 0.0; }
+
 /* For weight 1: the losses; 1 / S as the share, and u as the gradient at skip. In stages over all parts, because one
  * chain of operations is longer than what a processor can reorder. (Measured for two classes: half of the time.) */
 FL_OUTLINE void short_settle(const struct short_power *shared, int parts, struct short_rows *r)
