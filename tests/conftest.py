@@ -2,6 +2,7 @@
 
 import os
 import re
+import zlib
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any
@@ -40,6 +41,29 @@ def pytest_configure(config: pytest.Config) -> None:
     """
     if config.getoption("numprocesses", None):
         os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Let a run take a part of the full matrix."""
+    parser.addoption(
+        "--one-in", type=int, default=1, metavar="N",
+        help="of the tests marked as full, run one in N, chosen by their names",
+    )  # fmt: skip
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out all but one in N of the full matrix; the names' checksums are the same in every process."""
+    number = config.getoption("one_in")
+    left_out = [
+        item
+        for item in items
+        if number > 1 and item.get_closest_marker("full") and zlib.crc32(item.nodeid.encode()) % number
+    ]
+    if left_out:
+        names = {item.nodeid for item in left_out}
+        items[:] = [item for item in items if item.nodeid not in names]
+        config.hook.pytest_deselected(items=left_out)
 
 
 def pytest_report_header() -> str:
