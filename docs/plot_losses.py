@@ -69,6 +69,17 @@ def of_rows(loss: str, x: Floats, arguments: Arguments) -> tuple[Floats, Floats]
     return value, grad[:, 0]
 
 
+def of_clusters(loss: str, x: Floats, arguments: Arguments) -> tuple[Floats, Floats]:
+    """Return value and gradient of a head of two classes and a cluster of equal ones, whose entry is x."""
+    head = np.array([[0.0], [0.0], [1.0]])
+    tails = [(np.zeros((1, 1)), np.zeros((arguments["classes in the cluster"], 1)))]
+    target = np.full(x.size, {"head": 0, "cluster": 2}[arguments["target"]])
+    value, grads = getattr(fastloss, loss)(
+        x[:, np.newaxis], target, head, tails, reduction="none", return_grad=True
+    )
+    return value, grads.input[:, 0]
+
+
 def of_labels(loss: str, x: Floats, arguments: Arguments) -> tuple[Floats, Floats]:
     """Return value and gradient of samples of equal steps, x being the label's value at the first of them."""
     inputs = np.full((arguments["steps"], x.size, 2), np.log(0.5))
@@ -283,6 +294,14 @@ _PICTURES = (
         {"target": 0},
         each("q", 0, 0.3, 0.7),
         of_rows,
+    ),
+    Picture(
+        "adaptive_log_softmax_with_loss",
+        "logit of the cluster, two classes of the head at 0",
+        (-4, 4),
+        {"classes in the cluster": 10},
+        each("target", "head", "cluster"),
+        of_clusters,
     ),
     Picture("nll_loss", "log-probability of the target", (-5, 0), {"target": 0}, of=of_rows),
     Picture(

@@ -1,5 +1,6 @@
 """Types of the public functions; made by tests/stubs.py from their signatures."""
 
+from collections.abc import Sequence
 from typing import Any, Literal, overload
 
 import numpy.typing as npt
@@ -8,6 +9,7 @@ from fastloss import boosting as boosting
 from fastloss import reference as reference
 from fastloss import torch as torch
 from fastloss._curve.finding import Finding as Finding
+from fastloss._engine.adaptive import AdaptiveGradients
 from fastloss._engine.chunks import LinearGradients
 from fastloss._engine.contrastive import InfoNCEGradients
 from fastloss._engine.contrastive import SigLIPGradients
@@ -40,6 +42,7 @@ __all__ = [
     "Finding",
     "LossCurve",
     "Perplexity",
+    "adaptive_log_softmax_with_loss",
     "aft_loss",
     "binary_cross_entropy",
     "binary_cross_entropy_with_logits",
@@ -122,6 +125,70 @@ __all__ = [
 ]
 
 __version__: str
+@overload
+def adaptive_log_softmax_with_loss(
+    input: npt.ArrayLike, target: npt.ArrayLike, head_weight: npt.ArrayLike, tail_weights:
+    Sequence[tuple[npt.ArrayLike, npt.ArrayLike]], *, head_bias: npt.ArrayLike | None = ..., ignore_index: int
+    = ..., memory_budget: int | None = ..., reduction: Literal["mean", "sum"] = ..., return_grad:
+    Literal[False] = ..., grad_output: npt.ArrayLike | None = ..., out: tuple[Array | None, Array | None,
+    Array | None, tuple[tuple[Array | None, Array | None], ...] | None] | None = ..., accumulate: bool |
+    tuple[bool, ...] = ..., num_threads: int | None = ...
+) -> float: ...
+@overload
+def adaptive_log_softmax_with_loss(
+    input: npt.ArrayLike, target: npt.ArrayLike, head_weight: npt.ArrayLike, tail_weights:
+    Sequence[tuple[npt.ArrayLike, npt.ArrayLike]], *, head_bias: npt.ArrayLike | None = ..., ignore_index: int
+    = ..., memory_budget: int | None = ..., reduction: Literal["sum_and_count"], return_grad: Literal[False] =
+    ..., grad_output: npt.ArrayLike | None = ..., out: tuple[Array | None, Array | None, Array | None,
+    tuple[tuple[Array | None, Array | None], ...] | None] | None = ..., accumulate: bool | tuple[bool, ...] =
+    ..., num_threads: int | None = ...
+) -> tuple[float, float]: ...
+@overload
+def adaptive_log_softmax_with_loss(
+    input: npt.ArrayLike, target: npt.ArrayLike, head_weight: npt.ArrayLike, tail_weights:
+    Sequence[tuple[npt.ArrayLike, npt.ArrayLike]], *, head_bias: npt.ArrayLike | None = ..., ignore_index: int
+    = ..., memory_budget: int | None = ..., reduction: Literal["none"], return_grad: Literal[False] = ...,
+    grad_output: npt.ArrayLike | None = ..., out: tuple[Array | None, Array | None, Array | None,
+    tuple[tuple[Array | None, Array | None], ...] | None] | None = ..., accumulate: bool | tuple[bool, ...] =
+    ..., num_threads: int | None = ...
+) -> Array: ...
+@overload
+def adaptive_log_softmax_with_loss(
+    input: npt.ArrayLike, target: npt.ArrayLike, head_weight: npt.ArrayLike, tail_weights:
+    Sequence[tuple[npt.ArrayLike, npt.ArrayLike]], *, head_bias: npt.ArrayLike | None = ..., ignore_index: int
+    = ..., memory_budget: int | None = ..., reduction: Literal["mean", "sum"] = ..., return_grad:
+    Literal[True], grad_output: npt.ArrayLike | None = ..., out: tuple[Array | None, Array | None, Array |
+    None, tuple[tuple[Array | None, Array | None], ...] | None] | None = ..., accumulate: bool | tuple[bool,
+    ...] = ..., num_threads: int | None = ...
+) -> tuple[float, AdaptiveGradients]: ...
+@overload
+def adaptive_log_softmax_with_loss(
+    input: npt.ArrayLike, target: npt.ArrayLike, head_weight: npt.ArrayLike, tail_weights:
+    Sequence[tuple[npt.ArrayLike, npt.ArrayLike]], *, head_bias: npt.ArrayLike | None = ..., ignore_index: int
+    = ..., memory_budget: int | None = ..., reduction: Literal["sum_and_count"], return_grad: Literal[True],
+    grad_output: npt.ArrayLike | None = ..., out: tuple[Array | None, Array | None, Array | None,
+    tuple[tuple[Array | None, Array | None], ...] | None] | None = ..., accumulate: bool | tuple[bool, ...] =
+    ..., num_threads: int | None = ...
+) -> tuple[tuple[float, float], AdaptiveGradients]: ...
+@overload
+def adaptive_log_softmax_with_loss(
+    input: npt.ArrayLike, target: npt.ArrayLike, head_weight: npt.ArrayLike, tail_weights:
+    Sequence[tuple[npt.ArrayLike, npt.ArrayLike]], *, head_bias: npt.ArrayLike | None = ..., ignore_index: int
+    = ..., memory_budget: int | None = ..., reduction: Literal["none"], return_grad: Literal[True],
+    grad_output: npt.ArrayLike | None = ..., out: tuple[Array | None, Array | None, Array | None,
+    tuple[tuple[Array | None, Array | None], ...] | None] | None = ..., accumulate: bool | tuple[bool, ...] =
+    ..., num_threads: int | None = ...
+) -> tuple[Array, AdaptiveGradients]: ...
+@overload
+def adaptive_log_softmax_with_loss(
+    input: npt.ArrayLike, target: npt.ArrayLike, head_weight: npt.ArrayLike, tail_weights:
+    Sequence[tuple[npt.ArrayLike, npt.ArrayLike]], *, head_bias: npt.ArrayLike | None = ..., ignore_index: int
+    = ..., memory_budget: int | None = ..., reduction: Reduction = ..., return_grad: bool = ..., grad_output:
+    npt.ArrayLike | None = ..., out: tuple[Array | None, Array | None, Array | None, tuple[tuple[Array | None,
+    Array | None], ...] | None] | None = ..., accumulate: bool | tuple[bool, ...] = ..., num_threads: int |
+    None = ...
+) -> Any: ...
+
 @overload
 def aft_loss(
     input: npt.ArrayLike, lower: npt.ArrayLike, upper: npt.ArrayLike, *, weight: npt.ArrayLike | None = ...,

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy.typing as npt
 
+from fastloss._engine.adaptive import AdaptiveGradients, adaptive_loss
 from fastloss._engine.chunks import LinearGradients
 from fastloss._engine.documentation import documented
-from fastloss._engine.fragments import LINEAR
+from fastloss._engine.fragments import ADAPTIVE, LINEAR
 from fastloss._engine.linear import linear_loss, linear_statistics
 from fastloss._engine.options import CommonOfSeveral, RowOptionsOfSeveral
 from fastloss._engine.statistics import TokenStatistics
@@ -18,7 +20,9 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
 __all__ = [
+    "AdaptiveGradients",
     "LinearGradients",
+    "adaptive_log_softmax_with_loss",
     "linear_cross_entropy",
     "linear_token_log_probs",
     "linear_token_statistics",
@@ -82,6 +86,7 @@ def linear_cross_entropy(
     --------
     cross_entropy : from logits.
     linear_token_log_probs : the log-probability of each target.
+    adaptive_log_softmax_with_loss : with small layers for rare classes.
 
     Notes
     -----
@@ -270,4 +275,75 @@ def linear_token_statistics(
         {"accumulate": accumulate, "num_threads": num_threads}, linear_bias=linear_bias, outputs=outputs,
         ignore_index=ignore_index, memory_budget=memory_budget,
         own={"temperature": temperature, "softcap": softcap, "logit_scale": logit_scale},
+    )  # fmt: skip
+
+
+@documented(
+    ADAPTIVE,
+    gradients=AdaptiveGradients,
+    mean="the number of rows that are not ignored",
+    unreduced="the loss of each row",
+    of_nothing="The mean over no rows is NaN, their sum is 0.",
+)
+def adaptive_log_softmax_with_loss(
+    input: npt.ArrayLike,
+    target: npt.ArrayLike,
+    head_weight: npt.ArrayLike,
+    tail_weights: Sequence[tuple[npt.ArrayLike, npt.ArrayLike]],
+    *,
+    head_bias: npt.ArrayLike | None = None,
+    ignore_index: int = -100,
+    memory_budget: int | None = None,
+    reduction: Reduction = "mean",
+    return_grad: bool = False,
+    out: tuple[Array | None, Array | None, Array | None, tuple[tuple[Array | None, Array | None], ...] | None]
+    | None = None,
+    **common: Unpack[CommonOfSeveral],
+) -> Any:
+    r"""Cross-entropy of the adaptive softmax, whose rare classes share clusters of small layers.
+
+    ``loss = -log(softmax(head_weight @ x + head_bias)[entry])``, and for a class of a cluster that
+    ``- log(softmax(weight @ projection @ x)[class])``
+
+    .. math::
+        -\log p_{\mathrm{head}}(y) \ \text{ for a class of the head}, \qquad
+        -\log p_{\mathrm{head}}(k) - \log p_k(y) \ \text{ for a class of cluster } k
+
+    with :math:`p_{\mathrm{head}} = \mathrm{softmax}(W x + b)` over the classes of the head and the clusters,
+    and :math:`p_k = \mathrm{softmax}(W_k P_k x)` over the classes of cluster `k`. Choose it if there are many
+    classes, sorted by decreasing frequency: most rows then need the head alone. A cluster's logits are
+    computed for its own rows, in chunks. The shapes say what torch calls ``cutoffs``: the first is the number
+    of classes of the head, and each cluster's number of classes leads to the next. Torch's ``output``, the
+    log-probability of each target, is the negative of the losses of ``reduction="none"``.
+
+    See Also
+    --------
+    linear_cross_entropy : with one layer for all classes.
+
+    References
+    ----------
+    Grave et al., "Efficient softmax approximation for GPUs", 2017; ``torch.nn.AdaptiveLogSoftmaxWithLoss``.
+
+    Examples
+    --------
+    Two classes in the head, and two clusters of three and of five classes:
+
+    >>> import numpy as np, fastloss
+    >>> rng = np.random.default_rng(0)
+    >>> hidden, head = rng.standard_normal((4, 6)), rng.standard_normal((2 + 2, 6))
+    >>> tails = [
+    ...     (rng.standard_normal((3, 6)), rng.standard_normal((3, 3))),
+    ...     (rng.standard_normal((2, 6)), rng.standard_normal((5, 2))),
+    ... ]
+    >>> loss, grad = fastloss.adaptive_log_softmax_with_loss(
+    ...     hidden, [0, 1, 4, 9], head, tails, return_grad=True
+    ... )
+    >>> round(loss, 4)
+    8.3753
+    >>> grad.head_weight.shape, [weight.shape for pair in grad.tail_weights for weight in pair]
+    ((4, 6), [(3, 6), (3, 3), (2, 6), (5, 2)])
+    """
+    return adaptive_loss(
+        input, target, head_weight, tail_weights, reduction, return_grad, out, common, head_bias=head_bias,
+        ignore_index=ignore_index, memory_budget=memory_budget,
     )  # fmt: skip

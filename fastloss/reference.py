@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 __all__ = [
+    "adaptive_log_softmax_with_loss",
     "aft_loss",
     "binary_cross_entropy",
     "binary_cross_entropy_with_logits",
@@ -1335,6 +1336,89 @@ def _linear(
         return LinearGradients(of_input, g.T @ x[counted], None if linear_bias is None else g.sum(axis=0))
 
     return logits, gradients
+
+
+class AdaptiveGradients(NamedTuple):
+    """The gradients of the adaptive softmax."""
+
+    input: Array
+    head_weight: Array
+    head_bias: Array | None
+    tail_weights: tuple[tuple[Array, Array], ...]
+
+
+def _softmax_of(logits: Array, labels: npt.NDArray[np.intp]) -> tuple[Array, Array]:
+    """Return ``-log softmax(logits)[label]`` of each row, and its gradient ``softmax(logits) - onehot``."""
+    shifted = logits - logits.max(axis=1, keepdims=True, initial=-np.inf)
+    total = np.exp(shifted).sum(axis=1, keepdims=True)
+    rows = np.arange(len(labels))
+    gradient = np.exp(shifted) / total
+    gradient[rows, labels] -= 1.0
+    return np.log(total)[:, 0] - shifted[rows, labels], gradient
+
+
+@np.errstate(invalid="ignore", over="ignore")
+def adaptive_log_softmax_with_loss(
+    input: npt.ArrayLike,
+    target: npt.ArrayLike,
+    head_weight: npt.ArrayLike,
+    tail_weights: Sequence[tuple[npt.ArrayLike, npt.ArrayLike]],
+    *,
+    head_bias: npt.ArrayLike | None = None,
+    ignore_index: int = -100,
+    reduction: str = "mean",
+    return_grad: bool = False,
+    grad_output: npt.ArrayLike | None = None,
+) -> Loss | tuple[Loss, AdaptiveGradients]:
+    """Cross entropy of the adaptive softmax.
+
+    The input has shape (..., D), and the target the class index of each row. The head has a row for each of
+    its V classes, then one for each cluster, and as many biases. Cluster k, counted from 0, has a projection
+    (H, D) and a weight (C, H); its classes follow those of the head and of the clusters before it.
+
+        p      = softmax(head_weight @ x + head_bias)
+        p_k    = softmax(weight_k @ projection_k @ x)
+        loss   = -log p[y]                       for a class y of the head, y < V
+        loss   = -log p[V + k] - log p_k[y - s]  for a class y of cluster k, whose first class is s
+
+    Each softmax has the gradient ``softmax - onehot`` with respect to its logits. An ignored row is never
+    read, and contributes 0 to all gradients. "mean" divides by the number of the other rows.
+    """
+    x, w = np.asarray(input, dtype=np.float64), np.asarray(head_weight, dtype=np.float64)
+    tails = [tuple(np.asarray(one, dtype=np.float64) for one in pair) for pair in tail_weights]
+    own = len(w) - len(tails)
+    first = own + np.cumsum([0, *(len(weight) for _, weight in tails)])
+    rows = x.shape[:-1]
+    counted, labels = _class_indices(target, rows, int(first[-1]), ignore_index)
+    upstream = _upstream(grad_output, reduction, rows, return_grad)
+    divisor = labels.size if reduction == "mean" else 1
+    factor = upstream[counted, np.newaxis] / divisor
+    x = x.reshape(-1, w.shape[1])[counted]
+
+    cluster = np.searchsorted(first, labels, side="right") - 1  # -1 for the head
+    logits = x @ w.T + (0.0 if head_bias is None else np.asarray(head_bias, dtype=np.float64))
+    found, g = _softmax_of(logits, np.where(cluster < 0, labels, own + cluster))
+    g = factor * g
+    of_input, of_tails = g @ w, []
+    for k, (projection, weight) in enumerate(tails):
+        here = cluster == k
+        hidden = x[here] @ projection.T
+        within, of_logits = _softmax_of(hidden @ weight.T, labels[here] - first[k])
+        of_logits = factor[here] * of_logits
+        found[here] += within
+        of_hidden = of_logits @ weight
+        of_input[here] += of_hidden @ projection
+        of_tails.append((of_hidden.T @ x[here], of_logits.T @ hidden))
+
+    losses = np.zeros(counted.size)
+    losses[counted] = found
+    loss, _ = _reduced(losses.reshape(rows), labels.size, reduction)
+    if not return_grad:
+        return loss
+    whole = np.zeros((counted.size, w.shape[1]))
+    whole[counted] = of_input
+    of_bias = None if head_bias is None else g.sum(axis=0)
+    return loss, AdaptiveGradients(whole.reshape((*rows, w.shape[1])), g.T @ x, of_bias, tuple(of_tails))
 
 
 @np.errstate(invalid="ignore", over="ignore")

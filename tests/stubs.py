@@ -19,6 +19,7 @@ MODULES = ("boosting", "reference", "torch")
 
 _HEAD = '''"""Types of the public functions; made by tests/stubs.py from their signatures."""
 
+from collections.abc import Sequence
 from typing import Any, Literal, overload
 
 import numpy.typing as npt

@@ -79,7 +79,13 @@ def test_a_loss_takes_the_common_arguments(name: str) -> None:
     parameters = inspect.signature(getattr(fastloss, name)).parameters
     common = ["reduction", "return_grad", "grad_output", "out", "accumulate", "num_threads"]
     assert [p for p in parameters if p != "return_hessian"][-len(common) :] == common
-    arrays = {"dpo_loss": 4, "student_t_nll_loss": 4, "negative_binomial_nll_loss": 3, "crps_loss": 3}
+    arrays = {
+        "adaptive_log_softmax_with_loss": 4,
+        "dpo_loss": 4,
+        "student_t_nll_loss": 4,
+        "negative_binomial_nll_loss": 3,
+        "crps_loss": 3,
+    }
     arrays |= dict.fromkeys(("ctc_loss", "ctc_loss_with_logits"), 4)
     three = ("gaussian_nll_loss", "elastic_net_penalty", "linear_cross_entropy", "kto_loss")
     arrays |= dict.fromkeys((*three, "ppo_loss", "value_loss", "grpo_loss"), 3)

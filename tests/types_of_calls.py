@@ -9,7 +9,7 @@ import fastloss as fl
 from fastloss.contrastive import InfoNCEGradients, SigLIPGradients
 from fastloss.distribution import NegativeBinomialNLLGradients, StudentTNLLGradients
 from fastloss.divergence import DivergenceGradients
-from fastloss.linear import LinearGradients
+from fastloss.linear import AdaptiveGradients, LinearGradients
 from fastloss.linear_divergence import StudentGradients
 from fastloss.pairs import CosineEmbeddingGradients, MarginRankingGradients, TripletMarginGradients
 from fastloss.preference import PairGradients, PreferenceRewards, RewardGradients
@@ -228,6 +228,17 @@ assert_type(fl.l2_penalty(x, 1.0), float)
 assert_type(fl.l2_penalty(x, 1.0, reduction="none"), Array)
 assert_type(fl.l2_penalty(x, 1.0, return_grad=True), Mean1)
 assert_type(fl.l2_penalty(x, 1.0, reduction="none", return_grad=True), Each1)
+
+assert_type(fl.adaptive_log_softmax_with_loss(x, x, x, [(x, x)]), float)
+assert_type(fl.adaptive_log_softmax_with_loss(x, x, x, [(x, x)], reduction="none"), Array)
+assert_type(
+    fl.adaptive_log_softmax_with_loss(x, x, x, ((x, x), (x, x)), return_grad=True),
+    tuple[float, AdaptiveGradients],
+)
+assert_type(
+    fl.adaptive_log_softmax_with_loss(x, x, x, [(x, x)], reduction="none", return_grad=True),
+    tuple[Array, AdaptiveGradients],
+)
 
 assert_type(fl.linear_cross_entropy(x, x, x), float)
 assert_type(fl.linear_cross_entropy(x, x, x, reduction="none"), Array)

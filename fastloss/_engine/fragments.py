@@ -10,6 +10,7 @@ from fastloss._engine.documentation import Family
 from fastloss._engine.options import DESCRIPTIONS
 
 __all__ = [
+    "ADAPTIVE",
     "ALIGNMENT",
     "BINARY",
     "CONTRASTIVE",
@@ -284,6 +285,44 @@ IndexError
     been written to `out` then.
 """,
     gradient_or_gradients="gradients",
+)
+
+ADAPTIVE = LINEAR.varied(
+    parameters="""
+input : array_like with shape (..., D)
+    The vectors of the rows; |types| Half types are multiplied in float32, and every gradient is rounded once.
+target : array_like of int with shape (...)
+    Class index of each row, of any integer type: first the classes of the head, then those of each cluster.
+head_weight : array_like with shape (V + K, D)
+    A row for each of the V classes of the head, at least one, and behind these one for each of the K
+    clusters; of the dtype of `input`.
+tail_weights : sequence of K pairs of array_like, with shapes (H, D) and (C, H)
+    For each cluster the projection to its width H, and the row of each of its C classes, of the dtype of
+    `input`. H and C differ among clusters. There is at least one cluster.
+head_bias : array_like with shape (V + K,), optional
+    Bias of each entry of the head, of the dtype of `input`.
+ignore_index : int, default -100
+    Rows with this target have loss and gradient 0, and are not read.
+memory_budget : int, optional
+    Bytes of logits that exist at a time, as for `linear_cross_entropy`: of the head, then of each cluster.
+    Beside them there are copies of the inputs of one cluster, and their projections.
+out_of_several : tuple of four, in the order of the fields of `|Gradients|`, optional
+    Buffers for the gradients, each with the shape and dtype of its argument or None, apart from all
+    arguments; for `tail_weights` a tuple of pairs of them, or None. A gradient whose place holds None is not
+    computed. Tuples that were returned can be passed again. Needs `return_grad`.
+""",
+    raises="""
+TypeError
+    If an argument has a type that cannot be used, or if the arrays differ in dtype.
+IndexError
+    If a class index is neither in ``[0, n_classes)`` nor `ignore_index`, with as many classes as head and
+    clusters have. The message names the first one. Nothing has been written to `out` then.
+""",
+    returns="""
+grads : |Gradients|
+    Only with `return_grad`: a named tuple ``(|fields|)`` of arrays with the shapes and dtypes of the
+    arguments, the last a tuple of pairs; None for a gradient that was not wanted.
+""",
 )
 
 CONTRASTIVE = _LOSS.varied(

@@ -18,7 +18,8 @@ from fastloss._engine.types import Array, Reduction
 from fastloss._engine.workspace import empty_like
 
 __all__ = [
-    "Reduced", "Request", "as_loss", "buffer", "check_reduction", "reduced", "request", "scaled", "upstream",
+    "Reduced", "Request", "accumulations", "as_loss", "buffer", "check_reduction", "places", "reduced",
+    "request", "scaled", "upstream",
 ]  # fmt: skip
 
 # A loss: a number, the pair of "sum_and_count", or the losses of "none".
@@ -156,7 +157,7 @@ def buffer(out: Any, x: Array, name: str = "out", what: str = "the gradient") ->
     return out
 
 
-def _flags(accumulate: Any, out: Any, fields: Sequence[str]) -> tuple[bool, ...]:
+def accumulations(accumulate: Any, out: Any, fields: Sequence[str]) -> tuple[bool, ...]:
     """Check `accumulate`: one bool for all buffers, or a tuple with one for each."""
     if isinstance(accumulate, tuple) and len(fields) > 1:
         if len(accumulate) != len(fields):
@@ -170,6 +171,16 @@ def _flags(accumulate: Any, out: Any, fields: Sequence[str]) -> tuple[bool, ...]
     if out is None and any(flags):
         raise ValueError("accumulate=True needs out")
     return flags
+
+
+def places(out: Any, fields: Sequence[str]) -> tuple[Any, ...]:
+    """Return `out` of a loss with several gradients, which must be a tuple with a place for each."""
+    if not isinstance(out, tuple) or len(out) != len(fields):
+        raise TypeError(
+            f"out must be a tuple of {len(fields)} buffers ({', '.join(fields)}), None for one not wanted; "
+            f"got {type(out).__name__}"
+        )
+    return out
 
 
 def gradient_buffers(
@@ -189,13 +200,7 @@ def gradient_buffers(
     returned buffer of None means that the gradient is not wanted.
     """
     several = len(fields) > 1
-    if not several:
-        out = (out,)
-    elif not isinstance(out, tuple) or len(out) != len(fields):
-        raise TypeError(
-            f"out must be a tuple of {len(fields)} buffers ({', '.join(fields)}), None for one not wanted; "
-            f"got {type(out).__name__}"
-        )
+    out = places(out, fields) if several else (out,)
     given = arrays if given is None else given
     others = list(others)
     found: list[Array | None] = []
@@ -260,7 +265,7 @@ def request(
             grad_output = as_array("grad_output", grad_output)
             others = (*others, grad_output)
         scale, array = upstream(grad_output, loss_shape if reduction == "none" else (), return_grad)
-    flags = (False,) * len(fields) if accumulate is False else _flags(accumulate, out, fields)
+    flags = (False,) * len(fields) if accumulate is False else accumulations(accumulate, out, fields)
     if out is None:
         buffers = [empty_like(array) if return_grad and array is not None else None for array in arrays]
     elif not return_grad:

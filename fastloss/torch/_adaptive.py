@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules import adaptive
 
-from fastloss.torch._bridge import FLOATING, are_of_processor
+from fastloss._engine.adaptive import divided
+from fastloss.torch._bridge import FLOATING, are_of_processor, as_array
 from fastloss.torch._foreign import Foreign
 from fastloss.torch._functional import leave_to_torch, linear_cross_entropy
 
@@ -71,16 +72,14 @@ def _forward(own: Callable[..., Any]) -> Callable[..., Any]:
             leave_to_torch()
             return own(self, input_, target_)
         input, target = input_.reshape(-1, self.in_features), target_.reshape(-1)
-        cluster = torch.bucketize(target, torch.tensor(self.cutoffs), right=True)
-        in_head = torch.where(cluster == 0, target, self.shortlist_size - 1 + cluster)
-        output = _log_probs(self.head, input, in_head)
-        for i, (projection, layer) in enumerate(self.tail, 1):
-            rows = (cluster == i).nonzero().squeeze(1)
+        entries, clusters = divided(as_array(target), self.cutoffs)
+        output = _log_probs(self.head, input, torch.from_numpy(entries))
+        for (projection, layer), found in zip(self.tail, clusters, strict=True):
+            rows, within = map(torch.from_numpy, found)
             if not len(rows):
                 continue
             hidden = projection(input.index_select(0, rows))
-            within = _log_probs(layer, hidden, target[rows] - self.cutoffs[i - 1])
-            output = output.index_add(0, rows, within)
+            output = output.index_add(0, rows, _log_probs(layer, hidden, within))
         output = output.reshape(target_.shape)
         return adaptive._ASMoutput(output, -output.mean())
 

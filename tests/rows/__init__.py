@@ -36,11 +36,13 @@ ROWS: list[Row] = [
     *pairs.PAIRS,
 ]
 
-# Public names that have tests of their own: of perplexity, reading, curves, alignments, survival and lists.
+# Public names that have tests of their own: of perplexity, reading, curves, alignments, survival, lists, and
+# the adaptive softmax, whose weights are pairs.
 OBJECTS = (
     "Finding",
     "LossCurve",
     "Perplexity",
+    "adaptive_log_softmax_with_loss",
     "cox_ph_loss",
     "ctc_loss",
     "ctc_loss_with_logits",
