@@ -193,7 +193,7 @@ def torch_peer(problem: Problem, name: str, function: Callable[..., Any] | None 
         function = torch_compiled(torch, function)
     function = partial(function, **case.options)
     tensors = [torch_tensor(torch, array).detach() for array in problem.arguments]
-    leaves = tensors[: problem.leaves] if case.has_gradient else []
+    leaves = [tensors[k] for k in problem.differentiable] if case.has_gradient else []
     for leaf in leaves:
         leaf.requires_grad_()
     upstream = None
