@@ -7,6 +7,7 @@ from typing import Any
 from benchmarks import peers  # noqa: F401 (registers the peers)
 from benchmarks.case import Case, Suite
 from benchmarks.suites import (
+    alignment,
     boosting,
     bounds,
     contrastive,
@@ -30,6 +31,7 @@ SUITES: dict[str, Suite] = {
         linear,
         contrastive,
         pairs,
+        alignment,
         post_training,
         survival,
         torch_backend,
