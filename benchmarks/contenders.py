@@ -7,15 +7,20 @@ PyTorch drops the gradient of the previous call within the timed call, as a trai
 
 from __future__ import annotations
 
+import ctypes
 import importlib.util
 import os
 import queue
+import shutil
+import subprocess
+import tempfile
 import threading
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
@@ -32,14 +37,18 @@ __all__ = [
     "contender",
     "imported",
     "is_installed",
+    "moving",
     "one_thread",
     "ours",
+    "passes",
     "require_equal",
     "team",
 ]
 
 # The limits are checked at one of this many elements.
 SAMPLE = slice(None, None, 509)
+SOURCE = Path(__file__).resolve().parent / "limits.c"
+LINE = 64  # bytes of a line of the cache
 # Width of the layer whose product makes the logits of "fastloss after matmul".
 HIDDEN = 256
 
@@ -203,6 +212,67 @@ def _dot(problem: Problem, name: str) -> Contender:
     return Contender(name, partial(np.dot, x, t), check)
 
 
+@lru_cache(maxsize=1)
+def _library() -> ctypes.CDLL:
+    compiler = shutil.which("cc") or shutil.which("gcc")
+    if compiler is None:
+        raise UnavailableError("no C compiler")
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "limits.so")
+        flags = ["-std=c11", "-O3", "-march=native", "-shared", "-fPIC"]
+        subprocess.run([compiler, *flags, "-o", str(path), str(SOURCE)], check=True)
+        return ctypes.CDLL(str(path))
+
+
+def _lines(size: int) -> Array:
+    """Return so many bytes, aligned to a line of the cache."""
+    room = np.ones(size + LINE, np.uint8)
+    start = -room.ctypes.data % LINE
+    return room[start : start + size]
+
+
+def passes(reads: Sequence[int], writes: Sequence[int]) -> Iterator[tuple[int, int, int]]:
+    """Return passes over memory: bytes of an array, how many are read, and whether another is written.
+
+    Arrays of one size are moved together. A pass writes one array at most.
+    """
+    for size in sorted({*reads, *writes}):
+        count, written = reads.count(size), writes.count(size)
+        for k in range(max(written, 1)):
+            yield size, len(range(k, count, max(written, 1))), int(written > 0)
+
+
+def moving(reads: Sequence[int], writes: Sequence[int], threads: int) -> Callable[[], list[Any]]:
+    """Return the function that reads arrays of so many bytes, and writes others past the caches."""
+    move = _library().move
+    move.restype = ctypes.c_uint64
+    kept: list[Array] = []
+    parts: list[list[Callable[[], Any]]] = [[] for _ in range(threads)]
+    for given, count, written in passes(reads, writes):
+        part = max(given // (LINE * threads), 1) * LINE
+        arrays = [_lines(part * threads) for _ in range(count + written)]
+        kept += arrays
+        for k, moves in enumerate(parts):
+            addresses = [array.ctypes.data + k * part for array in arrays]
+            starts = (ctypes.c_char_p * count)(*addresses[:count])
+            to = ctypes.c_void_p(addresses[-1] if written else None)
+            moves.append(partial(move, starts, count, to, ctypes.c_int64(part)))
+
+    def in_turn(moves: list[Callable[[], Any]]) -> None:
+        for one in moves:
+            one()
+
+    # The arrays have to live as long as the call, which has only their addresses.
+    return lambda kept=kept: team(threads).run([partial(in_turn, moves) for moves in parts])  # type: ignore[misc]
+
+
+def _move(problem: Problem, name: str) -> Contender:
+    """Read every argument, and write as much as the result."""
+    out = problem.out if isinstance(problem.out, tuple) else (problem.out,)
+    sizes = [[array.nbytes for array in arrays] for arrays in (problem.arguments, out)]
+    return Contender(name, moving(*sizes, problem.threads))
+
+
 LIMITS: dict[str, Builder] = {
     "copy": _copy,
     "scale": _scale,
@@ -210,6 +280,7 @@ LIMITS: dict[str, Builder] = {
     "add": partial(_into_third, function=np.add),
     "subtract": partial(_into_third, function=np.subtract),
     "dot": _dot,
+    "move": _move,
 }
 
 

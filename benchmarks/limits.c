@@ -1,4 +1,4 @@
-/* The limit of memory: what a kernel reads and writes, and nothing else. `benchmarks/suites/bounds.py` compiles it.
+/* The limit of memory: what a kernel reads and writes, and nothing else. `benchmarks/contenders.py` compiles it.
  */
 #include <stdint.h>
 #include <string.h>

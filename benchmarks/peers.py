@@ -150,8 +150,17 @@ def _torch_written(torch: Any) -> dict[str, Callable[..., Any]]:
     def linear_kl_div(x: Any, w: Any, teacher: Any, teacher_weight: Any) -> Any:
         return kl_div_with_logits(functional.linear(x, w), functional.linear(teacher, teacher_weight))
 
+    def sparsemax_loss(logits: Any, target: Any) -> Any:
+        ordered = logits.sort(dim=-1, descending=True).values
+        count = torch.arange(1, logits.shape[-1] + 1)
+        excess = ordered.cumsum(-1) - 1.0
+        k = (count * ordered > excess).sum(-1, keepdim=True)
+        tau = excess.gather(-1, k - 1) / k
+        squares = torch.where(logits > tau, logits**2 - tau**2, 0.0).sum(-1)
+        return (0.5 * squares - logits.gather(-1, target[:, None])[:, 0] + 0.5).mean()
+
     divergences = (kl_div_with_logits, js_div_with_logits, tv_distance_with_logits, linear_kl_div)
-    written = (log_cosh_loss, quantile_loss, token_log_probs, *divergences, dpo_loss)
+    written = (log_cosh_loss, quantile_loss, token_log_probs, *divergences, dpo_loss, sparsemax_loss)
     return {function.__name__: function for function in written}
 
 
@@ -193,7 +202,7 @@ def torch_peer(problem: Problem, name: str, function: Callable[..., Any] | None 
         function = torch_compiled(torch, function)
     function = partial(function, **case.options)
     tensors = [torch_tensor(torch, array).detach() for array in problem.arguments]
-    leaves = tensors[: problem.leaves] if case.has_gradient else []
+    leaves = [tensors[k] for k in problem.differentiable] if case.has_gradient else []
     for leaf in leaves:
         leaf.requires_grad_()
     upstream = None

@@ -121,6 +121,11 @@ class Problem:
         return np.ones_like(self.arguments[0])
 
     @property
+    def differentiable(self) -> Sequence[int]:
+        """Return the positions of the arguments with a gradient."""
+        return range(self.leaves)
+
+    @property
     def our_options(self) -> dict[str, Any]:
         """Return the options of fastloss that peers do not have."""
         return {}

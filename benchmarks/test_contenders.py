@@ -18,7 +18,7 @@ import pytest
 
 from benchmarks import report
 from benchmarks.case import BEST_PEER, COMPILED, NUMPY, OURS, Case
-from benchmarks.contenders import Contender, UnavailableError, build, is_installed
+from benchmarks.contenders import Contender, UnavailableError, build, is_installed, passes
 from benchmarks.problem import WrongResultError
 from benchmarks.runner import Figures, Result
 from benchmarks.suites import SUITES, problem_of
@@ -147,6 +147,12 @@ def test_targets_are_about_contenders(case: Case) -> None:
     """A target with an unknown name would never be measured."""
     known = {*case.contenders, COMPILED, BEST_PEER, None}
     assert {name for target in case.targets for name in (target.of, target.against)} <= known
+
+
+def test_the_limit_moves_every_array_once() -> None:
+    """Each pass writes one array at most, and arrays of other sizes have their own."""
+    assert [*passes([8, 8, 8, 2], [8, 8])] == [(2, 1, 0), (8, 2, 1), (8, 1, 1)]
+    assert [*passes([4], [4, 4])] == [(4, 1, 1), (4, 0, 1)]
 
 
 def test_names_are_unique() -> None:

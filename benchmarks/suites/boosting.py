@@ -28,7 +28,7 @@ from benchmarks.problem import Array, Problem, require
 from fastloss import reference
 from fastloss.boosting import lightgbm_objective, xgboost_objective
 
-__all__ = ["SUITE"]
+__all__ = ["BUILT_IN", "READY", "SUITE", "BoostingProblem", "Pair", "built_in", "objective_of", "ready"]
 
 BUILT_IN, READY = "LightGBM's own", "ready"
 CLASSES = 10
@@ -168,6 +168,8 @@ FORMULAS: dict[str, Objective] = {
 class BoostingProblem(Problem):
     """The expected result of a call is the formula in float64; a round's objective is checked in a call."""
 
+    documents = DOCUMENTS
+
     @cached_property
     def scores(self) -> Array:
         """Return scores in the type and order of the library."""
@@ -190,7 +192,7 @@ class BoostingProblem(Problem):
         """Return the sizes of queries, or None."""
         if self.case.function != "lambda_rank_loss":
             return None
-        return np.full(self.shape[0] // DOCUMENTS, DOCUMENTS)
+        return np.full(self.shape[0] // self.documents, self.documents)
 
     @property
     def _is_lightgbm(self) -> bool:
@@ -252,7 +254,7 @@ class BoostingProblem(Problem):
 
 
 @contender(OURS, NUMPY, TORCH, suite="boosting")
-def _objective(problem: BoostingProblem, name: str) -> Contender:
+def objective_of(problem: BoostingProblem, name: str) -> Contender:
     objective, scores, data = problem.objective(name), problem.scores, problem.data
 
     def call() -> Pair:
@@ -267,12 +269,12 @@ def _objective(problem: BoostingProblem, name: str) -> Contender:
 
 
 @contender(BUILT_IN, suite="boosting")
-def _built_in(problem: BoostingProblem, name: str) -> Contender:
+def built_in(problem: BoostingProblem, name: str) -> Contender:
     return Contender(name, problem.booster(problem.case.details["own"]).update)
 
 
 @contender(READY, suite="boosting")
-def _ready(problem: BoostingProblem, name: str) -> Contender:
+def ready(problem: BoostingProblem, name: str) -> Contender:
     booster = problem.booster("none")
     first = problem.objective(OURS)(np.zeros(problem.shape[::-1]).T, problem.data)
     return Contender(name, lambda: booster.update(fobj=lambda scores, data: first))

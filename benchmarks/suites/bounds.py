@@ -10,29 +10,21 @@ arithmetic bounds the kernel.
 
 from __future__ import annotations
 
-import ctypes
-import shutil
-import subprocess
-import tempfile
 from collections.abc import Mapping
 from dataclasses import replace
-from functools import lru_cache, partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 import fastloss
 from benchmarks.case import OURS, Case, Suite
-from benchmarks.contenders import Contender, UnavailableError, contender, team
+from benchmarks.contenders import Contender, contender, moving
 from benchmarks.problem import Array, Problem, dtype_of
 from benchmarks.suites import elementwise, post_training, softmax
 
 __all__ = ["SUITE"]
 
 MEMORY, COMPUTE, CALLS = "memory", "compute", "calls"
-SOURCE = Path(__file__).resolve().parents[1] / "limits.c"
-LINE = 64
 # Elements of a part: with its gradient half a megabyte of float32.
 PART = 65536
 OF = {module.SUITE.name: module.SUITE for module in (softmax, elementwise, post_training)}
@@ -73,39 +65,10 @@ def bytes_per_element(case: Case) -> int:
     return (case.details["reads"] + case.details["writes"]) * dtype_of(case.dtype).itemsize
 
 
-@lru_cache(maxsize=1)
-def _library() -> ctypes.CDLL:
-    compiler = shutil.which("cc") or shutil.which("gcc")
-    if compiler is None:
-        raise UnavailableError("no C compiler")
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, "limits.so")
-        flags = ["-std=c11", "-O3", "-march=native", "-shared", "-fPIC"]
-        subprocess.run([compiler, *flags, "-o", str(path), str(SOURCE)], check=True)
-        return ctypes.CDLL(str(path))
-
-
-def _lines(size: int) -> Array:
-    """Return so many bytes, aligned to a line of the cache."""
-    room = np.ones(size + LINE, np.uint8)
-    start = -room.ctypes.data % LINE
-    return room[start : start + size]
-
-
 @contender(MEMORY, suite="bounds")
 def _memory(problem: Problem, name: str) -> Contender:
-    details, threads = problem.case.details, problem.threads
-    size = max(problem.arguments[0].nbytes // (LINE * threads), 1) * LINE * threads
-    sources, out = [_lines(size) for _ in range(details["reads"])], _lines(size)
-    move = _library().move
-    move.restype = ctypes.c_uint64
-    part, parts = size // threads, []
-    for k in range(threads):
-        starts = (ctypes.c_char_p * len(sources))(*(s.ctypes.data + k * part for s in sources))
-        to = ctypes.c_void_p(out.ctypes.data + k * part if details["writes"] else None)
-        parts.append(partial(move, starts, len(sources), to, ctypes.c_int64(part)))
-    # The arrays have to live as long as the call, which has only their addresses.
-    return Contender(name, lambda kept=(sources, out): team(threads).run(parts))  # type: ignore[misc]
+    details, size = problem.case.details, problem.arguments[0].nbytes
+    return Contender(name, moving([size] * details["reads"], [size] * details["writes"], problem.threads))
 
 
 def _rows_of_part(first: Array) -> int:

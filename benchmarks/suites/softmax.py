@@ -176,6 +176,15 @@ CASES = (
         small=(100, 10),
         **_beside(1.5),
     ),
+    _cross_entropy(
+        "sparsemax-1000",
+        "sparsemax loss (4096, 1000)",
+        function="sparsemax_loss",
+        shape=(4096, 1000),
+        small=(32, 100),
+        contenders=(LIMIT, OURS, TORCH),
+        targets=(at_least(1.0, TORCH),),
+    ),
     _focal("focal-10", "softmax focal loss (65536, 10)", shape=(65536, 10), small=(100, 10), **_beside(1.5)),
     _cross_entropy(
         "one-row",

@@ -2,18 +2,24 @@
 
 The NumPy version is what users write: a sort, cumulative sums of the hazards from the latest time on, and of
 their reciprocals from the first one. Times are distinct, so that it needs no treatment of ties.
+
+aft_loss with normal noise, of times that are known exactly or censored on the right, stands beside PyTorch's
+automatic differentiation of the formula. The limit reads all arguments and writes the gradient past the
+caches.
 """
 
 from __future__ import annotations
 
+import math
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 import fastloss
-from benchmarks.case import NUMPY, OURS, Case, Suite, at_least
-from benchmarks.contenders import Contender, contender
+from benchmarks.case import LIMIT, NUMPY, OURS, TORCH, Case, Suite, at_least
+from benchmarks.contenders import Contender, contender, imported, ours
+from benchmarks.peers import torch_peer
 from benchmarks.problem import Array, Problem, require
 from fastloss import reference
 
@@ -37,7 +43,21 @@ def _case(name: str, rows: int, what: str = "", **options: Any) -> Case:
     )
 
 
-CASES = (_case("cox", 1_000_000), _case("cox-10k", 10_000))
+CASES = (
+    _case("cox", 1_000_000),
+    _case("cox-10k", 10_000),
+    Case(
+        "survival",
+        "aft",
+        "aft_loss, 1,000,000 rows, value and gradient",
+        "aft_loss",
+        (1_000_000,),
+        (2000,),
+        contenders=(LIMIT, OURS, TORCH),
+        targets=(at_least(1, TORCH),),
+        limit="move",
+    ),
+)
 
 
 def cumulative(x: Array, time: Array, event: Array) -> tuple[float, Array, Array]:
@@ -84,8 +104,37 @@ class SurvivalProblem(Problem):
             require(np.abs(one - exact) / np.abs(exact).max(), AGREEMENT, name)
 
 
-@contender(OURS, suite="survival")
-def _ours(problem: SurvivalProblem, name: str) -> Contender:
+class AftProblem(Problem):
+    """The reference has the whole gradient; errors are relative to its largest entry."""
+
+    largest_axis = None
+
+    @cached_property
+    def arguments(self) -> tuple[Array, ...]:  # type: ignore[override]
+        """Return logarithms of times, and the bounds: equal for six of ten, and else without an upper one."""
+        rng, rows = np.random.default_rng(0), self.shape[0]
+        x = rng.standard_normal(rows, dtype=np.float32)
+        lower = np.exp(x + rng.standard_normal(rows, dtype=np.float32))
+        return x, lower, np.where(rng.random(rows) < 0.6, lower, np.float32(np.inf))
+
+    @cached_property
+    def answer(self) -> tuple[float, Array]:
+        return reference.aft_loss(*self.arguments, return_grad=True)  # type: ignore[return-value]
+
+    @property
+    def expected_loss(self) -> float:  # type: ignore[override]
+        return self.answer[0]
+
+    @property
+    def expected_values(self) -> tuple[Array, ...]:  # type: ignore[override]
+        return (self.answer[1],)
+
+
+def _problem(case: Case, is_small: bool) -> Problem:
+    return (AftProblem if case.function == "aft_loss" else SurvivalProblem)(case, is_small)
+
+
+def _cox(problem: SurvivalProblem, name: str) -> Contender:
     out = np.ones_like(problem.data[0])
 
     def call() -> Any:
@@ -94,16 +143,35 @@ def _ours(problem: SurvivalProblem, name: str) -> Contender:
     return Contender(name, call, problem.require_near)
 
 
+@contender(OURS, suite="survival")
+def _ours(problem: Problem, name: str) -> Contender:
+    return _cox(problem, name) if isinstance(problem, SurvivalProblem) else ours(problem, name)
+
+
 @contender(NUMPY, suite="survival")
 def _numpy(problem: SurvivalProblem, name: str) -> Contender:
     return Contender(name, lambda: cumulative(*problem.data), problem.require_near)
 
 
+@contender(TORCH, suite="survival")
+def _torch(problem: AftProblem, name: str) -> Contender:
+    torch = imported("torch")
+    constant = 0.5 * math.log(2.0 * math.pi)
+
+    def aft_loss(x: Any, lower: Any, upper: Any) -> Any:
+        log_time = lower.log()
+        z = log_time - x
+        exact = 0.5 * z * z + log_time + constant
+        return torch.where(lower == upper, exact, -torch.special.log_ndtr(-z)).mean()
+
+    return torch_peer(problem, name, aft_loss)
+
+
 SUITE = Suite(
     name="survival",
-    title="Cox's partial likelihood beside cumulative sums in NumPy (seconds)",
+    title="losses of survival times beside cumulative sums in NumPy, and PyTorch (seconds)",
     cases=CASES,
-    problem=SurvivalProblem,
-    columns={OURS: OURS, NUMPY: NUMPY},
+    problem=_problem,
+    columns={LIMIT: "memory limit", OURS: OURS, NUMPY: "NumPy", TORCH: "PyTorch"},
     repeats=9,
 )
