@@ -12,7 +12,7 @@
 #include "storage.h"
 
 enum { ARRAYS = 6, OUTPUTS = 3, INTEGERS = 12, REALS = 8, TITLE = 120, ROWS_OF_PIECE = FL_LANES };
-enum { FUNCTION, SOFTMAX, NLL, MARGIN, ELEMENTS, DIVERGENCE };
+enum { FUNCTION, SOFTMAX, NLL, MARGIN, SPARSEMAX, ELEMENTS, DIVERGENCE };
 
 struct array {
     int64_t dtype, count, itemsize; /* dtype -1: absent */
@@ -191,7 +191,6 @@ static void describe_rows(const struct record *r, struct fl_rows *rows, ptrdiff_
 {
     rows->count = (ptrdiff_t)r->integers[1];
     rows->classes = (ptrdiff_t)r->integers[2];
-    rows->stream = (int)r->integers[5];
     rows->input = rows_of(&r->in[0], rows->classes, room);
     rows->output = rows_of(&r->out[1].array, rows->classes, room + 2);
     rows->grad_output = (const double *)(const void *)r->in[5].data;
@@ -218,17 +217,9 @@ static void describe_targets(const struct record *r, struct fl_targets *targets,
     targets->narrow_weight = narrow;
 }
 
-/* As in _kernels.pyx. */
 static const struct fl_softmax_kernels *softmax_kernels(const struct fl_softmax_job *job)
 {
-    const int mass = job->targets.probabilities.data || job->targets.smoothing > 0.0;
-    const int is_short = job->rows.classes <= FL_SHORT_ROW;
-    if (job->rows.input.dtype == FL_FLOAT64 || (mass && is_short) || job->map.softcap > 0.0)
-        return &kernels->softmax_f64;
-    if (job->map.temperature != 1.0 && !(is_short && job->operation == FL_CROSS_ENTROPY) &&
-        !kernels->softmax_f32.is_fused(job))
-        return &kernels->softmax_f64;
-    return &kernels->softmax_f32;
+    return kernels->softmax_f32.suits(job) ? &kernels->softmax_f32 : &kernels->softmax_f64;
 }
 
 static void run_softmax_in_steps(const struct fl_softmax_job *job)
@@ -265,6 +256,8 @@ static void run_softmax(const struct record *r)
     job.z_loss = r->reals[2];
     job.map.softcap = r->reals[3];
     job.map.temperature = r->reals[4];
+    job.focusing.kind = (int)r->integers[5];
+    job.focusing.by = r->reals[5];
     job.band.all_classes = job.rows.classes;
     for (int stream = 0; stream <= (job.rows.classes > FL_SHORT_ROW && job.rows.output.data); stream++) {
         job.rows.stream = stream;
@@ -411,6 +404,9 @@ int main(int argc, char **argv)
             break;
         case MARGIN:
             run_targets(&r, kernels->margin_rows);
+            break;
+        case SPARSEMAX:
+            run_targets(&r, kernels->sparsemax_rows);
             break;
         case ELEMENTS:
             run_elements(&r);

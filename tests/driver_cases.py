@@ -17,12 +17,23 @@ from unittest.mock import patch
 import numpy as np
 from helpers import DTYPES, INF, NAN, Array, bounds, loss_dtype
 from registry import Call, call, with_all
-from rows import distributions, divergences, elementwise, pairs, preferences, softmax, survival
+from rows import (
+    classes,
+    distributions,
+    divergences,
+    elementwise,
+    pairs,
+    preferences,
+    softmax,
+    sparse,
+    survival,
+)
 
 from fastloss import _kernels, classification, sequence
 from fastloss._engine import rows as engine_rows
 
-FUNCTION, SOFTMAX, NLL, MARGIN, ELEMENTS, DIVERGENCE = range(6)
+KINDS = 7
+FUNCTION, SOFTMAX, NLL, MARGIN, SPARSEMAX, ELEMENTS, DIVERGENCE = range(KINDS)
 ARRAYS, OUTPUTS, INTEGERS, REALS = 6, 3, 12, 8
 # As in kernels.h; the last two are read as what they are.
 CODES = {"float32": 0, "float64": 1, "float16": 2, "bfloat16": 3, "int64": 9, "bool": 9}
@@ -91,13 +102,20 @@ def _of_rows(kind: int, jobs: list[Job], kernel: Any, *given: Any, **options: An
     get = options.get
     losses = get("row_loss")
     if kind == SOFTMAX:
-        own = (get("z_loss", 0.0), get("softcap", 0.0), get("temperature", 1.0))
+        own = (get("z_loss", 0.0), get("softcap", 0.0), get("temperature", 1.0), get("by", 0.0))
     else:
         own = (get("margin", 0.0), get("power", 0.0))
     ignored = get("ignored")
     job = Job(
         kind,
-        (*(operation or (0,)), x.size // x.shape[-1], x.shape[-1], ignored is not None, ignored or 0),
+        (
+            *(operation or (0,)),
+            x.size // x.shape[-1],
+            x.shape[-1],
+            ignored is not None,
+            ignored or 0,
+            get("focusing", 0),
+        ),
         (get("grad_scale", 1.0), get("label_smoothing", 0.0), *own),
         (x, get("indices"), get("probabilities"), get("weight"), get("sample_weight"), get("grad_output")),
         (losses, get("output"), get("hessian")),
@@ -148,6 +166,7 @@ def recorded(function: Callable[[], Any]) -> tuple[Any, list[Job]]:
         "softmax": of_softmax,
         "nll": partial(_of_rows, NLL, jobs, _kernels.nll),
         "multi_margin": partial(_of_rows, MARGIN, jobs, _kernels.multi_margin),
+        "sparsemax": partial(_of_rows, SPARSEMAX, jobs, _kernels.sparsemax),
         "divergence": partial(_of_divergence, jobs, _kernels.divergence),
         "elementwise": partial(_of_elements, jobs, _kernels.elementwise),
         "plain_cross_entropy": lambda *given: None,
@@ -159,6 +178,9 @@ def recorded(function: Callable[[], Any]) -> tuple[Any, list[Job]]:
             stack.enter_context(patch.object(_kernels, name, kernel))
         for module in (engine_rows, classification, sequence):
             stack.enter_context(patch.object(module, "cross_entropy_rows", of_rows))
+        stack.enter_context(
+            patch.object(engine_rows, "_focused_rows", partial(of_softmax, _kernels.CROSS_ENTROPY))
+        )
         return function(), jobs
 
 
@@ -243,12 +265,17 @@ def calls() -> Iterator[Call]:
             for options in range(len(row.sets)):
                 yield call(row, (7, 83), dtype, "none", options)
             yield with_all(row, (7, 83), dtype)
+        for row in (*classes.ROWS, *sparse.ROWS):
+            for shape in ((21, 10), (19, 37), (5, 300), (2, 5000)):
+                for options in range(len(row.sets)):
+                    yield call(row, shape, dtype, "none", options)
+                yield with_all(row, shape, dtype)
         for row in divergences.ROWS:
             for shape in ((37, 9), (9, 90), (3, 2100)):
                 yield call(row, shape, dtype, "none")
                 yield with_all(row, shape, dtype)
-        for classes in (10, 1000):
-            yield odd_rows(classes, dtype)
+        for width in (10, 1000):
+            yield odd_rows(width, dtype)
 
 
 def odd_rows(classes: int, dtype: str) -> Call:
@@ -296,10 +323,10 @@ def function_jobs() -> Iterator[tuple[str, Job]]:
         yield f"{name} {span}", job
 
 
-def write(path: Path) -> tuple[int, set[str]]:
-    """Write the file; return the number of jobs, and the losses of losses.def that are among them."""
+def write(path: Path) -> tuple[int, set[str], set[int]]:
+    """Write the file; return the number of jobs, and which losses of losses.def and kinds are among them."""
     names = {line: name for name, (line, _) in _kernels.ELEMENTWISE.items()}
-    count, lines = 0, set()
+    count, lines, kinds = 0, set(), set()
 
     def jobs() -> Iterator[tuple[str, Job]]:
         yield from function_jobs()
@@ -317,11 +344,12 @@ def write(path: Path) -> tuple[int, set[str]]:
         for title, job in jobs():
             job.write(file, title)
             count += 1
+            kinds.add(job.kind)
             if job.kind == ELEMENTS:
                 lines.add(job.integers[0])
-    return count, {names[line] for line in lines}
+    return count, {names[line] for line in lines}, kinds
 
 
 if __name__ == "__main__":
-    jobs_written, losses_written = write(Path(sys.argv[1]))
+    jobs_written, losses_written, _ = write(Path(sys.argv[1]))
     print(f"{jobs_written} jobs; without {sorted(set(_kernels.ELEMENTWISE) - losses_written)}")

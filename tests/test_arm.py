@@ -46,8 +46,9 @@ def run(driver: Path, cases: Path) -> "subprocess.CompletedProcess[str]":
 
 
 def test_the_kernels_keep_their_bounds(driver: Path, tmp_path: Path) -> None:
-    jobs, losses = driver_cases.write(tmp_path / "cases")
+    jobs, losses, kinds = driver_cases.write(tmp_path / "cases")
     assert losses == set(driver_cases._kernels.ELEMENTWISE)
+    assert kinds == set(range(driver_cases.KINDS))
     result = run(driver, tmp_path / "cases")
     print(result.stdout)
     assert result.returncode == 0, result.stderr[-4000:]
