@@ -9,10 +9,19 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "samples.h"
 #include "storage.h"
 
-enum { ARRAYS = 6, OUTPUTS = 3, INTEGERS = 12, REALS = 8, TITLE = 120, ROWS_OF_PIECE = FL_LANES };
-enum { FUNCTION, SOFTMAX, NLL, MARGIN, SPARSEMAX, ELEMENTS, DIVERGENCE };
+enum {
+    ARRAYS = 7,
+    OUTPUTS = 4,
+    INTEGERS = 12,
+    REALS = 8,
+    TITLE = 120,
+    ROWS_OF_PIECE = FL_LANES,
+    ELEMENTS_OF_PIECE = 65536
+};
+enum { FUNCTION, SOFTMAX, NLL, MARGIN, SPARSEMAX, ELEMENTS, DIVERGENCE, PAIRS, LABELS, DISTRIBUTION };
 
 struct array {
     int64_t dtype, count, itemsize; /* dtype -1: absent */
@@ -33,6 +42,7 @@ struct record {
 };
 
 static const struct fl_kernels *const kernels = &fl_kernels_baseline;
+static const struct fl_samples *const samples = &fl_samples_baseline;
 static FILE *file;
 static long compared, wrong;
 
@@ -297,27 +307,32 @@ static void run_targets(const struct record *r, fl_work work)
     check(r, "by rows");
 }
 
+static void describe_elements(const struct record *r, struct fl_element_job *job)
+{
+    job->size = job->inner = (ptrdiff_t)r->in[0].count;
+    job->input = straight(&r->in[0]);
+    job->target = straight(&r->in[1]);
+    job->third = straight(&r->in[2]);
+    job->weight = straight(&r->in[3]);
+    job->upstream = straight(&r->in[4]);
+    job->losses = straight(&r->out[0].array);
+    job->first = straight(&r->out[1].array);
+    job->second = straight(&r->out[2].array);
+}
+
 static void run_elements(const struct record *r)
 {
     struct fl_element_job job = {0};
     const struct fl_element_kernels *table = r->integers[1] ? &kernels->elements_f64 : &kernels->elements_f32;
     job.loss = (int)r->integers[0];
-    job.size = job.inner = (ptrdiff_t)r->in[0].count;
-    job.input = straight(&r->in[0]);
-    job.target = straight(&r->in[1]);
-    job.third = straight(&r->in[2]);
-    job.weight = straight(&r->in[3]);
-    job.upstream = straight(&r->in[4]);
-    job.losses = straight(&r->out[0].array);
-    job.first = straight(&r->out[1].array);
-    job.second = straight(&r->out[2].array);
+    describe_elements(r, &job);
     job.target_value = r->reals[0];
     job.third_value = r->reals[1];
     job.parameter[0] = r->reals[2];
     job.parameter[1] = r->reals[3];
     job.scale = r->reals[4];
     for (job.stream = 0; job.stream < 2; job.stream++) {
-        run_pieces(table->elements, NULL, &job, job.size, 65536, table->buffer_bytes(&job));
+        run_pieces(table->elements, NULL, &job, job.size, ELEMENTS_OF_PIECE, table->buffer_bytes(&job));
         check(r, job.stream ? "streamed" : "elements");
     }
 }
@@ -340,6 +355,66 @@ static void run_divergence(const struct record *r)
     table = job.rows.input.dtype == FL_FLOAT64 ? &kernels->divergence_f64 : &kernels->divergence_f32;
     run_pieces(table->rows, NULL, &job, job.rows.count, ROWS_OF_PIECE, table->scratch_bytes(&job));
     check(r, "by rows");
+}
+
+static const double *doubles(const struct array *array) { return (const double *)(const void *)array->data; }
+
+static void run_pairs(const struct record *r)
+{
+    ptrdiff_t dimensions[4 * FL_VECTORS];
+    struct fl_pair_job job = {0};
+    const struct fl_pair_kernels *table = r->in[0].dtype == FL_FLOAT64 ? &samples->pairs_f64 : &samples->pairs_f32;
+    job.count = (ptrdiff_t)r->integers[1];
+    job.width = (ptrdiff_t)r->integers[2];
+    job.swap = (int)r->integers[3];
+    for (int k = 0; k < FL_VECTORS; k++) {
+        job.vectors[k] = rows_of(&r->in[k], job.width, dimensions + 4 * k);
+        job.gradients[k] = rows_of(&r->out[1 + k].array, job.width, dimensions + 4 * k + 2);
+        job.has_gradients |= job.gradients[k].data != NULL;
+    }
+    job.target = doubles(&r->in[3]);
+    job.grad_output = doubles(&r->in[4]);
+    job.losses = (double *)(void *)r->out[0].array.data;
+    job.grad_scale = r->reals[0];
+    job.margin = r->reals[1];
+    job.eps = r->reals[2];
+    job.p = r->reals[3];
+    for (job.stream = 0; job.stream <= job.has_gradients; job.stream++) {
+        run_pieces(r->integers[0] == 2 ? table->cosine : table->triplet, NULL, &job, job.count, ROWS_OF_PIECE,
+                   FL_PAIR_SCRATCH);
+        check(r, job.stream ? "streamed" : "by rows");
+    }
+}
+
+static void run_labels(const struct record *r)
+{
+    ptrdiff_t dimensions[4];
+    struct fl_label_job job = {0};
+    describe_rows(r, &job.rows, dimensions);
+    job.target = (const int64_t *)(const void *)r->in[1].data;
+    run_pieces(samples->label_survey, NULL, &job, job.rows.count, ROWS_OF_PIECE, 0);
+    run_pieces(job.rows.input.dtype == FL_FLOAT64 ? samples->labels_f64 : samples->labels_f32, NULL, &job,
+               job.rows.count, ROWS_OF_PIECE, 3 * (job.rows.classes + 16) * (ptrdiff_t)sizeof(double));
+    check(r, "by rows");
+}
+
+static void run_distribution(const struct record *r)
+{
+    struct fl_distribution_job job = {0};
+    struct fl_element_job *elements = &job.elements;
+    job.distribution = (int)r->integers[0];
+    job.is_full = (int)r->integers[1];
+    describe_elements(r, elements);
+    job.fourth = straight(&r->in[5]);
+    job.last = straight(&r->out[3].array);
+    elements->target_value = r->reals[0];
+    elements->third_value = r->reals[1];
+    job.fourth_value = r->reals[2];
+    elements->scale = r->reals[3];
+    elements->piece = ELEMENTS_OF_PIECE;
+    run_pieces(samples->distribution.elements, NULL, &job, elements->size, ELEMENTS_OF_PIECE,
+               samples->distribution.buffer_bytes);
+    check(r, "elements");
 }
 
 static void run_function(const struct record *r)
@@ -413,6 +488,15 @@ int main(int argc, char **argv)
             break;
         case DIVERGENCE:
             run_divergence(&r);
+            break;
+        case PAIRS:
+            run_pairs(&r);
+            break;
+        case LABELS:
+            run_labels(&r);
+            break;
+        case DISTRIBUTION:
+            run_distribution(&r);
             break;
         default:
             fail("unknown kind of record", "driver");

@@ -32,9 +32,9 @@ from rows import (
 from fastloss import _kernels, classification, sequence
 from fastloss._engine import rows as engine_rows
 
-KINDS = 7
-FUNCTION, SOFTMAX, NLL, MARGIN, SPARSEMAX, ELEMENTS, DIVERGENCE = range(KINDS)
-ARRAYS, OUTPUTS, INTEGERS, REALS = 6, 3, 12, 8
+KINDS = 10
+FUNCTION, SOFTMAX, NLL, MARGIN, SPARSEMAX, ELEMENTS, DIVERGENCE, PAIRS, LABELS, DISTRIBUTION = range(KINDS)
+ARRAYS, OUTPUTS, INTEGERS, REALS = 7, 4, 12, 8
 # As in kernels.h; the last two are read as what they are.
 CODES = {"float32": 0, "float64": 1, "float16": 2, "bfloat16": 3, "int64": 9, "bool": 9}
 
@@ -158,6 +158,51 @@ def _of_elements(
     return result
 
 
+def _of_pairs(jobs: list[Job], kernel: Any, vectors: Any, gradients: Any, **options: Any) -> Any:
+    get = options.get
+    x = vectors[0]
+    missing = (None,) * (3 - len(vectors))
+    if not get("accumulate"):
+        job = Job(
+            PAIRS,
+            (len(vectors), x.size // x.shape[-1], x.shape[-1], get("swap", False)),
+            (get("grad_scale", 1.0), get("margin", 0.0), get("eps", 0.0), get("p", 2.0)),
+            (*vectors, *missing, get("target"), get("grad_output")),
+            (get("row_loss"), *gradients, *missing),
+        )
+        jobs.append(job)
+    return kernel(vectors, gradients, **options)
+
+
+def _of_labels(jobs: list[Job], kernel: Any, x: Array, target: Array, **options: Any) -> Any:
+    get = options.get
+    if not get("accumulate"):
+        job = Job(
+            LABELS,
+            (0, x.size // x.shape[-1], x.shape[-1]),
+            (get("grad_scale", 1.0),),
+            (x, target, None, None, None, get("grad_output")),
+            (get("row_loss"), get("output")),
+        )
+        jobs.append(job)
+    return kernel(x, target, **options)
+
+
+def _of_distribution(
+    jobs: list[Job], kernel: Any, kind: int, arrays: Any, target: float, third: float, fourth: float,
+    is_full: bool, grad_scale: float, is_mean: bool, *given: Any,
+) -> Any:  # fmt: skip
+    *read, first, second, losses, parameter, last = arrays
+    *_, accumulate, _ = given
+    if not is_mean and not accumulate:
+        outputs = (losses, first, second, last)
+        job = Job(
+            DISTRIBUTION, (kind, is_full), (target, third, fourth, grad_scale), (*read, parameter), outputs
+        )
+        jobs.append(job)
+    return kernel(kind, arrays, target, third, fourth, is_full, grad_scale, is_mean, *given)
+
+
 def recorded(function: Callable[[], Any]) -> tuple[Any, list[Job]]:
     """Call a function, without the paths of plain calls; return its result and its jobs."""
     jobs: list[Job] = []
@@ -168,6 +213,9 @@ def recorded(function: Callable[[], Any]) -> tuple[Any, list[Job]]:
         "multi_margin": partial(_of_rows, MARGIN, jobs, _kernels.multi_margin),
         "sparsemax": partial(_of_rows, SPARSEMAX, jobs, _kernels.sparsemax),
         "divergence": partial(_of_divergence, jobs, _kernels.divergence),
+        "pairs": partial(_of_pairs, jobs, _kernels.pairs),
+        "multilabel_margin": partial(_of_labels, jobs, _kernels.multilabel_margin),
+        "distribution": partial(_of_distribution, jobs, _kernels.distribution),
         "elementwise": partial(_of_elements, jobs, _kernels.elementwise),
         "plain_cross_entropy": lambda *given: None,
         "plain_elementwise": lambda *given: None,
@@ -247,6 +295,7 @@ OF_ONE_LINE = [
     for row in (*distributions.ROWS, *pairs.PAIRS, *survival.ROWS)
     if row.name in ("aft_loss", "margin_ranking_loss", "quantile_loss")
 ]
+OF_DISTRIBUTIONS = [row for row in distributions.ROWS if len(row.gradients) > 1]
 # Two classes, whole and broken groups of 16 rows and of four classes, the longest short row, one class more,
 # and rows of one block and of three.
 SHAPES = [(37, 2), (37, 3), (21, 10), (37, 16), (19, 37), (18, 64), (9, 65), (6, 1000), (4, 5000)]
@@ -274,6 +323,16 @@ def calls() -> Iterator[Call]:
             for shape in ((37, 9), (9, 90), (3, 2100)):
                 yield call(row, shape, dtype, "none")
                 yield with_all(row, shape, dtype)
+        for row in (pairs.COSINE, pairs.TRIPLET):
+            for options in range(len(row.sets)):
+                yield call(row, (19, 50), dtype, "none", options)
+            yield with_all(row, (7, 300), dtype)
+        for shape in ((37, 5), (5, 70)):
+            yield call(pairs.MULTILABEL, shape, dtype, "none")
+            yield with_all(pairs.MULTILABEL, shape, dtype)
+        for row in OF_DISTRIBUTIONS:
+            yield call(row, (5, 83), dtype, "none")
+            yield with_all(row, (5, 83), dtype)
         for width in (10, 1000):
             yield odd_rows(width, dtype)
 
