@@ -4,6 +4,7 @@
  * largest value that is allowed. (NaN twice: NaN must come out.) Every job runs in pieces of rows as the binding
  * makes them; the softmax family runs without output, too, which must give the same losses, and long rows in steps,
  * as several threads share them. */
+#include <float.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -21,7 +22,24 @@ enum {
     ROWS_OF_PIECE = FL_LANES,
     ELEMENTS_OF_PIECE = 65536
 };
-enum { FUNCTION, SOFTMAX, NLL, MARGIN, SPARSEMAX, ELEMENTS, DIVERGENCE, PAIRS, LABELS, DISTRIBUTION };
+enum { ROWS_OF_TIMES = 256, ORDERED = 8 /* the dtype of rows in the order of their times */ };
+enum {
+    FUNCTION,
+    SOFTMAX,
+    NLL,
+    MARGIN,
+    SPARSEMAX,
+    ELEMENTS,
+    DIVERGENCE,
+    PAIRS,
+    LABELS,
+    DISTRIBUTION,
+    CTC,
+    LIST_NET,
+    LAMBDA_RANK,
+    ORDER,
+    COX
+};
 
 struct array {
     int64_t dtype, count, itemsize; /* dtype -1: absent */
@@ -130,6 +148,9 @@ static double value_of(const struct array *array, int64_t i)
     case FL_FLOAT32:
         memcpy(&single, array->data + 4 * i, 4);
         return (double)single;
+    case ORDERED:
+        memcpy(&bits, array->data + 4 * i, 4);
+        return (double)bits;
     case FL_BFLOAT16:
         bits = (uint32_t)h << 16;
         memcpy(&single, &bits, 4);
@@ -359,6 +380,9 @@ static void run_divergence(const struct record *r)
 
 static const double *doubles(const struct array *array) { return (const double *)(const void *)array->data; }
 
+/* The first output. */
+static double *losses_of(const struct record *r) { return (double *)(void *)r->out[0].array.data; }
+
 static void run_pairs(const struct record *r)
 {
     ptrdiff_t dimensions[4 * FL_VECTORS];
@@ -374,7 +398,7 @@ static void run_pairs(const struct record *r)
     }
     job.target = doubles(&r->in[3]);
     job.grad_output = doubles(&r->in[4]);
-    job.losses = (double *)(void *)r->out[0].array.data;
+    job.losses = losses_of(r);
     job.grad_scale = r->reals[0];
     job.margin = r->reals[1];
     job.eps = r->reals[2];
@@ -415,6 +439,131 @@ static void run_distribution(const struct record *r)
     run_pieces(samples->distribution.elements, NULL, &job, elements->size, ELEMENTS_OF_PIECE,
                samples->distribution.buffer_bytes);
     check(r, "elements");
+}
+
+static const int64_t *integers(const struct array *array) { return (const int64_t *)(const void *)array->data; }
+
+static void run_ctc(const struct record *r)
+{
+    ptrdiff_t dimensions[4];
+    struct fl_ctc_job job = {0};
+    job.steps = (ptrdiff_t)r->integers[0];
+    job.batch = (ptrdiff_t)r->integers[1];
+    job.classes = (ptrdiff_t)r->integers[2];
+    job.blank = (ptrdiff_t)r->integers[3];
+    job.has_logits = (int)r->integers[4];
+    job.zero_infinity = (int)r->integers[5];
+    job.most_labels = (ptrdiff_t)r->integers[6];
+    job.most_steps = (ptrdiff_t)r->integers[7];
+    job.input = rows_of(&r->in[0], job.classes, dimensions);
+    job.output = rows_of(&r->out[1].array, job.classes, dimensions + 2);
+    job.labels = integers(&r->in[1]);
+    job.starts = integers(&r->in[2]);
+    job.labels_of = integers(&r->in[3]);
+    job.steps_of = integers(&r->in[4]);
+    job.factor = doubles(&r->in[5]);
+    job.losses = losses_of(r);
+    for (job.stream = 0; job.stream < 2; job.stream++) {
+        run_pieces(samples->ctc, NULL, &job, job.batch, 1, samples->ctc_scratch_bytes(&job));
+        check(r, job.stream ? "streamed" : "by samples");
+    }
+}
+
+static void run_lists(const struct record *r)
+{
+    struct fl_list_job job = {0};
+    const fl_work work = r->kind == LIST_NET ? samples->lists.list_net : samples->lists.lambda_rank;
+    job.queries = (ptrdiff_t)r->integers[0];
+    job.longest = (ptrdiff_t)r->integers[1];
+    job.normalize = (int)r->integers[2];
+    job.truncation_level = (ptrdiff_t)r->integers[3];
+    job.levels = (ptrdiff_t)r->integers[4];
+    job.scale = r->reals[0];
+    job.sigmoid = r->reals[1];
+    job.scores = straight(&r->in[0]);
+    job.relevance = straight(&r->in[1]);
+    job.labels = (const int32_t *)(const void *)r->in[1].data;
+    job.bounds = integers(&r->in[2]);
+    job.upstream = doubles(&r->in[3]);
+    job.label_gain = doubles(&r->in[4]);
+    job.discounts = doubles(&r->in[5]);
+    job.gradient = straight(&r->out[1].array);
+    job.hessian = straight(&r->out[2].array);
+    job.losses = losses_of(r);
+    for (job.has_value = 1; job.has_value >= !job.hessian.data; job.has_value--) {
+        run_pieces(work, NULL, &job, job.queries, 2, samples->lists.scratch_bytes(&job));
+        check(r, job.has_value ? "by queries" : "without the value");
+        job.losses = NULL;
+    }
+}
+
+static void run_order(const struct record *r)
+{
+    struct fl_order_job job = {0};
+    const ptrdiff_t rows = (ptrdiff_t)r->integers[0], pieces = (rows + ROWS_OF_TIMES - 1) / ROWS_OF_TIMES;
+    double high = 0.0;
+    job.rows = rows;
+    job.piece = ROWS_OF_TIMES;
+    job.buckets = (uint32_t)(rows / 8 + 1);
+    job.time = doubles(&r->in[0]);
+    job.sorted = losses_of(r);
+    job.order = (uint32_t *)(void *)r->out[1].array.data;
+    job.bounds = room((size_t)(2 * pieces) * sizeof(double));
+    job.counts = room((size_t)pieces * job.buckets * sizeof(uint32_t));
+    job.starts = room((job.buckets + 1) * sizeof(uint32_t));
+    job.items = room((size_t)rows * sizeof(struct fl_timed));
+    job.spare = room((size_t)rows * sizeof(struct fl_timed));
+    run_pieces(samples->survival.survey, NULL, &job, rows, job.piece, 0);
+    job.low = INFINITY;
+    for (ptrdiff_t piece = 0; piece < pieces; piece++) {
+        job.low = fmin(job.low, job.bounds[2 * piece]);
+        high = fmax(high, job.bounds[2 * piece + 1]);
+    }
+    job.rate = high > job.low ? fmin(job.buckets / (high - job.low), DBL_MAX) : DBL_MAX;
+    run_pieces(samples->survival.count, NULL, &job, rows, job.piece, 0);
+    run_pieces(samples->survival.starts, NULL, &job, 1, 1, 0);
+    run_pieces(samples->survival.spread, NULL, &job, rows, job.piece, 0);
+    run_pieces(samples->survival.arrange, NULL, &job, job.buckets, 32, FL_TIME_SCRATCH);
+    check(r, "order");
+    free(job.bounds);
+    free(job.counts);
+    free(job.starts);
+    free(job.items);
+    free(job.spare);
+}
+
+static void run_cox(const struct record *r)
+{
+    struct fl_cox_job job = {0};
+    const ptrdiff_t rows = (ptrdiff_t)r->integers[0];
+    double *scratch = room(5 * (size_t)rows * sizeof(double));
+    job.rows = rows;
+    job.is_efron = (int)r->integers[1];
+    job.scale = r->reals[0];
+    job.log_hazard = straight(&r->in[0]);
+    job.gradient = straight(&r->out[1].array);
+    job.hessian = straight(&r->out[2].array);
+    job.order = (const uint32_t *)(const void *)r->in[1].data;
+    job.time = doubles(&r->in[2]);
+    job.stratum = integers(&r->in[3]);
+    job.event = (const unsigned char *)r->in[4].data;
+    job.weight = doubles(&r->in[5]);
+    job.upstream = doubles(&r->in[6]);
+    job.losses = losses_of(r);
+    memset(job.losses, 0, (size_t)rows * sizeof(double));
+    job.x = scratch;
+    job.hazard = scratch + rows;
+    job.sum = scratch + 2 * rows;
+    job.levels = (double *)(void *)r->in[2].data;
+    job.mass = job.weight ? scratch + 3 * rows : NULL;
+    job.pull = job.upstream ? scratch + 4 * rows : NULL;
+    job.flags = room((size_t)rows);
+    run_pieces(samples->survival.gather, NULL, &job, rows, ROWS_OF_TIMES, 0);
+    run_pieces(samples->survival.scan, NULL, &job, 1, 1, 0);
+    run_pieces(samples->survival.finish, NULL, &job, rows, ROWS_OF_TIMES, 0);
+    check(r, "by times");
+    free(job.flags);
+    free(scratch);
 }
 
 static void run_function(const struct record *r)
@@ -497,6 +646,19 @@ int main(int argc, char **argv)
             break;
         case DISTRIBUTION:
             run_distribution(&r);
+            break;
+        case CTC:
+            run_ctc(&r);
+            break;
+        case LIST_NET:
+        case LAMBDA_RANK:
+            run_lists(&r);
+            break;
+        case ORDER:
+            run_order(&r);
+            break;
+        case COX:
+            run_cox(&r);
             break;
         default:
             fail("unknown kind of record", "driver");

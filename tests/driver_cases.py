@@ -5,6 +5,7 @@ jobs that the engine hands to the kernels. The bounds are those of the registry,
 The kernels of this machine have to keep them, too, else the file is not written.
 """
 
+import itertools
 import struct
 import sys
 from collections.abc import Callable, Iterator
@@ -15,13 +16,14 @@ from typing import Any, BinaryIO
 from unittest.mock import patch
 
 import numpy as np
-from helpers import DTYPES, INF, NAN, Array, bounds, loss_dtype
+from helpers import DTYPES, INF, NAN, Array, bounds, loss_dtype, rounded
 from registry import Call, call, with_all
 from rows import (
     classes,
     distributions,
     divergences,
     elementwise,
+    lists,
     pairs,
     preferences,
     softmax,
@@ -29,14 +31,24 @@ from rows import (
     survival,
 )
 
-from fastloss import _kernels, classification, sequence
+from fastloss import _kernels, classification, reference, sequence
 from fastloss._engine import rows as engine_rows
 
-KINDS = 10
-FUNCTION, SOFTMAX, NLL, MARGIN, SPARSEMAX, ELEMENTS, DIVERGENCE, PAIRS, LABELS, DISTRIBUTION = range(KINDS)
+KINDS = 15
+FUNCTION, SOFTMAX, NLL, MARGIN, SPARSEMAX, ELEMENTS, DIVERGENCE, PAIRS, LABELS, DISTRIBUTION = range(10)
+CTC, LIST_NET, LAMBDA_RANK, ORDER, COX = range(10, KINDS)
 ARRAYS, OUTPUTS, INTEGERS, REALS = 7, 4, 12, 8
-# As in kernels.h; the last two are read as what they are.
-CODES = {"float32": 0, "float64": 1, "float16": 2, "bfloat16": 3, "int64": 9, "bool": 9}
+# As in kernels.h; 8 are rows in the order of their times, 9 is only read, as what it is.
+CODES = {
+    "float32": 0,
+    "float64": 1,
+    "float16": 2,
+    "bfloat16": 3,
+    "uint32": 8,
+    "int64": 9,
+    "int32": 9,
+    "bool": 9,
+}
 
 
 class Job:
@@ -203,6 +215,57 @@ def _of_distribution(
     return kernel(kind, arrays, target, third, fourth, is_full, grad_scale, is_mean, *given)
 
 
+def _of_ctc(
+    jobs: list[Job], kernel: Any, x: Array, labels: Array, starts: Array, labels_of: Array, steps_of: Array,
+    losses: Array, **options: Any,
+) -> Any:  # fmt: skip
+    names = ("blank", "has_logits", "zero_infinity")
+    longest = (labels_of.max(), steps_of.max())
+    arrays = (x, labels, starts, labels_of, steps_of, options.get("factor"))
+    integers = (*x.shape, *(options[name] for name in names), *longest)
+    jobs.append(Job(CTC, integers, (), arrays, (losses, options.get("output"))))
+    return kernel(x, labels, starts, labels_of, steps_of, losses, **options)
+
+
+def _of_lists(
+    kind: int, jobs: list[Job], kernel: Any, x: Array, y: Array, bounds: Array, longest: int, **options: Any
+) -> Any:
+    get = options.get
+    gains, sigmoid = get("label_gain"), get("sigmoid", 0.0)
+    job = Job(
+        kind,
+        (len(bounds) - 1, longest, get("normalize", 0), get("truncation_level", 0), np.size(gains)),
+        (options["scale"], sigmoid),
+        (x, y, bounds, get("upstream"), gains, get("discounts")),
+        (get("losses"), get("gradient"), get("hessian")),
+    )
+    jobs.append(job)
+    return kernel(x, y, bounds, longest, **options)
+
+
+def _of_order(
+    jobs: list[Job], kernel: Any, time: Array, items: Array, in_order: Array, order: Array, threads: int
+) -> Any:
+    """Record the order of times, which must be this one."""
+    result = kernel(time, items, in_order, order, threads)
+    job = Job(ORDER, (len(time),), (), (time,), (in_order.copy(), order.copy()))
+    exact = np.argsort(time, kind="stable")
+    job.set_bounds(0, time[exact], time[exact], "times")
+    job.set_bounds(1, exact.astype(np.float64), exact.astype(np.float64), "order of times")
+    jobs.append(job)
+    return result
+
+
+def _of_cox(
+    jobs: list[Job], kernel: Any, x: Array, in_order: Any, event: Array, weight: Array | None,
+    upstream: Array | None, scale: float, is_efron: bool, outputs: Any, *given: Any,
+) -> Any:  # fmt: skip
+    gradient, hessian, losses = outputs
+    arrays = (x, *in_order, event, weight, upstream)
+    jobs.append(Job(COX, (len(x), is_efron), (scale,), arrays, (losses, gradient, hessian)))
+    return kernel(x, in_order, event, weight, upstream, scale, is_efron, outputs, *given)
+
+
 def recorded(function: Callable[[], Any]) -> tuple[Any, list[Job]]:
     """Call a function, without the paths of plain calls; return its result and its jobs."""
     jobs: list[Job] = []
@@ -216,6 +279,11 @@ def recorded(function: Callable[[], Any]) -> tuple[Any, list[Job]]:
         "pairs": partial(_of_pairs, jobs, _kernels.pairs),
         "multilabel_margin": partial(_of_labels, jobs, _kernels.multilabel_margin),
         "distribution": partial(_of_distribution, jobs, _kernels.distribution),
+        "ctc": partial(_of_ctc, jobs, _kernels.ctc),
+        "list_net": partial(_of_lists, LIST_NET, jobs, _kernels.list_net),
+        "lambda_rank": partial(_of_lists, LAMBDA_RANK, jobs, _kernels.lambda_rank),
+        "order_by_time": partial(_of_order, jobs, _kernels.order_by_time),
+        "cox": partial(_of_cox, jobs, _kernels.cox),
         "elementwise": partial(_of_elements, jobs, _kernels.elementwise),
         "plain_cross_entropy": lambda *given: None,
         "plain_elementwise": lambda *given: None,
@@ -333,6 +401,14 @@ def calls() -> Iterator[Call]:
         for row in OF_DISTRIBUTIONS:
             yield call(row, (5, 83), dtype, "none")
             yield with_all(row, (5, 83), dtype)
+        for row in lists.ROWS:
+            for options in range(len(row.sets)):
+                yield call(row, (300,), dtype, "none", options)
+            yield with_all(row, (41,), dtype)
+        for options in range(len(survival.COX.sets)):
+            for documents in (12, 300):
+                yield call(survival.COX, (documents,), dtype, "none", options)
+        yield with_all(survival.COX, (2100,), dtype)
         for width in (10, 1000):
             yield odd_rows(width, dtype)
 
@@ -351,6 +427,31 @@ def odd_rows(classes: int, dtype: str) -> Call:
     x[7, classes - 1] = 90.0
     x[8, 8] = 60.0
     return base.with_(logits=x, target=target)
+
+
+def ctc_jobs() -> Iterator[tuple[str, Job]]:
+    """Alignments: the samples of test_ctc.py, with its bounds."""
+    import test_ctc
+
+    for function, dtype in itertools.product(test_ctc.FUNCTIONS, DTYPES):
+        for seed, shape, labels in (
+            (0, (9, 4, 6), 3),
+            (1, (40, 3, 80), 11),
+            (2, (1, 1, 2), 1),
+            (3, (5, 2, 3), 0),
+        ):
+            x, *rest = test_ctc.samples(function, shape, labels, 1, seed)
+            x = np.asarray(rounded(x, dtype))
+            options = {"blank": 1, "zero_infinity": seed % 2 > 0, "reduction": "none"}
+            options["grad_output"] = np.linspace(-2.5, 1.0, shape[1])
+            loss, gradient = test_ctc.run(function, x, *rest, module=reference, **options)
+            job = recorded(partial(test_ctc.run, function, x, *rest, **options))[1][0]
+            wide = dtype == "float64"
+            tolerance = 1e-13 + 1e-13 * np.abs(loss) if wide else 2e-6 + 3e-7 * np.abs(loss)
+            title = f"{function} {shape} {dtype}"
+            job.set_bounds(0, *interval(loss.astype(np.float64), tolerance, "float64"), title)
+            job.set_bounds(1, *interval(gradient, np.float64(1e-12 if wide else 2e-6), dtype), title)
+            yield title, job
 
 
 def function_jobs() -> Iterator[tuple[str, Job]]:
@@ -389,6 +490,7 @@ def write(path: Path) -> tuple[int, set[str], set[int]]:
 
     def jobs() -> Iterator[tuple[str, Job]]:
         yield from function_jobs()
+        yield from ctc_jobs()
         for c in calls():
             yield from ((c.title, job) for job in jobs_of(c))
         rest = set(names) - lines
