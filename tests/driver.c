@@ -38,7 +38,11 @@ enum {
     LIST_NET,
     LAMBDA_RANK,
     ORDER,
-    COX
+    COX,
+    STATISTICS,
+    COLUMNS,
+    BOTH,
+    NEGATIVE_PAIRS
 };
 
 struct array {
@@ -566,6 +570,82 @@ static void run_cox(const struct record *r)
     free(scratch);
 }
 
+static void run_statistics_in_steps(const struct fl_statistics_job *job, const struct fl_statistics_kernels *table)
+{
+    const ptrdiff_t blocks = (job->rows.classes + FL_BLOCK - 1) / FL_BLOCK, size = table->scratch_bytes(job);
+    char *scratch = room((size_t)size), *buffers = scratch + size - table->buffer_bytes;
+    for (ptrdiff_t index = 0; index < job->rows.count; index++) {
+        struct fl_statistics_row row;
+        if (!table->start(job, &row, index, scratch)) continue;
+        for (ptrdiff_t block = 0; block < blocks; block++) table->sum(job, &row, block, buffers);
+        table->settle(job, &row, buffers);
+        for (ptrdiff_t block = 0; block < blocks; block++) table->finish(job, &row, block, buffers);
+    }
+    free(scratch);
+}
+
+static void run_statistics(const struct record *r)
+{
+    ptrdiff_t dimensions[6];
+    struct fl_statistics_job job = {0};
+    const struct fl_statistics_kernels *table =
+        r->in[0].dtype == FL_FLOAT64 ? &kernels->statistics_f64 : &kernels->statistics_f32;
+    describe_rows(r, &job.rows, dimensions);
+    describe_targets(r, &job.targets, dimensions + 4);
+    job.targets.smoothing = 0.0;
+    job.rows.losses = NULL;
+    job.statistics = losses_of(r);
+    job.has_all = (int)r->integers[5];
+    job.entropy_scale = r->reals[1];
+    job.entropy_upstream = doubles(&r->in[6]);
+    job.map.softcap = r->reals[2];
+    job.map.temperature = r->reals[3];
+    for (job.rows.stream = 0; job.rows.stream <= (job.rows.classes > FL_SHORT_ROW); job.rows.stream++) {
+        run_pieces(table->rows, NULL, &job, job.rows.count, ROWS_OF_PIECE, table->scratch_bytes(&job));
+        check(r, job.rows.stream ? "streamed" : "by rows");
+    }
+    job.rows.stream = 0;
+    if (job.rows.classes > FL_BLOCK) {
+        run_statistics_in_steps(&job, table);
+        check(r, "in steps");
+    }
+}
+
+static void copy(const struct array *from, const struct array *to)
+{
+    memcpy(to->data, from->data, (size_t)(from->count * from->itemsize));
+}
+
+static void run_contrast(const struct record *r)
+{
+    struct fl_contrast_job job = {0};
+    const struct fl_contrast_kernels *table =
+        r->in[0].dtype == FL_FLOAT64 ? &kernels->contrast_f64 : &kernels->contrast_f32;
+    job.rows = (ptrdiff_t)r->integers[0];
+    job.columns = job.row_stride = (ptrdiff_t)r->integers[1];
+    if (r->kind == COLUMNS) {
+        job.z = r->in[0].data;
+        job.rate = r->reals[0];
+        job.top = losses_of(r);
+        job.sum = (double *)(void *)r->out[1].array.data;
+        for (int k = 0; k < 2; k++) copy(&r->in[1 + k], &r->out[k].array);
+        run_pieces(table->columns, NULL, &job, job.columns, FL_CONTRAST_COLUMNS, FL_CONTRAST_SCRATCH);
+    } else {
+        copy(&r->in[0], &r->out[0].array);
+        job.z = r->out[0].array.data;
+        job.factor = doubles(&r->in[1]);
+        job.rate = job.scale = r->reals[0];
+        job.bias = r->reals[1];
+        job.row_lse = doubles(&r->in[2]);
+        job.column_factor = r->in[3].data;
+        job.column_high = r->in[4].data;
+        job.column_low = r->in[5].data;
+        job.row_sums = (double *)(void *)r->out[1].array.data;
+        run_pieces(r->kind == BOTH ? table->both : table->pairs, NULL, &job, job.rows, 4, FL_CONTRAST_SCRATCH);
+    }
+    check(r, "similarities");
+}
+
 static void run_function(const struct record *r)
 {
     const struct fl_function *function = kernels->functions;
@@ -659,6 +739,14 @@ int main(int argc, char **argv)
             break;
         case COX:
             run_cox(&r);
+            break;
+        case STATISTICS:
+            run_statistics(&r);
+            break;
+        case COLUMNS:
+        case BOTH:
+        case NEGATIVE_PAIRS:
+            run_contrast(&r);
             break;
         default:
             fail("unknown kind of record", "driver");

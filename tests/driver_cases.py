@@ -33,10 +33,11 @@ from rows import (
 
 from fastloss import _kernels, classification, reference, sequence
 from fastloss._engine import rows as engine_rows
+from fastloss._engine import statistics as engine_statistics
 
-KINDS = 15
+KINDS = 19
 FUNCTION, SOFTMAX, NLL, MARGIN, SPARSEMAX, ELEMENTS, DIVERGENCE, PAIRS, LABELS, DISTRIBUTION = range(10)
-CTC, LIST_NET, LAMBDA_RANK, ORDER, COX = range(10, KINDS)
+CTC, LIST_NET, LAMBDA_RANK, ORDER, COX, STATISTICS, COLUMNS, BOTH, NEGATIVE_PAIRS = range(10, KINDS)
 ARRAYS, OUTPUTS, INTEGERS, REALS = 7, 4, 12, 8
 # As in kernels.h; 8 are rows in the order of their times, 9 is only read, as what it is.
 CODES = {
@@ -266,6 +267,21 @@ def _of_cox(
     return kernel(x, in_order, event, weight, upstream, scale, is_efron, outputs, *given)
 
 
+def _of_statistics(jobs: list[Job], kernel: Any, x: Array, axis: int, found: Array, **options: Any) -> Any:
+    get = options.get
+    ignored = get("ignored")
+    jobs.append(
+        Job(
+            STATISTICS,
+            (0, x.size // x.shape[-1], x.shape[-1], ignored is not None, ignored or 0, get("has_all", True)),
+            (*get("grad_scale"), get("softcap", 0.0), get("temperature", 1.0)),
+            (x, get("indices"), None, None, None, *get("grad_output")),
+            (found, get("output")),
+        )
+    )
+    return kernel(x, axis, found, **options)
+
+
 def recorded(function: Callable[[], Any]) -> tuple[Any, list[Job]]:
     """Call a function, without the paths of plain calls; return its result and its jobs."""
     jobs: list[Job] = []
@@ -284,6 +300,7 @@ def recorded(function: Callable[[], Any]) -> tuple[Any, list[Job]]:
         "lambda_rank": partial(_of_lists, LAMBDA_RANK, jobs, _kernels.lambda_rank),
         "order_by_time": partial(_of_order, jobs, _kernels.order_by_time),
         "cox": partial(_of_cox, jobs, _kernels.cox),
+        "statistics": partial(_of_statistics, jobs, _kernels.statistics),
         "elementwise": partial(_of_elements, jobs, _kernels.elementwise),
         "plain_cross_entropy": lambda *given: None,
         "plain_elementwise": lambda *given: None,
@@ -326,9 +343,11 @@ def jobs_of(c: Call) -> Iterator[Job]:
                     if (found == actual.astype(np.float64)).all():
                         found_bounds = interval(expected, c.derivative_bound(name), c.dtype)
                         job.set_bounds(k, *found_bounds, c.title)
+                if c.row.returns == "arrays" and k == 0:
+                    job.set_bounds(k, *statistics_bounds(c, output), c.title)
                 # The sign of the loss, where the public function has the other.
                 for sign in (1.0, -1.0):
-                    if k or c.row.returns == "array" or np.shape(loss) != output.shape:
+                    if k or c.row.returns in ("array", "arrays") or np.shape(loss) != output.shape:
                         continue
                     if not np.array_equal(sign * output.astype(loss.dtype), loss, equal_nan=True):
                         continue
@@ -337,6 +356,16 @@ def jobs_of(c: Call) -> Iterator[Job]:
                     break
             if any(bound is not None for bound in job.bounds):
                 yield job
+
+
+def statistics_bounds(c: Call, found: Array) -> tuple[Array, Array]:
+    """The bounds of the statistics of rows: as they are here, where no result of the call has them alone."""
+    fields, error = c.expected[0]._fields, 1e-12 if c.dtype == "float64" else 1e-6
+    centre, tolerance = found.copy(), error * np.maximum(np.abs(found), 1.0)
+    for name, column in {**engine_statistics._COLUMNS, "is_top1": engine_statistics.IS_TOP}.items():
+        centre[:, column] = np.asarray(c.expected[0][fields.index(name)]).reshape(-1)
+        tolerance[:, column] = 0.0 if name == "is_top1" else c.bound[fields.index(name)].reshape(-1)
+    return interval(centre, tolerance, "float64")
 
 
 def parts_of(c: Call, lines: set[int]) -> Iterator[Job]:
@@ -409,6 +438,10 @@ def calls() -> Iterator[Call]:
             for documents in (12, 300):
                 yield call(survival.COX, (documents,), dtype, "none", options)
         yield with_all(survival.COX, (2100,), dtype)
+        for shape in ((37, 5), (5, 300), (2, 5000)):
+            for options in (0, len(softmax.STATISTICS.sets) - 1):
+                yield call(softmax.STATISTICS, shape, dtype, "none", options)
+            yield with_all(softmax.STATISTICS, shape, dtype)
         for width in (10, 1000):
             yield odd_rows(width, dtype)
 
@@ -454,6 +487,48 @@ def ctc_jobs() -> Iterator[tuple[str, Job]]:
             yield title, job
 
 
+def contrast_jobs() -> Iterator[tuple[str, Job]]:
+    """The sums and gradients of contrast.h, whose formulas are computed here in float64."""
+    rng = np.random.default_rng(0)
+    for dtype, error in (("float32", 4e-6), ("float64", 1e-12)):
+        z = (4.0 * rng.standard_normal((21, 90))).astype(dtype)
+        z[np.arange(21), np.arange(21)] = -INF
+        wide, rate = z.astype(np.float64), 0.7
+        first = 3.0 * rng.standard_normal(90).astype(dtype).astype(np.float64)
+        top, sums = first.copy(), rng.uniform(1.0, 5.0, 90)
+        most = np.maximum(first, wide.max(axis=0))
+        total = sums * np.exp((first - most) * rate) + np.exp((wide - most) * rate).sum(axis=0)
+        job = Job(COLUMNS, z.shape, (rate,), (z, first, sums), (top, sums.copy()))
+        _kernels.contrast_columns(z, rate, *job.outputs, 1)
+        job.set_bounds(0, most, most, "columns")
+        job.set_bounds(1, *interval(total, error * total, "float64"), "columns")
+        yield f"contrast columns {dtype}", job
+
+        factor, row_lse = rng.uniform(-1.0, 1.0, 21), wide.max(axis=1) + rng.uniform(0.0, 2.0, 21)
+        own, high, low = rng.uniform(-1.0, 1.0, 90), wide.max(axis=0) + 0.5, np.full(90, 1e-9)
+        columns = tuple(array.astype(dtype) for array in (own, high, low))
+        own, high, low = (array.astype(np.float64) for array in columns)
+        by_row = factor[:, np.newaxis] * np.exp((wide - row_lse[:, np.newaxis]) * rate)
+        by_column = own * np.exp((wide - high - low) * rate)
+        job = Job(BOTH, z.shape, (rate,), (z, factor, row_lse, *columns), (z.copy(),))
+        _kernels.contrast_both(job.outputs[0], rate, factor, row_lse, columns, 1)
+        size = np.abs(by_row) + np.abs(by_column)
+        job.set_bounds(0, *interval(by_row + by_column, error * size, dtype), "both")
+        yield f"contrast both {dtype}", job
+
+        scale, bias, found = 1.5, -2.0, np.zeros((3, 21))
+        y = scale * wide + bias
+        p = np.exp(-np.logaddexp(0.0, -y))
+        terms = np.stack([np.logaddexp(0.0, y), p, p * np.where(p > 0.0, wide, 0.0)])
+        job = Job(NEGATIVE_PAIRS, z.shape, (scale, bias), (z, factor), (z.copy(), found))
+        _kernels.contrast_pairs(job.outputs[0], scale, bias, factor, found, 1)
+        gradient = factor[:, np.newaxis] * p
+        job.set_bounds(0, *interval(gradient, error * np.abs(gradient), dtype), "pairs")
+        tolerance = error * np.abs(terms).sum(axis=2)
+        job.set_bounds(1, *interval(terms.sum(axis=2), tolerance, "float64"), "pairs")
+        yield f"contrast pairs {dtype}", job
+
+
 def function_jobs() -> Iterator[tuple[str, Job]]:
     """The elementary functions: those of test_vecmath.py, with the bounds that have a fused multiply-add."""
     import test_vecmath as v
@@ -491,6 +566,7 @@ def write(path: Path) -> tuple[int, set[str], set[int]]:
     def jobs() -> Iterator[tuple[str, Job]]:
         yield from function_jobs()
         yield from ctc_jobs()
+        yield from contrast_jobs()
         for c in calls():
             yield from ((c.title, job) for job in jobs_of(c))
         rest = set(names) - lines
