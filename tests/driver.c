@@ -42,7 +42,8 @@ enum {
     STATISTICS,
     COLUMNS,
     BOTH,
-    NEGATIVE_PAIRS
+    NEGATIVE_PAIRS,
+    OBJECTIVE
 };
 
 struct array {
@@ -646,12 +647,43 @@ static void run_contrast(const struct record *r)
     check(r, "similarities");
 }
 
+/* A column of rows of so many numbers. */
+static struct fl_array column_of(const struct array *array, ptrdiff_t columns, ptrdiff_t column)
+{
+    struct fl_array out = straight(array);
+    out.data += column * out.itemsize;
+    out.class_stride *= columns;
+    return out;
+}
+
+static void run_objective(const struct record *r)
+{
+    struct fl_objective_job job = {0};
+    const ptrdiff_t rows = (ptrdiff_t)r->integers[1], columns = (ptrdiff_t)r->integers[2];
+    job.distribution = (int)r->integers[0];
+    job.label = straight(&r->in[1]);
+    job.weight = straight(&r->in[2]);
+    for (ptrdiff_t k = 0; k < columns; k++) {
+        job.scores[k] = column_of(&r->in[0], columns, k);
+        job.gradients[k] = column_of(&r->out[0].array, columns, k);
+        job.hessians[k] = column_of(&r->out[1].array, columns, k);
+    }
+    run_pieces(samples->distribution.objective, NULL, &job, rows, 256, samples->distribution.objective_bytes);
+    check(r, "by rows");
+}
+
+static const struct fl_function *function_of(const struct fl_function *function, const char *title)
+{
+    const size_t length = strcspn(title, " ");
+    while (function->name && (strlen(function->name) != length || strncmp(function->name, title, length) != 0))
+        function++;
+    return function;
+}
+
 static void run_function(const struct record *r)
 {
-    const struct fl_function *function = kernels->functions;
-    const size_t length = strcspn(r->title, " ");
-    while (function->name && (strlen(function->name) != length || strncmp(function->name, r->title, length) != 0))
-        function++;
+    const struct fl_function *function = function_of(kernels->functions, r->title);
+    if (!function->name) function = function_of(samples->functions, r->title);
     if (!function->name) fail("no such function", r->title);
     function->apply(r->in[0].data, r->out[0].array.data, (ptrdiff_t)r->in[0].count);
     check(r, "function");
@@ -747,6 +779,9 @@ int main(int argc, char **argv)
         case BOTH:
         case NEGATIVE_PAIRS:
             run_contrast(&r);
+            break;
+        case OBJECTIVE:
+            run_objective(&r);
             break;
         default:
             fail("unknown kind of record", "driver");

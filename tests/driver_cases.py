@@ -35,9 +35,11 @@ from fastloss import _kernels, classification, reference, sequence
 from fastloss._engine import rows as engine_rows
 from fastloss._engine import statistics as engine_statistics
 
-KINDS = 19
+KINDS = 20
 FUNCTION, SOFTMAX, NLL, MARGIN, SPARSEMAX, ELEMENTS, DIVERGENCE, PAIRS, LABELS, DISTRIBUTION = range(10)
-CTC, LIST_NET, LAMBDA_RANK, ORDER, COX, STATISTICS, COLUMNS, BOTH, NEGATIVE_PAIRS = range(10, KINDS)
+CTC, LIST_NET, LAMBDA_RANK, ORDER, COX, STATISTICS, COLUMNS, BOTH, NEGATIVE_PAIRS, OBJECTIVE = range(
+    10, KINDS
+)
 ARRAYS, OUTPUTS, INTEGERS, REALS = 7, 4, 12, 8
 # As in kernels.h; 8 are rows in the order of their times, 9 is only read, as what it is.
 CODES = {
@@ -529,6 +531,24 @@ def contrast_jobs() -> Iterator[tuple[str, Job]]:
         yield f"contrast pairs {dtype}", job
 
 
+def objective_jobs() -> Iterator[tuple[str, Job]]:
+    """The derivatives by the scores of boosting, as they are here."""
+    rng = np.random.default_rng(0)
+    kinds = ((_kernels.NEGATIVE_BINOMIAL, 2), (_kernels.STUDENT_T, 3), (_kernels.NORMAL, 2))
+    for (kind, count), dtype in itertools.product(kinds, ("float32", "float64")):
+        scores = rng.uniform(-2.0, 2.0, (700, count)).astype(dtype)
+        label = rng.poisson(3.0, 700).astype(dtype)
+        weight = rng.uniform(0.5, 2.0, 700).astype(dtype)
+        found = (np.empty_like(scores), np.empty_like(scores))
+        _kernels.objective(kind, scores, label, weight, *found, 1)
+        job = Job(OBJECTIVE, (kind, 700, count), (), (scores, label, weight), found)
+        for k, array in enumerate(found):
+            centre = array.astype(np.float64)
+            error = (1e-12 if dtype == "float64" else 1e-6) * np.maximum(np.abs(centre), 1.0)
+            job.set_bounds(k, *interval(centre, error, "float64"), "objective")
+        yield f"objective {kind} {dtype}", job
+
+
 def function_jobs() -> Iterator[tuple[str, Job]]:
     """The elementary functions: those of test_vecmath.py, with the bounds that have a fused multiply-add."""
     import test_vecmath as v
@@ -558,6 +578,22 @@ def function_jobs() -> Iterator[tuple[str, Job]]:
         yield f"{name} {span}", job
 
 
+def gamma_jobs() -> Iterator[tuple[str, Job]]:
+    """The functions of gamma.h, with the arguments and bounds of test_distributions.py."""
+    import test_distributions as d
+
+    for name, function, x, ulps, least in d.FUNCTIONS:
+        out = np.empty_like(x)
+        _kernels.vecmath(name, x, out)
+        with d.mp.workdps(80):
+            exact = np.array([float(function(d.mp.mpf(one))) for one in x.tolist()])
+        # A half more for the rounding of `exact`.
+        tolerance = (ulps + 0.5) * 2.0**-52 * np.maximum(np.abs(exact), least)
+        job = Job(FUNCTION, (), (), (x,), (out,))
+        job.set_bounds(0, exact - tolerance, exact + tolerance, name)
+        yield f"{name} of gamma.h", job
+
+
 def write(path: Path) -> tuple[int, set[str], set[int]]:
     """Write the file; return the number of jobs, and which losses of losses.def and kinds are among them."""
     names = {line: name for name, (line, _) in _kernels.ELEMENTWISE.items()}
@@ -565,8 +601,10 @@ def write(path: Path) -> tuple[int, set[str], set[int]]:
 
     def jobs() -> Iterator[tuple[str, Job]]:
         yield from function_jobs()
+        yield from gamma_jobs()
         yield from ctc_jobs()
         yield from contrast_jobs()
+        yield from objective_jobs()
         for c in calls():
             yield from ((c.title, job) for job in jobs_of(c))
         rest = set(names) - lines
