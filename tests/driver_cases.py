@@ -443,7 +443,9 @@ def calls() -> Iterator[Call]:
         for shape in ((37, 5), (5, 300), (2, 5000)):
             for options in (0, len(softmax.STATISTICS.sets) - 1):
                 yield call(softmax.STATISTICS, shape, dtype, "none", options)
-            yield with_all(softmax.STATISTICS, shape, dtype)
+            statistics, factors = with_all(softmax.STATISTICS, shape, dtype), np.linspace(-2.0, 1.0, shape[0])
+            yield statistics
+            yield statistics.with_(grad_output=(factors, factors[::-1].copy()))
         for width in (10, 1000):
             yield odd_rows(width, dtype)
 
