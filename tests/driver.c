@@ -1,9 +1,9 @@
 /* Runs the baseline kernels on cases from a file, without Python: for processors that are only emulated.
  *
- * tests/driver_cases.py writes the file: the jobs of calls of public functions, each output with the least and the
- * largest value that is allowed. (NaN twice: NaN must come out.) Every job runs in pieces of rows as the binding
- * makes them; the softmax family runs without output, too, which must give the same losses, and long rows in steps,
- * as several threads share them. */
+ * tests/driver_cases.py writes the file: the jobs of calls of public functions, and some of its own, each output
+ * with the least and the largest value that is allowed. (NaN twice: NaN must come out.) Every job runs in pieces of
+ * rows as the binding makes them; the softmax family runs without output, too, which must give the same losses, and
+ * long rows in steps, as several threads share them. */
 #include <float.h>
 #include <math.h>
 #include <stdio.h>
@@ -593,7 +593,7 @@ static void run_statistics(const struct record *r)
         r->in[0].dtype == FL_FLOAT64 ? &kernels->statistics_f64 : &kernels->statistics_f32;
     describe_rows(r, &job.rows, dimensions);
     describe_targets(r, &job.targets, dimensions + 4);
-    job.targets.smoothing = 0.0;
+    job.targets.smoothing = 0.0; /* reals[1] is the scale of the entropy */
     job.rows.losses = NULL;
     job.statistics = losses_of(r);
     job.has_all = (int)r->integers[5];
