@@ -188,6 +188,7 @@ class Picture:
     lines: tuple[Arguments, ...] = ({},)  # those of each
     of: Callable[[str, Floats, Arguments], tuple[Floats, Floats]] = of_elements
     suffix: str = ""
+    room: float = 0.05  # above the lines of the loss, as a part of their height: for a legend
 
     @property
     def file(self) -> str:
@@ -246,7 +247,7 @@ _PICTURES = (
     Picture(
         "negative_binomial_nll_loss",
         "input, log of the mean",
-        (-1, 4),
+        (-1, 3),
         {"target": 4},
         each("dispersion", 0.01, 0.3, 2),
     ),
@@ -257,7 +258,9 @@ _PICTURES = (
     Picture("hinge_loss", *SCORE, {"target": 1}, each("margin", 0, 1)),
     Picture("squared_hinge_loss", *SCORE, {"target": 1}, each("margin", 0, 1)),
     Picture("soft_margin_loss", *SCORE, {}, each("target", 1, -1)),
-    Picture("sparsemax_loss", OTHERS.format("logit"), (-2, 2), {}, each("target", 0, 1), of_rows),
+    Picture(
+        "sparsemax_loss", "logit of class 0, the others at 0", (-2, 2), {}, each("target", 0, 1), of_rows
+    ),
     Picture("multi_margin_loss", OTHERS.format("score"), (-2, 3), {"target": 0}, each("p", 1, 2), of_rows),
     Picture(
         "multilabel_margin_loss",
@@ -314,8 +317,8 @@ _PICTURES = (
     ),
     Picture(
         "ctc_loss",
-        "log-probability of the label at the first step, all others at log 0.5",
-        (-5, 0),
+        "log p of the label at step 1, all others at log 0.5",
+        (-5, -0.7),  # from log 0.5 on, the probabilities of a step would exceed 1
         {},
         each("steps", 1, 2, 3),
         of_labels,
@@ -330,13 +333,13 @@ _PICTURES = (
     ),
     Picture("siglip_loss", "similarity", (-1, 2), {"scale": 5, "bias": -2.5}, PAIR_OR_NOT, of_queries),
     Picture("list_net_loss", DOCUMENT, (-4, 6), {}, each("relevance", *RELEVANCE), of_documents),
-    Picture("lambda_rank_loss", DOCUMENT, (-2, 3), {}, each("relevance", *RELEVANCE), of_documents),
+    Picture("lambda_rank_loss", DOCUMENT, (-2, 3), {}, each("relevance", *RELEVANCE), of_documents, room=0.5),
     Picture(
         "aft_loss",
         "log time",
         (-3, 5),
         {},
-        (*each("upper", 2, math.inf, lower=2), {"lower": 0, "upper": 2}, {"lower": 1, "upper": 4}),
+        tuple({"lower": a, "upper": b} for a, b in ((2, 2), (2, math.inf), (0, 2), (1, 4))),
     ),
     Picture(
         "cox_ph_loss",
@@ -359,8 +362,9 @@ _PICTURES = (
         "first number of a vector (x, 1), the other is (1, 0)",
         (-4, 4),
         {},
-        ({"target": 1}, *each("margin", 0, 0.5, target=-1)),
+        ({"target": 1}, *each("margin", 0, 0.6, target=-1)),
         partial(of_vectors, moved="input1", input1=(0, 1), input2=(1, 0)),
+        room=0.45,
     ),
     Picture(
         "triplet_margin_loss",
@@ -369,6 +373,7 @@ _PICTURES = (
         {"eps": 0},
         ({"margin": 0.5}, {"margin": 1}, {"margin": 1, "swap": True}),
         partial(of_vectors, moved="positive", anchor=(0,), positive=(0,), negative=(1.5,)),
+        room=0.6,
     ),
     Picture("dpo_loss", *NEAR, {"beta": 1}, each("loss_type", *DPO_TYPES), of_answers),
     Picture("cpo_loss", *NEAR, {"beta": 1}, each("loss_type", "sigmoid", "hinge", "ipo"), of_answers),
@@ -442,6 +447,8 @@ def draw(picture: Picture, folder: Path) -> Path:
             left.plot(x, value, color=colour, linestyle=dashes, label=_text(arguments))
             right.plot(x, np.where(jump, np.nan, grad), color=colour, linestyle=dashes)
             right.plot(x[jump], grad[jump], "o", color=colour, markersize=4, zorder=3)
+        bottom, top = left.dataLim.intervaly
+        left.set_ylim(top=top + picture.room * (top - bottom))
         right.axhline(0, color="black", linewidth=0.6, zorder=1)
         for axes, title in ((left, "loss"), (right, "gradient")):
             axes.set_title(title, fontsize=9)

@@ -5,6 +5,7 @@ jobs that the engine hands to the kernels. The bounds are those of the registry,
 The kernels of this machine have to keep them, too, else the file is not written.
 """
 
+import itertools
 import struct
 import sys
 from collections.abc import Callable, Iterator
@@ -15,17 +16,42 @@ from typing import Any, BinaryIO
 from unittest.mock import patch
 
 import numpy as np
-from helpers import DTYPES, INF, NAN, Array, bounds, loss_dtype
+from helpers import DTYPES, INF, NAN, Array, bounds, loss_dtype, rounded
 from registry import Call, call, with_all
-from rows import distributions, divergences, elementwise, pairs, preferences, softmax, survival
+from rows import (
+    classes,
+    distributions,
+    divergences,
+    elementwise,
+    lists,
+    pairs,
+    preferences,
+    softmax,
+    sparse,
+    survival,
+)
 
-from fastloss import _kernels, classification, sequence
+from fastloss import _kernels, classification, reference, sequence
 from fastloss._engine import rows as engine_rows
+from fastloss._engine import statistics as engine_statistics
 
-FUNCTION, SOFTMAX, NLL, MARGIN, ELEMENTS, DIVERGENCE = range(6)
-ARRAYS, OUTPUTS, INTEGERS, REALS = 6, 3, 12, 8
-# As in kernels.h; the last two are read as what they are.
-CODES = {"float32": 0, "float64": 1, "float16": 2, "bfloat16": 3, "int64": 9, "bool": 9}
+KINDS = 20
+FUNCTION, SOFTMAX, NLL, MARGIN, SPARSEMAX, ELEMENTS, DIVERGENCE, PAIRS, LABELS, DISTRIBUTION = range(10)
+CTC, LIST_NET, LAMBDA_RANK, ORDER, COX, STATISTICS, COLUMNS, BOTH, NEGATIVE_PAIRS, OBJECTIVE = range(
+    10, KINDS
+)
+ARRAYS, OUTPUTS, INTEGERS, REALS = 7, 4, 12, 8
+# As in kernels.h; 8 are rows in the order of their times, 9 is only read, as what it is.
+CODES = {
+    "float32": 0,
+    "float64": 1,
+    "float16": 2,
+    "bfloat16": 3,
+    "uint32": 8,
+    "int64": 9,
+    "int32": 9,
+    "bool": 9,
+}
 
 
 class Job:
@@ -91,13 +117,20 @@ def _of_rows(kind: int, jobs: list[Job], kernel: Any, *given: Any, **options: An
     get = options.get
     losses = get("row_loss")
     if kind == SOFTMAX:
-        own = (get("z_loss", 0.0), get("softcap", 0.0), get("temperature", 1.0))
+        own = (get("z_loss", 0.0), get("softcap", 0.0), get("temperature", 1.0), get("by", 0.0))
     else:
         own = (get("margin", 0.0), get("power", 0.0))
     ignored = get("ignored")
     job = Job(
         kind,
-        (*(operation or (0,)), x.size // x.shape[-1], x.shape[-1], ignored is not None, ignored or 0),
+        (
+            *(operation or (0,)),
+            x.size // x.shape[-1],
+            x.shape[-1],
+            ignored is not None,
+            ignored or 0,
+            get("focusing", 0),
+        ),
         (get("grad_scale", 1.0), get("label_smoothing", 0.0), *own),
         (x, get("indices"), get("probabilities"), get("weight"), get("sample_weight"), get("grad_output")),
         (losses, get("output"), get("hessian")),
@@ -140,6 +173,117 @@ def _of_elements(
     return result
 
 
+def _of_pairs(jobs: list[Job], kernel: Any, vectors: Any, gradients: Any, **options: Any) -> Any:
+    get = options.get
+    x = vectors[0]
+    missing = (None,) * (3 - len(vectors))
+    if not get("accumulate"):
+        job = Job(
+            PAIRS,
+            (len(vectors), x.size // x.shape[-1], x.shape[-1], get("swap", False)),
+            (get("grad_scale", 1.0), get("margin", 0.0), get("eps", 0.0), get("p", 2.0)),
+            (*vectors, *missing, get("target"), get("grad_output")),
+            (get("row_loss"), *gradients, *missing),
+        )
+        jobs.append(job)
+    return kernel(vectors, gradients, **options)
+
+
+def _of_labels(jobs: list[Job], kernel: Any, x: Array, target: Array, **options: Any) -> Any:
+    get = options.get
+    if not get("accumulate"):
+        job = Job(
+            LABELS,
+            (0, x.size // x.shape[-1], x.shape[-1]),
+            (get("grad_scale", 1.0),),
+            (x, target, None, None, None, get("grad_output")),
+            (get("row_loss"), get("output")),
+        )
+        jobs.append(job)
+    return kernel(x, target, **options)
+
+
+def _of_distribution(
+    jobs: list[Job], kernel: Any, kind: int, arrays: Any, target: float, third: float, fourth: float,
+    is_full: bool, grad_scale: float, is_mean: bool, *given: Any,
+) -> Any:  # fmt: skip
+    *read, first, second, losses, parameter, last = arrays
+    *_, accumulate, _ = given
+    if not is_mean and not accumulate:
+        outputs = (losses, first, second, last)
+        job = Job(
+            DISTRIBUTION, (kind, is_full), (target, third, fourth, grad_scale), (*read, parameter), outputs
+        )
+        jobs.append(job)
+    return kernel(kind, arrays, target, third, fourth, is_full, grad_scale, is_mean, *given)
+
+
+def _of_ctc(
+    jobs: list[Job], kernel: Any, x: Array, labels: Array, starts: Array, labels_of: Array, steps_of: Array,
+    losses: Array, **options: Any,
+) -> Any:  # fmt: skip
+    names = ("blank", "has_logits", "zero_infinity")
+    longest = (labels_of.max(), steps_of.max())
+    arrays = (x, labels, starts, labels_of, steps_of, options.get("factor"))
+    integers = (*x.shape, *(options[name] for name in names), *longest)
+    jobs.append(Job(CTC, integers, (), arrays, (losses, options.get("output"))))
+    return kernel(x, labels, starts, labels_of, steps_of, losses, **options)
+
+
+def _of_lists(
+    kind: int, jobs: list[Job], kernel: Any, x: Array, y: Array, bounds: Array, longest: int, **options: Any
+) -> Any:
+    get = options.get
+    gains, sigmoid = get("label_gain"), get("sigmoid", 0.0)
+    job = Job(
+        kind,
+        (len(bounds) - 1, longest, get("normalize", 0), get("truncation_level", 0), np.size(gains)),
+        (options["scale"], sigmoid),
+        (x, y, bounds, get("upstream"), gains, get("discounts")),
+        (get("losses"), get("gradient"), get("hessian")),
+    )
+    jobs.append(job)
+    return kernel(x, y, bounds, longest, **options)
+
+
+def _of_order(
+    jobs: list[Job], kernel: Any, time: Array, items: Array, in_order: Array, order: Array, threads: int
+) -> Any:
+    """Record the order of times, which must be this one."""
+    result = kernel(time, items, in_order, order, threads)
+    job = Job(ORDER, (len(time),), (), (time,), (in_order.copy(), order.copy()))
+    exact = np.argsort(time, kind="stable")
+    job.set_bounds(0, time[exact], time[exact], "times")
+    job.set_bounds(1, exact.astype(np.float64), exact.astype(np.float64), "order of times")
+    jobs.append(job)
+    return result
+
+
+def _of_cox(
+    jobs: list[Job], kernel: Any, x: Array, in_order: Any, event: Array, weight: Array | None,
+    upstream: Array | None, scale: float, is_efron: bool, outputs: Any, *given: Any,
+) -> Any:  # fmt: skip
+    gradient, hessian, losses = outputs
+    arrays = (x, *in_order, event, weight, upstream)
+    jobs.append(Job(COX, (len(x), is_efron), (scale,), arrays, (losses, gradient, hessian)))
+    return kernel(x, in_order, event, weight, upstream, scale, is_efron, outputs, *given)
+
+
+def _of_statistics(jobs: list[Job], kernel: Any, x: Array, axis: int, found: Array, **options: Any) -> Any:
+    get = options.get
+    ignored = get("ignored")
+    jobs.append(
+        Job(
+            STATISTICS,
+            (0, x.size // x.shape[-1], x.shape[-1], ignored is not None, ignored or 0, get("has_all", True)),
+            (*get("grad_scale"), get("softcap", 0.0), get("temperature", 1.0)),
+            (x, get("indices"), None, None, None, *get("grad_output")),
+            (found, get("output")),
+        )
+    )
+    return kernel(x, axis, found, **options)
+
+
 def recorded(function: Callable[[], Any]) -> tuple[Any, list[Job]]:
     """Call a function, without the paths of plain calls; return its result and its jobs."""
     jobs: list[Job] = []
@@ -148,7 +292,17 @@ def recorded(function: Callable[[], Any]) -> tuple[Any, list[Job]]:
         "softmax": of_softmax,
         "nll": partial(_of_rows, NLL, jobs, _kernels.nll),
         "multi_margin": partial(_of_rows, MARGIN, jobs, _kernels.multi_margin),
+        "sparsemax": partial(_of_rows, SPARSEMAX, jobs, _kernels.sparsemax),
         "divergence": partial(_of_divergence, jobs, _kernels.divergence),
+        "pairs": partial(_of_pairs, jobs, _kernels.pairs),
+        "multilabel_margin": partial(_of_labels, jobs, _kernels.multilabel_margin),
+        "distribution": partial(_of_distribution, jobs, _kernels.distribution),
+        "ctc": partial(_of_ctc, jobs, _kernels.ctc),
+        "list_net": partial(_of_lists, LIST_NET, jobs, _kernels.list_net),
+        "lambda_rank": partial(_of_lists, LAMBDA_RANK, jobs, _kernels.lambda_rank),
+        "order_by_time": partial(_of_order, jobs, _kernels.order_by_time),
+        "cox": partial(_of_cox, jobs, _kernels.cox),
+        "statistics": partial(_of_statistics, jobs, _kernels.statistics),
         "elementwise": partial(_of_elements, jobs, _kernels.elementwise),
         "plain_cross_entropy": lambda *given: None,
         "plain_elementwise": lambda *given: None,
@@ -159,6 +313,9 @@ def recorded(function: Callable[[], Any]) -> tuple[Any, list[Job]]:
             stack.enter_context(patch.object(_kernels, name, kernel))
         for module in (engine_rows, classification, sequence):
             stack.enter_context(patch.object(module, "cross_entropy_rows", of_rows))
+        stack.enter_context(
+            patch.object(engine_rows, "_focused_rows", partial(of_softmax, _kernels.CROSS_ENTROPY))
+        )
         return function(), jobs
 
 
@@ -188,9 +345,11 @@ def jobs_of(c: Call) -> Iterator[Job]:
                     if (found == actual.astype(np.float64)).all():
                         found_bounds = interval(expected, c.derivative_bound(name), c.dtype)
                         job.set_bounds(k, *found_bounds, c.title)
+                if c.row.returns == "arrays" and k == 0:
+                    job.set_bounds(k, *statistics_bounds(c, output), c.title)
                 # The sign of the loss, where the public function has the other.
                 for sign in (1.0, -1.0):
-                    if k or c.row.returns == "array" or np.shape(loss) != output.shape:
+                    if k or c.row.returns in ("array", "arrays") or np.shape(loss) != output.shape:
                         continue
                     if not np.array_equal(sign * output.astype(loss.dtype), loss, equal_nan=True):
                         continue
@@ -199,6 +358,16 @@ def jobs_of(c: Call) -> Iterator[Job]:
                     break
             if any(bound is not None for bound in job.bounds):
                 yield job
+
+
+def statistics_bounds(c: Call, found: Array) -> tuple[Array, Array]:
+    """The bounds of the statistics of rows: as they are here, where no result of the call has them alone."""
+    fields, error = c.expected[0]._fields, 1e-12 if c.dtype == "float64" else 1e-6
+    centre, tolerance = found.copy(), error * np.maximum(np.abs(found), 1.0)
+    for name, column in {**engine_statistics._COLUMNS, "is_top1": engine_statistics.IS_TOP}.items():
+        centre[:, column] = np.asarray(c.expected[0][fields.index(name)]).reshape(-1)
+        tolerance[:, column] = 0.0 if name == "is_top1" else c.bound[fields.index(name)].reshape(-1)
+    return interval(centre, tolerance, "float64")
 
 
 def parts_of(c: Call, lines: set[int]) -> Iterator[Job]:
@@ -225,6 +394,7 @@ OF_ONE_LINE = [
     for row in (*distributions.ROWS, *pairs.PAIRS, *survival.ROWS)
     if row.name in ("aft_loss", "margin_ranking_loss", "quantile_loss")
 ]
+OF_DISTRIBUTIONS = [row for row in distributions.ROWS if len(row.gradients) > 1]
 # Two classes, whole and broken groups of 16 rows and of four classes, the longest short row, one class more,
 # and rows of one block and of three.
 SHAPES = [(37, 2), (37, 3), (21, 10), (37, 16), (19, 37), (18, 64), (9, 65), (6, 1000), (4, 5000)]
@@ -243,12 +413,41 @@ def calls() -> Iterator[Call]:
             for options in range(len(row.sets)):
                 yield call(row, (7, 83), dtype, "none", options)
             yield with_all(row, (7, 83), dtype)
+        for row in (*classes.ROWS, *sparse.ROWS):
+            for shape in ((21, 10), (19, 37), (5, 300), (2, 5000)):
+                for options in range(len(row.sets)):
+                    yield call(row, shape, dtype, "none", options)
+                yield with_all(row, shape, dtype)
         for row in divergences.ROWS:
             for shape in ((37, 9), (9, 90), (3, 2100)):
                 yield call(row, shape, dtype, "none")
                 yield with_all(row, shape, dtype)
-        for classes in (10, 1000):
-            yield odd_rows(classes, dtype)
+        for row in (pairs.COSINE, pairs.TRIPLET):
+            for options in range(len(row.sets)):
+                yield call(row, (19, 50), dtype, "none", options)
+            yield with_all(row, (7, 300), dtype)
+        for shape in ((37, 5), (5, 70)):
+            yield call(pairs.MULTILABEL, shape, dtype, "none")
+            yield with_all(pairs.MULTILABEL, shape, dtype)
+        for row in OF_DISTRIBUTIONS:
+            yield call(row, (5, 83), dtype, "none")
+            yield with_all(row, (5, 83), dtype)
+        for row in lists.ROWS:
+            for options in range(len(row.sets)):
+                yield call(row, (300,), dtype, "none", options)
+            yield with_all(row, (41,), dtype)
+        for options in range(len(survival.COX.sets)):
+            for documents in (12, 300):
+                yield call(survival.COX, (documents,), dtype, "none", options)
+        yield with_all(survival.COX, (2100,), dtype)
+        for shape in ((37, 5), (5, 300), (2, 5000)):
+            for options in (0, len(softmax.STATISTICS.sets) - 1):
+                yield call(softmax.STATISTICS, shape, dtype, "none", options)
+            statistics, factors = with_all(softmax.STATISTICS, shape, dtype), np.linspace(-2.0, 1.0, shape[0])
+            yield statistics
+            yield statistics.with_(grad_output=(factors, factors[::-1].copy()))
+        for width in (10, 1000):
+            yield odd_rows(width, dtype)
 
 
 def odd_rows(classes: int, dtype: str) -> Call:
@@ -265,6 +464,91 @@ def odd_rows(classes: int, dtype: str) -> Call:
     x[7, classes - 1] = 90.0
     x[8, 8] = 60.0
     return base.with_(logits=x, target=target)
+
+
+def ctc_jobs() -> Iterator[tuple[str, Job]]:
+    """Alignments: the samples of test_ctc.py, with its bounds."""
+    import test_ctc
+
+    for function, dtype in itertools.product(test_ctc.FUNCTIONS, DTYPES):
+        for seed, shape, labels in (
+            (0, (9, 4, 6), 3),
+            (1, (40, 3, 80), 11),
+            (2, (1, 1, 2), 1),
+            (3, (5, 2, 3), 0),
+        ):
+            x, *rest = test_ctc.samples(function, shape, labels, 1, seed)
+            x = np.asarray(rounded(x, dtype))
+            options = {"blank": 1, "zero_infinity": seed % 2 > 0, "reduction": "none"}
+            options["grad_output"] = np.linspace(-2.5, 1.0, shape[1])
+            loss, gradient = test_ctc.run(function, x, *rest, module=reference, **options)
+            job = recorded(partial(test_ctc.run, function, x, *rest, **options))[1][0]
+            wide = dtype == "float64"
+            tolerance = 1e-13 + 1e-13 * np.abs(loss) if wide else 2e-6 + 3e-7 * np.abs(loss)
+            title = f"{function} {shape} {dtype}"
+            job.set_bounds(0, *interval(loss.astype(np.float64), tolerance, "float64"), title)
+            job.set_bounds(1, *interval(gradient, np.float64(1e-12 if wide else 2e-6), dtype), title)
+            yield title, job
+
+
+def contrast_jobs() -> Iterator[tuple[str, Job]]:
+    """The sums and gradients of contrast.h, whose formulas are computed here in float64."""
+    rng = np.random.default_rng(0)
+    for dtype, error in (("float32", 4e-6), ("float64", 1e-12)):
+        z = (4.0 * rng.standard_normal((21, 90))).astype(dtype)
+        z[np.arange(21), np.arange(21)] = -INF
+        wide, rate = z.astype(np.float64), 0.7
+        first = 3.0 * rng.standard_normal(90).astype(dtype).astype(np.float64)
+        top, sums = first.copy(), rng.uniform(1.0, 5.0, 90)
+        most = np.maximum(first, wide.max(axis=0))
+        total = sums * np.exp((first - most) * rate) + np.exp((wide - most) * rate).sum(axis=0)
+        job = Job(COLUMNS, z.shape, (rate,), (z, first, sums), (top, sums.copy()))
+        _kernels.contrast_columns(z, rate, *job.outputs, 1)
+        job.set_bounds(0, most, most, "columns")
+        job.set_bounds(1, *interval(total, error * total, "float64"), "columns")
+        yield f"contrast columns {dtype}", job
+
+        factor, row_lse = rng.uniform(-1.0, 1.0, 21), wide.max(axis=1) + rng.uniform(0.0, 2.0, 21)
+        own, high, low = rng.uniform(-1.0, 1.0, 90), wide.max(axis=0) + 0.5, np.full(90, 1e-9)
+        columns = tuple(array.astype(dtype) for array in (own, high, low))
+        own, high, low = (array.astype(np.float64) for array in columns)
+        by_row = factor[:, np.newaxis] * np.exp((wide - row_lse[:, np.newaxis]) * rate)
+        by_column = own * np.exp((wide - high - low) * rate)
+        job = Job(BOTH, z.shape, (rate,), (z, factor, row_lse, *columns), (z.copy(),))
+        _kernels.contrast_both(job.outputs[0], rate, factor, row_lse, columns, 1)
+        size = np.abs(by_row) + np.abs(by_column)
+        job.set_bounds(0, *interval(by_row + by_column, error * size, dtype), "both")
+        yield f"contrast both {dtype}", job
+
+        scale, bias, found = 1.5, -2.0, np.zeros((3, 21))
+        y = scale * wide + bias
+        p = np.exp(-np.logaddexp(0.0, -y))
+        terms = np.stack([np.logaddexp(0.0, y), p, p * np.where(p > 0.0, wide, 0.0)])
+        job = Job(NEGATIVE_PAIRS, z.shape, (scale, bias), (z, factor), (z.copy(), found))
+        _kernels.contrast_pairs(job.outputs[0], scale, bias, factor, found, 1)
+        gradient = factor[:, np.newaxis] * p
+        job.set_bounds(0, *interval(gradient, error * np.abs(gradient), dtype), "pairs")
+        tolerance = error * np.abs(terms).sum(axis=2)
+        job.set_bounds(1, *interval(terms.sum(axis=2), tolerance, "float64"), "pairs")
+        yield f"contrast pairs {dtype}", job
+
+
+def objective_jobs() -> Iterator[tuple[str, Job]]:
+    """The derivatives by the scores of boosting, as they are here."""
+    rng = np.random.default_rng(0)
+    kinds = ((_kernels.NEGATIVE_BINOMIAL, 2), (_kernels.STUDENT_T, 3), (_kernels.NORMAL, 2))
+    for (kind, count), dtype in itertools.product(kinds, ("float32", "float64")):
+        scores = rng.uniform(-2.0, 2.0, (700, count)).astype(dtype)
+        label = rng.poisson(3.0, 700).astype(dtype)
+        weight = rng.uniform(0.5, 2.0, 700).astype(dtype)
+        found = (np.empty_like(scores), np.empty_like(scores))
+        _kernels.objective(kind, scores, label, weight, *found, 1)
+        job = Job(OBJECTIVE, (kind, 700, count), (), (scores, label, weight), found)
+        for k, array in enumerate(found):
+            centre = array.astype(np.float64)
+            error = (1e-12 if dtype == "float64" else 1e-6) * np.maximum(np.abs(centre), 1.0)
+            job.set_bounds(k, *interval(centre, error, "float64"), "objective")
+        yield f"objective {kind} {dtype}", job
 
 
 def function_jobs() -> Iterator[tuple[str, Job]]:
@@ -296,13 +580,33 @@ def function_jobs() -> Iterator[tuple[str, Job]]:
         yield f"{name} {span}", job
 
 
-def write(path: Path) -> tuple[int, set[str]]:
-    """Write the file; return the number of jobs, and the losses of losses.def that are among them."""
+def gamma_jobs() -> Iterator[tuple[str, Job]]:
+    """The functions of gamma.h, with the arguments and bounds of test_distributions.py."""
+    import test_distributions as d
+
+    for name, function, x, ulps, least in d.FUNCTIONS:
+        out = np.empty_like(x)
+        _kernels.vecmath(name, x, out)
+        with d.mp.workdps(80):
+            exact = np.array([float(function(d.mp.mpf(one))) for one in x.tolist()])
+        # A half more for the rounding of `exact`.
+        tolerance = (ulps + 0.5) * 2.0**-52 * np.maximum(np.abs(exact), least)
+        job = Job(FUNCTION, (), (), (x,), (out,))
+        job.set_bounds(0, exact - tolerance, exact + tolerance, name)
+        yield f"{name} of gamma.h", job
+
+
+def write(path: Path) -> tuple[int, set[str], set[int]]:
+    """Write the file; return the number of jobs, and which losses of losses.def and kinds are among them."""
     names = {line: name for name, (line, _) in _kernels.ELEMENTWISE.items()}
-    count, lines = 0, set()
+    count, lines, kinds = 0, set(), set()
 
     def jobs() -> Iterator[tuple[str, Job]]:
         yield from function_jobs()
+        yield from gamma_jobs()
+        yield from ctc_jobs()
+        yield from contrast_jobs()
+        yield from objective_jobs()
         for c in calls():
             yield from ((c.title, job) for job in jobs_of(c))
         rest = set(names) - lines
@@ -317,11 +621,12 @@ def write(path: Path) -> tuple[int, set[str]]:
         for title, job in jobs():
             job.write(file, title)
             count += 1
+            kinds.add(job.kind)
             if job.kind == ELEMENTS:
                 lines.add(job.integers[0])
-    return count, {names[line] for line in lines}
+    return count, {names[line] for line in lines}, kinds
 
 
 if __name__ == "__main__":
-    jobs_written, losses_written = write(Path(sys.argv[1]))
+    jobs_written, losses_written, _ = write(Path(sys.argv[1]))
     print(f"{jobs_written} jobs; without {sorted(set(_kernels.ELEMENTWISE) - losses_written)}")

@@ -3,6 +3,7 @@
 Needs a cross compiler and qemu (on Debian gcc-aarch64-linux-gnu, libc6-dev-arm64-cross, qemu-user-static).
 """
 
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -46,12 +47,22 @@ def run(driver: Path, cases: Path) -> "subprocess.CompletedProcess[str]":
 
 
 def test_the_kernels_keep_their_bounds(driver: Path, tmp_path: Path) -> None:
-    jobs, losses = driver_cases.write(tmp_path / "cases")
+    jobs, losses, kinds = driver_cases.write(tmp_path / "cases")
     assert losses == set(driver_cases._kernels.ELEMENTWISE)
+    assert kinds == set(range(driver_cases.KINDS))
     result = run(driver, tmp_path / "cases")
     print(result.stdout)
     assert result.returncode == 0, result.stderr[-4000:]
     assert result.stdout.startswith(f"{jobs} jobs") and result.stdout.endswith(" 0 out of bounds\n")
+
+
+def test_the_driver_runs_all_samples() -> None:
+    """Every work of the table of samples.h is named; that each kind of job occurs is asserted above."""
+    source = (vectorised.ROOT / "tests/driver.c").read_text()
+    header = (vectorised.ROOT / "src/samples.h").read_text()
+    names = re.findall(r"\w+", " ".join(re.findall(r"^    fl_work ([^;]+);", header, re.MULTILINE)))
+    assert len(names) > 15
+    assert [name for name in names if not re.search(rf"(samples->(\w+\.)?|table->){name}\b", source)] == []
 
 
 def bad_files(folder: Path) -> Iterator[Path]:

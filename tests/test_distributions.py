@@ -40,22 +40,23 @@ COUNTS = np.array([*range(12), 1e3, *10.0 ** RNG.uniform(-3.0, 6.0, 60)])
 AROUND_0 = np.concatenate([SMALL, -SMALL[SMALL < 0.5]])
 
 
+# Name, exact function, arguments, units of the error, and of which least size they are.
+FUNCTIONS: list[tuple[str, Callable[[Any], Any], Array, float, float]] = [
+    ("deficit_f64", lambda x: x - mp.log1p(x), AROUND_0, 4.0, 0.0),
+    ("log_factorial_f64", lambda t: mp.loggamma(t + 1), COUNTS, 32.0, 1.0),
+    ("rising_of_3_f64", partial(rising, 3), SMALL, 16.0, 1.0),
+    ("rising_of_1000_f64", partial(rising, 1000), SMALL, 16.0, 1.0),
+    ("rising_slope_of_3_f64", partial(rising_slope, 3), SMALL, 16.0, 9.0),
+    ("rising_slope_of_1000_f64", partial(rising_slope, 1000), SMALL, 16.0, 1e6),
+    ("half_step_value_f64", half_step, SMALL[SMALL <= 0.125], 8.0, 0.0),
+    ("half_step_value_f64", half_step, SMALL, 8.0, 1.0),
+    ("half_step_slope_f64", half_step_slope, SMALL[SMALL <= 0.125], 8.0, 0.0),
+    ("half_step_slope_f64", half_step_slope, SMALL, 8.0, 1.0),
+]
+
+
 @on_every_isa
-@pytest.mark.parametrize(
-    ("name", "function", "x", "ulps", "least"),
-    [
-        ("deficit_f64", lambda x: x - mp.log1p(x), AROUND_0, 4.0, 0.0),
-        ("log_factorial_f64", lambda t: mp.loggamma(t + 1), COUNTS, 32.0, 1.0),
-        ("rising_of_3_f64", partial(rising, 3), SMALL, 16.0, 1.0),
-        ("rising_of_1000_f64", partial(rising, 1000), SMALL, 16.0, 1.0),
-        ("rising_slope_of_3_f64", partial(rising_slope, 3), SMALL, 16.0, 9.0),
-        ("rising_slope_of_1000_f64", partial(rising_slope, 1000), SMALL, 16.0, 1e6),
-        ("half_step_value_f64", half_step, SMALL[SMALL <= 0.125], 8.0, 0.0),
-        ("half_step_value_f64", half_step, SMALL, 8.0, 1.0),
-        ("half_step_slope_f64", half_step_slope, SMALL[SMALL <= 0.125], 8.0, 0.0),
-        ("half_step_slope_f64", half_step_slope, SMALL, 8.0, 1.0),
-    ],
-)
+@pytest.mark.parametrize(("name", "function", "x", "ulps", "least"), FUNCTIONS)
 def test_functions(name: str, function: Callable[[Any], Any], x: Array, ulps: float, least: float) -> None:
     """The errors that gamma.h states, against 80 digits."""
     found = np.empty_like(x)
