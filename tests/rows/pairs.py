@@ -1,5 +1,6 @@
 """Rows of the losses of pairs and triples of vectors. Vectors lie along the last axis of a shape."""
 
+import math
 from typing import Any
 
 import numpy as np
@@ -51,10 +52,14 @@ def wide(c: Call) -> list[Array]:
 
 
 def reduced_error(c: Call, error: Array) -> Array:
-    """The bound of a loss from those of the rows: rounded to the type if they are not added."""
+    """The bound of a loss from those of the rows: rounded to the type if they are not added.
+
+    The roundings of a sum in lanes are a random walk.
+    """
     if c.reduction == "none":
         return np.asarray(error + unit_roundoff(c.dtype) * np.abs(c.expected_losses))
-    return np.asarray((error + 1e-16 * np.abs(c.expected_losses)).sum() / c.denominator)
+    losses = np.abs(c.expected_losses)
+    return np.asarray((error + 1e-16 * math.sqrt(losses.size) * losses).sum() / c.denominator)
 
 
 def derivative_error(c: Call, name: str, terms: Array, error: float) -> Array:

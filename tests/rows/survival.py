@@ -100,9 +100,13 @@ def intervals(rng: np.random.Generator, shape: Shape, options: Options) -> dict[
 
 
 def aft_bound(c: Call) -> Array:
-    exact = np.abs(np.asarray(c.expected[0]))
-    rounding = unit_roundoff(c.dtype) if c.reduction == "none" else 0.0
-    return np.asarray((rounding + 1e-12) * exact + 1e-12)
+    """The probability of an interval is a difference, whose error is not relative to it."""
+    exact, weight = np.abs(np.asarray(c.expected[0])), np.asarray(c.options.get("weight", 1.0), np.float64)
+    losses = np.divide(np.abs(c.expected_losses), weight, out=np.zeros(c.shape), where=weight > 0.0)
+    cancelled = 4e-16 * weight * np.exp(np.minimum(losses, 28.0))  # the least probability is 1e-12
+    if c.reduction != "none":
+        return np.asarray(1e-12 * exact + 1e-12 + np.nansum(cancelled) / (c.denominator or 1.0))
+    return np.asarray((unit_roundoff(c.dtype) + 1e-12) * exact + 1e-12 + cancelled)
 
 
 def aft_derivative_bound(c: Call, name: str) -> Array:
