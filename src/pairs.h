@@ -49,8 +49,9 @@ static ptrdiff_t FL_(rows_at_once)(const struct fl_pair_job *job)
     return rows < 1 ? 1 : rows < FL_(pair_rows) ? rows : FL_(pair_rows);
 }
 
-/* Prefetches rows first .. end - 1 of the vectors while others are in hand, as the sums of a batch come before its
- * gradients and so leave the memory idle half of the time. */
+/* Prefetches a row of the vectors while another is in hand, as the sums of a batch come before its gradients and so
+ * leave the memory idle half of the time. (Measured for the cosine of 100,000 rows of 128: 0.92 of the time. The
+ * triplet loss, which does more on each row, gains nothing.) */
 static void FL_(pair_ahead)(const struct fl_pair_job *job, ptrdiff_t row, ptrdiff_t end)
 {
     if (row >= end) return;
@@ -497,10 +498,7 @@ static struct fl_piece FL_(triplet)(const void *any, ptrdiff_t begin, ptrdiff_t 
     for (ptrdiff_t row = begin, some; row < end; row += some) {
         some = end - row < step ? end - row : step;
         for (ptrdiff_t k = 0; k < some; k++) norms[k] = FL_(norms_of)(job, row + k, room);
-        for (ptrdiff_t k = 0; k < some; k++) {
-            FL_(pair_ahead)(job, row + some + k, end);
-            total += FL_(triplet_row)(job, row + k, end, &norms[k], room);
-        }
+        for (ptrdiff_t k = 0; k < some; k++) total += FL_(triplet_row)(job, row + k, end, &norms[k], room);
     }
     if (job->stream) fl_stream_end();
     return fl_faultless(total);
