@@ -268,7 +268,7 @@ static inline void fl_transpose_out(const float *columns, ptrdiff_t stride, char
 }
 
 /* Prefetches n bytes that will be read. */
-static inline void fl_prefetch_to_read(const char *p, ptrdiff_t n)
+FL_INLINE void fl_prefetch_to_read(const char *p, ptrdiff_t n)
 {
 #if defined(__GNUC__)
     for (ptrdiff_t i = 0; i < n; i += 64) __builtin_prefetch(p + i, 0, 3);

@@ -22,12 +22,7 @@ FL_INLINE ptrdiff_t fl_itemsize(int dtype) { return dtype == FL_FLOAT64 ? 8 : dt
 /* Prefetches the strip that is FL_AHEAD behind a strip. */
 FL_INLINE void fl_prefetch_ahead(const char *strip, ptrdiff_t itemsize)
 {
-#if defined(__GNUC__)
-    for (ptrdiff_t line = 0; line < FL_STRIP * itemsize; line += 64)
-        __builtin_prefetch(strip + FL_AHEAD + line, 0, 3);
-#else
-    (void)strip, (void)itemsize;
-#endif
+    fl_prefetch_to_read(strip + FL_AHEAD, FL_STRIP * itemsize);
 }
 
 /* A strip of contiguous half types as floats. */
