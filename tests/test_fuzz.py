@@ -3,6 +3,7 @@
 from collections import Counter
 
 import fuzz
+import numpy as np
 import pytest
 from rows import ROWS
 
@@ -18,5 +19,5 @@ def test_random_calls(start: int) -> None:
 def test_memory_between_pages_holds_any_array() -> None:
     for place in (fuzz.FENCED, "contiguous"):
         for at_end in (False, True):
-            array = fuzz.placed(fuzz.np.arange(3000.0).reshape(30, 100), place, at_end)
+            array = fuzz.placed(np.arange(3000.0).reshape(30, 100), place, at_end)
             assert array[29, 99] == 2999.0 and array.flags.writeable

@@ -64,7 +64,7 @@ def _run(vectors: tuple[Array, ...], call: Request, **more: Any) -> Any:
     losses = np.empty(rows) if call.reduction == "none" else None
     total = _kernels.pairs(
         vectors, tuple(call.buffers), grad_output=call.upstream,
-        grad_scale=call.scale / max(count, 1) if call.reduction == "mean" else call.scale,
+        grad_scale=call.scale_over(count),
         accumulate=sum(flag << k for k, flag in enumerate(call.accumulate)), row_loss=losses,
         threads=call.num_threads, **more,
     )  # fmt: skip

@@ -237,6 +237,10 @@ class Request(NamedTuple):
     accumulate: tuple[bool, ...]  # whether each gradient is added to its buffer
     num_threads: int
 
+    def scale_over(self, count: int) -> float:
+        """Return the factor of all gradients of a loss whose mean is over `count` terms."""
+        return self.scale / max(count, 1) if self.reduction == "mean" else self.scale
+
 
 def request(
     fields: Sequence[str],

@@ -193,7 +193,7 @@ def multilabel_margin(
     losses = np.empty(rows) if reduction == "none" else None
     bad, total = _kernels.multilabel_margin(
         x, indices, output=call.buffers[0], grad_output=call.upstream,
-        grad_scale=_share_of_mean(call.scale, reduction, rows), accumulate=call.accumulate[0],
+        grad_scale=call.scale_over(count), accumulate=call.accumulate[0],
         row_loss=losses, threads=call.num_threads,
     )  # fmt: skip
     if bad >= 0:
@@ -246,10 +246,6 @@ def _over_rows(values: Array, x: Array, reduction: str, gradient: Array | None) 
     return result if gradient is None else (result, gradient)
 
 
-def _share_of_mean(scale: float, reduction: str, rows: tuple[int, ...]) -> float:
-    return scale / max(1, math.prod(rows)) if reduction == "mean" else scale
-
-
 def entropies(
     x: Array,
     axis: int,
@@ -295,7 +291,7 @@ def entropy_of_rows(
     call = request(("logits",), (x,), (), rows, reduction, return_grad, out, options)
     values = entropies(
         x, axis, own, output=call.buffers[0], grad_output=call.upstream,
-        grad_scale=_share_of_mean(call.scale, reduction, rows), accumulate=call.accumulate[0],
+        grad_scale=call.scale_over(math.prod(rows)), accumulate=call.accumulate[0],
         threads=call.num_threads,
     )  # fmt: skip
     return _over_rows(values, x, reduction, call.buffers[0])
@@ -362,7 +358,7 @@ def sequence_loss(
     run_family(
         _kernels.CROSS_ENTROPY, x, x.ndim - 1, output=call.buffers[0], indices=indices, ignored=-1,
         grad_output=np.ascontiguousarray(np.broadcast_to(weights[..., np.newaxis], tokens)),
-        grad_scale=-_share_of_mean(call.scale, reduction, rows), accumulate=call.accumulate[0],
+        grad_scale=-call.scale_over(math.prod(rows)), accumulate=call.accumulate[0],
         row_loss=losses, num_threads=call.num_threads, **own,
     )  # fmt: skip
     return _over_rows(0.0 - losses.sum(axis=-1) * share, x, reduction, call.buffers[0])
@@ -423,7 +419,7 @@ def divergence(
     total = _kernels.divergence(
         operation, first[0], second[0], axis, x_gradient=first[1], t_gradient=second[1], counted=counted,
         grad_output=call.upstream, beta=beta, accumulate=first[2] | second[2] << 1, row_loss=losses,
-        grad_scale=call.scale / max(count, 1) if reduction == "mean" else call.scale,
+        grad_scale=call.scale_over(count),
         x_temperature=temperature, t_temperature=temperature, threads=call.num_threads,
     )  # fmt: skip
     loss = reduced(reduction, losses, total, count, x, of_nothing=math.nan if counted is None else 0.0)
