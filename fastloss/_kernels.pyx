@@ -281,6 +281,9 @@ cdef extern from "samples.h" nogil:
         uint32_t *order
         double *sorted
 
+    struct fl_cox_segment:
+        pass
+
     struct fl_cox_job:
         ptrdiff_t rows
         int is_efron, accumulate
@@ -300,6 +303,8 @@ cdef extern from "samples.h" nogil:
         double *mass
         double *pull
         unsigned char *flags
+        ptrdiff_t piece
+        fl_cox_segment *segments
 
     struct fl_survival_kernels:
         fl_work survey
@@ -308,7 +313,10 @@ cdef extern from "samples.h" nogil:
         fl_work spread
         fl_work arrange
         fl_work gather
+        int (*divide)(const fl_cox_job *) noexcept nogil
         fl_work scan
+        fl_work weigh
+        fl_work segments
         fl_work finish
 
     struct fl_distribution_job:
@@ -1358,8 +1366,10 @@ def cox(
     cdef fl_cox_job job
     cdef dimensions places[3]
     cdef const fl_survival_kernels *table = &kernels.samples.survival
-    cdef ptrdiff_t rows = cnp.PyArray_SIZE(log_hazard)
+    cdef ptrdiff_t rows = cnp.PyArray_SIZE(log_hazard), segments = (rows + TIMES - 1) // TIMES
     cdef double total
+    if rows == 0:
+        return 0.0
     memset(&job, 0, sizeof(job))
     job.rows = rows
     job.is_efron = is_efron
@@ -1382,11 +1392,22 @@ def cox(
     job.mass = <double *>pointer(room[3])
     job.pull = <double *>pointer(room[4])
     job.flags = <unsigned char *>pointer(room[5])
+    job.piece = TIMES
+    job.segments = <fl_cox_segment *>malloc(segments * sizeof(fl_cox_segment))
+    if job.segments == NULL:
+        raise MemoryError("scratch")
     threads = team_for(rows, threads)
-    run_pieces(table.gather, &job, rows, TIMES, rows, threads, 0)
-    total = run_pieces(table.scan, &job, 1, 1, rows, 1, 0).total
-    if outputs[0] is not None:
-        run_pieces(table.finish, &job, rows, TIMES, rows, threads, 0)
+    try:
+        run_pieces(table.gather, &job, rows, TIMES, rows, threads, 0)
+        if table.divide(&job):
+            run_pieces(table.weigh, &job, segments, 1, rows, threads, 0)
+            total = run_pieces(table.segments, &job, segments, 1, rows, threads, 0).total
+        else:
+            total = run_pieces(table.scan, &job, 1, 1, rows, 1, 0).total
+        if outputs[0] is not None:
+            run_pieces(table.finish, &job, segments, 1, rows, threads, 0)
+    finally:
+        free(job.segments)
     return total
 
 

@@ -27,6 +27,9 @@
 #define FL_NEVER (-DBL_MAX)
 /* Room between arrays of states, for one before and one behind each, and what their number is a multiple of. */
 enum { FL_CTC_PAD = 8 };
+/* The softmax is made of so many steps at once, if they have at most so many classes in all: the logarithms of their
+ * sums, each a long chain of operations, are then one vector. */
+enum { FL_CTC_STEPS = 8, FL_CTC_CLASSES = 4096 };
 
 struct fl_scaled {
     double m, e;
@@ -134,10 +137,16 @@ static inline int fl_ctc_is_sparse(const struct fl_ctc_job *job)
            job->output.class_stride == job->output.itemsize;
 }
 
+static inline ptrdiff_t fl_ctc_steps_at_once(const struct fl_ctc_job *job)
+{
+    return FL_CTC_STEPS * job->classes <= FL_CTC_CLASSES ? FL_CTC_STEPS : 1;
+}
+
 static inline ptrdiff_t fl_ctc_rows_bytes(const struct fl_ctc_job *job)
 {
     const ptrdiff_t real = job->input.dtype == FL_FLOAT64 ? 8 : 4;
-    const ptrdiff_t size = fl_ctc_is_sparse(job) ? job->output.itemsize : job->has_logits ? 2 * real : 0;
+    const ptrdiff_t of_logits = job->has_logits ? (1 + fl_ctc_steps_at_once(job)) * real : 0;
+    const ptrdiff_t size = fl_ctc_is_sparse(job) ? job->output.itemsize : of_logits;
     return (job->classes * size + 63) / 64 * 64;
 }
 
@@ -208,14 +217,14 @@ static inline ptrdiff_t ctc_row(const struct fl_ctc_job *job, const struct fl_ct
     return step * job->batch + sample->index;
 }
 
-static double ctc_softmax(const struct fl_ctc_job *job, ptrdiff_t row, void *scratch, double *lse)
+static double ctc_softmax(const struct fl_ctc_job *job, ptrdiff_t row, void *scratch, ptrdiff_t slot, double *max)
 {
-    return (job->input.dtype == FL_FLOAT64 ? ctc_softmax_f64 : ctc_softmax_f32)(job, row, scratch, lse);
+    return (job->input.dtype == FL_FLOAT64 ? ctc_softmax_f64 : ctc_softmax_f32)(job, row, scratch, slot, max);
 }
 
-static void ctc_write(const struct fl_ctc_job *job, ptrdiff_t row, void *scratch, double factor)
+static void ctc_write(const struct fl_ctc_job *job, ptrdiff_t row, void *scratch, ptrdiff_t slot, double factor)
 {
-    (job->input.dtype == FL_FLOAT64 ? ctc_write_f64 : ctc_write_f32)(job, row, scratch, factor);
+    (job->input.dtype == FL_FLOAT64 ? ctc_write_f64 : ctc_write_f32)(job, row, scratch, slot, factor);
 }
 
 /* Writes zeros to a row. */
@@ -283,23 +292,43 @@ static void ctc_ahead(const struct fl_ctc_job *job, const struct fl_ctc_sample *
         fl_prefetch_to_write(fl_row_address(out, row), written < most ? written : most);
 }
 
+/* Takes the softmax of steps first .. last - 1, to `over` the reciprocals of the sums of the exponentials. */
+static void ctc_softmax_of_steps(const struct fl_ctc_job *job, struct fl_ctc_sample *sample, ptrdiff_t first,
+                                 ptrdiff_t last, int writes, double *lse, double *over)
+{
+    double max[FL_CTC_STEPS], sum[FL_CTC_STEPS];
+    for (int i = 0; i < FL_CTC_STEPS; i++) max[i] = 0.0, sum[i] = 1.0;
+    for (ptrdiff_t t = first; t < last; t++) {
+        ctc_ahead(job, sample, t + 4, writes);
+        sum[t - first] = ctc_softmax(job, ctc_row(job, sample, t), sample->row, t - first, max + (t - first));
+    }
+#pragma omp simd
+    for (int i = 0; i < FL_CTC_STEPS; i++) {
+        lse[i] = max[i] + fl_log_f64(sum[i]);
+        over[i] = 1.0 / sum[i];
+    }
+}
+
 /* Reads all steps. Also writes what the gradient is without the labels, unless it is added to what is there or
  * written later. */
 static int ctc_read_all(const struct fl_ctc_job *job, struct fl_ctc_sample *sample)
 {
     const int writes = job->output.data && !job->accumulate && !fl_ctc_is_sparse(job);
+    const ptrdiff_t at_once = fl_ctc_steps_at_once(job);
+    double lse[FL_CTC_STEPS] = {0.0}, over[FL_CTC_STEPS];
     int is_bad = 0;
-    for (ptrdiff_t t = 0; t < sample->steps; t++) {
-        const ptrdiff_t row = ctc_row(job, sample, t);
-        double lse = 0.0, over = 0.0;
-        ctc_ahead(job, sample, t + 4, writes);
-        if (job->has_logits) over = ctc_softmax(job, row, sample->row, &lse);
-        is_bad |= ctc_read(job, sample, t, lse);
-        if (!writes) continue;
-        if (job->has_logits)
-            ctc_write(job, row, sample->row, sample->factor * over);
-        else
-            ctc_clear(job, row);
+    for (ptrdiff_t first = 0, last; first < sample->steps; first = last) {
+        last = first + at_once < sample->steps ? first + at_once : sample->steps;
+        if (job->has_logits) ctc_softmax_of_steps(job, sample, first, last, writes, lse, over);
+        for (ptrdiff_t t = first; t < last; t++) {
+            const ptrdiff_t row = ctc_row(job, sample, t);
+            is_bad |= ctc_read(job, sample, t, lse[t - first]);
+            if (!writes) continue;
+            if (job->has_logits)
+                ctc_write(job, row, sample->row, t - first, sample->factor * over[t - first]);
+            else
+                ctc_clear(job, row);
+        }
     }
     return is_bad;
 }
@@ -414,18 +443,38 @@ static void ctc_derive(const struct fl_ctc_job *job, const struct fl_ctc_sample 
     }
 }
 
-/* Writes them to a row. */
-static void ctc_settle(const struct fl_ctc_job *job, const struct fl_ctc_sample *sample, char *p)
+/* Writes them to a row. A class of several labels is written several times, the first of them last, as it has the sum
+ * of all, and the blank after all: without branches this takes half as long. */
+FL_INLINE void ctc_put(const struct fl_ctc_job *job, const struct fl_ctc_sample *sample, char *p, int dtype)
 {
     const ptrdiff_t n = sample->labels, stride = job->output.class_stride;
-    const int dtype = job->output.dtype, adds = job->accumulate;
+    const int64_t *label = sample->label;
+    const double *derivative = sample->posterior;
+    for (ptrdiff_t j = n - 1; j >= 0; j--) fl_store_scalar_f64(p + label[j] * stride, dtype, derivative[j]);
+    fl_store_scalar_f64(p + job->blank * stride, dtype, derivative[n]);
+}
+
+/* Adds them to a row. */
+static void ctc_add(const struct fl_ctc_job *job, const struct fl_ctc_sample *sample, char *p)
+{
+    const ptrdiff_t n = sample->labels;
+    const int dtype = job->output.dtype;
     for (ptrdiff_t j = 0; j <= n; j++) {
-        double old = 0.0;
         if (j < n && sample->first[j] != j) continue;
-        char *at = p + (j < n ? (ptrdiff_t)sample->label[j] : job->blank) * stride;
-        if (adds) old = job->has_logits ? sample->old[j] : fl_load_scalar_f64(at, dtype);
+        char *at = p + (j < n ? (ptrdiff_t)sample->label[j] : job->blank) * job->output.class_stride;
+        const double old = job->has_logits ? sample->old[j] : fl_load_scalar_f64(at, dtype);
         fl_store_scalar_f64(at, dtype, old + sample->posterior[j]);
     }
+}
+
+static void ctc_settle(const struct fl_ctc_job *job, const struct fl_ctc_sample *sample, char *p)
+{
+    if (job->accumulate)
+        ctc_add(job, sample, p);
+    else if (job->output.dtype == FL_FLOAT32)
+        ctc_put(job, sample, p, FL_FLOAT32);
+    else
+        ctc_put(job, sample, p, job->output.dtype);
 }
 
 /* Copies a row of the scratch to the gradient. */
@@ -444,12 +493,12 @@ static void ctc_add_softmax(const struct fl_ctc_job *job, struct fl_ctc_sample *
 {
     const ptrdiff_t row = ctc_row(job, sample, t), stride = job->output.class_stride, n = sample->labels;
     const char *p = fl_row_address(&job->output, row);
-    double lse, over = ctc_softmax(job, row, sample->row, &lse);
+    double max, sum = ctc_softmax(job, row, sample->row, 0, &max);
     for (ptrdiff_t j = 0; j <= n; j++) {
         const ptrdiff_t c = j == n ? (ptrdiff_t)job->blank : (ptrdiff_t)sample->label[j];
         sample->old[j] = fl_load_scalar_f64(p + c * stride, job->output.dtype);
     }
-    ctc_write(job, row, sample->row, sample->factor * over);
+    ctc_write(job, row, sample->row, 0, sample->factor / sum);
 }
 
 static void ctc_backward(const struct fl_ctc_job *job, struct fl_ctc_sample *sample, struct fl_scaled all)

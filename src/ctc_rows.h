@@ -1,45 +1,57 @@
 /* Softmax of the rows of ctc.h. Included for float and for double. */
 
-/* Writes the exponentials of a row relative to its largest value, and returns their sum, at least 1; NaN for a row
- * with NaN or without a finite largest value. */
-static double FL_(ctc_exponentials)(const REAL *x, REAL *e, ptrdiff_t n, double *largest)
+enum { FL_(ctc_lanes) = 64 / (int)sizeof(REAL) };
+
+/* Writes the exponentials of whole vectors, and adds them to the sum. */
+FL_INLINE double FL_(ctc_powers)(const REAL *x, REAL *e, ptrdiff_t n, struct FL_(fl_shift) shift, double sum)
 {
-    REAL max = (REAL)-INFINITY;
-    double sum = 0.0;
-#pragma omp simd reduction(max : max)
-    for (ptrdiff_t i = 0; i < n; i++) max = x[i] > max ? x[i] : max;
-    const struct FL_(fl_shift) shift = FL_(fl_shift_of)(max);
 #pragma omp simd reduction(+ : sum)
     for (ptrdiff_t i = 0; i < n; i++) {
         e[i] = FL_(fl_exp_difference)(x[i], shift);
         sum += (double)e[i];
     }
-    *largest = (double)max;
     return sum;
 }
 
-/* Reads a row, and leaves its exponentials in the scratch. Returns the factor that makes them probabilities. */
-static double FL_(ctc_softmax)(const struct fl_ctc_job *job, ptrdiff_t row, void *scratch, double *lse)
+/* Writes the exponentials of a row relative to its largest value, and returns their sum, at least 1; NaN for a row
+ * with NaN or without a finite largest value. The last values are in a whole vector too, with exponentials of 0. */
+static double FL_(ctc_exponentials)(const REAL *x, REAL *e, ptrdiff_t n, double *largest)
+{
+    const ptrdiff_t whole = n - n % FL_(ctc_lanes);
+    REAL last[FL_(ctc_lanes)], max = (REAL)-INFINITY;
+    for (int l = 0; l < FL_(ctc_lanes); l++) last[l] = (REAL)-INFINITY;
+    memcpy(last, x + whole, (size_t)(n - whole) * sizeof(REAL));
+#pragma omp simd reduction(max : max)
+    for (int l = 0; l < FL_(ctc_lanes); l++) max = last[l] > max ? last[l] : max;
+#pragma omp simd reduction(max : max)
+    for (ptrdiff_t i = 0; i < whole; i++) max = x[i] > max ? x[i] : max;
+    const struct FL_(fl_shift) shift = FL_(fl_shift_of)(max);
+    const double sum = FL_(ctc_powers)(last, last, FL_(ctc_lanes), shift, 0.0);
+    memcpy(e + whole, last, (size_t)(n - whole) * sizeof(REAL));
+    *largest = (double)max;
+    return FL_(ctc_powers)(x, e, whole, shift, sum);
+}
+
+/* Reads a row, and leaves its exponentials in the scratch, as row `slot` there. Returns their sum. */
+static double FL_(ctc_softmax)(const struct fl_ctc_job *job, ptrdiff_t row, void *scratch, ptrdiff_t slot,
+                               double *max)
 {
     const char *p = fl_row_address(&job->input, row);
-    REAL *e = (REAL *)scratch, *copy = e + job->classes;
+    REAL *copy = (REAL *)scratch, *e = copy + (slot + 1) * job->classes;
     const REAL *x = (const REAL *)(const void *)p;
-    double max, sum;
     if (job->input.itemsize != (ptrdiff_t)sizeof(REAL) || job->input.class_stride != (ptrdiff_t)sizeof(REAL)) {
         FL_(fl_load)(p, job->input.class_stride, job->input.dtype, copy, job->classes);
         x = copy;
     }
-    sum = FL_(ctc_exponentials)(x, e, job->classes, &max);
-    *lse = max + fl_log_f64(sum);
-    return 1.0 / sum;
+    return FL_(ctc_exponentials)(x, e, job->classes, max);
 }
 
 /* Writes or adds the exponentials in the scratch times a factor. */
-static void FL_(ctc_write)(const struct fl_ctc_job *job, ptrdiff_t row, void *scratch, double factor)
+static void FL_(ctc_write)(const struct fl_ctc_job *job, ptrdiff_t row, void *scratch, ptrdiff_t slot, double factor)
 {
     const struct fl_array *out = &job->output;
     char *p = fl_row_address(out, row);
-    REAL *e = (REAL *)scratch, *old = e + job->classes;
+    REAL *old = (REAL *)scratch, *e = old + (slot + 1) * job->classes;
     const REAL scale = (REAL)factor;
     if (job->accumulate) {
         FL_(fl_load)(p, out->class_stride, out->dtype, old, job->classes);

@@ -31,6 +31,13 @@ static const REAL *FL_(pair_in)(const struct fl_array *array, const char *p, ptr
     return buffer;
 }
 
+/* (A loop, as gcc would take `rep stos`, which starts slowly, for an initializer of this size.) */
+FL_INLINE void FL_(pair_zeros)(double lane[FL_(pair_sums)])
+{
+#pragma omp simd
+    for (int l = 0; l < FL_(pair_sums); l++) lane[l] = 0.0;
+}
+
 /* Sums in a fixed order: a term goes to the lane of its index. */
 static double FL_(pair_total)(double lane[FL_(pair_sums)])
 {
@@ -175,60 +182,75 @@ static void FL_(cosine_gradients)(const REAL *x, const REAL *y, ptrdiff_t n, dou
     }
 }
 
-/* x.y, x.x and y.y of a row. */
-struct FL_(cosine_products) {
-    double xy, xx, yy;
+/* Rows of a batch: their products x.y, x.x and y.y, and what their gradients are made of. */
+struct FL_(cosine_batch) {
+    double xy[FL_(pair_rows)], xx[FL_(pair_rows)], yy[FL_(pair_rows)];
+    double loss[FL_(pair_rows)], across[FL_(pair_rows)], of_x[FL_(pair_rows)], of_y[FL_(pair_rows)];
 };
 
-static struct FL_(cosine_products)
-    FL_(cosine_products_of)(const struct fl_pair_job *job, ptrdiff_t row, struct FL_(pair_room) * room)
+static void FL_(cosine_products)(const struct fl_pair_job *job, ptrdiff_t row, ptrdiff_t k,
+                                 struct FL_(cosine_batch) * batch, struct FL_(pair_room) * room)
 {
     const struct fl_array *vectors = job->vectors;
     const char *x_row = fl_row_address(&vectors[0], row), *y_row = fl_row_address(&vectors[1], row);
-    double sums[3][FL_(pair_sums)] = {{0}};
-    struct FL_(cosine_products) products;
+    double sums[3][FL_(pair_sums)];
+    for (int v = 0; v < 3; v++) FL_(pair_zeros)(sums[v]);
     for (ptrdiff_t first = 0; first < job->width; first += FL_ELEMENT_STRIP) {
         const ptrdiff_t n = job->width - first < FL_ELEMENT_STRIP ? job->width - first : FL_ELEMENT_STRIP;
         FL_(cosine_sums)(FL_(pair_in)(&vectors[0], x_row, first, n, room->in[0]),
                          FL_(pair_in)(&vectors[1], y_row, first, n, room->in[1]), n, sums);
     }
-    products.xy = FL_(pair_total)(sums[0]);
-    products.xx = FL_(pair_total)(sums[1]);
-    products.yy = FL_(pair_total)(sums[2]);
-    return products;
+    batch->xy[k] = FL_(pair_total)(sums[0]);
+    batch->xx[k] = FL_(pair_total)(sums[1]);
+    batch->yy[k] = FL_(pair_total)(sums[2]);
 }
 
-static double FL_(cosine_row)(const struct fl_pair_job *job, ptrdiff_t row, ptrdiff_t end,
-                              const struct FL_(cosine_products) * products, struct FL_(pair_room) * room)
+/* Losses and factors of all rows of a batch at once, as roots and quotients of one after the other would take a third
+ * of the time. Rows behind the last have some finite products. */
+static void FL_(cosine_settle)(const struct fl_pair_job *job, ptrdiff_t row, ptrdiff_t some,
+                               struct FL_(cosine_batch) * batch)
+{
+    double target[FL_(pair_rows)], upstream[FL_(pair_rows)];
+    for (ptrdiff_t k = 0; k < FL_(pair_rows); k++) {
+        if (k >= some) batch->xy[k] = batch->xx[k] = batch->yy[k] = 1.0;
+        target[k] = k < some ? job->target[row + k] : 0.0;
+        upstream[k] = k < some ? fl_pair_upstream(job, row + k) : 0.0;
+    }
+#pragma omp simd
+    for (int k = 0; k < FL_(pair_rows); k++) {
+        const double t = target[k], x_size = batch->xx[k] + job->eps, y_size = batch->yy[k] + job->eps;
+        const double lengths = sqrt(x_size) * sqrt(y_size), cosine = batch->xy[k] / lengths;
+        const double excess = fl_choose_f64(cosine < job->margin, 0.0, cosine - job->margin);
+        const double far = fl_choose_f64(t == -1.0, excess, 0.0), loss = fl_choose_f64(t == 1.0, 1.0 - cosine, far);
+        const double push = fl_choose_f64((t == -1.0) & (cosine >= job->margin), upstream[k], 0.0);
+        const double slope = fl_choose_f64(t == 1.0, 0.0 - upstream[k], push);
+        /* NaN of the cosine or of the target */
+        batch->loss[k] = loss + fl_choose_f64((cosine != cosine) | (t != t), cosine + t, 0.0);
+        batch->across[k] = slope / lengths;
+        batch->of_x[k] = slope * cosine / x_size;
+        batch->of_y[k] = slope * cosine / y_size;
+    }
+}
+
+static void FL_(cosine_row)(const struct fl_pair_job *job, ptrdiff_t row, ptrdiff_t end, ptrdiff_t k,
+                            const struct FL_(cosine_batch) * batch, struct FL_(pair_room) * room)
 {
     const struct fl_array *vectors = job->vectors;
     const char *x_row = fl_row_address(&vectors[0], row), *y_row = fl_row_address(&vectors[1], row);
-    const double t = job->target[row], upstream = fl_pair_upstream(job, row);
-    const double x_size = products->xx + job->eps, y_size = products->yy + job->eps;
-    const double lengths = sqrt(x_size) * sqrt(y_size), cosine = products->xy / lengths;
-    double loss, slope, across, of_x, of_y;
-    loss = t == 1.0 ? 1.0 - cosine : t == -1.0 ? (cosine < job->margin ? 0.0 : cosine - job->margin) : 0.0;
-    slope = t == 1.0 ? -1.0 : t == -1.0 && cosine >= job->margin ? 1.0 : 0.0;
-    loss += cosine != cosine ? cosine : t != t ? t : 0.0;
-    if (job->losses) job->losses[row] = loss;
-    if (!job->has_gradients) return loss;
-    if (loss != loss || slope == 0.0 || upstream == 0.0) {
+    const double loss = batch->loss[k];
+    if (loss != loss || batch->across[k] == 0.0) {
         FL_(pair_fill)(job, row, end, loss != loss ? loss : 0.0, room);
-        return loss;
+        return;
     }
-    across = upstream * (slope / lengths);
-    of_x = upstream * (slope * cosine / x_size);
-    of_y = upstream * (slope * cosine / y_size);
     for (ptrdiff_t first = 0; first < job->width; first += FL_ELEMENT_STRIP) {
         const ptrdiff_t n = job->width - first < FL_ELEMENT_STRIP ? job->width - first : FL_ELEMENT_STRIP;
         const REAL *x = FL_(pair_in)(&vectors[0], x_row, first, n, room->in[0]);
         const REAL *y = FL_(pair_in)(&vectors[1], y_row, first, n, room->in[1]);
         REAL *g[FL_VECTORS];
         FL_(pair_places)(job, row, first, room, g);
-        FL_(cosine_gradients)(x, y, n, across, of_x, of_y, g[0], g[1]);
+        FL_(cosine_gradients)(x, y, n, batch->across[k], batch->of_x[k], batch->of_y[k], g[0], g[1]);
         FL_(pair_out)(job, row, first, n, row + 1 == end && first + n == job->width, room);
     }
-    return loss;
 }
 
 static struct fl_piece FL_(cosine)(const void *any, ptrdiff_t begin, ptrdiff_t end, void *scratch)
@@ -236,15 +258,18 @@ static struct fl_piece FL_(cosine)(const void *any, ptrdiff_t begin, ptrdiff_t e
     const struct fl_pair_job *job = (const struct fl_pair_job *)any;
     struct FL_(pair_room) *room = (struct FL_(pair_room) *)scratch;
     const ptrdiff_t step = FL_(rows_at_once)(job);
-    struct FL_(cosine_products) products[FL_(pair_rows)];
+    struct FL_(cosine_batch) batch;
     double total = 0.0;
     FL_(pair_begin)(job, begin, room);
     for (ptrdiff_t row = begin, some; row < end; row += some) {
         some = end - row < step ? end - row : step;
-        for (ptrdiff_t k = 0; k < some; k++) products[k] = FL_(cosine_products_of)(job, row + k, room);
+        for (ptrdiff_t k = 0; k < some; k++) FL_(cosine_products)(job, row + k, k, &batch, room);
+        FL_(cosine_settle)(job, row, some, &batch);
         for (ptrdiff_t k = 0; k < some; k++) {
+            total += batch.loss[k];
+            if (job->losses) job->losses[row + k] = batch.loss[k];
             FL_(pair_ahead)(job, row + some + k, end);
-            total += FL_(cosine_row)(job, row + k, end, &products[k], room);
+            if (job->has_gradients) FL_(cosine_row)(job, row + k, end, k, &batch, room);
         }
     }
     if (job->stream) fl_stream_end();
@@ -266,7 +291,6 @@ FL_INLINE double FL_(larger_norm)(double largest, double size)
 FL_INLINE double FL_(norm_term)(double sum, double d, double p, double scale, int stage)
 {
     const double size = fabs(d), share = size / scale;
-    if (stage == FL_SQUARES) return FL_FMA_F64(d, d, sum);
     if (stage == FL_SIZES) return sum + size;
     if (stage == FL_LARGEST_SIZE) return FL_(larger_norm)(sum, size);
     if (stage == FL_NUMBER) return sum + (size == scale ? 1.0 : 0.0);
@@ -305,15 +329,13 @@ static double FL_(norm_stage)(const struct FL_(triple) * triple, int j, int k, d
 {
     const double eps = triple->job->eps, p = triple->job->p;
     const ptrdiff_t width = triple->job->width;
-    double sums[FL_(pair_sums)] = {0}, largest = 0.0;
+    double sums[FL_(pair_sums)], largest = 0.0;
+    FL_(pair_zeros)(sums);
     for (ptrdiff_t first = 0; first < width; first += FL_ELEMENT_STRIP) {
         const ptrdiff_t n = width - first < FL_ELEMENT_STRIP ? width - first : FL_ELEMENT_STRIP;
         const REAL *x = FL_(triple_in)(triple, j, first, n), *y = FL_(triple_in)(triple, k, first, n);
         /* Separate loops, in which the stage is a constant. */
         switch (stage) {
-        case FL_SQUARES:
-            FL_(norm_terms)(x, y, n, eps, p, scale, sums, FL_SQUARES);
-            break;
         case FL_SIZES:
             FL_(norm_terms)(x, y, n, eps, p, scale, sums, FL_SIZES);
             break;
@@ -332,7 +354,7 @@ static double FL_(norm_stage)(const struct FL_(triple) * triple, int j, int k, d
     return largest;
 }
 
-/* The norm D of a difference, and the factor of w in its gradient (of d for p = 2). */
+/* The norm D of a difference, and the factor of w in its gradient (of d for p = 2, whose norm is taken below). */
 struct FL_(norm) {
     double size, factor;
 };
@@ -341,10 +363,7 @@ static struct FL_(norm) FL_(norm_of)(const struct FL_(triple) * triple, int j, i
 {
     const double p = triple->job->p;
     struct FL_(norm) norm = {0.0, 1.0};
-    if (p == 2.0) {
-        norm.size = sqrt(FL_(norm_stage)(triple, j, k, 1.0, FL_SQUARES));
-        norm.factor = norm.size == 0.0 ? 0.0 : 1.0 / norm.size;
-    } else if (p == 1.0) {
+    if (p == 1.0) {
         norm.size = FL_(norm_stage)(triple, j, k, 1.0, FL_SIZES);
     } else {
         const double largest = FL_(norm_stage)(triple, j, k, 1.0, FL_LARGEST_SIZE);
@@ -452,10 +471,67 @@ static struct FL_(triple) FL_(triple_of)(const struct fl_pair_job *job, ptrdiff_
     return triple;
 }
 
+/* Adds the squares of a - p and a - n, and those of p - n with swap, a constant. */
+FL_INLINE void FL_(triple_squares)(const REAL *a, const REAL *p, const REAL *q, ptrdiff_t n, double eps,
+                                   double sums[FL_VECTORS][FL_(pair_sums)], int swap)
+{
+    double lane[FL_VECTORS][FL_(pair_sums)];
+    ptrdiff_t i = 0;
+    memcpy(lane, sums, sizeof lane); /* in registers */
+    for (; i + FL_(pair_sums) <= n; i += FL_(pair_sums))
+#pragma omp simd
+        for (int l = 0; l < FL_(pair_sums); l++) {
+            const double x = (double)a[i + l], y = (double)p[i + l], z = (double)q[i + l];
+            const double near = x - y + eps, far = x - z + eps, other = y - z + eps;
+            lane[0][l] = FL_FMA_F64(near, near, lane[0][l]);
+            lane[1][l] = FL_FMA_F64(far, far, lane[1][l]);
+            if (swap) lane[2][l] = FL_FMA_F64(other, other, lane[2][l]);
+        }
+    memcpy(sums, lane, sizeof lane);
+    for (int l = 0; i < n; i++, l++) {
+        const double near = FL_(difference)(a[i], p[i], eps), far = FL_(difference)(a[i], q[i], eps);
+        const double other = FL_(difference)(p[i], q[i], eps);
+        sums[0][l] = FL_FMA_F64(near, near, sums[0][l]);
+        sums[1][l] = FL_FMA_F64(far, far, sums[1][l]);
+        if (swap) sums[2][l] = FL_FMA_F64(other, other, sums[2][l]);
+    }
+}
+
+static struct FL_(norm) FL_(norm_of_squares)(double lane[FL_(pair_sums)])
+{
+    const double size = sqrt(FL_(pair_total)(lane));
+    const struct FL_(norm) norm = {size, size == 0.0 ? 0.0 : 1.0 / size};
+    return norm;
+}
+
+/* For p = 2, all from one reading of the three vectors. */
+static struct FL_(norms) FL_(lengths_of)(const struct FL_(triple) * triple)
+{
+    const ptrdiff_t width = triple->job->width;
+    const double eps = triple->job->eps;
+    double sums[FL_VECTORS][FL_(pair_sums)];
+    struct FL_(norms) norms;
+    for (int k = 0; k < FL_VECTORS; k++) FL_(pair_zeros)(sums[k]);
+    for (ptrdiff_t first = 0; first < width; first += FL_ELEMENT_STRIP) {
+        const ptrdiff_t n = width - first < FL_ELEMENT_STRIP ? width - first : FL_ELEMENT_STRIP;
+        const REAL *v[FL_VECTORS];
+        for (int k = 0; k < FL_VECTORS; k++) v[k] = FL_(triple_in)(triple, k, first, n);
+        if (triple->job->swap)
+            FL_(triple_squares)(v[0], v[1], v[2], n, eps, sums, 1);
+        else
+            FL_(triple_squares)(v[0], v[1], v[2], n, eps, sums, 0);
+    }
+    norms.near = FL_(norm_of_squares)(sums[0]);
+    norms.far = FL_(norm_of_squares)(sums[1]);
+    norms.other = triple->job->swap ? FL_(norm_of_squares)(sums[2]) : norms.far;
+    return norms;
+}
+
 static struct FL_(norms) FL_(norms_of)(const struct fl_pair_job *job, ptrdiff_t row, struct FL_(pair_room) * room)
 {
     const struct FL_(triple) triple = FL_(triple_of)(job, row, room);
     struct FL_(norms) norms;
+    if (job->p == 2.0) return FL_(lengths_of)(&triple);
     norms.near = FL_(norm_of)(&triple, 0, 1);
     norms.far = FL_(norm_of)(&triple, 0, 2);
     norms.other = job->swap ? FL_(norm_of)(&triple, 1, 2) : norms.far;

@@ -51,6 +51,13 @@ struct fl_order_job {
  * the memory of `time`. */
 enum { FL_COX_RUN = 1024 };
 
+/* Whole groups of rows: the sum of their hazards over e^level, and what they add to A and B. `most` is the largest
+ * logarithm of a hazard of the piece of the same number. */
+struct fl_cox_segment {
+    ptrdiff_t begin, end;
+    double level, hazard, a, b, most;
+};
+
 struct fl_cox_job {
     ptrdiff_t rows;
     int is_efron, accumulate;
@@ -65,12 +72,18 @@ struct fl_cox_job {
     double *x, *hazard, *sum, *levels;
     double *mass, *pull; /* NULL without weights, and without upstream gradients */
     unsigned char *flags;
+    ptrdiff_t piece;                 /* rows of a piece of gather */
+    struct fl_cox_segment *segments; /* one for each piece */
 };
 
 struct fl_survival_kernels {
-    fl_work survey, count, starts, spread; /* of a fl_order_job, over rows */
-    fl_work arrange;                       /* over buckets, with FL_TIME_SCRATCH bytes of scratch */
-    fl_work gather, scan, finish;          /* of a fl_cox_job, over rows; scan takes all at once */
+    fl_work survey, count, starts, spread;    /* of a fl_order_job, over rows */
+    fl_work arrange;                          /* over buckets, with FL_TIME_SCRATCH bytes of scratch */
+    fl_work gather;                           /* of a fl_cox_job, over rows */
+    int (*divide)(const struct fl_cox_job *); /* into segments; false: scan must take all rows at once */
+    fl_work scan;
+    fl_work weigh, segments; /* over segments, one after the other */
+    fl_work finish;          /* over segments, one in each piece */
 };
 
 /* The likelihoods of distributions: see distribution.h. `elements` has input, target, the first parameter (third),

@@ -19,7 +19,11 @@
  * Going down from the latest time, S is kept over e^level. The level is raised to the largest y of a group that
  * exceeds it by FL_COX_RISE, so that no hazard overflows, and every S over e^level is at least 1: a hazard too small
  * for a double beside it counts for nothing in S either. Going up again, A and B are multiplied by the same factors,
- * which are at most 1. So nothing is lost for any range of hazards, in whatever order they stand. All is double. */
+ * which are at most 1. So nothing is lost for any range of hazards, in whatever order they stand. All is double.
+ *
+ * Mostly one level serves all rows. Then they are divided into segments of whole groups, which threads take: first
+ * the sums of their hazards, then S and A and B of their own rows. The A and B of the segments before are added where
+ * the derivatives are written. */
 #include <float.h>
 
 /* ---- the order ---- */
@@ -215,35 +219,6 @@ enum { FL_COX_AHEAD = 24 };
 enum { FL_COX_EVENT = 1, FL_COX_FIRST = 2, FL_COX_STRATUM = 4, FL_COX_RAISED = 8 };
 enum { FL_COX_RISE = 200 };
 
-/* The rows in their order. FIRST is the first row of a group, STRATUM also that of a stratum; an event of weight 0 is
- * none. */
-static struct fl_piece fl_cox_gather(const void *any, ptrdiff_t begin, ptrdiff_t end, void *scratch)
-{
-    const struct fl_cox_job *job = (const struct fl_cox_job *)any;
-    const struct fl_array *input = &job->log_hazard;
-    (void)scratch;
-    for (ptrdiff_t k = begin; k < end; k++) {
-        const ptrdiff_t i = job->order[k];
-        const int is_stratum = k == 0 || (job->stratum && job->stratum[k] != job->stratum[k - 1]);
-        const int is_first = is_stratum || job->time[k] != job->time[k - 1];
-        int is_event = job->event[i];
-#if defined(__GNUC__)
-        const ptrdiff_t ahead = job->order[k + FL_COX_AHEAD < end ? k + FL_COX_AHEAD : k];
-        __builtin_prefetch(input->data + ahead * input->class_stride, 0, 3);
-        __builtin_prefetch(job->event + ahead, 0, 3);
-#endif
-        job->x[k] = fl_load_scalar_f64(input->data + i * input->class_stride, input->dtype);
-        if (job->weight) {
-            job->mass[k] = job->weight[i];
-            is_event = is_event && job->weight[i] > 0.0;
-        }
-        if (job->pull) job->pull[k] = (job->weight ? job->weight[i] : 1.0) * job->upstream[i];
-        job->flags[k] =
-            (unsigned char)(is_event * FL_COX_EVENT + is_first * FL_COX_FIRST + is_stratum * FL_COX_STRATUM);
-    }
-    return fl_faultless(0.0);
-}
-
 struct fl_cox_state {
     double level, sum, total;
     ptrdiff_t raised;
@@ -270,6 +245,39 @@ static double fl_cox_largest(const struct fl_cox_job *job, ptrdiff_t begin, ptrd
     for (ptrdiff_t k = begin; k < end; k++) most = job->x[k] > most ? job->x[k] : most;
     return most;
 }
+
+/* The rows in their order. FIRST is the first row of a group, STRATUM also that of a stratum; an event of weight 0 is
+ * none. The largest y of a piece tells whether one level serves all. */
+static struct fl_piece fl_cox_gather(const void *any, ptrdiff_t begin, ptrdiff_t end, void *scratch)
+{
+    const struct fl_cox_job *job = (const struct fl_cox_job *)any;
+    const struct fl_array *input = &job->log_hazard;
+    (void)scratch;
+    for (ptrdiff_t k = begin; k < end; k++) {
+        const ptrdiff_t i = job->order[k];
+        const int is_stratum = k == 0 || (job->stratum && job->stratum[k] != job->stratum[k - 1]);
+        const int is_first = is_stratum || job->time[k] != job->time[k - 1];
+        int is_event = job->event[i];
+#if defined(__GNUC__)
+        const ptrdiff_t ahead = job->order[k + FL_COX_AHEAD < end ? k + FL_COX_AHEAD : k];
+        __builtin_prefetch(input->data + ahead * input->class_stride, 0, 3);
+        __builtin_prefetch(job->event + ahead, 0, 3);
+#endif
+        job->x[k] = fl_load_scalar_f64(input->data + i * input->class_stride, input->dtype);
+        if (job->weight) {
+            job->mass[k] = job->weight[i];
+            is_event = is_event && job->weight[i] > 0.0;
+        }
+        if (job->pull) job->pull[k] = (job->weight ? job->weight[i] : 1.0) * job->upstream[i];
+        job->flags[k] =
+            (unsigned char)(is_event * FL_COX_EVENT + is_first * FL_COX_FIRST + is_stratum * FL_COX_STRATUM);
+    }
+    job->segments[begin / job->piece].most = fl_cox_largest(job, begin, end);
+    return fl_faultless(0.0);
+}
+
+/* The logarithm that is taken out of the hazards at a level. */
+FL_INLINE double fl_cox_base(double level) { return level == -(double)INFINITY ? 0.0 : level; }
 
 /* Efron's denominators of a group with d > 1 events: N, E and d. */
 struct fl_cox_ties {
@@ -312,15 +320,12 @@ static void fl_cox_group(const struct fl_cox_job *job, struct fl_cox_state *stat
     }
 }
 
-/* Whole groups begin .. end - 1 of one stratum, at one level. Sums over FL_COX_RUN rows are added to the total. */
-static void fl_cox_run(const struct fl_cox_job *job, struct fl_cox_state *state, ptrdiff_t begin, ptrdiff_t end,
-                       double *logs)
+/* The hazards of rows begin .. end - 1 over e^level. */
+static void fl_cox_hazards(const struct fl_cox_job *job, double level, ptrdiff_t begin, ptrdiff_t end)
 {
-    const double base = state->level == -(double)INFINITY ? 0.0 : state->level;
+    const double base = fl_cox_base(level);
     const double *x = job->x, *mass = job->mass;
-    double *hazard = job->hazard, *sum = job->sum;
-    struct fl_cox_state own = *state;
-    const int is_short = end - begin <= FL_COX_RUN;
+    double *hazard = job->hazard;
     if (mass) {
 #pragma omp simd
         for (ptrdiff_t k = begin; k < end; k++)
@@ -329,6 +334,18 @@ static void fl_cox_run(const struct fl_cox_job *job, struct fl_cox_state *state,
 #pragma omp simd
         for (ptrdiff_t k = begin; k < end; k++) hazard[k] = fl_exp_nonpositive_f64(x[k] - base);
     }
+}
+
+/* Sums and losses of whole groups begin .. end - 1 of one stratum, at one level, from their hazards. Sums over
+ * FL_COX_RUN rows are added to the total. */
+static void fl_cox_run(const struct fl_cox_job *job, struct fl_cox_state *state, ptrdiff_t begin, ptrdiff_t end,
+                       double *logs)
+{
+    const double base = fl_cox_base(state->level);
+    const double *x = job->x, *hazard = job->hazard;
+    double *sum = job->sum;
+    struct fl_cox_state own = *state;
+    const int is_short = end - begin <= FL_COX_RUN;
     own.total = 0.0;
     for (ptrdiff_t k = end - 1; k >= begin; k--) sum[k] = own.sum = own.sum + hazard[k];
     if (is_short) {
@@ -363,10 +380,10 @@ static inline ptrdiff_t fl_cox_begin(const struct fl_cox_job *job, ptrdiff_t end
     return begin;
 }
 
-/* Whole groups of one stratum up to `end`, FL_COX_RUN rows if the last group has not more. */
-static ptrdiff_t fl_cox_begin_of_run(const struct fl_cox_job *job, ptrdiff_t end)
+/* Whole groups of one stratum up to `end` and not before `from`, FL_COX_RUN rows if the last group has not more. */
+static ptrdiff_t fl_cox_begin_of_run(const struct fl_cox_job *job, ptrdiff_t from, ptrdiff_t end)
 {
-    const ptrdiff_t least = end > FL_COX_RUN ? end - FL_COX_RUN : 0;
+    const ptrdiff_t least = end - from > FL_COX_RUN ? end - FL_COX_RUN : from;
     ptrdiff_t begin = fl_cox_begin(job, end);
     if (!job->stratum) {
         if (begin <= least) return begin;
@@ -386,12 +403,13 @@ static void fl_cox_down(const struct fl_cox_job *job, struct fl_cox_state *state
 {
     double logs[FL_COX_RUN];
     for (ptrdiff_t end = job->rows; end > 0;) {
-        const ptrdiff_t begin = fl_cox_begin_of_run(job, end);
+        const ptrdiff_t begin = fl_cox_begin_of_run(job, 0, end);
         if (end == job->rows || job->flags[end] & FL_COX_STRATUM) {
             state->level = -(double)INFINITY;
             state->sum = 0.0;
         }
         if (!(fl_cox_largest(job, begin, end) - state->level > FL_COX_RISE)) {
+            fl_cox_hazards(job, state->level, begin, end);
             fl_cox_run(job, state, begin, end, logs);
             end = begin;
             continue;
@@ -406,19 +424,18 @@ static void fl_cox_down(const struct fl_cox_job *job, struct fl_cox_state *state
                 job->levels[state->raised++] = factor;
                 job->flags[first] |= FL_COX_RAISED;
             }
+            fl_cox_hazards(job, state->level, first, end);
             fl_cox_run(job, state, first, end, logs);
             end = first;
         }
     }
 }
 
-/* Replaces hazard and sum of a row by its derivatives, given its parts of A and B. Without an upstream gradient a
- * second derivative is not negative, and what rounding makes of 0 is 0. */
-FL_INLINE void fl_cox_slopes(const struct fl_cox_job *job, ptrdiff_t k, double by_sets, double squares)
+/* Keeps the parts of A and B of a row, in the place of its sum and its x. */
+FL_INLINE void fl_cox_keep(const struct fl_cox_job *job, ptrdiff_t k, double a, double b)
 {
-    const double bend = by_sets - squares;
-    job->hazard[k] = by_sets - fl_select_f64(job->flags[k] & FL_COX_EVENT, fl_cox_pull(job, k), 0.0);
-    job->sum[k] = fl_select_f64((bend < 0.0) & !job->pull, 0.0, bend);
+    job->sum[k] = a;
+    job->x[k] = b;
 }
 
 /* Goes back to the level before it was raised. */
@@ -429,27 +446,28 @@ static void fl_cox_lower(const struct fl_cox_job *job, struct fl_cox_state *stat
     *b *= factor * factor;
 }
 
-/* From the first time to the latest one: the derivatives. */
-static void fl_cox_up(const struct fl_cox_job *job, struct fl_cox_state *state)
+/* From the first time of a segment to its latest one: A and B, of its own groups alone. */
+static void fl_cox_up(const struct fl_cox_job *job, struct fl_cox_state *state, struct fl_cox_segment *segment)
 {
+    const ptrdiff_t last = segment->end;
     double a = 0.0, b = 0.0;
-    for (ptrdiff_t begin = 0, end; begin < job->rows; begin = end) {
+    for (ptrdiff_t begin = segment->begin, end; begin < last; begin = end) {
         const double sum = job->sum[begin];
         double own_a, own_b, pull = 0.0;
         struct fl_cox_ties ties = {0.0, 0.0, 0};
         const int is_raised = job->flags[begin] & FL_COX_RAISED;
         if (job->flags[begin] & FL_COX_STRATUM) a = b = 0.0;
         end = begin + 1;
-        if (end == job->rows || job->flags[end] & FL_COX_FIRST) { /* without ties, and without a branch */
+        if (end == last || job->flags[end] & FL_COX_FIRST) { /* without ties, and without a branch */
             const int is_event = job->flags[begin] & FL_COX_EVENT;
-            const double over = 1.0 / sum, added = fl_cox_pull(job, begin) * over, hazard = job->hazard[begin];
+            const double over = 1.0 / sum, added = fl_cox_pull(job, begin) * over;
             a += fl_select_f64(is_event, added, 0.0);
             b += fl_select_f64(is_event, added * over, 0.0);
-            fl_cox_slopes(job, begin, hazard * a, hazard * hazard * b);
+            fl_cox_keep(job, begin, a, b);
             if (is_raised) fl_cox_lower(job, state, &a, &b);
             continue;
         }
-        for (end = begin; end == begin || (end < job->rows && !(job->flags[end] & FL_COX_FIRST)); end++) {
+        for (end = begin; end == begin || (end < last && !(job->flags[end] & FL_COX_FIRST)); end++) {
             if (!(job->flags[end] & FL_COX_EVENT)) continue;
             ties.count++;
             ties.events += job->hazard[end];
@@ -472,42 +490,122 @@ static void fl_cox_up(const struct fl_cox_job *job, struct fl_cox_state *state)
         }
         for (ptrdiff_t k = begin; k < end; k++) {
             const int is_event = job->flags[k] & FL_COX_EVENT;
-            const double hazard = job->hazard[k];
-            fl_cox_slopes(job, k, hazard * (is_event ? own_a : a), hazard * hazard * (is_event ? own_b : b));
+            fl_cox_keep(job, k, is_event ? own_a : a, is_event ? own_b : b);
         }
         if (is_raised) fl_cox_lower(job, state, &a, &b);
     }
+    segment->a = a;
+    segment->b = b;
 }
 
+/* Divides the rows into segments of whole groups, near the ends of the pieces. Returns whether one level serves all.
+ */
+static int fl_cox_divide(const struct fl_cox_job *job)
+{
+    const double level = fl_cox_largest(job, fl_cox_begin(job, job->rows), job->rows);
+    double most = level;
+    ptrdiff_t end = 0;
+    for (ptrdiff_t s = 0; s * job->piece < job->rows; s++) {
+        struct fl_cox_segment *segment = job->segments + s;
+        segment->begin = end;
+        if (end < (s + 1) * job->piece) end = (s + 1) * job->piece;
+        while (end < job->rows && !(job->flags[end] & FL_COX_FIRST)) end++;
+        if (end > job->rows) end = job->rows;
+        segment->end = end;
+        segment->level = level;
+        segment->hazard = segment->a = segment->b = 0.0;
+        most = segment->most > most ? segment->most : most;
+    }
+    return !job->stratum && level > -(double)INFINITY && most - level <= FL_COX_RISE;
+}
+
+/* All rows, whatever their levels. */
 static struct fl_piece fl_cox_scan(const void *any, ptrdiff_t begin, ptrdiff_t end, void *scratch)
 {
     const struct fl_cox_job *job = (const struct fl_cox_job *)any;
     struct fl_cox_state state = {0.0, 0.0, 0.0, 0};
+    struct fl_cox_segment all = {0, job->rows, 0.0, 0.0, 0.0, 0.0, 0.0};
     (void)begin, (void)end, (void)scratch;
     fl_cox_down(job, &state);
-    if (job->gradient.data) fl_cox_up(job, &state);
+    if (job->gradient.data) fl_cox_up(job, &state, &all);
     return fl_faultless(state.total);
 }
 
-/* Derivatives back to the order of the caller. */
+/* The hazards of segments, and their sums, in eight parts. */
+static struct fl_piece fl_cox_weigh(const void *any, ptrdiff_t begin, ptrdiff_t end, void *scratch)
+{
+    const struct fl_cox_job *job = (const struct fl_cox_job *)any;
+    (void)scratch;
+    for (ptrdiff_t s = begin; s < end; s++) {
+        struct fl_cox_segment *segment = job->segments + s;
+        ptrdiff_t k = segment->begin;
+        double parts[8] = {0.0};
+        fl_cox_hazards(job, segment->level, segment->begin, segment->end);
+        for (; k + 8 <= segment->end; k += 8)
+            for (int l = 0; l < 8; l++) parts[l] += job->hazard[k + l];
+        for (; k < segment->end; k++) parts[0] += job->hazard[k];
+        for (int l = 0; l < 8; l++) segment->hazard += parts[l];
+    }
+    return fl_faultless(0.0);
+}
+
+/* Losses, A and B of segments, given the hazards of all. */
+static struct fl_piece fl_cox_segments(const void *any, ptrdiff_t begin, ptrdiff_t end, void *scratch)
+{
+    const struct fl_cox_job *job = (const struct fl_cox_job *)any;
+    double logs[FL_COX_RUN], total = 0.0;
+    (void)scratch;
+    for (ptrdiff_t s = begin; s < end; s++) {
+        struct fl_cox_segment *segment = job->segments + s;
+        struct fl_cox_state state = {segment->level, 0.0, 0.0, 0};
+        for (ptrdiff_t later = (job->rows - 1) / job->piece; later > s; later--)
+            state.sum += job->segments[later].hazard;
+        for (ptrdiff_t last = segment->end, first; last > segment->begin; last = first) {
+            first = fl_cox_begin_of_run(job, segment->begin, last);
+            fl_cox_run(job, &state, first, last, logs);
+        }
+        if (job->gradient.data) fl_cox_up(job, &state, segment);
+        total += state.total;
+    }
+    return fl_faultless(total);
+}
+
+/* A derivative goes to the order of the caller. */
+FL_INLINE void fl_cox_put(const struct fl_array *to, ptrdiff_t row, double value)
+{
+    fl_store_scalar_f64(to->data + row * to->class_stride, to->dtype, value);
+}
+
+/* The derivatives of segments. Without an upstream gradient a second derivative is not negative, and what rounding
+ * makes of 0 is 0. */
 static struct fl_piece fl_cox_finish(const void *any, ptrdiff_t begin, ptrdiff_t end, void *scratch)
 {
     const struct fl_cox_job *job = (const struct fl_cox_job *)any;
     const struct fl_array *gradient = &job->gradient, *hessian = &job->hessian;
+    const ptrdiff_t first = job->segments[begin].begin, last = job->segments[end - 1].end;
+    double a = 0.0, b = 0.0;
     (void)scratch;
-    for (ptrdiff_t k = begin; k < end; k++) {
+    for (ptrdiff_t s = 0; s < begin; s++) {
+        a += job->segments[s].a;
+        b += job->segments[s].b;
+    }
+    for (ptrdiff_t k = first; k < last; k++) {
         const ptrdiff_t i = job->order[k];
-        char *p = gradient->data + i * gradient->class_stride;
-        double value = job->scale * job->hazard[k];
+        const double hazard = job->hazard[k], by_sets = hazard * (job->sum[k] + a);
+        const double pull = fl_select_f64(job->flags[k] & FL_COX_EVENT, fl_cox_pull(job, k), 0.0);
+        double value = job->scale * (by_sets - pull);
 #if defined(__GNUC__)
-        const ptrdiff_t ahead = job->order[k + FL_COX_AHEAD < end ? k + FL_COX_AHEAD : k];
+        const ptrdiff_t ahead = job->order[k + FL_COX_AHEAD < last ? k + FL_COX_AHEAD : k];
         __builtin_prefetch(gradient->data + ahead * gradient->class_stride, 1, 3);
         if (hessian->data) __builtin_prefetch(hessian->data + ahead * hessian->class_stride, 1, 3);
 #endif
-        if (job->accumulate) value += fl_load_scalar_f64(p, gradient->dtype);
-        fl_store_scalar_f64(p, gradient->dtype, value);
-        if (hessian->data)
-            fl_store_scalar_f64(hessian->data + i * hessian->class_stride, hessian->dtype, job->scale * job->sum[k]);
+        if (job->accumulate)
+            value += fl_load_scalar_f64(gradient->data + i * gradient->class_stride, gradient->dtype);
+        fl_cox_put(gradient, i, value);
+        if (hessian->data) {
+            const double bend = by_sets - hazard * hazard * (job->x[k] + b);
+            fl_cox_put(hessian, i, job->scale * fl_select_f64((bend < 0.0) & !job->pull, 0.0, bend));
+        }
     }
     return fl_faultless(0.0);
 }

@@ -540,7 +540,7 @@ static void run_order(const struct record *r)
 static void run_cox(const struct record *r)
 {
     struct fl_cox_job job = {0};
-    const ptrdiff_t rows = (ptrdiff_t)r->integers[0];
+    const ptrdiff_t rows = (ptrdiff_t)r->integers[0], segments = (rows + ROWS_OF_TIMES - 1) / ROWS_OF_TIMES;
     double *scratch = room(5 * (size_t)rows * sizeof(double));
     job.rows = rows;
     job.is_efron = (int)r->integers[1];
@@ -563,10 +563,18 @@ static void run_cox(const struct record *r)
     job.mass = job.weight ? scratch + 3 * rows : NULL;
     job.pull = job.upstream ? scratch + 4 * rows : NULL;
     job.flags = room((size_t)rows);
+    job.piece = ROWS_OF_TIMES;
+    job.segments = room((size_t)segments * sizeof(struct fl_cox_segment));
     run_pieces(samples->survival.gather, NULL, &job, rows, ROWS_OF_TIMES, 0);
-    run_pieces(samples->survival.scan, NULL, &job, 1, 1, 0);
-    run_pieces(samples->survival.finish, NULL, &job, rows, ROWS_OF_TIMES, 0);
+    if (samples->survival.divide(&job)) {
+        run_pieces(samples->survival.weigh, NULL, &job, segments, 1, 0);
+        run_pieces(samples->survival.segments, NULL, &job, segments, 1, 0);
+    } else {
+        run_pieces(samples->survival.scan, NULL, &job, 1, 1, 0);
+    }
+    run_pieces(samples->survival.finish, NULL, &job, segments, 1, 0);
     check(r, "by times");
+    free(job.segments);
     free(job.flags);
     free(scratch);
 }

@@ -204,6 +204,25 @@ def test_any_range_of_hazards() -> None:
                     assert_within(one, other, 1e-11 * np.maximum(np.abs(other), weight), f"{size}")
 
 
+@on_every_isa
+def test_segments_of_many_rows() -> None:
+    """Given as a single stratum, rows are scanned all at once; else in segments, which a group of equal times may span."""
+    rng, rows = np.random.default_rng(3), 150_000
+    x, event, weight = rng.standard_normal(rows), rng.random(rows) < 0.3, rng.integers(0, 3, rows) / 2
+    for time in (
+        rng.random(rows),
+        rng.integers(0, 40_000, rows),
+        np.minimum(rng.integers(0, rows, rows), rows // 3),
+    ):
+        for ties in ("breslow", "efron"):
+            found, exact = (
+                cox(x, time, event, weight=weight, ties=ties, reduction="none", strata=strata)
+                for strata in (None, np.zeros(rows, int))
+            )
+            for one, other in zip(found, exact, strict=True):
+                assert_within(one, other, 1e-12 * np.maximum(np.abs(other), weight), ties)
+
+
 def test_values_that_are_none() -> None:
     """A NaN is in the risk sets of the events up to its time alone; a hazard of 0 in none."""
     x, time, event = np.array([0.5, 1.0, NAN, 0.0]), np.array([3.0, 1.0, 2.0, 4.0]), np.ones(4, bool)
