@@ -288,10 +288,12 @@ static void ctc_ahead(const struct fl_ctc_job *job, const struct fl_ctc_sample *
 static int ctc_read_all(const struct fl_ctc_job *job, struct fl_ctc_sample *sample)
 {
     const int writes = job->output.data && !job->accumulate && !fl_ctc_is_sparse(job);
+    ptrdiff_t since = 0;
     int is_bad = 0;
     for (ptrdiff_t t = 0; t < sample->steps; t++) {
         const ptrdiff_t row = ctc_row(job, sample, t);
         double lse = 0.0, over = 0.0;
+        if (fl_stops_after(sample->width + job->classes, &since)) break;
         ctc_ahead(job, sample, t + 4, writes);
         if (job->has_logits) over = ctc_softmax(job, row, sample->row, &lse);
         is_bad |= ctc_read(job, sample, t, lse);
@@ -333,9 +335,10 @@ static struct fl_scaled ctc_forward(const struct fl_ctc_job *job, const struct f
     const ptrdiff_t size = fl_states_size(sample->width), slots = fl_ctc_slots(job, sample->steps);
     const struct fl_scaled one = {1.0, 0.0};
     struct fl_states last = fl_states_at(sample->forward, sample->width);
+    ptrdiff_t since = 0;
     fl_no_state(sample->forward, sample->width);
     last.blank_e[0] = 0.0;
-    for (ptrdiff_t t = 0; t < sample->steps; t++) {
+    for (ptrdiff_t t = 0; t < sample->steps && !fl_stops_after(sample->width, &since); t++) {
         const struct fl_states next = fl_states_at(sample->forward + (t + 1) % slots * size, sample->width);
         ctc_step_forward(sample, t, last, next);
         last = next;
@@ -457,6 +460,7 @@ static void ctc_backward(const struct fl_ctc_job *job, struct fl_ctc_sample *sam
     const struct fl_states b = fl_states_at(sample->backward, sample->width);
     const ptrdiff_t n = sample->labels;
     const int is_sparse = fl_ctc_is_sparse(job);
+    ptrdiff_t since = 0;
     if (is_sparse) memset(sample->row, 0, (size_t)(job->classes * job->output.itemsize));
     ctc_find_repeated(job, sample);
     fl_no_state(sample->backward, sample->width);
@@ -464,6 +468,7 @@ static void ctc_backward(const struct fl_ctc_job *job, struct fl_ctc_sample *sam
     b.blank_e[n] = 0.0;
     if (n) b.label_e[n - 1] = 0.0;
     for (ptrdiff_t t = sample->steps - 1; t >= 0; t--) {
+        if (fl_stops_after(2 * sample->width + job->classes, &since)) break;
         ctc_posteriors(sample, t, all);
         ctc_derive(job, sample, t);
         if (job->accumulate && job->has_logits) ctc_add_softmax(job, sample, t);

@@ -143,6 +143,7 @@ static int fl_timed_insert(struct fl_timed *items, ptrdiff_t n, ptrdiff_t moves)
 static void fl_timed_by_digits(struct fl_timed *items, struct fl_timed *spare, ptrdiff_t n, uint32_t *counts)
 {
     memset(counts, 0, 8 * 256 * sizeof *counts);
+    if (fl_stops_between(n)) return;
     for (ptrdiff_t i = 0; i < n; i++) {
         const uint64_t bits = fl_bits_from_double(items[i].time);
         for (int d = 0; d < 8; d++) counts[256 * d + (int)(bits >> 8 * d & 255u)]++;
@@ -155,8 +156,10 @@ static void fl_timed_by_digits(struct fl_timed *items, struct fl_timed *spare, p
             next[b] = sum;
             sum += found;
         }
-        for (ptrdiff_t i = 0; i < n; i++)
+        for (ptrdiff_t i = 0; i < n; i++) {
+            if (fl_stops_at(i)) return;
             spare[next[fl_bits_from_double(items[i].time) >> 8 * d & 255u]++] = items[i];
+        }
         memcpy(items, spare, (size_t)n * sizeof *items);
     }
 }
@@ -179,6 +182,7 @@ static struct fl_timed *fl_timed_sort(struct fl_timed *items, struct fl_timed *s
         low = t < low ? t : low;
         high = t > high && t <= DBL_MAX ? t : high;
     }
+    if (fl_stops_between(n)) return items;
     rate = fl_bucket_rate(low, high, buckets);
     memset(counts, 0, buckets * sizeof *counts);
     for (ptrdiff_t i = 0; i < n; i++) counts[fl_bucket_of(items[i].time, low, rate, buckets)]++;
@@ -188,6 +192,7 @@ static struct fl_timed *fl_timed_sort(struct fl_timed *items, struct fl_timed *s
         sum += found;
     }
     for (ptrdiff_t i = 0; i < n; i++) spare[counts[fl_bucket_of(items[i].time, low, rate, buckets)]++] = items[i];
+    if (fl_stops_between(n)) return items;
     if (!fl_timed_insert(spare, n, 16 * n)) fl_timed_by_digits(spare, items, n, counts);
     return spare;
 }
@@ -200,6 +205,7 @@ static struct fl_piece fl_order_arrange(const void *any, ptrdiff_t begin, ptrdif
         const ptrdiff_t first = job->starts[b], last = job->starts[b + 1];
         const struct fl_timed *found =
             fl_timed_sort(job->items + first, job->spare + first, last - first, (uint32_t *)scratch);
+        if (fl_stops_between(last - first)) break;
         for (ptrdiff_t k = first; k < last; k++) {
             job->sorted[k] = found[k - first].time;
             job->order[k] = found[k - first].row;
@@ -385,8 +391,10 @@ static ptrdiff_t fl_cox_begin_of_run(const struct fl_cox_job *job, ptrdiff_t end
 static void fl_cox_down(const struct fl_cox_job *job, struct fl_cox_state *state)
 {
     double logs[FL_COX_RUN];
+    ptrdiff_t since = 0;
     for (ptrdiff_t end = job->rows; end > 0;) {
         const ptrdiff_t begin = fl_cox_begin_of_run(job, end);
+        if (fl_stops_after(end - begin, &since)) return;
         if (end == job->rows || job->flags[end] & FL_COX_STRATUM) {
             state->level = -(double)INFINITY;
             state->sum = 0.0;
@@ -433,11 +441,16 @@ static void fl_cox_lower(const struct fl_cox_job *job, struct fl_cox_state *stat
 static void fl_cox_up(const struct fl_cox_job *job, struct fl_cox_state *state)
 {
     double a = 0.0, b = 0.0;
+    ptrdiff_t look = FL_ELEMENTS_OF_LOOK;
     for (ptrdiff_t begin = 0, end; begin < job->rows; begin = end) {
         const double sum = job->sum[begin];
         double own_a, own_b, pull = 0.0;
         struct fl_cox_ties ties = {0.0, 0.0, 0};
         const int is_raised = job->flags[begin] & FL_COX_RAISED;
+        if (begin >= look) {
+            look = begin + FL_ELEMENTS_OF_LOOK;
+            if (fl_stops()) return;
+        }
         if (job->flags[begin] & FL_COX_STRATUM) a = b = 0.0;
         end = begin + 1;
         if (end == job->rows || job->flags[end] & FL_COX_FIRST) { /* without ties, and without a branch */
@@ -485,7 +498,7 @@ static struct fl_piece fl_cox_scan(const void *any, ptrdiff_t begin, ptrdiff_t e
     struct fl_cox_state state = {0.0, 0.0, 0.0, 0};
     (void)begin, (void)end, (void)scratch;
     fl_cox_down(job, &state);
-    if (job->gradient.data) fl_cox_up(job, &state);
+    if (job->gradient.data && !fl_stops_between(job->rows)) fl_cox_up(job, &state);
     return fl_faultless(state.total);
 }
 
