@@ -78,7 +78,7 @@ class BuildKernels(build_ext):
         openmp = self._openmp_flags(family)
         ext.extra_compile_args += openmp["compile"] + extra
         ext.extra_link_args += openmp["link"] + extra
-        units = {f"src/{name}.c": [*common, *extra] for name in ("dispatch", "caches", "losses")}
+        units = {f"src/{name}.c": [*common, *extra] for name in ("dispatch", "caches", "calls", "losses")}
         for level, flags in LEVELS.items():
             if level == "baseline" or self._works(INTRINSICS_PROBE, flags[family]):
                 ext.define_macros.append((f"FASTLOSS_BUILT_{level.upper()}", "1"))

@@ -8,9 +8,11 @@ order.
 """
 
 import os
+import threading
 
 cimport cython
 from cpython.buffer cimport PyBUF_WRITABLE, PyBuffer_FillInfo, PyBuffer_Release, PyObject_GetBuffer
+from cpython.pythread cimport PyThread_get_thread_ident
 from cython.parallel cimport parallel, prange, threadid
 from libc.float cimport DBL_MAX
 from libc.math cimport INFINITY, NAN
@@ -406,6 +408,39 @@ cdef extern from "process.h" nogil:
     void fl_process_stay_serial() noexcept
     int fl_team(int) noexcept
 
+cdef extern from "calls.h" nogil:
+    struct fl_call:
+        ptrdiff_t pieces
+        int stopped
+
+    struct fl_place:
+        pass
+
+    void fl_call_begin(fl_call *, int (*)(void *) noexcept, void *) noexcept
+    void fl_call_part(fl_call *, ptrdiff_t, ptrdiff_t) noexcept
+    int fl_call_looks(fl_call *) noexcept
+    void fl_work_begin(fl_call *, int, fl_place *) noexcept
+    void fl_work_end(const fl_place *) noexcept
+    ptrdiff_t fl_work_take(fl_call *) noexcept
+    void fl_work_done(fl_call *) noexcept
+    int fl_work_is_complete(fl_call *) noexcept
+    void fl_work_wait(fl_call *) noexcept
+
+cdef extern from *:
+    """
+    /* Runs the handlers of signals in a thread that has released the interpreter lock, as `state` did. */
+    static int fl_run_handlers(void *state)
+    {
+        int raised;
+        PyEval_RestoreThread((PyThreadState *)state);
+        raised = PyErr_CheckSignals() != 0;
+        PyEval_SaveThread();
+        return raised;
+    }
+    """
+    int fl_run_handlers(void *) noexcept nogil
+    void *PyThreadState_Get() noexcept
+
 cdef extern from *:
     """
     #ifdef _OPENMP
@@ -482,8 +517,14 @@ cdef const fl_kernels *kernels = fl_kernels_of_level(0)
 fl_process_begin()
 
 
+# The only thread in which Python runs the handlers of signals.
+cdef unsigned long main_thread = threading.main_thread().ident
+
+
 def _after_fork_in_child():
+    global main_thread
     fl_process_stay_serial()
+    main_thread = PyThread_get_thread_ident()
 
 
 if hasattr(os, "register_at_fork"):
@@ -657,40 +698,103 @@ cdef ptrdiff_t up_to_line(ptrdiff_t size) noexcept nogil:
     return (size + 63) // 64 * 64
 
 
+cdef void call_begin(fl_call *call) noexcept:
+    """Start a call that a handler of signals may end, see calls.h."""
+    if PyThread_get_thread_ident() == main_thread:
+        fl_call_begin(call, fl_run_handlers, PyThreadState_Get())
+    else:
+        fl_call_begin(call, NULL, NULL)
+
+
+cdef int call_end(const fl_call *call) except -1:
+    """Raise what the handler raised that ended the call, if one did."""
+    return -1 if call.stopped else 0
+
+
+# What the threads of a call work on, each in scratch of its own.
+cdef struct sharing:
+    fl_work work
+    fl_drain drain
+    const void *job
+    ptrdiff_t count, step, size
+    char *scratch
+    fl_piece *found
+
+
+cdef void work_on(const sharing *s, fl_call *call, int thread) noexcept nogil:
+    """Take pieces until none is left, or until it is time to look for signals."""
+    cdef char *scratch = s.scratch + thread * s.size
+    cdef fl_place before
+    cdef ptrdiff_t piece
+    fl_work_begin(call, thread == 0, &before)
+    piece = fl_work_take(call)
+    while piece >= 0:
+        s.found[piece] = s.work(s.job, piece * s.step, min(s.count, (piece + 1) * s.step), scratch)
+        fl_work_done(call)
+        piece = fl_work_take(call)
+    if s.drain != NULL and fl_work_is_complete(call):
+        s.drain(s.job, scratch)
+    if thread == 0:
+        fl_work_wait(call)
+    fl_work_end(&before)
+
+
+cdef void share_pieces(const sharing *s, fl_call *call, int threads) noexcept nogil:
+    """Process all pieces, unless the call is ended meanwhile."""
+    cdef int thread
+    while True:
+        if threads > 1:
+            with parallel(num_threads=threads):
+                work_on(s, call, threadid())
+        else:
+            work_on(s, call, 0)
+        if fl_work_is_complete(call) or fl_call_looks(call):
+            break
+    # A thread may have left before others took the last pieces.
+    if s.drain != NULL and not call.stopped:
+        for thread in range(threads):
+            s.drain(s.job, s.scratch + thread * s.size)
+
+
 cdef fl_piece over_pieces(fl_work work, fl_drain drain, const void *job, ptrdiff_t count, ptrdiff_t step,
-                          int threads, ptrdiff_t size, char *memory) noexcept nogil:
+                          int threads, ptrdiff_t size, char *memory, fl_call *call) noexcept nogil:
     """Process rows or elements in pieces of `step`; return the ordered sum of their results, and the first
     fault.
 
     The pieces do not depend on the number of threads. `memory` has `size` bytes of scratch for each thread,
     and a place for the result of each piece. `drain` (NULL: none) runs after the last piece of a thread, for
-    work that it has kept in its scratch.
+    work that it has kept in its scratch. Without `call` one thread does everything.
     """
     cdef ptrdiff_t pieces = (count + step - 1) // step, piece
     cdef int thread
-    cdef char *scratch = memory + (64 - <uintptr_t>memory % 64)
-    cdef fl_piece *found = <fl_piece *>(scratch + threads * size)
+    cdef sharing s
     cdef fl_piece result
+    s.work = work
+    s.drain = drain
+    s.job = job
+    s.count = count
+    s.step = step
+    s.size = size
+    s.scratch = memory + (64 - <uintptr_t>memory % 64)
+    s.found = <fl_piece *>(s.scratch + threads * size)
     if drain != NULL:
         for thread in range(threads):
-            memset(scratch + thread * size, 0, FL_PIPELINE)
-    if threads > 1:
-        with parallel(num_threads=threads):
-            for piece in prange(pieces, schedule="dynamic", chunksize=1):
-                found[piece] = work(job, piece * step, min(count, (piece + 1) * step), scratch + threadid() * size)
-            if drain != NULL:
-                drain(job, scratch + threadid() * size)
-    else:
-        for piece in range(pieces):
-            found[piece] = work(job, piece * step, min(count, (piece + 1) * step), scratch)
-        if drain != NULL:
-            drain(job, scratch)
+            memset(s.scratch + thread * size, 0, FL_PIPELINE)
     result.total = 0.0
     result.fault = -1
+    if call != NULL:
+        share_pieces(&s, call, threads)
+        if call.stopped:
+            return result
+    else:
+        for piece in range(pieces):
+            s.found[piece] = work(job, piece * step, min(count, (piece + 1) * step), s.scratch)
+        if drain != NULL:
+            drain(job, s.scratch)
     for piece in range(pieces):
-        result.total += found[piece].total
+        result.total += s.found[piece].total
         if result.fault < 0:
-            result.fault = found[piece].fault
+            result.fault = s.found[piece].fault
     return result
 
 
@@ -720,6 +824,7 @@ cdef fl_piece run_pieces(fl_work work, const void *job, ptrdiff_t count, ptrdiff
     cdef bint is_small = size < SMALL
     cdef char *memory
     cdef fl_piece result
+    cdef fl_call call
     if is_small:
         threads = 1
     elif threads > pieces:
@@ -730,10 +835,13 @@ cdef fl_piece run_pieces(fl_work work, const void *job, ptrdiff_t count, ptrdiff
     if memory == NULL:
         raise MemoryError("scratch")
     if is_small:
-        return over_pieces(work, drain, job, count, step, 1, scratch_size, memory)
+        return over_pieces(work, drain, job, count, step, 1, scratch_size, memory, NULL)
+    call_begin(&call)
+    fl_call_part(&call, pieces, size // max(pieces, 1))
     with nogil:
-        result = over_pieces(work, drain, job, count, step, threads, scratch_size, memory)
+        result = over_pieces(work, drain, job, count, step, threads, scratch_size, memory, &call)
     free(memory)
+    call_end(&call)
     return result
 
 
@@ -801,17 +909,78 @@ cdef const fl_softmax_kernels *softmax_kernels(const fl_softmax_job *job) noexce
     return &kernels.softmax_f32 if kernels.softmax_f32.suits(job) else &kernels.softmax_f64
 
 
-cdef double shared_softmax(const fl_softmax_job *job, int threads) except? -1.0 nogil:
-    """Process few long rows: all threads work on each row in turn.
+# Blocks of a row after which threads that share it look for signals.
+cdef ptrdiff_t BLOCKS_OF_LOOK = 4096
 
-    Each thread has its own state of the row, in `rows`, and settles it from the shared partial sums: this is
-    cheaper than leaving and entering a parallel region between the steps. A prange inside a parallel block
-    does not wait for the other threads at its end. So there are barriers: before the maximum is chosen, and
-    if the row is summed then, before exponentials overwrite the values that choosing reads, and before their
-    sums are added. All threads choose the same.
+
+cdef bint step_over(const fl_softmax_job *job, fl_softmax_row *rows, int step, int threads,
+                    fl_call *call) noexcept nogil:
+    """Take a step (0: maximum, 1: sum, 2: finish) over the blocks of a row; return whether the call goes on."""
+    cdef const fl_softmax_kernels *table = softmax_kernels(job)
+    cdef ptrdiff_t span, first, last, block, blocks = (job.rows.classes + FL_BLOCK - 1) // FL_BLOCK
+    cdef ptrdiff_t spans = (blocks + BLOCKS_OF_LOOK - 1) // BLOCKS_OF_LOOK
+    for span in range(spans):
+        first = span * BLOCKS_OF_LOOK
+        last = min(blocks, first + BLOCKS_OF_LOOK)
+        for block in prange(first, last, schedule="static", num_threads=threads):
+            if step == 0:
+                table.row_max(job, rows + threadid(), block)
+            elif step == 1:
+                table.row_sum(job, rows + threadid(), block)
+            else:
+                table.row_finish(job, rows + threadid(), block)
+        if fl_call_looks(call):
+            return False
+    return True
+
+
+cdef void shared_long_row(const fl_softmax_job *job, fl_softmax_row *rows, int threads, fl_call *call) noexcept nogil:
+    """Process a row that takes so long that its threads look for signals meanwhile."""
+    cdef const fl_softmax_kernels *table = softmax_kernels(job)
+    cdef int thread, sums = False
+    if not step_over(job, rows, 0, threads, call):
+        return
+    for thread in range(threads):
+        sums = table.row_choose(job, rows + thread)
+    if sums and not step_over(job, rows, 1, threads, call):
+        return
+    for thread in range(threads):
+        table.row_settle(job, rows + thread)
+    if job.rows.output.data != NULL:
+        step_over(job, rows, 2, threads, call)
+
+
+cdef void shared_row(const fl_softmax_job *job, fl_softmax_row *rows, int threads) noexcept nogil:
+    """Process a row in one team: this is cheaper than leaving and entering a parallel region between the steps.
+
+    A prange inside a parallel block does not wait for the other threads at its end. So there are barriers: before
+    the maximum is chosen, and if the row is summed then, before exponentials overwrite the values that choosing
+    reads, and before their sums are added. All threads choose the same.
     """
     cdef const fl_softmax_kernels *table = softmax_kernels(job)
-    cdef ptrdiff_t index, block, blocks = (job.rows.classes + FL_BLOCK - 1) // FL_BLOCK
+    cdef ptrdiff_t block, blocks = (job.rows.classes + FL_BLOCK - 1) // FL_BLOCK
+    with parallel(num_threads=threads):
+        for block in prange(blocks, schedule="static"):
+            table.row_max(job, rows + threadid(), block)
+        FL_BARRIER()
+        if table.row_choose(job, rows + threadid()):
+            FL_BARRIER()
+            for block in prange(blocks, schedule="static"):
+                table.row_sum(job, rows + threadid(), block)
+            FL_BARRIER()
+        table.row_settle(job, rows + threadid())
+        if job.rows.output.data != NULL:
+            for block in prange(blocks, schedule="static"):
+                table.row_finish(job, rows + threadid(), block)
+
+
+cdef double shared_softmax(const fl_softmax_job *job, int threads, fl_call *call) except? -1.0 nogil:
+    """Process few long rows: all threads work on each row in turn.
+
+    Each thread has its own state of the row, in `rows`, and settles it from the shared partial sums.
+    """
+    cdef const fl_softmax_kernels *table = softmax_kernels(job)
+    cdef ptrdiff_t index, blocks = (job.rows.classes + FL_BLOCK - 1) // FL_BLOCK
     cdef ptrdiff_t scratch_size = up_to_line(table.scratch_bytes(job)), buffer_size = table.buffer_bytes(job)
     cdef fl_softmax_row *rows
     cdef char *memory
@@ -831,19 +1000,12 @@ cdef double shared_softmax(const fl_softmax_job *job, int threads) except? -1.0 
         for thread in range(threads):
             rows[thread] = rows[0]
             rows[thread].buffers = scratch + scratch_size - buffer_size + thread * buffer_size
-        with parallel(num_threads=threads):
-            for block in prange(blocks, schedule="static"):
-                table.row_max(job, rows + threadid(), block)
-            FL_BARRIER()
-            if table.row_choose(job, rows + threadid()):
-                FL_BARRIER()
-                for block in prange(blocks, schedule="static"):
-                    table.row_sum(job, rows + threadid(), block)
-                FL_BARRIER()
-            table.row_settle(job, rows + threadid())
-            if job.rows.output.data != NULL:
-                for block in prange(blocks, schedule="static"):
-                    table.row_finish(job, rows + threadid(), block)
+        if blocks > BLOCKS_OF_LOOK:
+            shared_long_row(job, rows, threads, call)
+        else:
+            shared_row(job, rows, threads)
+        if fl_call_looks(call):
+            break
         if job.rows.losses != NULL:
             job.rows.losses[index] = rows[0].loss
         total += rows[0].loss
@@ -858,6 +1020,7 @@ cdef double run_softmax(fl_softmax_job *job, int threads) except? -1.0:
     cdef fl_drain drain = NULL
     cdef ptrdiff_t size = rows.count * rows.classes, step = rows_in_piece(rows)
     cdef double total
+    cdef fl_call call
     # Not in place, where reading the input has loaded the lines already. Not in rows that threads share. And
     # outside the fused loop not float16, which is converted when written. Short rows only along another axis.
     rows.stream = (
@@ -867,8 +1030,10 @@ cdef double run_softmax(fl_softmax_job *job, int threads) except? -1.0:
         and size * rows.output.itemsize >= STREAM and step > 1
     )
     if share_rows(rows, step, threads):
+        call_begin(&call)
         with nogil:
-            total = shared_softmax(job, threads)
+            total = shared_softmax(job, threads, &call)
+        call_end(&call)
         return total
     if table.is_fused(job):
         drain = table.drain
@@ -993,11 +1158,12 @@ ROW_ENTROPY = FL_ROW_ENTROPY
 SHORT_ROW = FL_SHORT_ROW
 
 
-cdef int shared_statistics(const fl_statistics_job *job, const fl_statistics_kernels *table,
-                           int threads) except -1 nogil:
+cdef int shared_statistics(const fl_statistics_job *job, const fl_statistics_kernels *table, int threads,
+                           fl_call *call) except -1 nogil:
     """Process few long rows, all threads on each row: see shared_softmax."""
     cdef fl_statistics_row row
-    cdef ptrdiff_t index, block, blocks = (job.rows.classes + FL_BLOCK - 1) // FL_BLOCK
+    cdef ptrdiff_t index, span, first, last, block, blocks = (job.rows.classes + FL_BLOCK - 1) // FL_BLOCK
+    cdef ptrdiff_t spans = (blocks + BLOCKS_OF_LOOK - 1) // BLOCKS_OF_LOOK
     cdef ptrdiff_t scratch_size = up_to_line(table.scratch_bytes(job))
     cdef char *memory
     cdef char *scratch
@@ -1011,13 +1177,25 @@ cdef int shared_statistics(const fl_statistics_job *job, const fl_statistics_ker
     for index in range(job.rows.count):
         if not table.start(job, &row, index, scratch):
             continue
-        for block in prange(blocks, schedule="static", num_threads=threads):
-            table.sum(job, &row, block, buffers + threadid() * table.buffer_bytes)
+        for span in range(spans):
+            if fl_call_looks(call):
+                break
+            first = span * BLOCKS_OF_LOOK
+            last = min(blocks, first + BLOCKS_OF_LOOK)
+            for block in prange(first, last, schedule="static", num_threads=threads):
+                table.sum(job, &row, block, buffers + threadid() * table.buffer_bytes)
+        if call.stopped:
+            break
         table.settle(job, &row, buffers)
         if job.rows.output.data == NULL:
             continue
-        for block in prange(blocks, schedule="static", num_threads=threads):
-            table.finish(job, &row, block, buffers + threadid() * table.buffer_bytes)
+        for span in range(spans):
+            if fl_call_looks(call):
+                break
+            first = span * BLOCKS_OF_LOOK
+            last = min(blocks, first + BLOCKS_OF_LOOK)
+            for block in prange(first, last, schedule="static", num_threads=threads):
+                table.finish(job, &row, block, buffers + threadid() * table.buffer_bytes)
     free(memory)
     return 0
 
@@ -1041,6 +1219,7 @@ def statistics(
     cdef fl_rows *rows = &job.rows
     cdef fl_piece targets
     cdef ptrdiff_t size = cnp.PyArray_SIZE(input), step
+    cdef fl_call call
     if size == 0:
         return -1
     memset(&job, 0, sizeof(job))
@@ -1062,8 +1241,10 @@ def statistics(
     table = &kernels.statistics_f64 if rows.input.dtype == FL_FLOAT64 else &kernels.statistics_f32
     step = rows_in_piece(rows)
     if share_rows(rows, step, threads):
+        call_begin(&call)
         with nogil:
-            shared_statistics(&job, table, threads)
+            shared_statistics(&job, table, threads, &call)
+        call_end(&call)
         return -1
     rows.stream = (
         rows.output.data != NULL and rows.output.data != rows.input.data and not accumulate
@@ -1078,11 +1259,12 @@ JS = FL_JS
 TV = FL_TV
 
 
-cdef double shared_divergence(const fl_divergence_job *job, const fl_divergence_kernels *table,
-                              int threads) except? -1.0 nogil:
+cdef double shared_divergence(const fl_divergence_job *job, const fl_divergence_kernels *table, int threads,
+                              fl_call *call) except? -1.0 nogil:
     """Process few long rows, all threads on each row: see shared_softmax."""
     cdef fl_divergence_row row
-    cdef ptrdiff_t index, block, blocks = (job.rows.classes + FL_BLOCK - 1) // FL_BLOCK
+    cdef ptrdiff_t index, span, first, last, block, blocks = (job.rows.classes + FL_BLOCK - 1) // FL_BLOCK
+    cdef ptrdiff_t spans = (blocks + BLOCKS_OF_LOOK - 1) // BLOCKS_OF_LOOK
     cdef ptrdiff_t scratch_size = up_to_line(table.scratch_bytes(job))
     cdef char *memory
     cdef char *scratch
@@ -1105,9 +1287,18 @@ cdef double shared_divergence(const fl_divergence_job *job, const fl_divergence_
                 continue
             if k == FL_GRADIENTS and job.rows.output.data == NULL and job.t_gradient.data == NULL:
                 continue
-            for block in prange(blocks, schedule="static", num_threads=threads):
-                table.block(job, &row, k, block, buffers + threadid() * table.buffer_bytes)
+            for span in range(spans):
+                if fl_call_looks(call):
+                    break
+                first = span * BLOCKS_OF_LOOK
+                last = min(blocks, first + BLOCKS_OF_LOOK)
+                for block in prange(first, last, schedule="static", num_threads=threads):
+                    table.block(job, &row, k, block, buffers + threadid() * table.buffer_bytes)
+            if call.stopped:
+                break
             table.settle(job, &row, k)
+        if call.stopped:
+            break
         if job.rows.losses != NULL:
             job.rows.losses[index] = row.loss
         total += row.loss
@@ -1133,6 +1324,7 @@ def divergence(
     cdef fl_rows *rows = &job.rows
     cdef ptrdiff_t size = cnp.PyArray_SIZE(x), step
     cdef double total
+    cdef fl_call call
     if size == 0:
         return 0.0
     memset(&job, 0, sizeof(job))
@@ -1157,8 +1349,10 @@ def divergence(
     table = &kernels.divergence_f64 if rows.input.dtype == FL_FLOAT64 else &kernels.divergence_f32
     step = rows_in_piece(rows)
     if share_rows(rows, step, threads):
+        call_begin(&call)
         with nogil:
-            total = shared_divergence(&job, table, threads)
+            total = shared_divergence(&job, table, threads, &call)
+        call_end(&call)
         return total
     return run_pieces(table.rows, &job, rows.count, step, size, threads, table.scratch_bytes(&job)).total
 
@@ -2120,18 +2314,19 @@ def plain_pairs(
     job.third_value = job.scale = 1.0
     job.parameter[0] = a
     job.parameter[1] = b
-    loss_sum = execute_elements(&job, True, True, False, False, 1, &fault, &denominator)
-    if how == MEAN:
-        factor = 1.0 / job.size
-        loss_sum *= factor
-    found = plain_loss(how, loss_sum, denominator)
-    if not return_grad:
+    try:
+        loss_sum = execute_elements(&job, True, True, False, False, 1, &fault, &denominator)
+        if how == MEAN:
+            factor = 1.0 / job.size
+            loss_sum *= factor
+        found = plain_loss(how, loss_sum, denominator)
+        if not return_grad:
+            return found
+        chosen = cnp.PyArray_EMPTY(1, cnp.PyArray_DIMS(x), number, 0)
+        rejected = cnp.PyArray_EMPTY(1, cnp.PyArray_DIMS(x), number, 0)
+        table.pair_gradients(slope, scale, factor, cnp.PyArray_DATA(chosen), cnp.PyArray_DATA(rejected), job.size)
+    finally:
         free(z)
-        return found
-    chosen = cnp.PyArray_EMPTY(1, cnp.PyArray_DIMS(x), number, 0)
-    rejected = cnp.PyArray_EMPTY(1, cnp.PyArray_DIMS(x), number, 0)
-    table.pair_gradients(slope, scale, factor, cnp.PyArray_DATA(chosen), cnp.PyArray_DATA(rejected), job.size)
-    free(z)
     return found, chosen, rejected
 
 

@@ -51,9 +51,11 @@ static struct fl_piece FL_(contrast_columns)(const void *any, ptrdiff_t begin, p
     const ptrdiff_t n = end - begin;
     double *top = job->top + begin, *sum = job->sum + begin;
     REAL *max = (REAL *)scratch, *base = max + FL_CONTRAST_COLUMNS;
+    ptrdiff_t since = 0;
     for (ptrdiff_t j = 0; j < n; j++) max[j] = (REAL)top[j];
     for (ptrdiff_t first = 0; first < job->rows; first += FL_(contrast_rows)) {
         const ptrdiff_t last = job->rows - first < FL_(contrast_rows) ? job->rows : first + FL_(contrast_rows);
+        if (fl_stops_after((last - first) * n, &since)) break;
         for (ptrdiff_t i = first; i < last; i++) FL_(raise_maxima)(FL_(similarities)(job, i) + begin, max, n);
         for (ptrdiff_t j = 0; j < n; j++) {
             const double fall = (top[j] - (double)max[j]) * job->rate;

@@ -316,9 +316,11 @@ static int ctc_read_all(const struct fl_ctc_job *job, struct fl_ctc_sample *samp
     const int writes = job->output.data && !job->accumulate && !fl_ctc_is_sparse(job);
     const ptrdiff_t at_once = fl_ctc_steps_at_once(job);
     double lse[FL_CTC_STEPS] = {0.0}, over[FL_CTC_STEPS];
+    ptrdiff_t since = 0;
     int is_bad = 0;
     for (ptrdiff_t first = 0, last; first < sample->steps; first = last) {
         last = first + at_once < sample->steps ? first + at_once : sample->steps;
+        if (fl_stops_after((last - first) * (sample->width + job->classes), &since)) break;
         if (job->has_logits) ctc_softmax_of_steps(job, sample, first, last, writes, lse, over);
         for (ptrdiff_t t = first; t < last; t++) {
             const ptrdiff_t row = ctc_row(job, sample, t);
@@ -362,9 +364,10 @@ static struct fl_scaled ctc_forward(const struct fl_ctc_job *job, const struct f
     const ptrdiff_t size = fl_states_size(sample->width), slots = fl_ctc_slots(job, sample->steps);
     const struct fl_scaled one = {1.0, 0.0};
     struct fl_states last = fl_states_at(sample->forward, sample->width);
+    ptrdiff_t since = 0;
     fl_no_state(sample->forward, sample->width);
     last.blank_e[0] = 0.0;
-    for (ptrdiff_t t = 0; t < sample->steps; t++) {
+    for (ptrdiff_t t = 0; t < sample->steps && !fl_stops_after(sample->width, &since); t++) {
         const struct fl_states next = fl_states_at(sample->forward + (t + 1) % slots * size, sample->width);
         ctc_step_forward(sample, t, last, next);
         last = next;
@@ -506,6 +509,7 @@ static void ctc_backward(const struct fl_ctc_job *job, struct fl_ctc_sample *sam
     const struct fl_states b = fl_states_at(sample->backward, sample->width);
     const ptrdiff_t n = sample->labels;
     const int is_sparse = fl_ctc_is_sparse(job);
+    ptrdiff_t since = 0;
     if (is_sparse) memset(sample->row, 0, (size_t)(job->classes * job->output.itemsize));
     ctc_find_repeated(job, sample);
     fl_no_state(sample->backward, sample->width);
@@ -513,6 +517,7 @@ static void ctc_backward(const struct fl_ctc_job *job, struct fl_ctc_sample *sam
     b.blank_e[n] = 0.0;
     if (n) b.label_e[n - 1] = 0.0;
     for (ptrdiff_t t = sample->steps - 1; t >= 0; t--) {
+        if (fl_stops_after(2 * sample->width + job->classes, &since)) break;
         ctc_posteriors(sample, t, all);
         ctc_derive(job, sample, t);
         if (job->accumulate && job->has_logits) ctc_add_softmax(job, sample, t);

@@ -484,7 +484,10 @@ static struct fl_piece FL_(divergence_long_rows)(const void *any, ptrdiff_t begi
         for (int pass = FL_MAXIMA; pass <= FL_GRADIENTS; pass++) {
             if (pass == FL_TERMS && job->operation == FL_KL) continue;
             if (pass == FL_GRADIENTS && !FL_(has_gradients)(job)) continue;
-            for (ptrdiff_t block = 0; block < blocks; block++) FL_(divergence_block)(job, &row, pass, block, buffers);
+            for (ptrdiff_t block = 0; block < blocks; block++) {
+                if (fl_stops_at(block * FL_BLOCK)) return fl_faultless(total);
+                FL_(divergence_block)(job, &row, pass, block, buffers);
+            }
             FL_(divergence_settle)(job, &row, pass);
         }
         if (job->rows.losses) job->rows.losses[index] = row.loss;

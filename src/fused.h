@@ -169,31 +169,40 @@ typedef char FL_(pipeline_fits)[sizeof(struct FL_(pipeline)) <= FL_PIPELINE ? 1 
 static void FL_(close)(const struct fl_softmax_job *job, struct FL_(pipeline) * p, ptrdiff_t block)
 {
     if (p->open)
-        for (; block < FL_(blocks)(job); block++) FL_(step_finish)(job, p->open, block);
+        for (; block < FL_(blocks)(job) && !fl_stops_at(block * FL_BLOCK); block++)
+            FL_(step_finish)(job, p->open, block);
     p->open = NULL;
 }
 
-/* The sums of a row, while the open row is closed. */
-static void FL_(pass)(const struct fl_softmax_job *job, struct FL_(pipeline) * p, struct fl_softmax_row *row)
+/* The sums of a row, while the open row is closed. Returns 0 if the call has been stopped. */
+static int FL_(pass)(const struct fl_softmax_job *job, struct FL_(pipeline) * p, struct fl_softmax_row *row)
 {
     const ptrdiff_t blocks = FL_(blocks)(job);
     const int plain = p->open && FL_(is_plain)(job, p->open);
     ptrdiff_t block = 0;
     for (; block < blocks && row->mode == FL_BY_START; block++) {
+        if (fl_stops_at(block * FL_BLOCK)) return 0;
         if (p->open && !plain) FL_(row_finish)(job, p->open, block);
         FL_(sweep)(job, row, plain ? p->open : NULL, block);
         if (!FL_(is_within)(job, row, block)) break;
     }
     if (block == blocks) {
         p->open = NULL;
-        return;
+        return 1;
     }
     /* Once more. The open row is closed first, as both have their exponentials in one place. */
     if (row->mode == FL_BY_START) block++;
     FL_(close)(job, p, block);
-    for (; block < blocks; block++) FL_(step_max)(job, row, block);
+    for (; block < blocks; block++) {
+        if (fl_stops_at(block * FL_BLOCK)) return 0;
+        FL_(step_max)(job, row, block);
+    }
     FL_(step_choose)(job, row);
-    for (block = 0; block < blocks; block++) FL_(step_sum)(job, row, block);
+    for (block = 0; block < blocks; block++) {
+        if (fl_stops_at(block * FL_BLOCK)) return 0;
+        FL_(step_sum)(job, row, block);
+    }
+    return 1;
 }
 
 static struct fl_piece FL_(fused_rows)(const struct fl_softmax_job *job, ptrdiff_t begin, ptrdiff_t end,
@@ -208,7 +217,7 @@ static struct fl_piece FL_(fused_rows)(const struct fl_softmax_job *job, ptrdiff
         if (!FL_(row_start)(job, row, index, partials)) continue;
         FL_(enter)(job, row);
         row->buffers = buffers;
-        FL_(pass)(job, p, row);
+        if (!FL_(pass)(job, p, row)) break;
         FL_(row_settle)(job, row);
         if (job->rows.losses) job->rows.losses[index] = row->loss;
         total += row->loss;

@@ -84,12 +84,15 @@ static struct fl_piece FL_(labels)(const void *any, ptrdiff_t begin, ptrdiff_t e
     const ptrdiff_t padded = (classes + FL_(label_lanes) - 1) / FL_(label_lanes) * FL_(label_lanes);
     const struct FL_(label_row)
         labels = {(REAL *)scratch, (REAL *)scratch + padded, (REAL *)scratch + 2 * padded, padded};
+    ptrdiff_t since = 0;
     double total = 0.0;
     for (ptrdiff_t row = begin; row < end; row++) {
         double sums[FL_(label_lanes)] = {0}, loss;
         FL_(label_begin)(job, row, &labels);
-        for (ptrdiff_t k = 0, y; (y = FL_(label_at)(job, row, k)) >= 0; k++)
+        for (ptrdiff_t k = 0, y; (y = FL_(label_at)(job, row, k)) >= 0; k++) {
+            if (fl_stops_after(padded, &since)) break;
             labels.count[y] -= (REAL)FL_(label_terms)(&labels, y, sums);
+        }
         loss = FL_(pair_total)(sums) / (double)classes;
         if (job->rows.losses) job->rows.losses[row] = loss;
         if (job->rows.output.data) FL_(label_out)(job, row, &labels, loss);

@@ -100,10 +100,13 @@ static double fl_list_net_query(const struct fl_list_job *job, ptrdiff_t query, 
     if (!n) return 0.0;
     fl_list_load(&job->scores, first, s, n);
     fl_list_load(&job->relevance, first, y, n);
+    if (fl_stops_between(n)) return 0.0;
     top = fl_list_below_max(s, n);
     fl_list_below_max(y, n);
     fl_list_exponentials(s, e, n);
+    if (fl_stops_between(n)) return 0.0;
     fl_list_exponentials(y, t, n);
+    if (fl_stops_between(n)) return 0.0;
     over_t = 1.0 / fl_list_sum(t, n);
     e[top] = 0.0;
     others = fl_list_sum(e, n) + 0.0 * s[top]; /* NaN where the maximum is infinite */
@@ -114,6 +117,7 @@ static double fl_list_net_query(const struct fl_list_job *job, ptrdiff_t query, 
         pull += fl_weighed(t[i], s[i]);
     }
     loss = fl_log1p_nonnegative_f64(others) - pull;
+    if (fl_stops_between(n)) return 0.0;
     if (job->gradient.data) {
         const double upstream = fl_list_upstream(job, query), masked = loss == loss ? 0.0 : loss;
         over_e = 1.0 / (1.0 + others);
@@ -155,22 +159,35 @@ static void fl_list_order_run(const double *s, ptrdiff_t first, ptrdiff_t n, int
     for (ptrdiff_t i = 0; i < n; i++) order[first + place[i]] = first + i;
 }
 
-/* The stable order of scores without NaN, the largest first. Returns which of the two buffers has it. */
+/* Merges the runs first .. middle - 1 and middle .. end - 1. */
+static void fl_list_merge(const double *s, const int64_t *order, int64_t *merged, ptrdiff_t first, ptrdiff_t middle,
+                          ptrdiff_t end)
+{
+    ptrdiff_t a = first, b = middle;
+    for (ptrdiff_t k = first, some; k < end && !fl_stops_at(k - first); k += some) {
+        some = end - k < FL_ELEMENTS_OF_LOOK ? end - k : FL_ELEMENTS_OF_LOOK;
+        for (ptrdiff_t l = k; l < k + some; l++) {
+            const int takes_b = a >= middle || (b < end && s[order[b]] > s[order[a]]);
+            merged[l] = takes_b ? order[b++] : order[a++];
+        }
+    }
+}
+
+/* The stable order of scores without NaN, the largest first. Returns which of the two buffers has it; NULL if the
+ * call has been stopped. */
 static int64_t *fl_list_order(const double *s, ptrdiff_t n, int64_t *order, int64_t *other)
 {
-    for (ptrdiff_t first = 0; first < n; first += FL_LIST_RUN)
+    for (ptrdiff_t first = 0; first < n && !fl_stops_at(first); first += FL_LIST_RUN)
         fl_list_order_run(s, first, n - first < FL_LIST_RUN ? n - first : FL_LIST_RUN, order);
+    if (fl_stops_between(n)) return NULL;
     for (ptrdiff_t width = FL_LIST_RUN; width < n; width *= 2) {
         int64_t *const merged = other;
         for (ptrdiff_t first = 0; first < n; first += 2 * width) {
             const ptrdiff_t middle = n - first < width ? n : first + width;
             const ptrdiff_t end = n - middle < width ? n : middle + width;
-            ptrdiff_t a = first, b = middle;
-            for (ptrdiff_t k = first; k < end; k++) {
-                const int takes_b = a >= middle || (b < end && s[order[b]] > s[order[a]]);
-                merged[k] = takes_b ? order[b++] : order[a++];
-            }
+            fl_list_merge(s, order, merged, first, middle, end);
         }
+        if (fl_stops_between(n)) return NULL;
         other = order;
         order = merged;
     }
@@ -241,7 +258,8 @@ FL_INLINE struct fl_list_sums fl_list_all_pairs(const struct fl_list_pairs *pair
                                                 int has_value, int has_slope)
 {
     struct fl_list_sums all = {0.0, 0.0, 0.0, 0.0};
-    for (ptrdiff_t i = 0; i < most; i++) {
+    ptrdiff_t since = 0;
+    for (ptrdiff_t i = 0; i < most && !fl_stops_after(n - i, &since); i++) {
         const struct fl_list_sums sums = fl_list_pairs_of(pairs, i, n, has_value, has_slope);
         all.value += sums.value;
         all.force += sums.force;
@@ -300,13 +318,15 @@ static void fl_list_write(const struct fl_list_job *job, const struct fl_array *
     fl_list_store(to, first, room->out, room->given, adds, n);
 }
 
-/* Brings the documents of a query in order, with their gains; returns how many take part. */
+/* Brings the documents of a query in order, with their gains; returns how many take part, -1 if the call has been
+ * stopped. */
 static ptrdiff_t fl_list_arrange(const struct fl_list_job *job, const int32_t *label, struct fl_list_room *room,
                                  ptrdiff_t n)
 {
     const double held = 1e300;
     ptrdiff_t count = 0;
     int64_t *order = fl_list_order(room->given, n, room->order, room->other);
+    if (order == NULL) return -1;
     room->other = order == room->order ? room->other : room->order;
     room->order = order;
     for (ptrdiff_t i = 0; i < n; i++) {
@@ -353,6 +373,7 @@ static double fl_lambda_rank_query(const struct fl_list_job *job, ptrdiff_t quer
     if (nans > 0.0) /* the order does not matter */
         for (ptrdiff_t i = 0; i < n; i++) room.given[i] = 0.0;
     count = fl_list_arrange(job, label, &room, n);
+    if (count < 0) return 0.0;
     sums = fl_list_sums_of(job, &room, fl_list_max_dcg(job, label, room.counts, n), count, n);
     if (job->normalize && sums.force > 0.0) {
         const double force = 2.0 * job->sigmoid * sums.force;

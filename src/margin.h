@@ -207,6 +207,7 @@ static double FL_(margin_row)(const struct fl_target_job *job, ptrdiff_t row, ch
     double loss = 0.0, pull = 0.0, rate;
     for (ptrdiff_t first = 0; first < classes; first += FL_BLOCK) {
         const ptrdiff_t n = classes - first < FL_BLOCK ? classes - first : FL_BLOCK;
+        if (fl_stops_at(first)) return loss;
         const REAL *x = FL_(block_of)(in, p, first, x_buffer, n);
         if (square)
             FL_(margin_sums)(x, n, y - first, base, 1, &loss, &pull);
@@ -217,6 +218,7 @@ static double FL_(margin_row)(const struct fl_target_job *job, ptrdiff_t row, ch
     for (ptrdiff_t first = 0; out->data && first < classes; first += FL_BLOCK) {
         const ptrdiff_t n = classes - first < FL_BLOCK ? classes - first : FL_BLOCK;
         char *destination = fl_row_address(out, row) + first * out->class_stride;
+        if (fl_stops_at(first)) return loss;
         const REAL *x = FL_(block_of)(in, p, first, x_buffer, n), *before = NULL;
         REAL *g = FL_(is_direct)(out) ? (REAL *)(void *)destination : x_buffer;
         if (job->rows.accumulate) before = FL_(block_of)(out, destination, 0, before_buffer, n);

@@ -124,7 +124,7 @@ static void FL_(pair_out)(const struct fl_pair_job *job, ptrdiff_t row, ptrdiff_
 static void FL_(pair_fill)(const struct fl_pair_job *job, ptrdiff_t row, ptrdiff_t end, double value,
                            struct FL_(pair_room) * room)
 {
-    for (ptrdiff_t first = 0; first < job->width; first += FL_ELEMENT_STRIP) {
+    for (ptrdiff_t first = 0; first < job->width && !fl_stops_at(first); first += FL_ELEMENT_STRIP) {
         const ptrdiff_t n = job->width - first < FL_ELEMENT_STRIP ? job->width - first : FL_ELEMENT_STRIP;
         REAL *g[FL_VECTORS];
         FL_(pair_places)(job, row, first, room, g);
@@ -195,7 +195,7 @@ static void FL_(cosine_products)(const struct fl_pair_job *job, ptrdiff_t row, p
     const char *x_row = fl_row_address(&vectors[0], row), *y_row = fl_row_address(&vectors[1], row);
     double sums[3][FL_(pair_sums)];
     for (int v = 0; v < 3; v++) FL_(pair_zeros)(sums[v]);
-    for (ptrdiff_t first = 0; first < job->width; first += FL_ELEMENT_STRIP) {
+    for (ptrdiff_t first = 0; first < job->width && !fl_stops_at(first); first += FL_ELEMENT_STRIP) {
         const ptrdiff_t n = job->width - first < FL_ELEMENT_STRIP ? job->width - first : FL_ELEMENT_STRIP;
         FL_(cosine_sums)(FL_(pair_in)(&vectors[0], x_row, first, n, room->in[0]),
                          FL_(pair_in)(&vectors[1], y_row, first, n, room->in[1]), n, sums);
@@ -242,7 +242,7 @@ static void FL_(cosine_row)(const struct fl_pair_job *job, ptrdiff_t row, ptrdif
         FL_(pair_fill)(job, row, end, loss != loss ? loss : 0.0, room);
         return;
     }
-    for (ptrdiff_t first = 0; first < job->width; first += FL_ELEMENT_STRIP) {
+    for (ptrdiff_t first = 0; first < job->width && !fl_stops_at(first); first += FL_ELEMENT_STRIP) {
         const ptrdiff_t n = job->width - first < FL_ELEMENT_STRIP ? job->width - first : FL_ELEMENT_STRIP;
         const REAL *x = FL_(pair_in)(&vectors[0], x_row, first, n, room->in[0]);
         const REAL *y = FL_(pair_in)(&vectors[1], y_row, first, n, room->in[1]);
@@ -331,7 +331,7 @@ static double FL_(norm_stage)(const struct FL_(triple) * triple, int j, int k, d
     const ptrdiff_t width = triple->job->width;
     double sums[FL_(pair_sums)], largest = 0.0;
     FL_(pair_zeros)(sums);
-    for (ptrdiff_t first = 0; first < width; first += FL_ELEMENT_STRIP) {
+    for (ptrdiff_t first = 0; first < width && !fl_stops_at(first); first += FL_ELEMENT_STRIP) {
         const ptrdiff_t n = width - first < FL_ELEMENT_STRIP ? width - first : FL_ELEMENT_STRIP;
         const REAL *x = FL_(triple_in)(triple, j, first, n), *y = FL_(triple_in)(triple, k, first, n);
         /* Separate loops, in which the stage is a constant. */
@@ -437,7 +437,7 @@ static void FL_(triplet_gradients)(const struct FL_(triple) * triple, const stru
 {
     const struct fl_pair_job *job = triple->job;
     const double p = job->p;
-    for (ptrdiff_t first = 0; first < job->width; first += FL_ELEMENT_STRIP) {
+    for (ptrdiff_t first = 0; first < job->width && !fl_stops_at(first); first += FL_ELEMENT_STRIP) {
         const ptrdiff_t n = job->width - first < FL_ELEMENT_STRIP ? job->width - first : FL_ELEMENT_STRIP;
         const REAL *v[FL_VECTORS];
         REAL *g[FL_VECTORS];
@@ -512,7 +512,7 @@ static struct FL_(norms) FL_(lengths_of)(const struct FL_(triple) * triple)
     double sums[FL_VECTORS][FL_(pair_sums)];
     struct FL_(norms) norms;
     for (int k = 0; k < FL_VECTORS; k++) FL_(pair_zeros)(sums[k]);
-    for (ptrdiff_t first = 0; first < width; first += FL_ELEMENT_STRIP) {
+    for (ptrdiff_t first = 0; first < width && !fl_stops_at(first); first += FL_ELEMENT_STRIP) {
         const ptrdiff_t n = width - first < FL_ELEMENT_STRIP ? width - first : FL_ELEMENT_STRIP;
         const REAL *v[FL_VECTORS];
         for (int k = 0; k < FL_VECTORS; k++) v[k] = FL_(triple_in)(triple, k, first, n);

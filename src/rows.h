@@ -510,6 +510,7 @@ static struct fl_piece FL_(rows_in_turns)(const struct fl_softmax_job *job, ptrd
         if (summing && entering && job->rows.input.class_stride == job->rows.input.itemsize)
             summing->next = entering->input;
         for (ptrdiff_t block = 0; block < blocks; block++) {
+            if (fl_stops_at(block * FL_BLOCK)) return fl_faultless(total);
             if (finishing && job->rows.output.data) FL_(row_finish)(job, finishing, block);
             if (summing) FL_(row_sum)(job, summing, block);
             if (entering) FL_(row_max)(job, entering, block);

@@ -102,7 +102,7 @@ static ptrdiff_t FL_(sparsemax_next)(const struct FL_(sparsemax_row) * row, ptrd
 {
     const ptrdiff_t begin = *first, left = row->classes - begin, n = left < FL_BLOCK ? left : FL_BLOCK;
     double *d = row->near.d;
-    if (n <= 0) return 0;
+    if (n <= 0 || fl_stops_at(begin)) return 0;
     if (row->near.count <= FL_BLOCK) {
         *first = row->classes;
         return row->near.count;
@@ -142,12 +142,12 @@ static double FL_(sparsemax_value)(const struct FL_(sparsemax_row) * row, double
 static void FL_(sparsemax_survey)(struct FL_(sparsemax_row) * row)
 {
     REAL max = (REAL)-INFINITY;
-    for (ptrdiff_t first = 0; first < row->classes; first += FL_BLOCK) {
+    for (ptrdiff_t first = 0; first < row->classes && !fl_stops_at(first); first += FL_BLOCK) {
         const ptrdiff_t n = row->classes - first < FL_BLOCK ? row->classes - first : FL_BLOCK;
         max = FL_(larger)(FL_(block_max)(FL_(block_of)(row->in, row->values, first, row->x, n), n), max);
     }
     row->max = (double)max;
-    for (ptrdiff_t first = 0; first < row->classes; first += FL_BLOCK) {
+    for (ptrdiff_t first = 0; first < row->classes && !fl_stops_at(first); first += FL_BLOCK) {
         const ptrdiff_t n = row->classes - first < FL_BLOCK ? row->classes - first : FL_BLOCK;
         const REAL *x = FL_(block_of)(row->in, row->values, first, row->x, n);
         const ptrdiff_t y = row->y - first, before = y >= 0 && y < n ? y : n;
@@ -189,7 +189,7 @@ static void FL_(sparsemax_gradient)(const struct fl_target_job *job, const struc
 {
     const struct fl_array *out = &job->rows.output;
     REAL *before_buffer = (REAL *)(void *)row->near.d;
-    for (ptrdiff_t first = 0; first < row->classes; first += FL_BLOCK) {
+    for (ptrdiff_t first = 0; first < row->classes && !fl_stops_at(first); first += FL_BLOCK) {
         const ptrdiff_t n = row->classes - first < FL_BLOCK ? row->classes - first : FL_BLOCK;
         char *destination = fl_row_address(out, index) + first * out->class_stride;
         const REAL *x = FL_(block_of)(row->in, row->values, first, row->x, n), *before = NULL;

@@ -535,11 +535,15 @@ static struct fl_piece FL_(statistics_rows)(const void *any, ptrdiff_t begin, pt
         struct fl_statistics_row row;
         REAL max = 0;
         if (!FL_(statistics_start)(job, &row, index, scratch)) continue;
-        for (ptrdiff_t block = 0; !job->is_given && block < blocks; block++)
+        for (ptrdiff_t block = 0; !job->is_given && block < blocks; block++) {
+            if (fl_stops_at(block * FL_BLOCK)) return fl_faultless(0.0);
             FL_(sum_block)(job, &row, block, buffers, &max);
+        }
         FL_(statistics_settle)(job, &row, buffers);
-        for (ptrdiff_t block = 0; row.output && block < blocks; block++)
+        for (ptrdiff_t block = 0; row.output && block < blocks; block++) {
+            if (fl_stops_at(block * FL_BLOCK)) return fl_faultless(0.0);
             FL_(statistics_finish)(job, &row, block, buffers);
+        }
     }
     if (job->rows.stream) fl_stream_end();
     return fl_faultless(0.0);

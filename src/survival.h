@@ -147,6 +147,7 @@ static int fl_timed_insert(struct fl_timed *items, ptrdiff_t n, ptrdiff_t moves)
 static void fl_timed_by_digits(struct fl_timed *items, struct fl_timed *spare, ptrdiff_t n, uint32_t *counts)
 {
     memset(counts, 0, 8 * 256 * sizeof *counts);
+    if (fl_stops_between(n)) return;
     for (ptrdiff_t i = 0; i < n; i++) {
         const uint64_t bits = fl_bits_from_double(items[i].time);
         for (int d = 0; d < 8; d++) counts[256 * d + (int)(bits >> 8 * d & 255u)]++;
@@ -159,8 +160,10 @@ static void fl_timed_by_digits(struct fl_timed *items, struct fl_timed *spare, p
             next[b] = sum;
             sum += found;
         }
-        for (ptrdiff_t i = 0; i < n; i++)
+        for (ptrdiff_t i = 0; i < n; i++) {
+            if (fl_stops_at(i)) return;
             spare[next[fl_bits_from_double(items[i].time) >> 8 * d & 255u]++] = items[i];
+        }
         memcpy(items, spare, (size_t)n * sizeof *items);
     }
 }
@@ -183,6 +186,7 @@ static struct fl_timed *fl_timed_sort(struct fl_timed *items, struct fl_timed *s
         low = t < low ? t : low;
         high = t > high && t <= DBL_MAX ? t : high;
     }
+    if (fl_stops_between(n)) return items;
     rate = fl_bucket_rate(low, high, buckets);
     memset(counts, 0, buckets * sizeof *counts);
     for (ptrdiff_t i = 0; i < n; i++) counts[fl_bucket_of(items[i].time, low, rate, buckets)]++;
@@ -192,6 +196,7 @@ static struct fl_timed *fl_timed_sort(struct fl_timed *items, struct fl_timed *s
         sum += found;
     }
     for (ptrdiff_t i = 0; i < n; i++) spare[counts[fl_bucket_of(items[i].time, low, rate, buckets)]++] = items[i];
+    if (fl_stops_between(n)) return items;
     if (!fl_timed_insert(spare, n, 16 * n)) fl_timed_by_digits(spare, items, n, counts);
     return spare;
 }
@@ -204,6 +209,7 @@ static struct fl_piece fl_order_arrange(const void *any, ptrdiff_t begin, ptrdif
         const ptrdiff_t first = job->starts[b], last = job->starts[b + 1];
         const struct fl_timed *found =
             fl_timed_sort(job->items + first, job->spare + first, last - first, (uint32_t *)scratch);
+        if (fl_stops_between(last - first)) break;
         for (ptrdiff_t k = first; k < last; k++) {
             job->sorted[k] = found[k - first].time;
             job->order[k] = found[k - first].row;
@@ -402,8 +408,10 @@ static ptrdiff_t fl_cox_begin_of_run(const struct fl_cox_job *job, ptrdiff_t fro
 static void fl_cox_down(const struct fl_cox_job *job, struct fl_cox_state *state)
 {
     double logs[FL_COX_RUN];
+    ptrdiff_t since = 0;
     for (ptrdiff_t end = job->rows; end > 0;) {
         const ptrdiff_t begin = fl_cox_begin_of_run(job, 0, end);
+        if (fl_stops_after(end - begin, &since)) return;
         if (end == job->rows || job->flags[end] & FL_COX_STRATUM) {
             state->level = -(double)INFINITY;
             state->sum = 0.0;
@@ -451,11 +459,16 @@ static void fl_cox_up(const struct fl_cox_job *job, struct fl_cox_state *state, 
 {
     const ptrdiff_t last = segment->end;
     double a = 0.0, b = 0.0;
+    ptrdiff_t look = segment->begin + FL_ELEMENTS_OF_LOOK;
     for (ptrdiff_t begin = segment->begin, end; begin < last; begin = end) {
         const double sum = job->sum[begin];
         double own_a, own_b, pull = 0.0;
         struct fl_cox_ties ties = {0.0, 0.0, 0};
         const int is_raised = job->flags[begin] & FL_COX_RAISED;
+        if (begin >= look) {
+            look = begin + FL_ELEMENTS_OF_LOOK;
+            if (fl_stops()) return;
+        }
         if (job->flags[begin] & FL_COX_STRATUM) a = b = 0.0;
         end = begin + 1;
         if (end == last || job->flags[end] & FL_COX_FIRST) { /* without ties, and without a branch */
@@ -527,7 +540,7 @@ static struct fl_piece fl_cox_scan(const void *any, ptrdiff_t begin, ptrdiff_t e
     struct fl_cox_segment all = {0, job->rows, 0.0, 0.0, 0.0, 0.0, 0.0};
     (void)begin, (void)end, (void)scratch;
     fl_cox_down(job, &state);
-    if (job->gradient.data) fl_cox_up(job, &state, &all);
+    if (job->gradient.data && !fl_stops_between(job->rows)) fl_cox_up(job, &state, &all);
     return fl_faultless(state.total);
 }
 
@@ -538,12 +551,17 @@ static struct fl_piece fl_cox_weigh(const void *any, ptrdiff_t begin, ptrdiff_t 
     (void)scratch;
     for (ptrdiff_t s = begin; s < end; s++) {
         struct fl_cox_segment *segment = job->segments + s;
-        ptrdiff_t k = segment->begin;
+        const ptrdiff_t step = FL_ELEMENTS_OF_LOOK, rows = segment->end - segment->begin;
         double parts[8] = {0.0};
-        fl_cox_hazards(job, segment->level, segment->begin, segment->end);
-        for (; k + 8 <= segment->end; k += 8)
-            for (int l = 0; l < 8; l++) parts[l] += job->hazard[k + l];
-        for (; k < segment->end; k++) parts[0] += job->hazard[k];
+        for (ptrdiff_t first = 0; first < rows && !fl_stops_at(first); first += step) {
+            const ptrdiff_t last = first + step < rows ? first + step : rows;
+            const double *hazard = job->hazard + segment->begin;
+            ptrdiff_t k = first;
+            fl_cox_hazards(job, segment->level, segment->begin + first, segment->begin + last);
+            for (; k + 8 <= last; k += 8)
+                for (int l = 0; l < 8; l++) parts[l] += hazard[k + l];
+            for (; k < last; k++) parts[0] += hazard[k];
+        }
         for (int l = 0; l < 8; l++) segment->hazard += parts[l];
     }
     return fl_faultless(0.0);
@@ -554,6 +572,7 @@ static struct fl_piece fl_cox_segments(const void *any, ptrdiff_t begin, ptrdiff
 {
     const struct fl_cox_job *job = (const struct fl_cox_job *)any;
     double logs[FL_COX_RUN], total = 0.0;
+    ptrdiff_t since = 0;
     (void)scratch;
     for (ptrdiff_t s = begin; s < end; s++) {
         struct fl_cox_segment *segment = job->segments + s;
@@ -562,9 +581,10 @@ static struct fl_piece fl_cox_segments(const void *any, ptrdiff_t begin, ptrdiff
             state.sum += job->segments[later].hazard;
         for (ptrdiff_t last = segment->end, first; last > segment->begin; last = first) {
             first = fl_cox_begin_of_run(job, segment->begin, last);
+            if (fl_stops_after(last - first, &since)) break;
             fl_cox_run(job, &state, first, last, logs);
         }
-        if (job->gradient.data) fl_cox_up(job, &state, segment);
+        if (job->gradient.data && !fl_stops_between(segment->end - segment->begin)) fl_cox_up(job, &state, segment);
         total += state.total;
     }
     return fl_faultless(total);
@@ -589,7 +609,7 @@ static struct fl_piece fl_cox_finish(const void *any, ptrdiff_t begin, ptrdiff_t
         a += job->segments[s].a;
         b += job->segments[s].b;
     }
-    for (ptrdiff_t k = first; k < last; k++) {
+    for (ptrdiff_t k = first; k < last && !fl_stops_at(k - first); k++) {
         const ptrdiff_t i = job->order[k];
         const double hazard = job->hazard[k], by_sets = hazard * (job->sum[k] + a);
         const double pull = fl_select_f64(job->flags[k] & FL_COX_EVENT, fl_cox_pull(job, k), 0.0);

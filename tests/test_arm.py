@@ -18,6 +18,7 @@ COMPILER = shutil.which("aarch64-linux-gnu-gcc")
 EMULATOR = shutil.which("qemu-aarch64-static") or shutil.which("qemu-aarch64")
 SOURCES = (
     "tests/driver.c",
+    "src/calls.c",
     "src/dispatch.c",
     "src/losses.c",
     "src/kernels_baseline.c",

@@ -537,6 +537,21 @@ def test_bad_shapes(row: Row) -> None:
         refused_and_unwritten(p.with_(target=q), ValueError, "ignore_index", ignore_index=3)
 
 
+@pytest.mark.parametrize("most", [1, 60, 500])
+def test_products_in_bands(monkeypatch: pytest.MonkeyPatch, most: int) -> None:
+    """As those of large layers, which are cut so that signals do not wait for long."""
+    rng = np.random.default_rng(0)
+    monkeypatch.setattr(chunks, "MULTIPLICATIONS", most)
+    for shape in ((5, 3, 17), (17, 3, 5), (1, 100, 1), (4, 0, 3), (0, 3, 4)):
+        a, b = rng.standard_normal(shape[:2]), rng.standard_normal(shape[1:])
+        out, before = np.full((shape[0], shape[2]), NAN), rng.standard_normal((shape[0], shape[2]))
+        added = before.copy()
+        chunks.product(a, b, out, add=False)
+        chunks.product(a, b, added, add=True)
+        np.testing.assert_allclose(out, a @ b, rtol=1e-13, atol=1e-13)
+        np.testing.assert_allclose(added, before + a @ b, rtol=1e-13, atol=1e-13)
+
+
 @over_names
 def test_bad_class_index(row: Row) -> None:
     for rows, where, memory_budget in (

@@ -4,48 +4,19 @@ import asyncio
 import contextvars
 import importlib.util
 import os
-import signal
-import subprocess
 import sys
-import textwrap
 import time
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import numpy as np
 import pytest
+from processes import run_python
 
 import fastloss
 from fastloss import _kernels
 
-ROOT = Path(fastloss.__file__).parents[1]
 CAN_FORK = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
 USABLE = [level for level in _kernels.BUILT_LEVELS if level <= _kernels.MACHINE_LEVEL]
-
-
-def run_python(code, *, fails=False, **environment):
-    """What a fresh interpreter prints; it and its children are killed after a minute."""
-    kept = {
-        name: value
-        for name, value in os.environ.items()
-        if name not in ("FASTLOSS_NUM_THREADS", "OMP_NUM_THREADS", "FASTLOSS_ISA")
-    }
-    paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
-    process = subprocess.Popen(
-        [sys.executable, "-c", textwrap.dedent(code)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        env={**kept, "PYTHONPATH": os.pathsep.join(paths), **environment},
-        start_new_session=True,
-    )
-    try:
-        output, _ = process.communicate(timeout=60)
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
-        pytest.fail("hangs: " + process.communicate()[0])
-    assert (process.returncode != 0) == fails, output
-    return output
 
 
 @pytest.fixture(autouse=True)

@@ -55,6 +55,9 @@ BAND_ROWS, BAND_CLASSES, NARROW = 512, 1024, 128
 ALONE = 2**22
 # Bytes of the weight that are converted or made contiguous at a time.
 BAND = 2**24
+# Multiplications of one product, as signals wait for its end: about 60 ms with two threads of a Zen 4. (A
+# product that is cut so takes as long, and with OpenBLAS has the same bits.)
+MULTIPLICATIONS = 2**33
 # Number of rows that are summed at a time in the type of the computation.
 ADDED = 64
 
@@ -142,7 +145,21 @@ held: ContextVar[Held | None] = ContextVar("fastloss_held", default=None)
 
 
 def product(a: Array, b: Array, out: Array, *, add: bool) -> None:
-    """Compute ``out = a @ b``, or ``out += a @ b`` with `add`."""
+    """Compute ``out = a @ b``, or ``out += a @ b`` with `add`, in bands of the output if it is large."""
+    rows, columns = out.shape
+    if rows * columns * a.shape[1] <= MULTIPLICATIONS:
+        _product(a, b, out, add=add)
+    elif rows >= columns:
+        step = cut(rows, max(1, MULTIPLICATIONS // (columns * a.shape[1])))
+        for start in range(0, rows, step):
+            _product(a[start : start + step], b, out[start : start + step], add=add)
+    else:
+        step = cut(columns, max(1, MULTIPLICATIONS // (rows * a.shape[1])))
+        for start in range(0, columns, step):
+            _product(a, b[:, start : start + step], out[:, start : start + step], add=add)
+
+
+def _product(a: Array, b: Array, out: Array, *, add: bool) -> None:
     other = multiplier.get()
     if other is not None:
         other(a, b, out, add)
