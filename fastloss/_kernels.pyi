@@ -1,10 +1,9 @@
 from collections.abc import Callable
 from mmap import mmap
-from typing import Any, TypedDict
+from typing import Any, Required, TypedDict, Unpack
 
 import numpy as np
 import numpy.typing as npt
-from typing_extensions import Required, Unpack
 
 COMPILER: str
 OPENMP: int
