@@ -3,18 +3,22 @@
 The kernels of each instruction set have their own flags, but setuptools supports only one set of flags for an
 extension. So this file compiles them, all at the same time, and passes the objects to the linker. Features
 that the compiler lacks are left out: OpenMP (then every call is serial), and instruction sets.
-FASTLOSS_NO_OPENMP=1 builds without OpenMP, FASTLOSS_CFLAGS adds flags (for example for sanitizers, or -g).
+
+FASTLOSS_OPENMP says how the extension gets its OpenMP runtime: "linked" is the default; with "none" every
+call is serial; with "dynamic" (gcc on Linux, for wheels) it looks for libgomp when it runs, see src/openmp.c.
+FASTLOSS_CFLAGS adds flags (for example for sanitizers, or -g). tools/wheel.py builds the wheel for Linux.
 """
 
 import os
 import tempfile
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
-from setuptools.errors import CompileError, LinkError
+from setuptools.errors import CompileError, LinkError, OptionError
 
 # Strict arithmetic: no contraction into fused operations other than the written ones, and no reassociation.
 # Only errno and floating-point traps are switched off: they are never read, and they prevent vectorisation.
@@ -59,6 +63,14 @@ int main(int argc, char **argv)
 }
 """
 OPENMP_PROBE = "#include <omp.h>\nint main(void) { return omp_get_max_threads() < 1; }\n"
+# The runtime of clang has other functions.
+GNU_PROBE = """
+#if !defined(__linux__) || !defined(__GNUC__) || defined(__clang__) || !defined(_OPENMP)
+#error
+#endif
+int main(void) { return 0; }
+"""
+OPENMP = ("linked", "dynamic", "none")
 FLAG_PROBE = "int main(void) { return 0; }\n"
 
 
@@ -78,7 +90,8 @@ class BuildKernels(build_ext):
         openmp = self._openmp_flags(family)
         ext.extra_compile_args += openmp["compile"] + extra
         ext.extra_link_args += openmp["link"] + extra
-        units = {f"src/{name}.c": [*common, *extra] for name in ("dispatch", "caches", "calls", "losses")}
+        ext.define_macros += openmp["macros"]
+        units = {f"src/{name}.c": [*common, *extra] for name in ("dispatch", "caches", "calls", "losses", "openmp")}
         for level, flags in LEVELS.items():
             if level == "baseline" or self._works(INTRINSICS_PROBE, flags[family]):
                 ext.define_macros.append((f"FASTLOSS_BUILT_{level.upper()}", "1"))
@@ -117,13 +130,20 @@ class BuildKernels(build_ext):
         )
         return objects
 
-    def _openmp_flags(self, family: str) -> dict[str, list[str]]:
-        none: dict[str, list[str]] = {"compile": [], "link": []}
-        if os.environ.get("FASTLOSS_NO_OPENMP"):
-            return none
+    def _openmp_flags(self, family: str) -> dict[str, Any]:
+        """Return compile flags, link flags and macros."""
+        how = os.environ.get("FASTLOSS_OPENMP") or "linked"
+        if how not in OPENMP:
+            raise OptionError(f"FASTLOSS_OPENMP must be one of {', '.join(OPENMP)}, got {how!r}")
         flags = ["/openmp"] if family == "msvc" else ["-fopenmp"]
         link = [] if family == "msvc" else flags
-        return {"compile": flags, "link": link} if self._works(OPENMP_PROBE, flags, link) else none
+        if how == "dynamic" and self._works(GNU_PROBE, flags):
+            return {"compile": flags, "link": ["-ldl"], "macros": [("FASTLOSS_OPENMP_DYNAMIC", "1")]}
+        if how == "dynamic":
+            raise OptionError("FASTLOSS_OPENMP=dynamic needs gcc, with OpenMP, for Linux")
+        if how == "linked" and self._works(OPENMP_PROBE, flags, link):
+            return {"compile": flags, "link": link, "macros": []}
+        return {"compile": [], "link": [], "macros": []}
 
     def _works(self, program: str, flags: list[str], link: list[str] | None = None) -> bool:
         """Return whether a program compiles and links with these flags."""

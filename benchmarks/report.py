@@ -16,7 +16,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -234,7 +234,7 @@ def _row(result: Result) -> dict[str, Any]:
 
 def as_json(suite: str, results: Sequence[Result], on: Mapping[str, Any], settings: Mapping[str, Any]) -> Any:
     """Return a run of a suite in its JSON form."""
-    now = datetime.now(timezone.utc)
+    now = datetime.now(UTC)
     return {
         "suite": suite,
         "date": f"{now:%Y-%m-%d}",

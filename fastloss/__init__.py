@@ -41,7 +41,7 @@ from fastloss import (
 )
 from fastloss._engine import settings as _settings
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"  # the one home of the version: pyproject.toml reads it here
 
 _MODULES = (
     alignment, binary, classification, contrastive, curve, distribution, divergence, linear,

@@ -9,6 +9,7 @@ order.
 
 import os
 import threading
+import warnings
 
 cimport cython
 from cpython.buffer cimport PyBUF_WRITABLE, PyBuffer_FillInfo, PyBuffer_Release, PyObject_GetBuffer
@@ -407,6 +408,8 @@ cdef extern from "process.h" nogil:
     void fl_process_begin() noexcept
     void fl_process_stay_serial() noexcept
     int fl_team(int) noexcept
+    int fl_openmp_is_missing() noexcept
+    const char *fl_openmp_library() noexcept
 
 cdef extern from "calls.h" nogil:
     struct fl_call:
@@ -454,6 +457,11 @@ cdef extern from *:
     #define FL_OPENMP_DATE 0
     #define FL_BARRIER()
     #endif
+    #ifdef FASTLOSS_OPENMP_DYNAMIC
+    #define FL_OPENMP_IS_DYNAMIC 1
+    #else
+    #define FL_OPENMP_IS_DYNAMIC 0
+    #endif
     #if defined(__clang__)
     #define FL_COMPILER "clang " __clang_version__
     #elif defined(__GNUC__)
@@ -466,10 +474,12 @@ cdef extern from *:
     """
     const char *FL_COMPILER
     int FL_OPENMP_DATE
+    bint FL_OPENMP_IS_DYNAMIC
     void FL_BARRIER() noexcept nogil
 
 COMPILER = FL_COMPILER.decode()
 OPENMP = FL_OPENMP_DATE
+OPENMP_IS_DYNAMIC = FL_OPENMP_IS_DYNAMIC
 LEVELS = ("baseline", "avx2", "avx512")
 MACHINE_LEVEL = fl_machine_level()
 MACHINE_HAS_BFLOAT16 = bool(fl_machine_has_bfloat16())
@@ -515,6 +525,10 @@ KEPT = KEPT_BYTES
 
 cdef const fl_kernels *kernels = fl_kernels_of_level(0)
 fl_process_begin()
+NO_RUNTIME = (
+    "fastloss found no OpenMP runtime (libgomp.so.1), so it uses one thread. Install it (the system's package "
+    "libgomp1 or libgomp), or import a package that has one, as torch, before the first large call."
+)
 
 
 # The only thread in which Python runs the handlers of signals.
@@ -531,9 +545,25 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
-cdef int team_for(ptrdiff_t size, int threads) noexcept nogil:
+cdef bint told_of_no_runtime = False
+
+
+cdef int team_for(ptrdiff_t size, int threads) except -1:
     """Return the number of threads for a number of elements."""
-    return fl_team(threads) if size >= SERIAL else 1
+    global told_of_no_runtime
+    cdef int team = fl_team(threads) if size >= SERIAL else 1
+    if team == 1 and not told_of_no_runtime and fl_openmp_is_missing():
+        told_of_no_runtime = True
+        warnings.warn(NO_RUNTIME, RuntimeWarning, stacklevel=2)
+    return team
+
+
+def openmp_library():
+    """Return the file of the OpenMP runtime, or None if it is unknown; an empty string if there is none."""
+    cdef const char *path = fl_openmp_library()
+    if path != NULL:
+        return os.fsdecode(path)
+    return "" if fl_openmp_is_missing() else None
 
 
 def use_level(int level):

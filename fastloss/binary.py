@@ -6,7 +6,7 @@ below `x` is the input, `t` the target, `w` the weight and :math:`\sigma(x) = 1 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any, Unpack
 
 import numpy.typing as npt
 
@@ -16,9 +16,6 @@ from fastloss._engine.elementwise import averaged_over_classes, elementwise, pos
 from fastloss._engine.fragments import BINARY
 from fastloss._engine.options import Common, option
 from fastloss._engine.types import Array, Reduction
-
-if TYPE_CHECKING:
-    from typing_extensions import Unpack
 
 __all__ = [
     "binary_cross_entropy",

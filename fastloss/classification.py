@@ -5,7 +5,7 @@ The formulas and their gradients are derived at the head of ``src/softmax.h``.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any, Unpack
 
 import numpy.typing as npt
 
@@ -25,9 +25,6 @@ from fastloss._engine.rows import (
 )
 from fastloss._engine.settings import get_num_threads
 from fastloss._engine.types import Array, Reduction
-
-if TYPE_CHECKING:
-    from typing_extensions import Unpack
 
 __all__ = [
     "cross_entropy",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any, Unpack
 
 import numpy.typing as npt
 
@@ -11,9 +11,6 @@ from fastloss._engine.documentation import documented
 from fastloss._engine.fragments import CONTRASTIVE
 from fastloss._engine.options import CommonOfSeveral
 from fastloss._engine.types import Array, Reduction
-
-if TYPE_CHECKING:
-    from typing_extensions import Unpack
 
 __all__ = [
     "InfoNCEGradients",

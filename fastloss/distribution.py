@@ -5,7 +5,7 @@ In the formulas `x` is the input, `t` the target, and `w` the weight.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any, Unpack
 
 import numpy.typing as npt
 
@@ -19,9 +19,6 @@ from fastloss._engine.documentation import documented
 from fastloss._engine.fragments import DISTRIBUTIONS
 from fastloss._engine.options import CommonOfSeveral
 from fastloss._engine.types import Array, Reduction
-
-if TYPE_CHECKING:
-    from typing_extensions import Unpack
 
 __all__ = [
     "NegativeBinomialNLLGradients",

@@ -5,7 +5,7 @@ The comment at the top of ``src/divergence.h`` derives the formulas and their gr
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal, Unpack
 
 import numpy.typing as npt
 
@@ -17,9 +17,6 @@ from fastloss._engine.fragments import DIVERGENCES, ELEMENTWISE
 from fastloss._engine.options import Common
 from fastloss._engine.rows import DivergenceGradients, divergence
 from fastloss._engine.types import Array, Reduction
-
-if TYPE_CHECKING:
-    from typing_extensions import Unpack
 
 __all__ = [
     "DivergenceGradients",

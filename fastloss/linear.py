@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any, Unpack
 
 import numpy.typing as npt
 
@@ -15,9 +15,6 @@ from fastloss._engine.linear import linear_loss, linear_statistics
 from fastloss._engine.options import CommonOfSeveral, RowOptionsOfSeveral
 from fastloss._engine.statistics import TokenStatistics
 from fastloss._engine.types import Array, Reduction
-
-if TYPE_CHECKING:
-    from typing_extensions import Unpack
 
 __all__ = [
     "AdaptiveGradients",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any, Unpack
 
 import numpy.typing as npt
 
@@ -13,9 +13,6 @@ from fastloss._engine.fragments import RANKING, VECTORS
 from fastloss._engine.options import CommonOfSeveral
 from fastloss._engine.pairs import CosineEmbeddingGradients, TripletMarginGradients, cosine, triplet
 from fastloss._engine.types import Array, Reduction
-
-if TYPE_CHECKING:
-    from typing_extensions import Unpack
 
 __all__ = [
     "CosineEmbeddingGradients",

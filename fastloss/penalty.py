@@ -6,7 +6,7 @@ the buffer that already holds the model's.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any, Unpack
 
 import numpy.typing as npt
 
@@ -16,9 +16,6 @@ from fastloss._engine.elementwise import elementwise
 from fastloss._engine.fragments import PENALTIES
 from fastloss._engine.options import Common
 from fastloss._engine.types import Array, Reduction
-
-if TYPE_CHECKING:
-    from typing_extensions import Unpack
 
 __all__ = [
     "elastic_net_penalty",

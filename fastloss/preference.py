@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal, Unpack
 
 import numpy.typing as npt
 
@@ -26,9 +26,6 @@ from fastloss._engine.preference import (
     without_reference,
 )
 from fastloss._engine.types import Array, Reduction
-
-if TYPE_CHECKING:
-    from typing_extensions import Unpack
 
 __all__ = [
     "PairGradients",

@@ -5,7 +5,7 @@ In the formulas `x` is the input, `t` the target, :math:`r = x - t` the residual
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any, Unpack
 
 import numpy as np
 import numpy.typing as npt
@@ -16,9 +16,6 @@ from fastloss._engine.elementwise import GaussianNLLGradients, crps, elementwise
 from fastloss._engine.fragments import ELEMENTWISE, QUANTILES
 from fastloss._engine.options import Common, CommonOfSeveral, option
 from fastloss._engine.types import Array, Reduction
-
-if TYPE_CHECKING:
-    from typing_extensions import Unpack
 
 __all__ = [
     "GaussianNLLGradients",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any, Unpack
 
 import numpy.typing as npt
 
@@ -12,9 +12,6 @@ from fastloss._engine.options import Common
 from fastloss._engine.rows import cross_entropy_rows, entropy_of_rows, row_loss, sequence_loss
 from fastloss._engine.statistics import TokenStatistics, statistics_of_rows
 from fastloss._engine.types import Array, Reduction
-
-if TYPE_CHECKING:
-    from typing_extensions import Unpack
 
 __all__ = [
     "TokenStatistics",

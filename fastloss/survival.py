@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal, Unpack
 
 import numpy.typing as npt
 
@@ -11,9 +11,6 @@ from fastloss._engine.fragments import ELEMENTWISE, SURVIVAL
 from fastloss._engine.options import Common
 from fastloss._engine.survival import aft, cox
 from fastloss._engine.types import Array, Reduction
-
-if TYPE_CHECKING:
-    from typing_extensions import Unpack
 
 __all__ = ["aft_loss", "cox_ph_loss"]
 

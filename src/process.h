@@ -1,6 +1,7 @@
 /* Determines from the operating system whether a team of OpenMP threads can run in this process.
  *
- * In two cases a program that starts a team without this check hangs or ends:
+ * There may be no runtime (see openmp.h). And in two cases a program that starts a team without this check hangs or
+ * ends:
  *
  * - After a fork the OpenMP runtime of the child waits for ever for threads that do not exist, also if another
  *   library had started them: libraries share the runtime. So two kinds of children stay serial: a child forked
@@ -12,6 +13,8 @@
  *   limit may be reached in between, or after other users of the runtime have released its threads. */
 #ifndef FASTLOSS_PROCESS_H
 #define FASTLOSS_PROCESS_H
+
+#include "openmp.h"
 
 #if defined(_OPENMP) && !defined(_WIN32)
 #include <pthread.h>
@@ -101,7 +104,7 @@ static int fl_can_start(int threads)
 /* The size of the team for a wanted number of threads. */
 static int fl_team(int threads)
 {
-    if (threads <= 1 || getpid() != fl_home) return 1;
+    if (threads <= 1 || getpid() != fl_home || !fl_openmp_ready()) return 1;
     if (threads > fl_largest_team) {
         if (!fl_can_start(threads - 1)) return 1;
         fl_largest_team = threads;

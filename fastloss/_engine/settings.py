@@ -173,6 +173,16 @@ def _caches() -> str:
     return f"{sizes}; output from {_kernels.stream_from() / 2**20:g} MiB on is written past them"
 
 
+def _openmp() -> str:
+    """Return the OpenMP runtime: the file in use, and what the extension was built for."""
+    if not _kernels.OPENMP:
+        return "none: every call is serial"
+    library = _kernels.openmp_library()
+    if library == "":
+        return "no runtime was found: every call is serial"
+    return f"{_kernels.OPENMP} (the date of the specification){f', {library}' if library else ''}"
+
+
 def show_config() -> None:
     """Print the configuration.
 
@@ -192,10 +202,6 @@ def show_config() -> None:
     by_instruction = _kernels.use_bfloat16_instruction(False)
     _kernels.use_bfloat16_instruction(by_instruction)
     names = _kernels.LEVELS
-    if _kernels.OPENMP:
-        openmp = f"{_kernels.OPENMP} (the date of the specification)"
-    else:
-        openmp = "none: every call is serial"
     rows = {
         "fastloss": __version__,
         "python": f"{platform.python_version()} on {sys.platform} {platform.machine()}",
@@ -207,7 +213,7 @@ def show_config() -> None:
         "bfloat16": f"rounded by {'an instruction' if by_instruction else 'integers'}",
         "caches": _caches(),
         "threads": str(get_num_threads()),
-        "openmp": openmp,
+        "openmp": _openmp(),
         "idle threads": _waiting(),
     }
     for name, value in rows.items():

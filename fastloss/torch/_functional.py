@@ -11,7 +11,7 @@ import threading
 import types
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 import torch
 from torch import Tensor
@@ -26,9 +26,6 @@ from fastloss.torch._autograd import LOSSES, PAIR, Loss
 from fastloss.torch._bridge import FLOATING, autocast, is_dual, like
 from fastloss.torch._documentation import as_torchs
 from fastloss.torch._evaluate import evaluate
-
-if TYPE_CHECKING:
-    from typing_extensions import Unpack
 
 __all__ = [
     "binary_cross_entropy",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any, Unpack
 
 from torch import Tensor, nn
 
@@ -13,9 +13,6 @@ from fastloss._engine.options import MapOptions
 from fastloss.torch import _beyond, _functional
 from fastloss.torch._documentation import as_module, formula
 from fastloss.torch._functional import MAP_DEFAULTS
-
-if TYPE_CHECKING:
-    from typing_extensions import Unpack
 
 __all__ = [
     "AFTLoss",

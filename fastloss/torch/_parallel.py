@@ -7,7 +7,7 @@ that `fastloss._engine.bands` needs: log-sum-exp, loss, mass and class weight of
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Any, Unpack
 
 import numpy as np
 import torch
@@ -30,9 +30,6 @@ from fastloss.torch._documentation import PARALLEL
 from fastloss.torch._evaluate import evaluate
 from fastloss.torch._functional import further, row_shape
 from fastloss.torch._processes import gathered, rank_in
-
-if TYPE_CHECKING:
-    from typing_extensions import Unpack
 
 __all__ = ["vocab_parallel_cross_entropy", "vocab_parallel_linear_cross_entropy"]
 
