@@ -9,12 +9,13 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 import fastloss
-from benchmarks import report, tables
-from benchmarks.case import PEERS, Case, Suite
-from benchmarks.problem import dtype_of
-from benchmarks.runner import SETTLE, SLOW_REPEATS, Result, measure
-from benchmarks.suites import SUITES, problem_of
-from benchmarks.suites.elementwise import DTYPES
+
+from . import report, tables
+from .case import PEERS, Case, Suite
+from .problem import dtype_of
+from .runner import SETTLE, SLOW_REPEATS, Result, measure
+from .suites import SUITES, problem_of
+from .suites.elementwise import DTYPES
 
 __all__ = ["main"]
 

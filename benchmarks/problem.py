@@ -10,7 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 import fastloss
-from benchmarks.case import OURS, SERIAL, Case
+
+from .case import OURS, SERIAL, Case
 
 __all__ = [
     "BLOCK",
@@ -119,6 +120,13 @@ class Problem:
     def out(self) -> Any:
         """Return the buffer for contenders that write into one, without page faults."""
         return np.ones_like(self.arguments[0])
+
+    @property
+    def traffic(self) -> tuple[list[int], list[int]]:
+        """Return the bytes of each array that has to be read, and of each that has to be written."""
+        out = self.out if isinstance(self.out, tuple) else (self.out,)
+        written = out if self.case.has_values else ()
+        return [array.nbytes for array in self.arguments], [array.nbytes for array in written]
 
     @property
     def differentiable(self) -> Sequence[int]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from benchmarks import peers  # noqa: F401 (registers the peers)
-from benchmarks.case import Case, Suite
-from benchmarks.suites import (
+from .. import peers  # noqa: F401 (registers the peers)
+from ..case import Case, Suite
+from . import (
     alignment,
     boosting,
     bounds,

@@ -22,11 +22,12 @@ from typing import Any
 import numpy as np
 
 import fastloss
-from benchmarks.case import NUMPY, OURS, TORCH, Case, Suite, at_least, at_most
-from benchmarks.contenders import Contender, contender, imported
-from benchmarks.problem import Array, Problem, require
 from fastloss import reference
 from fastloss.boosting import lightgbm_objective, xgboost_objective
+
+from ..case import NUMPY, OURS, TORCH, Case, Suite, at_least, at_most
+from ..contenders import Contender, contender, imported
+from ..problem import Array, Problem, require
 
 __all__ = ["BUILT_IN", "READY", "SUITE", "BoostingProblem", "Pair", "built_in", "objective_of", "ready"]
 

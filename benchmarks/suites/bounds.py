@@ -17,12 +17,13 @@ from typing import Any
 import numpy as np
 
 import fastloss
-from benchmarks.case import OURS, Case, Suite
-from benchmarks.contenders import Contender, contender, moving
-from benchmarks.problem import Array, Problem, dtype_of
-from benchmarks.suites import elementwise, post_training, softmax
 
-__all__ = ["SUITE"]
+from ..case import OURS, Case, Suite
+from ..contenders import Contender, contender, moving
+from ..problem import Array, Problem, dtype_of
+from . import elementwise, post_training, softmax
+
+__all__ = ["CALLS", "COMPUTE", "OF", "SUITE"]
 
 MEMORY, COMPUTE, CALLS = "memory", "compute", "calls"
 # Elements of a part: with its gradient half a megabyte of float32.
@@ -93,12 +94,12 @@ def _repeated(problem: Problem, name: str, rows: int) -> Contender:
     return Contender(name, repeated)
 
 
-@contender(COMPUTE, suite="bounds")
+@contender(COMPUTE)
 def _compute(problem: Problem, name: str) -> Contender:
     return _repeated(problem, name, _rows_of_part(problem.arguments[0]))
 
 
-@contender(CALLS, suite="bounds")
+@contender(CALLS)
 def _calls(problem: Problem, name: str) -> Contender:
     return _repeated(problem, name, 0)
 

@@ -1,7 +1,7 @@
 """info_nce_loss and siglip_loss beside the bare matrix products, and PyTorch with the matrix of similarities.
 
 The limit is the three matrix products of NumPy, into buffers that are kept, in the chunks of fastloss, as in
-`benchmarks.suites.linear`. The row "many-keys" has as many keys as a batch of 65,536 pairs, but fewer
+the suite "linear". The row "many-keys" has as many keys as a batch of 65,536 pairs, but fewer
 queries, whose chunks take as long.
 """
 
@@ -12,11 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.case import LIMIT, OURS, TORCH, Case, Suite, at_least, at_most
-from benchmarks.contenders import Contender, contender, imported, require_equal
-from benchmarks.peers import torch_peer
-from benchmarks.problem import Array, Problem, blocks, require
 from fastloss import reference
+
+from ..case import LIMIT, OURS, TORCH, Case, Suite, at_least, at_most
+from ..contenders import Contender, contender, imported, require_equal
+from ..peers import torch_peer
+from ..problem import Array, Problem, blocks, require
 
 __all__ = ["SUITE"]
 

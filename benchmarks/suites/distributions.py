@@ -14,11 +14,12 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.case import LIMIT, OURS, TORCH, Case, Suite, at_least, at_most
-from benchmarks.contenders import Contender, contender, imported
-from benchmarks.peers import torch_peer
-from benchmarks.problem import Array, Problem
 from fastloss import reference
+
+from ..case import LIMIT, OURS, TORCH, Case, Suite, at_least, at_most
+from ..contenders import Contender, contender, imported
+from ..peers import torch_peer
+from ..problem import Array, Problem
 
 __all__ = ["SUITE"]
 

@@ -15,12 +15,13 @@ from typing import Any
 import numpy as np
 
 import fastloss
-from benchmarks.case import COMPILED, LIMIT, OURS, TORCH, Case, Suite, at_least, at_most, bound
-from benchmarks.contenders import Contender, UnavailableError, contender, imported, ours, require_equal
-from benchmarks.peers import torch_peer
-from benchmarks.problem import Array, Problem, WrongResultError, blocks, dtype_of
 from fastloss import reference
 from fastloss.linear import LinearGradients
+
+from ..case import COMPILED, LIMIT, OURS, TORCH, Case, Suite, at_least, at_most, bound
+from ..contenders import Contender, UnavailableError, contender, imported, ours, require_equal
+from ..peers import torch_peer
+from ..problem import Array, Problem, WrongResultError, blocks, dtype_of
 
 __all__ = ["MANY_CHUNKS", "SUITE"]
 

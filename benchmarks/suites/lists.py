@@ -2,7 +2,7 @@
 
 All groups have one size, so that the peers need no loop over groups: PyTorch has a matrix of them, and NumPy
 takes the pairs of one position with all later ones at a time. The row "round-lambda-rank" is a round of
-LightGBM, as in `benchmarks.suites.boosting`. The reference has a part of the groups of `lambda_rank_loss`.
+LightGBM, as in the suite "boosting". The reference has a part of the groups of `lambda_rank_loss`.
 """
 
 from __future__ import annotations
@@ -12,12 +12,13 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.case import LIMIT, NUMPY, OURS, TORCH, Case, Suite, at_least, at_most
-from benchmarks.contenders import Contender, contender, imported, ours
-from benchmarks.peers import torch_peer
-from benchmarks.problem import Array, Problem
-from benchmarks.suites.boosting import BUILT_IN, READY, BoostingProblem, Pair, built_in, objective_of, ready
 from fastloss import reference
+
+from ..case import LIMIT, NUMPY, OURS, TORCH, Case, Suite, at_least, at_most
+from ..contenders import Contender, contender, imported, ours
+from ..peers import torch_peer
+from ..problem import Array, Problem
+from .boosting import BUILT_IN, READY, BoostingProblem, Pair, built_in, objective_of, ready
 
 __all__ = ["SUITE"]
 

@@ -12,9 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.case import LIMIT, OURS, TORCH, Case, Suite, at_least, at_most
-from benchmarks.problem import Array, Problem, in_blocks, sample_of
 from fastloss import reference
+
+from ..case import LIMIT, OURS, TORCH, Case, Suite, at_least, at_most
+from ..problem import Array, Problem, in_blocks, sample_of
 
 __all__ = ["SUITE"]
 

@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 
 import fastloss
-from benchmarks.case import LIMIT, OURS, TORCH, Case, Suite, at_least, at_most, bound
-from benchmarks.contenders import Contender, contender, ours
-from benchmarks.problem import Array, Problem, class_indices, in_blocks, logits_of, sample_of
-from benchmarks.suites.softmax import SoftmaxProblem
 from fastloss import reference
 from fastloss.sequence import TokenStatistics
+
+from ..case import LIMIT, OURS, TORCH, Case, Suite, at_least, at_most, bound
+from ..contenders import Contender, contender, ours
+from ..problem import Array, Problem, class_indices, in_blocks, logits_of, sample_of
+from .softmax import SoftmaxProblem
 
 __all__ = ["SUITE"]
 

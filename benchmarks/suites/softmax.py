@@ -8,7 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.case import (
+from fastloss import reference
+
+from ..case import (
     BEST_PEER,
     JAX,
     LIMIT,
@@ -23,9 +25,8 @@ from benchmarks.case import (
     at_most,
     bound,
 )
-from benchmarks.contenders import Contender, contender, ours
-from benchmarks.problem import Array, Problem, class_indices, in_blocks, logits_of, require, sample_of
-from fastloss import reference
+from ..contenders import Contender, contender, ours
+from ..problem import Array, Problem, class_indices, in_blocks, logits_of, require, sample_of
 
 __all__ = ["IN_PLACE", "SUITE", "SoftmaxProblem"]
 
@@ -142,6 +143,13 @@ CASES = (
         small=(8, 1000),
         contenders=(LIMIT, OURS, "fastloss after matmul"),
         targets=(at_most(1.25, OURS, of="fastloss after matmul"),),
+    ),
+    _cross_entropy(
+        "512-rows",
+        "cross entropy (512, 32000)",
+        shape=(512, 32000),
+        small=(8, 3000),
+        targets=(at_most(1.2, LIMIT),),
     ),
     _cross_entropy(
         "1000-classes",

@@ -17,11 +17,12 @@ from typing import Any
 import numpy as np
 
 import fastloss
-from benchmarks.case import LIMIT, NUMPY, OURS, TORCH, Case, Suite, at_least
-from benchmarks.contenders import Contender, contender, imported, ours
-from benchmarks.peers import torch_peer
-from benchmarks.problem import Array, Problem, require
 from fastloss import reference
+
+from ..case import LIMIT, NUMPY, OURS, TORCH, Case, Suite, at_least
+from ..contenders import Contender, contender, imported, ours
+from ..peers import torch_peer
+from ..problem import Array, Problem, require
 
 __all__ = ["SUITE"]
 

@@ -22,11 +22,12 @@ from typing import Any
 import numpy as np
 
 import fastloss
-from benchmarks.case import COMPILED, OURS, TORCH, Case, Suite, at_least, at_most
-from benchmarks.contenders import Contender, UnavailableError, contender, imported
-from benchmarks.peers import torch_compiled, torch_peer, torch_tensor
-from benchmarks.problem import Array, Problem, class_indices, in_blocks, logits_of, require, sample_of
 from fastloss import reference
+
+from ..case import COMPILED, OURS, TORCH, Case, Suite, at_least, at_most
+from ..contenders import Contender, UnavailableError, contender, imported
+from ..peers import torch_compiled, torch_peer, torch_tensor
+from ..problem import Array, Problem, class_indices, in_blocks, logits_of, require, sample_of
 
 __all__ = [
     "BFLOAT16",
@@ -247,7 +248,7 @@ WAYS = {TORCH: "torch", OURS: "install()", IN_PLACE: "inplace", NO_LOGITS: "no l
 
 def example() -> Any:
     """Return the example that trains a transformer."""
-    return imported("examples.finetune_torch")
+    return imported("fastloss._examples.finetune_torch")
 
 
 def step_options(shape: tuple[int, ...], is_small: bool) -> argparse.Namespace:
