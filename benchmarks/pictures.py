@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
+from .bench import COLUMNS
 from .case import JAX, LIMIT, NUMPY, OURS, SKLEARN, TORCH
 from .suites.bounds import CALLS, COMPUTE
 
@@ -26,12 +28,22 @@ SETTINGS: dict[str, Any] = {
 }
 # Rows that move at least so many bytes are limited by memory, not by a cache.
 LARGE = 64e6
+MARKERS = "osD^vP*Xh<>"
 
 Row = Mapping[str, Any]
 
 
 def _median(row: Row, name: str) -> float:
     return float(row["contenders"][name]["median"])
+
+
+def _plain_ticks(axis: Any) -> None:
+    """Label a logarithmic axis with plain numbers."""
+    from matplotlib.ticker import LogLocator, NullFormatter
+
+    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axis.set_major_formatter("{x:g}")
+    axis.set_minor_formatter(NullFormatter())
 
 
 def save(figure: Any, path: Path) -> None:
@@ -47,13 +59,13 @@ def draw_bench(run: Mapping[str, Any], path: Path) -> None:
 
     rows, on = run["rows"], run["machine"]
     large = [row for row in rows if _is_on_roofline(row)]
+    heights = [*map(_height, rows), *([3.3] if large else [])]
     with matplotlib.rc_context(SETTINGS):
-        figure = Figure(figsize=(7.5, 0.6 + sum(map(_height, rows)) + (3.6 if large else 0.0)))
-        figure.set_layout_engine("constrained")
-        heights = [*map(_height, rows), *([3.6] if large else [])]
+        figure = Figure(figsize=(7.5, 0.5 + sum(heights)), layout="constrained")
         axes = figure.subplots(len(heights), 1, height_ratios=heights, squeeze=False)[:, 0]
         for ax, row in zip(axes, rows, strict=False):
             _bars(ax, row)
+        axes[len(rows) - 1].set_xlabel("milliseconds, on logarithmic axes; dashed: the limit of memory")
         if large:
             _roofline(axes[-1], large)
         figure.suptitle(
@@ -73,40 +85,34 @@ def _shown(row: Row) -> list[str]:
 
 def _height(row: Row) -> float:
     """Return the height of a row's bars in inches, with its title and axis."""
-    return 0.62 + 0.17 * len(_shown(row))
-
-
-def _milliseconds(seconds: float) -> str:
-    return f"{1e3 * seconds:.3g}"
+    return 0.5 + 0.16 * len(_shown(row))
 
 
 def _bars(ax: Any, row: Row) -> None:
     """Draw the times of a row on a logarithmic axis: they differ by a factor of a hundred."""
     names = _shown(row)
     times = [1e3 * _median(row, name) for name in names]
-    limit = 1e3 * _median(row, LIMIT) if LIMIT in row["contenders"] else None
-    least = min([*times, *([] if limit is None else [limit])])
-    ax.barh(names, times, color=[COLOURS[name] for name in names], height=0.75)
+    limits = [1e3 * _median(row, LIMIT)] if LIMIT in row["contenders"] else []
+    ax.barh([COLUMNS[name] for name in names], times, color=[COLOURS[name] for name in names], height=0.75)
     ax.set_xscale("log")
-    ax.set_xlim(0.5 * least, 1.6 * max(times))
+    ax.set_xlim(0.5 * min(*times, *limits, max(times)), 1.6 * max(times))
+    _plain_ticks(ax.xaxis)
     ax.invert_yaxis()
-    for place, time in enumerate(times):
-        ax.annotate(_milliseconds(time / 1e3), (time, place), (3, 0), textcoords="offset points", va="center")
-    title = row["title"]
-    if limit is not None:
-        ax.axvline(limit, color=LIMIT_COLOUR, ls="--", lw=1.2)
-        title += f" (dashed: memory limit, {_milliseconds(limit / 1e3)} ms)"
-    ax.set_title(title)
-    ax.set_xlabel("milliseconds, logarithmic", fontsize=8)
-    ax.xaxis.set_major_formatter("{x:g}")
     ax.tick_params(axis="y", length=0)
+    for place, time in enumerate(times):
+        ax.annotate(f"{time:.3g}", (time, place), (3, 0), textcoords="offset points", va="center")
+    ax.set_title(row["title"])
+    for limit in limits:
+        ax.axvline(limit, color=LIMIT_COLOUR, ls="--", lw=1.2)
+        ax.set_title(f"limit {limit:.3g}", loc="right", color=LIMIT_COLOUR)
 
 
 # --- the roofline ---
 
 
 def _is_on_roofline(row: Row) -> bool:
-    return row.get("moved", 0) >= LARGE and row["contenders"].keys() >= {OURS, LIMIT, COMPUTE, CALLS}
+    is_bounded = row["contenders"].keys() >= {OURS, LIMIT, COMPUTE, CALLS}
+    return bool(is_bounded and row.get("moved", 0) >= LARGE)
 
 
 def _roofline(ax: Any, rows: Sequence[Row]) -> None:
@@ -118,25 +124,21 @@ def _roofline(ax: Any, rows: Sequence[Row]) -> None:
     reached = [1e-9 * row["moved"] / _median(row, OURS) for row in rows]
     bandwidth = max(1e-9 * row["moved"] / _median(row, LIMIT) for row in rows)
     ridge = 1.0 / bandwidth
-    left, right = 0.4 * min(ridge, *arithmetic), 2.5 * max(ridge, *arithmetic)
+    left, right = 0.5 * min(ridge, *arithmetic), 2.5 * max(ridge, *arithmetic)
     ax.plot([left, ridge, right], [bandwidth, bandwidth, 1.0 / right], color=LIMIT_COLOUR, lw=1.5)
-    ax.annotate(f"memory: {bandwidth:.3g} GB/s", (left, bandwidth), (4, 4), textcoords="offset points")
-    ax.annotate(
-        "arithmetic",
-        ((ridge * right) ** 0.5, (bandwidth / right) ** 0.5),
-        (6, 6),
-        textcoords="offset points",
-    )
-    ax.plot(arithmetic, reached, "o", color=COLOURS[OURS])
-    for row, x, y in zip(rows, arithmetic, reached, strict=True):
-        ax.annotate(f"{row['suite']}/{row['name']}", (x, y), (6, -10), textcoords="offset points", fontsize=8)
+    texts = ((left, bandwidth, f"memory, {bandwidth:.3g} GB/s"), (1.5 * ridge, bandwidth / 1.5, "arithmetic"))
+    for x, y, text in texts:
+        ax.annotate(text, (x, y), (6, 6), textcoords="offset points")
+    for row, x, y, marker in zip(rows, arithmetic, reached, cycle(MARKERS), strict=False):
+        ax.plot(x, y, marker, ls="", label=f"{row['suite']}/{row['name']}")
     ax.set_xscale("log")
     ax.set_yscale("log")
     ax.set_xlim(left, right)
-    ax.set_ylim(0.4 * min(*reached, 1.0 / right), 2.0 * max(*reached, bandwidth))
-    ax.xaxis.set_major_formatter("{x:g}")
-    ax.yaxis.set_major_formatter("{x:g}")
+    ax.set_ylim(0.5 * min(*reached, 1.0 / right), 2.0 * max(*reached, bandwidth))
+    _plain_ticks(ax.xaxis)
+    _plain_ticks(ax.yaxis)
     ax.grid(color="#E0E0E0")
-    ax.set_title("Roofline: what fastloss reaches (dots) under the bounds of this machine (line)")
-    ax.set_xlabel("arithmetic of a byte that is moved, ns (all threads, measured in cache)")
+    ax.legend(loc="lower left", fontsize=8, framealpha=0.9)
+    ax.set_title("Roofline: what fastloss reaches, under the bounds of this machine")
+    ax.set_xlabel("arithmetic for a byte that is moved, ns (all threads, measured in cache)")
     ax.set_ylabel("moved, GB/s")

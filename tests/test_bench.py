@@ -110,7 +110,7 @@ def test_pictures(tmp_path: Path) -> None:
         texts.append((tmp_path / "picture.svg").read_text())
     assert texts[0] == texts[1]
     assert ["Roofline" in text for text in texts] == [True, True, False]
-    assert "memory: 30 GB/s" in texts[0] and ">a small row<" in texts[0]
+    assert "memory, 30 GB/s" in texts[0] and ">a small row<" in texts[0]
 
 
 @pytest.mark.parametrize(
