@@ -210,7 +210,7 @@ def _print_table(run: Mapping[str, Any]) -> None:
         print(f"{row['suite']}/{row['name']}: {row['title']}")
         for name, reason in row["wrong"].items():
             print(f"  {name} is WRONG: {reason}")
-    print(f"\nlimit: what the row reads and writes, by {run['machine']['memory_moved_by']}")
+    print(f"\nlimit: to read and write as much without arithmetic, with {run['machine']['memory_moved_by']}")
     print(f"peer: the fastest of {', '.join(name for name in PEERS if is_installed(name))}")
 
 

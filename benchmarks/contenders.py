@@ -233,11 +233,7 @@ def _library() -> ctypes.CDLL | None:
 
 def moved_by() -> str:
     """Return what measures the limit of memory."""
-    return (
-        "NumPy, as there is no C compiler"
-        if _library() is None
-        else "limits.c, past the caches or through them"
-    )
+    return "NumPy, as there is no C compiler" if _library() is None else "limits.c"
 
 
 def _lines(size: int) -> Array:

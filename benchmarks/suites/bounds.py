@@ -1,9 +1,9 @@
 """What bounds a kernel, and what it reaches.
 
-"memory" moves the bytes of the row and computes nothing: it reads as many arrays, and writes as many, past the
-caches or through them, with the threads of fastloss (`limits.c`). "compute" does the whole arithmetic of the row without
-memory: one thread calls the function again and again, for its share of the row, on a part that stays in its
-second-level cache. (Two threads of Python would wait for each other between the calls.) "calls" are as many
+"memory" moves the bytes of the row and computes nothing: it reads as many arrays, and writes as many, past
+the caches or through them, with the threads of fastloss (`limits.c`). "compute" does the whole arithmetic of
+the row without memory: one thread calls the function again and again, for its share of the row, on a part
+that stays in its second-level cache. (Two threads of Python would wait for each other between the calls.) "calls" are as many
 calls on no row at all. The difference of the two is the arithmetic. The larger of memory and
 arithmetic bounds the kernel.
 """
