@@ -271,14 +271,12 @@ def _compiled_move(
 
 def _numpy_move(sources: Sequence[Array], to: Array | None) -> None:
     """Read and write as much with NumPy, in as few passes as it can."""
-    first, others = sources[:2], sources[2:]
-    if to is None:
-        others = sources
-    elif len(first) == 2:
-        np.add(*first, out=to)
-    elif first:
-        np.copyto(to, first[0])
-    else:
+    others = sources if to is None else sources[2:]
+    if to is not None and len(sources) >= 2:
+        np.add(sources[0], sources[1], out=to)
+    elif to is not None and sources:
+        np.copyto(to, sources[0])
+    elif to is not None:
         to.fill(1)
     for array in others:
         np.maximum.reduce(array)

@@ -16,7 +16,7 @@ __all__ = ["draw_bench"]
 # Colours that the colour-blind can distinguish (Okabe and Ito).
 COLOURS = {OURS: "#0072B2", NUMPY: "#E69F00", TORCH: "#D55E00", JAX: "#009E73", SKLEARN: "#CC79A7"}
 LIMIT_COLOUR = "#404040"
-SETTINGS: dict[str, Any] = {
+SETTINGS: Any = {
     "svg.hashsalt": "fastloss",  # fixed names in the file: drawing again gives the same bytes
     "svg.fonttype": "none",  # text as text: half the bytes of outlines
     "font.sans-serif": ["DejaVu Sans"],
@@ -60,7 +60,7 @@ def draw_bench(run: Mapping[str, Any], path: Path) -> None:
     rows, on = run["rows"], run["machine"]
     large = [row for row in rows if _is_on_roofline(row)]
     heights = [*map(_height, rows), *([3.3] if large else [])]
-    with matplotlib.rc_context(SETTINGS):
+    with matplotlib.rc_context(rc=SETTINGS):
         figure = Figure(figsize=(7.5, 0.5 + sum(heights)), layout="constrained")
         axes = figure.subplots(len(heights), 1, height_ratios=heights, squeeze=False)[:, 0]
         for ax, row in zip(axes, rows, strict=False):

@@ -98,17 +98,25 @@ class Problem:
     # The upstream gradient, if it is not 1.
     upstream: float | Array | None = None
 
-    arguments: tuple[Array, ...]
-    # None: the mode has no loss.
-    expected_loss: float | Array | None
-    # Of the sample of `sampled`.
-    expected_values: tuple[Array, ...]
-
     def __init__(self, case: Case, is_small: bool = False) -> None:
         self.case, self.is_small = case, is_small
         self.shape = case.small if is_small else case.shape
         # The largest error of the values of each contender in its last check.
         self.errors: dict[str, float] = {}
+
+    @property
+    def arguments(self) -> tuple[Array, ...]:
+        raise NotImplementedError
+
+    @property
+    def expected_loss(self) -> float | Array | None:
+        """Return the loss; None if the mode has none."""
+        raise NotImplementedError
+
+    @property
+    def expected_values(self) -> tuple[Array, ...]:
+        """Return the values of the sample of `sampled`."""
+        raise NotImplementedError
 
     @cached_property
     def threads(self) -> int:

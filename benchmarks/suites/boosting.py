@@ -213,16 +213,11 @@ class BoostingProblem(Problem):
         return formula if self._is_lightgbm else partial(formula, factor=2.0)
 
     @cached_property
-    def expected_values(self) -> tuple[Array, ...]:  # type: ignore[override]
+    def expected_values(self) -> Pair:
         if self.sizes is not None:
-            _, gradient, hessian = reference.lambda_rank_loss(
-                self.scores,
-                self.data.label,
-                self.sizes,
-                reduction="sum",
-                return_grad=True,
-                return_hessian=True,
-            )
+            options: Any = {"reduction": "sum", "return_grad": True, "return_hessian": True}
+            found: Any = reference.lambda_rank_loss(self.scores, self.data.label, self.sizes, **options)
+            _, gradient, hessian = found
             return gradient, hessian
         return self.objective(NUMPY)(self.scores.astype(np.float64), self.data)
 

@@ -3,9 +3,9 @@
 "memory" moves the bytes of the row and computes nothing: it reads as many arrays, and writes as many, past
 the caches or through them, with the threads of fastloss (`limits.c`). "compute" does the whole arithmetic of
 the row without memory: one thread calls the function again and again, for its share of the row, on a part
-that stays in its second-level cache. (Two threads of Python would wait for each other between the calls.) "calls" are as many
-calls on no row at all. The difference of the two is the arithmetic. The larger of memory and
-arithmetic bounds the kernel.
+that stays in its second-level cache. (Two threads of Python would wait for each other between the calls.)
+"calls" are as many calls on no row at all. The difference of the two is the arithmetic. The larger of memory
+and arithmetic bounds the kernel.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ __all__ = ["CALLS", "COMPUTE", "OF", "SUITE"]
 MEMORY, COMPUTE, CALLS = "memory", "compute", "calls"
 # Elements of a part: with its gradient half a megabyte of float32.
 PART = 65536
-OF = {module.SUITE.name: module.SUITE for module in (softmax, elementwise, post_training)}
+OF: dict[str, Suite] = {module.SUITE.name: module.SUITE for module in (softmax, elementwise, post_training)}
 
 
 def _case(suite: str, name: str, reads: int, writes: int, **changes: Any) -> Case:
@@ -63,7 +63,7 @@ CASES = (
 
 
 def bytes_per_element(case: Case) -> int:
-    return (case.details["reads"] + case.details["writes"]) * dtype_of(case.dtype).itemsize
+    return int(case.details["reads"] + case.details["writes"]) * dtype_of(case.dtype).itemsize
 
 
 @contender(MEMORY, suite="bounds")

@@ -64,13 +64,14 @@ CASES = (
 
 
 @lru_cache(maxsize=1)
-def _arrays(shape: tuple[int, int, int]) -> tuple[Array, Array]:
+def _arrays(shape: tuple[int, ...]) -> tuple[Array, Array]:
     """Return queries and keys of length 1."""
     queries, keys, features = shape
     rng = np.random.default_rng(0)
     k = rng.standard_normal((keys, features), dtype=np.float32)
     q = rng.standard_normal((queries, features), dtype=np.float32) + np.float32(0.5) * k[:queries]
-    return tuple(x / np.linalg.norm(x, axis=1, keepdims=True) for x in (q, k))  # type: ignore[return-value]
+    q, k = (x / np.linalg.norm(x, axis=1, keepdims=True) for x in (q, k))
+    return q, k
 
 
 class ContrastiveProblem(Problem):
@@ -80,8 +81,8 @@ class ContrastiveProblem(Problem):
     largest_axis = None
 
     @cached_property
-    def arguments(self) -> tuple[Array, ...]:  # type: ignore[override]
-        return _arrays(self.shape)  # type: ignore[arg-type]
+    def arguments(self) -> tuple[Array, ...]:
+        return _arrays(self.shape)
 
     @cached_property
     def out(self) -> tuple[Array | None, ...]:
@@ -114,11 +115,11 @@ class ContrastiveProblem(Problem):
         return loss, (of_query, of_key, of_temperature)
 
     @property
-    def expected_loss(self) -> float:  # type: ignore[override]
+    def expected_loss(self) -> float:
         return self.answer[0]
 
     @property
-    def expected_values(self) -> tuple[Array, ...]:  # type: ignore[override]
+    def expected_values(self) -> tuple[Array, ...]:
         return self.answer[1][:2]
 
     def tolerance(self, name: str) -> tuple[float, float]:

@@ -136,7 +136,7 @@ class ElementwiseProblem(Problem):
             self.upstream = 2.0 ** min(15, size.bit_length() - 1)
 
     @cached_property
-    def arguments(self) -> tuple[Array, ...]:  # type: ignore[override]
+    def arguments(self) -> tuple[Array, ...]:
         rng = np.random.default_rng(0)
         (size,), dtype, kind = self.shape, dtype_of(self.case.dtype), self.case.details["target"]
         x = rng.standard_normal(size).astype(dtype, copy=False)
@@ -153,11 +153,11 @@ class ElementwiseProblem(Problem):
         return loss, np.multiply(grad, 1.0 if self.upstream is None else self.upstream, out=grad)
 
     @property
-    def expected_loss(self) -> float:  # type: ignore[override]
+    def expected_loss(self) -> float:
         return self._answer[0]
 
     @property
-    def expected_values(self) -> tuple[Array, ...]:  # type: ignore[override]
+    def expected_values(self) -> tuple[Array, ...]:
         return (self._answer[1],)
 
     def tolerance(self, name: str) -> tuple[float, float]:

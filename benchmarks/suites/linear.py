@@ -158,7 +158,7 @@ class LinearProblem(Problem):
         self._key: Any = self.shape, case.dtype, case.details.get("bias", "none")
 
     @cached_property
-    def arguments(self) -> tuple[Array, ...]:  # type: ignore[override]
+    def arguments(self) -> tuple[Array, ...]:
         x, w, _, target = _arrays(*self._key)
         return x, w, target
 
@@ -180,11 +180,11 @@ class LinearProblem(Problem):
         return np.ones((len(x) // self.case.details.get("chunks", 1), len(w)), x.dtype)
 
     @property
-    def expected_loss(self) -> float:  # type: ignore[override]
+    def expected_loss(self) -> float:
         return _answer(*self._key)[0]
 
     @property
-    def expected_values(self) -> tuple[Array, ...]:  # type: ignore[override]
+    def expected_values(self) -> tuple[Array, ...]:
         return self.sampled(_answer(*self._key)[1])
 
     def sampled(self, values: tuple[Array | None, ...]) -> tuple[Array, ...]:
@@ -217,7 +217,7 @@ class TwoLayersProblem(LinearProblem):
     """A student and a teacher; the reference has the student's gradients."""
 
     @cached_property
-    def arguments(self) -> tuple[Array, ...]:  # type: ignore[override]
+    def arguments(self) -> tuple[Array, ...]:
         return (*super().arguments[:2], *_teacher(self.shape))
 
     @cached_property
@@ -235,11 +235,11 @@ class TwoLayersProblem(LinearProblem):
         return loss, (gx, gw)
 
     @property
-    def expected_loss(self) -> float:  # type: ignore[override]
+    def expected_loss(self) -> float:
         return self.answer[0]
 
     @property
-    def expected_values(self) -> tuple[Array, ...]:  # type: ignore[override]
+    def expected_values(self) -> tuple[Array, ...]:
         return self.answer[1]
 
 
@@ -319,6 +319,8 @@ def _statistics(problem: LinearProblem, name: str) -> Contender:
     outputs, upstream = reference.TokenStatistics._fields, (-1.0 / len(problem.arguments[0]), None)
 
     def call() -> tuple[float, tuple[Array, ...]]:
+        statistics: Any
+        gradients: Any
         statistics, gradients = fastloss.linear_token_statistics(
             *problem.arguments, outputs=outputs, return_grad=True, grad_output=upstream, out=problem.out
         )

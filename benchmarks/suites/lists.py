@@ -104,7 +104,7 @@ class ListsProblem(Problem):
     largest_axis = None
 
     @cached_property
-    def arguments(self) -> tuple[Array, ...]:  # type: ignore[override]
+    def arguments(self) -> tuple[Array, ...]:
         """Return scores, relevance and the sizes of the groups."""
         rng, (rows,) = np.random.default_rng(0), self.shape
         scores = rng.standard_normal(rows, dtype=np.float32)
@@ -113,15 +113,16 @@ class ListsProblem(Problem):
 
     @cached_property
     def answer(self) -> tuple[float, Array]:
-        function: Any = getattr(reference, self.case.function)
-        return function(*self.arguments, return_grad=True, **self.case.options)  # type: ignore[no-any-return]
+        options = {**self.case.options, "return_grad": True}
+        loss, gradient = getattr(reference, self.case.function)(*self.arguments, **options)
+        return loss, gradient
 
     @property
-    def expected_loss(self) -> float:  # type: ignore[override]
+    def expected_loss(self) -> float:
         return self.answer[0]
 
     @property
-    def expected_values(self) -> tuple[Array, ...]:  # type: ignore[override]
+    def expected_values(self) -> tuple[Array, ...]:
         return (self.answer[1],)
 
 
@@ -132,9 +133,10 @@ class LambdaRankProblem(ListsProblem):
     def answer(self) -> tuple[Any, Array]:
         scores, relevance, sizes = self.arguments
         some = self.sampled((scores, relevance))
-        return reference.lambda_rank_loss(  # type: ignore[return-value]
-            *some, sizes[:GROUPS], return_grad=True, **self.case.options
-        )
+        options: Any = {**self.case.options, "return_grad": True}
+        found: Any = reference.lambda_rank_loss(some[0], some[1], sizes[:GROUPS], **options)
+        loss, gradient = found
+        return loss, gradient
 
     def sampled(self, values: tuple[Array, ...]) -> tuple[Array, ...]:
         return tuple(array[: GROUPS * DOCUMENTS] for array in values)
@@ -149,11 +151,13 @@ class RoundProblem(BoostingProblem):
     documents = DOCUMENTS
 
     @cached_property
-    def expected_values(self) -> tuple[Array, ...]:  # type: ignore[override]
+    def expected_values(self) -> Pair:
         assert self.sizes is not None
         scores, label = self._first((self.scores, self.data.label))
         options: Any = {"reduction": "sum", "return_grad": True, "return_hessian": True}
-        return reference.lambda_rank_loss(scores, label, self.sizes[:GROUPS], **options)[1:]  # type: ignore[index, return-value]
+        found: Any = reference.lambda_rank_loss(scores, label, self.sizes[:GROUPS], **options)
+        _, gradient, hessian = found
+        return gradient, hessian
 
     def _first(self, arrays: Pair) -> Pair:
         first, second = (array[: GROUPS * DOCUMENTS] for array in arrays)
@@ -175,7 +179,7 @@ contender(READY, suite="lists")(ready)
 
 @contender(OURS, suite="lists")
 def _ours(problem: Problem, name: str) -> Contender:
-    return (objective_of if isinstance(problem, RoundProblem) else ours)(problem, name)
+    return objective_of(problem, name) if isinstance(problem, RoundProblem) else ours(problem, name)
 
 
 @contender(NUMPY, suite="lists")

@@ -250,7 +250,7 @@ class SoftmaxProblem(Problem):
     """The reference has every row's loss, and the values (gradient, softmax) of a sample of rows."""
 
     @cached_property
-    def arguments(self) -> tuple[Array, ...]:  # type: ignore[override]
+    def arguments(self) -> tuple[Array, ...]:
         logits = logits_of(self.shape, self.case.dtype)
         if self.case.mode == "values":
             return (logits,)
@@ -269,7 +269,7 @@ class SoftmaxProblem(Problem):
         return tuple(np.asarray(v[index]) for v in moved)
 
     @cached_property
-    def expected_loss(self) -> float | None:  # type: ignore[override]
+    def expected_loss(self) -> float | None:
         if self.case.mode == "values":
             return None
         case = self.case
@@ -277,7 +277,7 @@ class SoftmaxProblem(Problem):
         return _mean_loss(case.function, self.shape, case.dtype, case.axis, self._has_probabilities, options)
 
     @cached_property
-    def expected_values(self) -> tuple[Array, ...]:  # type: ignore[override]
+    def expected_values(self) -> tuple[Array, ...]:
         function: Any = getattr(reference, self.case.function)
         sample = self.sampled(self.arguments)
         if self.case.mode == "values":

@@ -119,7 +119,7 @@ class TorchProblem(Problem):
         return self.case.threads or fastloss.get_num_threads()
 
     @cached_property
-    def arguments(self) -> tuple[Array, Array]:  # type: ignore[override]
+    def arguments(self) -> tuple[Array, Array]:
         """Input and target."""
         x = logits_of(self.shape, self.case.dtype)
         if self.case.function == "cross_entropy":
@@ -143,12 +143,12 @@ class TorchProblem(Problem):
         return self.shape[0] if is_per_row else int(np.prod(self.shape))
 
     @cached_property
-    def expected_loss(self) -> float:  # type: ignore[override]
+    def expected_loss(self) -> float:
         of: Any = getattr(reference, self.case.function)
         return float(sum(in_blocks(of, self.arguments, reduction="sum"))) / self._count
 
     @cached_property
-    def expected_values(self) -> tuple[Array, ...]:  # type: ignore[override]
+    def expected_values(self) -> tuple[Array, ...]:
         of: Any = getattr(reference, self.case.function)
         sample = self.sampled(self.arguments)
         return (np.asarray(of(*sample, reduction="sum", return_grad=True)[1]) / self._count,)
