@@ -33,6 +33,8 @@ NAME = "bench"
 SECONDS = 45.0
 # Of each contender: few enough that slow ones take part in all of them.
 REPEATS = 9
+# Suites whose rows are those of others, measured in other ways.
+OF_OTHERS = ("bounds", "growth")
 ROWS = (
     "softmax/512-rows",
     "softmax/1000-classes",
@@ -78,7 +80,7 @@ def _all_cases() -> Iterator[Case]:
     """Return the rows of all suites that have fastloss and measure time."""
     for suite in SUITES.values():
         for case in suite.cases:
-            if OURS in case.contenders and case.quantity == "seconds" and suite is not bounds.SUITE:
+            if OURS in case.contenders and case.quantity == "seconds" and case.suite not in OF_OTHERS:
                 yield case
 
 
@@ -156,7 +158,7 @@ def _run(cases: Sequence[Case], seconds: float) -> list[Result]:
             names = [name for name in case.contenders if is_installed(name)]
             deadline = now + (end - now) / (len(ordered) - k)
             result = measure(problem, names, REPEATS, SETTLE, deadline, begins)
-            if case.limit == "move":
+            if case.limit == "move" and LIMIT in result.figures:
                 result.moved = sum(map(sum, problem.traffic))
             found[_name(case)] = result
     return [found[_name(case)] for case in cases if _name(case) in found]
@@ -210,6 +212,8 @@ def _print_table(run: Mapping[str, Any]) -> None:
         print(f"{row['suite']}/{row['name']}: {row['title']}")
         for name, reason in row["wrong"].items():
             print(f"  {name} is WRONG: {reason}")
+        if not row["contenders"] and not row["wrong"]:
+            print(f"  not measured: {', '.join(sorted({*row['missing'].values()}))}")
     print(f"\nlimit: to read and write as much without arithmetic, with {run['machine']['memory_moved_by']}")
     print(f"peer: the fastest of {', '.join(name for name in PEERS if is_installed(name))}")
 

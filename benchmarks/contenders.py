@@ -34,6 +34,7 @@ from .problem import Array, Problem
 
 __all__ = [
     "LIMITS",
+    "LINE",
     "Contender",
     "UnavailableError",
     "build",

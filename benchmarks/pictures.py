@@ -1,17 +1,22 @@
-"""Draw results: bars and a roofline of a run of `python -m fastloss bench`. It needs matplotlib."""
+"""Draw results: a run of `python -m fastloss bench`, and growth. It needs matplotlib."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from itertools import cycle
 from pathlib import Path
 from typing import Any
 
 from .bench import COLUMNS
+from .bench import NAME as BENCH
 from .case import JAX, LIMIT, NUMPY, OURS, SKLEARN, TORCH
+from .report import RESULTS
 from .suites.bounds import CALLS, COMPUTE
+from .suites.growth import IN_PLACE, NEW, UNALIGNED, threads_of
+from .tables import newest
 
-__all__ = ["draw_bench"]
+__all__ = ["draw_all", "draw_bench", "draw_growth"]
 
 # Colours that the colour-blind can distinguish (Okabe and Ito).
 COLOURS = {OURS: "#0072B2", NUMPY: "#E69F00", TORCH: "#D55E00", JAX: "#009E73", SKLEARN: "#CC79A7"}
@@ -30,7 +35,21 @@ SETTINGS: Any = {
 LARGE = 64e6
 MARKERS = "osD^vP*Xh<>"
 
+# Of the documentation, from the newest results of any processor.
+IMAGES = Path(__file__).resolve().parents[1] / "docs" / "images"
+
 Row = Mapping[str, Any]
+
+
+def draw_all(results: Path = RESULTS, images: Path = IMAGES) -> list[Path]:
+    """Draw the pictures of the documentation for which there are results; return their paths."""
+    drawn = []
+    for name, draw in ((BENCH, draw_bench), ("growth", draw_growth)):
+        runs = newest(name, None, results).values()
+        if runs:
+            drawn.append(images / f"{name}.svg")
+            draw(max(runs, key=lambda run: (run["date"], run["time"])), drawn[-1])
+    return drawn
 
 
 def _median(row: Row, name: str) -> float:
@@ -142,3 +161,90 @@ def _roofline(ax: Any, rows: Sequence[Row]) -> None:
     ax.set_title("Roofline: what fastloss reaches, under the bounds of this machine")
     ax.set_xlabel("arithmetic for a byte that is moved, ns (all threads, measured in cache)")
     ax.set_ylabel("moved, GB/s")
+
+
+# --- growth ---
+
+# The lines: their names in the legend, colours, dashes and markers.
+WAYS = {
+    LIMIT: ("limit of memory", LIMIT_COLOUR, "--", ""),
+    OURS: ("buffer kept (out=)", "#0072B2", "-", "o"),
+    IN_PLACE: ("in place", "#009E73", "-", "s"),
+    NEW: ("new array", "#D55E00", "-", "^"),
+    UNALIGNED: ("unaligned", "#CC79A7", ":", "v"),
+}
+PANELS = {
+    "rows": "rows of 1000 classes, cross_entropy",
+    "classes": "classes, cross_entropy of 4,194,304 logits",
+    "elements": "elements, mse_loss",
+}
+THREADED = {
+    "long": "cross_entropy (512, 32000)",
+    "short": "cross_entropy (419430, 10)",
+    "mse": "mse_loss, 10,000,000",
+}
+STYLES = (("#0072B2", "o"), ("#D55E00", "s"), ("#009E73", "^"))
+
+
+def draw_growth(run: Mapping[str, Any], path: Path) -> None:
+    """Draw the time for an element as rows, classes, elements and threads grow: the least of the runs."""
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    on = run["machine"]
+    with matplotlib.rc_context(rc=SETTINGS):
+        figure = Figure(figsize=(7.5, 6.4), layout="constrained")
+        axes = figure.subplots(2, 2)
+        for ax, (kind, label) in zip(axes.flat, PANELS.items(), strict=False):
+            _grown(ax, _rows_of(run, kind), label)
+        _threads(axes[1, 1], _rows_of(run, "threads"))
+        handles, labels = axes[0, 0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside upper center", ncols=len(labels), frameon=False)
+        figure.supxlabel(
+            f"{on['processor']}, {on['threads']} threads, {on['instruction_set']}; value and gradient, "
+            f"float32; the least of {run['settings']['repeats']} runs; {run['date']}",
+            fontsize=8,
+        )
+        save(figure, path)
+
+
+def _rows_of(run: Mapping[str, Any], kind: str) -> list[Row]:
+    return [row for row in run["rows"] if row["name"].startswith(f"{kind}-")]
+
+
+def _nanoseconds(row: Row, name: str) -> float:
+    return 1e9 * float(row["contenders"][name]["min"]) / math.prod(row["shape"])
+
+
+def _grown(ax: Any, rows: Sequence[Row], label: str) -> None:
+    """Draw a line for each way, over the number that ends the name of a row."""
+    for name, (text, colour, dashes, marker) in WAYS.items():
+        measured = [row for row in rows if name in row["contenders"]]
+        x = [int(row["name"].rpartition("-")[2]) for row in measured]
+        y = [_nanoseconds(row, name) for row in measured]
+        ax.plot(x, y, color=colour, ls=dashes, marker=marker, ms=3.5, lw=1.2, label=text)
+    ax.set_xscale("log")
+    ax.set_yscale("log")
+    _plain_ticks(ax.yaxis)
+    ax.grid(color="#E0E0E0")
+    ax.set_xlabel(label)
+    ax.set_ylabel("ns for an element")
+
+
+def _threads(ax: Any, rows: Sequence[Row]) -> None:
+    """Draw how many times as fast each row is as on one thread."""
+    most = 1
+    for row, (colour, marker) in zip(rows, STYLES, strict=False):
+        times = {threads_of(name): _nanoseconds(row, name) for name in row["contenders"]}
+        text = THREADED[row["name"].partition("-")[2]]
+        gains = [times[1] / time for time in times.values()]
+        ax.plot([*times], gains, color=colour, marker=marker, label=text)
+        most = max(most, *times)
+    ax.plot([1, most], [1, most], color=LIMIT_COLOUR, ls="--", lw=1.2, label="as many times as threads")
+    ax.set_xlim(0.9, most + 0.1)
+    ax.set_ylim(0.8, most * 1.05)
+    ax.xaxis.get_major_locator().set_params(integer=True)
+    ax.grid(color="#E0E0E0")
+    ax.set_xlabel("threads")
+    ax.set_ylabel("times as fast as one thread")
+    ax.legend(fontsize=8, frameon=False, loc="upper left")

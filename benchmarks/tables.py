@@ -20,7 +20,7 @@ from .case import JAX, LIMIT, OURS, TORCH, UNITS
 from .report import PASS, RESULTS, UNKNOWN
 from .suites import SUITES
 
-__all__ = ["FILES", "NOT_MEASURED", "rendered", "rewrite", "stale"]
+__all__ = ["FILES", "NOT_MEASURED", "newest", "rendered", "rewrite", "stale"]
 
 ROOT = Path(__file__).resolve().parents[1]
 FILES = (ROOT / "docs" / "benchmarks.md", ROOT / "README.md")

@@ -13,6 +13,7 @@ from . import (
     contrastive,
     distributions,
     elementwise,
+    growth,
     linear,
     lists,
     memory,
@@ -42,6 +43,7 @@ SUITES: dict[str, Suite] = {
         boosting,
         memory,
         bounds,
+        growth,
     )
 }
 

@@ -200,7 +200,8 @@ def test_no_table_is_stale() -> None:
 
 def test_documentation_has_a_table_for_each_suite() -> None:
     text = tables.FILES[0].read_text()
-    assert {match[1] for match in tables.MARKED.findall(text)} >= {*SUITES}
+    with_table = {suite.name for suite in SUITES.values() if suite.columns}
+    assert {match[1] for match in tables.MARKED.findall(text)} >= with_table
 
 
 @pytest.mark.parametrize(
@@ -214,6 +215,7 @@ def test_documentation_has_a_table_for_each_suite() -> None:
         (["elementwise", "--size", "0"], "--size must be at least 1"),
         (["tables", "softmax"], "tables stands alone"),
         (["tables", "--small"], "tables stands alone"),
+        (["pictures", "--small"], "pictures stands alone"),
         (["--small"], "give a suite"),
     ],
 )
@@ -232,3 +234,28 @@ def test_names_are_printed(capsys: pytest.CaptureFixture[str]) -> None:
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines] == ["elementwise/mse", "elementwise/mse-value"]
     assert "1,000 float16" in lines[0]
+
+
+def test_growth_is_drawn(tmp_path: Path) -> None:
+    """Each way has its line, and each row of threads; the same results give the same bytes."""
+    pictures = pytest.importorskip("benchmarks.pictures")
+    pytest.importorskip("matplotlib")
+    options = ["--small", "--repeats", "2", "--settle", "0", "--json", str(tmp_path)]
+    assert main(["growth", *options]) == 0
+    texts = []
+    for _ in range(2):
+        (path,) = pictures.draw_all(tmp_path, tmp_path)
+        texts.append(path.read_text())
+    assert path.name == "growth.svg" and texts[0] == texts[1]
+    for text in (*(text for text, *_ in pictures.WAYS.values()), *pictures.THREADED.values()):
+        assert f">{text}<" in texts[0]
+
+
+def test_pictures_are_in_the_documentation() -> None:
+    """Each stored result that has a picture."""
+    pages = "".join(path.read_text() for path in tables.FILES[0].parent.glob("*.md"))
+    names = [name for name in ("bench", "growth") if any(report.RESULTS.glob(f"{name}-*.json"))]
+    assert names
+    for name in names:
+        assert f"](images/{name}.svg)" in pages
+        assert tables.FILES[0].with_name("images").joinpath(f"{name}.svg").is_file()
