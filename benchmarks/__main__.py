@@ -9,16 +9,17 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 import fastloss
-from benchmarks import report, tables
-from benchmarks.case import PEERS, Case, Suite
-from benchmarks.problem import dtype_of
-from benchmarks.runner import SETTLE, SLOW_REPEATS, Result, measure
-from benchmarks.suites import SUITES, problem_of
-from benchmarks.suites.elementwise import DTYPES
+
+from . import report, tables
+from .case import PEERS, Case, Suite
+from .problem import dtype_of
+from .runner import SETTLE, SLOW_REPEATS, Result, measure
+from .suites import SUITES, problem_of
+from .suites.elementwise import DTYPES
 
 __all__ = ["main"]
 
-ALL, TABLES = "all", "tables"
+ALL, TABLES, PICTURES = "all", "tables", "pictures"
 EXAMPLES = """
 python -m benchmarks softmax                        every row of a suite
 python -m benchmarks softmax --rows 32k 'one-*'     some rows (--list prints their names)
@@ -26,6 +27,7 @@ python -m benchmarks all --only fastloss,limit      without peers, for work on k
 python -m benchmarks elementwise --size 1000 --dtype bfloat16
 python -m benchmarks all --small --repeats 2        try it out
 python -m benchmarks tables                         rewrite the tables from benchmarks/results
+python -m benchmarks pictures                       draw the pictures from benchmarks/results
 """
 
 
@@ -33,6 +35,7 @@ def _suite_lines() -> str:
     """Return the names of the suites, one on each line."""
     titles = {suite.name: suite.title for suite in SUITES.values()}
     titles |= {ALL: "all of them", TABLES: "rewrite the tables of docs/benchmarks.md and README.md"}
+    titles |= {PICTURES: "draw the pictures of docs/benchmarks.md again"}
     return "\n".join(f"  {name:15} {title}" for name, title in titles.items())
 
 
@@ -67,14 +70,15 @@ def _parser() -> argparse.ArgumentParser:
 
 def _check(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
     """Exit with an error if there is nothing to run, or an option would be ignored."""
-    names = [*SUITES, ALL, TABLES]
+    names = [*SUITES, ALL, TABLES, PICTURES]
     for name in options.suites:
         if name not in names:
             parser.error(f"no suite is named {name!r}; there are {', '.join(names)}")
-    if TABLES in options.suites:
-        if options != parser.parse_args([TABLES]):
-            parser.error(f"{TABLES} stands alone, without options")
-        return
+    for name in (TABLES, PICTURES):
+        if name in options.suites:
+            if options != parser.parse_args([name]):
+                parser.error(f"{name} stands alone, without options")
+            return
     if options.repeats is not None and options.repeats < 1:
         parser.error("--repeats must be at least 1")
     if options.settle < 0:
@@ -174,6 +178,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     if TABLES in options.suites:
         for path in tables.rewrite():
             print(f"rewritten: {path}")
+        return 0
+    if PICTURES in options.suites:
+        # Matplotlib takes time to import.
+        from .pictures import draw_all
+
+        for path in draw_all():
+            print(f"drawn: {path}")
         return 0
     if options.list:
         for suite in _suites(options):

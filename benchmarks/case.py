@@ -152,7 +152,8 @@ class Suite:
     """Rows that are run together.
 
     `problem` makes the arrays and the expected result of a case, from the case and a flag for the small
-    shape. `columns` has the contenders with a column in the table, and the titles of the columns. `variant`
+    shape. `columns` has the contenders with a column in the table, and the titles of the columns; without any
+    there is no table. `variant`
     makes the rows for a number of elements (None: as in `cases`) and a type. `also_checked` are rows that
     the tests run once, at the small shape. `derived` has further columns of the table, by title: the text of
     a row of the results.

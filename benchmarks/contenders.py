@@ -15,9 +15,10 @@ import shutil
 import subprocess
 import tempfile
 import threading
+import timeit
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
@@ -26,17 +27,21 @@ from typing import Any, TypeVar
 import numpy as np
 
 import fastloss
-from benchmarks.case import COMPILED, JAX, LIMIT, OURS, SKLEARN, TORCH, Case
-from benchmarks.problem import Array, Problem
 from fastloss import _kernels
 
+from .case import COMPILED, JAX, LIMIT, OURS, SKLEARN, TORCH, Case
+from .problem import Array, Problem
+
 __all__ = [
+    "LIMITS",
+    "LINE",
     "Contender",
     "UnavailableError",
     "build",
     "contender",
     "imported",
     "is_installed",
+    "moved_by",
     "moving",
     "one_thread",
     "ours",
@@ -49,6 +54,7 @@ __all__ = [
 SAMPLE = slice(None, None, 509)
 SOURCE = Path(__file__).resolve().parent / "limits.c"
 LINE = 64  # bytes of a line of the cache
+TRIALS = 4  # calls of each way to move memory, to choose one
 # Width of the layer whose product makes the logits of "fastloss after matmul".
 HIDDEN = 256
 
@@ -213,15 +219,22 @@ def _dot(problem: Problem, name: str) -> Contender:
 
 
 @lru_cache(maxsize=1)
-def _library() -> ctypes.CDLL:
+def _library() -> ctypes.CDLL | None:
+    """Return limits.c, compiled for this machine; None without a compiler that can."""
     compiler = shutil.which("cc") or shutil.which("gcc")
     if compiler is None:
-        raise UnavailableError("no C compiler")
-    with tempfile.TemporaryDirectory() as folder:
+        return None
+    with tempfile.TemporaryDirectory() as folder, suppress(OSError, subprocess.CalledProcessError):
         path = Path(folder, "limits.so")
         flags = ["-std=c11", "-O3", "-march=native", "-shared", "-fPIC"]
-        subprocess.run([compiler, *flags, "-o", str(path), str(SOURCE)], check=True)
+        subprocess.run([compiler, *flags, "-o", str(path), str(SOURCE)], check=True, capture_output=True)
         return ctypes.CDLL(str(path))
+    return None
+
+
+def moved_by() -> str:
+    """Return what measures the limit of memory."""
+    return "NumPy, as there is no C compiler" if _library() is None else "limits.c"
 
 
 def _lines(size: int) -> Array:
@@ -242,35 +255,71 @@ def passes(reads: Sequence[int], writes: Sequence[int]) -> Iterator[tuple[int, i
             yield size, len(range(k, count, max(written, 1))), int(written > 0)
 
 
+def _compiled_move(
+    move: Any, is_past: bool, sources: Sequence[Array], to: Array | None
+) -> Callable[[], None]:
+    """Return a call of the function of limits.c, which reads the sources and writes the other array."""
+    starts = (ctypes.c_void_p * len(sources))(*(array.ctypes.data for array in sources))
+    end = ctypes.c_void_p(None if to is None else to.ctypes.data)
+    size = ctypes.c_int64(sources[0].nbytes if to is None else to.nbytes)
+    kept = sources, to  # as long as the call, which has only their addresses
+
+    def call() -> None:
+        move(starts, len(kept[0]), end, size, is_past)
+
+    return call
+
+
+def _numpy_move(sources: Sequence[Array], to: Array | None) -> None:
+    """Read and write as much with NumPy, in as few passes as it can."""
+    others = sources if to is None else sources[2:]
+    if to is not None and len(sources) >= 2:
+        np.add(sources[0], sources[1], out=to)
+    elif to is not None and sources:
+        np.copyto(to, sources[0])
+    elif to is not None:
+        to.fill(1)
+    for array in others:
+        np.maximum.reduce(array)
+
+
 def moving(reads: Sequence[int], writes: Sequence[int], threads: int) -> Callable[[], list[Any]]:
-    """Return the function that reads arrays of so many bytes, and writes others past the caches."""
-    move = _library().move
-    move.restype = ctypes.c_uint64
-    kept: list[Array] = []
+    """Return the function that reads arrays of so many bytes, and writes others.
+
+    Past the caches that takes less time, unless the caches have room for all of them: what is faster here.
+    """
+    library = _library()
+    if library is None:
+        return _moving(partial(partial, _numpy_move), reads, writes, threads)
+    library.move.restype = ctypes.c_uint64
+    ways = [
+        _moving(partial(_compiled_move, library.move, is_past), reads, writes, threads)
+        for is_past in ((True, False) if writes else (True,))
+    ]
+    return min(ways, key=lambda way: min(timeit.repeat(way, number=1, repeat=TRIALS)))
+
+
+def _moving(
+    move: Callable[..., Callable[[], None]], reads: Sequence[int], writes: Sequence[int], threads: int
+) -> Callable[[], list[Any]]:
     parts: list[list[Callable[[], Any]]] = [[] for _ in range(threads)]
     for given, count, written in passes(reads, writes):
         part = max(given // (LINE * threads), 1) * LINE
-        arrays = [_lines(part * threads) for _ in range(count + written)]
-        kept += arrays
-        for k, moves in enumerate(parts):
-            addresses = [array.ctypes.data + k * part for array in arrays]
-            starts = (ctypes.c_char_p * count)(*addresses[:count])
-            to = ctypes.c_void_p(addresses[-1] if written else None)
-            moves.append(partial(move, starts, count, to, ctypes.c_int64(part)))
+        arrays = [_lines(part * threads).view(np.float32) for _ in range(count + written)]
+        shares = zip(*(np.split(array, threads) for array in arrays), strict=True)
+        for pieces, moves in zip(shares, parts, strict=True):
+            moves.append(move(pieces[:count], pieces[-1] if written else None))
 
     def in_turn(moves: list[Callable[[], Any]]) -> None:
         for one in moves:
             one()
 
-    # The arrays have to live as long as the call, which has only their addresses.
-    return lambda kept=kept: team(threads).run([partial(in_turn, moves) for moves in parts])  # type: ignore[misc]
+    return partial(team(threads).run, [partial(in_turn, moves) for moves in parts])
 
 
 def _move(problem: Problem, name: str) -> Contender:
     """Read every argument, and write as much as the result."""
-    out = problem.out if isinstance(problem.out, tuple) else (problem.out,)
-    sizes = [[array.nbytes for array in arrays] for arrays in (problem.arguments, out)]
-    return Contender(name, moving(*sizes, problem.threads))
+    return Contender(name, moving(*problem.traffic, problem.threads))
 
 
 LIMITS: dict[str, Builder] = {

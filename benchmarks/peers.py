@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.case import COMPILED, JAX, NUMPY, SKLEARN, TORCH, Case
-from benchmarks.contenders import Contender, UnavailableError, contender, imported
-from benchmarks.problem import Array, Problem
+from .case import COMPILED, JAX, NUMPY, SKLEARN, TORCH, Case
+from .contenders import Contender, UnavailableError, contender, imported
+from .problem import Array, Problem
 
 __all__ = ["SKLEARN_LOSSES", "torch_compiled", "torch_peer", "torch_tensor"]
 
@@ -75,8 +75,57 @@ def _numpy_through_float32(logits: Array, target: Array) -> tuple[float, Array]:
     return loss, grad.astype(logits.dtype)
 
 
+# The losses of elements and their slopes, as functions of prediction, target and options.
+Pair = tuple[Callable[..., Array], Callable[..., Array]]
+NUMPY_LOSSES: dict[str, Pair] = {
+    "mse_loss": (lambda x, t: (x - t) ** 2, lambda x, t: 2.0 * (x - t)),
+    "l1_loss": (lambda x, t: np.abs(x - t), lambda x, t: np.sign(x - t)),
+    "huber_loss": (lambda x, t: _numpy_huber(x - t), lambda x, t: np.clip(x - t, -1.0, 1.0)),
+    "smooth_l1_loss": (lambda x, t: _numpy_huber(x - t), lambda x, t: np.clip(x - t, -1.0, 1.0)),
+    "quantile_loss": (
+        lambda x, t, quantile: np.maximum((1.0 - quantile) * (x - t), quantile * (t - x)),
+        lambda x, t, quantile: (x > t) - x.dtype.type(quantile),
+    ),
+    "binary_cross_entropy_with_logits": (
+        lambda x, t: np.logaddexp(0.0, x) - t * x,
+        lambda x, t: 1.0 / (1.0 + np.exp(-x)) - t,
+    ),
+    "soft_margin_loss": (
+        lambda x, t: np.logaddexp(0.0, -t * x),
+        lambda x, t: -t / (1.0 + np.exp(t * x)),
+    ),
+    "log_cosh_loss": (lambda x, t: np.logaddexp(x - t, t - x) - LOG_2, lambda x, t: np.tanh(x - t)),
+    "poisson_nll_loss": (lambda x, t: np.exp(x) - t * x, lambda x, t: np.exp(x) - t),
+}
+
+
+def _numpy_huber(r: Array) -> Array:
+    size = np.abs(r)
+    return np.where(size <= 1.0, 0.5 * r * r, size - 0.5)
+
+
+def _numpy_elements(problem: Problem, name: str) -> Contender:
+    """Build loss and gradient; half types are converted to float32 and back."""
+    case, (x, target) = problem.case, problem.arguments
+    of_loss, of_slope = (partial(part, **case.options) for part in NUMPY_LOSSES[case.function])
+    wide, factor = np.float32 if x.itemsize == 2 else x.dtype, 1.0 / x.size
+
+    def call() -> tuple[float, Array | None]:
+        given = [array.astype(wide, copy=False) for array in (x, target)]
+        loss = float(np.mean(of_loss(*given)))
+        if not case.has_gradient:
+            return loss, None
+        slope = of_slope(*given)
+        slope *= factor if problem.upstream is None else factor * problem.upstream
+        return loss, slope.astype(x.dtype, copy=False)
+
+    return Contender(name, call, lambda result: problem.check(name, *result))
+
+
 @contender(NUMPY)
 def _numpy(problem: Problem, name: str) -> Contender:
+    if problem.case.function in NUMPY_LOSSES:
+        return _numpy_elements(problem, name)
     case, (logits, *others) = problem.case, problem.arguments
     target: Any = others[0] if others else None
     call: Callable[[], Any]

@@ -10,7 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 import fastloss
-from benchmarks.case import OURS, SERIAL, Case
+
+from .case import OURS, SERIAL, Case
 
 __all__ = [
     "BLOCK",
@@ -97,17 +98,25 @@ class Problem:
     # The upstream gradient, if it is not 1.
     upstream: float | Array | None = None
 
-    arguments: tuple[Array, ...]
-    # None: the mode has no loss.
-    expected_loss: float | Array | None
-    # Of the sample of `sampled`.
-    expected_values: tuple[Array, ...]
-
     def __init__(self, case: Case, is_small: bool = False) -> None:
         self.case, self.is_small = case, is_small
         self.shape = case.small if is_small else case.shape
         # The largest error of the values of each contender in its last check.
         self.errors: dict[str, float] = {}
+
+    @property
+    def arguments(self) -> tuple[Array, ...]:
+        raise NotImplementedError
+
+    @property
+    def expected_loss(self) -> float | Array | None:
+        """Return the loss; None if the mode has none."""
+        raise NotImplementedError
+
+    @property
+    def expected_values(self) -> tuple[Array, ...]:
+        """Return the values of the sample of `sampled`."""
+        raise NotImplementedError
 
     @cached_property
     def threads(self) -> int:
@@ -119,6 +128,13 @@ class Problem:
     def out(self) -> Any:
         """Return the buffer for contenders that write into one, without page faults."""
         return np.ones_like(self.arguments[0])
+
+    @property
+    def traffic(self) -> tuple[list[int], list[int]]:
+        """Return the bytes of each array that has to be read, and of each that has to be written."""
+        out = self.out if isinstance(self.out, tuple) else (self.out,)
+        written = out if self.case.has_values else ()
+        return [array.nbytes for array in self.arguments], [array.nbytes for array in written]
 
     @property
     def differentiable(self) -> Sequence[int]:

@@ -21,9 +21,11 @@ from pathlib import Path
 from typing import Any
 
 import fastloss
-from benchmarks.case import BEST_PEER, LIMIT, OURS, Target
-from benchmarks.runner import Result
 from fastloss import _kernels
+
+from .case import BEST_PEER, LIMIT, OURS, Target
+from .contenders import moved_by
+from .runner import Result
 
 __all__ = [
     "FAIL",
@@ -36,6 +38,7 @@ __all__ = [
     "machine",
     "print_machine",
     "print_result",
+    "text_of",
     "verdicts_of",
     "write_json",
 ]
@@ -138,6 +141,7 @@ def machine() -> dict[str, Any]:
         "cores": os.cpu_count(),
         "instruction_set": _instruction_set(),
         "compiler": _kernels.COMPILER,
+        "memory_moved_by": moved_by(),
         "system": platform.platform(),
         "threads": fastloss.get_num_threads(),
         "versions": _versions(),
@@ -218,7 +222,8 @@ def _row(result: Result) -> dict[str, Any]:
         }
         for name, figures in result.figures.items()
     }
-    return {
+    found = {
+        "suite": result.case.suite,
         "name": result.case.name,
         "title": result.case.title,
         "shape": result.shape,
@@ -230,10 +235,11 @@ def _row(result: Result) -> dict[str, Any]:
         "notes": result.notes,
         "verdicts": [vars(verdict) for verdict in verdicts_of(result)],
     }
+    return found if result.moved is None else {**found, "moved": result.moved}
 
 
 def as_json(suite: str, results: Sequence[Result], on: Mapping[str, Any], settings: Mapping[str, Any]) -> Any:
-    """Return a run of a suite in its JSON form."""
+    """Return a run of a suite, or of rows of several suites, in its JSON form."""
     now = datetime.now(UTC)
     return {
         "suite": suite,
@@ -249,5 +255,10 @@ def write_json(run: Mapping[str, Any], folder: Path) -> Path:
     """Write a run to a file named after suite, date and processor."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{run['suite']}-{run['date']}-{slug_of(run['machine']['processor'])}.json"
-    path.write_text(json.dumps(run, indent=1) + "\n")
+    path.write_text(text_of(run))
     return path
+
+
+def text_of(run: Mapping[str, Any]) -> str:
+    """Return the text of a run's file."""
+    return json.dumps(run, indent=1) + "\n"

@@ -16,17 +16,18 @@ wrong result has no time. Memory and errors are measured once.
 
 from __future__ import annotations
 
+import math
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from benchmarks.case import COMPILED, PEERS, Case
-from benchmarks.contenders import Contender, UnavailableError, build
-from benchmarks.problem import Problem, WrongResultError
+from .case import COMPILED, PEERS, Case
+from .contenders import Contender, UnavailableError, build
+from .problem import Problem, WrongResultError
 
-__all__ = ["SETTLE", "SLOW_REPEATS", "Figures", "Result", "measure"]
+__all__ = ["SETTLE", "SLOW_REPEATS", "Begins", "Figures", "Result", "measure"]
 
 # Seconds: of pause before each timed call, the longest wait for it, the shortest sample, the time up to
 # which a call is made once before, and from which it is slow.
@@ -36,6 +37,9 @@ SAMPLE = 0.002
 SHORT = 0.02
 SLOW = 0.1
 SLOW_REPEATS = 5
+
+
+Begins = Callable[[str], None]
 
 
 @dataclass
@@ -71,6 +75,8 @@ class Result:
     missing: dict[str, str] = field(default_factory=dict)
     wrong: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    # What the row has to read and write, if memory is its limit.
+    moved: int | None = None
 
     def fastest_peer(self) -> str | None:
         peers = [name for name in (*PEERS, COMPILED) if name in self.figures]
@@ -99,6 +105,8 @@ class Entry:
 
 def _settled(settle: float) -> None:
     """Sleep until no thread of this process has run during the sleep."""
+    if settle == 0.0:
+        return
     deadline = time.perf_counter() + PATIENCE
     while True:
         used = time.process_time()
@@ -127,14 +135,16 @@ def _timed(entry: Entry, settle: float, is_checked: bool = False) -> float:
     return (stop - start) / number
 
 
-def _prepared(contender: Contender) -> Entry:
+def _prepared(contender: Contender, settle: float) -> Entry:
     """Check the contender's result, then estimate its time."""
     entry = Entry(contender)
     with contender.setting():
         if contender.before is not None:
             contender.before()
         contender.check(contender.call())
-    estimate = min(_timed(entry, 0.0) for _ in range(2))
+    estimate = _timed(entry, settle)
+    if estimate <= SLOW:
+        estimate = min(estimate, _timed(entry, settle))
     entry.slow = estimate > SLOW
     if contender.before is None and estimate < SHORT:
         entry.warm = True
@@ -148,14 +158,17 @@ def _is_due(entry: Entry, repeat: int, repeats: int) -> bool:
     return (repeats - 1 - repeat) % stride == 0
 
 
-def _built(problem: Problem, names: Sequence[str], result: Result) -> list[Entry]:
+def _built(
+    problem: Problem, names: Sequence[str], settle: float, result: Result, begins: Begins
+) -> list[Entry]:
     """Build, check and prepare the contenders; if nothing is timed, take their figures."""
     entries: list[Entry] = []
     for name in names:
+        begins(name)
         try:
             contender = build(name, problem)
             if problem.case.quantity == "seconds":
-                entries.append(_prepared(contender))
+                entries.append(_prepared(contender, settle))
                 result.figures[name] = Figures()
             else:
                 result.figures[name] = Figures({0: float(contender.call())})
@@ -166,21 +179,40 @@ def _built(problem: Problem, names: Sequence[str], result: Result) -> list[Entry
     return entries
 
 
-def measure(problem: Any, names: Sequence[str], repeats: int, settle: float = SETTLE) -> Result:
-    """Build and check the contenders of a row, time them in turn, and check their last results."""
+def measure(
+    problem: Any,
+    names: Sequence[str],
+    repeats: int,
+    settle: float = SETTLE,
+    deadline: float = math.inf,
+    begins: Begins = lambda name: None,
+) -> Result:
+    """Build and check the contenders of a row, time them in turn, and check their last results.
+
+    No repeat begins that would end after the deadline (of `time.perf_counter`), except the first. `begins`
+    is called with the name of a contender before it is built, and before it is timed.
+    """
     result = Result(problem.case, problem.shape)
-    entries = _built(problem, names, result)
+    entries = _built(problem, names, settle, result, begins)
+    longest = 0.0
     for repeat in range(repeats):
+        start = time.perf_counter()
+        # As long as the longest repeat: this one and another.
+        is_last = repeat == repeats - 1 or start + 2.0 * longest > deadline
         first = repeat % len(entries) if entries else 0
         for entry in entries[first:] + entries[:first]:
             if not _is_due(entry, repeat, repeats):
                 continue
             name = entry.contender.name
+            begins(name)
             try:
-                seconds = _timed(entry, settle, is_checked=repeat == repeats - 1)
+                seconds = _timed(entry, settle, is_checked=is_last)
                 result.figures[name].values[repeat] = seconds
             except WrongResultError as reason:
                 result.wrong[name] = str(reason)
+        longest = max(longest, time.perf_counter() - start)
+        if is_last:
+            break
     for name in result.wrong:
         result.figures.pop(name, None)
     result.notes = problem.notes({name: figures.median for name, figures in result.figures.items()})

@@ -1,8 +1,9 @@
 """Make the tables of docs/benchmarks.md and README.md from the newest results.
 
-The lines between `<!-- table: SUITE -->` and `<!-- end -->` are the table of the newest results of a suite.
-`<!-- table: SUITE PROCESSOR -->` selects the newest file whose name ends in this processor. The table
-"short" has three rows, of three suites.
+The lines between `<!-- table: SUITE -->` and `<!-- end -->` are the tables of a suite: of the newest results
+of each processor. `<!-- table: SUITE PROCESSOR -->` selects the newest file whose name ends in this
+processor. The table "short" has three rows, of three suites, for each processor that has them all. The
+table "bench" is that of `python -m fastloss bench`, from files whose name begins with "bench-".
 """
 
 from __future__ import annotations
@@ -13,11 +14,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.case import JAX, LIMIT, OURS, TORCH, UNITS
-from benchmarks.report import PASS, RESULTS, UNKNOWN
-from benchmarks.suites import SUITES
+from .bench import COLUMNS as BENCH_COLUMNS
+from .bench import NAME as BENCH
+from .case import JAX, LIMIT, OURS, TORCH, UNITS
+from .report import PASS, RESULTS, UNKNOWN
+from .suites import SUITES
 
-__all__ = ["FILES", "NOT_MEASURED", "rendered", "rewrite", "stale"]
+__all__ = ["FILES", "NOT_MEASURED", "newest", "rendered", "rewrite", "stale"]
 
 ROOT = Path(__file__).resolve().parents[1]
 FILES = (ROOT / "docs" / "benchmarks.md", ROOT / "README.md")
@@ -30,12 +33,14 @@ MARKED = re.compile(r"(<!-- table: (\S+)(?: (\S+))? -->\n).*?(<!-- end -->)", re
 Run = Mapping[str, Any]
 
 
-def newest(suite: str, processor: str | None, folder: Path) -> Run | None:
-    """Return the newest results of a suite, or None."""
+def newest(suite: str, processor: str | None, folder: Path) -> dict[str, Run]:
+    """Return the newest results of a suite by processor, or of one processor."""
     runs = [json.loads(path.read_text()) for path in folder.glob(f"{suite}-*-{processor or '*'}.json")]
     # "torch" is not the suite of "torch-something".
     runs = [run for run in runs if run["suite"] == suite]
-    return max(runs, key=lambda run: (run["date"], run["time"]), default=None)
+    runs.sort(key=lambda run: (run["date"], run["time"]))
+    found = {run["machine"]["processor"]: run for run in runs}
+    return dict(sorted(found.items()))
 
 
 def _line(cells: Iterable[str]) -> str:
@@ -95,11 +100,18 @@ def _verdict_lines(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     return ["", f"Targets met: {len(verdicts) - len(missed)} of {len(verdicts)}.", *others]
 
 
-def _suite_table(run: Run | None) -> list[str]:
-    if run is None:
-        return [NOT_MEASURED]
-    suite, rows = SUITES[run["suite"]], run["rows"]
-    columns, derived = suite.columns, suite.derived
+def _suite_tables(runs: Iterable[Run]) -> list[str]:
+    """Return the tables of a suite, one below the other."""
+    tables = [_suite_table(run) for run in runs]
+    return [line for table in tables for line in ("", *table)][1:] or [NOT_MEASURED]
+
+
+def _suite_table(run: Run) -> list[str]:
+    rows = run["rows"]
+    suite = SUITES.get(run["suite"])
+    declared, derived = (suite.columns, suite.derived) if suite else (BENCH_COLUMNS, {})
+    # Without those of contenders that the run did not have.
+    columns = {name: title for name, title in declared.items() if any(_cell(row, name) for row in rows)}
     unit = _unit(rows)
     main = [row for row in rows if any(name in row["contenders"] for name in columns)]
     titles = [f"**{title}**" if name == OURS else title for name, title in columns.items()]
@@ -122,18 +134,25 @@ def _suite_table(run: Run | None) -> list[str]:
     return [_caption(run), "", *_table(unit, titles, cells), *under, *_verdict_lines(rows)]
 
 
-def _short_table(processor: str | None, folder: Path) -> list[str]:
-    runs = {suite: newest(suite, processor, folder) for suite, _ in SHORT_ROWS}
-    rows = [
-        row
-        for suite, name in SHORT_ROWS
-        for row in (runs[suite] or {"rows": []})["rows"]
-        if row["name"] == name
-    ]
-    if not rows:
-        return [NOT_MEASURED]
-    cells = ([_title(row, _unit(rows)), *(_cell(row, name) for name in SHORT_COLUMNS)] for row in rows)
-    return _table(_unit(rows), list(SHORT_COLUMNS.values()), cells)
+def _short_rows(processor: str | None, folder: Path) -> dict[str, list[Mapping[str, Any]]]:
+    """Return the three rows of each processor that has them all."""
+    found: dict[str, list[Mapping[str, Any]]] = {}
+    for suite, name in SHORT_ROWS:
+        for on, run in newest(suite, processor, folder).items():
+            found.setdefault(on, []).extend(row for row in run["rows"] if row["name"] == name)
+    whole = {on: rows for on, rows in found.items() if len(rows) == len(SHORT_ROWS)}
+    return dict(sorted(whole.items()))
+
+
+def _short_tables(processor: str | None, folder: Path) -> list[str]:
+    lines: list[str] = []
+    found = _short_rows(processor, folder)
+    for on, rows in found.items():
+        cells = ([_title(row, _unit(rows)), *(_cell(row, name) for name in SHORT_COLUMNS)] for row in rows)
+        lines += [""] if lines else []
+        lines += [f"{on}:", ""] if len(found) > 1 else []
+        lines += _table(_unit(rows), list(SHORT_COLUMNS.values()), cells)
+    return lines or [NOT_MEASURED]
 
 
 def rendered(text: str, folder: Path = RESULTS) -> str:
@@ -142,11 +161,11 @@ def rendered(text: str, folder: Path = RESULTS) -> str:
     def table(match: re.Match[str]) -> str:
         before, suite, processor, after = match.groups()
         if suite == SHORT:
-            lines = _short_table(processor, folder)
-        elif suite in SUITES:
-            lines = _suite_table(newest(suite, processor, folder))
+            lines = _short_tables(processor, folder)
+        elif suite in (*SUITES, BENCH):
+            lines = _suite_tables(newest(suite, processor, folder).values())
         else:
-            raise ValueError(f"no suite is named {suite!r}; there are {', '.join([*SUITES, SHORT])}")
+            raise ValueError(f"no suite is named {suite!r}; there are {', '.join([*SUITES, BENCH, SHORT])}")
         return "\n".join([before.rstrip(), *lines, after])
 
     return MARKED.sub(table, text)

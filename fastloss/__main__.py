@@ -1,6 +1,7 @@
 """``python -m fastloss info`` prints the configuration, ``... demo`` trains a small language model.
 
-``python -m fastloss curve LOG`` says what the losses of a log show. Without a command it prints its help.
+``python -m fastloss curve LOG`` says what the losses of a log show, and ``... bench`` measures this machine.
+Without a command it prints its help.
 """
 
 from __future__ import annotations
@@ -12,27 +13,34 @@ import sys
 import fastloss
 from fastloss._curve import command
 
+# Commands that parse their own options: their module and summary. An installed package contains the folders
+# examples/ and benchmarks/ of the repository under these names.
+_DEMO = "fastloss._examples.train_language_model"
+_PROGRAMS = {
+    "demo": (_DEMO, "train a small language model on English text"),
+    "bench": ("fastloss._benchmarks.bench", "measure this machine, beside the peers that are installed"),
+}
+
 
 def main(argv: list[str] | None = None) -> int:
     """Run a command and return the exit status; without a command, print the help."""
     parser = argparse.ArgumentParser(
         prog="python -m fastloss",
         description="Fast, exact loss functions with gradients for training on CPUs.",
-        epilog="`python -m fastloss demo --help` lists the options of the demo.",
+        epilog="`python -m fastloss COMMAND --help` lists the options of a command.",
     )
     parser.add_argument("--version", action="version", version=f"fastloss {fastloss.__version__}")
     commands = parser.add_subparsers(dest="command", title="commands")
     commands.add_parser("info", help="print version, compiler, instruction sets and threads")
-    # The demo parses its own options.
-    commands.add_parser("demo", help="train a small language model on English text", add_help=False)
+    for name, (_, summary) in _PROGRAMS.items():
+        commands.add_parser(name, help=summary, add_help=False)
     command.add_to(commands)
     arguments, rest = parser.parse_known_args(argv)
-    if arguments.command == "demo":
-        # An installed package contains the repository's folder examples/ under this name.
-        example = importlib.import_module("fastloss._examples.train_language_model")
+    if arguments.command in _PROGRAMS:
         if argv is None:  # this process runs only this command
-            example.restart_with_passive_threads()
-        return int(example.main(rest))
+            importlib.import_module(_DEMO).restart_with_passive_threads()
+        module, _ = _PROGRAMS[arguments.command]
+        return int(importlib.import_module(module).main(rest))
     if rest:
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
     if arguments.command == "info":

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from benchmarks import peers  # noqa: F401 (registers the peers)
-from benchmarks.case import Case, Suite
-from benchmarks.suites import (
+from .. import peers  # noqa: F401 (registers the peers)
+from ..case import Case, Suite
+from . import (
     alignment,
     boosting,
     bounds,
     contrastive,
     distributions,
     elementwise,
+    growth,
     linear,
     lists,
     memory,
@@ -42,6 +43,7 @@ SUITES: dict[str, Suite] = {
         boosting,
         memory,
         bounds,
+        growth,
     )
 }
 

@@ -13,11 +13,12 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.case import LIMIT, OURS, TORCH, Case, Suite, at_least
-from benchmarks.contenders import Contender, contender, imported
-from benchmarks.peers import torch_peer
-from benchmarks.problem import Array, Problem
 from fastloss import reference
+
+from ..case import LIMIT, OURS, TORCH, Case, Suite, at_least
+from ..contenders import Contender, contender, imported
+from ..peers import torch_peer
+from ..problem import Array, Problem
 
 __all__ = ["SUITE"]
 
@@ -55,7 +56,7 @@ class AlignmentProblem(Problem):
     largest_axis = None
 
     @cached_property
-    def arguments(self) -> tuple[Array, ...]:  # type: ignore[override]
+    def arguments(self) -> tuple[Array, ...]:
         """Return log-probabilities or logits, the labels (0 is the blank), and the largest lengths."""
         rng, (steps, samples, classes) = np.random.default_rng(0), self.shape
         x = rng.standard_normal(self.shape, dtype=np.float32)
@@ -66,15 +67,15 @@ class AlignmentProblem(Problem):
 
     @cached_property
     def answer(self) -> tuple[float, Array]:
-        function: Any = getattr(reference, self.case.function)
-        return function(*self.arguments, return_grad=True)  # type: ignore[no-any-return]
+        loss, gradient = getattr(reference, self.case.function)(*self.arguments, return_grad=True)
+        return loss, gradient
 
     @property
-    def expected_loss(self) -> float:  # type: ignore[override]
+    def expected_loss(self) -> float:
         return self.answer[0]
 
     @property
-    def expected_values(self) -> tuple[Array, ...]:  # type: ignore[override]
+    def expected_values(self) -> tuple[Array, ...]:
         return (self.answer[1],)
 
     def check(self, name: str, loss: float | Array | None, values: Any, scale: float = 1.0) -> None:

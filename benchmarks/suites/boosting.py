@@ -22,11 +22,12 @@ from typing import Any
 import numpy as np
 
 import fastloss
-from benchmarks.case import NUMPY, OURS, TORCH, Case, Suite, at_least, at_most
-from benchmarks.contenders import Contender, contender, imported
-from benchmarks.problem import Array, Problem, require
 from fastloss import reference
 from fastloss.boosting import lightgbm_objective, xgboost_objective
+
+from ..case import NUMPY, OURS, TORCH, Case, Suite, at_least, at_most
+from ..contenders import Contender, contender, imported
+from ..problem import Array, Problem, require
 
 __all__ = ["BUILT_IN", "READY", "SUITE", "BoostingProblem", "Pair", "built_in", "objective_of", "ready"]
 
@@ -212,16 +213,11 @@ class BoostingProblem(Problem):
         return formula if self._is_lightgbm else partial(formula, factor=2.0)
 
     @cached_property
-    def expected_values(self) -> tuple[Array, ...]:  # type: ignore[override]
+    def expected_values(self) -> Pair:
         if self.sizes is not None:
-            _, gradient, hessian = reference.lambda_rank_loss(
-                self.scores,
-                self.data.label,
-                self.sizes,
-                reduction="sum",
-                return_grad=True,
-                return_hessian=True,
-            )
+            options: Any = {"reduction": "sum", "return_grad": True, "return_hessian": True}
+            found: Any = reference.lambda_rank_loss(self.scores, self.data.label, self.sizes, **options)
+            _, gradient, hessian = found
             return gradient, hessian
         return self.objective(NUMPY)(self.scores.astype(np.float64), self.data)
 

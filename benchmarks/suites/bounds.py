@@ -1,11 +1,11 @@
 """What bounds a kernel, and what it reaches.
 
-"memory" moves the bytes of the row and computes nothing: it reads as many arrays, and writes as many past the
-caches, with the threads of fastloss (`limits.c`). "compute" does the whole arithmetic of the row without
-memory: one thread calls the function again and again, for its share of the row, on a part that stays in its
-second-level cache. (Two threads of Python would wait for each other between the calls.) "calls" are as many
-calls on no row at all. The difference of the two is the arithmetic. The larger of memory and
-arithmetic bounds the kernel.
+"memory" moves the bytes of the row and computes nothing: it reads as many arrays, and writes as many, past
+the caches or through them, with the threads of fastloss (`limits.c`). "compute" does the whole arithmetic of
+the row without memory: one thread calls the function again and again, for its share of the row, on a part
+that stays in its second-level cache. (Two threads of Python would wait for each other between the calls.)
+"calls" are as many calls on no row at all. The difference of the two is the arithmetic. The larger of memory
+and arithmetic bounds the kernel.
 """
 
 from __future__ import annotations
@@ -17,17 +17,18 @@ from typing import Any
 import numpy as np
 
 import fastloss
-from benchmarks.case import OURS, Case, Suite
-from benchmarks.contenders import Contender, contender, moving
-from benchmarks.problem import Array, Problem, dtype_of
-from benchmarks.suites import elementwise, post_training, softmax
 
-__all__ = ["SUITE"]
+from ..case import OURS, Case, Suite
+from ..contenders import Contender, contender, moving
+from ..problem import Array, Problem, dtype_of
+from . import elementwise, post_training, softmax
+
+__all__ = ["CALLS", "COMPUTE", "OF", "SUITE"]
 
 MEMORY, COMPUTE, CALLS = "memory", "compute", "calls"
 # Elements of a part: with its gradient half a megabyte of float32.
 PART = 65536
-OF = {module.SUITE.name: module.SUITE for module in (softmax, elementwise, post_training)}
+OF: dict[str, Suite] = {module.SUITE.name: module.SUITE for module in (softmax, elementwise, post_training)}
 
 
 def _case(suite: str, name: str, reads: int, writes: int, **changes: Any) -> Case:
@@ -62,7 +63,7 @@ CASES = (
 
 
 def bytes_per_element(case: Case) -> int:
-    return (case.details["reads"] + case.details["writes"]) * dtype_of(case.dtype).itemsize
+    return int(case.details["reads"] + case.details["writes"]) * dtype_of(case.dtype).itemsize
 
 
 @contender(MEMORY, suite="bounds")
@@ -93,12 +94,12 @@ def _repeated(problem: Problem, name: str, rows: int) -> Contender:
     return Contender(name, repeated)
 
 
-@contender(COMPUTE, suite="bounds")
+@contender(COMPUTE)
 def _compute(problem: Problem, name: str) -> Contender:
     return _repeated(problem, name, _rows_of_part(problem.arguments[0]))
 
 
-@contender(CALLS, suite="bounds")
+@contender(CALLS)
 def _calls(problem: Problem, name: str) -> Contender:
     return _repeated(problem, name, 0)
 

@@ -1,7 +1,7 @@
 """info_nce_loss and siglip_loss beside the bare matrix products, and PyTorch with the matrix of similarities.
 
 The limit is the three matrix products of NumPy, into buffers that are kept, in the chunks of fastloss, as in
-`benchmarks.suites.linear`. The row "many-keys" has as many keys as a batch of 65,536 pairs, but fewer
+the suite "linear". The row "many-keys" has as many keys as a batch of 65,536 pairs, but fewer
 queries, whose chunks take as long.
 """
 
@@ -12,11 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.case import LIMIT, OURS, TORCH, Case, Suite, at_least, at_most
-from benchmarks.contenders import Contender, contender, imported, require_equal
-from benchmarks.peers import torch_peer
-from benchmarks.problem import Array, Problem, blocks, require
 from fastloss import reference
+
+from ..case import LIMIT, OURS, TORCH, Case, Suite, at_least, at_most
+from ..contenders import Contender, contender, imported, require_equal
+from ..peers import torch_peer
+from ..problem import Array, Problem, blocks, require
 
 __all__ = ["SUITE"]
 
@@ -63,13 +64,14 @@ CASES = (
 
 
 @lru_cache(maxsize=1)
-def _arrays(shape: tuple[int, int, int]) -> tuple[Array, Array]:
+def _arrays(shape: tuple[int, ...]) -> tuple[Array, Array]:
     """Return queries and keys of length 1."""
     queries, keys, features = shape
     rng = np.random.default_rng(0)
     k = rng.standard_normal((keys, features), dtype=np.float32)
     q = rng.standard_normal((queries, features), dtype=np.float32) + np.float32(0.5) * k[:queries]
-    return tuple(x / np.linalg.norm(x, axis=1, keepdims=True) for x in (q, k))  # type: ignore[return-value]
+    q, k = (x / np.linalg.norm(x, axis=1, keepdims=True) for x in (q, k))
+    return q, k
 
 
 class ContrastiveProblem(Problem):
@@ -79,8 +81,8 @@ class ContrastiveProblem(Problem):
     largest_axis = None
 
     @cached_property
-    def arguments(self) -> tuple[Array, ...]:  # type: ignore[override]
-        return _arrays(self.shape)  # type: ignore[arg-type]
+    def arguments(self) -> tuple[Array, ...]:
+        return _arrays(self.shape)
 
     @cached_property
     def out(self) -> tuple[Array | None, ...]:
@@ -113,11 +115,11 @@ class ContrastiveProblem(Problem):
         return loss, (of_query, of_key, of_temperature)
 
     @property
-    def expected_loss(self) -> float:  # type: ignore[override]
+    def expected_loss(self) -> float:
         return self.answer[0]
 
     @property
-    def expected_values(self) -> tuple[Array, ...]:  # type: ignore[override]
+    def expected_values(self) -> tuple[Array, ...]:
         return self.answer[1][:2]
 
     def tolerance(self, name: str) -> tuple[float, float]:

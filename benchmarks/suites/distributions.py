@@ -14,11 +14,12 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.case import LIMIT, OURS, TORCH, Case, Suite, at_least, at_most
-from benchmarks.contenders import Contender, contender, imported
-from benchmarks.peers import torch_peer
-from benchmarks.problem import Array, Problem
 from fastloss import reference
+
+from ..case import LIMIT, OURS, TORCH, Case, Suite, at_least, at_most
+from ..contenders import Contender, contender, imported
+from ..peers import torch_peer
+from ..problem import Array, Problem
 
 __all__ = ["SUITE"]
 
@@ -66,7 +67,7 @@ class DistributionsProblem(Problem):
     largest_axis = None
 
     @cached_property
-    def arguments(self) -> tuple[Array, ...]:  # type: ignore[override]
+    def arguments(self) -> tuple[Array, ...]:
         rng, rows = np.random.default_rng(0), self.shape[0]
         x = rng.standard_normal(self.shape, dtype=np.float32)
         low, width = np.float32(0.5), np.float32(2.0)
@@ -95,16 +96,16 @@ class DistributionsProblem(Problem):
 
     @cached_property
     def answer(self) -> tuple[float, Any]:
-        function: Any = getattr(reference, self.case.function)
-        options = {**self.case.options, **self.our_options}
-        return function(*self.arguments, return_grad=True, **options)  # type: ignore[no-any-return]
+        options = {**self.case.options, **self.our_options, "return_grad": True}
+        loss, gradients = getattr(reference, self.case.function)(*self.arguments, **options)
+        return loss, gradients
 
     @property
-    def expected_loss(self) -> float:  # type: ignore[override]
+    def expected_loss(self) -> float:
         return self.answer[0]
 
     @property
-    def expected_values(self) -> tuple[Array, ...]:  # type: ignore[override]
+    def expected_values(self) -> tuple[Array, ...]:
         found = self.answer[1]
         return found if isinstance(found, tuple) else (found,)
 

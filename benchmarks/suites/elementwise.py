@@ -13,10 +13,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from benchmarks.case import (
+from fastloss import reference
+
+from ..case import (
     COMPILED,
     JAX,
     LIMIT,
+    NUMPY,
     OURS,
     SERIAL,
     SKLEARN,
@@ -27,9 +30,8 @@ from benchmarks.case import (
     at_least,
     at_most,
 )
-from benchmarks.peers import SKLEARN_LOSSES
-from benchmarks.problem import Array, Problem, dtype_of
-from fastloss import reference
+from ..peers import SKLEARN_LOSSES
+from ..problem import Array, Problem, dtype_of
 
 __all__ = ["DTYPES", "SUITE"]
 
@@ -73,7 +75,7 @@ def contenders_of(loss: Loss, dtype: str) -> tuple[str, ...]:
     """Return the contenders of a loss."""
     unchecked = (UNCHECKED,) if loss.has_domain else ()
     has_sklearn = loss.function in SKLEARN_LOSSES and dtype in ("float32", "float64")
-    return (LIMIT, OURS, *unchecked, TORCH, JAX, *((SKLEARN,) if has_sklearn else ()))
+    return (LIMIT, OURS, *unchecked, NUMPY, TORCH, JAX, *((SKLEARN,) if has_sklearn else ()))
 
 
 def targets_of(loss: Loss, size: int, dtype: str, is_value: bool) -> tuple[Target, ...]:
@@ -134,7 +136,7 @@ class ElementwiseProblem(Problem):
             self.upstream = 2.0 ** min(15, size.bit_length() - 1)
 
     @cached_property
-    def arguments(self) -> tuple[Array, ...]:  # type: ignore[override]
+    def arguments(self) -> tuple[Array, ...]:
         rng = np.random.default_rng(0)
         (size,), dtype, kind = self.shape, dtype_of(self.case.dtype), self.case.details["target"]
         x = rng.standard_normal(size).astype(dtype, copy=False)
@@ -151,11 +153,11 @@ class ElementwiseProblem(Problem):
         return loss, np.multiply(grad, 1.0 if self.upstream is None else self.upstream, out=grad)
 
     @property
-    def expected_loss(self) -> float:  # type: ignore[override]
+    def expected_loss(self) -> float:
         return self._answer[0]
 
     @property
-    def expected_values(self) -> tuple[Array, ...]:  # type: ignore[override]
+    def expected_values(self) -> tuple[Array, ...]:
         return (self._answer[1],)
 
     def tolerance(self, name: str) -> tuple[float, float]:
@@ -168,7 +170,14 @@ SUITE = Suite(
     title="elementwise losses, 10 million elements; --size, --dtype",
     cases=cases(),
     problem=ElementwiseProblem,
-    columns={LIMIT: LIMIT, OURS: OURS, TORCH: "PyTorch", JAX: "JAX", SKLEARN: "scikit-learn"},
+    columns={
+        LIMIT: LIMIT,
+        OURS: OURS,
+        NUMPY: "NumPy",
+        TORCH: "PyTorch",
+        JAX: "JAX",
+        SKLEARN: "scikit-learn",
+    },
     variant=cases,
     also_checked=tuple(
         case_of(loss, dtype=dtype, is_value=is_value, suffix=f"-{dtype}")

@@ -1,4 +1,4 @@
-"""linear_cross_entropy and linear_kl_div beside the bare matrix products and PyTorch.
+"""Linear losses and the adaptive softmax beside the bare matrix products and PyTorch.
 
 The limit is the three matrix products of NumPy, into buffers that are kept (for the value alone, the first
 product), and one more for the logits of a teacher. With chunks, each chunk overwrites the weight's gradient
@@ -8,6 +8,7 @@ independent of `--threads`.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from functools import cached_property, lru_cache, partial
 from typing import Any
@@ -15,12 +16,13 @@ from typing import Any
 import numpy as np
 
 import fastloss
-from benchmarks.case import COMPILED, LIMIT, OURS, TORCH, Case, Suite, at_least, at_most, bound
-from benchmarks.contenders import Contender, UnavailableError, contender, imported, ours, require_equal
-from benchmarks.peers import torch_peer
-from benchmarks.problem import Array, Problem, WrongResultError, blocks, dtype_of
 from fastloss import reference
 from fastloss.linear import LinearGradients
+
+from ..case import COMPILED, LIMIT, OURS, TORCH, Case, Suite, at_least, at_most, bound
+from ..contenders import Contender, UnavailableError, contender, imported, ours, require_equal
+from ..peers import torch_peer
+from ..problem import Array, Problem, WrongResultError, blocks, dtype_of
 
 __all__ = ["MANY_CHUNKS", "SUITE"]
 
@@ -35,6 +37,7 @@ CHUNKED = "torch chunked"
 SHAPE = (1024, 768, 32000)
 # Tokens, features of student and of teacher, classes.
 TWO_LAYERS = (1024, 512, 32000)
+ADAPTIVE = (4096, 512, 50000)
 
 
 def _case(name: str, what: str, *, shape: tuple[int, ...] = SHAPE, **others: Any) -> Case:
@@ -104,6 +107,17 @@ CASES = (
         targets=(at_most(1.1, LIMIT), at_least(1.0, TORCH)),
         limit="products",
     ),
+    Case(
+        "linear",
+        "adaptive",
+        f"adaptive softmax {ADAPTIVE}, clusters of 2000, 8000 and 40000 classes, gradients",
+        "adaptive_log_softmax_with_loss",
+        shape=ADAPTIVE,
+        small=(64, 32, 500),
+        contenders=(LIMIT, OURS, TORCH),
+        targets=(at_least(1.0, TORCH),),
+        limit="products",
+    ),
 )
 
 
@@ -157,7 +171,7 @@ class LinearProblem(Problem):
         self._key: Any = self.shape, case.dtype, case.details.get("bias", "none")
 
     @cached_property
-    def arguments(self) -> tuple[Array, ...]:  # type: ignore[override]
+    def arguments(self) -> tuple[Array, ...]:
         x, w, _, target = _arrays(*self._key)
         return x, w, target
 
@@ -179,11 +193,11 @@ class LinearProblem(Problem):
         return np.ones((len(x) // self.case.details.get("chunks", 1), len(w)), x.dtype)
 
     @property
-    def expected_loss(self) -> float:  # type: ignore[override]
+    def expected_loss(self) -> float:
         return _answer(*self._key)[0]
 
     @property
-    def expected_values(self) -> tuple[Array, ...]:  # type: ignore[override]
+    def expected_values(self) -> tuple[Array, ...]:
         return self.sampled(_answer(*self._key)[1])
 
     def sampled(self, values: tuple[Array | None, ...]) -> tuple[Array, ...]:
@@ -216,7 +230,7 @@ class TwoLayersProblem(LinearProblem):
     """A student and a teacher; the reference has the student's gradients."""
 
     @cached_property
-    def arguments(self) -> tuple[Array, ...]:  # type: ignore[override]
+    def arguments(self) -> tuple[Array, ...]:
         return (*super().arguments[:2], *_teacher(self.shape))
 
     @cached_property
@@ -234,20 +248,163 @@ class TwoLayersProblem(LinearProblem):
         return loss, (gx, gw)
 
     @property
-    def expected_loss(self) -> float:  # type: ignore[override]
+    def expected_loss(self) -> float:
         return self.answer[0]
 
     @property
-    def expected_values(self) -> tuple[Array, ...]:  # type: ignore[override]
+    def expected_values(self) -> tuple[Array, ...]:
         return self.answer[1]
 
 
-def _problem(case: Case, is_small: bool) -> LinearProblem:
-    return (TwoLayersProblem if case.function == "linear_kl_div" else LinearProblem)(case, is_small)
+class AdaptiveProblem(Problem):
+    """Input, target, the weight of the head, and two weights of each cluster; classes as frequent as words.
+
+    The head has the first 4 % of the classes and the first cluster those up to 20 %. As in PyTorch, the
+    clusters have a fourth and a sixteenth of the features.
+    """
+
+    largest_axis = None
+
+    @cached_property
+    def arguments(self) -> tuple[Array, ...]:
+        rng, (tokens, features, classes) = np.random.default_rng(0), self.shape
+        edges = self.cutoffs
+        head = (edges[0] + 2, features)
+        first = (features // 4, features), (edges[1] - edges[0], features // 4)
+        second = (features // 16, features), (classes - edges[1], features // 16)
+        weights = [
+            rng.standard_normal(shape, dtype=np.float32) / np.sqrt(np.float32(shape[1]))
+            for shape in (head, *first, *second)
+        ]
+        frequency = 1.0 / (1.0 + np.arange(classes))
+        target = rng.choice(classes, tokens, p=frequency / frequency.sum())
+        return rng.standard_normal((tokens, features), dtype=np.float32), target, *weights
+
+    @property
+    def cutoffs(self) -> tuple[int, int]:
+        return self.shape[2] // 25, self.shape[2] // 5
+
+    @property
+    def differentiable(self) -> list[int]:
+        return [k for k in range(len(self.arguments)) if k != 1]
+
+    @cached_property
+    def out(self) -> Any:
+        """Return the buffers in the order of the arguments, written once."""
+        return tuple(np.ones_like(self.arguments[k]) for k in self.differentiable)
+
+    @cached_property
+    def answer(self) -> tuple[float, tuple[Array, ...]]:
+        x, target, head, *tails = self.arguments
+        found: Any = reference.adaptive_log_softmax_with_loss(
+            x, target, head, _pairs(tails), return_grad=True
+        )
+        loss, gradients = found
+        return loss, (gradients.input, gradients.head_weight, *_flat(gradients.tail_weights))
+
+    @property
+    def expected_loss(self) -> float:
+        return self.answer[0]
+
+    @property
+    def expected_values(self) -> tuple[Array, ...]:
+        return self.answer[1]
+
+    def tolerance(self, name: str) -> tuple[float, float]:
+        return (AGREEMENT, AGREEMENT) if name.startswith(OURS) else super().tolerance(name)
+
+
+def _pairs(arrays: Sequence[Array]) -> tuple[tuple[Array, Array], ...]:
+    return tuple(zip(arrays[::2], arrays[1::2], strict=True))
+
+
+def _flat(pairs: Iterable[tuple[Array, Array]]) -> tuple[Array, ...]:
+    return tuple(array for pair in pairs for array in pair)
+
+
+def _problem(case: Case, is_small: bool) -> Problem:
+    kinds: dict[str, type[Problem]] = {
+        "linear_kl_div": TwoLayersProblem,
+        "adaptive_log_softmax_with_loss": AdaptiveProblem,
+    }
+    return kinds.get(case.function, LinearProblem)(case, is_small)
+
+
+@contender(OURS, suite="linear")
+def _ours(problem: Problem, name: str) -> Contender:
+    if not isinstance(problem, AdaptiveProblem):
+        return ours(problem, name)
+    (x, target, head, *tails), (gx, ghead, *gtails) = problem.arguments, problem.out
+    out = gx, ghead, None, _pairs(gtails)
+
+    def call() -> Any:
+        return fastloss.adaptive_log_softmax_with_loss(
+            x, target, head, _pairs(tails), return_grad=True, out=out
+        )
+
+    def check(result: Any) -> None:
+        loss, gradients = result
+        problem.check(name, loss, (gradients.input, gradients.head_weight, *_flat(gradients.tail_weights)))
+
+    return Contender(name, call, check)
+
+
+def _adaptive_products(problem: AdaptiveProblem, name: str) -> Contender:
+    """Build the products of the head for all tokens, and of each cluster for its own."""
+    (x, target, head, *tails), (gx, ghead, *gtails) = problem.arguments, problem.out
+    edges = *problem.cutoffs, problem.shape[2]
+    layers = [(x, head, gx, ghead)]
+    clusters = []
+    for (project, weight), (gproject, gweight), low, high in zip(
+        _pairs(tails), _pairs(gtails), edges, edges[1:], strict=False
+    ):
+        some = x[(target >= low) & (target < high)]
+        hidden = np.ones((len(some), len(project)), np.float32)
+        ghidden = np.ones_like(hidden)
+        layers.append((hidden, weight, ghidden, gweight))
+        clusters.append((some, project, hidden, ghidden, np.ones_like(some), gproject))
+    logits = [np.ones((len(inner), len(weight)), np.float32) for inner, weight, *_ in layers]
+
+    def call() -> None:
+        for some, project, hidden, *_ in clusters:
+            np.matmul(some, project.T, out=hidden)
+        for (inner, weight, ginner, gweight), z in zip(layers, logits, strict=True):
+            np.matmul(inner, weight.T, out=z)
+            np.matmul(z, weight, out=ginner)
+            np.matmul(z.T, inner, out=gweight)
+        for some, project, _, ghidden, gsome, gproject in clusters:
+            np.matmul(ghidden, project, out=gsome)
+            np.matmul(ghidden.T, some, out=gproject)
+
+    def check(_: Any) -> None:
+        """Check the last product: one row of it."""
+        some, _, _, ghidden, _, gproject = clusters[-1]
+        right = ghidden[:, -1] @ some
+        require_equal(np.allclose(gproject[-1], right, rtol=0.0, atol=1e-3 * np.abs(right).max()), True)
+
+    return Contender(name, call, check)
+
+
+@contender(TORCH, suite="linear")
+def _torch_whole(problem: Problem, name: str) -> Contender:
+    if not isinstance(problem, AdaptiveProblem):
+        return torch_peer(problem, name)
+    torch = imported("torch")
+    _, features, classes = problem.shape
+    module = torch.nn.AdaptiveLogSoftmaxWithLoss(features, classes, problem.cutoffs)
+    names = [parameter for parameter, _ in module.named_parameters()]
+
+    def function(x: Any, target: Any, *weights: Any) -> Any:
+        given = dict(zip(names, weights, strict=True))
+        return torch.func.functional_call(module, given, (x, target)).loss
+
+    return torch_peer(problem, name, function)
 
 
 @contender(LIMIT, suite="linear")
-def _products(problem: LinearProblem, name: str) -> Contender:
+def _products(problem: LinearProblem | AdaptiveProblem, name: str) -> Contender:
+    if isinstance(problem, AdaptiveProblem):
+        return _adaptive_products(problem, name)
     (x, w, *more), z = problem.arguments, problem.logits
     gx, gw, _ = problem.out
     teacher = [(more[0], more[1], np.ones_like(z))] if isinstance(problem, TwoLayersProblem) else []
@@ -318,6 +475,8 @@ def _statistics(problem: LinearProblem, name: str) -> Contender:
     outputs, upstream = reference.TokenStatistics._fields, (-1.0 / len(problem.arguments[0]), None)
 
     def call() -> tuple[float, tuple[Array, ...]]:
+        statistics: Any
+        gradients: Any
         statistics, gradients = fastloss.linear_token_statistics(
             *problem.arguments, outputs=outputs, return_grad=True, grad_output=upstream, out=problem.out
         )
@@ -341,7 +500,7 @@ def _error(problem: LinearProblem, name: str) -> Contender:
 
 SUITE = Suite(
     name="linear",
-    title="linear_cross_entropy and linear_kl_div beside the bare matrix products (several minutes)",
+    title="linear losses and the adaptive softmax beside the bare matrix products (several minutes)",
     cases=CASES,
     problem=_problem,
     columns={LIMIT: "matrix products", OURS: OURS, TORCH: "PyTorch", CHUNKED: "PyTorch, chunked"},

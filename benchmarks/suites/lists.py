@@ -2,7 +2,7 @@
 
 All groups have one size, so that the peers need no loop over groups: PyTorch has a matrix of them, and NumPy
 takes the pairs of one position with all later ones at a time. The row "round-lambda-rank" is a round of
-LightGBM, as in `benchmarks.suites.boosting`. The reference has a part of the groups of `lambda_rank_loss`.
+LightGBM, as in the suite "boosting". The reference has a part of the groups of `lambda_rank_loss`.
 """
 
 from __future__ import annotations
@@ -12,12 +12,13 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.case import LIMIT, NUMPY, OURS, TORCH, Case, Suite, at_least, at_most
-from benchmarks.contenders import Contender, contender, imported, ours
-from benchmarks.peers import torch_peer
-from benchmarks.problem import Array, Problem
-from benchmarks.suites.boosting import BUILT_IN, READY, BoostingProblem, Pair, built_in, objective_of, ready
 from fastloss import reference
+
+from ..case import LIMIT, NUMPY, OURS, TORCH, Case, Suite, at_least, at_most
+from ..contenders import Contender, contender, imported, ours
+from ..peers import torch_peer
+from ..problem import Array, Problem
+from .boosting import BUILT_IN, READY, BoostingProblem, Pair, built_in, objective_of, ready
 
 __all__ = ["SUITE"]
 
@@ -103,7 +104,7 @@ class ListsProblem(Problem):
     largest_axis = None
 
     @cached_property
-    def arguments(self) -> tuple[Array, ...]:  # type: ignore[override]
+    def arguments(self) -> tuple[Array, ...]:
         """Return scores, relevance and the sizes of the groups."""
         rng, (rows,) = np.random.default_rng(0), self.shape
         scores = rng.standard_normal(rows, dtype=np.float32)
@@ -112,15 +113,16 @@ class ListsProblem(Problem):
 
     @cached_property
     def answer(self) -> tuple[float, Array]:
-        function: Any = getattr(reference, self.case.function)
-        return function(*self.arguments, return_grad=True, **self.case.options)  # type: ignore[no-any-return]
+        options = {**self.case.options, "return_grad": True}
+        loss, gradient = getattr(reference, self.case.function)(*self.arguments, **options)
+        return loss, gradient
 
     @property
-    def expected_loss(self) -> float:  # type: ignore[override]
+    def expected_loss(self) -> float:
         return self.answer[0]
 
     @property
-    def expected_values(self) -> tuple[Array, ...]:  # type: ignore[override]
+    def expected_values(self) -> tuple[Array, ...]:
         return (self.answer[1],)
 
 
@@ -131,9 +133,10 @@ class LambdaRankProblem(ListsProblem):
     def answer(self) -> tuple[Any, Array]:
         scores, relevance, sizes = self.arguments
         some = self.sampled((scores, relevance))
-        return reference.lambda_rank_loss(  # type: ignore[return-value]
-            *some, sizes[:GROUPS], return_grad=True, **self.case.options
-        )
+        options: Any = {**self.case.options, "return_grad": True}
+        found: Any = reference.lambda_rank_loss(some[0], some[1], sizes[:GROUPS], **options)
+        loss, gradient = found
+        return loss, gradient
 
     def sampled(self, values: tuple[Array, ...]) -> tuple[Array, ...]:
         return tuple(array[: GROUPS * DOCUMENTS] for array in values)
@@ -148,11 +151,13 @@ class RoundProblem(BoostingProblem):
     documents = DOCUMENTS
 
     @cached_property
-    def expected_values(self) -> tuple[Array, ...]:  # type: ignore[override]
+    def expected_values(self) -> Pair:
         assert self.sizes is not None
         scores, label = self._first((self.scores, self.data.label))
         options: Any = {"reduction": "sum", "return_grad": True, "return_hessian": True}
-        return reference.lambda_rank_loss(scores, label, self.sizes[:GROUPS], **options)[1:]  # type: ignore[index, return-value]
+        found: Any = reference.lambda_rank_loss(scores, label, self.sizes[:GROUPS], **options)
+        _, gradient, hessian = found
+        return gradient, hessian
 
     def _first(self, arrays: Pair) -> Pair:
         first, second = (array[: GROUPS * DOCUMENTS] for array in arrays)
@@ -174,7 +179,7 @@ contender(READY, suite="lists")(ready)
 
 @contender(OURS, suite="lists")
 def _ours(problem: Problem, name: str) -> Contender:
-    return (objective_of if isinstance(problem, RoundProblem) else ours)(problem, name)
+    return objective_of(problem, name) if isinstance(problem, RoundProblem) else ours(problem, name)
 
 
 @contender(NUMPY, suite="lists")

@@ -18,18 +18,18 @@ from typing import Any
 import numpy as np
 
 import fastloss
-from benchmarks import suites
-from benchmarks.case import COMPILED, OURS, TORCH, Case, Suite, at_most, bound
-from benchmarks.contenders import Contender, build, contender, imported
-from benchmarks.problem import Problem, dtype_of
-from benchmarks.suites import linear, softmax
-from benchmarks.suites import torch_backend as backend
+
+from .. import suites
+from ..case import COMPILED, OURS, TORCH, Case, Suite, at_most, bound
+from ..contenders import Contender, build, contender, imported
+from ..problem import Problem, dtype_of
+from . import linear, softmax
+from . import torch_backend as backend
 
 __all__ = ["SUITE"]
 
 # In the size of the logits, beyond the least memory of an operation.
 ALLOWED = 0.05
-ROOT = Path(__file__).resolve().parents[2]
 
 
 def _case(name: str, of: Case, title: str, **changes: Any) -> Case:
@@ -128,10 +128,10 @@ def main() -> None:
 
 def _in_a_process_of_its_own(case: Case, name: str, is_small: bool) -> float:
     """Return the growth of a fresh interpreter with the same import path."""
-    start = "from benchmarks.suites import memory; memory.main()"
+    start = f"from {__package__} import memory; memory.main()"
     command = [sys.executable, "-c", start, case.name, name, *(["small"] if is_small else [])]
     environment = os.environ | {
-        "PYTHONPATH": os.pathsep.join([*filter(None, sys.path), str(ROOT)]),
+        "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
         "FASTLOSS_NUM_THREADS": str(fastloss.get_num_threads()),
     }
     done = subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE, text=True)

@@ -12,9 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.case import LIMIT, OURS, TORCH, Case, Suite, at_least, at_most
-from benchmarks.problem import Array, Problem, in_blocks, sample_of
 from fastloss import reference
+
+from ..case import LIMIT, OURS, TORCH, Case, Suite, at_least, at_most
+from ..problem import Array, Problem, in_blocks, sample_of
 
 __all__ = ["SUITE"]
 
@@ -63,7 +64,7 @@ class PairsProblem(Problem):
         self.leaves = LEAVES.get(case.function, 2)
 
     @cached_property
-    def arguments(self) -> tuple[Array, ...]:  # type: ignore[override]
+    def arguments(self) -> tuple[Array, ...]:
         rng, rows = np.random.default_rng(0), self.shape[0]
         arrays = [rng.standard_normal(self.shape, dtype=np.float32) for _ in range(self.leaves)]
         return (*arrays, *self._target(rng, rows))
@@ -89,12 +90,12 @@ class PairsProblem(Problem):
         return self.arguments[0].size if self.case.function == "margin_ranking_loss" else self.shape[0]
 
     @cached_property
-    def expected_loss(self) -> float:  # type: ignore[override]
+    def expected_loss(self) -> float:
         function = getattr(reference, self.case.function)
         return float(sum(in_blocks(function, self.arguments, reduction="sum"))) / self._losses
 
     @cached_property
-    def expected_values(self) -> tuple[Array, ...]:  # type: ignore[override]
+    def expected_values(self) -> tuple[Array, ...]:
         _, found = getattr(reference, self.case.function)(
             *self.sampled(self.arguments), reduction="sum", return_grad=True, grad_output=1.0 / self._losses
         )

@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 
 import fastloss
-from benchmarks.case import LIMIT, OURS, TORCH, Case, Suite, at_least, at_most, bound
-from benchmarks.contenders import Contender, contender, ours
-from benchmarks.problem import Array, Problem, class_indices, in_blocks, logits_of, sample_of
-from benchmarks.suites.softmax import SoftmaxProblem
 from fastloss import reference
 from fastloss.sequence import TokenStatistics
+
+from ..case import LIMIT, OURS, TORCH, Case, Suite, at_least, at_most, bound
+from ..contenders import Contender, contender, ours
+from ..problem import Array, Problem, class_indices, in_blocks, logits_of, sample_of
+from .softmax import SoftmaxProblem
 
 __all__ = ["SUITE"]
 
@@ -101,7 +102,6 @@ class PostTrainingProblem(Problem):
 
     def __init__(self, case: Case, is_small: bool = False) -> None:
         super().__init__(case, is_small)
-        self.arguments = _arguments(case.function, self.shape)
         self.leaves = 2 if case.function == "dpo_loss" else 1
         # The result is an array, that of the others the mean.
         self.is_per_token = case.function == "token_log_probs"
@@ -109,17 +109,21 @@ class PostTrainingProblem(Problem):
             self.upstream = np.random.default_rng(3).uniform(0.5, 1.5, self.shape[0]).astype(np.float32)
 
     @cached_property
-    def expected_loss(self) -> float | Array:  # type: ignore[override]
+    def arguments(self) -> tuple[Array, ...]:
+        return _arguments(self.case.function, self.shape)
+
+    @cached_property
+    def expected_loss(self) -> float | Array:
         values = _values(self.case.function, self.shape)
         return values if self.is_per_token else float(values.mean())
 
     @cached_property
-    def expected_values(self) -> tuple[Array, ...]:  # type: ignore[override]
+    def expected_values(self) -> tuple[Array, ...]:
         sample, rows = sample_of(self.shape[0]), self.shape[0]
         function: Any = getattr(reference, self.case.function)
         arguments = (array[sample] for array in self.arguments)
         _, slopes = function(*arguments, reduction="none", return_grad=True)
-        scale = 1.0 / rows if self.upstream is None else self.upstream[sample, np.newaxis]  # type: ignore[index]
+        scale = np.asarray(self.upstream)[sample, np.newaxis] if self.is_per_token else 1.0 / rows
         return (self._stacked(slopes) * scale,)
 
     def sampled(self, values: tuple[Array, ...]) -> tuple[Array, ...]:

@@ -17,11 +17,12 @@ from typing import Any
 import numpy as np
 
 import fastloss
-from benchmarks.case import LIMIT, NUMPY, OURS, TORCH, Case, Suite, at_least
-from benchmarks.contenders import Contender, contender, imported, ours
-from benchmarks.peers import torch_peer
-from benchmarks.problem import Array, Problem, require
 from fastloss import reference
+
+from ..case import LIMIT, NUMPY, OURS, TORCH, Case, Suite, at_least
+from ..contenders import Contender, contender, imported, ours
+from ..peers import torch_peer
+from ..problem import Array, Problem, require
 
 __all__ = ["SUITE"]
 
@@ -89,7 +90,7 @@ class SurvivalProblem(Problem):
         return x, rng.exponential(1.0, rows), rng.random(rows) < 0.6
 
     @property
-    def arguments(self) -> tuple[Array, ...]:  # type: ignore[override]
+    def arguments(self) -> tuple[Array, ...]:
         return self.data
 
     @cached_property
@@ -97,7 +98,8 @@ class SurvivalProblem(Problem):
         given = (self.data[0].astype(np.float64), *self.data[1:])
         if len(given[0]) > 2000:
             return cumulative(*given)
-        return reference.cox_ph_loss(*given, return_grad=True, return_hessian=True)  # type: ignore[return-value]
+        found: Any = reference.cox_ph_loss(*given, return_grad=True, return_hessian=True)
+        return tuple(found)
 
     def require_near(self, found: tuple[Any, ...]) -> None:
         for name, one, exact in zip(("loss", "gradient", "hessian"), found, self.expected, strict=True):
@@ -110,7 +112,7 @@ class AftProblem(Problem):
     largest_axis = None
 
     @cached_property
-    def arguments(self) -> tuple[Array, ...]:  # type: ignore[override]
+    def arguments(self) -> tuple[Array, ...]:
         """Return logarithms of times, and the bounds: equal for six of ten, and else without an upper one."""
         rng, rows = np.random.default_rng(0), self.shape[0]
         x = rng.standard_normal(rows, dtype=np.float32)
@@ -119,14 +121,16 @@ class AftProblem(Problem):
 
     @cached_property
     def answer(self) -> tuple[float, Array]:
-        return reference.aft_loss(*self.arguments, return_grad=True)  # type: ignore[return-value]
+        found: Any = reference.aft_loss(*self.arguments, return_grad=True)
+        loss, gradient = found
+        return loss, gradient
 
     @property
-    def expected_loss(self) -> float:  # type: ignore[override]
+    def expected_loss(self) -> float:
         return self.answer[0]
 
     @property
-    def expected_values(self) -> tuple[Array, ...]:  # type: ignore[override]
+    def expected_values(self) -> tuple[Array, ...]:
         return (self.answer[1],)
 
 

@@ -22,11 +22,12 @@ from typing import Any
 import numpy as np
 
 import fastloss
-from benchmarks.case import COMPILED, OURS, TORCH, Case, Suite, at_least, at_most
-from benchmarks.contenders import Contender, UnavailableError, contender, imported
-from benchmarks.peers import torch_compiled, torch_peer, torch_tensor
-from benchmarks.problem import Array, Problem, class_indices, in_blocks, logits_of, require, sample_of
 from fastloss import reference
+
+from ..case import COMPILED, OURS, TORCH, Case, Suite, at_least, at_most
+from ..contenders import Contender, UnavailableError, contender, imported
+from ..peers import torch_compiled, torch_peer, torch_tensor
+from ..problem import Array, Problem, class_indices, in_blocks, logits_of, require, sample_of
 
 __all__ = [
     "BFLOAT16",
@@ -118,7 +119,7 @@ class TorchProblem(Problem):
         return self.case.threads or fastloss.get_num_threads()
 
     @cached_property
-    def arguments(self) -> tuple[Array, Array]:  # type: ignore[override]
+    def arguments(self) -> tuple[Array, Array]:
         """Input and target."""
         x = logits_of(self.shape, self.case.dtype)
         if self.case.function == "cross_entropy":
@@ -142,12 +143,12 @@ class TorchProblem(Problem):
         return self.shape[0] if is_per_row else int(np.prod(self.shape))
 
     @cached_property
-    def expected_loss(self) -> float:  # type: ignore[override]
+    def expected_loss(self) -> float:
         of: Any = getattr(reference, self.case.function)
         return float(sum(in_blocks(of, self.arguments, reduction="sum"))) / self._count
 
     @cached_property
-    def expected_values(self) -> tuple[Array, ...]:  # type: ignore[override]
+    def expected_values(self) -> tuple[Array, ...]:
         of: Any = getattr(reference, self.case.function)
         sample = self.sampled(self.arguments)
         return (np.asarray(of(*sample, reduction="sum", return_grad=True)[1]) / self._count,)
@@ -247,7 +248,7 @@ WAYS = {TORCH: "torch", OURS: "install()", IN_PLACE: "inplace", NO_LOGITS: "no l
 
 def example() -> Any:
     """Return the example that trains a transformer."""
-    return imported("examples.finetune_torch")
+    return imported("fastloss._examples.finetune_torch")
 
 
 def step_options(shape: tuple[int, ...], is_small: bool) -> argparse.Namespace:

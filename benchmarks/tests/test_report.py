@@ -117,21 +117,47 @@ def test_tables(tmp_path: Path) -> None:
     assert found == tables.rendered(found, tmp_path) == tables.rendered(empty, tmp_path)
     assert found.startswith("a\n<!-- table: softmax -->\n") and "\n<!-- end -->\nb\n" in found
     assert "\nold\n" not in found and "from another time" not in found
-    assert found.count("| cross entropy (2048, 32000), value and gradient at the small shape") == 3
-    assert "| milliseconds | memory limit | **fastloss** | NumPy |" in found
+    assert found.count("| cross entropy (2048, 32000), value and gradient at the small shape") == 2
+    assert "| milliseconds | memory limit | **fastloss** |\n" in found
     assert "| fastloss new array |" in found
     with pytest.raises(ValueError, match="no suite is named 'sofmax'"):
         tables.rendered(text.replace("softmax", "sofmax"), tmp_path)
 
 
-def test_a_table_may_name_its_processor(tmp_path: Path) -> None:
+def test_each_processor_has_a_table(tmp_path: Path) -> None:
+    """In the order of their names; a marker may name one of them."""
     run = run_small(tmp_path, "softmax", ["one-call"])
-    machine = run["machine"] | {"processor": "Made-up(R) CPU @ 1 GHz"}
+    machine = run["machine"] | {"processor": "A made-up(R) CPU @ 1 GHz"}
     path = report.write_json(run | {"machine": machine, "date": "2001-01-01"}, tmp_path)
-    assert path.name == "softmax-2001-01-01-made-up.json"
-    text = "<!-- table: softmax made-up -->\n<!-- end -->\n"
-    assert "Made-up(R)" in tables.rendered(text, tmp_path)
-    assert "Made-up(R)" not in tables.rendered(text.replace(" made-up", ""), tmp_path)
+    assert path.name == "softmax-2001-01-01-a-made-up.json"
+    text = "<!-- table: softmax a-made-up -->\n<!-- end -->\n"
+    one, both = tables.rendered(text, tmp_path), tables.rendered(text.replace(" a-made-up", ""), tmp_path)
+    assert [t.count("| milliseconds | **fastloss** |") for t in (one, both)] == [1, 2]
+    assert "A made-up(R)" in one and one.partition("\n")[2].replace("<!-- end -->\n", "") in both
+    assert run["machine"]["processor"] not in one and f"\n\n{run['machine']['processor']}" in both
+
+
+def test_the_short_table_is_of_whole_processors(tmp_path: Path) -> None:
+    """Of one without its name; of several each below its name; none of a processor that lacks a row."""
+
+    def store(processor: str, suites: list[str]) -> None:
+        names = dict(tables.SHORT_ROWS)
+        for suite in suites:
+            figures = {"median": 1e-3}
+            row = {"name": names[suite], "title": suite, "quantity": "seconds", "is_small": False}
+            run = {"suite": suite, "date": "2001-01-01", "time": "", "machine": {"processor": processor}}
+            row |= {"wrong": {}, "contenders": {OURS: figures}}
+            report.write_json(run | {"rows": [row]}, tmp_path)
+
+    text, every = "<!-- table: short -->\n<!-- end -->", [suite for suite, _ in tables.SHORT_ROWS]
+    store("Z", every[:2])
+    assert tables.NOT_MEASURED in tables.rendered(text, tmp_path)
+    store("B", every)
+    one = tables.rendered(text, tmp_path)
+    assert one.count("| **1.00** |") == 3 and "B:" not in one
+    store("A", every)
+    both = tables.rendered(text, tmp_path)
+    assert both.count("| **1.00** |") == 6 and 0 < both.index("A:\n") < both.index("B:\n")
 
 
 def test_memory_and_errors_have_tables(tmp_path: Path) -> None:
@@ -141,7 +167,7 @@ def test_memory_and_errors_have_tables(tmp_path: Path) -> None:
     found = tables.rendered(
         "<!-- table: memory -->\n<!-- end -->\n<!-- table: linear -->\n<!-- end -->", tmp_path
     )
-    assert "| times the logits | PyTorch |" in found
+    assert "| times the logits | **fastloss** |\n" in found
     assert "(error) | fastloss error | " in found and "(milliseconds) | " in found
 
 
@@ -174,7 +200,8 @@ def test_no_table_is_stale() -> None:
 
 def test_documentation_has_a_table_for_each_suite() -> None:
     text = tables.FILES[0].read_text()
-    assert {match[1] for match in tables.MARKED.findall(text)} >= {*SUITES}
+    with_table = {suite.name for suite in SUITES.values() if suite.columns}
+    assert {match[1] for match in tables.MARKED.findall(text)} >= with_table
 
 
 @pytest.mark.parametrize(
@@ -188,6 +215,7 @@ def test_documentation_has_a_table_for_each_suite() -> None:
         (["elementwise", "--size", "0"], "--size must be at least 1"),
         (["tables", "softmax"], "tables stands alone"),
         (["tables", "--small"], "tables stands alone"),
+        (["pictures", "--small"], "pictures stands alone"),
         (["--small"], "give a suite"),
     ],
 )
@@ -206,3 +234,28 @@ def test_names_are_printed(capsys: pytest.CaptureFixture[str]) -> None:
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines] == ["elementwise/mse", "elementwise/mse-value"]
     assert "1,000 float16" in lines[0]
+
+
+def test_growth_is_drawn(tmp_path: Path) -> None:
+    """Each way has its line, and each row of threads; the same results give the same bytes."""
+    pictures = pytest.importorskip("benchmarks.pictures")
+    pytest.importorskip("matplotlib")
+    options = ["--small", "--repeats", "2", "--settle", "0", "--json", str(tmp_path)]
+    assert main(["growth", *options]) == 0
+    texts = []
+    for _ in range(2):
+        (path,) = pictures.draw_all(tmp_path, tmp_path)
+        texts.append(path.read_text())
+    assert path.name == "growth.svg" and texts[0] == texts[1]
+    for text in (*(text for text, *_ in pictures.WAYS.values()), *pictures.THREADED.values()):
+        assert f">{text}<" in texts[0]
+
+
+def test_pictures_are_in_the_documentation() -> None:
+    """Each stored result that has a picture."""
+    pages = "".join(path.read_text() for path in tables.FILES[0].parent.glob("*.md"))
+    names = [name for name in ("bench", "growth") if any(report.RESULTS.glob(f"{name}-*.json"))]
+    assert names
+    for name in names:
+        assert f"](images/{name}.svg)" in pages
+        assert tables.FILES[0].with_name("images").joinpath(f"{name}.svg").is_file()
