@@ -91,7 +91,9 @@ class BuildKernels(build_ext):
         ext.extra_compile_args += openmp["compile"] + extra
         ext.extra_link_args += openmp["link"] + extra
         ext.define_macros += openmp["macros"]
-        units = {f"src/{name}.c": [*common, *extra] for name in ("dispatch", "caches", "calls", "losses", "openmp")}
+        units = {
+            f"src/{name}.c": [*common, *extra] for name in ("dispatch", "caches", "calls", "losses", "openmp")
+        }
         for level, flags in LEVELS.items():
             if level == "baseline" or self._works(INTRINSICS_PROBE, flags[family]):
                 ext.define_macros.append((f"FASTLOSS_BUILT_{level.upper()}", "1"))
