@@ -48,6 +48,19 @@ AVX512_FLAGS = [
     "-mavx512vl",
     "-mprefer-vector-width=512",
 ]
+# An extension with several instruction sets is large, so what is seldom run is small: the baseline, which is
+# for old machines then, and the kernels of samples.h, which lose no speed. The -O3 of gcc copies the rest
+# of a loop for every element, and once more for narrower vectors.
+SMALL_FLAGS = ["-Os"]
+COMPACT_FLAGS = [
+    "-O2",
+    "-fvect-cost-model=dynamic",
+    "-funswitch-loops",
+    "-fipa-cp-clone",
+    "-fpeel-loops",
+    "--param=max-completely-peeled-insns=60",
+    "--param=vect-epilogues-nomask=0",
+]
 LEVELS = {
     "baseline": {"unix": [], "msvc": []},
     "avx2": {"unix": AVX2_FLAGS, "msvc": ["/arch:AVX2"]},
@@ -91,14 +104,22 @@ class BuildKernels(build_ext):
         ext.extra_compile_args += openmp["compile"] + extra
         ext.extra_link_args += openmp["link"] + extra
         ext.define_macros += openmp["macros"]
-        units = {
-            f"src/{name}.c": [*common, *extra] for name in ("dispatch", "caches", "calls", "losses", "openmp")
-        }
-        for level, flags in LEVELS.items():
-            if level == "baseline" or self._works(INTRINSICS_PROBE, flags[family]):
-                ext.define_macros.append((f"FASTLOSS_BUILT_{level.upper()}", "1"))
-                for part in ("kernels", "samples"):
-                    units[f"src/{part}_{level}.c"] = [*common, *flags[family], *extra]
+        parts = ("dispatch", "caches", "calls", "losses", "openmp")
+        units = {f"src/{name}.c": [*common, *extra] for name in parts}
+        levels = [
+            level
+            for level, flags in LEVELS.items()
+            if level == "baseline" or self._works(INTRINSICS_PROBE, flags[family])
+        ]
+        is_small = len(levels) > 1 and family == "unix"
+        is_compact = is_small and self._works(FLAG_PROBE, ["-Werror", *COMPACT_FLAGS])
+        for level in levels:
+            ext.define_macros.append((f"FASTLOSS_BUILT_{level.upper()}", "1"))
+            flags = [*common, *LEVELS[level][family]]
+            small = SMALL_FLAGS if is_small and level == "baseline" else []
+            compact = COMPACT_FLAGS if is_compact and level != "baseline" else []
+            units[f"src/kernels_{level}.c"] = [*flags, *small, *extra]
+            units[f"src/samples_{level}.c"] = [*flags, *small, *compact, *extra]
         kernels = self.compiler.object_filenames(list(units), output_dir=self.build_temp)
         ext.extra_objects = [*(ext.extra_objects or []), *kernels]
         for path in kernels:

@@ -44,7 +44,10 @@ TYPES = ("f32", "f64")
 
 
 def flags() -> tuple[list[str], dict[str, list[str]]]:
-    """Return the flags of setup.py: common ones, and those of each instruction set."""
+    """Return the flags of setup.py: common ones, and those of each instruction set.
+
+    Those of the baseline are the ones of an extension without other instruction sets, as on 64-bit Arm.
+    """
     names: dict[str, Any] = {}
     for node in ast.parse((ROOT / "setup.py").read_text()).body:
         if isinstance(node, ast.Assign | ast.AugAssign):

@@ -22,7 +22,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 GLIBC = (2, 17)
-MOST_BYTES = 3_600_000
+MOST_BYTES = 2_900_000
 
 
 def run(*command: str, **settings: str) -> str:
