@@ -477,7 +477,7 @@ cdef extern from *:
     bint FL_OPENMP_IS_DYNAMIC
     void FL_BARRIER() noexcept nogil
 
-COMPILER = FL_COMPILER.decode()
+COMPILER = FL_COMPILER.decode().strip()
 OPENMP = FL_OPENMP_DATE
 OPENMP_IS_DYNAMIC = FL_OPENMP_IS_DYNAMIC
 LEVELS = ("baseline", "avx2", "avx512")
