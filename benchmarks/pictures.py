@@ -36,18 +36,18 @@ LARGE = 64e6
 MARKERS = "osD^vP*Xh<>"
 
 # Of the documentation, from the newest results of any processor.
-IMAGES = Path(__file__).resolve().parents[1] / "docs" / "images"
+FIGURES = Path(__file__).resolve().parents[1] / "docs" / "figures"
 
 Row = Mapping[str, Any]
 
 
-def draw_all(results: Path = RESULTS, images: Path = IMAGES) -> list[Path]:
+def draw_all(results: Path = RESULTS, figures: Path = FIGURES) -> list[Path]:
     """Draw the pictures of the documentation for which there are results; return their paths."""
     drawn = []
     for name, draw in ((BENCH, draw_bench), ("growth", draw_growth)):
         runs = newest(name, None, results).values()
         if runs:
-            drawn.append(images / f"{name}.svg")
+            drawn.append(figures / f"{name}.svg")
             draw(max(runs, key=lambda run: (run["date"], run["time"])), drawn[-1])
     return drawn
 
