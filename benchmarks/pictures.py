@@ -36,18 +36,18 @@ LARGE = 64e6
 MARKERS = "osD^vP*Xh<>"
 
 # Of the documentation, from the newest results of any processor.
-IMAGES = Path(__file__).resolve().parents[1] / "docs" / "images"
+FIGURES = Path(__file__).resolve().parents[1] / "docs" / "figures"
 
 Row = Mapping[str, Any]
 
 
-def draw_all(results: Path = RESULTS, images: Path = IMAGES) -> list[Path]:
+def draw_all(results: Path = RESULTS, figures: Path = FIGURES) -> list[Path]:
     """Draw the pictures of the documentation for which there are results; return their paths."""
     drawn = []
     for name, draw in ((BENCH, draw_bench), ("growth", draw_growth)):
         runs = newest(name, None, results).values()
         if runs:
-            drawn.append(images / f"{name}.svg")
+            drawn.append(figures / f"{name}.svg")
             draw(max(runs, key=lambda run: (run["date"], run["time"])), drawn[-1])
     return drawn
 
@@ -167,7 +167,7 @@ def _roofline(ax: Any, rows: Sequence[Row]) -> None:
 
 # The lines: their names in the legend, colours, dashes and markers.
 WAYS = {
-    LIMIT: ("limit of memory", LIMIT_COLOUR, "--", ""),
+    LIMIT: ("limit of memory", LIMIT_COLOUR, "--", "."),
     OURS: ("buffer kept (out=)", "#0072B2", "-", "o"),
     IN_PLACE: ("in place", "#009E73", "-", "s"),
     NEW: ("new array", "#D55E00", "-", "^"),
@@ -198,6 +198,9 @@ def draw_growth(run: Mapping[str, Any], path: Path) -> None:
         for ax, (kind, label) in zip(axes.flat, PANELS.items(), strict=False):
             _grown(ax, _rows_of(run, kind), label)
         _threads(axes[1, 1], _rows_of(run, "threads"))
+        for ax in axes.flat:
+            # Without results: of a run of some rows.
+            ax.set_visible(bool(ax.lines))
         handles, labels = axes[0, 0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside upper center", ncols=len(labels), frameon=False)
         figure.supxlabel(
@@ -218,6 +221,8 @@ def _nanoseconds(row: Row, name: str) -> float:
 
 def _grown(ax: Any, rows: Sequence[Row], label: str) -> None:
     """Draw a line for each way, over the number that ends the name of a row."""
+    if not rows:
+        return
     for name, (text, colour, dashes, marker) in WAYS.items():
         measured = [row for row in rows if name in row["contenders"]]
         x = [int(row["name"].rpartition("-")[2]) for row in measured]
@@ -233,6 +238,8 @@ def _grown(ax: Any, rows: Sequence[Row], label: str) -> None:
 
 def _threads(ax: Any, rows: Sequence[Row]) -> None:
     """Draw how many times as fast each row is as on one thread."""
+    if not rows:
+        return
     most = 1
     for row, (colour, marker) in zip(rows, STYLES, strict=False):
         times = {threads_of(name): _nanoseconds(row, name) for name in row["contenders"]}

@@ -28,7 +28,7 @@ WAYS = (OURS, NEW, IN_PLACE, UNALIGNED)
 CLASSES = 1000
 ELEMENTS = 1 << 22
 # Of smaller arrays the limit would be the cost of the call that measures it.
-LARGE = 1 << 20
+LARGE = 1_000_000
 
 
 def _thread_counts() -> list[int]:

@@ -257,5 +257,5 @@ def test_pictures_are_in_the_documentation() -> None:
     names = [name for name in ("bench", "growth") if any(report.RESULTS.glob(f"{name}-*.json"))]
     assert names
     for name in names:
-        assert f"](images/{name}.svg)" in pages
-        assert tables.FILES[0].with_name("images").joinpath(f"{name}.svg").is_file()
+        assert f"](figures/{name}.svg)" in pages
+        assert tables.FILES[0].with_name("figures").joinpath(f"{name}.svg").is_file()
