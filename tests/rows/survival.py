@@ -110,10 +110,14 @@ def aft_bound(c: Call) -> Array:
 
 
 def aft_derivative_bound(c: Call, name: str) -> Array:
-    """As differences of distribution functions have rounded."""
-    exact = np.abs(c.expected[1][("input", "hessian").index(name)])
-    factor = np.asarray(c.options.get("weight", 1.0), np.float64) * c.upstream / (c.denominator or 1.0)
-    return np.asarray(1.01 * unit_roundoff(c.dtype) * exact + 1e-11 * np.abs(factor))
+    """As differences of distribution functions have rounded, over the probability of the interval."""
+    exact, first = np.abs(c.expected[1][("input", "hessian").index(name)]), np.abs(c.expected[1][0])
+    weight = np.asarray(c.options.get("weight", 1.0), np.float64)
+    factor = np.broadcast_to(np.abs(weight * c.upstream / (c.denominator or 1.0)), first.shape)
+    losses = np.divide(np.abs(c.expected_losses), weight, out=np.zeros(c.shape), where=weight > 0.0)
+    slope = np.divide(first, factor, out=np.zeros(first.shape), where=factor > 0.0)
+    cancelled = 4e-16 * np.exp(np.minimum(losses, 28.0)) * (1.0 + slope) ** 2
+    return np.asarray(1.01 * unit_roundoff(c.dtype) * exact + (1e-11 + cancelled) * factor)
 
 
 def aft_weights(rng: np.random.Generator, arguments: dict[str, Array]) -> Array:
