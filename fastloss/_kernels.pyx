@@ -2293,18 +2293,19 @@ def plain_pairs(
     job.third_value = job.scale = 1.0
     job.parameter[0] = a
     job.parameter[1] = b
-    loss_sum = execute_elements(&job, True, True, False, False, 1, &fault, &denominator)
-    if how == MEAN:
-        factor = 1.0 / job.size
-        loss_sum *= factor
-    found = plain_loss(how, loss_sum, denominator)
-    if not return_grad:
+    try:
+        loss_sum = execute_elements(&job, True, True, False, False, 1, &fault, &denominator)
+        if how == MEAN:
+            factor = 1.0 / job.size
+            loss_sum *= factor
+        found = plain_loss(how, loss_sum, denominator)
+        if not return_grad:
+            return found
+        chosen = cnp.PyArray_EMPTY(1, cnp.PyArray_DIMS(x), number, 0)
+        rejected = cnp.PyArray_EMPTY(1, cnp.PyArray_DIMS(x), number, 0)
+        table.pair_gradients(slope, scale, factor, cnp.PyArray_DATA(chosen), cnp.PyArray_DATA(rejected), job.size)
+    finally:
         free(z)
-        return found
-    chosen = cnp.PyArray_EMPTY(1, cnp.PyArray_DIMS(x), number, 0)
-    rejected = cnp.PyArray_EMPTY(1, cnp.PyArray_DIMS(x), number, 0)
-    table.pair_gradients(slope, scale, factor, cnp.PyArray_DATA(chosen), cnp.PyArray_DATA(rejected), job.size)
-    free(z)
     return found, chosen, rejected
 
 

@@ -74,6 +74,7 @@ def _lent(size: int) -> Any:
         return None
     piece = _taken(size) or _new(size)
     if piece is None:
+        _kept.clear()  # there may be room now
         return None
     # Arrays keep a reference to the object that owns their memory, and so do their views.
     return _kernels.Lent(piece, size, _give_back)
