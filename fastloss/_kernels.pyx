@@ -460,7 +460,7 @@ cdef extern from *:
     int FL_OPENMP_DATE
     void FL_BARRIER() noexcept nogil
 
-COMPILER = FL_COMPILER.decode()
+COMPILER = FL_COMPILER.decode().strip()
 OPENMP = FL_OPENMP_DATE
 LEVELS = ("baseline", "avx2", "avx512")
 MACHINE_LEVEL = fl_machine_level()
