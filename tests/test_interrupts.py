@@ -91,13 +91,18 @@ if os.environ["TORCH"]:
     tensor = torch.zeros(1).expand(60_000, 40_000)
     kinds["torch"] = lambda: fastloss.torch.cross_entropy(tensor, torch.zeros(60_000, dtype=torch.long))
 late = {}
+
+def limit():
+    "A tenth of a second, or more where others use the processors."
+    return 0.1 * max(1.0, os.getloadavg()[0] / os.cpu_count())
+
 for name, call in kinds.items():
     found = []
-    while len(found) < 3 and (not found or min(found) >= 0.1):
+    while len(found) < 5 and (not found or min(found) >= 0.1):
         taken = delay(call)
         found.append(9.9 if taken is None else taken)
     print(f"{name}: {1e3 * min(found):.0f} ms")
-    if min(found) >= 0.1:
+    if min(found) >= limit():
         late[name] = found
 assert not late, late
 x, target = rng.standard_normal((300, 700)).astype(np.float32), rng.integers(0, 700, 300)
