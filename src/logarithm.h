@@ -153,7 +153,7 @@ FL_INLINE float fl_log1p_f32(float x) { return fl_log_of_f32(1.0f + x, x); }
 FL_INLINE double fl_log1p_f64(double x) { return fl_log_of_f64(1.0 + x, x); }
 
 /* log(1 + x), 0 <= x <= 1, without a division, float: x + x^2 q, q fitted to the relative error (3.3e-8). Largest
- * error: 2 ulp. */
+ * error: 2.1 ulp (2.04 on the baseline). */
 FL_INLINE float fl_log1p_unit_f32(float x)
 {
     float q = 0.0053647249f;

@@ -206,7 +206,7 @@ def test_any_range_of_hazards() -> None:
 
 @on_every_isa
 def test_segments_of_many_rows() -> None:
-    """Given as a single stratum, rows are scanned all at once; else in segments, which a group of equal times may span."""
+    """A single stratum is scanned all at once, else in segments, which a group of equal times may span."""
     rng, rows = np.random.default_rng(3), 150_000
     x, event, weight = rng.standard_normal(rows), rng.random(rows) < 0.3, rng.integers(0, 3, rows) / 2
     for time in (
