@@ -44,22 +44,18 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Let a run take a part of the full matrix."""
+    """Let a run take a part of its tests."""
     parser.addoption(
         "--one-in", type=int, default=1, metavar="N",
-        help="of the tests marked as full, run one in N, chosen by their names",
+        help="of the selected tests, run one in N, chosen by their names",
     )  # fmt: skip
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out all but one in N of the full matrix; the names' checksums are the same in every process."""
+    """Leave out all but one test in N; the names' checksums are the same in every process."""
     number = config.getoption("one_in")
-    left_out = [
-        item
-        for item in items
-        if number > 1 and item.get_closest_marker("full") and zlib.crc32(item.nodeid.encode()) % number
-    ]
+    left_out = [item for item in items if zlib.crc32(item.nodeid.encode()) % number]
     if left_out:
         names = {item.nodeid for item in left_out}
         items[:] = [item for item in items if item.nodeid not in names]
