@@ -1188,13 +1188,29 @@ ROW_ENTROPY = FL_ROW_ENTROPY
 SHORT_ROW = FL_SHORT_ROW
 
 
+cdef bint statistics_over(const fl_statistics_job *job, const fl_statistics_kernels *table, fl_statistics_row *row,
+                          bint finishes, char *buffers, int threads, fl_call *call) noexcept nogil:
+    """Sum the blocks of a row, or finish them; return whether the call goes on: see step_over."""
+    cdef ptrdiff_t span, first, last, block, blocks = (job.rows.classes + FL_BLOCK - 1) // FL_BLOCK
+    cdef ptrdiff_t spans = (blocks + BLOCKS_OF_LOOK - 1) // BLOCKS_OF_LOOK
+    for span in range(spans):
+        if fl_call_looks(call):
+            return False
+        first = span * BLOCKS_OF_LOOK
+        last = min(blocks, first + BLOCKS_OF_LOOK)
+        for block in prange(first, last, schedule="static", num_threads=threads):
+            if finishes:
+                table.finish(job, row, block, buffers + threadid() * table.buffer_bytes)
+            else:
+                table.sum(job, row, block, buffers + threadid() * table.buffer_bytes)
+    return not call.stopped
+
+
 cdef int shared_statistics(const fl_statistics_job *job, const fl_statistics_kernels *table, int threads,
                            fl_call *call) except -1 nogil:
     """Process few long rows, all threads on each row: see shared_softmax."""
     cdef fl_statistics_row row
-    cdef ptrdiff_t index, span, first, last, block, blocks = (job.rows.classes + FL_BLOCK - 1) // FL_BLOCK
-    cdef ptrdiff_t spans = (blocks + BLOCKS_OF_LOOK - 1) // BLOCKS_OF_LOOK
-    cdef ptrdiff_t scratch_size = up_to_line(table.scratch_bytes(job))
+    cdef ptrdiff_t index, scratch_size = up_to_line(table.scratch_bytes(job))
     cdef char *memory
     cdef char *scratch
     cdef char *buffers
@@ -1207,25 +1223,13 @@ cdef int shared_statistics(const fl_statistics_job *job, const fl_statistics_ker
     for index in range(job.rows.count):
         if not table.start(job, &row, index, scratch):
             continue
-        for span in range(spans):
-            if fl_call_looks(call):
-                break
-            first = span * BLOCKS_OF_LOOK
-            last = min(blocks, first + BLOCKS_OF_LOOK)
-            for block in prange(first, last, schedule="static", num_threads=threads):
-                table.sum(job, &row, block, buffers + threadid() * table.buffer_bytes)
-        if call.stopped:
+        if not statistics_over(job, table, &row, False, buffers, threads, call):
             break
         table.settle(job, &row, buffers)
         if job.rows.output.data == NULL:
             continue
-        for span in range(spans):
-            if fl_call_looks(call):
-                break
-            first = span * BLOCKS_OF_LOOK
-            last = min(blocks, first + BLOCKS_OF_LOOK)
-            for block in prange(first, last, schedule="static", num_threads=threads):
-                table.finish(job, &row, block, buffers + threadid() * table.buffer_bytes)
+        if not statistics_over(job, table, &row, True, buffers, threads, call):
+            break
     free(memory)
     return 0
 
