@@ -22,12 +22,12 @@ from typing import Any
 import fastloss
 
 from . import report
-from .case import JAX, LIMIT, NUMPY, OURS, PEERS, SKLEARN, TORCH, Case
+from .case import COLUMNS, LIMIT, OURS, PEERS, Case
 from .contenders import LIMITS, is_installed
 from .runner import SETTLE, Begins, Result, measure
 from .suites import SUITES, bounds, problem_of
 
-__all__ = ["COLUMNS", "NAME", "main", "selected"]
+__all__ = ["NAME", "main", "selected"]
 
 NAME = "bench"
 SECONDS = 45.0
@@ -43,14 +43,6 @@ ROWS = (
     "elementwise/logits",
     "elementwise/poisson",
 )
-COLUMNS = {
-    LIMIT: "memory limit",
-    OURS: OURS,
-    NUMPY: "NumPy",
-    TORCH: "PyTorch",
-    JAX: "JAX",
-    SKLEARN: "scikit-learn",
-}
 EXAMPLES = """
 python -m fastloss bench                                    the rows that matter most
 python -m fastloss bench 'softmax/32k*' --seconds 200         others, by name or pattern

@@ -8,6 +8,7 @@ from typing import Any, Literal, NamedTuple
 
 __all__ = [
     "BEST_PEER",
+    "COLUMNS",
     "COMPILED",
     "JAX",
     "LIMIT",
@@ -33,6 +34,15 @@ NUMPY, TORCH, JAX, SKLEARN = PEERS = ("numpy", "torch", "jax", "scikit-learn")
 COMPILED = "torch.compile"
 # Not a contender: the fastest of the peers in this run.
 BEST_PEER = "best peer"
+# The titles of the contenders that most rows have.
+COLUMNS = {
+    LIMIT: "memory limit",
+    OURS: OURS,
+    NUMPY: "NumPy",
+    TORCH: "PyTorch",
+    JAX: "JAX",
+    SKLEARN: "scikit-learn",
+}
 # Below this number of elements the cost of a call counts, and the peers are fastest with one thread.
 SERIAL = 100_000
 

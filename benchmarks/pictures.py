@@ -8,9 +8,8 @@ from itertools import cycle
 from pathlib import Path
 from typing import Any
 
-from .bench import COLUMNS
 from .bench import NAME as BENCH
-from .case import JAX, LIMIT, NUMPY, OURS, SKLEARN, TORCH
+from .case import COLUMNS, JAX, LIMIT, NUMPY, OURS, SKLEARN, TORCH
 from .report import RESULTS
 from .suites.bounds import CALLS, COMPUTE
 from .suites.growth import IN_PLACE, NEW, UNALIGNED, threads_of

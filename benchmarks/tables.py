@@ -14,9 +14,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from .bench import COLUMNS as BENCH_COLUMNS
 from .bench import NAME as BENCH
-from .case import JAX, LIMIT, OURS, TORCH, UNITS
+from .case import COLUMNS, JAX, LIMIT, OURS, TORCH, UNITS
 from .report import PASS, RESULTS, UNKNOWN
 from .suites import SUITES
 
@@ -109,7 +108,7 @@ def _suite_tables(runs: Iterable[Run]) -> list[str]:
 def _suite_table(run: Run) -> list[str]:
     rows = run["rows"]
     suite = SUITES.get(run["suite"])
-    declared, derived = (suite.columns, suite.derived) if suite else (BENCH_COLUMNS, {})
+    declared, derived = (suite.columns, suite.derived) if suite else (COLUMNS, {})
     # Without those of contenders that the run did not have.
     columns = {name: title for name, title in declared.items() if any(_cell(row, name) for row in rows)}
     unit = _unit(rows)

@@ -12,6 +12,7 @@ from fastloss import reference
 
 from ..case import (
     BEST_PEER,
+    COLUMNS,
     JAX,
     LIMIT,
     NUMPY,
@@ -306,13 +307,6 @@ SUITE = Suite(
     title="cross entropy and the softmax functions (some ten minutes)",
     cases=CASES,
     problem=SoftmaxProblem,
-    columns={
-        LIMIT: "memory limit",
-        OURS: OURS,
-        NUMPY: "NumPy",
-        TORCH: "PyTorch",
-        JAX: "JAX",
-        SKLEARN: "scikit-learn",
-    },
+    columns=COLUMNS,
     repeats=20,
 )
