@@ -32,6 +32,12 @@ static inline int FL_(lies_ready)(const struct fl_array *array)
     return array->ndim == 0 && array->itemsize == size && array->class_stride == size;
 }
 
+/* Whether the numbers of an array of one number a row are floats without gaps. */
+static inline int FL_(lies_in_sequence)(const struct fl_array *array)
+{
+    return sizeof(REAL) == sizeof(float) && array->ndim == 1 && array->itemsize == 4 && array->stride[0] == 4;
+}
+
 /* Elements of an array that does not vary along the rows, such as the target of several predictions: the number of
  * each row, as often as the row has elements. A store of a whole vector costs as much as one of a number, so those of
  * short rows overlap. */
@@ -41,6 +47,10 @@ static void FL_(rows_of_one)(const struct fl_element_job *job, const struct fl_a
     const ptrdiff_t inner = job->inner, row = first / inner;
     const char *p = fl_row_address(array, row);
     ptrdiff_t begin = row * inner - first;
+    if (FL_(lies_in_sequence)(array) && fl_repeats_rows(inner)) {
+        fl_repeat_each((const float *)(const void *)p, first % inner, inner, n, (float *)(void *)buffer);
+        return;
+    }
     for (ptrdiff_t next = row; begin < n; begin += inner) {
         const ptrdiff_t from = begin < 0 ? 0 : begin, end = begin + inner < n ? begin + inner : n;
         REAL value;
@@ -60,6 +70,10 @@ static void FL_(same_rows)(const struct fl_element_job *job, const struct fl_arr
 {
     const ptrdiff_t inner = job->inner, offset = first % inner, rest = inner - offset < n ? inner - offset : n;
     ptrdiff_t done = inner < n ? inner : n;
+    if (sizeof(REAL) == sizeof(float) && array->itemsize == 4 && array->class_stride == 4 && fl_repeats_rows(inner)) {
+        fl_repeat_all((const float *)(const void *)array->data, offset, inner, n, (float *)(void *)buffer);
+        return;
+    }
     FL_(fl_load)(array->data + offset * array->class_stride, array->class_stride, array->dtype, buffer, rest);
     FL_(fl_load)(array->data, array->class_stride, array->dtype, buffer + rest, done - rest);
     for (ptrdiff_t more; done < n; done += more) {

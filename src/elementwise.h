@@ -171,16 +171,11 @@ static inline double FL_(sum_of_values)(const REAL *x, ptrdiff_t n)
     return FL_(total_of_sums)(sums);
 }
 
-/* Independent lanes, so that memory alone limits the loop. */
 static inline int FL_(any_outside)(int domain, const REAL *x, ptrdiff_t n)
 {
-    int lane[64] = {0}, bad = 0;
-    ptrdiff_t i = 0;
-    for (; i + 64 <= n; i += 64)
-#pragma omp simd
-        for (int l = 0; l < 64; l++) lane[l] |= FL_(is_outside)(domain, x[i + l]);
-    for (int l = 0; i < n; i++, l++) lane[l] |= FL_(is_outside)(domain, x[i]);
-    for (int l = 0; l < 64; l++) bad |= lane[l];
+    int bad = 0;
+#pragma omp simd reduction(| : bad)
+    for (ptrdiff_t i = 0; i < n; i++) bad |= FL_(is_outside)(domain, x[i]);
     return bad;
 }
 
@@ -230,6 +225,7 @@ static struct fl_piece FL_(elements)(const void *any, ptrdiff_t begin, ptrdiff_t
     const struct fl_array *output = &job->first;
     const int streams = FL_(streams)(job, output), streams_second = FL_(streams)(job, &job->second);
     const int is_ready = FL_(lies_ready)(output), is_placed = is_ready && !streams && !(job->accumulate & 1);
+    const int second_is_placed = FL_(lies_ready)(&job->second) && !streams_second && !(job->accumulate & 2);
     const int part = job->second.data ? 2 : output->data != NULL;
     REAL *x = (REAL *)buffers, *t = x + FL_ELEMENT_STRIP, *u = t + FL_ELEMENT_STRIP, *w = u + FL_ELEMENT_STRIP,
          *g = w + FL_ELEMENT_STRIP;
@@ -259,6 +255,7 @@ static struct fl_piece FL_(elements)(const void *any, ptrdiff_t begin, ptrdiff_t
         strip.first = first;
         if (is_placed && n == padded) strip.first = (REAL *)(void *)output->data + i;
         if (streams && is_ready) strip.first = (REAL *)(void *)(lines->line + lines->phase);
+        if (part == 2 && second_is_placed) strip.second = n == padded ? (REAL *)(void *)job->second.data + i : second;
         if (streams_second && FL_(lies_ready)(&job->second))
             strip.second = (REAL *)(void *)(second_lines->line + second_lines->phase);
         FL_(loops_of_loss)[job->loss][part](&strip);
@@ -294,7 +291,7 @@ static struct fl_piece FL_(elements)(const void *any, ptrdiff_t begin, ptrdiff_t
                     FL_(fl_store)(second, second_lines->line + second_lines->phase, job->second.itemsize,
                                   job->second.dtype, n);
                 fl_lines_out(second_lines, n * job->second.itemsize, i + n == end);
-            } else {
+            } else if (strip.second == second) {
                 FL_(elements_out)(job, &job->second, i, n, second);
             }
         }

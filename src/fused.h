@@ -205,6 +205,35 @@ static int FL_(pass)(const struct fl_softmax_job *job, struct FL_(pipeline) * p,
     return 1;
 }
 
+/* Rows of middle length. */
+static struct fl_piece FL_(fused_batches)(const struct fl_softmax_job *job, ptrdiff_t begin, ptrdiff_t end,
+                                          char *scratch)
+{
+    struct FL_(pipeline) none = {0};
+    struct fl_softmax_row rows[FL_(batch)];
+    char *buffers = scratch + FL_(scratch_bytes)(job) - FL_(buffer_bytes)(job);
+    const ptrdiff_t step = (buffers - scratch - FL_PIPELINE) / FL_(batch);
+    double total = 0.0;
+    for (ptrdiff_t index = begin; index < end;) {
+        int count = 0;
+        for (; index < end && count < FL_(batch); index++) {
+            struct fl_softmax_row *row = rows + count;
+            if (!FL_(row_start)(job, row, index, scratch + FL_PIPELINE + count * step)) continue;
+            FL_(enter)(job, row);
+            row->buffers = buffers;
+            FL_(pass)(job, &none, row);
+            count++;
+        }
+        FL_(settle_batch)(job, rows, count);
+        for (int l = 0; l < count; l++) {
+            if (job->rows.losses) job->rows.losses[rows[l].index] = rows[l].loss;
+            total += rows[l].loss;
+            if (job->rows.output.data) FL_(step_finish)(job, rows + l, 0);
+        }
+    }
+    return fl_faultless(total);
+}
+
 static struct fl_piece FL_(fused_rows)(const struct fl_softmax_job *job, ptrdiff_t begin, ptrdiff_t end,
                                        char *scratch)
 {
@@ -212,6 +241,7 @@ static struct fl_piece FL_(fused_rows)(const struct fl_softmax_job *job, ptrdiff
     char *partials = scratch + FL_PIPELINE;
     char *buffers = scratch + FL_(scratch_bytes)(job) - FL_(buffer_bytes)(job);
     double total = 0.0;
+    if (FL_(rows_of_batch)(job) > 1) return FL_(fused_batches)(job, begin, end, scratch);
     for (ptrdiff_t index = begin; index < end; index++) {
         struct fl_softmax_row *row = p->open == p->room ? p->room + 1 : p->room;
         if (!FL_(row_start)(job, row, index, partials)) continue;

@@ -31,13 +31,6 @@ static const REAL *FL_(pair_in)(const struct fl_array *array, const char *p, ptr
     return buffer;
 }
 
-/* (A loop, as gcc would take `rep stos`, which starts slowly, for an initializer of this size.) */
-FL_INLINE void FL_(pair_zeros)(double lane[FL_(pair_sums)])
-{
-#pragma omp simd
-    for (int l = 0; l < FL_(pair_sums); l++) lane[l] = 0.0;
-}
-
 /* Sums in a fixed order: a term goes to the lane of its index. */
 static double FL_(pair_total)(double lane[FL_(pair_sums)])
 {
@@ -144,7 +137,7 @@ static void FL_(pair_begin)(const struct fl_pair_job *job, ptrdiff_t begin, stru
 /* ---- cosine ---- */
 
 /* Adds x.y, x.x and y.y. */
-static void FL_(cosine_sums)(const REAL *x, const REAL *y, ptrdiff_t n, double sums[3][FL_(pair_sums)])
+static void FL_(cosine_sums)(const REAL *x, const REAL *y, ptrdiff_t n, double *const sums[3])
 {
     double xy[FL_(pair_sums)], xx[FL_(pair_sums)], yy[FL_(pair_sums)];
     ptrdiff_t i = 0;
@@ -188,13 +181,14 @@ struct FL_(cosine_batch) {
     double loss[FL_(pair_rows)], across[FL_(pair_rows)], of_x[FL_(pair_rows)], of_y[FL_(pair_rows)];
 };
 
+/* (The sums are separate arrays: gcc would take `rep stos`, which starts slowly, for the zeros of a single one.) */
 static void FL_(cosine_products)(const struct fl_pair_job *job, ptrdiff_t row, ptrdiff_t k,
                                  struct FL_(cosine_batch) * batch, struct FL_(pair_room) * room)
 {
     const struct fl_array *vectors = job->vectors;
     const char *x_row = fl_row_address(&vectors[0], row), *y_row = fl_row_address(&vectors[1], row);
-    double sums[3][FL_(pair_sums)];
-    for (int v = 0; v < 3; v++) FL_(pair_zeros)(sums[v]);
+    double xy[FL_(pair_sums)], xx[FL_(pair_sums)], yy[FL_(pair_sums)], *const sums[3] = {xy, xx, yy};
+    for (int v = 0; v < 3; v++) memset(sums[v], 0, sizeof xy);
     for (ptrdiff_t first = 0; first < job->width && !fl_stops_at(first); first += FL_ELEMENT_STRIP) {
         const ptrdiff_t n = job->width - first < FL_ELEMENT_STRIP ? job->width - first : FL_ELEMENT_STRIP;
         FL_(cosine_sums)(FL_(pair_in)(&vectors[0], x_row, first, n, room->in[0]),
@@ -330,7 +324,7 @@ static double FL_(norm_stage)(const struct FL_(triple) * triple, int j, int k, d
     const double eps = triple->job->eps, p = triple->job->p;
     const ptrdiff_t width = triple->job->width;
     double sums[FL_(pair_sums)], largest = 0.0;
-    FL_(pair_zeros)(sums);
+    memset(sums, 0, sizeof sums);
     for (ptrdiff_t first = 0; first < width && !fl_stops_at(first); first += FL_ELEMENT_STRIP) {
         const ptrdiff_t n = width - first < FL_ELEMENT_STRIP ? width - first : FL_ELEMENT_STRIP;
         const REAL *x = FL_(triple_in)(triple, j, first, n), *y = FL_(triple_in)(triple, k, first, n);
@@ -473,11 +467,11 @@ static struct FL_(triple) FL_(triple_of)(const struct fl_pair_job *job, ptrdiff_
 
 /* Adds the squares of a - p and a - n, and those of p - n with swap, a constant. */
 FL_INLINE void FL_(triple_squares)(const REAL *a, const REAL *p, const REAL *q, ptrdiff_t n, double eps,
-                                   double sums[FL_VECTORS][FL_(pair_sums)], int swap)
+                                   double *const sums[FL_VECTORS], int swap)
 {
     double lane[FL_VECTORS][FL_(pair_sums)];
     ptrdiff_t i = 0;
-    memcpy(lane, sums, sizeof lane); /* in registers */
+    for (int k = 0; k < FL_VECTORS; k++) memcpy(lane[k], sums[k], sizeof lane[k]); /* in registers */
     for (; i + FL_(pair_sums) <= n; i += FL_(pair_sums))
 #pragma omp simd
         for (int l = 0; l < FL_(pair_sums); l++) {
@@ -487,7 +481,7 @@ FL_INLINE void FL_(triple_squares)(const REAL *a, const REAL *p, const REAL *q, 
             lane[1][l] = FL_FMA_F64(far, far, lane[1][l]);
             if (swap) lane[2][l] = FL_FMA_F64(other, other, lane[2][l]);
         }
-    memcpy(sums, lane, sizeof lane);
+    for (int k = 0; k < FL_VECTORS; k++) memcpy(sums[k], lane[k], sizeof lane[k]);
     for (int l = 0; i < n; i++, l++) {
         const double near = FL_(difference)(a[i], p[i], eps), far = FL_(difference)(a[i], q[i], eps);
         const double other = FL_(difference)(p[i], q[i], eps);
@@ -509,9 +503,9 @@ static struct FL_(norms) FL_(lengths_of)(const struct FL_(triple) * triple)
 {
     const ptrdiff_t width = triple->job->width;
     const double eps = triple->job->eps;
-    double sums[FL_VECTORS][FL_(pair_sums)];
+    double near[FL_(pair_sums)], far[FL_(pair_sums)], other[FL_(pair_sums)], *const sums[] = {near, far, other};
     struct FL_(norms) norms;
-    for (int k = 0; k < FL_VECTORS; k++) FL_(pair_zeros)(sums[k]);
+    for (int k = 0; k < FL_VECTORS; k++) memset(sums[k], 0, sizeof near);
     for (ptrdiff_t first = 0; first < width && !fl_stops_at(first); first += FL_ELEMENT_STRIP) {
         const ptrdiff_t n = width - first < FL_ELEMENT_STRIP ? width - first : FL_ELEMENT_STRIP;
         const REAL *v[FL_VECTORS];

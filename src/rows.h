@@ -28,12 +28,22 @@ static inline ptrdiff_t FL_(blocks)(const struct fl_softmax_job *job)
     return (job->rows.classes + FL_BLOCK - 1) / FL_BLOCK;
 }
 
+/* Rows of middle length are summed in batches, whose settlements are one: see batches.h. */
+enum { FL_(batch) = 8, FL_(batch_elements) = 4096 };
+
+static ptrdiff_t FL_(rows_of_batch)(const struct fl_softmax_job *job)
+{
+    const ptrdiff_t rows = FL_(batch_elements) / job->rows.classes;
+    if (job->operation != FL_CROSS_ENTROPY || job->hessian.data || rows < FL_(batch)) return 1;
+    return FL_(batch);
+}
+
 static ptrdiff_t FL_(scratch_bytes)(const struct fl_softmax_job *job)
 {
     const ptrdiff_t length = (job->rows.classes + FL_STRIP - 1) / FL_STRIP * FL_STRIP + FL_STRIP;
     const ptrdiff_t row = FL_(needs_scratch_row)(job) ? length * (ptrdiff_t)sizeof(REAL) : 0;
     const ptrdiff_t partials = FL_(blocks)(job) * FL_PARTIALS * (ptrdiff_t)sizeof(double);
-    const ptrdiff_t rows = FL_(is_fused)(job) ? 1 : 2;
+    const ptrdiff_t rows = FL_(is_fused)(job) ? FL_(rows_of_batch)(job) : 2;
     return FL_PIPELINE + rows * ((partials + 63) / 64 * 64 + row) + FL_(buffer_bytes)(job);
 }
 
@@ -309,62 +319,88 @@ static void FL_(settle_top)(const struct fl_softmax_job *job, struct fl_softmax_
     row->top_curve = FL_(curvature)(settled, at_top, others);
 }
 
-static void FL_(row_settle)(const struct fl_softmax_job *job, struct fl_softmax_row *row)
+/* The sums of a row whose loss is a cross-entropy, or of one by its maximum, before the logarithm. */
+static void FL_(gather)(const struct fl_softmax_job *job, struct fl_softmax_row *row, struct FL_(sums) * sums)
 {
     const ptrdiff_t blocks = FL_(blocks)(job);
-    const int is_given = job->targets.probabilities.data && row->mode != FL_BY_MAXIMUM;
+    sums->rest = FL_(sum_of_blocks)(row->partial, blocks, 1);
+    if (FL_(has_mass)(job) && row->mode == FL_BY_MAXIMUM) {
+        sums->dot = FL_(sum_of_blocks)(row->partial, blocks, 2);
+        sums->mass_rest = FL_(sum_of_blocks)(row->partial, blocks, 3);
+    } else if (job->targets.probabilities.data && row->mode != FL_BY_MAXIMUM) {
+        FL_(given_sums)(job, row, sums);
+    } else if (FL_(has_mass)(job)) {
+        FL_(spread)(job, row, sums);
+    }
+    FL_(locate)(job, row, sums);
+    sums->slope = FL_(slope)(job, row->at_skip);
+    sums->second_slope = FL_(second_slope)(job, row->at_skip);
+    if (FL_(has_mass)(job) && row->skip >= 0) {
+        REAL a;
+        FL_(row_coefficients)(job, row, row->skip, &a, 1);
+        sums->coefficient = (double)a;
+    }
+    if (job->band.lse) {
+        sums->rest += FL_(sum_elsewhere)(job, row);
+        sums->mass_rest += job->band.mass[row->index];
+    }
+    sums->weight = row->weight;
+    sums->sample = FL_(sample)(job, row->index);
+    sums->upstream = fl_upstream(&job->rows, row->index);
+}
+
+/* After the logarithm: the sums of a row with probabilities are relative to the maximum, as dot. */
+FL_INLINE void FL_(relate)(const struct fl_softmax_job *job, const struct fl_softmax_row *row,
+                           struct FL_(sums) * sums)
+{
+    if (!job->targets.probabilities.data || row->mode == FL_BY_MAXIMUM || row->skip < 0) return;
+    sums->shift += sums->difference;
+    sums->logsum = sums->surprise;
+}
+
+/* Moves the sums to those of the function of the cross-entropy; returns the factor of its gradient. */
+static double FL_(refocus)(const struct fl_softmax_job *job, struct FL_(sums) * sums)
+{
+    struct fl_focus focus;
+    if (job->focusing.kind == FL_UNFOCUSED) return 1.0;
+    focus = FL_(focus)(job->focusing, sums);
+    sums->surprise = focus.loss;
+    return focus.gradient;
+}
+
+/* Keeps the settlement of a row, and the factor of the gradient of a function of the cross-entropy. */
+FL_INLINE void FL_(take)(struct fl_softmax_row *row, struct FL_(settled) settled, double factor)
+{
+    row->loss = settled.loss;
+    row->share = settled.share * factor;
+    row->scale = settled.scale;
+    row->skipped = settled.skipped * factor;
+    row->curve = settled.curve;
+    row->bend = settled.bend;
+    row->over_total = settled.over_total;
+    row->skipped_curve = settled.skipped_curve;
+}
+
+FL_INLINE void FL_(take_least)(struct fl_softmax_row *row)
+{
+    row->least = (double)FL_(least_for)((REAL)row->share, (REAL)(row->skip < 0 ? row->share : row->skipped));
+}
+
+static void FL_(row_settle)(const struct fl_softmax_job *job, struct fl_softmax_row *row)
+{
     struct FL_(sums) sums = {0};
-    struct FL_(settled) settled;
     if (job->operation != FL_CROSS_ENTROPY && row->mode != FL_BY_MAXIMUM) {
         FL_(settle_top_and_rest)(job, row);
         return;
     }
-    sums.rest = FL_(sum_of_blocks)(row->partial, blocks, 1);
-    if (FL_(has_mass)(job) && row->mode == FL_BY_MAXIMUM) {
-        sums.dot = FL_(sum_of_blocks)(row->partial, blocks, 2);
-        sums.mass_rest = FL_(sum_of_blocks)(row->partial, blocks, 3);
-    } else if (is_given) {
-        FL_(given_sums)(job, row, &sums);
-    } else if (FL_(has_mass)(job)) {
-        FL_(spread)(job, row, &sums);
-    }
-    FL_(locate)(job, row, &sums);
-    sums.slope = FL_(slope)(job, row->at_skip);
-    sums.second_slope = FL_(second_slope)(job, row->at_skip);
-    if (FL_(has_mass)(job) && row->skip >= 0) {
-        REAL a;
-        FL_(row_coefficients)(job, row, row->skip, &a, 1);
-        sums.coefficient = (double)a;
-    }
-    if (job->band.lse) {
-        sums.rest += FL_(sum_elsewhere)(job, row);
-        sums.mass_rest += job->band.mass[row->index];
-    }
+    FL_(gather)(job, row, &sums);
     FL_(take_logarithm)(row, &sums);
-    if (is_given && row->skip >= 0) { /* relative to the maximum, as dot */
-        sums.shift += sums.difference;
-        sums.logsum = sums.surprise;
-    }
-    sums.weight = row->weight;
-    sums.sample = FL_(sample)(job, row->index);
-    sums.upstream = fl_upstream(&job->rows, row->index);
+    FL_(relate)(job, row, &sums);
     row->logsum = sums.logsum;
     if (job->operation == FL_CROSS_ENTROPY) {
-        double factor = 1.0;
-        if (job->focusing.kind != FL_UNFOCUSED) {
-            const struct fl_focus focus = FL_(focus)(job->focusing, &sums);
-            sums.surprise = focus.loss;
-            factor = focus.gradient;
-        }
-        settled = FL_(settle_or_leave_out)(FL_(terms_of)(job), sums);
-        row->loss = settled.loss;
-        row->share = settled.share * factor;
-        row->scale = settled.scale;
-        row->skipped = settled.skipped * factor;
-        row->curve = settled.curve;
-        row->bend = settled.bend;
-        row->over_total = settled.over_total;
-        row->skipped_curve = settled.skipped_curve;
+        const double factor = FL_(refocus)(job, &sums);
+        const struct FL_(settled) settled = FL_(settle_or_leave_out)(FL_(terms_of)(job), sums);
+        FL_(take)(row, settled, factor);
         if (job->hessian.data) FL_(settle_top)(job, row, settled, sums.rest, fl_exp_nonpositive_f64(sums.difference));
     } else {
         row->share = row->skipped = 1.0 / (1.0 + sums.rest); /* skip is the maximum: its exponential is 1 */
@@ -374,7 +410,7 @@ static void FL_(row_settle)(const struct fl_softmax_job *job, struct fl_softmax_
             row->share = row->skipped = (double)NAN;
         }
     }
-    row->least = (double)FL_(least_for)((REAL)row->share, (REAL)(row->skip < 0 ? row->share : row->skipped));
+    FL_(take_least)(row);
 }
 
 static void FL_(row_hessian)(const struct fl_softmax_job *job, const struct fl_softmax_row *row, ptrdiff_t block)

@@ -73,7 +73,7 @@ struct FL_(finish) {
     char *g;
     REAL factor, least, rate, even, skipped; /* even: a_j without a class weight */
     REAL max, logsum;                        /* of a log-softmax */
-    ptrdiff_t skip, head, classes;
+    ptrdiff_t skip, head, classes;           /* skip: -1 where finish_skipped writes the gradient of the target */
     int dtype, itemsize, stream, by_instruction;
     char *hessian; /* NULL: none */
     REAL curve, bend, over_total;
@@ -102,7 +102,7 @@ FL_INLINE struct FL_(finish) FL_(finish_of)(const struct fl_softmax_job *job, co
         (REAL)row->skipped,
         (REAL)row->max,
         (REAL)row->logsum,
-        job->operation == FL_LOG_SOFTMAX ? -1 : row->skip,
+        job->operation == FL_LOG_SOFTMAX || !job->rows.stream ? -1 : row->skip,
         FL_(head_of)(row->output, out->itemsize, job->rows.stream),
         job->rows.classes,
         out->dtype,
@@ -145,6 +145,16 @@ static void FL_(finish_some)(const struct FL_(finish) * f, ptrdiff_t from, ptrdi
             FL_(fl_step_out)(line + k, to + k * f->itemsize, f->dtype, stream, f->by_instruction);
     else
         FL_(fl_store)(line, to, f->itemsize, f->dtype, n);
+}
+
+/* The derivatives of the target over those of the same loop as the others, where it is in the block and not written
+ * past the caches. (Measured for 128 classes: a tenth less time than with a strip of its own.) */
+FL_INLINE void FL_(finish_skipped)(const struct FL_(finish) * f, const struct fl_softmax_row *row, ptrdiff_t first,
+                                   ptrdiff_t n)
+{
+    if (f->stream || f->logits || row->skip < first || row->skip >= first + n) return;
+    FL_(fl_store_scalar)(f->g + row->skip * f->itemsize, f->dtype, f->skipped);
+    if (f->hessian) FL_(fl_store_scalar)(f->hessian + row->skip * f->itemsize, f->dtype, (REAL)row->skipped_curve);
 }
 
 /* A step of the hessian, from exponentials. */
@@ -243,6 +253,16 @@ struct FL_(lanes_of_sums) {
     double lane[FL_STEP], spread[FL_STEP], weights[FL_STEP];
 };
 
+/* The sums that a kind of mass has. (Measured for 128 classes: all of them take a tenth of the time, as gcc makes one
+ * `rep stos` of them, which starts slowly.) */
+FL_INLINE void FL_(start_sums)(struct FL_(lanes_of_sums) * to, int mass)
+{
+    for (int l = 0; l < FL_STEP; l++) to->top[l] = (REAL)-INFINITY;
+    memset(to->lane, 0, sizeof to->lane);
+    if (mass >= FL_EVEN) memset(to->spread, 0, sizeof to->spread);
+    if (mass == FL_GIVEN) memset(to->weights, 0, sizeof to->weights);
+}
+
 /* Strips without a target, and without the end of a row. There is no call in this loop, so the constants stay in
  * registers. (Measured in cache: a tenth less time than strip by strip.) mass, sums, keeps, writes, streams and dtype
  * are constants of the caller. */
@@ -337,7 +357,7 @@ FL_INLINE void FL_(sweep_as)(const struct fl_softmax_job *job, struct fl_softmax
     const ptrdiff_t itemsize = fl_itemsize(dtype);
     struct FL_(finish) finish;
     struct FL_(fl_power) power;
-    struct FL_(lanes_of_sums) to = {{0}, {0}, {0}, {0}};
+    struct FL_(lanes_of_sums) to;
     REAL buffer[FL_STRIP], strip[FL_STRIP], capped[FL_STRIP];
     const char *x = NULL;
     REAL *exponentials = NULL;
@@ -359,8 +379,8 @@ FL_INLINE void FL_(sweep_as)(const struct fl_softmax_job *job, struct fl_softmax
         power = row->power.FL_(of);
         x = row->input + first * stride;
         if (FL_(keeps_exponentials)(job)) exponentials = (REAL *)(void *)row->exponentials + first;
+        FL_(start_sums)(&to, mass);
     }
-    for (int l = 0; l < FL_STEP; l++) to.top[l] = (REAL)-INFINITY;
     for (ptrdiff_t i = 0; i < n; i += FL_STRIP) {
         const ptrdiff_t left = n - i, here = row ? row->skip - first - i : -1;
         const REAL *values = buffer;
@@ -426,6 +446,7 @@ FL_INLINE void FL_(sweep_as)(const struct fl_softmax_job *job, struct fl_softmax
         if (mass == FL_WEIGHTED)
             FL_(spread_strip)(values, FL_(weights_of)(&job->targets) + first + i, power.reference, left, to.spread);
     }
+    if (before) FL_(finish_skipped)(&finish, before, first, n);
     if (row) {
         double *partial = row->partial + block * FL_PARTIALS;
         partial[0] = (double)FL_(largest_of_lanes)(to.top);

@@ -1,5 +1,6 @@
 """Distributions: functions of gamma.h, SciPy's likelihoods, limits, tails, parameters that are numbers."""
 
+import itertools
 import math
 from collections.abc import Callable
 from functools import partial
@@ -172,6 +173,19 @@ def crps_of_normal(target: Array) -> Array:
     """In closed form, of the standard normal distribution."""
     spread = target * (2.0 * stats.norm.cdf(target) - 1.0) + 2.0 * stats.norm.pdf(target)
     return np.asarray(spread - 1.0 / math.sqrt(math.pi))
+
+
+@on_every_isa
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_targets_and_quantiles_of_rows_of_any_length(dtype: Any) -> None:
+    """They are repeated for each prediction: more predictions change no bit of the others."""
+    rng = np.random.default_rng(6)
+    for count, rows in itertools.product(range(1, 18), (1, 2, 15, 300)):
+        x, t = (rng.standard_normal(shape).astype(dtype) for shape in ((rows, count + 16), rows))
+        quantile = rng.uniform(0.01, 0.99, count + 16)
+        run = partial(fastloss.quantile_loss, target=t, reduction="none", return_grad=True)
+        few, more = run(x[:, :count].copy(), quantile=quantile[:count]), run(x, quantile=quantile)
+        assert bits(*few) == bits(*(array[:, :count] for array in more)), (count, rows)
 
 
 def test_crps_of_many_quantiles_is_that_of_the_distribution() -> None:

@@ -211,6 +211,35 @@ def test_shared_rows(options, dtype):
         assert bits(*one) == bits(*two), i
 
 
+@pytest.mark.parametrize("classes", [65, 130, 511, 512, 513])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_rows_of_middle_length(dtype, classes):
+    """Rows that are settled eight at a time have the bits of a row alone, whatever their neighbours are."""
+    rng = np.random.default_rng(4)
+    rows = 29
+    x = (4 * rng.standard_normal((rows, classes), dtype=np.float32)).astype(dtype)
+    target = rng.integers(0, classes, rows)
+    x[2, 5], x[9, classes - 1], x[10, 0], x[12] = math.nan, math.inf, -math.inf, -math.inf
+    x[11] = np.linspace(-200.0, 200.0, classes).astype(dtype)
+    x[20, target[20]] = 60.0
+    target[::7] = -100
+    upstream, weight = rng.standard_normal(rows), rng.random(rows).round()
+    calls = [
+        partial(fastloss.cross_entropy, sample_weight=weight),
+        partial(fastloss.cross_entropy, label_smoothing=0.1),
+        partial(fastloss.cross_entropy, z_loss=1e-3, temperature=0.7),
+        fastloss.softmax_focal_loss,
+    ]
+    for function in calls:
+        run = partial(function, reduction="none", return_grad=True)
+        together = run(x, target, grad_output=upstream)
+        for i in range(rows):
+            one = slice(i, i + 1)
+            given = {"sample_weight": weight[one]} if function is calls[0] else {}
+            alone = run(x[one], target[one], grad_output=upstream[one], **given)
+            assert bits(*(array[one] for array in together)) == bits(*alone), (function, i)
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_past_the_caches(dtype):
     """A gradient written past them, at every alignment of its rows, has the bits of one that is not."""
