@@ -221,7 +221,7 @@ static struct fl_piece FL_(fused_batches)(const struct fl_softmax_job *job, ptrd
             if (!FL_(row_start)(job, row, index, scratch + FL_PIPELINE + count * step)) continue;
             FL_(enter)(job, row);
             row->buffers = buffers;
-            FL_(pass)(job, &none, row);
+            if (!FL_(pass)(job, &none, row)) return fl_faultless(total);
             count++;
         }
         FL_(settle_batch)(job, rows, count);
