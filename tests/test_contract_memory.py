@@ -16,11 +16,14 @@ from helpers import (
     Array,
     Layout,
     bits,
+    case,
     dtype_named,
+    each,
     every_second,
     is_half,
     on_one_isa,
     other_byte_order,
+    over_dtypes,
     unaligned,
 )
 from registry import Call, Row, call, plain_and_all, with_all
@@ -34,7 +37,6 @@ def over(rows: list[Row]) -> pytest.MarkDecorator:
 
 
 over_rows = over(ROWS)
-over_layouts = pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)
 WITH_OUT = [row for row in ROWS if row.gradients]
 # In the losses with matrix products no buffer may be an input.
 IN_PLACE = [row for row in WITH_OUT if row.same_bits]
@@ -92,22 +94,24 @@ def assert_untouched(layout: Layout, rooms: Any, views: Any) -> None:
 
 
 @on_one_isa
-@over_layouts
 @over_rows
-def test_strides(row: Row, layout: Layout) -> None:
-    for c in both_paths(row, "float32"):
-        check_layout(c, layout)
-    check_layout(list(both_paths(row, HALF))[-1], layout)
+def test_strides(row: Row) -> None:
+    """In turn with one shape or the other, plain or with all options; one call of a half type."""
+    calls, last = list(both_paths(row, "float32")), list(both_paths(row, HALF))[-1]
+    for place, (name, layout) in enumerate(LAYOUTS.items()):
+        with case(name):
+            for c in (calls[place % 2], calls[-1 - place % 2], last):
+                check_layout(c, layout)
 
 
 @full
 @on_one_isa
-@over_layouts
-@pytest.mark.parametrize("dtype", [name for name in DTYPES if name not in ("float32", HALF)])
+@over_dtypes
 @over_rows
-def test_strides_of_every_other_type(row: Row, dtype: str, layout: Layout) -> None:
-    for c in both_paths(row, dtype):
-        check_layout(c, layout)
+def test_strides_of_every_type(row: Row, dtype: str) -> None:
+    for (name, layout), c in itertools.product(LAYOUTS.items(), both_paths(row, dtype)):
+        with case(name):
+            check_layout(c, layout)
 
 
 @on_one_isa
@@ -462,8 +466,8 @@ CHANGES: dict[str, Callable[[Array], Array]] = {
 }
 
 
-@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
 @over([row for row in ROWS if row.large and row.same_bits])
+@each("change", CHANGES.values())
 def test_shared_out_by_the_memory_of_another_order(row: Row, change: Callable[[Array], Array]) -> None:
     c = call(row, row.large[0], "float32", (row.reductions or ("none",))[-1])
     expected = c.run(num_threads=1)
