@@ -30,6 +30,8 @@ on_one_isa = pytest.mark.usefixtures("one_isa")
 over_dtypes = pytest.mark.parametrize("dtype", DTYPES)
 # Of tests whose float32 is in the default run.
 over_other_dtypes = pytest.mark.parametrize("dtype", DTYPES[1:])
+# Whether a test goes through the pairs of what it combines or, in the full matrix, through their product.
+over_product = pytest.mark.parametrize("product", [False, pytest.param(True, marks=pytest.mark.full)])
 over_reductions = pytest.mark.parametrize("reduction", REDUCTIONS)
 
 

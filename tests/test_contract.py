@@ -24,7 +24,7 @@ from helpers import (
     largest,
     on_one_isa,
     over_dtypes,
-    over_other_dtypes,
+    over_product,
     shifted,
     smallest_normal,
     ulp,
@@ -155,7 +155,7 @@ def test_every_option_with_every_other(row: Row, dtype: str) -> None:
     """A short row and a long one, neither a multiple of any vector.
 
     Reductions and upstream gradients meet the options on the best instruction set; on the others each option
-    meets every other once.
+    meets every other once, and one alone or all together meet every reduction.
     """
     reductions = row.reductions or ("none",)
     for reduction in reductions:
@@ -164,25 +164,29 @@ def test_every_option_with_every_other(row: Row, dtype: str) -> None:
                 for kind in upstreams(row, reduction):
                     for shape in row.shapes:
                         c = call(row, shape, dtype, reduction, number, company, kind)
-                        if reduction == reductions[-1] and kind == upstreams(row, reduction)[-1]:
+                        is_whole = reduction == reductions[-1] or company == row.company()
+                        if (is_whole or len(company) < 2) and kind == upstreams(row, reduction)[-1]:
                             c.check_on_every_isa()
                         else:
                             c.check()
 
 
+@over_product
 @over_dtypes
 @over_rows
-def test_sizes(row: Row, dtype: str) -> None:
+def test_sizes(row: Row, dtype: str, product: bool) -> None:
     """Plain calls and calls with all options take turns on the lower instruction sets, from type to type."""
     turn = DTYPES.index(dtype)
     for number in range(len(row.sets)):
         call(row, row.sizes[0], dtype, (row.reductions or ("none",))[-1], number).check()
     for place, shape in enumerate(row.sizes):
         calls = list(plain_and_all(row, shape, dtype))
-        calls.pop((place + turn) % len(calls)).check_on_every_isa()
-        for c in calls:
+        chosen = calls if product else [calls.pop((place + turn) % len(calls))]
+        for c in chosen:
+            c.check_on_every_isa()
+        for c in [] if product else calls:
             c.check()
-        if math.prod(shape) < 50_000 and row.reductions and (place + turn) % 2:
+        if math.prod(shape) < 50_000 and row.reductions and (product or (place + turn) % 2):
             call(row, shape, dtype, "sum", seed=1).check()
 
 
@@ -332,18 +336,19 @@ def check_differences(c: Call, every: int = 1, first: int = 0) -> int:
 SMOOTH = [row for row in LOSSES if "cispo" not in row.fixed.values()]
 
 
+@over_product
 @over(SMOOTH)
-def test_central_differences(row: Row) -> None:
+def test_central_differences(row: Row, product: bool) -> None:
     """By a third of the elements, others with each reduction and each set of options."""
-    compared, shape, last = 0, small_shape(row), len(row.sets) - 1
+    compared, shape, last, every = 0, small_shape(row), len(row.sets) - 1, 1 if product else 3
     for place, reduction in enumerate(row.reductions):
         for number in range(len(row.sets)) if reduction == row.reductions[-1] else (0,):
             c = call(row, shape, "float64", reduction, number, seed=3)
-            compared += check_differences(c, 3, place + number)
+            compared += check_differences(c, every, place + number)
         kind = upstreams(row, reduction)[-1]
         for number in {0, last}:
             c = call(row, shape, "float64", reduction, number, row.company(), kind, seed=4)
-            compared += check_differences(c, 3, place + number)
+            compared += check_differences(c, every, place + number)
     assert compared > 10
 
 
@@ -543,9 +548,9 @@ def test_any_number_of_threads(row: Row) -> None:
 
 @full
 @on_one_isa
-@over_other_dtypes
+@over_dtypes
 @over(SHARED_OUT)
-def test_any_number_of_threads_of_every_other_type(row: Row, dtype: str) -> None:
+def test_any_number_of_threads_of_every_type(row: Row, dtype: str) -> None:
     for shape in row.large:
         for c in plain_and_all(row, shape, dtype):
             one, *others = (once(c, n) for n in (1, 2, 3, 7))
@@ -572,15 +577,17 @@ IN_COMPANY = [row for row in ROWS if row.local and row.same_bits and row.returns
 
 
 @on_one_isa
+@over_product
 @over(IN_COMPANY)
-def test_any_batch(row: Row) -> None:
+def test_any_batch(row: Row, product: bool) -> None:
     """A row has the same bits wherever it stands; a few elements those of many."""
     for dtype in DTYPES:
         for classes in (5, 64, 65, 4500) if row.loss_axes or row.returns == "array" else (1,):
             shape = (75, *([2] if row.loss_axes == 2 else []), classes)
             for c in (call(row, shape, dtype, "none"), with_all(row, shape, dtype)):
                 loss, derivatives = c.run()
-                ends = range(1, 71) if dtype == "float32" else range(DTYPES.index(dtype), 71, 3)
+                every = product or dtype == "float32"
+                ends = range(1, 71) if every else range(DTYPES.index(dtype), 71, 3)
                 parts = PARTS if row.loss_axes else (*PARTS, *(slice(0, n) for n in ends))
                 if classes > 100 and dtype != "float32":
                     continue

@@ -24,6 +24,7 @@ from helpers import (
     on_one_isa,
     other_byte_order,
     over_dtypes,
+    over_product,
     unaligned,
 )
 from registry import Call, Row, call, plain_and_all, with_all
@@ -140,8 +141,9 @@ def test_any_class_axis(row: Row, axis: int) -> None:
 
 
 @on_one_isa
+@over_product
 @over_rows
-def test_broadcast_arrays(row: Row) -> None:
+def test_broadcast_arrays(row: Row, product: bool) -> None:
     """One value many times, in every argument; what comes back has memory of its own.
 
     Each with one reduction: each reduction meets each type, shape and stretched axis.
@@ -154,8 +156,9 @@ def test_broadcast_arrays(row: Row) -> None:
         def stretch(a: Array, pick: Any = pick) -> Array:
             return np.broadcast_to(a[pick], a.shape) if a.ndim >= 2 else np.broadcast_to(a[:1], a.shape)
 
-        reduction = reductions[(number + number // 3) % len(reductions)]
-        for company in {(), read}:
+        turn = (number + number // 3) % len(reductions)
+        some = reductions if product else reductions[turn : turn + 1]
+        for reduction, company in itertools.product(some, {(), read}):
             stretched = call(row, shape, dtype, reduction, len(row.sets) - 1, company).moved(stretch)
             result = stretched.run()
             stretched.assert_same(result, stretched.moved(np.array).run())
@@ -445,22 +448,27 @@ def test_several_losses_in_one_buffer(row: Row) -> None:
 
 
 @on_one_isa
+@over_product
 @over([row for row in ROWS if row.gradients and row.reductions])
-def test_plain_calls(row: Row) -> None:
+def test_plain_calls(row: Row, product: bool) -> None:
     """A call without further options takes a shorter way, on which num_threads does not, to the same bits."""
     for turn, dtype in enumerate(DTYPES):
         small = [shape for shape in row.sizes if math.prod(shape) < 5000]
         for number, shape in (*enumerate(small), *enumerate(row.shapes)):
-            reduction = ("mean", "sum")[(number + turn) % 2]
-            c = call(row, shape, dtype, reduction, number % len(row.sets))
-            expected = c.run(num_threads=2)
-            if not row.same_bits:
-                assert c.value() == c.value(num_threads=1)
-                continue
-            assert c.bits() == bits(expected), c.title
-            assert c.bits(grad_output=1.0, num_threads=1) == bits(expected), c.title
-            assert c.bits(out=c.out(*c.buffers())) == bits(expected), c.title
-            assert bits(c.value()) == bits(expected[0]), c.title
+            place = (number + turn) % 2
+            for reduction in ("mean", "sum") if product else ("mean", "sum")[place : place + 1]:
+                check_plain(call(row, shape, dtype, reduction, number % len(row.sets)))
+
+
+def check_plain(c: Call) -> None:
+    expected = c.run(num_threads=2)
+    if not c.row.same_bits:
+        assert c.value() == c.value(num_threads=1)
+        return
+    assert c.bits() == bits(expected), c.title
+    assert c.bits(grad_output=1.0, num_threads=1) == bits(expected), c.title
+    assert c.bits(out=c.out(*c.buffers())) == bits(expected), c.title
+    assert bits(c.value()) == bits(expected[0]), c.title
 
 
 CHANGES: dict[str, Callable[[Array], Array]] = {

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from helpers import DTYPES, HALF, assert_near, bits, each, nearly, on_one_isa
+from helpers import DTYPES, HALF, assert_near, bits, each, nearly, on_one_isa, over_product
 from registry import Call, Row, call, plain_and_all
 from test_contract import LOSSES, MASKED, SHARED_OUT, mask_options, over, read_by_row, some_rows
 
@@ -80,19 +80,21 @@ def check(c: Call) -> None:
 
 
 @on_one_isa
+@over_product
 @over(LOSSES)
 @each("dtype", DTYPES)
-def test_sum_and_count(row: Row, dtype: str) -> None:
+def test_sum_and_count(row: Row, dtype: str, product: bool) -> None:
     for number in range(len(row.sets)):
         shape = row.shapes[number % 2]
-        single = [(option.name,) for option in row.extras if number == 0]
+        single = [(option.name,) for option in row.extras if product or number == 0]
         for company in {(), row.company(), *single}:
             check(call(row, shape, dtype, "sum", number, company, "scalar"))
 
 
 @on_one_isa
+@over_product
 @over(LOSSES)
-def test_sum_and_count_of_many_sizes(row: Row) -> None:
+def test_sum_and_count_of_many_sizes(row: Row, product: bool) -> None:
     """Plain calls have a way of their own, and so have short rows, one element and nothing.
 
     Plain calls and calls with all options take turns, from size to size and from type to type.
@@ -100,9 +102,10 @@ def test_sum_and_count_of_many_sizes(row: Row) -> None:
     sizes = [*row.sizes, *row.empty]
     for turn, dtype in enumerate(("float32", "float64", HALF)):
         for place, shape in enumerate(sizes):
-            c = list(plain_and_all(row, shape, dtype))[(place + turn) % 2]
-            options = {k: v for k, v in c.options.items() if k != "grad_output"}
-            check(replace(c, reduction="sum", options=options))
+            for path, c in enumerate(plain_and_all(row, shape, dtype)):
+                if product or path == (place + turn) % 2:
+                    options = {k: v for k, v in c.options.items() if k != "grad_output"}
+                    check(replace(c, reduction="sum", options=options))
 
 
 @on_one_isa
