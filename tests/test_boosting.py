@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
+import itertools
 import math
 import pickle
 import re
@@ -18,6 +19,7 @@ import boosting_cases as table
 import numpy as np
 import pytest
 from boosting_cases import LIBRARIES, ROWS, Array, N, Row, labels, over_libraries, problem
+from helpers import over_product
 from numpy.testing import assert_allclose, assert_array_equal
 
 import fastloss
@@ -399,12 +401,13 @@ def smooth_labels(name: str, n: int, rng: np.random.Generator) -> Array:
     return 10.0 ** rng.uniform(-3, 4) * rng.standard_t(1.5, n) if is_error else y
 
 
+@over_product
 @table.over_all
-def test_no_constant_has_less_loss(objective: Objective) -> None:
+def test_no_constant_has_less_loss(objective: Objective, product: bool) -> None:
     name = objective.name
     of_loss = {k: v for k, v in objective.options.items() if k != "max_delta_step"}
     loss = partial(getattr(fastloss, name), reduction="none", **of_loss)
-    for seed in range(12):
+    for seed in range(12 if product else 6):
         rng = np.random.default_rng(seed)
         n = int(rng.integers(30, 300))
         y = smooth_labels(name, n, rng)
@@ -487,15 +490,18 @@ def test_starts_of_labels_that_say_little() -> None:
             assert make(name).init_score([7.25]) == make(name).init_score([7.25, 7.25]) == 7.25
 
 
+@over_product
 @table.over_all
-def test_kinds_of_starts(objective: Objective) -> None:
+def test_kinds_of_starts(objective: Objective, product: bool) -> None:
     rng, name = np.random.default_rng(11), objective.name
     y, w = table.whole_labels(name, 60, rng), rng.uniform(size=60).astype(np.float32)
     want = objective.init_score(y, w)
     assert type(want) is float or table.is_of_classes(name)
-    for label in (y.astype(np.int64), y.astype(np.float32), y.tolist(), y.repeat(2)[::2], y.astype(">f8")):
-        for weight in (w, w.tolist(), w.astype(np.float64)):
-            assert_array_equal(objective.init_score(label, weight), want)
+    weights = (w, w.tolist(), w.astype(np.float64))
+    kinds = (y.astype(np.int64), y.astype(np.float32), y.tolist(), y.repeat(2)[::2], y.astype(">f8"))
+    pairs = zip(kinds, itertools.cycle(weights), strict=False)
+    for label, weight in itertools.product(kinds, weights) if product else pairs:
+        assert_array_equal(objective.init_score(label, weight), want)
     none = objective.init_score(y)
     assert_array_equal(objective.init_score(y, np.empty(0)), none)  # XGBoost's for none
     if not table.is_of_classes(name):

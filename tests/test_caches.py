@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from helpers import HALF
+from helpers import HALF, each
 from levels import streaming_from
 from registry import Row, call, with_all
 from rows import ROWS
@@ -41,8 +41,8 @@ def test_in_use() -> None:
 STREAMED = [row for row in ROWS if row.gradients and row.same_bits and len(row.shapes[0]) == 3]
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64", HALF])
 @pytest.mark.parametrize("row", STREAMED, ids=str)
+@each("dtype", ["float32", "float64", HALF])
 def test_same_bits(row: Row, dtype: str, isa: int) -> None:
     reduction = "none" if "none" in row.reductions else "mean"
     for c in (call(row, (70, 2, 70), dtype, reduction), with_all(row, (70, 2, 70), dtype)):

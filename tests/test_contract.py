@@ -4,6 +4,7 @@ How arguments lie in memory is in test_contract_memory.py, what is refused in te
 """
 
 import inspect
+import itertools
 import math
 from typing import Any
 
@@ -19,10 +20,11 @@ from helpers import (
     assert_within,
     bits,
     dtype_named,
+    each,
     largest,
     on_one_isa,
     over_dtypes,
-    over_other_dtypes,
+    over_product,
     shifted,
     smallest_normal,
     ulp,
@@ -118,16 +120,25 @@ def test_names_of_gradients(row: Row) -> None:
 @over_dtypes
 @over_rows
 def test_every_set_of_options(row: Row, dtype: str) -> None:
-    """Each with every reduction, alone and with all data that can go with it; the data one by one."""
-    for reduction in row.reductions or ("none",):
+    """Each with every reduction, alone or with all data that can go with it; the data one by one.
+
+    On all instruction sets with one reduction, another in each type; with the others on the best.
+    """
+    reductions, turn = row.reductions or ("none",), DTYPES.index(dtype)
+    for number, (place, reduction) in itertools.product(range(len(row.sets)), enumerate(reductions)):
         kind = upstreams(row, reduction)[-1]
-        for number in range(len(row.sets)):
-            call(row, row.shapes[0], dtype, reduction, number).check_on_every_isa()
-            shape = row.shapes[number % 2]
-            call(row, shape, dtype, reduction, number, row.company(), kind).check_on_every_isa()
-        for option in row.extras:
-            call(row, row.shapes[1], dtype, reduction, 0, (option.name,), kind).check_on_every_isa()
-    assert_real_spread(call(row, row.shapes[0], dtype, (row.reductions or ("none",))[0]))
+        alone = call(row, row.shapes[0], dtype, reduction, number)
+        together = call(row, row.shapes[number % 2], dtype, reduction, number, row.company(), kind)
+        if place == (number + turn) % len(reductions):
+            alone.check_on_every_isa()
+            together.check_on_every_isa()
+        else:
+            (alone, together)[(number + place + turn) % 2].check()
+    for place, option in enumerate(row.extras):
+        reduction = reductions[(place + turn) % len(reductions)]
+        kind = upstreams(row, reduction)[-1]
+        call(row, row.shapes[1], dtype, reduction, 0, (option.name,), kind).check_on_every_isa()
+    assert_real_spread(call(row, row.shapes[0], dtype, reductions[0]))
 
 
 def assert_real_spread(c: Call) -> None:
@@ -144,7 +155,7 @@ def test_every_option_with_every_other(row: Row, dtype: str) -> None:
     """A short row and a long one, neither a multiple of any vector.
 
     Reductions and upstream gradients meet the options on the best instruction set; on the others each option
-    meets every other once.
+    meets every other once, and one alone or all together meet every reduction.
     """
     reductions = row.reductions or ("none",)
     for reduction in reductions:
@@ -153,21 +164,29 @@ def test_every_option_with_every_other(row: Row, dtype: str) -> None:
                 for kind in upstreams(row, reduction):
                     for shape in row.shapes:
                         c = call(row, shape, dtype, reduction, number, company, kind)
-                        if reduction == reductions[-1] and kind == upstreams(row, reduction)[-1]:
+                        is_whole = reduction == reductions[-1] or company == row.company()
+                        if (is_whole or len(company) < 2) and kind == upstreams(row, reduction)[-1]:
                             c.check_on_every_isa()
                         else:
                             c.check()
 
 
+@over_product
 @over_dtypes
 @over_rows
-def test_sizes(row: Row, dtype: str) -> None:
+def test_sizes(row: Row, dtype: str, product: bool) -> None:
+    """Plain calls and calls with all options take turns on the lower instruction sets, from type to type."""
+    turn = DTYPES.index(dtype)
     for number in range(len(row.sets)):
         call(row, row.sizes[0], dtype, (row.reductions or ("none",))[-1], number).check()
-    for shape in row.sizes:
-        for c in plain_and_all(row, shape, dtype):
+    for place, shape in enumerate(row.sizes):
+        calls = list(plain_and_all(row, shape, dtype))
+        chosen = calls if product else [calls.pop((place + turn) % len(calls))]
+        for c in chosen:
             c.check_on_every_isa()
-        if math.prod(shape) < 50_000 and row.reductions:
+        for c in [] if product else calls:
+            c.check()
+        if math.prod(shape) < 50_000 and row.reductions and (product or (place + turn) % 2):
             call(row, shape, dtype, "sum", seed=1).check()
 
 
@@ -285,14 +304,14 @@ def difference(c: Call, name: str, index: tuple[int, ...], step: float) -> tuple
     return quotient, (f - 8.0 * g + 8.0 * h - i) / (12.0 * step), size
 
 
-def check_differences(c: Call) -> int:
-    """Compare the derivatives by every element that has room; return how many these are."""
+def check_differences(c: Call, every: int = 1, first: int = 0) -> int:
+    """Compare the derivatives by the elements that have room, one in some; return how many these are."""
     _, derivatives = c.run()
     relative, absolute = c.row.quotients
     compared = 0
     for name, grad in zip(c.row.gradients, derivatives, strict=False):
         room = np.broadcast_to(c.row.room(c, name), grad.shape)
-        for index in np.ndindex(grad.shape):
+        for index in itertools.islice(np.ndindex(grad.shape), first % every, None, every):
             step = STEP * min(1.0, float(room[index]))
             if step == 0.0 or (
                 grad.shape[: c.counts.ndim] == c.counts.shape and not c.counts[index[: c.counts.ndim]]
@@ -317,18 +336,20 @@ def check_differences(c: Call) -> int:
 SMOOTH = [row for row in LOSSES if "cispo" not in row.fixed.values()]
 
 
+@over_product
 @over(SMOOTH)
-def test_central_differences(row: Row) -> None:
-    compared = 0
-    for reduction in row.reductions:
-        numbers = range(len(row.sets)) if reduction == row.reductions[-1] else (0,)
-        for number in numbers:
-            compared += check_differences(call(row, small_shape(row), "float64", reduction, number, seed=3))
+def test_central_differences(row: Row, product: bool) -> None:
+    """By a third of the elements, others with each reduction and each set of options."""
+    compared, shape, last, every = 0, small_shape(row), len(row.sets) - 1, 1 if product else 3
+    for place, reduction in enumerate(row.reductions):
+        for number in range(len(row.sets)) if reduction == row.reductions[-1] else (0,):
+            c = call(row, shape, "float64", reduction, number, seed=3)
+            compared += check_differences(c, every, place + number)
         kind = upstreams(row, reduction)[-1]
-        for number in {0, len(row.sets) - 1}:
-            c = call(row, small_shape(row), "float64", reduction, number, row.company(), kind, seed=4)
-            compared += check_differences(c)
-    assert compared > 20
+        for number in {0, last}:
+            c = call(row, shape, "float64", reduction, number, row.company(), kind, seed=4)
+            compared += check_differences(c, every, place + number)
+    assert compared > 10
 
 
 @full
@@ -357,8 +378,8 @@ READ_ALL = [
 
 
 @on_one_isa
-@over_dtypes
 @over(READ_ALL)
+@each("dtype", DTYPES)
 def test_nan_stays_where_it_is(row: Row, dtype: str) -> None:
     """In any argument, even behind a comparison, a bound or a factor of 0: the other rows keep their bits."""
     weights = tuple(o.name for o in row.extras if o.argument in ("weight", "sample_weight") and not o.label)
@@ -441,8 +462,8 @@ def read_by_row(c: Call) -> list[tuple[str, Array]]:
 
 
 @on_one_isa
-@over_dtypes
 @over(MASKED)
+@each("dtype", DTYPES)
 def test_nothing_counts(row: Row, dtype: str) -> None:
     """Not even one row: the mean is NaN where indices are ignored, 0 under a mask; the gradient is 0."""
     for shape in (*row.shapes[:2], *row.empty):
@@ -516,8 +537,8 @@ def test_any_number_of_threads(row: Row) -> None:
     """The work is worth several threads, and its end is in the middle of a block."""
     for number, shape in enumerate(row.large):
         calls = list(plain_and_all(row, shape, "float32" if number % 2 == 0 else "float64"))
-        if number == 0:
-            calls.append(call(row, shape, HALF, (row.reductions or ("none",))[-1]))
+        if number == 0 and len(calls) > 1:
+            calls[0] = call(row, shape, HALF, row.reductions[-1])
         for c in calls:
             assert math.prod(shape) >= 10_000
             one, *others = (once(c, n) for n in (1, 3))
@@ -527,9 +548,9 @@ def test_any_number_of_threads(row: Row) -> None:
 
 @full
 @on_one_isa
-@over_other_dtypes
+@over_dtypes
 @over(SHARED_OUT)
-def test_any_number_of_threads_of_every_other_type(row: Row, dtype: str) -> None:
+def test_any_number_of_threads_of_every_type(row: Row, dtype: str) -> None:
     for shape in row.large:
         for c in plain_and_all(row, shape, dtype):
             one, *others = (once(c, n) for n in (1, 2, 3, 7))
@@ -556,15 +577,18 @@ IN_COMPANY = [row for row in ROWS if row.local and row.same_bits and row.returns
 
 
 @on_one_isa
+@over_product
 @over(IN_COMPANY)
-def test_any_batch(row: Row) -> None:
+def test_any_batch(row: Row, product: bool) -> None:
     """A row has the same bits wherever it stands; a few elements those of many."""
     for dtype in DTYPES:
         for classes in (5, 64, 65, 4500) if row.loss_axes or row.returns == "array" else (1,):
             shape = (75, *([2] if row.loss_axes == 2 else []), classes)
             for c in (call(row, shape, dtype, "none"), with_all(row, shape, dtype)):
                 loss, derivatives = c.run()
-                parts = PARTS if row.loss_axes else (*PARTS, *(slice(0, n) for n in range(1, 71)))
+                every = product or dtype == "float32"
+                ends = range(1, 71) if every else range(DTYPES.index(dtype), 71, 3)
+                parts = PARTS if row.loss_axes else (*PARTS, *(slice(0, n) for n in ends))
                 if classes > 100 and dtype != "float32":
                     continue
                 for part in parts if classes < 100 else PARTS[:3]:

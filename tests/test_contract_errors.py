@@ -14,6 +14,7 @@ import pytest
 from helpers import (
     BUFFERS,
     CLASSES,
+    DTYPES,
     EITHER,
     INF,
     INPUTS_OF_WRONG_TYPE,
@@ -30,6 +31,7 @@ from helpers import (
     bad,
     bits,
     dtype_named,
+    each,
     every_second,
     full_of_55,
     on_one_isa,
@@ -195,9 +197,10 @@ def test_bad_target(row: Row) -> None:
 
 
 @on_one_isa
-@pytest.mark.parametrize(("values", "dtype", "position", "shown"), OUT_OF_RANGE)
 @over(OF_INDICES)
-def test_target_out_of_range(row: Row, values: list[int], dtype: str, position: int, shown: str) -> None:
+@each("wrong", OUT_OF_RANGE)
+def test_target_out_of_range(row: Row, wrong: tuple[list[int], str, int, str]) -> None:
+    values, dtype, position, shown = wrong
     target = np.array(values, dtype)
     for given in (target, every_second(target), other_byte_order(target)):
         message = refused_and_unwritten(good(row), IndexError, "target", target=given)
@@ -402,8 +405,8 @@ def bad_buffers(c: Call, position: int, wrong: Any) -> tuple[Any, list[Array]]:
     return c.out(*(wrong if i == position else a for i, a in enumerate(fine))), fine
 
 
-@pytest.mark.parametrize("name", BUFFERS)
 @over(IN_PLACE)
+@each("name", BUFFERS)
 def test_bad_out(row: Row, name: str) -> None:
     error, make = BUFFERS[name]
     c = good(row)
@@ -461,8 +464,8 @@ def test_bad_tuples_of_buffers(row: Row) -> None:
     assert all((x == 55.0).all() for x in (a, b, *rest, *some))
 
 
-@pytest.mark.parametrize("how", list(over_input(np.zeros((2 * ROWS, CLASSES)))))
 @over(IN_PLACE)
+@each("how", over_input(np.zeros((2 * ROWS, CLASSES))))
 def test_out_that_overlaps_its_input(row: Row, how: str) -> None:
     """In part: nothing but exactly the same memory will do; nor any part of another argument."""
     c = good(row)
@@ -494,8 +497,8 @@ def test_out_that_is_the_transposed_input(row: Row) -> None:
         assert square.tobytes() == before
 
 
-@over_dtypes
 @over(IN_PLACE)
+@each("dtype", DTYPES)
 def test_out_that_overlaps_another_input(row: Row, dtype: str) -> None:
     """The other input lies in the first bytes of out, in its last ones, or is out."""
     if row.returns == "array":

@@ -16,11 +16,15 @@ from helpers import (
     Array,
     Layout,
     bits,
+    case,
     dtype_named,
+    each,
     every_second,
     is_half,
     on_one_isa,
     other_byte_order,
+    over_dtypes,
+    over_product,
     unaligned,
 )
 from registry import Call, Row, call, plain_and_all, with_all
@@ -34,7 +38,6 @@ def over(rows: list[Row]) -> pytest.MarkDecorator:
 
 
 over_rows = over(ROWS)
-over_layouts = pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)
 WITH_OUT = [row for row in ROWS if row.gradients]
 # In the losses with matrix products no buffer may be an input.
 IN_PLACE = [row for row in WITH_OUT if row.same_bits]
@@ -92,22 +95,24 @@ def assert_untouched(layout: Layout, rooms: Any, views: Any) -> None:
 
 
 @on_one_isa
-@over_layouts
 @over_rows
-def test_strides(row: Row, layout: Layout) -> None:
-    for c in both_paths(row, "float32"):
-        check_layout(c, layout)
-    check_layout(list(both_paths(row, HALF))[-1], layout)
+def test_strides(row: Row) -> None:
+    """In turn with one shape or the other, plain or with all options; one call of a half type."""
+    calls, last = list(both_paths(row, "float32")), list(both_paths(row, HALF))[-1]
+    for place, (name, layout) in enumerate(LAYOUTS.items()):
+        with case(name):
+            for c in (calls[place % 2], calls[-1 - place % 2], last):
+                check_layout(c, layout)
 
 
 @full
 @on_one_isa
-@over_layouts
-@pytest.mark.parametrize("dtype", [name for name in DTYPES if name not in ("float32", HALF)])
+@over_dtypes
 @over_rows
-def test_strides_of_every_other_type(row: Row, dtype: str, layout: Layout) -> None:
-    for c in both_paths(row, dtype):
-        check_layout(c, layout)
+def test_strides_of_every_type(row: Row, dtype: str) -> None:
+    for (name, layout), c in itertools.product(LAYOUTS.items(), both_paths(row, dtype)):
+        with case(name):
+            check_layout(c, layout)
 
 
 @on_one_isa
@@ -136,23 +141,28 @@ def test_any_class_axis(row: Row, axis: int) -> None:
 
 
 @on_one_isa
+@over_product
 @over_rows
-def test_broadcast_arrays(row: Row) -> None:
-    """One value many times, in every argument; what comes back has memory of its own."""
+def test_broadcast_arrays(row: Row, product: bool) -> None:
+    """One value many times, in every argument; what comes back has memory of its own.
+
+    Each with one reduction: each reduction meets each type, shape and stretched axis.
+    """
+    reductions = row.reductions or ("none",)
     read = tuple(o.name for o in row.extras if o.argument in ("weight", "sample_weight") and not o.label)
-    for dtype, shape, pick in itertools.product(
-        DTYPES, row.shapes, (np.s_[:1], np.s_[..., :1], np.s_[:1, :1])
-    ):
+    cases = itertools.product(DTYPES, row.shapes, (np.s_[:1], np.s_[..., :1], np.s_[:1, :1]))
+    for number, (dtype, shape, pick) in enumerate(cases):
 
         def stretch(a: Array, pick: Any = pick) -> Array:
             return np.broadcast_to(a[pick], a.shape) if a.ndim >= 2 else np.broadcast_to(a[:1], a.shape)
 
-        for reduction in row.reductions or ("none",):
-            for company in {(), read}:
-                stretched = call(row, shape, dtype, reduction, len(row.sets) - 1, company).moved(stretch)
-                result = stretched.run()
-                stretched.assert_same(result, stretched.moved(np.array).run())
-                assert all(0 not in array.strides for array in result[1]), stretched.title
+        turn = (number + number // 3) % len(reductions)
+        some = reductions if product else reductions[turn : turn + 1]
+        for reduction, company in itertools.product(some, {(), read}):
+            stretched = call(row, shape, dtype, reduction, len(row.sets) - 1, company).moved(stretch)
+            result = stretched.run()
+            stretched.assert_same(result, stretched.moved(np.array).run())
+            assert all(0 not in array.strides for array in result[1]), stretched.title
 
 
 # Kinds of arrays
@@ -438,22 +448,27 @@ def test_several_losses_in_one_buffer(row: Row) -> None:
 
 
 @on_one_isa
+@over_product
 @over([row for row in ROWS if row.gradients and row.reductions])
-def test_plain_calls(row: Row) -> None:
+def test_plain_calls(row: Row, product: bool) -> None:
     """A call without further options takes a shorter way, on which num_threads does not, to the same bits."""
-    for dtype in DTYPES:
+    for turn, dtype in enumerate(DTYPES):
         small = [shape for shape in row.sizes if math.prod(shape) < 5000]
         for number, shape in (*enumerate(small), *enumerate(row.shapes)):
-            for reduction in ("mean", "sum"):
-                c = call(row, shape, dtype, reduction, number % len(row.sets))
-                expected = c.run(num_threads=2)
-                if not row.same_bits:
-                    assert c.value() == c.value(num_threads=1)
-                    continue
-                assert c.bits() == bits(expected), c.title
-                assert c.bits(grad_output=1.0, num_threads=1) == bits(expected), c.title
-                assert c.bits(out=c.out(*c.buffers())) == bits(expected), c.title
-                assert bits(c.value()) == bits(expected[0]), c.title
+            place = (number + turn) % 2
+            for reduction in ("mean", "sum") if product else ("mean", "sum")[place : place + 1]:
+                check_plain(call(row, shape, dtype, reduction, number % len(row.sets)))
+
+
+def check_plain(c: Call) -> None:
+    expected = c.run(num_threads=2)
+    if not c.row.same_bits:
+        assert c.value() == c.value(num_threads=1)
+        return
+    assert c.bits() == bits(expected), c.title
+    assert c.bits(grad_output=1.0, num_threads=1) == bits(expected), c.title
+    assert c.bits(out=c.out(*c.buffers())) == bits(expected), c.title
+    assert bits(c.value()) == bits(expected[0]), c.title
 
 
 CHANGES: dict[str, Callable[[Array], Array]] = {
@@ -462,8 +477,8 @@ CHANGES: dict[str, Callable[[Array], Array]] = {
 }
 
 
-@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
 @over([row for row in ROWS if row.large and row.same_bits])
+@each("change", CHANGES.values())
 def test_shared_out_by_the_memory_of_another_order(row: Row, change: Callable[[Array], Array]) -> None:
     c = call(row, row.large[0], "float32", (row.reductions or ("none",))[-1])
     expected = c.run(num_threads=1)

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from helpers import DTYPES, HALF, assert_near, bits, nearly, on_one_isa, over_dtypes
+from helpers import DTYPES, HALF, assert_near, bits, each, nearly, on_one_isa, over_product
 from registry import Call, Row, call, plain_and_all
 from test_contract import LOSSES, MASKED, SHARED_OUT, mask_options, over, read_by_row, some_rows
 
@@ -80,24 +80,32 @@ def check(c: Call) -> None:
 
 
 @on_one_isa
-@over_dtypes
+@over_product
 @over(LOSSES)
-def test_sum_and_count(row: Row, dtype: str) -> None:
+@each("dtype", DTYPES)
+def test_sum_and_count(row: Row, dtype: str, product: bool) -> None:
     for number in range(len(row.sets)):
         shape = row.shapes[number % 2]
-        for company in {(), row.company(), *((o.name,) for o in row.extras)}:
+        single = [(option.name,) for option in row.extras if product or number == 0]
+        for company in {(), row.company(), *single}:
             check(call(row, shape, dtype, "sum", number, company, "scalar"))
 
 
 @on_one_isa
+@over_product
 @over(LOSSES)
-def test_sum_and_count_of_many_sizes(row: Row) -> None:
-    """Plain calls have a way of their own, and so have short rows, one element and nothing."""
-    for dtype in ("float32", "float64", HALF):
-        for shape in (*row.sizes, *row.empty):
-            for c in plain_and_all(row, shape, dtype):
-                options = {k: v for k, v in c.options.items() if k != "grad_output"}
-                check(replace(c, reduction="sum", options=options))
+def test_sum_and_count_of_many_sizes(row: Row, product: bool) -> None:
+    """Plain calls have a way of their own, and so have short rows, one element and nothing.
+
+    Plain calls and calls with all options take turns, from size to size and from type to type.
+    """
+    sizes = [*row.sizes, *row.empty]
+    for turn, dtype in enumerate(("float32", "float64", HALF)):
+        for place, shape in enumerate(sizes):
+            for path, c in enumerate(plain_and_all(row, shape, dtype)):
+                if product or path == (place + turn) % 2:
+                    options = {k: v for k, v in c.options.items() if k != "grad_output"}
+                    check(replace(c, reduction="sum", options=options))
 
 
 @on_one_isa

@@ -6,7 +6,7 @@ import ml_dtypes
 import mpmath
 import numpy as np
 import pytest
-from helpers import bits
+from helpers import bits, each
 from numpy.testing import assert_allclose, assert_array_equal
 
 import fastloss
@@ -90,7 +90,7 @@ def expected_of(x, target, **options):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("classes", CLASSES)
+@each("classes", CLASSES)
 @pytest.mark.parametrize(
     "options", [param for param in EACH_OPTION if "label_smoothing" not in param.values[0]]
 )
@@ -111,7 +111,7 @@ def test_masked_classes(options, classes, dtype):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("classes", CLASSES)
+@each("classes", CLASSES)
 def test_all_but_the_target_masked(classes, dtype):
     """Nothing is left to choose: loss and gradient are exactly 0."""
     x = np.full((5, classes), -INF, dtype)
@@ -124,7 +124,7 @@ def test_all_but_the_target_masked(classes, dtype):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("classes", CLASSES)
+@each("classes", CLASSES)
 @pytest.mark.parametrize("options", EACH_OPTION)
 def test_masked_target(options, classes, dtype):
     """It cannot happen: infinite loss, and a gradient that would raise it again (-1 unscaled)."""
@@ -140,7 +140,7 @@ def test_masked_target(options, classes, dtype):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("classes", CLASSES)
+@each("classes", CLASSES)
 @pytest.mark.parametrize("options", EACH_OPTION)
 def test_smoothing_over_a_masked_class(options, classes, dtype):
     """Smoothing gives it probability, so the loss is infinite; weight 0 takes it away again."""
@@ -163,7 +163,7 @@ def test_smoothing_over_a_masked_class(options, classes, dtype):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("classes", CLASSES)
+@each("classes", CLASSES)
 @pytest.mark.parametrize("options", [{}, {"z_loss": 1e-3}, {"softcap": 20.0}, {"weight": True}])
 def test_no_probability_at_a_masked_class(options, classes, dtype):
     """0 * log 0 = 0: probability 0 at -inf adds nothing, and has gradient 0."""
@@ -185,7 +185,7 @@ def test_no_probability_at_a_masked_class(options, classes, dtype):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("classes", CLASSES)
+@each("classes", CLASSES)
 def test_probability_at_a_masked_class(classes, dtype):
     x, _, _ = random_rows(3, classes, dtype)
     x[:, 1] = -INF
@@ -210,7 +210,7 @@ BROKEN_ROWS = {
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("classes", CLASSES)
+@each("classes", CLASSES)
 @pytest.mark.parametrize("options", EACH_OPTION)
 def test_broken_rows_alone_are_nan(options, classes, dtype):
     """Broken rows among whole ones, some in the same vector: these do not change in any bit."""
@@ -246,7 +246,7 @@ def test_broken_rows_alone_are_nan(options, classes, dtype):
             assert np.all(np.isnan(values[row].astype(np.float64))), name
 
 
-@pytest.mark.parametrize("classes", CLASSES)
+@each("classes", CLASSES)
 def test_infinite_logit_under_a_softcap(classes):
     """tanh(inf) = 1: a large logit like any other."""
     x, target, _ = random_rows(4, classes, np.float64)
@@ -279,7 +279,7 @@ def assert_like_reference(x, target, dtype, **options):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("classes", CLASSES)
+@each("classes", CLASSES)
 @pytest.mark.parametrize("options", EACH_OPTION)
 def test_offset(options, classes, dtype):
     offset = np.repeat([1e4, -1e4, 1e8, -1e8], 3)[:, np.newaxis]
@@ -291,7 +291,7 @@ def test_offset(options, classes, dtype):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("classes", CLASSES)
+@each("classes", CLASSES)
 def test_offset_changes_nothing(classes, dtype):
     """Whole numbers, exact with the offset too: only differences count. In double to the same bits; float has
     other exponentials for another offset, within the bounds."""
@@ -313,7 +313,7 @@ def test_offset_changes_nothing(classes, dtype):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("classes", CLASSES)
+@each("classes", CLASSES)
 @pytest.mark.parametrize("options", EACH_OPTION)
 def test_ends_of_the_range(options, classes, dtype):
     """Logits whose difference is beyond the type (float64: just within it)."""
@@ -333,7 +333,7 @@ def test_ends_of_the_range(options, classes, dtype):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("classes", CLASSES)
+@each("classes", CLASSES)
 def test_ends_of_the_range_probabilities(classes, dtype):
     x, _, rng = random_rows(6, classes, np.float64)
     x[:, 0] = 0.4 * float(ml_dtypes.finfo(dtype).max)
@@ -343,7 +343,7 @@ def test_ends_of_the_range_probabilities(classes, dtype):
     assert_like_reference(x.astype(dtype), q, dtype)
 
 
-@pytest.mark.parametrize("classes", CLASSES)
+@each("classes", CLASSES)
 def test_loss_beyond_float32(classes):
     """6e38 is infinite as float32, without a warning, and itself as a Python float."""
     x = np.full((2, classes), 3e38, np.float32)
@@ -356,7 +356,7 @@ def test_loss_beyond_float32(classes):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("classes", CLASSES)
+@each("classes", CLASSES)
 def test_small_logits(classes, dtype):
     """Subnormal logits: as good as 0."""
     tiny = float(ml_dtypes.finfo(dtype).smallest_subnormal)
