@@ -1,8 +1,9 @@
 """Run tests of a wheel for 64-bit Arm on another machine, under emulation.
 
-``python tools/emulated.py dist/*aarch64.whl tests/test_values.py`` unpacks a Debian for Arm in build/emulated.
-It installs the wheel beside it, with what its tests need, and runs these outside of the sources. Arguments
-behind the wheel are those of pytest. It needs mmdebstrap and qemu-user-static (packages of Debian), no rights.
+``python tools/emulated.py dist/*aarch64.whl tests/test_values.py`` unpacks a Debian for Arm in
+build/emulated, installs the wheel beside it with what its tests need, and runs these outside of the
+sources. Arguments behind the wheel are those of pytest. It needs mmdebstrap and qemu-user-static of Debian,
+and no rights.
 """
 
 from __future__ import annotations

@@ -4,9 +4,9 @@
 compiles. zig links, against the symbols of an old glibc that it brings along, so the wheel runs with that
 glibc and every newer one. The extension looks for its OpenMP runtime when it runs (see src/openmp.c).
 
-``--machine aarch64`` builds the wheel for 64-bit Arm on another machine, with a compiler for it (on Debian the
-packages gcc-aarch64-linux-gnu and libc6-dev-arm64-cross). The headers of this Python and of this NumPy serve,
-as the types of all 64-bit Linuxes have the same sizes. tools/emulated.py runs its tests.
+``--machine aarch64`` builds the wheel for 64-bit Arm on another machine, with a compiler for it (on Debian
+the packages gcc-aarch64-linux-gnu and libc6-dev-arm64-cross). The headers of this Python and of this NumPy
+serve, as the types of all 64-bit Linuxes have the same sizes. tools/emulated.py runs its tests.
 
 It is an error if the wheel needs a newer glibc, or a library that is no part of every Linux, or has too many
 bytes.
