@@ -199,7 +199,8 @@ def summary(worst: Found, floats: int) -> dict[str, Any]:
 
 def table(stored: dict[str, Any]) -> str:
     """The text of the documentation, with its table."""
-    names = list(_kernels.LEVELS)
+    # A machine may lack some of them.
+    names = [n for n in _kernels.LEVELS if all(n in by_level for by_level in stored["functions"].values())]
     tried = "all 2^32 floats" if stored["floats"] == ALL else f"{stored['floats']:,} of the 2^32 floats"
     rows = [["function", *names], ["---"] * (1 + len(names))]
     for title, by_level in stored["functions"].items():

@@ -1,9 +1,10 @@
-"""Random calls of every function of the registry: the reference's result, or the documented error.
+"""Random calls of every public function: the reference's result, or the documented error.
 
 A case draws a row of the registry, and shape, type, options, data, reduction, upstream gradient, instruction
 set and number of threads. Its arrays then lie in other ways: with other strides, or between pages of memory
 that nobody may touch, so that a read or a write outside of them ends the process. Gradients go to new arrays,
-over the inputs, or are added. A case with a bad value must raise before anything is written.
+over the inputs, or are added. A case with a bad value must raise before anything is written. Public names
+without a row have cases of their own, in fuzz_objects.py.
 
 ``python tests/fuzz.py --cases 1000000`` runs that many, and prints each case that fails, made smaller;
 test_fuzz.py runs some thousand.
@@ -12,10 +13,8 @@ test_fuzz.py runs some thousand.
 from __future__ import annotations
 
 import argparse
-import ctypes
 import faulthandler
 import math
-import mmap
 import sys
 import time
 from collections import Counter
@@ -23,20 +22,26 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from helpers import DTYPES, LAYOUTS, Array, Shape, bits, refused
+import pytest
+from fuzz_objects import ObjectCase, object_cases
+from helpers import DTYPES, Shape, bits, refused
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 from levels import LEVELS, using
+from pages import PLACES, placed
 from registry import Call, Row, call, upstreams
-from rows import ROWS
+from rows import ROWS as MOST_ROWS
+from rows import lists
+from rows.survival import COX
 
 from fastloss import _kernels
 
-PAGE = mmap.PAGESIZE
-# Larger shapes take their time in the reference; the registry has some of its own.
-MOST_ELEMENTS = 6000
-FENCED = "between pages"
-PLACES = [*LAYOUTS, *([FENCED] * 6 if sys.platform == "linux" else [])]
+ROWS = [*MOST_ROWS, COX, *lists.ROWS]
+# Larger shapes take their time in the reference, which compares all pairs of times and of documents; the
+# registry has some of its own.
+MOST_ELEMENTS, MOST_PAIRED = 6000, 300
+# One case in so many is of a name without a row.
+OBJECTS = 12
 
 
 @dataclass(frozen=True)
@@ -64,6 +69,14 @@ class Case:
             f"threads={self.threads} {self.place}, {self.use}"
         )
 
+    @property
+    def name(self) -> str:
+        return self.row.name
+
+    def check(self) -> None:
+        with using(self.level), np.errstate(all="ignore"):
+            (check_bad if self.use == "bad" else check_good)(self, self.call())
+
     def call(self) -> Call:
         """The call, which no cache keeps."""
         made: Call = call.__wrapped__(
@@ -78,9 +91,12 @@ class Case:
 
 
 @st.composite
-def cases(draw: st.DrawFn) -> Case:
+def cases(draw: st.DrawFn) -> Case | ObjectCase:
+    if draw(st.integers(1, OBJECTS)) == OBJECTS:
+        return draw(object_cases())
     row = draw(st.sampled_from(ROWS))
-    like = draw(st.sampled_from([s for s in (*row.shapes, *row.sizes) if math.prod(s) <= MOST_ELEMENTS]))
+    most = MOST_ELEMENTS if row in MOST_ROWS else MOST_PAIRED
+    like = draw(st.sampled_from([s for s in (*row.shapes, *row.sizes) if math.prod(s) <= most]))
     shape = tuple(draw(st.integers(1, 2 * length + 1)) for length in like)
     reduction = draw(st.sampled_from(row.reductions or ("none",)))
     uses = ["new"]
@@ -102,31 +118,6 @@ def cases(draw: st.DrawFn) -> Case:
         place=draw(st.sampled_from(PLACES)),
         use=draw(st.sampled_from(uses)),
     )
-
-
-# Memory
-
-
-def fenced(values: Array, at_end: bool) -> Array:
-    """A copy that begins behind, or ends before, a page that nobody may touch."""
-    pages = max(1, math.ceil(values.nbytes / PAGE))
-    room = mmap.mmap(-1, (pages + 2) * PAGE)
-    first = ctypes.addressof(ctypes.c_char.from_buffer(room))
-    protect = ctypes.CDLL(None, use_errno=True).mprotect
-    for page in (first, first + (pages + 1) * PAGE):
-        if protect(ctypes.c_void_p(page), ctypes.c_size_t(PAGE), 0):
-            raise OSError(ctypes.get_errno(), "mprotect")
-    start = (pages + 1) * PAGE - values.nbytes if at_end else PAGE
-    array = np.frombuffer(room, values.dtype, values.size, start).reshape(values.shape)
-    array[...] = values
-    return array
-
-
-def placed(values: Array, place: str, at_end: bool) -> Array:
-    """A copy that lies so; the layouts are those of up to three axes."""
-    if place != FENCED and values.ndim <= 3:
-        return LAYOUTS[place].place(values)[1]
-    return fenced(values, at_end) if sys.platform == "linux" else values.copy()
 
 
 # Bad values
@@ -201,11 +192,6 @@ def check_good(case: Case, c: Call) -> None:
         c.check_added(name, after, before)
 
 
-def check(case: Case) -> None:
-    with using(case.level), np.errstate(all="ignore"):
-        (check_bad if case.use == "bad" else check_good)(case, case.call())
-
-
 # Running
 
 
@@ -218,9 +204,9 @@ def run(number: int, start: int, seen: Counter[str]) -> None:
         phases=(Phase.generate, Phase.shrink),
     )  # fmt: skip
     @given(cases())
-    def all_of_them(case: Case) -> None:
-        seen[case.row.name] += 1
-        check(case)
+    def all_of_them(case: Case | ObjectCase) -> None:
+        seen[case.name] += 1
+        case.check()
 
     all_of_them()
 
@@ -236,7 +222,7 @@ def main() -> int:
     for start in range(0, arguments.cases, batch):
         try:
             run(min(batch, arguments.cases - start), arguments.seed + start, seen)
-        except Exception as error:
+        except (Exception, pytest.fail.Exception) as error:
             failures += 1
             print(f"FAILED: {error!r}"[:2000], *getattr(error, "__notes__", ()), sep="\n", flush=True)
     took = time.monotonic() - begin

@@ -123,14 +123,15 @@ class Thread(Sanitizer):
         ])  # fmt: skip
 
     def environment(self) -> dict[str, str]:
-        archer = answer(str(self.compiler), "-print-file-name=libarcher.so")
-        if not Path(archer).exists():
+        # Clang does not search its own folder of libraries for it.
+        archer = Path(answer(str(self.compiler), "-print-resource-dir")).parents[1] / "libarcher.so"
+        if not archer.exists():
             sys.exit("needs libarcher.so beside clang's OpenMP: without it every parallel loop is a report")
         packages = sysconfig.get_path("purelib", vars={"base": str(self.folder)})
         return {
             "PYTHONHOME": sys.base_prefix,
             "PYTHONPATH": os.pathsep.join([str(self.source), str(self.source / "tests"), packages]),
-            "OMP_TOOL_LIBRARIES": archer,
+            "OMP_TOOL_LIBRARIES": str(archer),
             "TSAN_OPTIONS": "ignore_noninstrumented_modules=1 die_after_fork=0 halt_on_error=1 exitcode=66",
             "OPENBLAS_NUM_THREADS": "1",
         }

@@ -114,6 +114,12 @@ def test_order_and_severity() -> None:
     assert pickle.loads(pickle.dumps(found)) == found
 
 
+@pytest.mark.parametrize("value", [0.0, 1e-200, 2.0])
+def test_a_short_constant_is_a_plateau(value: float) -> None:
+    (finding,) = LossCurve.from_arrays(range(13), train=np.full(13, value)).diagnose()
+    assert finding.kind == "plateau"
+
+
 @pytest.mark.parametrize("value", [0.0, 2.0, -1e-9, 1e90])
 def test_a_constant_is_a_plateau(value: float) -> None:
     (finding,) = LossCurve.from_arrays(STEPS, train=np.full(200, value)).diagnose()

@@ -4,6 +4,10 @@
 compiles. zig links, against the symbols of an old glibc that it brings along, so the wheel runs with that
 glibc and every newer one. The extension looks for its OpenMP runtime when it runs (see src/openmp.c).
 
+``--machine aarch64`` builds the wheel for 64-bit Arm on another machine, with a compiler for it (on Debian
+the packages gcc-aarch64-linux-gnu and libc6-dev-arm64-cross). The headers of this Python and of this NumPy
+serve, as the types of all 64-bit Linuxes have the same sizes. tools/emulated.py runs its tests.
+
 It is an error if the wheel needs a newer glibc, or a library that is no part of every Linux, or has too many
 bytes.
 """
@@ -16,6 +20,7 @@ import platform
 import shlex
 import subprocess
 import sys
+import sysconfig
 import tempfile
 import zipfile
 from pathlib import Path
@@ -38,33 +43,36 @@ def run(*command: str, **settings: str) -> str:
     return done.stdout
 
 
-def built(folder: Path) -> Path:
-    """Build a wheel in a folder and return its path."""
-    target = f"{platform.machine()}-linux-gnu.{'.'.join(map(str, GLIBC))}"
+def built(folder: Path, machine: str) -> Path:
+    """Build a wheel for a machine in a folder and return its path."""
+    target = f"{machine}-linux-gnu.{'.'.join(map(str, GLIBC))}"
     linker = shlex.join([sys.executable, "-m", "ziglang", "cc", "-target", target, "-shared", "-s"])
     # zig does not know all flags that this Python may have been linked with.
     settings = {"FASTLOSS_OPENMP": "dynamic", "LDSHARED": linker, "LDFLAGS": ""}
-    run("build", "--wheel", "--outdir", str(folder), str(ROOT), **settings)
+    options = []
+    if machine != platform.machine():
+        cache = "ccache " if os.environ.get("CC", "").startswith("ccache ") else ""
+        settings["CC"] = f"{cache}{machine}-linux-gnu-gcc"
+        suffix = sysconfig.get_config_var("EXT_SUFFIX")
+        settings["SETUPTOOLS_EXT_SUFFIX"] = suffix.replace(platform.machine(), machine)
+        options = ["-C--build-option=bdist_wheel", f"-C--build-option=--plat-name=linux_{machine}"]
+    run("build", "--wheel", "--outdir", str(folder), *options, str(ROOT), **settings)
     (wheel,) = folder.glob("*.whl")
     return wheel
 
 
-def audited(wheel: Path, folder: Path) -> Path:
+def audited(wheel: Path, folder: Path, machine: str) -> Path:
     """Write the wheel with its platform's tag to another folder, if auditwheel finds that it deserves it."""
-    tag = f"manylinux_{'_'.join(map(str, GLIBC))}_{platform.machine()}"
+    tag = f"manylinux_{'_'.join(map(str, GLIBC))}_{machine}"
+    # It takes no name of another machine, but finds the best name for its wheel.
+    platforms = tag if machine == platform.machine() else "auto"
     run(
-        "auditwheel",
-        "repair",
-        "--plat",
-        tag,
-        "--only-plat",
-        "-z",
-        "9",
-        "--wheel-dir",
-        str(folder),
-        str(wheel),
-    )
+        "auditwheel", "repair", "--plat", platforms, "--only-plat", "-z", "9",
+        "--wheel-dir", str(folder), str(wheel),
+    )  # fmt: skip
     (repaired,) = folder.glob("*.whl")
+    if tag not in repaired.name:
+        sys.exit(f"the wheel must be {tag}, but auditwheel calls it {repaired.name}")
     libraries = [name for name in zipfile.ZipFile(repaired).namelist() if ".so" in name]
     if len(libraries) != 1:
         sys.exit(f"the wheel must contain the extension and no other library, but has {', '.join(libraries)}")
@@ -74,9 +82,11 @@ def audited(wheel: Path, folder: Path) -> Path:
 def main() -> None:
     parser = argparse.ArgumentParser(description="Build and check the wheel for Linux.")
     parser.add_argument("--out", type=Path, default=ROOT / "dist", help="folder of the wheel (default: dist)")
-    out = parser.parse_args().out
+    parser.add_argument("--machine", default=platform.machine(), help="x86_64 or aarch64 (default: this one)")
+    arguments = parser.parse_args()
+    out, machine = arguments.out, arguments.machine
     with tempfile.TemporaryDirectory() as folder:
-        wheel = audited(built(Path(folder, "built")), Path(folder, "audited"))
+        wheel = audited(built(Path(folder, "built"), machine), Path(folder, "audited"), machine)
         size = wheel.stat().st_size
         if size > MOST_BYTES:
             sys.exit(f"{wheel.name} has {size:,} bytes; at most {MOST_BYTES:,} are wanted")

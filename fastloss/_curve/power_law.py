@@ -142,7 +142,8 @@ def _summary(
         level=float(share @ (data.centre + b * (now - middle))),
         next=_quantiles(_spread(data.centre + b * (then - middle), scale * errors), share),
         gain=_quantiles(gains, share),
-        chance=float(share @ (gains > least).mean(axis=1)),
+        # The shares add up to 1, but for rounding.
+        chance=min(float(share @ (gains > least).mean(axis=1)), 1.0),
         exponent=float(np.exp(laws.logs[law, 0])),
         asymptote=float(data.centre - laws.b[law] * laws.middle[law]),
         misfit=misfit,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from fastloss._curve.series import Series, series
+from fastloss._curve.series import TINY, Series, series
 
 __all__ = ["Rise", "departure", "rise", "risen"]
 
@@ -79,7 +79,8 @@ def _own_score(x: Floats, curve: Series) -> float:
     part, freedom = curve.means[-len(x) :], len(x) - 2
     slope = float(x @ part) / float(x @ x)
     rest = part - part.mean() - slope * x
-    scatter = max(float(rest @ rest) / freedom, (_LEAST * float(np.abs(part).max())) ** 2)
+    least = max(_LEAST * float(np.abs(part).max()), TINY)
+    scatter = max(float(rest @ rest) / freedom, least**2)
     t = slope / math.sqrt(scatter / float(x @ x))
     size = math.sqrt(freedom * math.log1p(t * t / freedom)) * (8 * freedom + 1) / (8 * freedom + 3)
     return math.copysign(size, t)

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from fastloss._curve.spikes import Spikes, spikes_of
 
-__all__ = ["Series", "series"]
+__all__ = ["TINY", "Series", "series"]
 
 Floats = npt.NDArray[np.float64]
 
@@ -19,7 +19,7 @@ MOST_BINS = 256
 # Noise of the correlation 0.8 from one measurement to the next scatters so much more in long means.
 _MOST_EXCESS = 8.0
 # The smallest noise: its square is still a number.
-_TINY = 1e-140
+TINY = 1e-140
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ def _noise(values: Floats) -> Floats:
     It is at least what rounding of the log makes, and a few units in the last place.
     """
     n = len(values)
-    least = max(4.0 * np.finfo(np.float64).eps * float(np.abs(values).max()), _TINY)
+    least = max(4.0 * np.finfo(np.float64).eps * float(np.abs(values).max()), TINY)
     if n < 4:
         return np.full(n, least)
     steps = np.abs(np.diff(values))
