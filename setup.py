@@ -61,6 +61,15 @@ COMPACT_FLAGS = [
     "--param=max-completely-peeled-insns=60",
     "--param=vect-epilogues-nomask=0",
 ]
+# The hot kernels without copies of their loops that win nothing. (Measured with gcc 12: 7 % less code; over
+# 168 calls 1.004 times the time, 1.02 at most. The flags above would take 1.06, and some calls three times.)
+TRIMMED_FLAGS = [
+    "--param=vect-epilogues-nomask=0",
+    "-fno-version-loops-for-strides",
+    "-fno-split-loops",
+    "-fno-loop-unroll-and-jam",
+    "-fno-split-paths",
+]
 LEVELS = {
     "baseline": {"unix": [], "msvc": []},
     "avx2": {"unix": AVX2_FLAGS, "msvc": ["/arch:AVX2"]},
@@ -112,13 +121,14 @@ class BuildKernels(build_ext):
             if level == "baseline" or self._works(INTRINSICS_PROBE, flags[family])
         ]
         is_small = len(levels) > 1 and family == "unix"
-        is_compact = is_small and self._works(FLAG_PROBE, ["-Werror", *COMPACT_FLAGS])
+        is_compact = is_small and self._works(FLAG_PROBE, ["-Werror", *COMPACT_FLAGS, *TRIMMED_FLAGS])
         for level in levels:
             ext.define_macros.append((f"FASTLOSS_BUILT_{level.upper()}", "1"))
             flags = [*common, *LEVELS[level][family]]
             small = SMALL_FLAGS if is_small and level == "baseline" else []
             compact = COMPACT_FLAGS if is_compact and level != "baseline" else []
-            units[f"src/kernels_{level}.c"] = [*flags, *small, *extra]
+            trimmed = TRIMMED_FLAGS if is_compact and level != "baseline" else []
+            units[f"src/kernels_{level}.c"] = [*flags, *small, *trimmed, *extra]
             units[f"src/samples_{level}.c"] = [*flags, *small, *compact, *extra]
         kernels = self.compiler.object_filenames(list(units), output_dir=self.build_temp)
         ext.extra_objects = [*(ext.extra_objects or []), *kernels]
