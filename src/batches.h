@@ -2,9 +2,9 @@
  *
  * kernels.inc includes this file twice, after sweep.h.
  *
- * A row of 128 classes takes as long for its settlement as for its exponentials: two logarithms, an exponential and
- * divisions, each of which waits for the one before. The sums of eight rows come first, then one settlement with a
- * row in each lane, then the gradients. Each lane has the operations of row_settle, so the bits are the same. */
+ * A row of 128 classes took nearly as long for its settlement as for its exponentials: two logarithms, an exponential
+ * and divisions, each of which waits for the one before. The sums of eight rows come first, then one settlement with
+ * a row in each lane, then the gradients. Each lane has the operations of row_settle, so the bits are the same. */
 
 /* The sums and the results of a batch: see softmax.h. */
 struct FL_(lanes_of_rows) {
