@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -205,12 +204,9 @@ def test_the_demo_can_be_interrupted(tmp_path: Path) -> None:
     with subprocess.Popen(run, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert "words of the Python documentation" in process.stdout.readline()
-        # Again, as a user would: on a busy machine 3 of 160 first signals were lost; why is not known.
-        for _ in range(3):
-            process.send_signal(signal.SIGINT)
-            with suppress(subprocess.TimeoutExpired):
-                process.wait(timeout=3)
-                break
+        # Behind the import of numpy.random, which sometimes clears the exception of a signal.
+        assert any(line.startswith("Training") for line in process.stdout)
+        process.send_signal(signal.SIGINT)
         _, error = process.communicate(timeout=60)
     assert process.returncode == -signal.SIGINT and "KeyboardInterrupt" in error
 
