@@ -17,6 +17,7 @@ from . import (
     linear,
     lists,
     memory,
+    options,
     pairs,
     post_training,
     softmax,
@@ -30,6 +31,7 @@ SUITES: dict[str, Suite] = {
     module.SUITE.name: module.SUITE
     for module in (
         softmax,
+        options,
         elementwise,
         linear,
         contrastive,
