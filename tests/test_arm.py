@@ -25,7 +25,9 @@ SOURCES = (
     "src/samples_baseline.c",
 )
 
+# Two minutes of a processor, for the compiler and the emulator.
 pytestmark = [
+    pytest.mark.full,
     pytest.mark.skipif(COMPILER is None, reason="needs aarch64-linux-gnu-gcc"),
     pytest.mark.skipif(EMULATOR is None, reason="needs qemu-aarch64"),
 ]

@@ -132,7 +132,7 @@ CAPPED = [
 def test_capped_f32(name, cap, near, reach):
     """About as exact as without a softcap; mpmath agrees with the long double."""
     level = level_in_use()
-    x = np.linspace(near - reach, near + reach, 1_000_000).astype(np.float32)
+    x = np.linspace(near - reach, near + reach, 300_000).astype(np.float32)
     tanh = np.tanh(x.astype(np.longdouble) / cap)
     shift = np.rint(cap * math.tanh(near / cap) / math.log(2.0)) * np.log(np.longdouble(2.0))
     expected = np.exp(cap * tanh - shift)
@@ -144,7 +144,7 @@ def test_capped_f32(name, cap, near, reach):
     error = np.abs(actual / np.where(counts, product, 1.0) - 1.0)[counts]
     assert error.max() <= CAPPED_PRODUCT_F32[level], error.max()
     assert np.all(actual[~counts] <= 1.1e-30)
-    some = slice(None, None, 10_007)
+    some = slice(None, None, 3_001)
     with mpmath.workdps(DIGITS):
         exact = [mpmath.exp(cap * mpmath.tanh(mpmath.mpf(float(v)) / cap) - shift.item()) for v in x[some]]
     assert_allclose(expected[some].astype(float), [float(v) for v in exact], rtol=1e-13)
@@ -356,7 +356,7 @@ GENERAL = [
 @pytest.mark.parametrize(("name", "function", "interval", "bound"), GENERAL)
 def test_functions_of_any_argument(name, function, interval, bound):
     kind = np.float32 if name.endswith("f32") else np.float64
-    x = np.random.default_rng(6).uniform(*interval, 1_000_000).astype(kind)
+    x = np.random.default_rng(6).uniform(*interval, 300_000).astype(kind)
     expected = function(x.astype(np.longdouble))
     unit = np.spacing(np.abs(expected.astype(kind))).astype(np.longdouble)
     error = np.abs(apply(name, x) - expected) / unit - 0.002
