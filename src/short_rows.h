@@ -30,6 +30,7 @@
  *    so the output may be the input. */
 #include "short_cap.h"
 #include "short_flat.h"
+#include "short_two.h"
 
 /* Not with a z-loss: where saturated classes have no gradient, that of the target may be a small difference of two
  * terms, without a larger one in the row. */
@@ -341,7 +342,7 @@ static double short_rows(const struct fl_softmax_job *job, ptrdiff_t begin, ptrd
 {
     const struct short_power power = short_power_of(job->map.temperature);
     const struct short_terms terms = short_terms_of(job);
-    const int is_flat = short_is_flat(job);
+    const int is_flat = short_is_flat(job), is_two = short_is_two(job);
     struct short_rows *r = (struct short_rows *)scratch;
     float *columns = (float *)(void *)(r + FL_PARTS);
     char *const last = (char *)scratch + short_bytes(job);
@@ -355,7 +356,7 @@ static double short_rows(const struct fl_softmax_job *job, ptrdiff_t begin, ptrd
         row += group.count;
         if (is_flat) {
             short_by_flat(job, &power, &terms, group, r, columns, flat);
-        } else {
+        } else if (!(is_two && group.count == FL_GROUP && short_two(job, &power, group, r))) {
             short_by_columns(job, &power, &terms, group, r, columns);
             short_columns_out(job, group, columns, &stage);
         }

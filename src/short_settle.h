@@ -64,40 +64,68 @@ static void short_lse(const struct short_power *power, int parts, struct short_r
                         ((double)p->powers[l] * ln2 + (double)p->beyond[l]);
 }
 
-/* The same for two classes with a target, in place of steps 1 to 3. With the difference d of the other input and that
- * at the target, as an exact pair, and q = exp(-|d| / T) from 0 to 1:
+/* Two classes with a target, in place of steps 1 to 3. With the difference d of the other input and that at the
+ * target, as an exact pair, and q = exp(-|d| / T) from 0 to 1:
  *
  *   loss = max(d, 0) / T + log1p(q),   u = 1 / (1 + q) if d > 0, else q / (1 + q)
- *
- * The columns become u at the other class, and the shares 1. */
-FL_OUTLINE void short_pairs(const struct short_power *shared, struct fl_group group, float *x, struct short_rows *r)
+ */
+struct short_pair {
+    float at_skip, larger, n, f, scale; /* -|d| b = n + f; 2^n, or 0 */
+    int is_seldom;                      /* d > 0 */
+};
+
+FL_INLINE struct short_pair short_pair_of(struct short_power power, float first, float second, int32_t skip)
+{
+    const float at_skip = skip ? second : first, other = skip ? first : second;
+    const float d = other - at_skip, back = d - other, lost = (other - (d - back)) - (at_skip + back);
+    const float down = d > 0.0f ? -d : d, lower = d > 0.0f ? -lost : lost;
+    const struct short_parts y = short_parts_of(power, down, FL_ROUNDER_F32 + 127.0f);
+    struct short_pair pair;
+    pair.at_skip = at_skip;
+    pair.larger = d > 0.0f ? other : at_skip;
+    pair.n = y.n;
+    pair.f = FL_FMA_F32(lower, power.rate.whole, y.f);
+    pair.scale = down < -power.range ? 0.0f : fl_float_from_bits(fl_bits_from_float(y.shifted) << 23);
+    pair.is_seldom = d > 0.0f;
+    return pair;
+}
+
+FL_INLINE int short_pair_is_odd(float n) { return !(fabsf(n) <= FL_LARGEST_POWER); }
+
+/* q. */
+FL_INLINE float short_pair_exp(float f, float scale) { return FL_FMA_F32(fl_exp2_minus_one_f32(f), scale, scale); }
+
+/* The loss, from log1p(q). */
+FL_INLINE double short_pair_loss(float log, float n, float f, int is_seldom)
 {
     const double ln2 = 0.6931471805599453;
-    const float shift = FL_ROUNDER_F32 + 127.0f;
+    const float twos = is_seldom ? -n : 0.0f, fraction = is_seldom ? FL_FMA_F32(f, -0.693147182f, log) : log;
+    return (double)twos * ln2 + (double)fraction;
+}
+
+/* All of that for a group. The columns become u at the other class, and the shares 1. */
+FL_OUTLINE void short_pairs(const struct short_power *shared, struct fl_group group, float *x, struct short_rows *r)
+{
     const struct short_power power = *shared;
     struct short_rows *const end = r + group.parts;
     float *columns = x;
     for (struct short_rows *p = r; p < end; p++, columns += group.step)
 #pragma omp simd
         for (int l = 0; l < FL_LANES; l++) {
-            const float first = columns[l], second = columns[l + FL_LANES];
-            const float at_skip = p->skip[l] ? second : first, other = p->skip[l] ? first : second;
-            const float d = other - at_skip, back = d - other, lost = (other - (d - back)) - (at_skip + back);
-            const float down = d > 0.0f ? -d : d, lower = d > 0.0f ? -lost : lost;
-            const struct short_parts y = short_parts_of(power, down, shift);
+            const struct short_pair y = short_pair_of(power, columns[l], columns[l + FL_LANES], p->skip[l]);
             p->n[l] = y.n;
-            p->f[l] = FL_FMA_F32(lower, power.rate.whole, y.f);
-            p->scale[l] = down < -power.range ? 0.0f : fl_float_from_bits(fl_bits_from_float(y.shifted) << 23);
-            p->added[l] = d > 0.0f ? other : at_skip;
-            p->at_skip[l] = at_skip;
+            p->f[l] = y.f;
+            p->scale[l] = y.scale;
+            p->added[l] = y.larger;
+            p->at_skip[l] = y.at_skip;
             p->low[l] = 0.0f;
-            p->seldom[l] = d > 0.0f;
-            p->odd[l] = !(fabsf(y.n) <= FL_LARGEST_POWER);
+            p->seldom[l] = y.is_seldom;
+            p->odd[l] = short_pair_is_odd(y.n);
         }
     for (struct short_rows *p = r; p < end; p++)
 #pragma omp simd
         for (int l = 0; l < FL_LANES; l++) {
-            const float q = FL_FMA_F32(fl_exp2_minus_one_f32(p->f[l]), p->scale[l], p->scale[l]);
+            const float q = short_pair_exp(p->f[l], p->scale[l]);
             const float over = 1.0f / (1.0f + q), less = q * over;
             p->argument[l] = q;
             p->skipped[l] = p->seldom[l] ? over : less;
@@ -105,15 +133,15 @@ FL_OUTLINE void short_pairs(const struct short_power *shared, struct fl_group gr
             p->rest[l] = p->skipped[l];
             p->share[l] = 1.0f;
             p->powers[l] = 0.0f;
+            p->least[l] = -FLT_MAX;
         }
     columns = x;
     for (struct short_rows *p = r; p < end; p++, columns += group.step) {
 #pragma omp simd
         for (int l = 0; l < FL_LANES; l++) {
-            const float log = fl_log1p_unit_f32(p->argument[l]), twos = p->seldom[l] ? -p->n[l] : 0.0f;
-            const float fraction = p->seldom[l] ? FL_FMA_F32(p->f[l], -0.693147182f, log) : log;
+            const float log = fl_log1p_unit_f32(p->argument[l]);
             p->beyond[l] = log;
-            p->loss[l] = (double)twos * ln2 + (double)fraction;
+            p->loss[l] = short_pair_loss(log, p->n[l], p->f[l], p->seldom[l]);
         }
 #pragma omp simd
         for (int l = 0; l < FL_LANES; l++) {

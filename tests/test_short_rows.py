@@ -75,6 +75,34 @@ def test_odd_rows_change_no_other(form, classes, dtype, product):
                 assert bits(*(part[i] for part in result)) == expected[i], i
 
 
+@pytest.mark.parametrize("form", ["value", "gradient", "in place", "temperature"])
+def test_two_classes(form):
+    """Groups without an odd row have a kernel of their own: the bits of rows alone, and of other layouts."""
+    rng = np.random.default_rng(0)
+    rows = 3 * 64 + 5
+    x = (8.0 * rng.standard_normal((rows, 2))).astype(np.float32)
+    x[::7] = x[::7, :1]
+    x[3::9] = [80.0, -7.25]
+    x[150] = [-math.inf, 1.0]
+    target = rng.integers(0, 2, rows)
+    target[5::11] = -100
+    whole = run(x, target, form)
+    for other in (np.asfortranarray(x), x[:, ::-1].copy()[:, ::-1]):
+        assert bits(*run(other, target, form)) == bits(*whole)
+    for i in range(rows):
+        alone = run(x[i : i + 1], target[i : i + 1], form)
+        assert bits(*(part[i] for part in whole)) == bits(*(part[0] for part in alone)), i
+    expected = fastloss.reference.cross_entropy(
+        x[:150],
+        target[:150],
+        temperature=FORMS[form].get("temperature", 1.0),
+        reduction="none",
+        return_grad=True,
+    )
+    for part, exact in zip(whole, expected, strict=False):
+        np.testing.assert_allclose(part[:150], exact, rtol=3e-7, atol=1e-30)
+
+
 @pytest.mark.parametrize("classes", [2, 3, 5, 10, 16, 33, 64])
 @pytest.mark.parametrize("form", ["class", "weighted", "probabilities", "both"])
 def test_smoothing_and_probabilities(form, classes):
