@@ -11,6 +11,7 @@ __all__ = [
     "COLUMNS",
     "COMPILED",
     "JAX",
+    "LIGER",
     "LIMIT",
     "NUMPY",
     "OURS",
@@ -18,6 +19,7 @@ __all__ = [
     "SERIAL",
     "SKLEARN",
     "TORCH",
+    "TRL",
     "UNITS",
     "Case",
     "Suite",
@@ -32,6 +34,8 @@ LIMIT = "limit"
 OURS = "fastloss"
 NUMPY, TORCH, JAX, SKLEARN = PEERS = ("numpy", "torch", "jax", "scikit-learn")
 COMPILED = "torch.compile"
+# Libraries for training, with heads of their own for CPUs.
+TRL, LIGER = "TRL", "Liger"
 # Not a contender: the fastest of the peers in this run.
 BEST_PEER = "best peer"
 # The titles of the contenders that most rows have.

@@ -29,7 +29,7 @@ import numpy as np
 import fastloss
 from fastloss import _kernels
 
-from .case import COMPILED, JAX, LIMIT, OURS, SKLEARN, TORCH, Case
+from .case import COMPILED, JAX, LIGER, LIMIT, OURS, SKLEARN, TORCH, TRL, Case
 from .problem import Array, Problem
 
 __all__ = [
@@ -85,7 +85,9 @@ SomeBuilder = TypeVar("SomeBuilder", bound=Callable[..., Contender])
 
 # By suite ("" for suites without their own contender) and name.
 _BUILDERS: dict[tuple[str, str], Builder] = {}
-_PACKAGES = {TORCH: "torch", COMPILED: "torch", JAX: "jax", SKLEARN: "sklearn"}
+_PACKAGES = {
+    TORCH: "torch", COMPILED: "torch", JAX: "jax", SKLEARN: "sklearn", TRL: "trl", LIGER: "liger_kernel",
+}  # fmt: skip
 
 
 def contender(*names: str, suite: str = "") -> Callable[[SomeBuilder], SomeBuilder]:

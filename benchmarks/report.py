@@ -45,7 +45,9 @@ __all__ = [
 
 RESULTS = Path(__file__).resolve().parent / "results"
 PASS, FAIL, RESTLESS, UNKNOWN = "pass", "FAIL", "restless", "not measured"
-PACKAGES = ("numpy", "torch", "jax", "scikit-learn", "lightgbm", "xgboost", "ml_dtypes")
+PACKAGES = (
+    "numpy", "torch", "jax", "scikit-learn", "lightgbm", "xgboost", "ml_dtypes", "trl", "liger-kernel",
+)  # fmt: skip
 # The variables that determine how long idle threads spin, and their number.
 VARIABLES = (
     "OMP_WAIT_POLICY",

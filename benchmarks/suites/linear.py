@@ -19,7 +19,7 @@ import fastloss
 from fastloss import reference
 from fastloss.linear import LinearGradients
 
-from ..case import COMPILED, LIMIT, OURS, TORCH, Case, Suite, at_least, at_most, bound
+from ..case import COMPILED, LIGER, LIMIT, OURS, TORCH, TRL, Case, Suite, at_least, at_most, bound
 from ..contenders import Contender, UnavailableError, contender, imported, ours, require_equal
 from ..peers import torch_peer
 from ..problem import Array, Problem, WrongResultError, blocks, dtype_of
@@ -57,8 +57,12 @@ CASES = (
     _case(
         "gradients",
         "gradients",
-        contenders=(LIMIT, OURS, STEPS, TORCH, CHUNKED),
-        targets=(at_most(1.05, LIMIT), at_most(1.0, STEPS), at_least(1.0, TORCH), at_least(1.0, CHUNKED)),
+        contenders=(LIMIT, OURS, STEPS, TORCH, CHUNKED, TRL),
+        targets=(
+            at_most(1.05, LIMIT),
+            at_most(1.0, STEPS),
+            *(at_least(1.0, peer) for peer in (TORCH, CHUNKED, TRL)),
+        ),
     ),
     _case("value", "value alone", targets=(at_most(1.08, LIMIT),), mode="value"),
     # The gradient of fastloss.torch that needs the incoming one first.
@@ -103,8 +107,8 @@ CASES = (
         "linear_kl_div",
         shape=TWO_LAYERS,
         small=(32, 24, 2000),
-        contenders=(LIMIT, OURS, TORCH),
-        targets=(at_most(1.1, LIMIT), at_least(1.0, TORCH)),
+        contenders=(LIMIT, OURS, TORCH, TRL, LIGER),
+        targets=(at_most(1.1, LIMIT), *(at_least(1.0, peer) for peer in (TORCH, TRL, LIGER))),
         limit="products",
     ),
     Case(
@@ -463,6 +467,36 @@ def _torch(problem: LinearProblem, name: str) -> Contender:
     return torch_peer(problem, name, partial(function, options=options))
 
 
+@contender(TRL, suite="linear")
+def _trl(problem: LinearProblem, name: str) -> Contender:
+    """Build the heads of TRL's trainers, with no more outputs than the loss needs."""
+    if isinstance(problem, TwoLayersProblem):
+        divergence = imported("trl.kernels.chunked_divergence").ChunkedDivergenceFunction.apply
+
+        def kl_div(x: Any, w: Any, teacher: Any, teacher_weight: Any) -> Any:
+            return divergence(x, w, None, teacher, teacher_weight, None, 0.0)[0].mean()
+
+        return torch_peer(problem, name, kl_div)
+    utils = imported("trl.trainer.utils")
+    log_probs = imported("trl.kernels").ChunkedLogProbFunction.apply
+
+    def cross_entropy(x: Any, w: Any, target: Any) -> Any:
+        size = utils._CHUNKED_LOGPROB_CHUNK_SIZE
+        return -log_probs(x, w, None, target, 1.0, size, None, 1.0, ("log_probs",))[0].mean()
+
+    return torch_peer(problem, name, cross_entropy)
+
+
+@contender(LIGER, suite="linear")
+def _liger(problem: LinearProblem, name: str) -> Contender:
+    """Build Liger's head for distillation. Only its heads of chunks run on a CPU, the others need Triton."""
+    torch = imported("torch")
+    head = imported("liger_kernel.chunked_loss").LigerFusedLinearJSDLoss
+    loss = head(weight_hard_loss=0.0, weight_soft_loss=1.0, beta=0.0)
+    labels = torch.zeros(len(problem.arguments[0]), dtype=torch.int64)
+    return torch_peer(problem, name, lambda *tensors: loss(*tensors, labels))
+
+
 @contender(LATE, suite="linear")
 def _late(problem: LinearProblem, name: str) -> Contender:
     function = imported("fastloss.torch").linear_cross_entropy
@@ -503,7 +537,14 @@ SUITE = Suite(
     title="linear losses and the adaptive softmax beside the bare matrix products (several minutes)",
     cases=CASES,
     problem=_problem,
-    columns={LIMIT: "matrix products", OURS: OURS, TORCH: "PyTorch", CHUNKED: "PyTorch, chunked"},
+    columns={
+        LIMIT: "matrix products",
+        OURS: OURS,
+        TORCH: "PyTorch",
+        CHUNKED: "PyTorch, chunked",
+        TRL: TRL,
+        LIGER: LIGER,
+    },
     # Few enough that slow contenders run in each, and enough that each contender of the longest row is
     # first once.
     repeats=7,
