@@ -455,6 +455,11 @@ def hinge_jump(a: Arguments) -> Jump:
     return Jump(margin - a.t * a.x, abs(margin) + np.abs(a.x), first=1.0)
 
 
+def soft_margin_terms(a: Arguments) -> Terms:
+    """As logistic_terms."""
+    return Terms(second=1.5 * a.t**2 * sigmoid(a.x * a.t) * sigmoid(-a.x * a.t))
+
+
 def hinge_embedding_terms(a: Arguments) -> Terms:
     return Terms(value=np.where(a.t < 0.0, abs(a.get("margin", 1.0)) + np.abs(a.x), 0.0))
 
@@ -778,7 +783,14 @@ ELEMENTWISE = [
         bad_targets=not_a_sign,
         bad=BAD_MARGINS,
     ),
-    elementwise("soft_margin_loss", scores, hessian=True, input_name="scores", bad_targets=not_a_sign),
+    elementwise(
+        "soft_margin_loss",
+        scores,
+        hessian=True,
+        input_name="scores",
+        terms=soft_margin_terms,
+        bad_targets=not_a_sign,
+    ),
     elementwise(
         "multilabel_soft_margin_loss",
         logits_and_targets,
