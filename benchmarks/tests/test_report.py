@@ -211,7 +211,7 @@ def test_documentation_has_a_table_for_each_suite() -> None:
         (["softmax", "--rows", "nothing"], "no row is named 'nothing'"),
         (["softmax", "--repeats", "0"], "--repeats must be at least 1"),
         (["softmax", "--size", "10"], "not for softmax"),
-        (["all", "--dtype", "bfloat16"], "not for softmax, linear"),
+        (["all", "--dtype", "bfloat16"], "not for softmax, options, linear"),
         (["elementwise", "--size", "0"], "--size must be at least 1"),
         (["tables", "softmax"], "tables stands alone"),
         (["tables", "--small"], "tables stands alone"),
