@@ -342,7 +342,7 @@ static double short_rows(const struct fl_softmax_job *job, ptrdiff_t begin, ptrd
 {
     const struct short_power power = short_power_of(job->map.temperature);
     const struct short_terms terms = short_terms_of(job);
-    const int is_flat = short_is_flat(job), is_two = short_is_two(job);
+    const int is_flat = short_is_flat(job), is_two = short_is_two(job, &terms);
     struct short_rows *r = (struct short_rows *)scratch;
     float *columns = (float *)(void *)(r + FL_PARTS);
     char *const last = (char *)scratch + short_bytes(job);

@@ -8,6 +8,13 @@
 /* Whether a term of the loss has the logarithm of the sum of a row. */
 static inline int short_has_lse(const struct fl_softmax_job *job) { return job->z_loss != 0.0; }
 
+/* Whether one factor serves all rows, and the loss is the cross-entropy alone. */
+static inline int short_is_plain(const struct fl_softmax_job *job, const struct short_terms *terms)
+{
+    return !job->targets.class_weight && !job->targets.sample_weight && !job->rows.grad_output &&
+           !short_has_lse(job) && !terms->has_mass && job->map.softcap == 0.0;
+}
+
 /* For weight 1: the losses; 1 / S as the share, and u as the gradient at skip. In stages over all parts, because one
  * chain of operations is longer than what a processor can reorder. (Measured for two classes: half of the time.) */
 FL_OUTLINE void short_settle(const struct short_power *shared, int parts, struct short_rows *r)
@@ -278,12 +285,10 @@ FL_INLINE void short_scale(const struct fl_softmax_job *job, double over_tempera
 FL_OUTLINE void short_weigh(const struct fl_softmax_job *job, const struct short_terms *terms,
                             double over_temperature, struct fl_group group, int part, struct short_rows *r)
 {
-    const struct fl_targets *targets = &job->targets;
     const double z_loss = job->z_loss;
     struct short_factors factors;
     struct short_masses mass;
-    if (!targets->class_weight && !targets->sample_weight && !job->rows.grad_output && z_loss == 0.0 &&
-        !terms->has_mass && job->map.softcap == 0.0) {
+    if (short_is_plain(job, terms)) {
         short_scale(job, over_temperature, r);
         return;
     }

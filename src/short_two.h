@@ -7,14 +7,12 @@
 #include "short_flat.h"
 
 /* Whether a job has such rows only. */
-static int short_is_two(const struct fl_softmax_job *job)
+static int short_is_two(const struct fl_softmax_job *job, const struct short_terms *terms)
 {
     const struct fl_array *x = &job->rows.input, *out = &job->rows.output;
     return job->rows.classes == 2 && job->operation == FL_CROSS_ENTROPY && job->targets.index &&
-           !job->targets.class_weight && !job->targets.sample_weight && !job->rows.grad_output &&
-           job->targets.smoothing == 0.0 && !short_has_lse(job) && job->map.softcap == 0.0 &&
-           job->focusing.kind == FL_UNFOCUSED && !job->hessian.data && !job->rows.accumulate &&
-           x->dtype == FL_FLOAT32 && short_is_packed(x, 2) &&
+           short_is_plain(job, terms) && job->focusing.kind == FL_UNFOCUSED && !job->hessian.data &&
+           !job->rows.accumulate && x->dtype == FL_FLOAT32 && short_is_packed(x, 2) &&
            (!out->data || (out->dtype == FL_FLOAT32 && short_is_packed(out, 2)));
 }
 
