@@ -9,6 +9,7 @@ from collections.abc import Generator, Iterator
 from typing import Any
 
 import pytest
+from helpers import full_if
 from levels import LEVELS, using
 
 import fastloss
@@ -25,7 +26,7 @@ def isa(request: pytest.FixtureRequest) -> Iterator[int]:
 
 
 @pytest.fixture(
-    params=[pytest.param(level, marks=[pytest.mark.full] * (level != LEVELS[-1])) for level in LEVELS],
+    params=[full_if(level != LEVELS[-1], level) for level in LEVELS],
     ids=lambda level: _kernels.LEVELS[level],
 )
 def one_isa(request: pytest.FixtureRequest) -> Iterator[int]:

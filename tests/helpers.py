@@ -30,8 +30,15 @@ on_one_isa = pytest.mark.usefixtures("one_isa")
 over_dtypes = pytest.mark.parametrize("dtype", DTYPES)
 # Of tests whose float32 is in the default run.
 over_other_dtypes = pytest.mark.parametrize("dtype", DTYPES[1:])
+
+
+def full_if(condition: bool, *values: Any) -> Any:
+    """Values of parameters; under the condition they are in the full matrix only."""
+    return pytest.param(*values, marks=[pytest.mark.full] * condition)
+
+
 # Whether a test goes through the pairs of what it combines or, in the full matrix, through their product.
-over_product = pytest.mark.parametrize("product", [False, pytest.param(True, marks=pytest.mark.full)])
+over_product = pytest.mark.parametrize("product", [False, full_if(True, True)])
 over_reductions = pytest.mark.parametrize("reduction", REDUCTIONS)
 
 

@@ -21,6 +21,7 @@ from helpers import (
     bits,
     dtype_named,
     each,
+    full_if,
     largest,
     on_one_isa,
     over_dtypes,
@@ -48,11 +49,7 @@ over_rows = over(ROWS)
 over_rows_and_dtypes = pytest.mark.parametrize(
     "row, dtype",
     [
-        pytest.param(
-            row,
-            dtype,
-            marks=[] if dtype in (DTYPES[0], DTYPES[1 + number % (len(DTYPES) - 1)]) else pytest.mark.full,
-        )
+        full_if(dtype not in (DTYPES[0], DTYPES[1 + number % (len(DTYPES) - 1)]), row, dtype)
         for number, row in enumerate(ROWS)
         for dtype in DTYPES
     ],

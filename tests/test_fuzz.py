@@ -7,6 +7,7 @@ import fuzz_objects
 import numpy as np
 import pages
 import pytest
+from helpers import full_if
 
 import fastloss
 
@@ -14,7 +15,7 @@ import fastloss
 NOT_DRAWN = {"show_config"}
 
 
-@pytest.mark.parametrize("start", [0, *(pytest.param(start, marks=pytest.mark.full) for start in (1, 2, 3))])
+@pytest.mark.parametrize("start", [full_if(start > 0, start) for start in range(4)])
 def test_random_calls(start: int) -> None:
     seen: Counter[str] = Counter()
     fuzz.run(600, start, seen)

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from helpers import full_if
 
 pytest.importorskip("pydoc_data.topics", reason="the example's text")
 
@@ -78,10 +79,7 @@ def test_the_page_says_how_many_predictions_come_true() -> None:
     assert (int(found[1]), int(found[2])) == (sum(map(came_true, CONSTANT)), len(CONSTANT))
 
 
-@pytest.mark.parametrize(
-    "name",
-    [pytest.param(name, marks=[pytest.mark.full] * (place % 4 > 0)) for place, name in enumerate(LOGS)],
-)
+@pytest.mark.parametrize("name", [full_if(place % 4 > 0, name) for place, name in enumerate(LOGS)])
 def test_is_drawn_with_its_findings(name: str) -> None:
     pytest.importorskip("matplotlib")
     curve = curve_of(name)

@@ -5,18 +5,13 @@ from pathlib import Path
 
 import pytest
 import vectorised
+from helpers import full_if
 
 compiler = vectorised.gcc()
 
 
 @pytest.mark.skipif(compiler is None, reason="needs gcc for x86")
-@pytest.mark.parametrize(
-    "level",
-    [
-        pytest.param(level, marks=[pytest.mark.full] * (level == "baseline"))
-        for level in vectorised.flags()[1]
-    ],
-)
+@pytest.mark.parametrize("level", [full_if(level == "baseline", level) for level in vectorised.flags()[1]])
 def test_a_branch_is_found(tmp_path: Path, level: str) -> None:
     """In a small table: a straight line, a call in the value, a call under a condition in the derivative."""
     assert compiler is not None
