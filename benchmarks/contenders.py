@@ -383,7 +383,9 @@ def _changed(changes: Mapping[str, Any], problem: Problem, name: str) -> Contend
 # Without `out`: a new array for the gradient at each call, with its page faults.
 contender("fastloss new array")(partial(_changed, {"reused": False}))
 contender("fastloss float32")(partial(_changed, {"dtype": "float32"}))
-contender("fastloss cross_entropy")(partial(_changed, {"function": "cross_entropy", "options": {}}))
+contender("fastloss cross_entropy")(
+    partial(_changed, {"function": "cross_entropy", "options": {}, "details": {}})
+)
 
 
 @contender("fastloss unchecked")

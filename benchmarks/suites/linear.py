@@ -477,11 +477,10 @@ def _trl(problem: LinearProblem, name: str) -> Contender:
             return divergence(x, w, None, teacher, teacher_weight, None, 0.0)[0].mean()
 
         return torch_peer(problem, name, kl_div)
-    utils = imported("trl.trainer.utils")
+    size = imported("trl.trainer.utils")._CHUNKED_LOGPROB_CHUNK_SIZE
     log_probs = imported("trl.kernels").ChunkedLogProbFunction.apply
 
     def cross_entropy(x: Any, w: Any, target: Any) -> Any:
-        size = utils._CHUNKED_LOGPROB_CHUNK_SIZE
         return -log_probs(x, w, None, target, 1.0, size, None, 1.0, ("log_probs",))[0].mean()
 
     return torch_peer(problem, name, cross_entropy)

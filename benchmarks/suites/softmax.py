@@ -231,24 +231,32 @@ def _target(shape: tuple[int, ...], axis: int, has_probabilities: bool) -> Array
     return class_indices(shape, axis)
 
 
+@lru_cache(maxsize=1)
+def _class_weight(classes: int) -> dict[str, Array]:
+    return {"weight": np.random.default_rng(2).uniform(0.5, 2.0, classes).astype(np.float32)}
+
+
 # Float64 takes seconds for the large rows, which share their logits: the last results are kept.
 @lru_cache(maxsize=8)
-def _mean_loss(
+def _total_loss(
     function: str,
     shape: tuple[int, ...],
     dtype: str,
     axis: int,
     has_probabilities: bool,
+    has_weight: bool,
     options: tuple[tuple[str, Any], ...],
 ) -> float:
     arguments = logits_of(shape, dtype), _target(shape, axis, has_probabilities)
-    rows = in_blocks(getattr(reference, function), arguments, axis=axis, reduction="sum", **dict(options))
-    total = sum(rows)
-    return float(total) / (arguments[0].size // shape[axis])
+    given = {**dict(options), **(_class_weight(shape[axis]) if has_weight else {})}
+    return float(sum(in_blocks(getattr(reference, function), arguments, axis=axis, reduction="sum", **given)))
 
 
 class SoftmaxProblem(Problem):
-    """The reference has every row's loss, and the values (gradient, softmax) of a sample of rows."""
+    """The reference has every row's loss, and the values (gradient, softmax) of a sample of rows.
+
+    The details "has_probabilities" and "has_weight" select the targets and class weights.
+    """
 
     @cached_property
     def arguments(self) -> tuple[Array, ...]:
@@ -260,6 +268,18 @@ class SoftmaxProblem(Problem):
     @property
     def _has_probabilities(self) -> bool:
         return bool(self.case.details.get("has_probabilities", False))
+
+    @property
+    def our_options(self) -> dict[str, Any]:
+        return _class_weight(self.shape[self.case.axis]) if self.case.details.get("has_weight") else {}
+
+    @cached_property
+    def _divisor(self) -> float:
+        """Return what a mean divides by: the number of rows, or the sum of the weights of their targets."""
+        weight = self.our_options.get("weight")
+        if weight is None:
+            return self.arguments[0].size // self.shape[self.case.axis]
+        return float(weight[self.arguments[1]].sum(dtype=np.float64))
 
     def sampled(self, values: tuple[Array, ...]) -> tuple[Array, ...]:
         """Return the sample of rows, with the classes (if any) last."""
@@ -273,9 +293,10 @@ class SoftmaxProblem(Problem):
     def expected_loss(self) -> float | None:
         if self.case.mode == "values":
             return None
-        case = self.case
-        options = tuple(case.options.items())
-        return _mean_loss(case.function, self.shape, case.dtype, case.axis, self._has_probabilities, options)
+        case, options = self.case, tuple(self.case.options.items())
+        has_weight = bool(self.our_options)
+        key = case.function, self.shape, case.dtype, case.axis, self._has_probabilities, has_weight, options
+        return _total_loss(*key) / self._divisor
 
     @cached_property
     def expected_values(self) -> tuple[Array, ...]:
@@ -283,8 +304,9 @@ class SoftmaxProblem(Problem):
         sample = self.sampled(self.arguments)
         if self.case.mode == "values":
             return (np.asarray(function(*sample)),)
-        _, grad = function(*sample, reduction="sum", return_grad=True, **self.case.options)
-        return (grad / (self.arguments[0].size // self.shape[self.case.axis]),)
+        options = {**self.case.options, **self.our_options}
+        _, grad = function(*sample, reduction="sum", return_grad=True, **options)
+        return (grad / self._divisor,)
 
 
 @contender(SUM, PAIR, suite="softmax")
