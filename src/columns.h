@@ -1,10 +1,10 @@
-/* Groups of FL_LANES rows of at most FL_SHORT_ROW classes as columns, one row in each vector lane: class c of row l
+/* Groups of FL_LANES rows of few classes as columns, one row in each vector lane: class c of row l
  * is at columns[c][l]. So sums and maxima over the classes of a row need no shuffles, and what is computed for a
  * row does not depend on the rows in the other lanes.
  *
  * kernels.inc includes this file twice, after rows.h. */
 
-/* Bytes of room for the rows of a group as REAL. */
+/* Bytes of room for the rows of a group of at most FL_SHORT_ROW classes as REAL. */
 enum { FL_(group_bytes) = FL_SHORT_ROW * FL_LANES * (int)sizeof(REAL) };
 
 /* Four classes at a time by shuffles, the last four again if the number of classes is no multiple of four. */
@@ -82,8 +82,8 @@ static struct FL_(group)
     return group;
 }
 
-/* Reads rows first .. first + count - 1, count <= FL_LANES. The other lanes are copies of the first. `room` has
- * FL_(group_bytes). */
+/* Reads rows first .. first + count - 1, count <= FL_LANES. The other lanes are copies of the first. `room` has room
+ * for the rows as REAL. */
 static void FL_(load_columns)(const struct fl_array *array, ptrdiff_t first, ptrdiff_t count, ptrdiff_t classes,
                               REAL (*columns)[FL_LANES], REAL *room)
 {

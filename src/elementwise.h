@@ -42,7 +42,7 @@ FL_INLINE REAL FL_(fl_absolute)(REAL x)
 {
     return sizeof(REAL) == sizeof(float) ? (REAL)fabsf((float)x) : (REAL)fabs((double)x);
 }
-FL_INLINE REAL FL_(fl_sign)(REAL x) { return x > 0 ? (REAL)1 : (x < 0 ? (REAL)-1 : (REAL)0); }
+FL_INLINE REAL FL_(fl_sign)(REAL x) { return (REAL)(x > 0) - (REAL)(x < 0); }
 /* max(x, 0) and max(x, bound), NaN where x is. */
 FL_INLINE REAL FL_(fl_positive)(REAL x) { return x < 0 ? (REAL)0 : x; }
 FL_INLINE REAL FL_(fl_at_least)(REAL x, REAL bound) { return x < bound ? bound : x; }

@@ -21,6 +21,9 @@ enum { FL_BLOCK = 2048 };
 enum { FL_ELEMENT_STRIP = 256 };
 /* Rows of at most this many classes are computed FL_LANES at a time, one row in each vector lane. */
 enum { FL_SHORT_ROW = 64, FL_LANES = 16 };
+/* So are some rows of up to this many classes: see short_most in short_rows.h, and divergence.h. (A group of such
+ * rows and its exponentials fit the second-level cache.) */
+enum { FL_MIDDLE_ROW = 1024 };
 /* Partial results of a block: maximum, sum, dot product, mass, sum without the maximum. */
 enum { FL_PARTIALS = 5 };
 /* Largest number of block buffers that a kernel uses at once. The caller allocates them, one set for each thread,
