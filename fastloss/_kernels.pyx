@@ -49,6 +49,7 @@ cdef extern from "samples.h" nogil:
         FL_OPERANDS
         FL_BLOCK
         FL_SHORT_ROW
+        FL_MIDDLE_ROW
         FL_LANES
         FL_MAX_DIMS
         FL_PIPELINE
@@ -878,7 +879,7 @@ cdef fl_piece run_pieces(fl_work work, const void *job, ptrdiff_t count, ptrdiff
 cdef ptrdiff_t rows_in_piece(const fl_rows *rows) noexcept nogil:
     # Whole groups of lanes, so that only the last piece has an incomplete group.
     cdef ptrdiff_t count = max(min(PIECE // rows.classes, rows.count // PIECES), LEAST_PIECE // rows.classes)
-    if rows.classes <= FL_SHORT_ROW:
+    if rows.classes <= FL_MIDDLE_ROW:
         return (max(count, 1) + FL_LANES - 1) // FL_LANES * FL_LANES
     return max(count, 1)
 
@@ -1055,7 +1056,7 @@ cdef double run_softmax(fl_softmax_job *job, int threads) except? -1.0:
     # outside the fused loop not float16, which is converted when written. Short rows only along another axis.
     rows.stream = (
         rows.output.data != NULL and rows.output.data != rows.input.data and not rows.accumulate
-        and (rows.output.dtype != FL_FLOAT16 or table.is_fused(job))
+        and (rows.output.dtype != FL_FLOAT16 or table.is_fused(job) or rows.classes <= FL_MIDDLE_ROW)
         and (rows.classes > FL_SHORT_ROW or rows.output.class_stride != rows.output.itemsize)
         and size * rows.output.itemsize >= STREAM and step > 1
     )

@@ -1,4 +1,4 @@
-/* Rows of middle length, 65 to 512 classes, in batches of eight.
+/* Rows of middle length, 65 to 512 classes, in batches of eight: those that short_rows.h does not take.
  *
  * kernels.inc includes this file twice, after sweep.h.
  *

@@ -492,11 +492,6 @@ static inline int FL_(goes_by_tiles)(const struct fl_softmax_job *job)
     return job->rows.classes <= FL_SHORT_ROW && !job->band.lse;
 }
 
-static inline int FL_(goes_by_groups)(const struct fl_softmax_job *job)
-{
-    return sizeof(REAL) == sizeof(float) && short_rows_are(job);
-}
-
 /* Whether the bounds of a job hold in REAL. The exponential magnifies the rounding of a softcap, and of a temperature
  * outside of fused.h and short_rows.h. The tiles of short rows with smoothing or probabilities have gradients that
  * are small differences near the optimum, without a larger one in the row. */

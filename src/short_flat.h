@@ -98,14 +98,20 @@ static inline void short_flat_scale(int classes, int count, const float *share, 
 }
 #endif
 
-/* Whether a job's rows are taken as they lie. Rows that are adjacent in every class stand in columns already. */
-static int short_is_flat(const struct fl_softmax_job *job)
+/* Whether rows are adjacent in every class: they stand in columns already. */
+static inline int short_rows_are_adjacent(const struct fl_softmax_job *job)
 {
     const struct fl_array *x = &job->rows.input;
     const int inner = x->ndim - 1;
+    return inner >= 0 && x->class_stride != x->itemsize && x->stride[inner] == x->itemsize;
+}
+
+/* Whether a job's rows are taken as they lie. */
+static int short_is_flat(const struct fl_softmax_job *job)
+{
     return SHORT_IS_FLAT && job->operation == FL_CROSS_ENTROPY && job->targets.index &&
            job->targets.smoothing == 0.0 && job->map.softcap == 0.0 && !job->hessian.data && job->rows.classes > 2 &&
-           !(inner >= 0 && x->class_stride != x->itemsize && x->stride[inner] == x->itemsize);
+           job->rows.classes <= FL_SHORT_ROW && !short_rows_are_adjacent(job);
 }
 
 /* The rows of a group, from `first` on. Elements behind the last row are 0. */
@@ -275,13 +281,22 @@ static inline float *short_flat_place(const struct fl_rows *rows, struct fl_grou
     return (float *)(void *)output->data + group.first * group.classes;
 }
 
-static void short_flat_write(const struct fl_rows *rows, struct fl_group group, struct short_flat *flat)
+/* Writes a group, past the caches where the job says so. */
+static void short_flat_write(const struct fl_rows *rows, struct fl_group group, float *x, float *copy)
 {
+    const struct fl_array *output = &rows->output;
+    const int count = group.count * group.classes;
     if (rows->accumulate) {
-        const float *before = short_flat_in(&rows->output, group, flat->copy);
-        for (int i = 0; i < group.count * group.classes; i++) flat->e[i] += before[i];
+        const float *before = short_flat_in(output, group, copy);
+        for (int i = 0; i < count; i++) x[i] += before[i];
     }
-    short_flat_out(flat->e, &rows->output, group);
+    if (rows->stream && short_is_packed(output, group.classes)) {
+        const char *from = (const char *)(output->dtype == FL_FLOAT32 ? x : copy);
+        if (output->dtype != FL_FLOAT32) fl_store_f32(x, (char *)copy, output->itemsize, output->dtype, count);
+        fl_stream(fl_row_address(output, group.first), from, count * output->itemsize);
+        return;
+    }
+    short_flat_out(x, output, group);
 }
 
 #endif

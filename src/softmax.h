@@ -72,6 +72,12 @@ static int FL_(is_cap_fused)(const struct fl_softmax_job *job)
            (sizeof(REAL) == sizeof(double) || (cap > 1e-18 && cap < 1e18 && cap <= most));
 }
 
+/* Whether a job goes through short_rows.h. */
+static inline int FL_(goes_by_groups)(const struct fl_softmax_job *job)
+{
+    return sizeof(REAL) == sizeof(float) && short_rows_are(job);
+}
+
 /* Whether a job goes through fused.h: long rows. A temperature beyond the range of
  * float is left to the kernels of double. */
 static int FL_(is_fused)(const struct fl_softmax_job *job)
@@ -79,7 +85,7 @@ static int FL_(is_fused)(const struct fl_softmax_job *job)
     const int is_half = job->rows.input.itemsize == 2 && sizeof(REAL) == sizeof(float);
     const int is_own = job->rows.input.itemsize == (ptrdiff_t)sizeof(REAL);
     return !job->targets.has_elsewhere && !job->band.lse && (job->map.softcap == 0.0 || FL_(is_cap_fused)(job)) &&
-           (is_own || is_half) && job->rows.classes > FL_SHORT_ROW &&
+           (is_own || is_half) && job->rows.classes > FL_SHORT_ROW && !FL_(goes_by_groups)(job) &&
            (sizeof(REAL) == sizeof(double) || (job->map.temperature > 1e-18 && job->map.temperature < 1e18));
 }
 

@@ -54,7 +54,7 @@ def targets(form, rng, rows, classes, dtype):
 @pytest.mark.parametrize("dtype", [np.float32, np.float16, ml_dtypes.bfloat16])
 @pytest.mark.parametrize("form", FORMS)
 @over_product
-@each("classes", [2, 3, 5, 10, 16, 33, 64])
+@each("classes", [2, 3, 5, 10, 16, 33, 64, 65, 130, 700])
 def test_odd_rows_change_no_other(form, classes, dtype, product):
     """Odd rows at every place of a group of 64, several kinds at each, and the rows around them."""
     rng = np.random.default_rng(classes)
@@ -103,7 +103,7 @@ def test_two_classes(form):
         np.testing.assert_allclose(part[:150], exact, rtol=3e-7, atol=1e-30)
 
 
-@pytest.mark.parametrize("classes", [2, 3, 5, 10, 16, 33, 64])
+@pytest.mark.parametrize("classes", [2, 3, 5, 10, 16, 33, 64, 65, 129, 272, 1000])
 @pytest.mark.parametrize("form", ["class", "weighted", "probabilities", "both"])
 def test_smoothing_and_probabilities(form, classes):
     """Near and far rows with any offset, against float64: the bounds of the README."""
@@ -125,6 +125,105 @@ def test_smoothing_and_probabilities(form, classes):
         largest = mass.max(axis=1) if smoothing or is_given else 0.0
         scale = np.maximum(np.abs(slope).max(axis=1), largest)
         assert (np.abs(grad - slope) <= 4e-7 * scale[:, np.newaxis]).all()
+
+
+MIDDLE = {
+    "plain": {},
+    "class weights": {"weight": True},
+    "smoothing": {"label_smoothing": 0.1},
+    "smoothing and class weights": {"label_smoothing": 0.1, "weight": True},
+    "z-loss": {"z_loss": 0.01},
+    "temperature": {"temperature": 0.7},
+    "hessian": {"return_hessian": True},
+    "softcap": {"softcap": 20.0},
+}
+
+
+def middle(classes, rows=39):
+    """Rows of middle length with odd ones between them, and targets of which one is ignored."""
+    rng = np.random.default_rng(classes)
+    x = (4.0 * rng.standard_normal((rows, classes))).astype(np.float32)
+    x[3::7] *= 20.0
+    x[5, :] = 0.0
+    for place, change in enumerate(ODD.values(), start=rows - len(ODD)):
+        change(x[place])
+    target = rng.integers(0, classes, rows)
+    target[::11] = x[::11].argmax(axis=1)
+    target[2] = -100
+    return x, target
+
+
+@pytest.mark.parametrize("form", MIDDLE)
+@pytest.mark.parametrize("classes", [65, 79, 80, 144, 160])
+def test_layouts_of_middle_rows(form, classes):
+    """Rows as they lie, spread, along another axis and in place have the same bits."""
+    x, target = middle(min(classes, 80) if form == "softcap" else classes)
+    classes = x.shape[1]
+    options = dict(MIDDLE[form])
+    if "weight" in options:
+        options["weight"] = np.arange(classes) % 5 * 0.5
+    spread = np.zeros((len(x), 2 * classes), np.float32)[:, ::2]
+    spread[...] = x
+    whole = fastloss.cross_entropy(x, target, reduction="none", return_grad=True, **options)
+    for other in (spread, np.asfortranarray(x)):
+        result = fastloss.cross_entropy(other, target, reduction="none", return_grad=True, **options)
+        assert bits(*result) == bits(*whole)
+    if form != "hessian":
+        copy = x.copy()
+        result = fastloss.cross_entropy(copy, target, reduction="none", return_grad=True, out=copy, **options)
+        assert bits(*result) == bits(*whole)
+    for function in (fastloss.softmax, fastloss.log_softmax, fastloss.logsumexp):
+        expected = bits(function(x))
+        assert bits(function(spread)) == expected
+        assert bits(function(np.asfortranarray(x))) == expected
+
+
+@pytest.mark.parametrize("classes", [65, 200, 384, 385, 640, 641, 1000, 1024, 1025])
+def test_middle_rows(classes):
+    """Softmax, log-softmax, log-sum-exp and second derivatives, against float64."""
+    x, target = middle(classes)
+    usual = np.isfinite(x).all(axis=1) & (np.abs(x).max(axis=1) < 1e5)
+    x, target = x[usual], target[usual]
+    wide = x.astype(np.float64)
+    np.testing.assert_allclose(fastloss.softmax(x), fastloss.softmax(wide), rtol=4e-7, atol=1e-37)
+    exact = fastloss.log_softmax(wide)
+    scale = np.maximum(np.abs(exact), np.abs(wide).max(axis=1, keepdims=True))
+    assert (np.abs(fastloss.log_softmax(x) - exact) <= 2e-7 * scale + 1e-6).all()
+    exact = fastloss.logsumexp(wide)
+    assert (
+        np.abs(fastloss.logsumexp(x) - exact)
+        <= np.maximum(2.0 * np.spacing(np.abs(exact, dtype=np.float32)), 1e-6)
+    ).all()
+    _, _, bend = fastloss.cross_entropy(x, target, reduction="none", return_grad=True, return_hessian=True)
+    _, _, exact = fastloss.cross_entropy(
+        wide, target, reduction="none", return_grad=True, return_hessian=True
+    )
+    np.testing.assert_allclose(bend, exact, rtol=1e-6, atol=1e-30)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "columns"), [(np.float32, 0), (np.float32, 1), (ml_dtypes.bfloat16, 3), (np.float16, 2)]
+)
+@pytest.mark.parametrize("form", ["plain", "smoothing", "softcap"])
+def test_large_middle_rows(form, dtype, columns):
+    """Gradients that are large enough to be written past the caches, at any alignment and with gaps."""
+    rng = np.random.default_rng(2)
+    rows = 300_000 * 4 // np.dtype(dtype).itemsize
+    x = rng.standard_normal((rows, 130), dtype=np.float32).astype(dtype)
+    target = rng.integers(0, 130, rows)
+    room = np.zeros((rows, 130 + columns // 2 * 2), dtype).reshape(-1)
+    room = np.zeros(room.size + columns % 2, dtype)[columns % 2 :].reshape(rows, -1)
+    out = room[:, :130]
+    loss, grad = fastloss.cross_entropy(
+        x, target, reduction="none", return_grad=True, out=out, **MIDDLE[form]
+    )
+    assert grad is out
+    assert not room[:, 130:].any()
+    for some in (slice(0, 40), slice(rows // 2 + 3, rows // 2 + 50), slice(-17, None)):
+        alone = fastloss.cross_entropy(
+            x[some], target[some], reduction="none", return_grad=True, **MIDDLE[form]
+        )
+        assert bits(loss[some], np.ascontiguousarray(grad[some])) == bits(*alone)
 
 
 def test_masked_classes_of_probabilities():
