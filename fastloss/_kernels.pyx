@@ -847,13 +847,45 @@ cdef char *memory_for_small(ptrdiff_t size) noexcept:
     return small_memory
 
 
+# Memory of other calls, for the next one. A call has it alone: one that runs meanwhile allocates its own. (malloc
+# would return the memory of a call to the system together with its gradient. Measured with gradients of 400 KiB: 70
+# page faults and 100 us in each call.)
+cdef struct scratch_memory:
+    char *start
+    ptrdiff_t size
+
+
+cdef ptrdiff_t MOST_SCRATCH = 8388608
+cdef scratch_memory kept_scratch = [NULL, 0]
+
+
+cdef scratch_memory take_scratch(ptrdiff_t size) noexcept:
+    global kept_scratch
+    cdef scratch_memory memory = kept_scratch
+    if memory.start != NULL and memory.size >= size:
+        kept_scratch.start = NULL
+        return memory
+    memory.start = <char *>malloc(size)
+    memory.size = size
+    return memory
+
+
+cdef void give_scratch(scratch_memory memory) noexcept:
+    global kept_scratch
+    if memory.size > MOST_SCRATCH or (kept_scratch.start != NULL and kept_scratch.size >= memory.size):
+        free(memory.start)
+        return
+    free(kept_scratch.start)
+    kept_scratch = memory
+
+
 cdef fl_piece run_pieces(fl_work work, const void *job, ptrdiff_t count, ptrdiff_t step, ptrdiff_t size, int threads,
                          ptrdiff_t scratch_size, fl_drain drain=NULL) except *:
     """over_pieces for `size` elements in all, which releases the interpreter lock only if there is enough
     work."""
     cdef ptrdiff_t pieces = (count + step - 1) // step, bytes
     cdef bint is_small = size < SMALL
-    cdef char *memory
+    cdef scratch_memory memory
     cdef fl_piece result
     cdef fl_call call
     if is_small:
@@ -862,16 +894,19 @@ cdef fl_piece run_pieces(fl_work work, const void *job, ptrdiff_t count, ptrdiff
         threads = <int>pieces
     scratch_size = up_to_line(scratch_size)
     bytes = 64 + threads * scratch_size + pieces * <ptrdiff_t>sizeof(fl_piece)
-    memory = memory_for_small(bytes) if is_small else <char *>malloc(bytes)
-    if memory == NULL:
+    if is_small:
+        memory.start = memory_for_small(bytes)
+    else:
+        memory = take_scratch(bytes)
+    if memory.start == NULL:
         raise MemoryError("scratch")
     if is_small:
-        return over_pieces(work, drain, job, count, step, 1, scratch_size, memory, NULL)
+        return over_pieces(work, drain, job, count, step, 1, scratch_size, memory.start, NULL)
     call_begin(&call)
     fl_call_part(&call, pieces, size // max(pieces, 1))
     with nogil:
-        result = over_pieces(work, drain, job, count, step, threads, scratch_size, memory, &call)
-    free(memory)
+        result = over_pieces(work, drain, job, count, step, threads, scratch_size, memory.start, &call)
+    give_scratch(memory)
     call_end(&call)
     return result
 

@@ -140,50 +140,6 @@ static void middle_rows_exps(const struct fl_softmax_job *job, const struct shor
     }
 }
 
-/* 1 - p of a row at its maximum without skip, as in short_hessian; -1 where p is at most 1/2. */
-static float middle_unlikely(int classes, const float *e, float at_skip, float over_total, int *top)
-{
-    float largest = 0.0f;
-    double others = 0.0;
-#pragma omp simd reduction(max : largest)
-    for (int c = 0; c < classes; c++) largest = e[c] > largest ? e[c] : largest;
-    if (!(largest * over_total > 0.5f)) return -1.0f;
-    largest = 0.0f;
-    for (int first = 0; first < classes; first += FL_SHORT_ROW) {
-        const int end = classes - first < FL_SHORT_ROW ? classes : first + FL_SHORT_ROW;
-        float some = 0.0f;
-        for (int c = first; c < end; c++) {
-            const int is_larger = e[c] > largest;
-            some += is_larger ? largest : e[c];
-            *top = is_larger ? c : *top;
-            largest = is_larger ? e[c] : largest;
-        }
-        others += (double)some;
-    }
-    return ((float)others + at_skip) * over_total;
-}
-
-/* The hessians of a group, as in short_hessian. */
-static void middle_hessian(int classes, int count, const float *e, const struct short_rows *r, float *h)
-{
-    for (int l = 0; l < count; l++, e += classes, h += classes) {
-        const float over_total = r->over_total[l], curve = r->curve[l], bend = r->bend[l], at_skip = r->t[l];
-        const float p_skip = at_skip * over_total;
-        int top = 0;
-        const float unlikely = middle_unlikely(classes, e, at_skip, over_total, &top);
-#pragma omp simd
-        for (int c = 0; c < classes; c++) {
-            const float p = e[c] * over_total;
-            h[c] = curve * p * (1.0f - p) + bend * p * p;
-        }
-        if (unlikely >= 0.0f) {
-            const float p = e[top] * over_total;
-            h[top] = curve * p * unlikely + bend * p * p;
-        }
-        h[r->skip[l]] = curve * p_skip * r->unlikely[l] + bend * p_skip * p_skip;
-    }
-}
-
 /* Step 4. The gradients take the place of exponentials; the hessians are in rows->copy, if there are some. */
 static void middle_odd(const struct fl_softmax_job *job, struct fl_group group, struct middle_rows *rows,
                        struct short_rows *r)

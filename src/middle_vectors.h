@@ -41,6 +41,50 @@ FL_OUTLINE void middle_sums(int classes, int count, const float *e, float sums[F
         sums, short_sums_of_halves(short_sums_of_halves(four[0], four[1]), short_sums_of_halves(four[2], four[3])));
 }
 
+/* The sum of a row of more than FL_SHORT_ROW classes. */
+FL_INLINE float middle_total(int classes, const float *e)
+{
+    float sums[FL_LANES];
+    _mm512_storeu_ps(sums, middle_sum(classes, e));
+    return FL_TREE_16(sums);
+}
+
+FL_INLINE float short_curvature(float p, float q, float curve, float bend) { return curve * p * q + bend * p * p; }
+
+/* The hessians of up to FL_LANES rows from their exponentials, which are 0 at skip: see short_hessian. */
+FL_OUTLINE void middle_hessian(int classes, int count, float *e, const struct short_rows *r, float *h)
+{
+    const __m512 half = _mm512_set1_ps(0.5f), one = _mm512_set1_ps(1.0f);
+    float at_skip[FL_LANES];
+#pragma omp simd
+    for (int l = 0; l < FL_LANES; l++)
+        at_skip[l] = short_curvature(r->t[l] * r->over_total[l], r->unlikely[l], r->curve[l], r->bend[l]);
+    for (int l = 0; l < count; l++, e += classes, h += classes) {
+        const __m512 over_total = _mm512_set1_ps(r->over_total[l]), curve = _mm512_set1_ps(r->curve[l]);
+        const __m512 bend = _mm512_set1_ps(r->bend[l]);
+        int top = -1;
+        for (int c = 0; c < classes; c += FL_LANES) {
+            const int some = classes - c < FL_LANES ? classes - c : (int)FL_LANES;
+            const __mmask16 kept = (__mmask16)((1u << some) - 1);
+            const __m512 p = _mm512_mul_ps(_mm512_maskz_loadu_ps(kept, e + c), over_total);
+            const __m512 up = _mm512_mul_ps(_mm512_mul_ps(curve, p), _mm512_sub_ps(one, p));
+            const __m512 down = _mm512_mul_ps(_mm512_mul_ps(bend, p), p);
+            if (_mm512_cmp_ps_mask(p, half, _CMP_GT_OQ)) top = c;
+            _mm512_mask_storeu_ps(h + c, kept, _mm512_add_ps(up, down));
+        }
+        for (; top >= 0; top++) {
+            const float largest = e[top], p = largest * r->over_total[l];
+            if (!(p > 0.5f)) continue;
+            e[top] = 0.0f;
+            h[top] =
+                short_curvature(p, (middle_total(classes, e) + r->t[l]) * r->over_total[l], r->curve[l], r->bend[l]);
+            e[top] = largest;
+            break;
+        }
+        h[r->skip[l]] = at_skip[l];
+    }
+}
+
 /* The maximum of a row of more than FL_SHORT_ROW classes, without NaN. Four vectors, because each step depends on the
  * result of the previous one. */
 FL_OUTLINE float middle_top(int classes, const float *x)

@@ -60,36 +60,54 @@ static int short_rows_are(const struct fl_softmax_job *job)
            (job->map.softcap == 0.0 || short_can_cap(job));
 }
 
+/* The sums of exponentials but the largest, of more than FL_SHORT_ROW classes: in the order of short_exps. */
+FL_OUTLINE void short_others_long(int classes, const float *e, const int32_t *top, float *others)
+{
+    float sums[FL_LANES][FL_LANES];
+    for (int k = 0; k < FL_LANES; k++) {
+        double total[FL_LANES] = {0};
+        for (int first = k; first < classes; first += FL_SHORT_ROW) {
+            float sum[FL_LANES] = {0};
+            for (int c = first; c < classes && c < first + FL_SHORT_ROW; c += FL_LANES)
+#pragma omp simd
+                for (int l = 0; l < FL_LANES; l++) sum[l] += top[l] == c ? 0.0f : e[c * FL_LANES + l];
+#pragma omp simd
+            for (int l = 0; l < FL_LANES; l++) total[l] += (double)sum[l];
+        }
+#pragma omp simd
+        for (int l = 0; l < FL_LANES; l++) sums[k][l] = (float)total[l];
+    }
+    for (int l = 0; l < FL_LANES; l++) {
+        float of_lane[FL_LANES];
+        for (int k = 0; k < FL_LANES; k++) of_lane[k] = sums[k][l];
+        others[l] = FL_TREE_16(of_lane);
+    }
+}
+
 /* The diagonal of the hessian, from exponentials e: c p (1 - p) + b p^2 with c and b of softmax.h. 1 - p is u at
  * skip, and at the maximum, the only other class where p may be nearly 1, the sum of the others over S if p > 1/2. */
 FL_OUTLINE void short_hessian(int classes, const float *e, float *h, struct short_rows *r)
 {
-    float largest[FL_LANES] = {0};
-    double others[FL_LANES] = {0};
+    float largest[FL_LANES] = {0}, others[FL_LANES] = {0};
     int32_t top[FL_LANES];
     for (int l = 0; l < FL_LANES; l++) top[l] = -1;
-    for (int first = 0; first < classes; first += FL_SHORT_ROW) {
-        const int end = classes - first < FL_SHORT_ROW ? classes : first + FL_SHORT_ROW;
-        float some[FL_LANES] = {0};
-        for (int c = first; c < end; c++)
+    for (int c = 0; c < classes; c++)
 #pragma omp simd
-            for (int l = 0; l < FL_LANES; l++) {
-                const float v = e[c * FL_LANES + l];
-                const int is_larger = v > largest[l];
-                some[l] += is_larger ? largest[l] : v;
-                top[l] = is_larger ? c : top[l];
-                largest[l] = is_larger ? v : largest[l];
-            }
-#pragma omp simd
-        for (int l = 0; l < FL_LANES; l++) others[l] += (double)some[l];
-    }
+        for (int l = 0; l < FL_LANES; l++) {
+            const float v = e[c * FL_LANES + l];
+            const int is_larger = v > largest[l];
+            others[l] += is_larger ? largest[l] : v;
+            top[l] = is_larger ? c : top[l];
+            largest[l] = is_larger ? v : largest[l];
+        }
+    if (classes > FL_SHORT_ROW) short_others_long(classes, e, top, others);
     for (int c = 0; c < classes; c++)
 #pragma omp simd
         for (int l = 0; l < FL_LANES; l++) {
             const float at_skip = r->t[l], unlikely = r->unlikely[l], over_total = r->over_total[l];
             const float p = fl_choose_f32(r->skip[l] == c, at_skip, e[c * FL_LANES + l]) * over_total;
             const float u = fl_choose_f32(r->skip[l] == c, unlikely, 1.0f - p),
-                        rest = ((float)others[l] + at_skip) * over_total;
+                        rest = (others[l] + at_skip) * over_total;
             const float q = fl_choose_f32(top[l] == c, fl_choose_f32(p > 0.5f, rest, u), u);
             h[c * FL_LANES + l] = r->curve[l] * p * q + r->bend[l] * p * p;
         }
@@ -219,8 +237,9 @@ static ptrdiff_t short_bytes(const struct fl_softmax_job *job)
 {
     const struct fl_group group = fl_group_of(0, job->rows.count, job->rows.classes);
     const ptrdiff_t size = group.parts * group.step * (ptrdiff_t)sizeof(float);
-    const int columns = 1 + short_has_second(job) + (job->targets.probabilities.data != NULL) +
+    const int further = short_has_second(job) + (job->targets.probabilities.data != NULL) +
                         (job->map.softcap > 0.0 ? 2 + (job->hessian.data != NULL) : 0);
+    const int columns = middle_is_flat(job) ? 0 : 1 + further;
     const ptrdiff_t flat = short_is_flat(job) ? (ptrdiff_t)sizeof(struct short_flat) : 0;
     const ptrdiff_t room = middle_is_flat(job) ? (ptrdiff_t)sizeof(struct middle_rows) : short_stage_bytes(job);
     return FL_PARTS * (ptrdiff_t)sizeof(struct short_rows) + columns * size + (room > flat ? room : flat) +

@@ -12,7 +12,16 @@ import pytest
 import fastloss
 from fastloss import _kernels
 from fastloss._engine import workspace
-from fastloss._engine.workspace import LEAST, MOST, PIECES, SLACK, empty, empty_like
+from fastloss._engine.workspace import (
+    LEAST,
+    LEAST_BESIDE,
+    MOST,
+    PIECES,
+    PIECES_BESIDE,
+    SLACK,
+    empty,
+    empty_like,
+)
 
 keeps = pytest.mark.skipif(not workspace._can_keep, reason="this system has no MADV_FREE")
 
@@ -21,6 +30,7 @@ keeps = pytest.mark.skipif(not workspace._can_keep, reason="this system has no M
 def nothing_kept() -> None:
     gc.collect()
     workspace._kept.clear()
+    workspace._kept_beside.clear()
 
 
 def address(array: np.ndarray) -> int:
@@ -110,6 +120,58 @@ def test_gradients_come_from_it() -> None:
         first = address(loss())
         assert address(loss()) == first
         workspace._kept.clear()
+
+
+@keeps
+def test_further_arrays_of_a_call_come_from_small_pieces() -> None:
+    x = np.ones(LEAST_BESIDE // 4 + 5, np.float32)
+    y = np.zeros_like(x)
+    weight = np.ones_like(x)
+    for loss in (
+        lambda: fastloss.mse_loss(x, y, return_grad=True, return_hessian=True)[2],
+        lambda: fastloss.mse_loss(x, y, reduction="none", return_grad=True)[0],
+        lambda: fastloss.gaussian_nll_loss(x, y, weight, return_grad=True)[1].var,
+        lambda: fastloss.cross_entropy(x.reshape(1, -1), [0], return_grad=True, return_hessian=True)[2],
+    ):
+        first = address(loss())
+        assert address(loss()) == first
+        assert len(workspace._kept_beside) == 1 and not workspace._kept
+        workspace._kept_beside.clear()
+
+
+@keeps
+def test_few_small_pieces_are_kept() -> None:
+    arrays = [empty((LEAST_BESIDE,), np.uint8, is_beside=True) for _ in range(PIECES_BESIDE + 3)]
+    assert len({address(array) for array in arrays}) == PIECES_BESIDE + 3
+    del arrays
+    assert len(workspace._kept_beside) == PIECES_BESIDE
+    for size in (LEAST_BESIDE - 1, MOST + 1):
+        empty((size,), np.uint8, is_beside=True)
+    assert len(workspace._kept_beside) == PIECES_BESIDE and not workspace._kept
+    empty((LEAST,), np.uint8, is_beside=True)
+    assert len(workspace._kept) == 1
+
+
+@keeps
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no resource module")
+def test_second_derivatives_cost_no_page_faults() -> None:
+    import resource
+
+    def faults() -> int:
+        return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+
+    x, y = np.ones((2, 100_000), np.float32)
+    logits, target = x.reshape(-1, 100), np.zeros(1000, np.int64)
+    for loss in (
+        lambda: fastloss.mse_loss(x, y, return_grad=True, return_hessian=True),
+        lambda: fastloss.cross_entropy(logits, target, return_grad=True, return_hessian=True),
+    ):
+        for _ in range(5):
+            loss()
+        before = faults()
+        for _ in range(20):
+            loss()
+        assert faults() - before < 20 * 40  # an array has 98 pages
 
 
 @keeps

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-import numpy as np
 import numpy.typing as npt
 
 from fastloss import _kernels
@@ -23,6 +22,7 @@ from fastloss._engine.elementwise import (
 )
 from fastloss._engine.results import request
 from fastloss._engine.types import Array
+from fastloss._engine.workspace import empty
 
 __all__ = ["NegativeBinomialNLLGradients", "StudentTNLLGradients", "negative_binomial", "student_t"]
 
@@ -94,7 +94,7 @@ def _run(
     )
     if checks:
         _check(x, operands, call.num_threads)
-    losses = np.empty(x.shape, computed_in(x)) if call.reduction == "none" else None
+    losses = empty(x.shape, computed_in(x), is_beside=call.return_grad) if call.reduction == "none" else None
     fourth = own[1] if len(own) > 1 else Operand("", None, 1.0, 0)
     last = call.buffers[2] if len(own) > 1 else None
     arrays = (

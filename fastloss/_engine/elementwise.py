@@ -19,6 +19,7 @@ from fastloss._engine.conversion import cast
 from fastloss._engine.results import Request, request
 from fastloss._engine.settings import get_num_threads
 from fastloss._engine.types import Array
+from fastloss._engine.workspace import empty
 
 __all__ = [
     "WIDE",
@@ -144,7 +145,7 @@ def _run(
     """Run a line of losses.def with checked arguments, and return the loss."""
     target, third = operands
     require_numbers_inside(operands)
-    losses = np.empty(x.shape, computed_in(x)) if call.reduction == "none" else None
+    losses = empty(x.shape, computed_in(x), is_beside=call.return_grad) if call.reduction == "none" else None
     wide = x.dtype == np.float64 or kernel in WIDE
     arrays = (
         x, target.array, third.array, factors("weight", weight, x.shape, x),
@@ -217,7 +218,7 @@ def elementwise(
     if return_hessian and not call.return_grad:
         raise ValueError("return_hessian needs return_grad=True")
     # A hessian is always a new array.
-    second = np.empty(x.shape, x.dtype) if return_hessian else None
+    second = empty(x.shape, x.dtype, is_beside=True) if return_hessian else None
     operands = Operand("target", *operand("target", target, x), domains[1]), third
     loss = _run(
         kernel, name, x, operands, weight, (a, b), call, input_domain=domains[0], second=second,
@@ -292,7 +293,7 @@ def intervals(
     )
     if return_hessian and not call.return_grad:
         raise ValueError("return_hessian needs return_grad=True")
-    second = np.empty(x.shape, x.dtype) if return_hessian else None
+    second = empty(x.shape, x.dtype, is_beside=True) if return_hessian else None
     loss = _run(
         kernel, "input", x, (bounds[0], bounds[1]), weight, parameters, call, second=second,
         is_fresh=out is None,
@@ -392,7 +393,7 @@ def quantiles(
     )  # fmt: skip
     if return_hessian and not call.return_grad:
         raise ValueError("return_hessian needs return_grad=True")
-    second = np.empty(x.shape, x.dtype) if return_hessian else None
+    second = empty(x.shape, x.dtype, is_beside=True) if return_hessian else None
     operands = _sides(levels, target, x)
     weights = None if weight is None else _spread(weight, x)
     loss = _run(

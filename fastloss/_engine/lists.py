@@ -15,6 +15,7 @@ from fastloss._engine import arguments
 from fastloss._engine.conversion import cast, is_bfloat16
 from fastloss._engine.results import Request, reduced, request
 from fastloss._engine.types import Array
+from fastloss._engine.workspace import empty
 
 __all__ = [
     "bounds_of",
@@ -183,7 +184,7 @@ def lambda_rank(
     )  # fmt: skip
     if return_hessian and not call.return_grad:
         raise ValueError("return_hessian needs return_grad=True")
-    hessian = np.empty(x.shape, x.dtype) if return_hessian else None
+    hessian = empty(x.shape, x.dtype, is_beside=True) if return_hessian else None
     losses = np.zeros(groups) if call.reduction == "none" else None
     total = _kernels.lambda_rank(
         x, labels, bounds, longest, label_gain=of_labels, discounts=discounts_of(longest), sigmoid=sigmoid,

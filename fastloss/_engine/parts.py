@@ -17,6 +17,7 @@ from fastloss._engine import arguments
 from fastloss._engine.conversion import cast, widened
 from fastloss._engine.results import Request, reduced, request
 from fastloss._engine.types import Array
+from fastloss._engine.workspace import empty
 
 __all__ = ["Given", "Part", "Terms", "call_of", "choice", "given", "part", "run"]
 
@@ -43,7 +44,7 @@ def part(
 ) -> Part:
     """Run a line of losses.def over float64 arrays of one shape."""
     x = np.asarray(x)
-    room = [np.empty(x.shape) if k <= derivatives else None for k in range(3)]
+    room = [empty(x.shape, np.float64, is_beside=True) if k <= derivatives else None for k in range(3)]
     value = room[0]
     assert value is not None
     t, t_value = (None, target) if isinstance(target, float) else (target, 0.0)

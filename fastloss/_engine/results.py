@@ -242,6 +242,16 @@ class Request(NamedTuple):
         return self.scale / max(count, 1) if self.reduction == "mean" else self.scale
 
 
+def _new_buffers(arrays: Sequence[Array | None], return_grad: bool) -> list[Array | None]:
+    """Return new arrays for the gradients of `arrays`, if they are wanted."""
+    buffers: list[Array | None] = []
+    is_beside = False
+    for array in arrays:
+        buffers.append(empty_like(array, is_beside=is_beside) if return_grad and array is not None else None)
+        is_beside = is_beside or array is not None
+    return buffers
+
+
 def request(
     fields: Sequence[str],
     arrays: Sequence[Array | None],
@@ -271,7 +281,7 @@ def request(
         scale, array = upstream(grad_output, loss_shape if reduction == "none" else (), return_grad)
     flags = (False,) * len(fields) if accumulate is False else accumulations(accumulate, out, fields)
     if out is None:
-        buffers = [empty_like(array) if return_grad and array is not None else None for array in arrays]
+        buffers = _new_buffers(arrays, return_grad)
     elif not return_grad:
         raise ValueError("out needs return_grad=True")
     else:

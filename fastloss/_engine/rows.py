@@ -105,7 +105,7 @@ def row_loss(
     if arguments.flag("return_hessian", return_hessian):
         if not call.return_grad:
             raise ValueError("return_hessian needs return_grad=True")
-        more["hessian"] = empty_like(x)
+        more["hessian"] = empty_like(x, is_beside=True)
     if class_weight is not None:
         more["weight"] = class_weight
     if samples is not None:

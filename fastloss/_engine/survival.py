@@ -113,7 +113,7 @@ def cox(
     room = empty((5 * rows,), np.float64)
     in_order = _in_order(times, given[0], codes, room, checked.num_threads)
     count = float(np.count_nonzero(events) if weights is None else weights[events].sum())
-    hessian = np.empty(rows, x.dtype) if return_hessian else None
+    hessian = empty((rows,), x.dtype, is_beside=True) if return_hessian else None
     losses = np.zeros(rows) if checked.reduction == "none" else None
     total = _run(
         x, in_order, events, weights, count, ties, (checked.buffers[0], hessian, losses), room, checked
