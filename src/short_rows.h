@@ -233,17 +233,23 @@ static void short_out(const struct fl_softmax_job *job, struct fl_group group, c
     fl_columns_out(x, &staged, group);
 }
 
-static ptrdiff_t short_bytes(const struct fl_softmax_job *job)
+/* The scratch begins with the states and the columns of a group. */
+static ptrdiff_t short_columns_end(const struct fl_softmax_job *job)
 {
     const struct fl_group group = fl_group_of(0, job->rows.count, job->rows.classes);
     const ptrdiff_t size = group.parts * group.step * (ptrdiff_t)sizeof(float);
     const int further = short_has_second(job) + (job->targets.probabilities.data != NULL) +
                         (job->map.softcap > 0.0 ? 2 + (job->hessian.data != NULL) : 0);
     const int columns = middle_is_flat(job) ? 0 : 1 + further;
+    return FL_PARTS * (ptrdiff_t)sizeof(struct short_rows) + columns * size;
+}
+
+/* Then it has the room of one way to take rows, in whole cache lines, and that of an odd row. */
+static ptrdiff_t short_bytes(const struct fl_softmax_job *job)
+{
     const ptrdiff_t flat = short_is_flat(job) ? (ptrdiff_t)sizeof(struct short_flat) : 0;
-    const ptrdiff_t room = middle_is_flat(job) ? (ptrdiff_t)sizeof(struct middle_rows) : short_stage_bytes(job);
-    return FL_PARTS * (ptrdiff_t)sizeof(struct short_rows) + columns * size + (room > flat ? room : flat) +
-           short_odd_bytes(job);
+    const ptrdiff_t other = middle_is_flat(job) ? (ptrdiff_t)sizeof(struct middle_rows) : short_stage_bytes(job);
+    return short_columns_end(job) + ((other > flat ? other : flat) + 63) / 64 * 64 + short_odd_bytes(job);
 }
 
 static void short_store_losses(const struct fl_softmax_job *job, struct fl_group group, int part,
@@ -373,14 +379,14 @@ static double short_rows(const struct fl_softmax_job *job, ptrdiff_t begin, ptrd
     const int is_flat = short_is_flat(job), is_two = short_is_two(job, &terms);
     struct short_rows *r = (struct short_rows *)scratch;
     float *columns = (float *)(void *)(r + FL_PARTS);
-    char *const last = short_odd_room(job, scratch);
-    struct short_flat *flat = (struct short_flat *)(void *)(last - sizeof *flat);
-    struct middle_rows *middle = middle_is_flat(job) ? (struct middle_rows *)(void *)(last - sizeof *middle) : NULL;
+    void *const room = (char *)scratch + short_columns_end(job);
+    struct short_flat *flat = (struct short_flat *)room;
+    struct middle_rows *middle = middle_is_flat(job) ? (struct middle_rows *)room : NULL;
     struct short_stage stage = {NULL, 0, 0};
     double sum[FL_LANES], total = 0.0;
     if (is_flat) short_flat_start((int)job->rows.classes, flat);
     if (middle) middle->is_wary = 0;
-    if (!middle && short_is_staged(job)) stage.room = last - short_stage_bytes(job);
+    if (!middle && short_is_staged(job)) stage.room = (char *)room;
     for (ptrdiff_t row = begin; row < end;) {
         const struct fl_group group = fl_group_of(row, end, job->rows.classes);
         row += group.count;
