@@ -41,13 +41,15 @@ static int short_can_cap(const struct fl_softmax_job *job)
            !short_has_lse(job) && job->map.softcap > 1e-18;
 }
 
-/* The number of classes up to which groups take less time than single rows. (Measured on a Zen 5, AVX-512 and AVX2;
- * groups of adjacent rows need no transposition, and take a third of the time of single rows at any number.) */
+/* The number of classes up to which groups take less time than single rows. (Measured on a Zen 5, AVX-512 and AVX2,
+ * one thread and two; groups of adjacent rows need no transposition, and take a third of the time of single rows at
+ * any number.) */
 static ptrdiff_t short_most(const struct fl_softmax_job *job)
 {
     const int is_log = job->operation == FL_LOG_SOFTMAX || job->operation == FL_LOGSUMEXP;
+    const int is_plain = job->operation == FL_CROSS_ENTROPY && job->targets.smoothing == 0.0;
     if (short_rows_are_adjacent(job)) return FL_MIDDLE_ROW;
-    if (middle_is_flat(job)) return is_log ? 640 : FL_MIDDLE_ROW;
+    if (middle_is_flat(job)) return is_plain ? FL_MIDDLE_ROW : 512;
     if (job->map.softcap > 0.0) return SHORT_IS_FLAT ? 160 : 80;
     if (job->targets.probabilities.data) return 192;
     return is_log ? 224 : 384;
