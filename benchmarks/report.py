@@ -112,12 +112,17 @@ def verdicts_of(result: Result) -> list[Verdict]:
 
 # --- the machine ---
 
+NUMBERS = {"family": "cpu family", "model": "model"}
+
 
 def _processor() -> str:
+    """Return the name of the processor, with family and model, as a virtual machine may hide the number."""
     with suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
+        text = Path("/proc/cpuinfo").read_text().split("\n\n")[0]
+        found = dict(re.findall(r"^(.*?)\s*: (.*)$", text, re.MULTILINE))
+        if "model name" in found:
+            numbers = [f"{what} {found[key]}" for what, key in NUMBERS.items() if key in found]
+            return found["model name"].strip() + (f" ({', '.join(numbers)})" if numbers else "")
     return platform.processor() or platform.machine()
 
 

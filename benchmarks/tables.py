@@ -16,7 +16,7 @@ from typing import Any
 
 from .bench import NAME as BENCH
 from .case import COLUMNS, JAX, LIMIT, OURS, TORCH, UNITS
-from .report import PASS, RESULTS, UNKNOWN
+from .report import PASS, RESULTS, UNKNOWN, slug_of
 from .suites import SUITES
 
 __all__ = ["FILES", "NOT_MEASURED", "newest", "rendered", "rewrite", "stale"]
@@ -33,12 +33,12 @@ Run = Mapping[str, Any]
 
 
 def newest(suite: str, processor: str | None, folder: Path) -> dict[str, Run]:
-    """Return the newest results of a suite by processor, or of one processor."""
+    """Return the newest results of a suite by the name of the processor in files, or of one processor."""
     runs = [json.loads(path.read_text()) for path in folder.glob(f"{suite}-*-{processor or '*'}.json")]
     # "torch" is not the suite of "torch-something".
     runs = [run for run in runs if run["suite"] == suite]
     runs.sort(key=lambda run: (run["date"], run["time"]))
-    found = {run["machine"]["processor"]: run for run in runs}
+    found = {slug_of(run["machine"]["processor"]): run for run in runs}
     return dict(sorted(found.items()))
 
 
@@ -137,7 +137,8 @@ def _short_rows(processor: str | None, folder: Path) -> dict[str, list[Mapping[s
     """Return the three rows of each processor that has them all."""
     found: dict[str, list[Mapping[str, Any]]] = {}
     for suite, name in SHORT_ROWS:
-        for on, run in newest(suite, processor, folder).items():
+        for run in newest(suite, processor, folder).values():
+            on = run["machine"]["processor"]
             found.setdefault(on, []).extend(row for row in run["rows"] if row["name"] == name)
     whole = {on: rows for on, rows in found.items() if len(rows) == len(SHORT_ROWS)}
     return dict(sorted(whole.items()))
