@@ -119,7 +119,7 @@ def _processor() -> str:
     """Return the name of the processor, with family and model, as a virtual machine may hide the number."""
     with suppress(OSError):
         text = Path("/proc/cpuinfo").read_text().split("\n\n")[0]
-        found = dict(re.findall(r"^(.*?)\s*: (.*)$", text, re.MULTILINE))
+        found: dict[str, str] = dict(re.findall(r"^(.*?)\s*: (.*)$", text, re.MULTILINE))
         if "model name" in found:
             numbers = [f"{what} {found[key]}" for what, key in NUMBERS.items() if key in found]
             return found["model name"].strip() + (f" ({', '.join(numbers)})" if numbers else "")
