@@ -75,6 +75,7 @@ CASES = (
 @contender(HESSIAN, suite="options")
 def _with_hessian(problem: SoftmaxProblem, name: str) -> Contender:
     """Build the cross-entropy with the diagonal of its hessian, which the tests check."""
+
     def check(result: Any) -> None:
         loss, gradient, hessian = result
         problem.check(name, loss, gradient)
