@@ -101,8 +101,7 @@ FL_INLINE float middle_shifted(struct short_power power, float x, float shift, f
     return x < least ? 0.0f : e;
 }
 
-/* Those of a row; the last ones in a vector of their own, because half of a row of 65 classes would be a loop of one
- * element at a time. */
+/* Those of a row. The last ones have a vector of their own: compilers take what is left of a loop element by element. */
 FL_OUTLINE void middle_shifted_row(const struct short_power *shared, int classes, const float *x, float shift,
                                    float least, float *e)
 {
