@@ -101,7 +101,7 @@ FL_INLINE float middle_shifted(struct short_power power, float x, float shift, f
     return x < least ? 0.0f : e;
 }
 
-/* Those of a row. The last ones have a vector of their own: compilers take what is left of a loop element by element. */
+/* Those of a row. The last ones have a vector of their own: compilers take the rest of a loop one by one. */
 FL_OUTLINE void middle_shifted_row(const struct short_power *shared, int classes, const float *x, float shift,
                                    float least, float *e)
 {
