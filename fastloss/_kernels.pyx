@@ -18,7 +18,7 @@ from cython.parallel cimport parallel, prange, threadid
 from libc.float cimport DBL_MAX
 from libc.math cimport INFINITY, NAN
 from libc.stdint cimport int64_t, uint32_t, uintptr_t
-from libc.stdlib cimport free, malloc, realloc
+from libc.stdlib cimport free, malloc
 from libc.string cimport memset
 
 cimport numpy as cnp
@@ -829,27 +829,9 @@ cdef fl_piece over_pieces(fl_work work, fl_drain drain, const void *job, ptrdiff
     return result
 
 
-# Memory of small calls, which never release the interpreter lock. Allocating and freeing it in each call
-# would take a quarter of the time of a plain call. (Measured: 1.1 us instead of 0.85.)
-cdef char *small_memory = NULL
-cdef ptrdiff_t small_size = 0
-
-
-cdef char *memory_for_small(ptrdiff_t size) noexcept:
-    global small_memory, small_size
-    cdef char *larger
-    if size > small_size:
-        larger = <char *>realloc(small_memory, size)
-        if larger == NULL:
-            return NULL
-        small_memory = larger
-        small_size = size
-    return small_memory
-
-
-# Memory of other calls, for the next one. A call has it alone: one that runs meanwhile allocates its own. (malloc
-# would return the memory of a call to the system together with its gradient. Measured with gradients of 400 KiB: 70
-# page faults and 100 us in each call.)
+# Scratch memory of a call, which is kept for the next one. A call has it alone: one that runs meanwhile allocates its
+# own. (Allocating and freeing it in each small call takes 1.1 us instead of 0.85. And malloc returns that of a large
+# call to the system together with its gradient: with gradients of 400 KiB 70 page faults and 100 us in each call.)
 cdef struct scratch_memory:
     char *start
     ptrdiff_t size
@@ -894,14 +876,13 @@ cdef fl_piece run_pieces(fl_work work, const void *job, ptrdiff_t count, ptrdiff
         threads = <int>pieces
     scratch_size = up_to_line(scratch_size)
     bytes = 64 + threads * scratch_size + pieces * <ptrdiff_t>sizeof(fl_piece)
-    if is_small:
-        memory.start = memory_for_small(bytes)
-    else:
-        memory = take_scratch(bytes)
+    memory = take_scratch(bytes)
     if memory.start == NULL:
         raise MemoryError("scratch")
     if is_small:
-        return over_pieces(work, drain, job, count, step, 1, scratch_size, memory.start, NULL)
+        result = over_pieces(work, drain, job, count, step, 1, scratch_size, memory.start, NULL)
+        give_scratch(memory)
+        return result
     call_begin(&call)
     fl_call_part(&call, pieces, size // max(pieces, 1))
     with nogil:
