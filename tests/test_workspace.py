@@ -153,10 +153,9 @@ def test_few_small_pieces_are_kept() -> None:
 
 
 @keeps
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="no resource module")
 @pytest.mark.skipif("libasan" in os.environ.get("LD_PRELOAD", ""), reason="another allocator")
 def test_second_derivatives_cost_no_page_faults() -> None:
-    import resource
+    resource = pytest.importorskip("resource")  # of Unix
 
     def faults() -> int:
         return resource.getrusage(resource.RUSAGE_SELF).ru_minflt

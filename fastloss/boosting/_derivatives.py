@@ -16,7 +16,7 @@ from fastloss._engine.lists import checked_gains, discounts_of, labels_of
 from fastloss._engine.rows import run_family
 from fastloss._engine.settings import get_num_threads
 from fastloss._engine.types import Array
-from fastloss._engine.workspace import empty
+from fastloss._engine.workspace import empty_like
 from fastloss.survival import aft_loss, cox_ph_loss
 
 LIGHTGBM, XGBOOST = "lightgbm", "xgboost"
@@ -92,7 +92,8 @@ def _first(kernel: str, given: Given, *parameters: float, scale: float = 1.0) ->
 
 def _both(kernel: str, given: Given, *parameters: float, third: float = 1.0, is_checked: bool = True) -> Pair:
     """Return the gradient and the second derivative of a loss."""
-    gradient, hessian = _empty(given), empty(given.scores.shape, np.float32, is_beside=True)
+    gradient = _empty(given)
+    hessian = empty_like(gradient, is_beside=True)
     outputs = (gradient, hessian, None)
     _run(
         kernel, given.scores, given.labels, given.weight, outputs, *parameters, third=third,
