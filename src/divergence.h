@@ -70,19 +70,11 @@ static inline ptrdiff_t FL_(divergence_blocks)(const struct fl_divergence_job *j
     return (job->rows.classes + FL_BLOCK - 1) / FL_BLOCK;
 }
 
-/* Whether the classes of neighbouring rows are neighbours in memory: their columns need no transposition. */
-static inline int FL_(divergence_is_adjacent)(const struct fl_divergence_job *job)
-{
-    const struct fl_array *x = &job->rows.input;
-    const int inner = x->ndim - 1;
-    return inner >= 0 && x->class_stride != x->itemsize && x->stride[inner] == x->itemsize;
-}
-
 /* (Measured on a Zen 5, AVX-512 and AVX2: from there on, single rows take less time.) */
 static inline int FL_(has_short_rows)(const struct fl_divergence_job *job)
 {
     const ptrdiff_t most = sizeof(REAL) == sizeof(float) ? 512 : 192;
-    return job->rows.classes <= (FL_(divergence_is_adjacent)(job) ? (ptrdiff_t)FL_MIDDLE_ROW : most);
+    return job->rows.classes <= (fl_has_adjacent_rows(&job->rows.input) ? (ptrdiff_t)FL_MIDDLE_ROW : most);
 }
 
 /* Columns of x, t, their exponentials, two results and slopes, and room for rows: see divergence_short.h. */

@@ -35,23 +35,16 @@ static void FL_(short_maxima)(const struct FL_(short_columns) * in, struct FL_(s
 
 /* The statements for i = 0 .. n - 1, where n, up to 4, is a constant. A loop in a vector loop is not always unrolled
  * first, and then not vectorised. (Measured: 3 times as long, AVX2 and baseline.) */
-#define FL_UP_TO_FOUR(n, ...)                                                                                        \
-    {                                                                                                                \
-        enum { i = 0 };                                                                                              \
-        __VA_ARGS__                                                                                                  \
-    }                                                                                                                \
-    if (n > 1) {                                                                                                     \
-        enum { i = 1 };                                                                                              \
-        __VA_ARGS__                                                                                                  \
-    }                                                                                                                \
-    if (n > 2) {                                                                                                     \
-        enum { i = 2 };                                                                                              \
-        __VA_ARGS__                                                                                                  \
-    }                                                                                                                \
-    if (n > 3) {                                                                                                     \
-        enum { i = 3 };                                                                                              \
+#define FL_IF_ABOVE(n, k, ...)                                                                                       \
+    if (n > k) {                                                                                                     \
+        enum { i = k };                                                                                              \
         __VA_ARGS__                                                                                                  \
     }
+#define FL_UP_TO_FOUR(n, ...)                                                                                        \
+    FL_IF_ABOVE(n, 0, __VA_ARGS__)                                                                                   \
+    FL_IF_ABOVE(n, 1, __VA_ARGS__)                                                                                   \
+    FL_IF_ABOVE(n, 2, __VA_ARGS__)                                                                                   \
+    FL_IF_ABOVE(n, 3, __VA_ARGS__)
 
 /* Sums of up to four classes. */
 struct FL_(short_sums) {
@@ -71,23 +64,21 @@ FL_INLINE void FL_(short_add)(const struct FL_(short_sums) * sums, struct FL_(sh
 }
 
 /* Adds the sums of step(in, rows, sums, first class, number of classes, ...), the number a constant. */
+#define FL_STEP(n, step, ...)                                                                                        \
+    {                                                                                                                \
+        step(in, rows, &sums, k, n, __VA_ARGS__);                                                                    \
+        FL_(short_add)(&sums, rows);                                                                                 \
+    }
 #define FL_FOUR_AT_A_TIME(step, ...)                                                                                 \
     {                                                                                                                \
         struct FL_(short_sums) sums;                                                                                 \
         ptrdiff_t k = 0;                                                                                             \
-        for (; k + 4 <= in->classes; k += 4) {                                                                       \
-            step(in, rows, &sums, k, 4, __VA_ARGS__);                                                                \
-            FL_(short_add)(&sums, rows);                                                                             \
-        }                                                                                                            \
+        for (; k + 4 <= in->classes; k += 4) FL_STEP(4, step, __VA_ARGS__)                                           \
         if (k + 2 <= in->classes) {                                                                                  \
-            step(in, rows, &sums, k, 2, __VA_ARGS__);                                                                \
-            FL_(short_add)(&sums, rows);                                                                             \
+            FL_STEP(2, step, __VA_ARGS__)                                                                            \
             k += 2;                                                                                                  \
         }                                                                                                            \
-        if (k < in->classes) {                                                                                       \
-            step(in, rows, &sums, k, 1, __VA_ARGS__);                                                                \
-            FL_(short_add)(&sums, rows);                                                                             \
-        }                                                                                                            \
+        if (k < in->classes) FL_STEP(1, step, __VA_ARGS__)                                                           \
     }
 
 FL_INLINE void FL_(short_exponentials)(const struct FL_(short_columns) * in, const struct FL_(short_rows) * rows,
@@ -321,4 +312,6 @@ static struct fl_piece FL_(divergence_rows)(const void *any, ptrdiff_t begin, pt
 }
 
 #undef FL_FOUR_AT_A_TIME
+#undef FL_STEP
 #undef FL_UP_TO_FOUR
+#undef FL_IF_ABOVE

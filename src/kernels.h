@@ -54,6 +54,14 @@ static inline char *fl_row_address(const struct fl_array *array, ptrdiff_t row)
     return array->ndim ? p + row * array->stride[0] : p;
 }
 
+/* Whether the classes of neighbouring rows are neighbours in memory (a class axis that is not the last): groups of
+ * such rows stand in columns already. */
+static inline int fl_has_adjacent_rows(const struct fl_array *array)
+{
+    const int inner = array->ndim - 1;
+    return inner >= 0 && array->class_stride != array->itemsize && array->stride[inner] == array->itemsize;
+}
+
 /* The result of a piece of work: the sum of its losses (or weights), and its first faulty element or row, or -1. */
 struct fl_piece {
     double total;

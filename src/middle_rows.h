@@ -34,7 +34,7 @@ static int middle_is_flat(const struct fl_softmax_job *job)
 {
     const int is_class = job->targets.index && job->map.softcap == 0.0;
     return job->rows.classes > FL_SHORT_ROW && (is_class || job->operation != FL_CROSS_ENTROPY) &&
-           !short_rows_are_adjacent(job);
+           !fl_has_adjacent_rows(&job->rows.input);
 }
 
 /* Step 1 of rows without a shift, while the next group is prefetched. Returns the largest size. */
@@ -162,21 +162,17 @@ static void middle_settle(const struct fl_softmax_job *job, const struct short_p
                           const struct short_terms *terms, struct fl_group group, const float *x, const int32_t *at,
                           struct middle_rows *rows, struct short_rows *r)
 {
+    int odd = 0;
     for (int l = 0; l < FL_LANES; l++) r->at_skip[l] = x[at[l]];
     for (int l = 0; l < FL_LANES; l++) rows->e[at[l]] = 0.0f;
     middle_sums(group.classes, group.count, rows->e, r->rest);
     short_settle(power, 1, r);
-    if (short_has_lse(job) || job->operation == FL_LOGSUMEXP) short_lse(power, 1, r);
-    if (job->operation == FL_CROSS_ENTROPY)
-        short_end(job, terms, power->over_temperature, group, 0, r);
-    else if (job->operation == FL_SOFTMAX)
-        for (int l = 0; l < FL_LANES; l++) r->skipped[l] = r->t[l] * r->share[l];
-    else if (job->operation == FL_LOGSUMEXP)
-        memcpy(r->loss, r->lse, sizeof r->loss);
-    for (int l = 0; l < FL_LANES; l++)
-        r->least[l] = r->least[l] == -FLT_MAX ? 0.0f : short_smallest(r->share[l], r->skipped[l]);
+    if (short_has_lse(job)) short_lse(power, 1, r);
+    short_end(job, terms, power->over_temperature, group, 0, r);
+    for (int l = 0; l < FL_LANES; l++) r->least[l] = short_smallest(r->least[l], r->share[l], r->skipped[l]);
     if (job->hessian.data) middle_hessian(group.classes, group.count, rows->e, r, rows->copy);
-    middle_odd(job, group, rows, r);
+    for (int l = 0; l < FL_LANES; l++) odd |= r->odd[l];
+    if (odd) middle_odd(job, group, rows, r);
     for (int l = group.count; l < FL_LANES; l++) r->loss[l] = 0.0;
 }
 

@@ -49,8 +49,6 @@ FL_INLINE float middle_total(int classes, const float *e)
     return FL_TREE_16(sums);
 }
 
-FL_INLINE float short_curvature(float p, float q, float curve, float bend) { return curve * p * q + bend * p * p; }
-
 /* The hessians of up to FL_LANES rows from their exponentials, which are 0 at skip: see short_hessian. */
 FL_OUTLINE void middle_hessian(int classes, int count, float *e, const struct short_rows *r, float *h)
 {

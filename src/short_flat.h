@@ -98,20 +98,12 @@ static inline void short_flat_scale(int classes, int count, const float *share, 
 }
 #endif
 
-/* Whether rows are adjacent in every class: they stand in columns already. */
-static inline int short_rows_are_adjacent(const struct fl_softmax_job *job)
-{
-    const struct fl_array *x = &job->rows.input;
-    const int inner = x->ndim - 1;
-    return inner >= 0 && x->class_stride != x->itemsize && x->stride[inner] == x->itemsize;
-}
-
 /* Whether a job's rows are taken as they lie. */
 static int short_is_flat(const struct fl_softmax_job *job)
 {
     return SHORT_IS_FLAT && job->operation == FL_CROSS_ENTROPY && job->targets.index &&
            job->targets.smoothing == 0.0 && job->map.softcap == 0.0 && !job->hessian.data && job->rows.classes > 2 &&
-           job->rows.classes <= FL_SHORT_ROW && !short_rows_are_adjacent(job);
+           job->rows.classes <= FL_SHORT_ROW && !fl_has_adjacent_rows(&job->rows.input);
 }
 
 /* The rows of a group, from `first` on. Elements behind the last row are 0. */

@@ -48,7 +48,7 @@ static ptrdiff_t short_most(const struct fl_softmax_job *job)
 {
     const int is_log = job->operation == FL_LOG_SOFTMAX || job->operation == FL_LOGSUMEXP;
     const int is_plain = job->operation == FL_CROSS_ENTROPY && job->targets.smoothing == 0.0;
-    if (short_rows_are_adjacent(job)) return FL_MIDDLE_ROW;
+    if (fl_has_adjacent_rows(&job->rows.input)) return FL_MIDDLE_ROW;
     if (middle_is_flat(job)) return is_plain ? FL_MIDDLE_ROW : 512;
     if (job->map.softcap > 0.0) return SHORT_IS_FLAT ? 160 : 80;
     if (job->targets.probabilities.data) return 192;
@@ -111,7 +111,7 @@ FL_OUTLINE void short_hessian(int classes, const float *e, float *h, struct shor
             const float u = fl_choose_f32(r->skip[l] == c, unlikely, 1.0f - p),
                         rest = (others[l] + at_skip) * over_total;
             const float q = fl_choose_f32(top[l] == c, fl_choose_f32(p > 0.5f, rest, u), u);
-            h[c * FL_LANES + l] = r->curve[l] * p * q + r->bend[l] * p * p;
+            h[c * FL_LANES + l] = short_curvature(p, q, r->curve[l], r->bend[l]);
         }
 }
 
@@ -120,10 +120,9 @@ FL_OUTLINE void short_hessian(int classes, const float *e, float *h, struct shor
 FL_OUTLINE void short_finish(const struct short_terms *terms, int classes, const float *a, float *x,
                              struct short_rows *r)
 {
-    float smallest[FL_LANES]; /* not of small rows, whose exponentials are at least exp(-64) of the largest */
+    float smallest[FL_LANES];
 #pragma omp simd
-    for (int l = 0; l < FL_LANES; l++)
-        smallest[l] = r->least[l] == -FLT_MAX ? 0.0f : short_smallest(r->share[l], r->skipped[l]);
+    for (int l = 0; l < FL_LANES; l++) smallest[l] = short_smallest(r->least[l], r->share[l], r->skipped[l]);
     for (int c = 0; c < classes; c++) {
         float *e = x + c * FL_LANES;
         const float *some = a + c * FL_LANES;
@@ -281,12 +280,7 @@ static void short_complete(const struct fl_softmax_job *job, const struct short_
                            struct short_rows *r)
 {
     int odd = 0;
-    if (job->operation == FL_CROSS_ENTROPY)
-        short_end(job, terms, over_temperature, group, part, r);
-    else if (job->operation == FL_SOFTMAX)
-        for (int l = 0; l < FL_LANES; l++) r->skipped[l] = r->t[l] * r->share[l];
-    else if (job->operation == FL_LOGSUMEXP)
-        memcpy(r->loss, r->lse, sizeof r->loss);
+    short_end(job, terms, over_temperature, group, part, r);
     if (job->hessian.data) short_hessian(group.classes, x, h, r);
     if (job->hessian.data && cap.low) short_bend(group.classes, x, cap, h, r);
     if (job->operation == FL_LOG_SOFTMAX)
@@ -303,7 +297,7 @@ static void short_complete(const struct fl_softmax_job *job, const struct short_
 static void short_by_columns(const struct fl_softmax_job *job, const struct short_power *power,
                              const struct short_terms *terms, struct fl_group group, struct short_rows *r, float *x)
 {
-    const int step = group.step, wants_lse = short_has_lse(job) || job->operation == FL_LOGSUMEXP;
+    const int step = group.step;
     float *const second = x + group.parts * step, *a = second + (short_has_second(job) ? group.parts * step : 0);
     fl_columns_in(&job->rows.input, group, x);
     if (job->targets.index)
@@ -328,7 +322,7 @@ static void short_by_columns(const struct fl_softmax_job *job, const struct shor
                 short_exps(power, group.classes, x + part * step, &r[part]);
         short_settle(power, group.parts, r);
     }
-    if (wants_lse) short_lse(power, group.parts, r);
+    if (short_has_lse(job)) short_lse(power, group.parts, r);
     if (job->operation == FL_LOG_SOFTMAX) fl_columns_in(&job->rows.input, group, x);
     for (int part = 0; part < group.parts; part++)
         short_complete(job, terms, power->over_temperature, group, part, x + part * step, second + part * step,

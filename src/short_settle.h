@@ -5,8 +5,11 @@
 #include "focus.h"
 #include "short_sums.h"
 
-/* Whether a term of the loss has the logarithm of the sum of a row. */
-static inline int short_has_lse(const struct fl_softmax_job *job) { return job->z_loss != 0.0; }
+/* Whether a result has the logarithm of the sum of a row. */
+static inline int short_has_lse(const struct fl_softmax_job *job)
+{
+    return job->z_loss != 0.0 || job->operation == FL_LOGSUMEXP;
+}
 
 /* Whether one factor serves all rows, and the loss is the cross-entropy alone. */
 static inline int short_is_plain(const struct fl_softmax_job *job, const struct short_terms *terms)
@@ -306,6 +309,9 @@ FL_OUTLINE void short_weigh(const struct fl_softmax_job *job, const struct short
     }
 }
 
+/* A second derivative, where q is 1 - p: see short_hessian. */
+FL_INLINE float short_curvature(float p, float q, float curve, float bend) { return curve * p * q + bend * p * p; }
+
 /* The functions of the cross-entropies of a settlement of weight 1, and the factors of their gradients. */
 struct short_focus {
     double loss[FL_LANES], gradient[FL_LANES];
@@ -381,13 +387,17 @@ FL_OUTLINE void short_weigh_focused(const struct fl_softmax_job *job, const stru
     }
 }
 
-/* The end of the settlement of a cross-entropy, or of a loss that is a function of it. */
+/* The end of a settlement: of a cross-entropy, of a loss that is a function of it, of softmax or log-sum-exp. */
 static inline void short_end(const struct fl_softmax_job *job, const struct short_terms *terms,
                              double over_temperature, struct fl_group group, int part, struct short_rows *r)
 {
-    if (job->focusing.kind != FL_UNFOCUSED)
+    if (job->operation == FL_SOFTMAX)
+        for (int l = 0; l < FL_LANES; l++) r->skipped[l] = r->t[l] * r->share[l];
+    else if (job->operation == FL_LOGSUMEXP)
+        memcpy(r->loss, r->lse, sizeof r->loss);
+    else if (job->operation == FL_CROSS_ENTROPY && job->focusing.kind != FL_UNFOCUSED)
         short_weigh_focused(job, terms, over_temperature, group, part, r);
-    else
+    else if (job->operation == FL_CROSS_ENTROPY)
         short_weigh(job, terms, over_temperature, group, part, r);
 }
 

@@ -161,11 +161,13 @@ FL_INLINE float short_least_of(struct short_power power, float top, float size)
 }
 
 /* The exponential whose product with the share is the smallest normal number, or 1e-12 of the row's largest gradient
- * (to within a factor of 2, as the share counts by its exponent): see least_for in blocks.h. */
-FL_INLINE float short_smallest(float share, float gradient)
+ * (to within a factor of 2, as the share counts by its exponent): see least_for in blocks.h. 0 for a small row, whose
+ * exponentials are at least exp(-64) of the largest. */
+FL_INLINE float short_smallest(float least, float share, float gradient)
 {
     const float part = fabsf(gradient) * 1e-12f, product = part < FLT_MIN ? part : FLT_MIN;
-    return product * fl_float_from_bits(0x7f000000u - (fl_bits_from_float(share) & 0x7f800000u));
+    const float smallest = product * fl_float_from_bits(0x7f000000u - (fl_bits_from_float(share) & 0x7f800000u));
+    return least == -FLT_MAX ? 0.0f : smallest;
 }
 
 /* The maxima, the shifts, and skip: the target, the first maximum for a log-sum-exp, else class 0. */
