@@ -229,6 +229,7 @@ def plain_cross_entropy(
     return_grad: object,
     out: object,
     num_threads: Callable[[], int],
+    grad_output: float = 1.0,
 ) -> Any: ...
 def elementwise(
     loss: int,

@@ -1841,7 +1841,9 @@ cdef object plain_gradient(cnp.ndarray x, cnp.ndarray target, return_grad, out):
     return out
 
 
-def plain_cross_entropy(logits, target, axis, ignore_index, reduction, return_grad, out, num_threads):
+def plain_cross_entropy(
+    logits, target, axis, ignore_index, reduction, return_grad, out, num_threads, double grad_output=1.0
+):
     """Return the cross-entropy of a plain call, or None if the call needs or breaks the argument rules.
 
     The work of a small call is far less than the check of its arguments in Python. Plain calls need no such
@@ -1875,7 +1877,7 @@ def plain_cross_entropy(logits, target, axis, ignore_index, reduction, return_gr
         return None
     memset(&job, 0, sizeof(job))
     job.operation = FL_CROSS_ENTROPY
-    describe_rows(&job.rows, room, x, ndim - 1, None if out is False else out, None, 1.0, False, None)
+    describe_rows(&job.rows, room, x, ndim - 1, None if out is False else out, None, grad_output, False, None)
     describe_targets(&job.targets, &job.rows, y, ignore_index, None, None)
     job.band.all_classes = job.rows.classes
     job.map.temperature = 1.0

@@ -17,7 +17,7 @@ from torch_tools import HALVES, assert_batches_of_gradients, equal, gradients_of
 
 import fastloss  # noqa: E402
 import fastloss.torch as ft  # noqa: E402
-from fastloss.torch import _autograd, _bridge, _evaluate, _factors, _functional  # noqa: E402
+from fastloss.torch import _autograd, _bridge, _evaluate, _factors, _functional, _plain  # noqa: E402
 
 Tensor = torch.Tensor
 
@@ -45,8 +45,14 @@ def calls_to_kernels(monkeypatch: pytest.MonkeyPatch) -> list[float]:
         found.extend([arguments.get("grad_output", 1.0)] if arguments.get("return_grad") else ())
         return fastloss.cross_entropy(**arguments)
 
+    def seen_plain(logits: Tensor, target: Tensor, how: Any, *grad_output: float) -> Any:
+        found.extend(grad_output)
+        return own(logits, target, how, *grad_output)
+
+    own = _plain._run
     loss = _functional._CROSS_ENTROPY._replace(function=seen)
     monkeypatch.setattr(_functional, "_CROSS_ENTROPY", loss)
+    monkeypatch.setattr(_plain, "_run", seen_plain)
     return found
 
 

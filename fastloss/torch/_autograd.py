@@ -32,15 +32,18 @@ from fastloss.torch._bridge import (
 __all__ = [
     "LOSSES",
     "NO_REDUCTION",
+    "ONE",
     "PAIR",
     "Call",
     "Loss",
     "Tensors",
     "TorchLoss",
+    "applied",
     "comes_late",
     "count_dtype",
     "differentiable",
     "dtype_of",
+    "early_gradients",
     "gradients_of",
     "is_readable",
     "logits_of",
@@ -129,7 +132,7 @@ class Call:
 
     def kind(self) -> _factors.Key:
         """Return what calls have in common that receive the same incoming gradient."""
-        return (self.loss.name, self.reduction, self.dtype, *_factors.call_site())
+        return _factors.kind(self.loss.name, self.reduction, self.dtype)
 
     def run(self, tensors: Tensors, factor: float | None, **how: Any) -> tuple[Any, list[Tensor]]:
         """Return the value, and the wanted gradients times `factor`; no gradients if it is None."""
@@ -244,7 +247,7 @@ def gradients_of(
     return run(loss, tensors, options, reduction, wanted, grad_output=grad_output, out=out)[1]
 
 
-def _differentiated_again(call: Call, tensors: Tensors, upstream: Tensor) -> Any:
+def _differentiated_again(call: Call, tensors: Tensors, upstream: Tensor) -> Sequence[Tensor]:
     """Return the gradients of torch's own function, with a graph."""
     if call.torch_loss is None:
         raise RuntimeError(
@@ -259,17 +262,17 @@ def _differentiated_again(call: Call, tensors: Tensors, upstream: Tensor) -> Any
         how = {"reduction": "sum"} if call.reduction == PAIR else {}
         loss = call.torch_loss(*views, **how).to(upstream.dtype)
     inputs = [t for t, is_wanted in zip(views, call.wanted, strict=True) if is_wanted and t is not None]
-    return call.in_order(torch.autograd.grad(loss, inputs, upstream, create_graph=True))
+    return torch.autograd.grad(loss, inputs, upstream, create_graph=True)
 
 
-def _by_operators(call: Call, tensors: Tensors, upstream: Tensor) -> Any:
+def _by_operators(call: Call, tensors: Tensors, upstream: Tensor) -> Sequence[Tensor]:
     """Return the gradients that need the incoming one first, for a batch or as part of a graph."""
     from fastloss.torch import _operators  # here, as it imports this module
 
     if call.loss.name not in LOSSES:
         raise NotImplementedError(f"fastloss.torch.{call.loss.name} runs only eagerly, on plain CPU tensors")
     how = (call.loss, tensors, call.options, call.reduction, call.wanted, upstream / call.divisor)
-    return call.in_order(_operators.gradients(*how))
+    return _operators.gradients(*how)
 
 
 def _is_batched(upstream: Tensor) -> bool:
@@ -316,7 +319,7 @@ _Node: Any = torch.autograd.function.BackwardCFunction
 
 
 # The usual factor: a new tensor takes 3 us.
-_ONE = torch.ones((), dtype=torch.float64, device="cpu")
+ONE = torch.ones((), dtype=torch.float64, device="cpu")
 
 
 def _result(ctx: Any, value: Any, call: Call) -> Any:
@@ -339,32 +342,45 @@ class _Early(torch.autograd.Function):
         ctx.count = len(gradients)
         # The factor belongs to its gradients: a checkpoint computes them again, with what is assumed then.
         # The tensors are saved for a second derivative, or for another factor.
-        factor = _ONE if assumed == 1.0 else torch.scalar_tensor(assumed, dtype=_ONE.dtype, device="cpu")
+        factor = ONE if assumed == 1.0 else torch.scalar_tensor(assumed, dtype=ONE.dtype, device="cpu")
         ctx.save_for_backward(*gradients, factor, *(tensors if call.torch_loss else ()))
         return _result(ctx, value, call)
 
     @staticmethod
     def backward(ctx: Any, *upstreams: Tensor) -> Any:
-        upstream, call, count = upstreams[0], ctx.call, ctx.count
-        if torch.is_grad_enabled():
-            return _differentiated_again(call, ctx.saved_tensors[count + 1 :], upstream)
-        if isinstance(ctx, _Node):
-            # Unpack only the gradients: the tensors are seldom needed, and may have been modified since.
-            *gradients, assumed = [one.unpack() for one in ctx._raw_saved_tensors[: count + 1]]
-        else:
-            *gradients, assumed = ctx.saved_tensors[: count + 1]
-        if not isinstance(ctx, _Node) or _is_batched(upstream):
-            upstream = upstream / assumed.to(upstream.dtype)
-            return call.in_order([multiplied(gradient, upstream) for gradient in gradients])
-        factor, assumed = upstream.item(), assumed.item()
-        _factors.remember(ctx.kind, factor)
-        again = None if factor == assumed else _computed_again(ctx, gradients, factor, assumed)
-        return call.in_order(again or [_handed_out(gradient, factor, assumed) for gradient in gradients])
+        call: Call = ctx.call
+        return call.in_order(early_gradients(ctx, upstreams[0], lambda: call))
 
 
-def _computed_again(ctx: Any, gradients: list[Tensor], factor: float, assumed: float) -> list[Tensor] | None:
+def early_gradients(ctx: Any, upstream: Tensor, call_of: Callable[[], Call]) -> Sequence[Tensor]:
+    """Return the gradients that a forward pass computed, for the incoming one.
+
+    It has saved `ctx.count` gradients, the factor that they assume, and the tensors of the call. The call is
+    made only if needed.
+    """
+    count = ctx.count
+    if torch.is_grad_enabled():
+        return _differentiated_again(call_of(), ctx.saved_tensors[count + 1 :], upstream)
+    if isinstance(ctx, _Node):
+        # Unpack only the gradients: the tensors are seldom needed, and may have been modified since.
+        *gradients, assumed = [one.unpack() for one in ctx._raw_saved_tensors[: count + 1]]
+    else:
+        *gradients, assumed = ctx.saved_tensors[: count + 1]
+    if not isinstance(ctx, _Node) or _is_batched(upstream):
+        upstream = upstream / assumed.to(upstream.dtype)
+        return [multiplied(gradient, upstream) for gradient in gradients]
+    factor, assumed = upstream.item(), assumed.item()
+    _factors.remember(ctx.kind, factor)
+    if factor == assumed and not _graph_is_kept():
+        return gradients
+    again = None if factor == assumed else _computed_again(ctx, call_of(), gradients, factor, assumed)
+    return again or [_handed_out(gradient, factor, assumed) for gradient in gradients]
+
+
+def _computed_again(
+    ctx: Any, call: Call, gradients: list[Tensor], factor: float, assumed: float
+) -> list[Tensor] | None:
     """Return the gradients from the kernel, or None if a multiplication has the same bits or has to do."""
-    call = ctx.call
     if not math.isfinite(factor) or _factors.is_exact(factor, assumed):
         return None
     if not call.is_repeatable() or _factors.keeps_changing(ctx.kind):
@@ -395,12 +411,12 @@ class _Late(torch.autograd.Function):
         upstream, call = upstreams[0], ctx.call
         *tensors, logits = ctx.saved_tensors
         if torch.is_grad_enabled():
-            return _differentiated_again(call, tensors, upstream)
+            return call.in_order(_differentiated_again(call, tensors, upstream))
         if not isinstance(ctx, _Node):
-            return _by_operators(call, tensors, upstream)
+            return call.in_order(_by_operators(call, tensors, upstream))
         if _is_batched(upstream):
             again = _by_operators if call.torch_loss is None else _differentiated_again
-            return again(call, tensors, upstream)
+            return call.in_order(again(call, tensors, upstream))
         how = (call.loss, tensors, call.options, call.reduction, call.wanted, upstream)
         if call.inplace and not _graph_is_kept():
             with suppress(ValueError):  # if the logits cannot be overwritten
@@ -504,7 +520,7 @@ def _require_overwritable(logits: Tensor) -> None:
             raise RuntimeError(f"logits cannot be overwritten: they are a view of kind {meta}")
 
 
-def _applied(function: type[torch.autograd.Function], *args: Any) -> Any:
+def applied(function: type[torch.autograd.Function], *args: Any) -> Any:
     """Call ``function.apply(*args)`` without its search for functional transforms, which takes 2 of 8 us."""
     return super(torch.autograd.Function, function).apply(*args)  # type: ignore[misc]
 
@@ -512,9 +528,9 @@ def _applied(function: type[torch.autograd.Function], *args: Any) -> Any:
 def _in_place(call: Call) -> Any:
     (logits,) = call.differentiable()
     assert logits is not None
-    loss = _applied(_InPlace, call, logits)
+    loss = applied(_InPlace, call, logits)
     node = (loss[0] if call.reduction == PAIR else loss).grad_fn
-    _applied(_Overwritten, logits)
+    applied(_Overwritten, logits)
     node.version = logits._version
     return loss
 
@@ -527,5 +543,5 @@ def differentiable(call: Call) -> Any:
     if call.inplace:
         _require_overwritable(input)
     if comes_late(input, call.reduction):
-        return _applied(_Late, call, *differentiable)
-    return _in_place(call) if call.inplace else _applied(_Early, call, *differentiable)
+        return applied(_Late, call, *differentiable)
+    return _in_place(call) if call.inplace else applied(_Early, call, *differentiable)

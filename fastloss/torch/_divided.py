@@ -18,7 +18,16 @@ from torch.nn import functional
 import fastloss
 from fastloss.torch._bridge import HALF, autocast
 from fastloss.torch._evaluate import evaluate
-from fastloss.torch._functional import declare, has_classes, is_layer, row_shape, sum_over, torchs
+from fastloss.torch._functional import (
+    declare,
+    has_classes,
+    has_few_logits,
+    is_layer,
+    row_shape,
+    sum_over,
+    torchs,
+)
+from fastloss.torch._plain import plain_cross_entropy
 
 __all__ = ["cross_entropy_over", "divisor_of", "linear_cross_entropy_over"]
 
@@ -74,11 +83,15 @@ def _torchs(logits: Tensor, target: Tensor, divisor: float | None, ignore_index:
 
 def cross_entropy_over(logits: Tensor, target: Tensor, divisor: float | None, *, ignore_index: int) -> Tensor:
     """Return the sum of the cross-entropies of (N, V) logits, divided by a number; their mean for None."""
+    reduction = "mean" if divisor is None else "sum"
+    how = (_OVER, torchs.cross_entropy, ignore_index, reduction, 1.0 if divisor is None else divisor)
+    if (loss := plain_cross_entropy(logits, target, how)) is not None:
+        return loss
     own = partial(_torchs, divisor=divisor, ignore_index=ignore_index)
     if not has_classes(logits, target, None):
         return own(logits, target)
     options = {"axis": 1, "ignore_index": ignore_index, "divisor": divisor}
-    return evaluate(_OVER, (logits, target), options, "mean" if divisor is None else "sum", own)
+    return evaluate(_OVER, (logits, target), options, reduction, own)
 
 
 def mapped(logits: Tensor, logit_scale: float, softcap: float | None) -> Tensor:
@@ -99,16 +112,24 @@ def linear_cross_entropy_over(
     logit_scale: float,
     softcap: float | None,
 ) -> Tensor:
-    """Return `cross_entropy_over` of the mapped logits of a linear layer, which are made in chunks."""
+    """Return `cross_entropy_over` of the mapped logits of a linear layer, which are made in chunks.
+
+    Few logits are made at once, also those of ignored rows.
+    """
+
+    def made(input: Tensor, linear_weight: Tensor, linear_bias: Tensor | None) -> Tensor:
+        return mapped(functional.linear(input, linear_weight, linear_bias), logit_scale, softcap)
 
     def own(input: Tensor, linear_weight: Tensor, target: Tensor, linear_bias: Tensor | None) -> Tensor:
-        logits = functional.linear(input, linear_weight, linear_bias)
-        return _torchs(mapped(logits, logit_scale, softcap), target, divisor, ignore_index)
+        return _torchs(made(input, linear_weight, linear_bias), target, divisor, ignore_index)
 
     tensors = (autocast(input), autocast(linear_weight), target, autocast(linear_bias))
     is_ours = is_layer(tensors[0], tensors[1], tensors[3]) and target.shape == input.shape[:-1]
     if not (is_ours and target.dtype is torch.int64):
         return own(*tensors)
+    if has_few_logits(tensors[0], tensors[1]):
+        logits = made(tensors[0], tensors[1], tensors[3])
+        return cross_entropy_over(logits, target, divisor, ignore_index=ignore_index)
     options = {
         "ignore_index": ignore_index, "logit_scale": logit_scale, "softcap": softcap, "divisor": divisor,
     }  # fmt: skip

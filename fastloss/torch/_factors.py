@@ -16,7 +16,9 @@ import math
 import sys
 from typing import Any, NamedTuple
 
-__all__ = ["Key", "assumed", "call_site", "is_exact", "keeps_changing", "remember"]
+import torch
+
+__all__ = ["Key", "assumed", "is_exact", "keeps_changing", "kind", "remember"]
 
 Key = tuple[Any, ...]
 # Factors outside this range might lose digits of the gradient to underflow or overflow.
@@ -41,12 +43,15 @@ class _Last(NamedTuple):
 _last: dict[Key, _Last] = {}
 
 
-def call_site() -> tuple[int, int]:
-    """Return the place in the program where a loss is called: several losses may have several weights."""
+def kind(loss: str, reduction: str, dtype: torch.dtype) -> Key:
+    """Return what calls have in common that receive the same incoming gradient.
+
+    The place in the program where the loss is called belongs to it: several losses may have several weights.
+    """
     frame = sys._getframe(1)
     while frame.f_back is not None and str(frame.f_globals.get("__name__")).startswith(_BETWEEN):
         frame = frame.f_back
-    return id(frame.f_code), frame.f_lasti
+    return loss, reduction, dtype, id(frame.f_code), frame.f_lasti
 
 
 def is_exact(factor: float, assumed: float) -> bool:

@@ -23,9 +23,10 @@ import fastloss
 from fastloss._engine.options import DEFAULTS, MapOptions
 from fastloss._engine.types import Array
 from fastloss.torch._autograd import LOSSES, PAIR, Loss
-from fastloss.torch._bridge import FLOATING, autocast, is_dual, like
+from fastloss.torch._bridge import FLOATING, HALF, are_plain, autocast, is_dual, like
 from fastloss.torch._documentation import as_torchs
 from fastloss.torch._evaluate import evaluate
+from fastloss.torch._plain import plain_cross_entropy
 
 __all__ = [
     "binary_cross_entropy",
@@ -351,6 +352,10 @@ def cross_entropy(
     tensor([-0.1065,  0.0533,  0.0533])
     """
     reduction = reduction_of(reduction, size_average, reduce)
+    is_plain = weight is None and sample_weight is None and not (label_smoothing or inplace or extras)
+    how = (_CROSS_ENTROPY, torchs.cross_entropy, ignore_index, reduction, 1.0)
+    if is_plain and (loss := plain_cross_entropy(input, target, how)) is not None:
+        return loss
     axis = _class_axis(input)
     options: dict[str, Any] = {"axis": axis}
     # Pass only options that differ from the defaults: a call without options is faster.
@@ -468,11 +473,16 @@ def linear_cross_entropy(
     )
     if is_torchs and not is_ours:
         return own(input, linear_weight, target, linear_bias, weight, None)
-    tensors = (*cast[:2], like(cast[0], target), cast[2], weight, sample_weight)
     said = {
         "ignore_index": -100 if ignore_index is None else ignore_index,
         "label_smoothing": label_smoothing,
     }
+    is_bare = is_torchs and weight is None and _is_index(target) and has_few_logits(*cast[:2])
+    # Ignored rows of the input may hold anything, which a product would bring into the gradients.
+    if is_bare and not bool((target == said["ignore_index"]).any()):
+        logits = _current.linear(*cast)
+        return cross_entropy(logits, target, reduction=reduction, **said)  # type: ignore[arg-type]
+    tensors = (*cast[:2], like(cast[0], target), cast[2], weight, sample_weight)
     return evaluate(_LINEAR, tensors, {**said, **more}, reduction, own if is_torchs else None)
 
 
@@ -490,6 +500,17 @@ def is_layer(input: Any, linear_weight: Any, linear_bias: Any) -> bool:
             or (linear_bias.dtype is input.dtype and linear_bias.shape == linear_weight.shape[:1])
         )
     )
+
+
+# Up to this number, logits in memory take less time than chunks of them, whose checks and loops are Python's.
+_FEW = 2**18
+
+
+def has_few_logits(input: Tensor, linear_weight: Tensor) -> bool:
+    """Return whether the logits of a layer may be made at once; those of half types would be rounded."""
+    if torch.compiler.is_compiling() or input.dtype in HALF or not are_plain((input, linear_weight)):
+        return False
+    return math.prod(input.shape[:-1]) * linear_weight.shape[0] <= _FEW
 
 
 @as_torchs

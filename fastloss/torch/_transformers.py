@@ -60,10 +60,10 @@ def _causal(own: Callable[..., Tensor]) -> Callable[..., Tensor]:
         shift_labels: Tensor | None = None,
         **kwargs: Any,
     ) -> Tensor:
-        divisor = divisor_of(num_items_in_batch)
+        is_half = isinstance(logits, Tensor) and logits.dtype in HALF
+        divisor = divisor_of(num_items_in_batch) if is_half else None
         is_ours = (
-            isinstance(logits, Tensor)
-            and logits.dtype in HALF
+            is_half
             and are_of_processor((logits, labels, shift_labels))
             and (divisor is not None or num_items_in_batch is None)
         )

@@ -8,13 +8,14 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from fastloss.torch._autograd import LOSSES
 from fastloss.torch._bridge import FLOATING, HALF, for_product
 from fastloss.torch._evaluate import evaluate
 from fastloss.torch._foreign import Foreign
-from fastloss.torch._functional import leave_to_torch
-from fastloss.torch._statistics import linear_token_statistics
+from fastloss.torch._functional import has_few_logits, leave_to_torch
+from fastloss.torch._statistics import linear_token_statistics, token_statistics
 from fastloss.torch._trl_divergence import DIVERGENCE
 
 __all__ = ["FOREIGN"]
@@ -82,11 +83,15 @@ def _chunked_log_probs(own: Callable[..., Any]) -> Callable[..., Any]:
             x, layer, offset = for_product(hidden, weight, bias)
             # Under autocast the results of half types are in float32, as TRL's always are.
             is_half = hidden.dtype in HALF
-            with torch.autocast("cpu", hidden.dtype) if is_half else contextlib.nullcontext():
-                found = linear_token_statistics(
-                    x, layer, targets, linear_bias=offset, outputs=wanted, temperature=float(temperature),
-                    softcap=final_logit_softcapping, logit_scale=float(logit_scale),
-                )  # fmt: skip
+            options: dict[str, Any] = {
+                "outputs": wanted, "temperature": float(temperature), "softcap": final_logit_softcapping,
+                "logit_scale": float(logit_scale),
+            }  # fmt: skip
+            if x is not None and layer is not None and has_few_logits(x, layer):
+                found = token_statistics(functional.linear(x, layer, offset), targets, **options)
+            else:
+                with torch.autocast("cpu", hidden.dtype) if is_half else contextlib.nullcontext():
+                    found = linear_token_statistics(x, layer, targets, linear_bias=offset, **options)
         except (IndexError, NotImplementedError, TypeError, ValueError):
             leave_to_torch()
             return own(
