@@ -68,6 +68,10 @@ class _Map(NamedTuple):
 _Layer = tuple[Tensor, Tensor, Tensor | None]
 
 
+class _NotMadeError(RuntimeError, AttributeError):
+    """A use of logits after their pass. ``hasattr`` finds no attribute, as accelerate asks for a dtype."""
+
+
 class _Pass:
     """One forward pass. Before and after it there is no layer, and the logits refuse every use."""
 
@@ -91,7 +95,7 @@ class _Logits:
     def layer(self) -> _Layer:
         """Return the input, the weight and the bias of the layer."""
         if self._pass.layer is None:
-            raise RuntimeError(_NOT_MADE)
+            raise _NotMadeError(_NOT_MADE)
         return self._pass.layer
 
     def made(self) -> Tensor:
@@ -162,7 +166,7 @@ class _Logits:
 
 def _refuse(logits: _Logits | None, what: str) -> NoReturn:
     if logits is None or logits._pass.layer is None:
-        raise RuntimeError(_NOT_MADE)
+        raise _NotMadeError(_NOT_MADE)
     raise NotImplementedError(what)
 
 
