@@ -238,10 +238,11 @@ def sigmoid_focal_loss(
     array([ 0.0394, -0.0746, -0.0131])
     """
     share = -1.0 if alpha is None else option("alpha", alpha)
-    parameters = share if share >= 0.0 else -1.0, number("gamma", gamma, low=0.0)
+    power = number("gamma", gamma, low=0.0)
     return elementwise(
-        "focal", "logits", logits, target, weight, reduction, return_grad, out, common, parameters=parameters,
-        mean_over_weights=False, check_domain=check_domain,
+        "focal_square" if power == 2.0 else "focal", "logits", logits, target, weight, reduction, return_grad,
+        out, common, parameters=(share if share >= 0.0 else -1.0, power), mean_over_weights=False,
+        check_domain=check_domain,
     )  # fmt: skip
 
 

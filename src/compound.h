@@ -55,17 +55,15 @@ struct fl_focal {
 };
 
 /* 2^y and log2(w) for a normal w > 0: in double, as exact as a result in float needs. Errors: 2.6e-9 relative, 2.4e-9
- * absolute (polynomials at Chebyshev nodes). |y| < 1022. */
+ * absolute (polynomials at Chebyshev nodes). |y| < 1022. Their terms are added in pairs, as loops of such functions
+ * wait for one result after another: 0.88 of the time of Horner's scheme. */
 FL_INLINE double fl_exp2_near(double y)
 {
-    const double rounder = 6755399441055744.0, shifted = y + rounder, f = y - (shifted - rounder);
-    double p = 0.0001546144469856913;
-    p = FL_FMA_F64(p, f, 0.0013400428177615838);
-    p = FL_FMA_F64(p, f, 0.009618056678524637);
-    p = FL_FMA_F64(p, f, 0.05550327226670302);
-    p = FL_FMA_F64(p, f, 0.24022650922288757);
-    p = FL_FMA_F64(p, f, 0.6931472067028326);
-    p = FL_FMA_F64(p, f, 1.0);
+    const double rounder = 6755399441055744.0, shifted = y + rounder, f = y - (shifted - rounder), square = f * f;
+    const double high = FL_FMA_F64(FL_FMA_F64(0.0001546144469856913, f, 0.0013400428177615838), square,
+                                   FL_FMA_F64(0.009618056678524637, f, 0.05550327226670302));
+    const double low = FL_FMA_F64(FL_FMA_F64(0.24022650922288757, f, 0.6931472067028326), f, 1.0);
+    const double p = FL_FMA_F64(high * f, square, low);
     return p * fl_double_from_bits((fl_bits_from_double(shifted) << 52) + 0x3ff0000000000000u);
 }
 
@@ -74,17 +72,13 @@ FL_INLINE double fl_log2_near(double w)
     const uint64_t offset = fl_bits_from_double(w) - 0x3fe6a09e667f3bcdu + ((uint64_t)1024 << 52);
     const double k = fl_double_from_bits((offset >> 52) | 0x4330000000000000u) - (4503599627370496.0 + 1024.0);
     const double f = fl_double_from_bits((offset & 0x000fffffffffffffu) + 0x3fe6a09e667f3bcdu) - 1.0;
-    double p = -0.10749789418083205;
-    p = FL_FMA_F64(p, f, 0.1847603336518138);
-    p = FL_FMA_F64(p, f, -0.1913883765667254);
-    p = FL_FMA_F64(p, f, 0.2048576477862193);
-    p = FL_FMA_F64(p, f, -0.23960812190957284);
-    p = FL_FMA_F64(p, f, 0.28855256143746744);
-    p = FL_FMA_F64(p, f, -0.3606965418075051);
-    p = FL_FMA_F64(p, f, 0.4808985203240642);
-    p = FL_FMA_F64(p, f, -0.7213473544789053);
-    p = FL_FMA_F64(p, f, 1.4426950399991885);
-    return FL_FMA_F64(p, f, k);
+    const double square = f * f, fourth = square * square;
+    const double high = FL_FMA_F64(-0.10749789418083205, f, 0.1847603336518138);
+    const double middle = FL_FMA_F64(FL_FMA_F64(-0.1913883765667254, f, 0.2048576477862193), square,
+                                     FL_FMA_F64(-0.23960812190957284, f, 0.28855256143746744));
+    const double low = FL_FMA_F64(FL_FMA_F64(-0.3606965418075051, f, 0.4808985203240642), square,
+                                  FL_FMA_F64(-0.7213473544789053, f, 1.4426950399991885));
+    return FL_FMA_F64(FL_FMA_F64(FL_FMA_F64(high, fourth, middle), fourth, low), f, k);
 }
 
 /* The focal loss f c with f = share m^gamma, from float. An error of m is magnified by gamma, so float arithmetic
@@ -110,6 +104,24 @@ FL_INLINE struct fl_focal fl_focal_f32(float logit, float target, double gamma, 
     return result;
 }
 
+/* The same for gamma = 2, where m^2 needs no logarithm: 0.55 of the time. |x| is held at 200: beyond, e is 0 beside a
+ * target of any float, and so is a result in float that e is a factor of. */
+FL_INLINE struct fl_focal fl_focal_square_f32(float logit, float target, double share, double other_share)
+{
+    const double x = (double)logit, t = (double)target, other = 1.0 - t, size = fabs(x);
+    const double held = size > 200.0 ? 200.0 : size, e = fl_exp2_near(held * -1.4426950408889634);
+    const double small = x >= 0.0 ? t : other, big = x >= 0.0 ? other : t, d = FL_FMA_F64(e, small, big);
+    const double quotient = 1.0 / ((1.0 + e) * d), large = quotient * d, m = large * d;
+    const double f = FL_FMA_F64(share, t, other_share * other) * (m * m);
+    const double c = fl_log1p_near_f64(e) + fl_choose_f64(big == 0.0, 0.0, big * size);
+    const double tiny = e * large, p = x >= 0.0 ? large : tiny, n = x >= 0.0 ? tiny : large;
+    const double steep = FL_FMA_F64(-4.0, t, 2.0) * (e * quotient) * (c > 1e30 ? 1e30 : c);
+    const double nan = x + t, value = fl_choose_f64(f == 0.0, 0.0, f * c);
+    const struct fl_focal result = {fl_choose_f64(nan == nan, value, nan),
+                                    f * (FL_FMA_F64(p, other, -n * t) + steep)};
+    return result;
+}
+
 /* From double, with the full functions. */
 FL_INLINE struct fl_focal fl_focal_f64(double x, double t, double gamma, double share, double other_share)
 {
@@ -125,6 +137,11 @@ FL_INLINE struct fl_focal fl_focal_f64(double x, double t, double gamma, double 
     const double nan = x + t, value = fl_choose_f64(f == 0.0, 0.0, f * c);
     const struct fl_focal result = {fl_choose_f64(nan == nan, value, nan), fl_choose_f64(f == 0.0, 0.0, f * slope)};
     return result;
+}
+
+FL_INLINE struct fl_focal fl_focal_square_f64(double x, double t, double share, double other_share)
+{
+    return fl_focal_f64(x, t, 2.0, share, other_share);
 }
 
 #endif

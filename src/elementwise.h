@@ -24,6 +24,7 @@ enum { FL_(element_block) = 512 };
 #define EXP_RATE(x, rate) FL_(fl_exp_rate)((x), (rate))
 #define TIMES_EXP_RATE(t, x, rate) FL_(fl_times_exp_rate)((t), (x), (rate))
 #define FOCAL(x, t) FL_(fl_focal)((x), (t), k.b, k.share, k.other_share)
+#define FOCAL_SQUARE(x, t) FL_(fl_focal_square)((x), (t), k.share, k.other_share)
 #define AFT(name) FL_(fl_aft_##name)(x, t, u, a, (REAL)k.b)
 #define TIMES_EXP(t, x) FL_(fl_times_exp)((t), (x))
 #define EXP_DOWN(x) FL_(fl_exp_down)(x)
