@@ -104,8 +104,8 @@ FL_INLINE struct fl_focal fl_focal_f32(float logit, float target, double gamma, 
     return result;
 }
 
-/* The same for gamma = 2, where m^2 needs no logarithm: 0.55 of the time. |x| is held at 200: beyond, e is 0 beside a
- * target of any float, and so is a result in float that e is a factor of. */
+/* The same for gamma = 2, where m^2 needs no logarithm: 0.55 of the time. |x| is held at 200. Beyond, e is less than
+ * 2e-87 and changes d only for a target of 0 or 1. There every small result has the factor e, and is 0 in float. */
 FL_INLINE struct fl_focal fl_focal_square_f32(float logit, float target, double share, double other_share)
 {
     const double x = (double)logit, t = (double)target, other = 1.0 - t, size = fabs(x);

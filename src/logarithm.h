@@ -176,8 +176,8 @@ FL_INLINE double fl_log1p_near_f64(double x)
 }
 
 /* log(1 + x), 0 <= x <= 1, double: x + x^2 q (3.9e-17), in half of the time of fl_log1p_f64, whose division alone
- * takes as long as eleven of these products. The terms of q are added in groups of four, for which a loop waits a
- * third as long (0.9 of the time of binary cross-entropy with logits). */
+ * takes as long as eleven of these products. The terms of q are added in groups of four, so that a loop waits for
+ * them a third as long (0.9 of the time of binary cross-entropy with logits). */
 FL_INLINE double fl_log1p_unit_f64(double x)
 {
     const double square = x * x, fourth = square * square;

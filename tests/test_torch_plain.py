@@ -7,6 +7,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from torch.fx.experimental.proxy_tensor import make_fx  # noqa: E402
 from torch_tools import gradients_of  # noqa: E402
 
 import fastloss.torch as ft  # noqa: E402
@@ -160,6 +161,56 @@ def test_ignored_rows_of_few_logits_are_not_read() -> None:
         leaves[0][3] = torch.nan
     gradients = gradients_of(ft.linear_cross_entropy(*leaves, TARGET), leaves)
     assert all(one.isfinite().all() for one in gradients) and not gradients[0][3].any()
+
+
+def _loss(x: Tensor, target: Tensor) -> Tensor:
+    return ft.linear_cross_entropy(x, LAYER, target)
+
+
+SHIFTED = torch.stack([CLASSES, CLASSES.roll(1)])
+TRANSFORMS: dict[str, Callable[[], Tensor]] = {
+    "vmap": lambda: torch.vmap(_loss)(torch.stack([HIDDEN, -HIDDEN]), SHIFTED),
+    "targets": lambda: torch.vmap(lambda target: _loss(HIDDEN, target))(SHIFTED),
+    "grad": lambda: torch.func.grad(_loss)(HIDDEN, CLASSES),
+    "jvp": lambda: torch.func.jvp(lambda x: _loss(x, CLASSES), (HIDDEN,), (HIDDEN,))[1],
+    "make_fx": lambda: make_fx(_loss)(HIDDEN, CLASSES)(HIDDEN, CLASSES),
+    "divided": lambda: torch.func.grad(
+        lambda x: _divided.linear_cross_entropy_over(
+            x, LAYER, None, CLASSES, 3.0, ignore_index=-100, logit_scale=1.0, softcap=None
+        )
+    )(HIDDEN),
+}
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated")  # torch's own forward derivative
+@pytest.mark.parametrize("name", TRANSFORMS)
+def test_transforms_of_few_logits(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    few = TRANSFORMS[name]()
+    monkeypatch.setattr(_functional, "_FEW", 0)
+    torch.testing.assert_close(few, TRANSFORMS[name]())
+
+
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [({"ignore_index": "a"}, TypeError), ({"label_smoothing": None}, TypeError)],
+    ids=["ignore_index", "label_smoothing"],
+)
+@pytest.mark.parametrize("function", [ft.cross_entropy, ft.linear_cross_entropy])
+def test_types_of_options(function: Any, options: dict[str, Any], error: type[Exception]) -> None:
+    given = (LOGITS, CLASSES) if function is ft.cross_entropy else (HIDDEN, LAYER, CLASSES)
+    with pytest.raises(error):
+        function(*given, **options)
+
+
+def test_no_class_is_ignored() -> None:
+    """By an index that no integer of 64 bits has."""
+    expected = ft.linear_cross_entropy(HIDDEN, LAYER, CLASSES)
+    assert torch.equal(ft.linear_cross_entropy(HIDDEN, LAYER, CLASSES, ignore_index=-(2**70)), expected)
+
+
+def test_target_elsewhere() -> None:
+    with pytest.raises((NotImplementedError, RuntimeError), match=r"meta|device"):
+        ft.linear_cross_entropy(HIDDEN, LAYER, CLASSES.to("meta"))
 
 
 def test_empty_layers() -> None:

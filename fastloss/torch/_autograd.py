@@ -32,7 +32,6 @@ from fastloss.torch._bridge import (
 __all__ = [
     "LOSSES",
     "NO_REDUCTION",
-    "ONE",
     "PAIR",
     "Call",
     "Loss",
@@ -44,6 +43,7 @@ __all__ = [
     "differentiable",
     "dtype_of",
     "early_gradients",
+    "factor_of",
     "gradients_of",
     "is_readable",
     "logits_of",
@@ -319,7 +319,12 @@ _Node: Any = torch.autograd.function.BackwardCFunction
 
 
 # The usual factor: a new tensor takes 3 us.
-ONE = torch.ones((), dtype=torch.float64, device="cpu")
+_ONE = torch.ones((), dtype=torch.float64, device="cpu")
+
+
+def factor_of(assumed: float) -> Tensor:
+    """Return an assumed factor as a tensor, which a graph can save."""
+    return _ONE if assumed == 1.0 else torch.scalar_tensor(assumed, dtype=_ONE.dtype, device="cpu")
 
 
 def _result(ctx: Any, value: Any, call: Call) -> Any:
@@ -342,8 +347,7 @@ class _Early(torch.autograd.Function):
         ctx.count = len(gradients)
         # The factor belongs to its gradients: a checkpoint computes them again, with what is assumed then.
         # The tensors are saved for a second derivative, or for another factor.
-        factor = ONE if assumed == 1.0 else torch.scalar_tensor(assumed, dtype=ONE.dtype, device="cpu")
-        ctx.save_for_backward(*gradients, factor, *(tensors if call.torch_loss else ()))
+        ctx.save_for_backward(*gradients, factor_of(assumed), *(tensors if call.torch_loss else ()))
         return _result(ctx, value, call)
 
     @staticmethod
@@ -355,8 +359,8 @@ class _Early(torch.autograd.Function):
 def early_gradients(ctx: Any, upstream: Tensor, call_of: Callable[[], Call]) -> Sequence[Tensor]:
     """Return the gradients that a forward pass computed, for the incoming one.
 
-    It has saved `ctx.count` gradients, the factor that they assume, and the tensors of the call. The call is
-    made only if needed.
+    The forward pass has saved `ctx.count` gradients, the factor that they assume, and the tensors of the
+    call, which is made only if it is needed.
     """
     count = ctx.count
     if torch.is_grad_enabled():

@@ -114,7 +114,7 @@ def linear_cross_entropy_over(
 ) -> Tensor:
     """Return `cross_entropy_over` of the mapped logits of a linear layer, which are made in chunks.
 
-    Few logits are made at once, also those of ignored rows.
+    Few logits are made at once, including those of ignored rows.
     """
 
     def made(input: Tensor, linear_weight: Tensor, linear_bias: Tensor | None) -> Tensor:
@@ -127,7 +127,7 @@ def linear_cross_entropy_over(
     is_ours = is_layer(tensors[0], tensors[1], tensors[3]) and target.shape == input.shape[:-1]
     if not (is_ours and target.dtype is torch.int64):
         return own(*tensors)
-    if has_few_logits(tensors[0], tensors[1]):
+    if has_few_logits(tensors[0], tensors[1], tensors[3], target):
         logits = made(tensors[0], tensors[1], tensors[3])
         return cross_entropy_over(logits, target, divisor, ignore_index=ignore_index)
     options = {

@@ -23,7 +23,7 @@ import fastloss
 from fastloss._engine.options import DEFAULTS, MapOptions
 from fastloss._engine.types import Array
 from fastloss.torch._autograd import LOSSES, PAIR, Loss
-from fastloss.torch._bridge import FLOATING, HALF, are_plain, autocast, is_dual, like
+from fastloss.torch._bridge import FLOATING, HALF, are_plain, autocast, is_dual, is_undisturbed, like
 from fastloss.torch._documentation import as_torchs
 from fastloss.torch._evaluate import evaluate
 from fastloss.torch._plain import plain_cross_entropy
@@ -352,7 +352,8 @@ def cross_entropy(
     tensor([-0.1065,  0.0533,  0.0533])
     """
     reduction = reduction_of(reduction, size_average, reduce)
-    is_plain = weight is None and sample_weight is None and not (label_smoothing or inplace or extras)
+    is_smoothed = label_smoothing != 0.0
+    is_plain = weight is None and sample_weight is None and not (is_smoothed or inplace or extras)
     how = (_CROSS_ENTROPY, torchs.cross_entropy, ignore_index, reduction, 1.0)
     if is_plain and (loss := plain_cross_entropy(input, target, how)) is not None:
         return loss
@@ -361,7 +362,7 @@ def cross_entropy(
     # Pass only options that differ from the defaults: a call without options is faster.
     if ignore_index != -100:
         options["ignore_index"] = ignore_index
-    if label_smoothing:
+    if is_smoothed:
         options["label_smoothing"] = label_smoothing
     more = further("cross_entropy", extras)
 
@@ -477,9 +478,11 @@ def linear_cross_entropy(
         "ignore_index": -100 if ignore_index is None else ignore_index,
         "label_smoothing": label_smoothing,
     }
-    is_bare = is_torchs and weight is None and _is_index(target) and has_few_logits(*cast[:2])
+    ignored = said["ignore_index"]
+    is_bare = is_torchs and weight is None and _is_index(target)
+    is_bare = is_bare and type(ignored) is int and abs(ignored) < 2**62
     # Ignored rows of the input may hold anything, which a product would bring into the gradients.
-    if is_bare and not bool((target == said["ignore_index"]).any()):
+    if is_bare and has_few_logits(*cast, target) and not bool(target.eq(ignored).any()):
         logits = _current.linear(*cast)
         return cross_entropy(logits, target, reduction=reduction, **said)  # type: ignore[arg-type]
     tensors = (*cast[:2], like(cast[0], target), cast[2], weight, sample_weight)
@@ -506,9 +509,11 @@ def is_layer(input: Any, linear_weight: Any, linear_bias: Any) -> bool:
 _FEW = 2**18
 
 
-def has_few_logits(input: Tensor, linear_weight: Tensor) -> bool:
+def has_few_logits(input: Tensor, linear_weight: Tensor, linear_bias: Tensor | None, target: Tensor) -> bool:
     """Return whether the logits of a layer may be made at once; those of half types would be rounded."""
-    if torch.compiler.is_compiling() or input.dtype in HALF or not are_plain((input, linear_weight)):
+    if torch.compiler.is_compiling() or not is_undisturbed() or input.dtype in HALF:
+        return False
+    if not are_plain((input, linear_weight, linear_bias, target)):
         return False
     return math.prod(input.shape[:-1]) * linear_weight.shape[0] <= _FEW
 

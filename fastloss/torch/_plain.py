@@ -14,12 +14,12 @@ from torch import Tensor
 
 from fastloss import _kernels
 from fastloss.torch import _factors
-from fastloss.torch._autograd import ONE, Call, Loss, TorchLoss, applied, early_gradients
+from fastloss.torch._autograd import Call, Loss, TorchLoss, applied, early_gradients, factor_of
 from fastloss.torch._bridge import are_plain, is_undisturbed
 
 __all__ = ["plain_cross_entropy"]
 
-# Half types need conversions, and the gradient of float16 the incoming one.
+# Half types need conversions, and the gradient of float16 needs the incoming one.
 _WIDE = frozenset((torch.float32, torch.float64))
 # The loss, torch's cross-entropy, ignore_index, reduction and divisor. A named tuple takes 0.3 us.
 _How = tuple[Loss, TorchLoss, Any, str, float]
@@ -73,8 +73,7 @@ class _Plain(torch.autograd.Function):
         if found is None:
             return None
         ctx.how, ctx.kind, ctx.count = how, kind, 1
-        factor = ONE if assumed == 1.0 else torch.scalar_tensor(assumed, dtype=ONE.dtype, device="cpu")
-        ctx.save_for_backward(torch.from_numpy(found[1]), factor, logits, target)
+        ctx.save_for_backward(torch.from_numpy(found[1]), factor_of(assumed), logits, target)
         return _as_loss(found[0] / divisor, logits)
 
     @staticmethod

@@ -14,7 +14,7 @@ from fastloss.torch._autograd import LOSSES
 from fastloss.torch._bridge import FLOATING, HALF, for_product
 from fastloss.torch._evaluate import evaluate
 from fastloss.torch._foreign import Foreign
-from fastloss.torch._functional import has_few_logits, leave_to_torch
+from fastloss.torch._functional import has_few_logits, is_layer, leave_to_torch
 from fastloss.torch._statistics import linear_token_statistics, token_statistics
 from fastloss.torch._trl_divergence import DIVERGENCE
 
@@ -87,7 +87,8 @@ def _chunked_log_probs(own: Callable[..., Any]) -> Callable[..., Any]:
                 "outputs": wanted, "temperature": float(temperature), "softcap": final_logit_softcapping,
                 "logit_scale": float(logit_scale),
             }  # fmt: skip
-            if x is not None and layer is not None and has_few_logits(x, layer):
+            assert x is not None and layer is not None
+            if is_layer(x, layer, offset) and has_few_logits(x, layer, offset, targets):
                 found = token_statistics(functional.linear(x, layer, offset), targets, **options)
             else:
                 with torch.autocast("cpu", hidden.dtype) if is_half else contextlib.nullcontext():

@@ -68,8 +68,8 @@ class _Map(NamedTuple):
 _Layer = tuple[Tensor, Tensor, Tensor | None]
 
 
-class _NotMadeError(RuntimeError, AttributeError):
-    """A use of logits after their pass. ``hasattr`` finds no attribute, as accelerate asks for a dtype."""
+class _NoDtypeError(RuntimeError, AttributeError):
+    """The use of a dtype that is not there. ``hasattr`` is False, as accelerate asks so under autocast."""
 
 
 class _Pass:
@@ -95,7 +95,7 @@ class _Logits:
     def layer(self) -> _Layer:
         """Return the input, the weight and the bias of the layer."""
         if self._pass.layer is None:
-            raise _NotMadeError(_NOT_MADE)
+            raise RuntimeError(_NOT_MADE)
         return self._pass.layer
 
     def made(self) -> Tensor:
@@ -134,7 +134,9 @@ class _Logits:
 
     @property
     def dtype(self) -> torch.dtype:
-        return self.layer()[0].dtype
+        if self._pass.layer is None:
+            raise _NoDtypeError(_NOT_MADE)
+        return self._pass.layer[0].dtype
 
     @property
     def shape(self) -> torch.Size:
@@ -158,6 +160,8 @@ class _Logits:
     def __getattr__(self, name: str) -> NoReturn:
         if name.startswith("__"):
             raise AttributeError(name)
+        if name == "dtype":  # Python asks here after the error of the property
+            raise _NoDtypeError(_NOT_MADE)
         _refuse(self, f"logits.{name}")
 
     def __repr__(self) -> str:
@@ -166,7 +170,7 @@ class _Logits:
 
 def _refuse(logits: _Logits | None, what: str) -> NoReturn:
     if logits is None or logits._pass.layer is None:
-        raise _NotMadeError(_NOT_MADE)
+        raise RuntimeError(_NOT_MADE)
     raise NotImplementedError(what)
 
 
@@ -348,7 +352,8 @@ def without_logits(model: Model, undo: bool = False) -> Model:
     ``loss = linear_cross_entropy(hidden, head.weight, labels)`` where the model would make ``head(hidden)``
 
     In training, a call with labels goes from the hidden states straight to the loss. The logits are made in
-    chunks, as by `linear_cross_entropy`, and only for tokens that count. This covers tied and untied output
+    chunks, as by `linear_cross_entropy`, and only for tokens that count. Up to 262,144 are made at once.
+    This covers tied and untied output
     layers with or without bias, factors and softcaps of the logits, ``num_items_in_batch``, ``shift_labels``,
     autocast, gradient checkpointing, accumulation, and adapters of PEFT that leave the output layer as it is.
     The output's ``logits`` raises an error when it is used. In evaluation, in generation, without labels, and
