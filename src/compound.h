@@ -104,24 +104,6 @@ FL_INLINE struct fl_focal fl_focal_f32(float logit, float target, double gamma, 
     return result;
 }
 
-/* The same for gamma = 2, where m^2 needs no logarithm: 0.55 of the time. |x| is held at 200. Beyond, e is less than
- * 2e-87 and changes d only for a target of 0 or 1. There every small result has the factor e, and is 0 in float. */
-FL_INLINE struct fl_focal fl_focal_square_f32(float logit, float target, double share, double other_share)
-{
-    const double x = (double)logit, t = (double)target, other = 1.0 - t, size = fabs(x);
-    const double held = size > 200.0 ? 200.0 : size, e = fl_exp2_near(held * -1.4426950408889634);
-    const double small = x >= 0.0 ? t : other, big = x >= 0.0 ? other : t, d = FL_FMA_F64(e, small, big);
-    const double quotient = 1.0 / ((1.0 + e) * d), large = quotient * d, m = large * d;
-    const double f = FL_FMA_F64(share, t, other_share * other) * (m * m);
-    const double c = fl_log1p_near_f64(e) + fl_choose_f64(big == 0.0, 0.0, big * size);
-    const double tiny = e * large, p = x >= 0.0 ? large : tiny, n = x >= 0.0 ? tiny : large;
-    const double steep = FL_FMA_F64(-4.0, t, 2.0) * (e * quotient) * (c > 1e30 ? 1e30 : c);
-    const double nan = x + t, value = fl_choose_f64(f == 0.0, 0.0, f * c);
-    const struct fl_focal result = {fl_choose_f64(nan == nan, value, nan),
-                                    f * (FL_FMA_F64(p, other, -n * t) + steep)};
-    return result;
-}
-
 /* From double, with the full functions. */
 FL_INLINE struct fl_focal fl_focal_f64(double x, double t, double gamma, double share, double other_share)
 {
@@ -139,9 +121,33 @@ FL_INLINE struct fl_focal fl_focal_f64(double x, double t, double gamma, double 
     return result;
 }
 
+/* The same for gamma = 2, from e and l = log(1 + e): m^2 needs no logarithm. The derivative is that of f c without
+ * the quotient p n / m, as f has m twice. */
+FL_INLINE struct fl_focal fl_focal_square_of(double x, double t, double share, double other_share, double e, double l)
+{
+    const double other = 1.0 - t, large = 1.0 / (1.0 + e), tiny = e * large, far = x >= 0.0 ? other : t;
+    const double p = x >= 0.0 ? large : tiny, n = x >= 0.0 ? tiny : large, up = p * other, down = n * t;
+    const double m = up + down, by_m = FL_FMA_F64(share, t, other_share * other) * m, f = by_m * m;
+    const double c = l + fl_choose_f64(far == 0.0, 0.0, far * fabs(x)), steep = p * n * (c > 1e30 ? 1e30 : c);
+    const double nan = x + t, value = fl_choose_f64(f == 0.0, 0.0, f * c);
+    const struct fl_focal result = {fl_choose_f64(nan == nan, value, nan),
+                                    by_m * FL_FMA_F64(m, up - down, FL_FMA_F64(-4.0, t, 2.0) * steep)};
+    return result;
+}
+
+/* |x| is held at 200. Beyond, e is less than 2e-87 and changes m only for a target of 0 or 1. There every result has
+ * the factor e, and is 0 in float. 0.5 of the time of the general function. */
+FL_INLINE struct fl_focal fl_focal_square_f32(float logit, float target, double share, double other_share)
+{
+    const double x = (double)logit, size = fabs(x), held = size > 200.0 ? 200.0 : size;
+    const double e = fl_exp2_near(held * -FL_LOG2_E_F64);
+    return fl_focal_square_of(x, (double)target, share, other_share, e, fl_log1p_near_f64(e));
+}
+
 FL_INLINE struct fl_focal fl_focal_square_f64(double x, double t, double share, double other_share)
 {
-    return fl_focal_f64(x, t, 2.0, share, other_share);
+    const double e = fl_exp_down_f64(-fabs(x));
+    return fl_focal_square_of(x, t, share, other_share, e, fl_log1p_unit_f64(e));
 }
 
 #endif

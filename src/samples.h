@@ -27,7 +27,7 @@ struct fl_list_kernels {
     fl_work list_net, lambda_rank; /* over queries */
 };
 
-/* The order of survival times: see survival.h. Pieces of `piece` rows are counted and spread over the buckets.
+/* The order of survival times: see times.h. Pieces of `piece` rows are counted and spread over the buckets.
  * (Measured for a million rows, the whole loss: 2048 buckets take 1.04 of the time of 4096, and 8192 as long.) */
 enum { FL_TIME_BUCKETS = 4096, FL_TIME_SCRATCH = FL_TIME_BUCKETS * (int)sizeof(uint32_t) };
 

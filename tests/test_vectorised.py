@@ -25,3 +25,13 @@ def test_a_branch_is_found(tmp_path: Path, level: str) -> None:
     expected = ["calls_value", "calls_first", "calls_second", "branches_first", "branches_second"]
     found = vectorised.scalar_loops(compiler, level, tmp_path)
     assert sorted(found) == sorted(f"{name}_{kind}" for name in expected for kind in vectorised.TYPES)
+
+
+def test_files_of_c_have_at_most_600_lines() -> None:
+    """What is longer has two subjects."""
+    files = [
+        file for file in (vectorised.ROOT / "src").iterdir() if file.suffix in {".c", ".h", ".inc", ".def"}
+    ]
+    lines = {file.name: len(file.read_text().splitlines()) for file in files}
+    assert len(lines) > 40
+    assert not {name: count for name, count in lines.items() if count > 600}
