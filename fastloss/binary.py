@@ -12,7 +12,12 @@ import numpy.typing as npt
 
 from fastloss._engine.arguments import floating, number
 from fastloss._engine.documentation import documented
-from fastloss._engine.elementwise import averaged_over_classes, elementwise, positive_weights
+from fastloss._engine.elementwise import (
+    averaged_over_classes,
+    elementwise,
+    focal_kernel,
+    positive_weights,
+)
 from fastloss._engine.fragments import BINARY
 from fastloss._engine.options import Common, option
 from fastloss._engine.types import Array, Reduction
@@ -240,8 +245,8 @@ def sigmoid_focal_loss(
     share = -1.0 if alpha is None else option("alpha", alpha)
     power = number("gamma", gamma, low=0.0)
     return elementwise(
-        "focal_square" if power == 2.0 else "focal", "logits", logits, target, weight, reduction, return_grad,
-        out, common, parameters=(share if share >= 0.0 else -1.0, power), mean_over_weights=False,
+        focal_kernel(power), "logits", logits, target, weight, reduction, return_grad, out, common,
+        parameters=(share if share >= 0.0 else -1.0, power), mean_over_weights=False,
         check_domain=check_domain,
     )  # fmt: skip
 

@@ -31,6 +31,7 @@ __all__ = [
     "crps",
     "elementwise",
     "factors",
+    "focal_kernel",
     "gaussian",
     "intervals",
     "kl_divergence",
@@ -75,6 +76,11 @@ def _domains(kernel: str, target: int, parameters: tuple[float, ...]) -> tuple[i
     if kernel.startswith("tweedie") and parameters[0] >= 1:
         target = _kernels.STRICTLY_POSITIVE if parameters[0] >= 2 else _kernels.NONNEGATIVE
     return _kernels.ANY, target, _kernels.ANY
+
+
+def focal_kernel(gamma: float) -> str:
+    """Return the line of losses.def for a focal loss: a square needs no power."""
+    return "focal_square" if gamma == 2.0 else "focal"
 
 
 def two(parameters: tuple[float, ...]) -> tuple[float, float]:

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from fastloss import _kernels
 from fastloss._engine.arguments import first_bad_value
-from fastloss._engine.elementwise import WIDE, outside, two
+from fastloss._engine.elementwise import WIDE, focal_kernel, outside, two
 from fastloss._engine.lists import bounds_of as group_bounds
 from fastloss._engine.lists import checked_gains, discounts_of, labels_of
 from fastloss._engine.rows import run_family
@@ -201,7 +201,8 @@ def focal(given: Given) -> Pair:
     alpha, gamma = given.options["alpha"], given.options["gamma"]
     x, y = given.scores, given.labels
     gradient, hessian, p = _empty(given), _empty(given), _empty(given)
-    _run("focal", x, y, given.weight, (gradient, None, hessian), -1.0 if alpha is None else alpha, gamma)
+    share = -1.0 if alpha is None else alpha
+    _run(focal_kernel(gamma), x, y, given.weight, (gradient, None, hessian), share, gamma)
     # The slope of a cross-entropy is 1 minus the probability of the label: p for the other label.
     _run("binary_logits", x, 1 - y, None, (p, None, None), 1.0)
     np.abs(p, out=p)
