@@ -54,6 +54,14 @@ struct fl_focal {
     double value, first;
 };
 
+/* The value f c, 0 where f is 0 whatever c is, and NaN where x or t is. */
+FL_INLINE struct fl_focal fl_focal_of(double x, double t, double f, double c, double first)
+{
+    const double nan = x + t, value = fl_choose_f64(f == 0.0, 0.0, f * c);
+    const struct fl_focal result = {fl_choose_f64(nan == nan, value, nan), first};
+    return result;
+}
+
 /* 2^y and log2(w) for a normal w > 0: in double, as exact as a result in float needs. Errors: 2.6e-9 relative, 2.4e-9
  * absolute (polynomials at Chebyshev nodes). |y| < 1022. Their terms are added in pairs, as loops of such functions
  * wait for one result after another: 0.88 of the time of Horner's scheme. */
@@ -72,13 +80,10 @@ FL_INLINE double fl_log2_near(double w)
     const uint64_t offset = fl_bits_from_double(w) - 0x3fe6a09e667f3bcdu + ((uint64_t)1024 << 52);
     const double k = fl_double_from_bits((offset >> 52) | 0x4330000000000000u) - (4503599627370496.0 + 1024.0);
     const double f = fl_double_from_bits((offset & 0x000fffffffffffffu) + 0x3fe6a09e667f3bcdu) - 1.0;
-    const double square = f * f, fourth = square * square;
-    const double high = FL_FMA_F64(-0.10749789418083205, f, 0.1847603336518138);
-    const double middle = FL_FMA_F64(FL_FMA_F64(-0.1913883765667254, f, 0.2048576477862193), square,
-                                     FL_FMA_F64(-0.23960812190957284, f, 0.28855256143746744));
-    const double low = FL_FMA_F64(FL_FMA_F64(-0.3606965418075051, f, 0.4808985203240642), square,
-                                  FL_FMA_F64(-0.7213473544789053, f, 1.4426950399991885));
-    return FL_FMA_F64(FL_FMA_F64(FL_FMA_F64(high, fourth, middle), fourth, low), f, k);
+    static const double terms[] = {1.4426950399991885,  -0.7213473544789053,  0.4808985203240642, -0.3606965418075051,
+                                   0.28855256143746744, -0.23960812190957284, 0.2048576477862193, -0.1913883765667254,
+                                   0.1847603336518138,  -0.10749789418083205};
+    return FL_FMA_F64(fl_ten_terms_f64(f, terms), f, k);
 }
 
 /* The focal loss f c with f = share m^gamma, from float. An error of m is magnified by gamma, so float arithmetic
@@ -88,7 +93,7 @@ FL_INLINE struct fl_focal fl_focal_f32(float logit, float target, double gamma, 
 {
     const double x = (double)logit, t = (double)target, other = 1.0 - t, size = fabs(x);
     const double held = size > 690.0 ? 690.0 : size, rest = held - size, capped = rest < -1e30 ? -1e30 : rest;
-    const double e = fl_exp2_near(held * -1.4426950408889634), l = fl_log1p_near_f64(e);
+    const double e = fl_exp2_near(held * -FL_LOG2_E_F64), l = fl_log1p_near_f64(e);
     const double small = x >= 0.0 ? t : other, big = x >= 0.0 ? other : t, d = FL_FMA_F64(e, small, big);
     const double quotient = 1.0 / ((1.0 + e) * d), large = quotient * d, m = large * d;
     const double log_m = fl_log2_near(m) + (m < 1e-299 ? capped : 0.0), y = gamma * log_m;
@@ -99,9 +104,7 @@ FL_INLINE struct fl_focal fl_focal_f32(float logit, float target, double gamma, 
     const double c = fl_choose_f64(t == 0.0, 0.0, by_t) + fl_choose_f64(other == 0.0, 0.0, by_other);
     const double tiny = e * large, p = x >= 0.0 ? large : tiny, n = x >= 0.0 ? tiny : large;
     const double steep = gamma * (1.0 - 2.0 * t) * e * quotient * (c > 1e30 ? 1e30 : c);
-    const double nan = x + t, value = fl_choose_f64(f == 0.0, 0.0, f * c);
-    const struct fl_focal result = {fl_choose_f64(nan == nan, value, nan), f * (p * other - n * t + steep)};
-    return result;
+    return fl_focal_of(x, t, f, c, f * (p * other - n * t + steep));
 }
 
 /* From double, with the full functions. */
@@ -116,9 +119,7 @@ FL_INLINE struct fl_focal fl_focal_f64(double x, double t, double gamma, double 
     const double c = fl_choose_f64(t == 0.0, 0.0, by_t) + fl_choose_f64(other == 0.0, 0.0, by_other);
     const double product = (1.0 - 2.0 * t) * p * n, ratio = fl_choose_f64(product == 0.0, 0.0, product / m);
     const double steep = fl_choose_f64(ratio == 0.0, 0.0, gamma * ratio * c), slope = p * other - n * t + steep;
-    const double nan = x + t, value = fl_choose_f64(f == 0.0, 0.0, f * c);
-    const struct fl_focal result = {fl_choose_f64(nan == nan, value, nan), fl_choose_f64(f == 0.0, 0.0, f * slope)};
-    return result;
+    return fl_focal_of(x, t, f, c, fl_choose_f64(f == 0.0, 0.0, f * slope));
 }
 
 /* The same for gamma = 2, from e and l = log(1 + e): m^2 needs no logarithm. The derivative is that of f c without
@@ -129,10 +130,7 @@ FL_INLINE struct fl_focal fl_focal_square_of(double x, double t, double share, d
     const double p = x >= 0.0 ? large : tiny, n = x >= 0.0 ? tiny : large, up = p * other, down = n * t;
     const double m = up + down, by_m = FL_FMA_F64(share, t, other_share * other) * m, f = by_m * m;
     const double c = l + fl_choose_f64(far == 0.0, 0.0, far * fabs(x)), steep = p * n * (c > 1e30 ? 1e30 : c);
-    const double nan = x + t, value = fl_choose_f64(f == 0.0, 0.0, f * c);
-    const struct fl_focal result = {fl_choose_f64(nan == nan, value, nan),
-                                    by_m * FL_FMA_F64(m, up - down, FL_FMA_F64(-4.0, t, 2.0) * steep)};
-    return result;
+    return fl_focal_of(x, t, f, c, by_m * FL_FMA_F64(m, up - down, FL_FMA_F64(-4.0, t, 2.0) * steep));
 }
 
 /* |x| is held at 200. Beyond, e is less than 2e-87 and changes m only for a target of 0 or 1. There every result has

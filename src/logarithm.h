@@ -163,16 +163,27 @@ FL_INLINE float fl_log1p_unit_f32(float x)
     return FL_FMA_F32(q * x, x, x);
 }
 
-/* The same in double, interpolated at Chebyshev nodes (5.4e-9), and added in pairs as fl_exp2_near. */
+/* c[0] + c[1] x + ... + c[3] x^3 where `square` is x^2, and the same to x^9, added in groups: a loop of such
+ * functions waits for one result after another. */
+FL_INLINE double fl_four_terms_f64(double x, double square, const double *c)
+{
+    return FL_FMA_F64(FL_FMA_F64(c[3], x, c[2]), square, FL_FMA_F64(c[1], x, c[0]));
+}
+
+FL_INLINE double fl_ten_terms_f64(double x, const double *c)
+{
+    const double square = x * x, fourth = square * square, high = FL_FMA_F64(c[9], x, c[8]);
+    const double middle = fl_four_terms_f64(x, square, c + 4), low = fl_four_terms_f64(x, square, c);
+    return FL_FMA_F64(FL_FMA_F64(high, fourth, middle), fourth, low);
+}
+
+/* log(1 + x), 0 <= x <= 1, double, interpolated at Chebyshev nodes (5.4e-9). */
 FL_INLINE double fl_log1p_near_f64(double x)
 {
-    const double square = x * x, fourth = square * square;
-    const double high = FL_FMA_F64(-0.00317605701843196, x, 0.019542527261014103);
-    const double middle = FL_FMA_F64(FL_FMA_F64(-0.05637361283010733, x, 0.10543623795419527), square,
-                                     FL_FMA_F64(-0.15269667074363288, x, 0.19663274257204805));
-    const double low = FL_FMA_F64(FL_FMA_F64(-0.24951616262872076, x, 0.3332971049891775), square,
-                                  FL_FMA_F64(-0.49999892648063277, x, 0.999999994656292));
-    return FL_FMA_F64(FL_FMA_F64(high, fourth, middle), fourth, low) * x;
+    static const double terms[] = {
+        0.999999994656292,    -0.49999892648063277, 0.3332971049891775,   -0.24951616262872076, 0.19663274257204805,
+        -0.15269667074363288, 0.10543623795419527,  -0.05637361283010733, 0.019542527261014103, -0.00317605701843196};
+    return fl_ten_terms_f64(x, terms) * x;
 }
 
 /* log(1 + x), 0 <= x <= 1, double: x + x^2 q (3.9e-17), in half of the time of fl_log1p_f64, whose division alone
@@ -180,19 +191,18 @@ FL_INLINE double fl_log1p_near_f64(double x)
  * them a third as long (0.9 of the time of binary cross-entropy with logits). */
 FL_INLINE double fl_log1p_unit_f64(double x)
 {
+    static const double terms[] = {
+        -0.4999999999999908,    0.33333333333197523,   -0.24999999992009522,   0.19999999749856523,
+        -0.16666661848248537,   0.14285651975275926,   -0.12499427063514382,   0.11107211585299538,
+        -0.09979768096586568,   0.09009095815198633,   -0.08070954578430206,   0.07015296236526472,
+        -0.05718978534193906,   0.041925709853904154,  -0.026398779480743217,  0.013598778090617254,
+        -0.0054217339910016095, 0.0015535244034334333, -0.0002827421139374107, 2.4437973948580947e-05};
     const double square = x * x, fourth = square * square;
-    const double first = FL_FMA_F64(FL_FMA_F64(0.19999999749856523, x, -0.24999999992009522), square,
-                                    FL_FMA_F64(0.33333333333197523, x, -0.4999999999999908));
-    const double second = FL_FMA_F64(FL_FMA_F64(0.11107211585299538, x, -0.12499427063514382), square,
-                                     FL_FMA_F64(0.14285651975275926, x, -0.16666661848248537));
-    const double third = FL_FMA_F64(FL_FMA_F64(0.07015296236526472, x, -0.08070954578430206), square,
-                                    FL_FMA_F64(0.09009095815198633, x, -0.09979768096586568));
-    const double later = FL_FMA_F64(FL_FMA_F64(0.013598778090617254, x, -0.026398779480743217), square,
-                                    FL_FMA_F64(0.041925709853904154, x, -0.05718978534193906));
-    const double last = FL_FMA_F64(FL_FMA_F64(2.4437973948580947e-05, x, -0.0002827421139374107), square,
-                                   FL_FMA_F64(0.0015535244034334333, x, -0.0054217339910016095));
-    const double end = FL_FMA_F64(FL_FMA_F64(last, fourth, later), fourth, third);
-    const double q = FL_FMA_F64(FL_FMA_F64(end, fourth, second), fourth, first);
+    double q = fl_four_terms_f64(x, square, terms + 16);
+    q = FL_FMA_F64(q, fourth, fl_four_terms_f64(x, square, terms + 12));
+    q = FL_FMA_F64(q, fourth, fl_four_terms_f64(x, square, terms + 8));
+    q = FL_FMA_F64(q, fourth, fl_four_terms_f64(x, square, terms + 4));
+    q = FL_FMA_F64(q, fourth, fl_four_terms_f64(x, square, terms));
     return FL_FMA_F64(q * x, x, x);
 }
 

@@ -22,7 +22,7 @@ from fastloss.torch._autograd import (
 )
 from fastloss.torch._bridge import FLOATING, are_of_processor, are_plain, is_transformed, is_undisturbed
 
-__all__ = ["evaluate", "require_types"]
+__all__ = ["divided", "evaluate", "require_types"]
 
 
 def _strange(loss: Loss, requiring: Sequence[bool]) -> str:
@@ -51,7 +51,8 @@ def _elsewhere(loss: Loss, tensors: Tensors, torch_loss: TorchLoss | None) -> Te
     return torch_loss(*tensors)
 
 
-def _divided(value: Any, divisor: float) -> Tensor:
+def divided(value: Any, divisor: float) -> Tensor:
+    """Return a loss over a number; 1 costs nothing."""
     return cast(Tensor, value if divisor == 1.0 else value / divisor)
 
 
@@ -67,7 +68,7 @@ def _transformed(
     if torch_loss is not None:
         return torch_loss(*tensors)
     # With several levels of transforms, this level does not see which tensors want a gradient; backward does.
-    return _divided(_operators.evaluate(loss, tensors, options, reduction, ()), divisor)
+    return divided(_operators.evaluate(loss, tensors, options, reduction, ()), divisor)
 
 
 def require_types(loss: Loss, tensors: Tensors) -> None:
@@ -120,13 +121,13 @@ def evaluate(
             return _elsewhere(loss, tensors, torch_loss)
         if is_transformed():
             return _transformed(loss, tensors, options, reduction, torch_loss, divisor)
-        return _divided(_operators.evaluate(loss, tensors, options, reduction, wanted), divisor)
+        return divided(_operators.evaluate(loss, tensors, options, reduction, wanted), divisor)
     if not (is_undisturbed() and are_plain(tensors)):
         if torch_loss is not None:
             return torch_loss(*tensors)
         if is_transformed():
             return _transformed(loss, tensors, options, reduction, torch_loss, divisor)
-        return _divided(_operators.evaluate(loss, tensors, options, reduction, wanted), divisor)
+        return divided(_operators.evaluate(loss, tensors, options, reduction, wanted), divisor)
     try:
         if True in wanted:
             call = Call(loss, tensors, options, reduction, again, wanted, inplace, divisor)

@@ -474,19 +474,22 @@ def linear_cross_entropy(
     )
     if is_torchs and not is_ours:
         return own(input, linear_weight, target, linear_bias, weight, None)
-    said = {
-        "ignore_index": -100 if ignore_index is None else ignore_index,
-        "label_smoothing": label_smoothing,
-    }
-    ignored = said["ignore_index"]
-    is_bare = is_torchs and weight is None and _is_index(target)
-    is_bare = is_bare and type(ignored) is int and abs(ignored) < 2**62
-    # Ignored rows of the input may hold anything, which a product would bring into the gradients.
-    if is_bare and has_few_logits(*cast, target) and not bool(target.eq(ignored).any()):
+    index = -100 if ignore_index is None else ignore_index
+    is_bare = is_torchs and weight is None and _is_index(target) and has_few_logits(*cast, target)
+    if is_bare and not _may_ignore(target, index):
         logits = _current.linear(*cast)
-        return cross_entropy(logits, target, reduction=reduction, **said)  # type: ignore[arg-type]
+        return cross_entropy(
+            logits, target, ignore_index=index, reduction=reduction, label_smoothing=label_smoothing
+        )
     tensors = (*cast[:2], like(cast[0], target), cast[2], weight, sample_weight)
+    said = {"ignore_index": index, "label_smoothing": label_smoothing}
     return evaluate(_LINEAR, tensors, {**said, **more}, reduction, own if is_torchs else None)
+
+
+def _may_ignore(target: Tensor, ignore_index: Any) -> bool:
+    """Return whether rows may be ignored: what they hold must not reach a product."""
+    is_plain = type(ignore_index) is int and abs(ignore_index) < 2**62
+    return not is_plain or bool(target.eq(ignore_index).any())
 
 
 def is_layer(input: Any, linear_weight: Any, linear_bias: Any) -> bool:

@@ -16,6 +16,7 @@ from fastloss import _kernels
 from fastloss.torch import _factors
 from fastloss.torch._autograd import Call, Loss, TorchLoss, applied, early_gradients, factor_of
 from fastloss.torch._bridge import are_plain, is_undisturbed
+from fastloss.torch._evaluate import divided
 
 __all__ = ["plain_cross_entropy"]
 
@@ -96,5 +97,4 @@ def _call(how: _How, upstream: Tensor) -> Call:
 def _divided(
     torch_loss: TorchLoss, logits: Tensor, target: Tensor, *, divisor: float, **options: Any
 ) -> Tensor:
-    loss = torch_loss(logits, target, **options)
-    return loss if divisor == 1.0 else loss / divisor
+    return divided(torch_loss(logits, target, **options), divisor)

@@ -133,12 +133,6 @@ class _Logits:
         return self.layer()[0].device
 
     @property
-    def dtype(self) -> torch.dtype:
-        if self._pass.layer is None:
-            raise _NoDtypeError(_NOT_MADE)
-        return self._pass.layer[0].dtype
-
-    @property
     def shape(self) -> torch.Size:
         input, weight, _ = self.layer()
         return torch.Size((*input.shape[:-1], weight.shape[0]))
@@ -157,11 +151,13 @@ class _Logits:
             _refuse(given, f"torch.{name}")
         return known[func](first, *others)
 
-    def __getattr__(self, name: str) -> NoReturn:
+    def __getattr__(self, name: str) -> torch.dtype:
         if name.startswith("__"):
             raise AttributeError(name)
-        if name == "dtype":  # Python asks here after the error of the property
-            raise _NoDtypeError(_NOT_MADE)
+        if name == "dtype":
+            if self._pass.layer is None:
+                raise _NoDtypeError(_NOT_MADE)
+            return self._pass.layer[0].dtype
         _refuse(self, f"logits.{name}")
 
     def __repr__(self) -> str:
