@@ -308,76 +308,74 @@ def binary_cross_entropy(
 
 @overload
 def binary_cross_entropy_with_logits(
-    logits: npt.ArrayLike, target: npt.ArrayLike, *, weight: npt.ArrayLike | None = ..., pos_weight:
-    npt.ArrayLike | None = ..., label_smoothing: float = ..., check_domain: bool = ..., reduction:
-    Literal["mean", "sum"] = ..., return_grad: Literal[False] = ..., return_hessian: Literal[False] = ...,
-    grad_output: npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ..., num_threads: int
-    | None = ...
+    logits: npt.ArrayLike, target: npt.ArrayLike, *, pos_weight: npt.ArrayLike | None = ..., label_smoothing:
+    float = ..., weight: npt.ArrayLike | None = ..., check_domain: bool = ..., reduction: Literal["mean",
+    "sum"] = ..., return_grad: Literal[False] = ..., return_hessian: Literal[False] = ..., grad_output:
+    npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ..., num_threads: int | None = ...
 ) -> float: ...
 @overload
 def binary_cross_entropy_with_logits(
-    logits: npt.ArrayLike, target: npt.ArrayLike, *, weight: npt.ArrayLike | None = ..., pos_weight:
-    npt.ArrayLike | None = ..., label_smoothing: float = ..., check_domain: bool = ..., reduction:
+    logits: npt.ArrayLike, target: npt.ArrayLike, *, pos_weight: npt.ArrayLike | None = ..., label_smoothing:
+    float = ..., weight: npt.ArrayLike | None = ..., check_domain: bool = ..., reduction:
     Literal["sum_and_count"], return_grad: Literal[False] = ..., return_hessian: Literal[False] = ...,
     grad_output: npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ..., num_threads: int
     | None = ...
 ) -> tuple[float, float]: ...
 @overload
 def binary_cross_entropy_with_logits(
-    logits: npt.ArrayLike, target: npt.ArrayLike, *, weight: npt.ArrayLike | None = ..., pos_weight:
-    npt.ArrayLike | None = ..., label_smoothing: float = ..., check_domain: bool = ..., reduction:
-    Literal["none"], return_grad: Literal[False] = ..., return_hessian: Literal[False] = ..., grad_output:
-    npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ..., num_threads: int | None = ...
+    logits: npt.ArrayLike, target: npt.ArrayLike, *, pos_weight: npt.ArrayLike | None = ..., label_smoothing:
+    float = ..., weight: npt.ArrayLike | None = ..., check_domain: bool = ..., reduction: Literal["none"],
+    return_grad: Literal[False] = ..., return_hessian: Literal[False] = ..., grad_output: npt.ArrayLike | None
+    = ..., out: Array | None = ..., accumulate: bool = ..., num_threads: int | None = ...
 ) -> Array: ...
 @overload
 def binary_cross_entropy_with_logits(
-    logits: npt.ArrayLike, target: npt.ArrayLike, *, weight: npt.ArrayLike | None = ..., pos_weight:
-    npt.ArrayLike | None = ..., label_smoothing: float = ..., check_domain: bool = ..., reduction:
-    Literal["mean", "sum"] = ..., return_grad: Literal[True], return_hessian: Literal[False] = ...,
-    grad_output: npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ..., num_threads: int
-    | None = ...
+    logits: npt.ArrayLike, target: npt.ArrayLike, *, pos_weight: npt.ArrayLike | None = ..., label_smoothing:
+    float = ..., weight: npt.ArrayLike | None = ..., check_domain: bool = ..., reduction: Literal["mean",
+    "sum"] = ..., return_grad: Literal[True], return_hessian: Literal[False] = ..., grad_output: npt.ArrayLike
+    | None = ..., out: Array | None = ..., accumulate: bool = ..., num_threads: int | None = ...
 ) -> tuple[float, Array]: ...
 @overload
 def binary_cross_entropy_with_logits(
-    logits: npt.ArrayLike, target: npt.ArrayLike, *, weight: npt.ArrayLike | None = ..., pos_weight:
-    npt.ArrayLike | None = ..., label_smoothing: float = ..., check_domain: bool = ..., reduction:
+    logits: npt.ArrayLike, target: npt.ArrayLike, *, pos_weight: npt.ArrayLike | None = ..., label_smoothing:
+    float = ..., weight: npt.ArrayLike | None = ..., check_domain: bool = ..., reduction:
     Literal["sum_and_count"], return_grad: Literal[True], return_hessian: Literal[False] = ..., grad_output:
     npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ..., num_threads: int | None = ...
 ) -> tuple[tuple[float, float], Array]: ...
 @overload
 def binary_cross_entropy_with_logits(
-    logits: npt.ArrayLike, target: npt.ArrayLike, *, weight: npt.ArrayLike | None = ..., pos_weight:
-    npt.ArrayLike | None = ..., label_smoothing: float = ..., check_domain: bool = ..., reduction:
-    Literal["none"], return_grad: Literal[True], return_hessian: Literal[False] = ..., grad_output:
-    npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ..., num_threads: int | None = ...
+    logits: npt.ArrayLike, target: npt.ArrayLike, *, pos_weight: npt.ArrayLike | None = ..., label_smoothing:
+    float = ..., weight: npt.ArrayLike | None = ..., check_domain: bool = ..., reduction: Literal["none"],
+    return_grad: Literal[True], return_hessian: Literal[False] = ..., grad_output: npt.ArrayLike | None = ...,
+    out: Array | None = ..., accumulate: bool = ..., num_threads: int | None = ...
 ) -> tuple[Array, Array]: ...
 @overload
 def binary_cross_entropy_with_logits(
-    logits: npt.ArrayLike, target: npt.ArrayLike, *, weight: npt.ArrayLike | None = ..., pos_weight:
-    npt.ArrayLike | None = ..., label_smoothing: float = ..., check_domain: bool = ..., reduction:
-    Literal["mean", "sum"] = ..., return_grad: Literal[True], return_hessian: Literal[True], grad_output:
-    npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ..., num_threads: int | None = ...
+    logits: npt.ArrayLike, target: npt.ArrayLike, *, pos_weight: npt.ArrayLike | None = ..., label_smoothing:
+    float = ..., weight: npt.ArrayLike | None = ..., check_domain: bool = ..., reduction: Literal["mean",
+    "sum"] = ..., return_grad: Literal[True], return_hessian: Literal[True], grad_output: npt.ArrayLike | None
+    = ..., out: Array | None = ..., accumulate: bool = ..., num_threads: int | None = ...
 ) -> tuple[float, Array, Array]: ...
 @overload
 def binary_cross_entropy_with_logits(
-    logits: npt.ArrayLike, target: npt.ArrayLike, *, weight: npt.ArrayLike | None = ..., pos_weight:
-    npt.ArrayLike | None = ..., label_smoothing: float = ..., check_domain: bool = ..., reduction:
+    logits: npt.ArrayLike, target: npt.ArrayLike, *, pos_weight: npt.ArrayLike | None = ..., label_smoothing:
+    float = ..., weight: npt.ArrayLike | None = ..., check_domain: bool = ..., reduction:
     Literal["sum_and_count"], return_grad: Literal[True], return_hessian: Literal[True], grad_output:
     npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ..., num_threads: int | None = ...
 ) -> tuple[tuple[float, float], Array, Array]: ...
 @overload
 def binary_cross_entropy_with_logits(
-    logits: npt.ArrayLike, target: npt.ArrayLike, *, weight: npt.ArrayLike | None = ..., pos_weight:
-    npt.ArrayLike | None = ..., label_smoothing: float = ..., check_domain: bool = ..., reduction:
-    Literal["none"], return_grad: Literal[True], return_hessian: Literal[True], grad_output: npt.ArrayLike |
-    None = ..., out: Array | None = ..., accumulate: bool = ..., num_threads: int | None = ...
+    logits: npt.ArrayLike, target: npt.ArrayLike, *, pos_weight: npt.ArrayLike | None = ..., label_smoothing:
+    float = ..., weight: npt.ArrayLike | None = ..., check_domain: bool = ..., reduction: Literal["none"],
+    return_grad: Literal[True], return_hessian: Literal[True], grad_output: npt.ArrayLike | None = ..., out:
+    Array | None = ..., accumulate: bool = ..., num_threads: int | None = ...
 ) -> tuple[Array, Array, Array]: ...
 @overload
 def binary_cross_entropy_with_logits(
-    logits: npt.ArrayLike, target: npt.ArrayLike, *, weight: npt.ArrayLike | None = ..., pos_weight:
-    npt.ArrayLike | None = ..., label_smoothing: float = ..., check_domain: bool = ..., reduction: Reduction =
-    ..., return_grad: bool = ..., return_hessian: bool = ..., grad_output: npt.ArrayLike | None = ..., out:
-    Array | None = ..., accumulate: bool = ..., num_threads: int | None = ...
+    logits: npt.ArrayLike, target: npt.ArrayLike, *, pos_weight: npt.ArrayLike | None = ..., label_smoothing:
+    float = ..., weight: npt.ArrayLike | None = ..., check_domain: bool = ..., reduction: Reduction = ...,
+    return_grad: bool = ..., return_hessian: bool = ..., grad_output: npt.ArrayLike | None = ..., out: Array |
+    None = ..., accumulate: bool = ..., num_threads: int | None = ...
 ) -> Any: ...
 
 @overload
@@ -945,43 +943,43 @@ def entropy(
 
 @overload
 def epsilon_insensitive_loss(
-    input: npt.ArrayLike, target: npt.ArrayLike, *, weight: npt.ArrayLike | None = ..., epsilon: float = ...,
+    input: npt.ArrayLike, target: npt.ArrayLike, *, epsilon: float = ..., weight: npt.ArrayLike | None = ...,
     reduction: Literal["mean", "sum"] = ..., return_grad: Literal[False] = ..., grad_output: npt.ArrayLike |
     None = ..., out: Array | None = ..., accumulate: bool = ..., num_threads: int | None = ...
 ) -> float: ...
 @overload
 def epsilon_insensitive_loss(
-    input: npt.ArrayLike, target: npt.ArrayLike, *, weight: npt.ArrayLike | None = ..., epsilon: float = ...,
+    input: npt.ArrayLike, target: npt.ArrayLike, *, epsilon: float = ..., weight: npt.ArrayLike | None = ...,
     reduction: Literal["sum_and_count"], return_grad: Literal[False] = ..., grad_output: npt.ArrayLike | None
     = ..., out: Array | None = ..., accumulate: bool = ..., num_threads: int | None = ...
 ) -> tuple[float, float]: ...
 @overload
 def epsilon_insensitive_loss(
-    input: npt.ArrayLike, target: npt.ArrayLike, *, weight: npt.ArrayLike | None = ..., epsilon: float = ...,
+    input: npt.ArrayLike, target: npt.ArrayLike, *, epsilon: float = ..., weight: npt.ArrayLike | None = ...,
     reduction: Literal["none"], return_grad: Literal[False] = ..., grad_output: npt.ArrayLike | None = ...,
     out: Array | None = ..., accumulate: bool = ..., num_threads: int | None = ...
 ) -> Array: ...
 @overload
 def epsilon_insensitive_loss(
-    input: npt.ArrayLike, target: npt.ArrayLike, *, weight: npt.ArrayLike | None = ..., epsilon: float = ...,
+    input: npt.ArrayLike, target: npt.ArrayLike, *, epsilon: float = ..., weight: npt.ArrayLike | None = ...,
     reduction: Literal["mean", "sum"] = ..., return_grad: Literal[True], grad_output: npt.ArrayLike | None =
     ..., out: Array | None = ..., accumulate: bool = ..., num_threads: int | None = ...
 ) -> tuple[float, Array]: ...
 @overload
 def epsilon_insensitive_loss(
-    input: npt.ArrayLike, target: npt.ArrayLike, *, weight: npt.ArrayLike | None = ..., epsilon: float = ...,
+    input: npt.ArrayLike, target: npt.ArrayLike, *, epsilon: float = ..., weight: npt.ArrayLike | None = ...,
     reduction: Literal["sum_and_count"], return_grad: Literal[True], grad_output: npt.ArrayLike | None = ...,
     out: Array | None = ..., accumulate: bool = ..., num_threads: int | None = ...
 ) -> tuple[tuple[float, float], Array]: ...
 @overload
 def epsilon_insensitive_loss(
-    input: npt.ArrayLike, target: npt.ArrayLike, *, weight: npt.ArrayLike | None = ..., epsilon: float = ...,
+    input: npt.ArrayLike, target: npt.ArrayLike, *, epsilon: float = ..., weight: npt.ArrayLike | None = ...,
     reduction: Literal["none"], return_grad: Literal[True], grad_output: npt.ArrayLike | None = ..., out:
     Array | None = ..., accumulate: bool = ..., num_threads: int | None = ...
 ) -> tuple[Array, Array]: ...
 @overload
 def epsilon_insensitive_loss(
-    input: npt.ArrayLike, target: npt.ArrayLike, *, weight: npt.ArrayLike | None = ..., epsilon: float = ...,
+    input: npt.ArrayLike, target: npt.ArrayLike, *, epsilon: float = ..., weight: npt.ArrayLike | None = ...,
     reduction: Reduction = ..., return_grad: bool = ..., grad_output: npt.ArrayLike | None = ..., out: Array |
     None = ..., accumulate: bool = ..., num_threads: int | None = ...
 ) -> Any: ...
@@ -1318,68 +1316,68 @@ def hinge_loss(
 
 @overload
 def huber_loss(
-    input: npt.ArrayLike, target: npt.ArrayLike, *, weight: npt.ArrayLike | None = ..., delta: float = ...,
+    input: npt.ArrayLike, target: npt.ArrayLike, *, delta: float = ..., weight: npt.ArrayLike | None = ...,
     reduction: Literal["mean", "sum"] = ..., return_grad: Literal[False] = ..., return_hessian: Literal[False]
     = ..., grad_output: npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ...,
     num_threads: int | None = ...
 ) -> float: ...
 @overload
 def huber_loss(
-    input: npt.ArrayLike, target: npt.ArrayLike, *, weight: npt.ArrayLike | None = ..., delta: float = ...,
+    input: npt.ArrayLike, target: npt.ArrayLike, *, delta: float = ..., weight: npt.ArrayLike | None = ...,
     reduction: Literal["sum_and_count"], return_grad: Literal[False] = ..., return_hessian: Literal[False] =
     ..., grad_output: npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ...,
     num_threads: int | None = ...
 ) -> tuple[float, float]: ...
 @overload
 def huber_loss(
-    input: npt.ArrayLike, target: npt.ArrayLike, *, weight: npt.ArrayLike | None = ..., delta: float = ...,
+    input: npt.ArrayLike, target: npt.ArrayLike, *, delta: float = ..., weight: npt.ArrayLike | None = ...,
     reduction: Literal["none"], return_grad: Literal[False] = ..., return_hessian: Literal[False] = ...,
     grad_output: npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ..., num_threads: int
     | None = ...
 ) -> Array: ...
 @overload
 def huber_loss(
-    input: npt.ArrayLike, target: npt.ArrayLike, *, weight: npt.ArrayLike | None = ..., delta: float = ...,
+    input: npt.ArrayLike, target: npt.ArrayLike, *, delta: float = ..., weight: npt.ArrayLike | None = ...,
     reduction: Literal["mean", "sum"] = ..., return_grad: Literal[True], return_hessian: Literal[False] = ...,
     grad_output: npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ..., num_threads: int
     | None = ...
 ) -> tuple[float, Array]: ...
 @overload
 def huber_loss(
-    input: npt.ArrayLike, target: npt.ArrayLike, *, weight: npt.ArrayLike | None = ..., delta: float = ...,
+    input: npt.ArrayLike, target: npt.ArrayLike, *, delta: float = ..., weight: npt.ArrayLike | None = ...,
     reduction: Literal["sum_and_count"], return_grad: Literal[True], return_hessian: Literal[False] = ...,
     grad_output: npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ..., num_threads: int
     | None = ...
 ) -> tuple[tuple[float, float], Array]: ...
 @overload
 def huber_loss(
-    input: npt.ArrayLike, target: npt.ArrayLike, *, weight: npt.ArrayLike | None = ..., delta: float = ...,
+    input: npt.ArrayLike, target: npt.ArrayLike, *, delta: float = ..., weight: npt.ArrayLike | None = ...,
     reduction: Literal["none"], return_grad: Literal[True], return_hessian: Literal[False] = ..., grad_output:
     npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ..., num_threads: int | None = ...
 ) -> tuple[Array, Array]: ...
 @overload
 def huber_loss(
-    input: npt.ArrayLike, target: npt.ArrayLike, *, weight: npt.ArrayLike | None = ..., delta: float = ...,
+    input: npt.ArrayLike, target: npt.ArrayLike, *, delta: float = ..., weight: npt.ArrayLike | None = ...,
     reduction: Literal["mean", "sum"] = ..., return_grad: Literal[True], return_hessian: Literal[True],
     grad_output: npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ..., num_threads: int
     | None = ...
 ) -> tuple[float, Array, Array]: ...
 @overload
 def huber_loss(
-    input: npt.ArrayLike, target: npt.ArrayLike, *, weight: npt.ArrayLike | None = ..., delta: float = ...,
+    input: npt.ArrayLike, target: npt.ArrayLike, *, delta: float = ..., weight: npt.ArrayLike | None = ...,
     reduction: Literal["sum_and_count"], return_grad: Literal[True], return_hessian: Literal[True],
     grad_output: npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ..., num_threads: int
     | None = ...
 ) -> tuple[tuple[float, float], Array, Array]: ...
 @overload
 def huber_loss(
-    input: npt.ArrayLike, target: npt.ArrayLike, *, weight: npt.ArrayLike | None = ..., delta: float = ...,
+    input: npt.ArrayLike, target: npt.ArrayLike, *, delta: float = ..., weight: npt.ArrayLike | None = ...,
     reduction: Literal["none"], return_grad: Literal[True], return_hessian: Literal[True], grad_output:
     npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ..., num_threads: int | None = ...
 ) -> tuple[Array, Array, Array]: ...
 @overload
 def huber_loss(
-    input: npt.ArrayLike, target: npt.ArrayLike, *, weight: npt.ArrayLike | None = ..., delta: float = ...,
+    input: npt.ArrayLike, target: npt.ArrayLike, *, delta: float = ..., weight: npt.ArrayLike | None = ...,
     reduction: Reduction = ..., return_grad: bool = ..., return_hessian: bool = ..., grad_output:
     npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ..., num_threads: int | None = ...
 ) -> Any: ...
@@ -3089,71 +3087,71 @@ def orpo_loss(
 
 @overload
 def poisson_nll_loss(
-    input: npt.ArrayLike, target: npt.ArrayLike, *, weight: npt.ArrayLike | None = ..., log_input: bool = ...,
-    full: bool = ..., eps: float = ..., check_domain: bool = ..., reduction: Literal["mean", "sum"] = ...,
+    input: npt.ArrayLike, target: npt.ArrayLike, *, log_input: bool = ..., full: bool = ..., eps: float = ...,
+    weight: npt.ArrayLike | None = ..., check_domain: bool = ..., reduction: Literal["mean", "sum"] = ...,
     return_grad: Literal[False] = ..., return_hessian: Literal[False] = ..., grad_output: npt.ArrayLike | None
     = ..., out: Array | None = ..., accumulate: bool = ..., num_threads: int | None = ...
 ) -> float: ...
 @overload
 def poisson_nll_loss(
-    input: npt.ArrayLike, target: npt.ArrayLike, *, weight: npt.ArrayLike | None = ..., log_input: bool = ...,
-    full: bool = ..., eps: float = ..., check_domain: bool = ..., reduction: Literal["sum_and_count"],
+    input: npt.ArrayLike, target: npt.ArrayLike, *, log_input: bool = ..., full: bool = ..., eps: float = ...,
+    weight: npt.ArrayLike | None = ..., check_domain: bool = ..., reduction: Literal["sum_and_count"],
     return_grad: Literal[False] = ..., return_hessian: Literal[False] = ..., grad_output: npt.ArrayLike | None
     = ..., out: Array | None = ..., accumulate: bool = ..., num_threads: int | None = ...
 ) -> tuple[float, float]: ...
 @overload
 def poisson_nll_loss(
-    input: npt.ArrayLike, target: npt.ArrayLike, *, weight: npt.ArrayLike | None = ..., log_input: bool = ...,
-    full: bool = ..., eps: float = ..., check_domain: bool = ..., reduction: Literal["none"], return_grad:
+    input: npt.ArrayLike, target: npt.ArrayLike, *, log_input: bool = ..., full: bool = ..., eps: float = ...,
+    weight: npt.ArrayLike | None = ..., check_domain: bool = ..., reduction: Literal["none"], return_grad:
     Literal[False] = ..., return_hessian: Literal[False] = ..., grad_output: npt.ArrayLike | None = ..., out:
     Array | None = ..., accumulate: bool = ..., num_threads: int | None = ...
 ) -> Array: ...
 @overload
 def poisson_nll_loss(
-    input: npt.ArrayLike, target: npt.ArrayLike, *, weight: npt.ArrayLike | None = ..., log_input: bool = ...,
-    full: bool = ..., eps: float = ..., check_domain: bool = ..., reduction: Literal["mean", "sum"] = ...,
+    input: npt.ArrayLike, target: npt.ArrayLike, *, log_input: bool = ..., full: bool = ..., eps: float = ...,
+    weight: npt.ArrayLike | None = ..., check_domain: bool = ..., reduction: Literal["mean", "sum"] = ...,
     return_grad: Literal[True], return_hessian: Literal[False] = ..., grad_output: npt.ArrayLike | None = ...,
     out: Array | None = ..., accumulate: bool = ..., num_threads: int | None = ...
 ) -> tuple[float, Array]: ...
 @overload
 def poisson_nll_loss(
-    input: npt.ArrayLike, target: npt.ArrayLike, *, weight: npt.ArrayLike | None = ..., log_input: bool = ...,
-    full: bool = ..., eps: float = ..., check_domain: bool = ..., reduction: Literal["sum_and_count"],
+    input: npt.ArrayLike, target: npt.ArrayLike, *, log_input: bool = ..., full: bool = ..., eps: float = ...,
+    weight: npt.ArrayLike | None = ..., check_domain: bool = ..., reduction: Literal["sum_and_count"],
     return_grad: Literal[True], return_hessian: Literal[False] = ..., grad_output: npt.ArrayLike | None = ...,
     out: Array | None = ..., accumulate: bool = ..., num_threads: int | None = ...
 ) -> tuple[tuple[float, float], Array]: ...
 @overload
 def poisson_nll_loss(
-    input: npt.ArrayLike, target: npt.ArrayLike, *, weight: npt.ArrayLike | None = ..., log_input: bool = ...,
-    full: bool = ..., eps: float = ..., check_domain: bool = ..., reduction: Literal["none"], return_grad:
+    input: npt.ArrayLike, target: npt.ArrayLike, *, log_input: bool = ..., full: bool = ..., eps: float = ...,
+    weight: npt.ArrayLike | None = ..., check_domain: bool = ..., reduction: Literal["none"], return_grad:
     Literal[True], return_hessian: Literal[False] = ..., grad_output: npt.ArrayLike | None = ..., out: Array |
     None = ..., accumulate: bool = ..., num_threads: int | None = ...
 ) -> tuple[Array, Array]: ...
 @overload
 def poisson_nll_loss(
-    input: npt.ArrayLike, target: npt.ArrayLike, *, weight: npt.ArrayLike | None = ..., log_input: bool = ...,
-    full: bool = ..., eps: float = ..., check_domain: bool = ..., reduction: Literal["mean", "sum"] = ...,
+    input: npt.ArrayLike, target: npt.ArrayLike, *, log_input: bool = ..., full: bool = ..., eps: float = ...,
+    weight: npt.ArrayLike | None = ..., check_domain: bool = ..., reduction: Literal["mean", "sum"] = ...,
     return_grad: Literal[True], return_hessian: Literal[True], grad_output: npt.ArrayLike | None = ..., out:
     Array | None = ..., accumulate: bool = ..., num_threads: int | None = ...
 ) -> tuple[float, Array, Array]: ...
 @overload
 def poisson_nll_loss(
-    input: npt.ArrayLike, target: npt.ArrayLike, *, weight: npt.ArrayLike | None = ..., log_input: bool = ...,
-    full: bool = ..., eps: float = ..., check_domain: bool = ..., reduction: Literal["sum_and_count"],
+    input: npt.ArrayLike, target: npt.ArrayLike, *, log_input: bool = ..., full: bool = ..., eps: float = ...,
+    weight: npt.ArrayLike | None = ..., check_domain: bool = ..., reduction: Literal["sum_and_count"],
     return_grad: Literal[True], return_hessian: Literal[True], grad_output: npt.ArrayLike | None = ..., out:
     Array | None = ..., accumulate: bool = ..., num_threads: int | None = ...
 ) -> tuple[tuple[float, float], Array, Array]: ...
 @overload
 def poisson_nll_loss(
-    input: npt.ArrayLike, target: npt.ArrayLike, *, weight: npt.ArrayLike | None = ..., log_input: bool = ...,
-    full: bool = ..., eps: float = ..., check_domain: bool = ..., reduction: Literal["none"], return_grad:
+    input: npt.ArrayLike, target: npt.ArrayLike, *, log_input: bool = ..., full: bool = ..., eps: float = ...,
+    weight: npt.ArrayLike | None = ..., check_domain: bool = ..., reduction: Literal["none"], return_grad:
     Literal[True], return_hessian: Literal[True], grad_output: npt.ArrayLike | None = ..., out: Array | None =
     ..., accumulate: bool = ..., num_threads: int | None = ...
 ) -> tuple[Array, Array, Array]: ...
 @overload
 def poisson_nll_loss(
-    input: npt.ArrayLike, target: npt.ArrayLike, *, weight: npt.ArrayLike | None = ..., log_input: bool = ...,
-    full: bool = ..., eps: float = ..., check_domain: bool = ..., reduction: Reduction = ..., return_grad:
+    input: npt.ArrayLike, target: npt.ArrayLike, *, log_input: bool = ..., full: bool = ..., eps: float = ...,
+    weight: npt.ArrayLike | None = ..., check_domain: bool = ..., reduction: Reduction = ..., return_grad:
     bool = ..., return_hessian: bool = ..., grad_output: npt.ArrayLike | None = ..., out: Array | None = ...,
     accumulate: bool = ..., num_threads: int | None = ...
 ) -> Any: ...
@@ -3256,73 +3254,73 @@ def ppo_loss(
 
 @overload
 def quantile_loss(
-    input: npt.ArrayLike, target: npt.ArrayLike, *, weight: npt.ArrayLike | None = ..., quantile: float |
-    npt.ArrayLike = ..., reduction: Literal["mean", "sum"] = ..., return_grad: Literal[False] = ...,
+    input: npt.ArrayLike, target: npt.ArrayLike, *, quantile: float | npt.ArrayLike = ..., weight:
+    npt.ArrayLike | None = ..., reduction: Literal["mean", "sum"] = ..., return_grad: Literal[False] = ...,
     return_hessian: Literal[False] = ..., grad_output: npt.ArrayLike | None = ..., out: Array | None = ...,
     accumulate: bool = ..., num_threads: int | None = ...
 ) -> float: ...
 @overload
 def quantile_loss(
-    input: npt.ArrayLike, target: npt.ArrayLike, *, weight: npt.ArrayLike | None = ..., quantile: float |
-    npt.ArrayLike = ..., reduction: Literal["sum_and_count"], return_grad: Literal[False] = ...,
+    input: npt.ArrayLike, target: npt.ArrayLike, *, quantile: float | npt.ArrayLike = ..., weight:
+    npt.ArrayLike | None = ..., reduction: Literal["sum_and_count"], return_grad: Literal[False] = ...,
     return_hessian: Literal[False] = ..., grad_output: npt.ArrayLike | None = ..., out: Array | None = ...,
     accumulate: bool = ..., num_threads: int | None = ...
 ) -> tuple[float, float]: ...
 @overload
 def quantile_loss(
-    input: npt.ArrayLike, target: npt.ArrayLike, *, weight: npt.ArrayLike | None = ..., quantile: float |
-    npt.ArrayLike = ..., reduction: Literal["none"], return_grad: Literal[False] = ..., return_hessian:
+    input: npt.ArrayLike, target: npt.ArrayLike, *, quantile: float | npt.ArrayLike = ..., weight:
+    npt.ArrayLike | None = ..., reduction: Literal["none"], return_grad: Literal[False] = ..., return_hessian:
     Literal[False] = ..., grad_output: npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool =
     ..., num_threads: int | None = ...
 ) -> Array: ...
 @overload
 def quantile_loss(
-    input: npt.ArrayLike, target: npt.ArrayLike, *, weight: npt.ArrayLike | None = ..., quantile: float |
-    npt.ArrayLike = ..., reduction: Literal["mean", "sum"] = ..., return_grad: Literal[True], return_hessian:
-    Literal[False] = ..., grad_output: npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool =
-    ..., num_threads: int | None = ...
+    input: npt.ArrayLike, target: npt.ArrayLike, *, quantile: float | npt.ArrayLike = ..., weight:
+    npt.ArrayLike | None = ..., reduction: Literal["mean", "sum"] = ..., return_grad: Literal[True],
+    return_hessian: Literal[False] = ..., grad_output: npt.ArrayLike | None = ..., out: Array | None = ...,
+    accumulate: bool = ..., num_threads: int | None = ...
 ) -> tuple[float, Array]: ...
 @overload
 def quantile_loss(
-    input: npt.ArrayLike, target: npt.ArrayLike, *, weight: npt.ArrayLike | None = ..., quantile: float |
-    npt.ArrayLike = ..., reduction: Literal["sum_and_count"], return_grad: Literal[True], return_hessian:
-    Literal[False] = ..., grad_output: npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool =
-    ..., num_threads: int | None = ...
+    input: npt.ArrayLike, target: npt.ArrayLike, *, quantile: float | npt.ArrayLike = ..., weight:
+    npt.ArrayLike | None = ..., reduction: Literal["sum_and_count"], return_grad: Literal[True],
+    return_hessian: Literal[False] = ..., grad_output: npt.ArrayLike | None = ..., out: Array | None = ...,
+    accumulate: bool = ..., num_threads: int | None = ...
 ) -> tuple[tuple[float, float], Array]: ...
 @overload
 def quantile_loss(
-    input: npt.ArrayLike, target: npt.ArrayLike, *, weight: npt.ArrayLike | None = ..., quantile: float |
-    npt.ArrayLike = ..., reduction: Literal["none"], return_grad: Literal[True], return_hessian:
+    input: npt.ArrayLike, target: npt.ArrayLike, *, quantile: float | npt.ArrayLike = ..., weight:
+    npt.ArrayLike | None = ..., reduction: Literal["none"], return_grad: Literal[True], return_hessian:
     Literal[False] = ..., grad_output: npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool =
     ..., num_threads: int | None = ...
 ) -> tuple[Array, Array]: ...
 @overload
 def quantile_loss(
-    input: npt.ArrayLike, target: npt.ArrayLike, *, weight: npt.ArrayLike | None = ..., quantile: float |
-    npt.ArrayLike = ..., reduction: Literal["mean", "sum"] = ..., return_grad: Literal[True], return_hessian:
-    Literal[True], grad_output: npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ...,
-    num_threads: int | None = ...
+    input: npt.ArrayLike, target: npt.ArrayLike, *, quantile: float | npt.ArrayLike = ..., weight:
+    npt.ArrayLike | None = ..., reduction: Literal["mean", "sum"] = ..., return_grad: Literal[True],
+    return_hessian: Literal[True], grad_output: npt.ArrayLike | None = ..., out: Array | None = ...,
+    accumulate: bool = ..., num_threads: int | None = ...
 ) -> tuple[float, Array, Array]: ...
 @overload
 def quantile_loss(
-    input: npt.ArrayLike, target: npt.ArrayLike, *, weight: npt.ArrayLike | None = ..., quantile: float |
-    npt.ArrayLike = ..., reduction: Literal["sum_and_count"], return_grad: Literal[True], return_hessian:
-    Literal[True], grad_output: npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ...,
-    num_threads: int | None = ...
+    input: npt.ArrayLike, target: npt.ArrayLike, *, quantile: float | npt.ArrayLike = ..., weight:
+    npt.ArrayLike | None = ..., reduction: Literal["sum_and_count"], return_grad: Literal[True],
+    return_hessian: Literal[True], grad_output: npt.ArrayLike | None = ..., out: Array | None = ...,
+    accumulate: bool = ..., num_threads: int | None = ...
 ) -> tuple[tuple[float, float], Array, Array]: ...
 @overload
 def quantile_loss(
-    input: npt.ArrayLike, target: npt.ArrayLike, *, weight: npt.ArrayLike | None = ..., quantile: float |
-    npt.ArrayLike = ..., reduction: Literal["none"], return_grad: Literal[True], return_hessian:
+    input: npt.ArrayLike, target: npt.ArrayLike, *, quantile: float | npt.ArrayLike = ..., weight:
+    npt.ArrayLike | None = ..., reduction: Literal["none"], return_grad: Literal[True], return_hessian:
     Literal[True], grad_output: npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ...,
     num_threads: int | None = ...
 ) -> tuple[Array, Array, Array]: ...
 @overload
 def quantile_loss(
-    input: npt.ArrayLike, target: npt.ArrayLike, *, weight: npt.ArrayLike | None = ..., quantile: float |
-    npt.ArrayLike = ..., reduction: Reduction = ..., return_grad: bool = ..., return_hessian: bool = ...,
-    grad_output: npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ..., num_threads: int
-    | None = ...
+    input: npt.ArrayLike, target: npt.ArrayLike, *, quantile: float | npt.ArrayLike = ..., weight:
+    npt.ArrayLike | None = ..., reduction: Reduction = ..., return_grad: bool = ..., return_hessian: bool =
+    ..., grad_output: npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ...,
+    num_threads: int | None = ...
 ) -> Any: ...
 
 @overload
@@ -3477,50 +3475,50 @@ def siglip_loss(
 
 @overload
 def sigmoid_focal_loss(
-    logits: npt.ArrayLike, target: npt.ArrayLike, *, weight: npt.ArrayLike | None = ..., alpha: float | None =
-    ..., gamma: float = ..., check_domain: bool = ..., reduction: Literal["mean", "sum"] = ..., return_grad:
-    Literal[False] = ..., grad_output: npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool =
-    ..., num_threads: int | None = ...
+    logits: npt.ArrayLike, target: npt.ArrayLike, *, alpha: float | None = ..., gamma: float = ..., weight:
+    npt.ArrayLike | None = ..., check_domain: bool = ..., reduction: Literal["mean", "sum"] = ...,
+    return_grad: Literal[False] = ..., grad_output: npt.ArrayLike | None = ..., out: Array | None = ...,
+    accumulate: bool = ..., num_threads: int | None = ...
 ) -> float: ...
 @overload
 def sigmoid_focal_loss(
-    logits: npt.ArrayLike, target: npt.ArrayLike, *, weight: npt.ArrayLike | None = ..., alpha: float | None =
-    ..., gamma: float = ..., check_domain: bool = ..., reduction: Literal["sum_and_count"], return_grad:
+    logits: npt.ArrayLike, target: npt.ArrayLike, *, alpha: float | None = ..., gamma: float = ..., weight:
+    npt.ArrayLike | None = ..., check_domain: bool = ..., reduction: Literal["sum_and_count"], return_grad:
     Literal[False] = ..., grad_output: npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool =
     ..., num_threads: int | None = ...
 ) -> tuple[float, float]: ...
 @overload
 def sigmoid_focal_loss(
-    logits: npt.ArrayLike, target: npt.ArrayLike, *, weight: npt.ArrayLike | None = ..., alpha: float | None =
-    ..., gamma: float = ..., check_domain: bool = ..., reduction: Literal["none"], return_grad: Literal[False]
-    = ..., grad_output: npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ...,
-    num_threads: int | None = ...
+    logits: npt.ArrayLike, target: npt.ArrayLike, *, alpha: float | None = ..., gamma: float = ..., weight:
+    npt.ArrayLike | None = ..., check_domain: bool = ..., reduction: Literal["none"], return_grad:
+    Literal[False] = ..., grad_output: npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool =
+    ..., num_threads: int | None = ...
 ) -> Array: ...
 @overload
 def sigmoid_focal_loss(
-    logits: npt.ArrayLike, target: npt.ArrayLike, *, weight: npt.ArrayLike | None = ..., alpha: float | None =
-    ..., gamma: float = ..., check_domain: bool = ..., reduction: Literal["mean", "sum"] = ..., return_grad:
-    Literal[True], grad_output: npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ...,
-    num_threads: int | None = ...
+    logits: npt.ArrayLike, target: npt.ArrayLike, *, alpha: float | None = ..., gamma: float = ..., weight:
+    npt.ArrayLike | None = ..., check_domain: bool = ..., reduction: Literal["mean", "sum"] = ...,
+    return_grad: Literal[True], grad_output: npt.ArrayLike | None = ..., out: Array | None = ..., accumulate:
+    bool = ..., num_threads: int | None = ...
 ) -> tuple[float, Array]: ...
 @overload
 def sigmoid_focal_loss(
-    logits: npt.ArrayLike, target: npt.ArrayLike, *, weight: npt.ArrayLike | None = ..., alpha: float | None =
-    ..., gamma: float = ..., check_domain: bool = ..., reduction: Literal["sum_and_count"], return_grad:
+    logits: npt.ArrayLike, target: npt.ArrayLike, *, alpha: float | None = ..., gamma: float = ..., weight:
+    npt.ArrayLike | None = ..., check_domain: bool = ..., reduction: Literal["sum_and_count"], return_grad:
     Literal[True], grad_output: npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ...,
     num_threads: int | None = ...
 ) -> tuple[tuple[float, float], Array]: ...
 @overload
 def sigmoid_focal_loss(
-    logits: npt.ArrayLike, target: npt.ArrayLike, *, weight: npt.ArrayLike | None = ..., alpha: float | None =
-    ..., gamma: float = ..., check_domain: bool = ..., reduction: Literal["none"], return_grad: Literal[True],
-    grad_output: npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ..., num_threads: int
-    | None = ...
+    logits: npt.ArrayLike, target: npt.ArrayLike, *, alpha: float | None = ..., gamma: float = ..., weight:
+    npt.ArrayLike | None = ..., check_domain: bool = ..., reduction: Literal["none"], return_grad:
+    Literal[True], grad_output: npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ...,
+    num_threads: int | None = ...
 ) -> tuple[Array, Array]: ...
 @overload
 def sigmoid_focal_loss(
-    logits: npt.ArrayLike, target: npt.ArrayLike, *, weight: npt.ArrayLike | None = ..., alpha: float | None =
-    ..., gamma: float = ..., check_domain: bool = ..., reduction: Reduction = ..., return_grad: bool = ...,
+    logits: npt.ArrayLike, target: npt.ArrayLike, *, alpha: float | None = ..., gamma: float = ..., weight:
+    npt.ArrayLike | None = ..., check_domain: bool = ..., reduction: Reduction = ..., return_grad: bool = ...,
     grad_output: npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ..., num_threads: int
     | None = ...
 ) -> Any: ...
@@ -3577,68 +3575,68 @@ def simpo_loss(
 
 @overload
 def smooth_l1_loss(
-    input: npt.ArrayLike, target: npt.ArrayLike, *, weight: npt.ArrayLike | None = ..., beta: float = ...,
+    input: npt.ArrayLike, target: npt.ArrayLike, *, beta: float = ..., weight: npt.ArrayLike | None = ...,
     reduction: Literal["mean", "sum"] = ..., return_grad: Literal[False] = ..., return_hessian: Literal[False]
     = ..., grad_output: npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ...,
     num_threads: int | None = ...
 ) -> float: ...
 @overload
 def smooth_l1_loss(
-    input: npt.ArrayLike, target: npt.ArrayLike, *, weight: npt.ArrayLike | None = ..., beta: float = ...,
+    input: npt.ArrayLike, target: npt.ArrayLike, *, beta: float = ..., weight: npt.ArrayLike | None = ...,
     reduction: Literal["sum_and_count"], return_grad: Literal[False] = ..., return_hessian: Literal[False] =
     ..., grad_output: npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ...,
     num_threads: int | None = ...
 ) -> tuple[float, float]: ...
 @overload
 def smooth_l1_loss(
-    input: npt.ArrayLike, target: npt.ArrayLike, *, weight: npt.ArrayLike | None = ..., beta: float = ...,
+    input: npt.ArrayLike, target: npt.ArrayLike, *, beta: float = ..., weight: npt.ArrayLike | None = ...,
     reduction: Literal["none"], return_grad: Literal[False] = ..., return_hessian: Literal[False] = ...,
     grad_output: npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ..., num_threads: int
     | None = ...
 ) -> Array: ...
 @overload
 def smooth_l1_loss(
-    input: npt.ArrayLike, target: npt.ArrayLike, *, weight: npt.ArrayLike | None = ..., beta: float = ...,
+    input: npt.ArrayLike, target: npt.ArrayLike, *, beta: float = ..., weight: npt.ArrayLike | None = ...,
     reduction: Literal["mean", "sum"] = ..., return_grad: Literal[True], return_hessian: Literal[False] = ...,
     grad_output: npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ..., num_threads: int
     | None = ...
 ) -> tuple[float, Array]: ...
 @overload
 def smooth_l1_loss(
-    input: npt.ArrayLike, target: npt.ArrayLike, *, weight: npt.ArrayLike | None = ..., beta: float = ...,
+    input: npt.ArrayLike, target: npt.ArrayLike, *, beta: float = ..., weight: npt.ArrayLike | None = ...,
     reduction: Literal["sum_and_count"], return_grad: Literal[True], return_hessian: Literal[False] = ...,
     grad_output: npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ..., num_threads: int
     | None = ...
 ) -> tuple[tuple[float, float], Array]: ...
 @overload
 def smooth_l1_loss(
-    input: npt.ArrayLike, target: npt.ArrayLike, *, weight: npt.ArrayLike | None = ..., beta: float = ...,
+    input: npt.ArrayLike, target: npt.ArrayLike, *, beta: float = ..., weight: npt.ArrayLike | None = ...,
     reduction: Literal["none"], return_grad: Literal[True], return_hessian: Literal[False] = ..., grad_output:
     npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ..., num_threads: int | None = ...
 ) -> tuple[Array, Array]: ...
 @overload
 def smooth_l1_loss(
-    input: npt.ArrayLike, target: npt.ArrayLike, *, weight: npt.ArrayLike | None = ..., beta: float = ...,
+    input: npt.ArrayLike, target: npt.ArrayLike, *, beta: float = ..., weight: npt.ArrayLike | None = ...,
     reduction: Literal["mean", "sum"] = ..., return_grad: Literal[True], return_hessian: Literal[True],
     grad_output: npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ..., num_threads: int
     | None = ...
 ) -> tuple[float, Array, Array]: ...
 @overload
 def smooth_l1_loss(
-    input: npt.ArrayLike, target: npt.ArrayLike, *, weight: npt.ArrayLike | None = ..., beta: float = ...,
+    input: npt.ArrayLike, target: npt.ArrayLike, *, beta: float = ..., weight: npt.ArrayLike | None = ...,
     reduction: Literal["sum_and_count"], return_grad: Literal[True], return_hessian: Literal[True],
     grad_output: npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ..., num_threads: int
     | None = ...
 ) -> tuple[tuple[float, float], Array, Array]: ...
 @overload
 def smooth_l1_loss(
-    input: npt.ArrayLike, target: npt.ArrayLike, *, weight: npt.ArrayLike | None = ..., beta: float = ...,
+    input: npt.ArrayLike, target: npt.ArrayLike, *, beta: float = ..., weight: npt.ArrayLike | None = ...,
     reduction: Literal["none"], return_grad: Literal[True], return_hessian: Literal[True], grad_output:
     npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ..., num_threads: int | None = ...
 ) -> tuple[Array, Array, Array]: ...
 @overload
 def smooth_l1_loss(
-    input: npt.ArrayLike, target: npt.ArrayLike, *, weight: npt.ArrayLike | None = ..., beta: float = ...,
+    input: npt.ArrayLike, target: npt.ArrayLike, *, beta: float = ..., weight: npt.ArrayLike | None = ...,
     reduction: Reduction = ..., return_grad: bool = ..., return_hessian: bool = ..., grad_output:
     npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ..., num_threads: int | None = ...
 ) -> Any: ...
@@ -4093,70 +4091,70 @@ def tv_distance_with_logits(
 
 @overload
 def tweedie_nll_loss(
-    input: npt.ArrayLike, target: npt.ArrayLike, *, weight: npt.ArrayLike | None = ..., power: float = ...,
+    input: npt.ArrayLike, target: npt.ArrayLike, *, power: float = ..., weight: npt.ArrayLike | None = ...,
     check_domain: bool = ..., reduction: Literal["mean", "sum"] = ..., return_grad: Literal[False] = ...,
     return_hessian: Literal[False] = ..., grad_output: npt.ArrayLike | None = ..., out: Array | None = ...,
     accumulate: bool = ..., num_threads: int | None = ...
 ) -> float: ...
 @overload
 def tweedie_nll_loss(
-    input: npt.ArrayLike, target: npt.ArrayLike, *, weight: npt.ArrayLike | None = ..., power: float = ...,
+    input: npt.ArrayLike, target: npt.ArrayLike, *, power: float = ..., weight: npt.ArrayLike | None = ...,
     check_domain: bool = ..., reduction: Literal["sum_and_count"], return_grad: Literal[False] = ...,
     return_hessian: Literal[False] = ..., grad_output: npt.ArrayLike | None = ..., out: Array | None = ...,
     accumulate: bool = ..., num_threads: int | None = ...
 ) -> tuple[float, float]: ...
 @overload
 def tweedie_nll_loss(
-    input: npt.ArrayLike, target: npt.ArrayLike, *, weight: npt.ArrayLike | None = ..., power: float = ...,
+    input: npt.ArrayLike, target: npt.ArrayLike, *, power: float = ..., weight: npt.ArrayLike | None = ...,
     check_domain: bool = ..., reduction: Literal["none"], return_grad: Literal[False] = ..., return_hessian:
     Literal[False] = ..., grad_output: npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool =
     ..., num_threads: int | None = ...
 ) -> Array: ...
 @overload
 def tweedie_nll_loss(
-    input: npt.ArrayLike, target: npt.ArrayLike, *, weight: npt.ArrayLike | None = ..., power: float = ...,
+    input: npt.ArrayLike, target: npt.ArrayLike, *, power: float = ..., weight: npt.ArrayLike | None = ...,
     check_domain: bool = ..., reduction: Literal["mean", "sum"] = ..., return_grad: Literal[True],
     return_hessian: Literal[False] = ..., grad_output: npt.ArrayLike | None = ..., out: Array | None = ...,
     accumulate: bool = ..., num_threads: int | None = ...
 ) -> tuple[float, Array]: ...
 @overload
 def tweedie_nll_loss(
-    input: npt.ArrayLike, target: npt.ArrayLike, *, weight: npt.ArrayLike | None = ..., power: float = ...,
+    input: npt.ArrayLike, target: npt.ArrayLike, *, power: float = ..., weight: npt.ArrayLike | None = ...,
     check_domain: bool = ..., reduction: Literal["sum_and_count"], return_grad: Literal[True], return_hessian:
     Literal[False] = ..., grad_output: npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool =
     ..., num_threads: int | None = ...
 ) -> tuple[tuple[float, float], Array]: ...
 @overload
 def tweedie_nll_loss(
-    input: npt.ArrayLike, target: npt.ArrayLike, *, weight: npt.ArrayLike | None = ..., power: float = ...,
+    input: npt.ArrayLike, target: npt.ArrayLike, *, power: float = ..., weight: npt.ArrayLike | None = ...,
     check_domain: bool = ..., reduction: Literal["none"], return_grad: Literal[True], return_hessian:
     Literal[False] = ..., grad_output: npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool =
     ..., num_threads: int | None = ...
 ) -> tuple[Array, Array]: ...
 @overload
 def tweedie_nll_loss(
-    input: npt.ArrayLike, target: npt.ArrayLike, *, weight: npt.ArrayLike | None = ..., power: float = ...,
+    input: npt.ArrayLike, target: npt.ArrayLike, *, power: float = ..., weight: npt.ArrayLike | None = ...,
     check_domain: bool = ..., reduction: Literal["mean", "sum"] = ..., return_grad: Literal[True],
     return_hessian: Literal[True], grad_output: npt.ArrayLike | None = ..., out: Array | None = ...,
     accumulate: bool = ..., num_threads: int | None = ...
 ) -> tuple[float, Array, Array]: ...
 @overload
 def tweedie_nll_loss(
-    input: npt.ArrayLike, target: npt.ArrayLike, *, weight: npt.ArrayLike | None = ..., power: float = ...,
+    input: npt.ArrayLike, target: npt.ArrayLike, *, power: float = ..., weight: npt.ArrayLike | None = ...,
     check_domain: bool = ..., reduction: Literal["sum_and_count"], return_grad: Literal[True], return_hessian:
     Literal[True], grad_output: npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ...,
     num_threads: int | None = ...
 ) -> tuple[tuple[float, float], Array, Array]: ...
 @overload
 def tweedie_nll_loss(
-    input: npt.ArrayLike, target: npt.ArrayLike, *, weight: npt.ArrayLike | None = ..., power: float = ...,
+    input: npt.ArrayLike, target: npt.ArrayLike, *, power: float = ..., weight: npt.ArrayLike | None = ...,
     check_domain: bool = ..., reduction: Literal["none"], return_grad: Literal[True], return_hessian:
     Literal[True], grad_output: npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ...,
     num_threads: int | None = ...
 ) -> tuple[Array, Array, Array]: ...
 @overload
 def tweedie_nll_loss(
-    input: npt.ArrayLike, target: npt.ArrayLike, *, weight: npt.ArrayLike | None = ..., power: float = ...,
+    input: npt.ArrayLike, target: npt.ArrayLike, *, power: float = ..., weight: npt.ArrayLike | None = ...,
     check_domain: bool = ..., reduction: Reduction = ..., return_grad: bool = ..., return_hessian: bool = ...,
     grad_output: npt.ArrayLike | None = ..., out: Array | None = ..., accumulate: bool = ..., num_threads: int
     | None = ...

@@ -19,7 +19,7 @@ from fastloss._engine.elementwise import (
     positive_weights,
 )
 from fastloss._engine.fragments import BINARY
-from fastloss._engine.options import Common, option
+from fastloss._engine.options import Checked, option
 from fastloss._engine.types import Array, Reduction
 
 __all__ = [
@@ -39,12 +39,10 @@ def binary_cross_entropy(
     probs: npt.ArrayLike,
     target: npt.ArrayLike,
     *,
-    weight: npt.ArrayLike | None = None,
-    check_domain: bool = True,
     reduction: Reduction = "mean",
     return_grad: bool = False,
     out: Array | None = None,
-    **common: Unpack[Common],
+    **common: Unpack[Checked],
 ) -> Any:
     r"""Binary cross-entropy of probabilities.
 
@@ -87,9 +85,8 @@ def binary_cross_entropy(
     array([ 1.3333, -2.    , -1.25  ])
     """
     return elementwise(
-        "binary", "probs", probs, target, weight, reduction, return_grad, out, common,
-        mean_over_weights=False, check_domain=check_domain,
-    )  # fmt: skip
+        "binary", "probs", probs, target, reduction, return_grad, out, common, mean_over_weights=False
+    )
 
 
 @documented(BINARY, mean="the number of elements, whatever their weights", domain="in [0, 1]")
@@ -97,15 +94,13 @@ def binary_cross_entropy_with_logits(
     logits: npt.ArrayLike,
     target: npt.ArrayLike,
     *,
-    weight: npt.ArrayLike | None = None,
     pos_weight: npt.ArrayLike | None = None,
     label_smoothing: float = 0.0,
-    check_domain: bool = True,
     reduction: Reduction = "mean",
     return_grad: bool = False,
     return_hessian: bool = False,
     out: Array | None = None,
-    **common: Unpack[Common],
+    **common: Unpack[Checked],
 ) -> Any:
     r"""Binary cross-entropy of sigmoid(logits).
 
@@ -174,9 +169,8 @@ def binary_cross_entropy_with_logits(
     positive = None if pos_weight is None else positive_weights(pos_weight, x)
     kernel = "binary_logits" if smoothing or positive is not None else "binary_logits_plain"
     return elementwise(
-        kernel, "logits", x, target, weight, reduction, return_grad, out, common,
-        parameters=(1.0 - smoothing, 0.5 * smoothing), extra=positive, extra_name="pos_weight",
-        mean_over_weights=False, check_domain=check_domain, return_hessian=return_hessian,
+        kernel, "logits", x, target, reduction, return_grad, out, common, 1.0 - smoothing, 0.5 * smoothing,
+        extra=positive, extra_name="pos_weight", mean_over_weights=False, return_hessian=return_hessian,
     )  # fmt: skip
 
 
@@ -185,14 +179,12 @@ def sigmoid_focal_loss(
     logits: npt.ArrayLike,
     target: npt.ArrayLike,
     *,
-    weight: npt.ArrayLike | None = None,
     alpha: float | None = 0.25,
     gamma: float = 2.0,
-    check_domain: bool = True,
     reduction: Reduction = "mean",
     return_grad: bool = False,
     out: Array | None = None,
-    **common: Unpack[Common],
+    **common: Unpack[Checked],
 ) -> Any:
     r"""Focal loss: binary cross-entropy of sigmoid(logits) with less weight on well-classified elements.
 
@@ -245,9 +237,8 @@ def sigmoid_focal_loss(
     share = -1.0 if alpha is None else option("alpha", alpha)
     power = number("gamma", gamma, low=0.0)
     return elementwise(
-        focal_kernel(power), "logits", logits, target, weight, reduction, return_grad, out, common,
-        parameters=(share if share >= 0.0 else -1.0, power), mean_over_weights=False,
-        check_domain=check_domain,
+        focal_kernel(power), "logits", logits, target, reduction, return_grad, out, common,
+        share if share >= 0.0 else -1.0, power, mean_over_weights=False,
     )  # fmt: skip
 
 
@@ -257,12 +248,10 @@ def hinge_loss(
     target: npt.ArrayLike,
     *,
     margin: float = 1.0,
-    weight: npt.ArrayLike | None = None,
-    check_domain: bool = True,
     reduction: Reduction = "mean",
     return_grad: bool = False,
     out: Array | None = None,
-    **common: Unpack[Common],
+    **common: Unpack[Checked],
 ) -> Any:
     r"""Hinge loss: the amount by which a score misses the margin on the side of its class.
 
@@ -300,10 +289,8 @@ def hinge_loss(
     >>> grad
     array([ 0., -1., -1.])
     """
-    return elementwise(
-        "hinge", "scores", scores, target, weight, reduction, return_grad, out, common,
-        parameters=(number("margin", margin),), check_domain=check_domain,
-    )  # fmt: skip
+    margin = number("margin", margin)
+    return elementwise("hinge", "scores", scores, target, reduction, return_grad, out, common, margin)
 
 
 @documented(BINARY, domain="-1 or 1")
@@ -312,12 +299,10 @@ def squared_hinge_loss(
     target: npt.ArrayLike,
     *,
     margin: float = 1.0,
-    weight: npt.ArrayLike | None = None,
-    check_domain: bool = True,
     reduction: Reduction = "mean",
     return_grad: bool = False,
     out: Array | None = None,
-    **common: Unpack[Common],
+    **common: Unpack[Checked],
 ) -> Any:
     r"""Square of the hinge loss.
 
@@ -352,10 +337,8 @@ def squared_hinge_loss(
     >>> grad
     array([ 0. , -1. , -2.5])
     """
-    return elementwise(
-        "squared_hinge", "scores", scores, target, weight, reduction, return_grad, out, common,
-        parameters=(number("margin", margin),), check_domain=check_domain,
-    )  # fmt: skip
+    margin = number("margin", margin)
+    return elementwise("squared_hinge", "scores", scores, target, reduction, return_grad, out, common, margin)
 
 
 @documented(BINARY, domain="-1 or 1")
@@ -364,12 +347,10 @@ def hinge_embedding_loss(
     target: npt.ArrayLike,
     *,
     margin: float = 1.0,
-    weight: npt.ArrayLike | None = None,
-    check_domain: bool = True,
     reduction: Reduction = "mean",
     return_grad: bool = False,
     out: Array | None = None,
-    **common: Unpack[Common],
+    **common: Unpack[Checked],
 ) -> Any:
     r"""Loss of distances: small ones for pairs that belong together, a margin for the others.
 
@@ -397,10 +378,8 @@ def hinge_embedding_loss(
     >>> fastloss.hinge_embedding_loss([0.25, 0.25], [1, -1], reduction="none")
     array([0.25, 0.75])
     """
-    return elementwise(
-        "hinge_embedding", "input", input, target, weight, reduction, return_grad, out, common,
-        parameters=(number("margin", margin),), check_domain=check_domain,
-    )  # fmt: skip
+    margin = number("margin", margin)
+    return elementwise("hinge_embedding", "input", input, target, reduction, return_grad, out, common, margin)
 
 
 @documented(
@@ -413,13 +392,11 @@ def soft_margin_loss(
     scores: npt.ArrayLike,
     target: npt.ArrayLike,
     *,
-    weight: npt.ArrayLike | None = None,
-    check_domain: bool = True,
     reduction: Reduction = "mean",
     return_grad: bool = False,
     return_hessian: bool = False,
     out: Array | None = None,
-    **common: Unpack[Common],
+    **common: Unpack[Checked],
 ) -> Any:
     r"""Logistic loss of a score.
 
@@ -451,8 +428,8 @@ def soft_margin_loss(
     array([ 0.1192, -0.5   , -0.0474])
     """
     return elementwise(
-        "soft_margin", "scores", scores, target, weight, reduction, return_grad, out, common,
-        check_domain=check_domain, return_hessian=return_hessian,
+        "soft_margin", "scores", scores, target, reduction, return_grad, out, common,
+        return_hessian=return_hessian,
     )  # fmt: skip
 
 
@@ -469,12 +446,10 @@ def multilabel_soft_margin_loss(
     logits: npt.ArrayLike,
     target: npt.ArrayLike,
     *,
-    weight: npt.ArrayLike | None = None,
-    check_domain: bool = True,
     reduction: Reduction = "mean",
     return_grad: bool = False,
     out: Array | None = None,
-    **common: Unpack[Common],
+    **common: Unpack[Checked],
 ) -> Any:
     r"""Binary cross-entropy of sigmoid(logits), averaged over the classes of each row.
 
@@ -521,6 +496,5 @@ def multilabel_soft_margin_loss(
            [ 0.25  ,  0.4763]])
     """
     return averaged_over_classes(
-        "binary_logits", "logits", logits, target, weight, reduction, return_grad, out, common,
-        parameters=(1.0, 0.0), check_domain=check_domain,
+        "binary_logits", "logits", logits, target, reduction, return_grad, out, common, 1.0, 0.0,
     )  # fmt: skip

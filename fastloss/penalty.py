@@ -75,8 +75,8 @@ def l1_penalty(
     array([ 0.75,  0.  , -0.75])
     """
     return elementwise(
-        "elastic_net", "params", params, 0.0, None, reduction, return_grad, out, common,
-        parameters=(number("strength", strength, low=0.0), 0.0),
+        "elastic_net", "params", params, 0.0, reduction, return_grad, out, common,
+        number("strength", strength, low=0.0), 0.0, has_weight=False,
     )  # fmt: skip
 
 
@@ -124,8 +124,8 @@ def l2_penalty(
     array([ 1.5,  0. , -0.5])
     """
     return elementwise(
-        "elastic_net", "params", params, 0.0, None, reduction, return_grad, out, common,
-        parameters=(0.0, number("strength", strength, low=0.0)),
+        "elastic_net", "params", params, 0.0, reduction, return_grad, out, common, 0.0,
+        number("strength", strength, low=0.0), has_weight=False,
     )  # fmt: skip
 
 
@@ -176,6 +176,6 @@ def elastic_net_penalty(
     array([ 3.5,  0. , -1.5])
     """
     return elementwise(
-        "elastic_net", "params", params, 0.0, None, reduction, return_grad, out, common,
-        parameters=(number("l1", l1, low=0.0), number("l2", l2, low=0.0)),
+        "elastic_net", "params", params, 0.0, reduction, return_grad, out, common, number("l1", l1, low=0.0),
+        number("l2", l2, low=0.0), has_weight=False,
     )  # fmt: skip

@@ -7,9 +7,10 @@ benchmarks use it as the baseline. It shares no code with the kernels, is not op
 and checks only arguments that would otherwise give a wrong result silently.
 """
 
+import inspect
 import math
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import partial, wraps
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -2230,10 +2231,10 @@ def _weighed(
 def _elementwise(
     value: Array,
     derivatives: Sequence[Callable[[], Array]],
-    weight: npt.ArrayLike | None,
-    reduction: str,
-    return_grad: bool,
-    grad_output: npt.ArrayLike | None,
+    weight: npt.ArrayLike | None = None,
+    reduction: str = "mean",
+    return_grad: bool = False,
+    grad_output: npt.ArrayLike | None = None,
     return_hessian: bool = False,
     mean_over_weights: bool = True,
 ) -> Result:
@@ -2245,6 +2246,67 @@ def _elementwise(
     if not return_grad:
         return loss
     return (loss, results[0], results[1]) if return_hessian else (loss, results[0])
+
+
+# The loss of each element, and functions that return its first and second derivative by the input.
+Derivative = Callable[[], Array]
+WithSecond = tuple[Array, Derivative, Derivative]
+Elements = tuple[Array, Derivative] | WithSecond
+
+# The domains of targets, by their names in errors.
+_DOMAINS: dict[str, Callable[[Array], Mask]] = {
+    "any number": lambda t: np.full(t.shape, True),
+    "in [0, 1]": lambda t: (t >= 0.0) & (t <= 1.0),
+    "-1 or 1": lambda t: np.abs(t) == 1.0,
+    "at least 0": lambda t: t >= 0.0,
+    "positive": lambda t: t > 0.0,
+    "greater than -1": lambda t: t > -1.0,
+}
+
+
+def _of_elements(
+    name: str = "input",
+    domain: str = "any number",
+    *,
+    has_hessian: bool = False,
+    mean_over_weights: bool = True,
+) -> Callable[[Callable[..., Elements]], Callable[..., Result]]:
+    """Return a decorator that makes an elementwise loss of its formula.
+
+    The formula takes the input x, the target t (float64 arrays of one shape) and the options of this loss.
+    The loss calls the first two `name` and `target`. It also takes a weight w for each element, a reduction
+    and `grad_output`, and returns derivatives on request, with `has_hessian` the second one too. "mean"
+    divides by the sum of the weights, or by the number of elements.
+    """
+
+    def complete(formula: Callable[..., Elements]) -> Callable[..., Result]:
+        first, second, *own = inspect.signature(formula).parameters.values()
+        kinds = inspect.signature(_elementwise).parameters
+        common = ["weight", "reduction", "return_grad", *["return_hessian"] * has_hessian, "grad_output"]
+        signature = inspect.Signature(
+            [
+                first.replace(name=name, annotation=npt.ArrayLike),
+                second.replace(name="target", annotation=npt.ArrayLike),
+                *own,
+                *(kinds[one].replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in common),
+            ],
+            return_annotation=Result,
+        )
+
+        @wraps(formula)
+        @np.errstate(divide="ignore", invalid="ignore", over="ignore")
+        def loss(*values: Any, **named: Any) -> Result:
+            given = signature.bind(*values, **named).arguments
+            x, t = _input_and_target(given.pop(name), given.pop("target"))
+            _in_domain("target", t, _DOMAINS[domain](t), domain)
+            shared = {one: given.pop(one) for one in common if one in given}
+            value, *derivatives = formula(x, t, **given)
+            return _elementwise(value, derivatives, **shared, mean_over_weights=mean_over_weights)
+
+        loss.__signature__ = signature  # type: ignore[attr-defined]
+        return loss
+
+    return complete
 
 
 def _quotient(numerator: Array, denominator: Array) -> Array:
@@ -2300,17 +2362,8 @@ def _logistic_gradient(x: Array, positive: Array, negative: Array) -> Array:
 # Regression
 
 
-@np.errstate(invalid="ignore", over="ignore")
-def mse_loss(
-    input: npt.ArrayLike,
-    target: npt.ArrayLike,
-    *,
-    weight: npt.ArrayLike | None = None,
-    reduction: str = "mean",
-    return_grad: bool = False,
-    return_hessian: bool = False,
-    grad_output: npt.ArrayLike | None = None,
-) -> Result:
+@_of_elements(has_hessian=True)
+def mse_loss(x: Array, t: Array) -> Elements:
     """Squared error.
 
         loss = w * r**2,  r = input - target
@@ -2318,23 +2371,12 @@ def mse_loss(
 
     "mean" divides by the sum of the weights.
     """
-    x, t = _input_and_target(input, target)
     r = x - t
-    derivatives = (lambda: 2.0 * r, lambda: np.full(r.shape, 2.0))
-    return _elementwise(r * r, derivatives, weight, reduction, return_grad, grad_output, return_hessian)
+    return r * r, lambda: 2.0 * r, lambda: np.full(r.shape, 2.0)
 
 
-@np.errstate(invalid="ignore", over="ignore")
-def l1_loss(
-    input: npt.ArrayLike,
-    target: npt.ArrayLike,
-    *,
-    weight: npt.ArrayLike | None = None,
-    reduction: str = "mean",
-    return_grad: bool = False,
-    return_hessian: bool = False,
-    grad_output: npt.ArrayLike | None = None,
-) -> Result:
+@_of_elements(has_hessian=True)
+def l1_loss(x: Array, t: Array) -> Elements:
     """Absolute error.
 
         loss = w * |r|,  r = input - target
@@ -2342,24 +2384,12 @@ def l1_loss(
 
     "mean" divides by the sum of the weights.
     """
-    x, t = _input_and_target(input, target)
     r = x - t
-    derivatives = (lambda: np.sign(r), lambda: np.zeros(r.shape))
-    return _elementwise(np.abs(r), derivatives, weight, reduction, return_grad, grad_output, return_hessian)
+    return np.abs(r), lambda: np.sign(r), lambda: np.zeros(r.shape)
 
 
-@np.errstate(invalid="ignore", over="ignore")
-def huber_loss(
-    input: npt.ArrayLike,
-    target: npt.ArrayLike,
-    *,
-    weight: npt.ArrayLike | None = None,
-    delta: float = 1.0,
-    reduction: str = "mean",
-    return_grad: bool = False,
-    return_hessian: bool = False,
-    grad_output: npt.ArrayLike | None = None,
-) -> Result:
+@_of_elements(has_hessian=True)
+def huber_loss(x: Array, t: Array, *, delta: float = 1.0) -> Elements:
     """Half the squared error up to `delta`, and a straight line beyond.
 
     "mean" divides by the sum of the weights.
@@ -2370,26 +2400,14 @@ def huber_loss(
         and once more:     w where |r| <= delta, 0 elsewhere
     """
     _option("delta", delta, delta > 0.0, "positive and finite")
-    x, t = _input_and_target(input, target)
     r = x - t
     inside = np.abs(r) <= delta
     value = np.where(inside, 0.5 * r * r, delta * (np.abs(r) - 0.5 * delta))
-    derivatives = (lambda: np.clip(r, -delta, delta), lambda: inside.astype(np.float64))
-    return _elementwise(value, derivatives, weight, reduction, return_grad, grad_output, return_hessian)
+    return value, lambda: np.clip(r, -delta, delta), lambda: inside.astype(np.float64)
 
 
-@np.errstate(divide="ignore", invalid="ignore", over="ignore")
-def smooth_l1_loss(
-    input: npt.ArrayLike,
-    target: npt.ArrayLike,
-    *,
-    weight: npt.ArrayLike | None = None,
-    beta: float = 1.0,
-    reduction: str = "mean",
-    return_grad: bool = False,
-    return_hessian: bool = False,
-    grad_output: npt.ArrayLike | None = None,
-) -> Result:
+@_of_elements(has_hessian=True)
+def smooth_l1_loss(x: Array, t: Array, *, beta: float = 1.0) -> Elements:
     """Absolute error with a parabola instead of the kink; beta=0 is the absolute error itself.
 
     "mean" divides by the sum of the weights.
@@ -2400,28 +2418,18 @@ def smooth_l1_loss(
         and once more:     w / beta      or  0
     """
     _option("beta", beta, beta >= 0.0, "finite and at least 0")
-    x, t = _input_and_target(input, target)
     r = x - t
     inside = np.abs(r) < beta
     value = np.where(inside, 0.5 * r * (r / beta), np.abs(r) - 0.5 * beta)
-    derivatives = (
+    return (
+        value,
         lambda: np.where(inside, r / beta, np.sign(r)),
         lambda: np.where(inside, np.divide(1.0, beta), 0.0),
     )
-    return _elementwise(value, derivatives, weight, reduction, return_grad, grad_output, return_hessian)
 
 
-@np.errstate(invalid="ignore", over="ignore")
-def log_cosh_loss(
-    input: npt.ArrayLike,
-    target: npt.ArrayLike,
-    *,
-    weight: npt.ArrayLike | None = None,
-    reduction: str = "mean",
-    return_grad: bool = False,
-    return_hessian: bool = False,
-    grad_output: npt.ArrayLike | None = None,
-) -> Result:
+@_of_elements(has_hessian=True)
+def log_cosh_loss(x: Array, t: Array) -> Elements:
     """Logarithm of the hyperbolic cosine of the error.
 
         loss = w * log(cosh(r)),  r = input - target
@@ -2429,15 +2437,13 @@ def log_cosh_loss(
 
     "mean" divides by the sum of the weights.
     """
-    x, t = _input_and_target(input, target)
     r = x - t
     # cosh(r) = 1 + 2 * sinh(r / 2)**2 keeps the digits of a small r, and
     # cosh(r) = exp(|r|) / 2 * (1 + exp(-2 * |r|)) does not overflow.
     near = np.log1p(2.0 * np.sinh(0.5 * r) ** 2)
     far = np.abs(r) - math.log(2.0) + np.log1p(np.exp(-2.0 * np.abs(r)))
     value = np.where(np.abs(r) < 20.0, near, far)
-    derivatives = (lambda: np.tanh(r), lambda: (1.0 / np.cosh(r)) ** 2)
-    return _elementwise(value, derivatives, weight, reduction, return_grad, grad_output, return_hessian)
+    return value, lambda: np.tanh(r), lambda: (1.0 / np.cosh(r)) ** 2
 
 
 @np.errstate(invalid="ignore", over="ignore")
@@ -2521,17 +2527,8 @@ def crps_loss(
     return result, np.where(factor == 0.0, 0.0 * d, _times(factor * scale, slope))
 
 
-@np.errstate(invalid="ignore", over="ignore")
-def epsilon_insensitive_loss(
-    input: npt.ArrayLike,
-    target: npt.ArrayLike,
-    *,
-    weight: npt.ArrayLike | None = None,
-    epsilon: float = 0.1,
-    reduction: str = "mean",
-    return_grad: bool = False,
-    grad_output: npt.ArrayLike | None = None,
-) -> Result:
+@_of_elements()
+def epsilon_insensitive_loss(x: Array, t: Array, *, epsilon: float = 0.1) -> Elements:
     """Absolute error beyond `epsilon`, and 0 up to it.
 
         loss = w * max(0, |r| - epsilon),  r = input - target
@@ -2540,23 +2537,13 @@ def epsilon_insensitive_loss(
     "mean" divides by the sum of the weights.
     """
     _option("epsilon", epsilon, epsilon >= 0.0, "finite and at least 0")
-    x, t = _input_and_target(input, target)
     r = x - t
     value = np.maximum(0.0, np.abs(r) - epsilon)
-    derivatives = (lambda: np.where(np.abs(r) > epsilon, np.sign(r), 0.0),)
-    return _elementwise(value, derivatives, weight, reduction, return_grad, grad_output)
+    return value, lambda: np.where(np.abs(r) > epsilon, np.sign(r), 0.0)
 
 
-@np.errstate(divide="ignore", invalid="ignore", over="ignore")
-def mean_squared_log_loss(
-    input: npt.ArrayLike,
-    target: npt.ArrayLike,
-    *,
-    weight: npt.ArrayLike | None = None,
-    reduction: str = "mean",
-    return_grad: bool = False,
-    grad_output: npt.ArrayLike | None = None,
-) -> Result:
+@_of_elements(domain="greater than -1")
+def mean_squared_log_loss(x: Array, t: Array) -> Elements:
     """Squared difference of the logarithms of one plus each. "mean" divides by the sum of the weights.
 
     The target must be above -1. An input below -1 gives NaN.
@@ -2564,32 +2551,19 @@ def mean_squared_log_loss(
         loss = w * d**2,  d = log(1 + input) - log(1 + target)
         d loss / d input = w * 2 * d / (1 + input)
     """
-    x, t = _input_and_target(input, target)
-    _in_domain("target", t, t > -1.0, "greater than -1")
     # log(1 + high) - log(1 + low) = log(1 + (high - low) / (1 + low)), in which nothing cancels. Where the
     # quotient overflows, the logarithms are far apart and are subtracted as they are.
     low, high = np.minimum(x, t), np.maximum(x, t)
     ratio = (high - low) / (1.0 + low)
     d = np.where(np.isinf(ratio), np.log1p(high) - np.log1p(low), np.log1p(ratio))
     d = np.where(x < -1.0, np.nan, np.where(x < t, -d, d))
-    derivatives = (lambda: 2.0 * d / (1.0 + x),)
-    return _elementwise(d * d, derivatives, weight, reduction, return_grad, grad_output)
+    return d * d, lambda: 2.0 * d / (1.0 + x)
 
 
-@np.errstate(divide="ignore", invalid="ignore", over="ignore")
+@_of_elements(domain="at least 0", has_hessian=True)
 def poisson_nll_loss(
-    input: npt.ArrayLike,
-    target: npt.ArrayLike,
-    *,
-    weight: npt.ArrayLike | None = None,
-    log_input: bool = True,
-    full: bool = False,
-    eps: float = 1e-8,
-    reduction: str = "mean",
-    return_grad: bool = False,
-    return_hessian: bool = False,
-    grad_output: npt.ArrayLike | None = None,
-) -> Result:
+    x: Array, t: Array, *, log_input: bool = True, full: bool = False, eps: float = 1e-8
+) -> Elements:
     """Negative log-likelihood of counts, from the logarithm of their rate, or from the rate itself.
 
     The target must not be negative. "mean" divides by the sum of the weights.
@@ -2603,39 +2577,28 @@ def poisson_nll_loss(
     t > 1. With a target of 0 only the first term remains, also if the other factor is infinite.
     """
     _option("eps", eps, eps >= 0.0, "finite and at least 0")
-    x, t = _input_and_target(input, target)
-    _in_domain("target", t, t >= 0.0, "at least 0")
+    constant = np.where(full & (t > 1.0), t * np.log(t) - t + 0.5 * np.log(2.0 * math.pi * t), 0.0)
+    if log_input:
+        value, first, second = _of_log_rate(x, t)
+        return value + constant, first, second
     rate = x + eps
-    if log_input:
-        # Above 720 the exponential exceeds the other term for any finite t: where both terms overflow, and
-        # at infinity, the loss is infinite.
-        value = np.where((x > 720.0) & np.isfinite(t), np.inf, np.exp(x) - _times(t, x))
-    else:
-        value = x - _times(t, np.log(rate))
-    if full:
-        value = value + np.where(t > 1.0, t * np.log(t) - t + 0.5 * np.log(2.0 * math.pi * t), 0.0)
-    if log_input:
-        derivatives = (lambda: np.exp(x) - t, lambda: np.exp(x))
-    else:
+    return (
+        x - _times(t, np.log(rate)) + constant,
         # 1 - t / (x + eps) = (x - t + eps) / (x + eps), in which x - t is exact where it matters.
-        derivatives = (
-            lambda: np.where(t == 0.0, 1.0, (x - t + eps) / rate),
-            lambda: _quotient(_quotient(t, rate), rate),
-        )
-    return _elementwise(value, derivatives, weight, reduction, return_grad, grad_output, return_hessian)
+        lambda: np.where(t == 0.0, 1.0, (x - t + eps) / rate),
+        lambda: _quotient(_quotient(t, rate), rate),
+    )
 
 
-@np.errstate(invalid="ignore", over="ignore")
-def gamma_nll_loss(
-    input: npt.ArrayLike,
-    target: npt.ArrayLike,
-    *,
-    weight: npt.ArrayLike | None = None,
-    reduction: str = "mean",
-    return_grad: bool = False,
-    return_hessian: bool = False,
-    grad_output: npt.ArrayLike | None = None,
-) -> Result:
+def _of_log_rate(x: Array, t: Array) -> WithSecond:
+    # Above 720 the exponential exceeds the other term for any finite t: where both terms overflow, and at
+    # infinity, the loss is infinite.
+    value = np.where((x > 720.0) & np.isfinite(t), np.inf, np.exp(x) - _times(t, x))
+    return value, lambda: np.exp(x) - t, lambda: np.exp(x)
+
+
+@_of_elements(domain="positive", has_hessian=True)
+def gamma_nll_loss(x: Array, t: Array) -> Elements:
     """Negative log-likelihood of the gamma distribution, from the logarithm of its mean.
 
     Terms without the input are left out. The target must be positive. "mean" divides by the sum of
@@ -2644,25 +2607,16 @@ def gamma_nll_loss(
         loss = w * (x + t * exp(-x))
         d loss / dx = w * (1 - t * exp(-x)),  and once more: w * t * exp(-x)
     """
-    x, t = _input_and_target(input, target)
-    _in_domain("target", t, t > 0.0, "positive")
+    return _of_log_mean(x, t)
+
+
+def _of_log_mean(x: Array, t: Array) -> WithSecond:
     ratio = _times_exp(t, -x)
-    derivatives = (lambda: 1.0 - ratio, lambda: ratio)
-    return _elementwise(x + ratio, derivatives, weight, reduction, return_grad, grad_output, return_hessian)
+    return x + ratio, lambda: 1.0 - ratio, lambda: ratio
 
 
-@np.errstate(invalid="ignore", over="ignore")
-def tweedie_nll_loss(
-    input: npt.ArrayLike,
-    target: npt.ArrayLike,
-    *,
-    weight: npt.ArrayLike | None = None,
-    power: float = 1.5,
-    reduction: str = "mean",
-    return_grad: bool = False,
-    return_hessian: bool = False,
-    grad_output: npt.ArrayLike | None = None,
-) -> Result:
+@_of_elements(has_hessian=True)
+def tweedie_nll_loss(x: Array, t: Array, *, power: float = 1.5) -> Elements:
     """Half the Tweedie deviance (variance = mean**power), from the logarithm of the mean.
 
     Terms without the input are left out. The target must be at least 0 for 1 <= p < 2, and positive for
@@ -2675,21 +2629,12 @@ def tweedie_nll_loss(
     """
     p = power
     _option("power", p, not 0.0 < p < 1.0, "finite and not between 0 and 1")
-    if p in (1.0, 2.0):
-        return (poisson_nll_loss if p == 1.0 else gamma_nll_loss)(
-            input,
-            target,
-            weight=weight,
-            reduction=reduction,
-            return_grad=return_grad,
-            return_hessian=return_hessian,
-            grad_output=grad_output,
-        )
-    x, t = _input_and_target(input, target)
-    if 1.0 < p < 2.0:
+    if 1.0 <= p < 2.0:
         _in_domain("target", t, t >= 0.0, f"at least 0 for power {p}")
-    elif p > 2.0:
+    elif p >= 2.0:
         _in_domain("target", t, t > 0.0, f"positive for power {p}")
+    if p in (1.0, 2.0):
+        return _of_log_rate(x, t) if p == 1.0 else _of_log_mean(x, t)
 
     # Value and derivatives are all a * exp((2 - p) * x) - b * t * exp((1 - p) * x). Where both terms are
     # infinite, the larger exponential is taken out as a factor, and the rest gives the sign of the
@@ -2701,8 +2646,7 @@ def tweedie_nll_loss(
         return np.where(np.isinf(first) & np.isinf(second), np.inf * rest, first - second)
 
     value = combine(1.0 / (2.0 - p), 1.0 / (1.0 - p))
-    derivatives = (lambda: combine(1.0, 1.0), lambda: combine(2.0 - p, 1.0 - p))
-    return _elementwise(value, derivatives, weight, reduction, return_grad, grad_output, return_hessian)
+    return value, lambda: combine(1.0, 1.0), lambda: combine(2.0 - p, 1.0 - p)
 
 
 class GaussianGradients(NamedTuple):
@@ -2909,16 +2853,8 @@ def student_t_nll_loss(
 # Two classes
 
 
-@np.errstate(divide="ignore", invalid="ignore", over="ignore")
-def binary_cross_entropy(
-    probs: npt.ArrayLike,
-    target: npt.ArrayLike,
-    *,
-    weight: npt.ArrayLike | None = None,
-    reduction: str = "mean",
-    return_grad: bool = False,
-    grad_output: npt.ArrayLike | None = None,
-) -> Result:
+@_of_elements("probs", "in [0, 1]", mean_over_weights=False)
+def binary_cross_entropy(p: Array, t: Array) -> Elements:
     """Binary cross entropy of probabilities. "mean" divides by the number of elements.
 
     Probabilities p and targets must be in [0, 1]. As in torch, the logarithms are at least -100, and the
@@ -2927,30 +2863,16 @@ def binary_cross_entropy(
         loss = -w * (t * max(log(p), -100) + (1 - t) * max(log(1 - p), -100))
         d loss / dp = w * (p - t) / max(p * (1 - p), 1e-12)
     """
-    p, t = _input_and_target(probs, target)
     _in_domain("probs", p, (p >= 0.0) & (p <= 1.0), "in [0, 1]")
-    _in_domain("target", t, (t >= 0.0) & (t <= 1.0), "in [0, 1]")
     value = -(t * np.maximum(np.log(p), -100.0) + (1.0 - t) * np.maximum(np.log1p(-p), -100.0))
     # Without the bounds: -t / p + (1 - t) / (1 - p) = (p - t) / (p * (1 - p)).
-    derivatives = (lambda: (p - t) / np.maximum(p * (1.0 - p), 1e-12),)
-    return _elementwise(
-        value, derivatives, weight, reduction, return_grad, grad_output, mean_over_weights=False
-    )
+    return value, lambda: (p - t) / np.maximum(p * (1.0 - p), 1e-12)
 
 
-@np.errstate(invalid="ignore", over="ignore")
+@_of_elements("logits", "in [0, 1]", has_hessian=True, mean_over_weights=False)
 def binary_cross_entropy_with_logits(
-    logits: npt.ArrayLike,
-    target: npt.ArrayLike,
-    *,
-    weight: npt.ArrayLike | None = None,
-    pos_weight: npt.ArrayLike | None = None,
-    label_smoothing: float = 0.0,
-    reduction: str = "mean",
-    return_grad: bool = False,
-    return_hessian: bool = False,
-    grad_output: npt.ArrayLike | None = None,
-) -> Result:
+    x: Array, t: Array, *, pos_weight: npt.ArrayLike | None = None, label_smoothing: float = 0.0
+) -> Elements:
     """Binary cross entropy of logits. "mean" divides by the number of elements.
 
     Targets must be in [0, 1]. `pos_weight` is a scalar, one for each class along the last axis, or
@@ -2962,8 +2884,6 @@ def binary_cross_entropy_with_logits(
         and once more: w * (1 - t' + pos_weight * t') * sigmoid(x) * sigmoid(-x)
     """
     _option("label_smoothing", label_smoothing, 0.0 <= label_smoothing <= 1.0, "in [0, 1]")
-    x, t = _input_and_target(logits, target)
-    _in_domain("target", t, (t >= 0.0) & (t <= 1.0), "in [0, 1]")
     factor = np.asarray(1.0 if pos_weight is None else pos_weight, dtype=np.float64)
     if factor.shape not in ((), x.shape[-1:], x.shape):
         raise ValueError(
@@ -2971,34 +2891,15 @@ def binary_cross_entropy_with_logits(
         )
     positive = factor * ((1.0 - label_smoothing) * t + 0.5 * label_smoothing)
     negative = (1.0 - label_smoothing) * (1.0 - t) + 0.5 * label_smoothing
-    derivatives = (
+    return (
+        _logistic(x, positive, negative),
         lambda: _logistic_gradient(x, positive, negative),
         lambda: (negative + positive) * _sigmoid(x) * _sigmoid(-x),
     )
-    return _elementwise(
-        _logistic(x, positive, negative),
-        derivatives,
-        weight,
-        reduction,
-        return_grad,
-        grad_output,
-        return_hessian,
-        mean_over_weights=False,
-    )
 
 
-@np.errstate(invalid="ignore", over="ignore")
-def sigmoid_focal_loss(
-    logits: npt.ArrayLike,
-    target: npt.ArrayLike,
-    *,
-    weight: npt.ArrayLike | None = None,
-    alpha: float | None = 0.25,
-    gamma: float = 2.0,
-    reduction: str = "mean",
-    return_grad: bool = False,
-    grad_output: npt.ArrayLike | None = None,
-) -> Result:
+@_of_elements("logits", "in [0, 1]", mean_over_weights=False)
+def sigmoid_focal_loss(x: Array, t: Array, *, alpha: float | None = 0.25, gamma: float = 2.0) -> Elements:
     """Binary cross entropy of logits, reduced where the right class is already certain.
 
     Targets must be in [0, 1]. `alpha` weights class 1 against class 0; None or a negative value means no
@@ -3013,8 +2914,6 @@ def sigmoid_focal_loss(
     _option("gamma", gamma, gamma >= 0.0, "finite and at least 0")
     if alpha is not None:
         _option("alpha", alpha, alpha <= 1.0, "in [0, 1], or None or negative for none")
-    x, t = _input_and_target(logits, target)
-    _in_domain("target", t, (t >= 0.0) & (t <= 1.0), "in [0, 1]")
     ce = _logistic(x, t, 1.0 - t)
     factor = (t * _sigmoid(-x) + (1.0 - t) * _sigmoid(x)) ** gamma
     if alpha is not None and alpha >= 0.0:
@@ -3029,28 +2928,11 @@ def sigmoid_focal_loss(
         return factor * (_logistic_gradient(x, t, 1.0 - t) + gamma * (1.0 - 2.0 * t) * _times(share, ce))
 
     # A class with weight 0 by alpha contributes 0 for any logit.
-    return _elementwise(
-        _times(factor, ce),
-        (gradient,),
-        weight,
-        reduction,
-        return_grad,
-        grad_output,
-        mean_over_weights=False,
-    )
+    return _times(factor, ce), gradient
 
 
-@np.errstate(invalid="ignore", over="ignore")
-def hinge_loss(
-    scores: npt.ArrayLike,
-    target: npt.ArrayLike,
-    *,
-    margin: float = 1.0,
-    weight: npt.ArrayLike | None = None,
-    reduction: str = "mean",
-    return_grad: bool = False,
-    grad_output: npt.ArrayLike | None = None,
-) -> Result:
+@_of_elements("scores", "-1 or 1")
+def hinge_loss(x: Array, t: Array, *, margin: float = 1.0) -> Elements:
     """Distance of a score below the margin on the right side. "mean" divides by the sum of the weights.
 
     Targets must be -1 or 1.
@@ -3059,24 +2941,12 @@ def hinge_loss(
         d loss / dx = -w * t where t * x < margin, 0 elsewhere
     """
     _option("margin", margin, True, "finite")
-    x, t = _input_and_target(scores, target)
-    _in_domain("target", t, np.abs(t) == 1.0, "-1 or 1")
     short = np.maximum(0.0, margin - t * x)
-    derivatives = (lambda: np.where(short > 0.0, -t, 0.0),)
-    return _elementwise(short, derivatives, weight, reduction, return_grad, grad_output)
+    return short, lambda: np.where(short > 0.0, -t, 0.0)
 
 
-@np.errstate(invalid="ignore", over="ignore")
-def squared_hinge_loss(
-    scores: npt.ArrayLike,
-    target: npt.ArrayLike,
-    *,
-    margin: float = 1.0,
-    weight: npt.ArrayLike | None = None,
-    reduction: str = "mean",
-    return_grad: bool = False,
-    grad_output: npt.ArrayLike | None = None,
-) -> Result:
+@_of_elements("scores", "-1 or 1")
+def squared_hinge_loss(x: Array, t: Array, *, margin: float = 1.0) -> Elements:
     """Square of the hinge loss of a score. "mean" divides by the sum of the weights.
 
     Targets must be -1 or 1.
@@ -3085,35 +2955,20 @@ def squared_hinge_loss(
         d loss / dx = -w * 2 * t * max(0, margin - t * x)
     """
     _option("margin", margin, True, "finite")
-    x, t = _input_and_target(scores, target)
-    _in_domain("target", t, np.abs(t) == 1.0, "-1 or 1")
     short = np.maximum(0.0, margin - t * x)
-    derivatives = (lambda: -2.0 * t * short,)
-    return _elementwise(short * short, derivatives, weight, reduction, return_grad, grad_output)
+    return short * short, lambda: -2.0 * t * short
 
 
-@np.errstate(invalid="ignore")
-def hinge_embedding_loss(
-    input: npt.ArrayLike,
-    target: npt.ArrayLike,
-    *,
-    margin: float = 1.0,
-    weight: npt.ArrayLike | None = None,
-    reduction: str = "mean",
-    return_grad: bool = False,
-    grad_output: npt.ArrayLike | None = None,
-) -> Result:
+@_of_elements(domain="-1 or 1")
+def hinge_embedding_loss(x: Array, t: Array, *, margin: float = 1.0) -> Elements:
     """A distance where t = 1, its shortfall of a margin where t = -1; "mean" divides by the weights' sum.
 
     loss = w * x where t = 1,  w * max(0, margin - x) where t = -1
     d loss / dx = w where t = 1,  -w where t = -1 and x <= margin,  0 elsewhere
     """
     _option("margin", margin, True, "finite")
-    x, t = _input_and_target(input, target)
-    _in_domain("target", t, np.abs(t) == 1.0, "-1 or 1")
     loss = np.where(t == 1.0, x, np.maximum(0.0, margin - x)) + 0.0 * t
-    derivatives = (lambda: np.where(t == 1.0, 1.0, np.where(x <= margin, -1.0, 0.0)),)
-    return _elementwise(loss, derivatives, weight, reduction, return_grad, grad_output)
+    return loss, lambda: np.where(t == 1.0, 1.0, np.where(x <= margin, -1.0, 0.0))
 
 
 class MarginRankingGradients(NamedTuple):
@@ -3154,17 +3009,8 @@ def margin_ranking_loss(
     return loss, MarginRankingGradients(grads[0], None if np.ndim(input2) == 0 else grads[1])
 
 
-@np.errstate(invalid="ignore", over="ignore")
-def soft_margin_loss(
-    scores: npt.ArrayLike,
-    target: npt.ArrayLike,
-    *,
-    weight: npt.ArrayLike | None = None,
-    reduction: str = "mean",
-    return_grad: bool = False,
-    return_hessian: bool = False,
-    grad_output: npt.ArrayLike | None = None,
-) -> Result:
+@_of_elements("scores", "-1 or 1", has_hessian=True)
+def soft_margin_loss(x: Array, t: Array) -> Elements:
     """Logistic loss of a score. "mean" divides by the sum of the weights.
 
     Targets must be -1 or 1.
@@ -3172,12 +3018,7 @@ def soft_margin_loss(
         loss = w * log(1 + exp(-t * x))
         d loss / dx = -w * t * sigmoid(-t * x),  and once more (t**2 = 1): w * sigmoid(x) * sigmoid(-x)
     """
-    x, t = _input_and_target(scores, target)
-    _in_domain("target", t, np.abs(t) == 1.0, "-1 or 1")
-    derivatives = (lambda: -t * _sigmoid(-t * x), lambda: _sigmoid(x) * _sigmoid(-x))
-    return _elementwise(
-        _softplus(-t * x), derivatives, weight, reduction, return_grad, grad_output, return_hessian
-    )
+    return _softplus(-t * x), lambda: -t * _sigmoid(-t * x), lambda: _sigmoid(x) * _sigmoid(-x)
 
 
 # Rows of scores, each with one class

@@ -14,7 +14,7 @@ from fastloss._engine.arguments import flag, number
 from fastloss._engine.documentation import documented
 from fastloss._engine.elementwise import GaussianNLLGradients, crps, elementwise, gaussian, quantiles
 from fastloss._engine.fragments import ELEMENTWISE, QUANTILES
-from fastloss._engine.options import Common, CommonOfSeveral, option
+from fastloss._engine.options import Checked, Common, CommonOfSeveral, Weighted, option
 from fastloss._engine.types import Array, Reduction
 
 __all__ = [
@@ -44,12 +44,11 @@ def mse_loss(
     input: npt.ArrayLike,
     target: npt.ArrayLike,
     *,
-    weight: npt.ArrayLike | None = None,
     reduction: Reduction = "mean",
     return_grad: bool = False,
     return_hessian: bool = False,
     out: Array | None = None,
-    **common: Unpack[Common],
+    **common: Unpack[Weighted],
 ) -> Any:
     r"""Squared error.
 
@@ -90,9 +89,8 @@ def mse_loss(
     (3.0, True)
     """
     return elementwise(
-        "mse", "input", input, target, weight, reduction, return_grad, out, common,
-        return_hessian=return_hessian,
-    )  # fmt: skip
+        "mse", "input", input, target, reduction, return_grad, out, common, return_hessian=return_hessian
+    )
 
 
 @documented(ELEMENTWISE)
@@ -100,12 +98,11 @@ def l1_loss(
     input: npt.ArrayLike,
     target: npt.ArrayLike,
     *,
-    weight: npt.ArrayLike | None = None,
     reduction: Reduction = "mean",
     return_grad: bool = False,
     return_hessian: bool = False,
     out: Array | None = None,
-    **common: Unpack[Common],
+    **common: Unpack[Weighted],
 ) -> Any:
     r"""Absolute error.
 
@@ -139,9 +136,8 @@ def l1_loss(
     array([-1.,  0.,  1.])
     """
     return elementwise(
-        "l1", "input", input, target, weight, reduction, return_grad, out, common,
-        return_hessian=return_hessian,
-    )  # fmt: skip
+        "l1", "input", input, target, reduction, return_grad, out, common, return_hessian=return_hessian
+    )
 
 
 @documented(
@@ -153,13 +149,12 @@ def huber_loss(
     input: npt.ArrayLike,
     target: npt.ArrayLike,
     *,
-    weight: npt.ArrayLike | None = None,
     delta: float = 1.0,
     reduction: Reduction = "mean",
     return_grad: bool = False,
     return_hessian: bool = False,
     out: Array | None = None,
-    **common: Unpack[Common],
+    **common: Unpack[Weighted],
 ) -> Any:
     r"""Half the squared error up to `delta`, and a straight line beyond it.
 
@@ -209,8 +204,8 @@ def huber_loss(
     array([1., 1., 0.])
     """
     return elementwise(
-        "huber", "input", input, target, weight, reduction, return_grad, out, common,
-        parameters=(option("delta", delta),), return_hessian=return_hessian,
+        "huber", "input", input, target, reduction, return_grad, out, common, option("delta", delta),
+        return_hessian=return_hessian,
     )  # fmt: skip
 
 
@@ -219,13 +214,12 @@ def smooth_l1_loss(
     input: npt.ArrayLike,
     target: npt.ArrayLike,
     *,
-    weight: npt.ArrayLike | None = None,
     beta: float = 1.0,
     reduction: Reduction = "mean",
     return_grad: bool = False,
     return_hessian: bool = False,
     out: Array | None = None,
-    **common: Unpack[Common],
+    **common: Unpack[Weighted],
 ) -> Any:
     r"""Absolute error with a parabola in place of the kink.
 
@@ -272,7 +266,7 @@ def smooth_l1_loss(
     beta = number("beta", beta, low=0.0)
     kernel, parameters = ("smooth_l1", (beta,)) if beta > 0.0 else ("l1", ())
     return elementwise(
-        kernel, "input", input, target, weight, reduction, return_grad, out, common, parameters=parameters,
+        kernel, "input", input, target, reduction, return_grad, out, common, *parameters,
         return_hessian=return_hessian,
     )  # fmt: skip
 
@@ -282,12 +276,11 @@ def log_cosh_loss(
     input: npt.ArrayLike,
     target: npt.ArrayLike,
     *,
-    weight: npt.ArrayLike | None = None,
     reduction: Reduction = "mean",
     return_grad: bool = False,
     return_hessian: bool = False,
     out: Array | None = None,
-    **common: Unpack[Common],
+    **common: Unpack[Weighted],
 ) -> Any:
     r"""Logarithm of the hyperbolic cosine of the error.
 
@@ -319,9 +312,8 @@ def log_cosh_loss(
     array([-0.4621,  0.7616,  0.9951])
     """
     return elementwise(
-        "log_cosh", "input", input, target, weight, reduction, return_grad, out, common,
-        return_hessian=return_hessian,
-    )  # fmt: skip
+        "log_cosh", "input", input, target, reduction, return_grad, out, common, return_hessian=return_hessian
+    )
 
 
 @documented(
@@ -333,13 +325,12 @@ def quantile_loss(
     input: npt.ArrayLike,
     target: npt.ArrayLike,
     *,
-    weight: npt.ArrayLike | None = None,
     quantile: float | npt.ArrayLike = 0.5,
     reduction: Reduction = "mean",
     return_grad: bool = False,
     return_hessian: bool = False,
     out: Array | None = None,
-    **common: Unpack[Common],
+    **common: Unpack[Weighted],
 ) -> Any:
     r"""Quantile loss (pinball loss): an absolute error with different weights for its two sides.
 
@@ -404,15 +395,14 @@ def quantile_loss(
         quantile = quantile[()]
     if isinstance(quantile, (list, tuple)) or getattr(quantile, "ndim", False):
         return quantiles(
-            input, target, weight, quantile, reduction, return_grad, out, common,
-            return_hessian=return_hessian,
-        )  # fmt: skip
+            input, target, quantile, reduction, return_grad, out, common, return_hessian=return_hessian
+        )
     level = option("quantile", quantile)
     if level in (0.0, 1.0):
         raise ValueError(f"quantile must be between 0 and 1, and neither of them, got {quantile!r}")
     return elementwise(
-        "quantile", "input", input, target, weight, reduction, return_grad, out, common,
-        parameters=(level, 1.0 - level), return_hessian=return_hessian,
+        "quantile", "input", input, target, reduction, return_grad, out, common, level, 1.0 - level,
+        return_hessian=return_hessian,
     )  # fmt: skip
 
 
@@ -486,12 +476,11 @@ def epsilon_insensitive_loss(
     input: npt.ArrayLike,
     target: npt.ArrayLike,
     *,
-    weight: npt.ArrayLike | None = None,
     epsilon: float = 0.1,
     reduction: Reduction = "mean",
     return_grad: bool = False,
     out: Array | None = None,
-    **common: Unpack[Common],
+    **common: Unpack[Weighted],
 ) -> Any:
     r"""Absolute error beyond `epsilon`, and 0 up to it.
 
@@ -530,8 +519,8 @@ def epsilon_insensitive_loss(
     array([0., 0., 1.])
     """
     return elementwise(
-        "epsilon_insensitive", "input", input, target, weight, reduction, return_grad, out, common,
-        parameters=(number("epsilon", epsilon, low=0.0),),
+        "epsilon_insensitive", "input", input, target, reduction, return_grad, out, common,
+        number("epsilon", epsilon, low=0.0),
     )  # fmt: skip
 
 
@@ -540,12 +529,10 @@ def mean_squared_log_loss(
     input: npt.ArrayLike,
     target: npt.ArrayLike,
     *,
-    weight: npt.ArrayLike | None = None,
-    check_domain: bool = True,
     reduction: Reduction = "mean",
     return_grad: bool = False,
     out: Array | None = None,
-    **common: Unpack[Common],
+    **common: Unpack[Checked],
 ) -> Any:
     r"""Squared difference of the logarithms of 1 plus input and 1 plus target.
 
@@ -586,10 +573,7 @@ def mean_squared_log_loss(
     >>> grad.round(4)
     array([-0.2231,  0.    ,  0.3665])
     """
-    return elementwise(
-        "squared_log", "input", input, target, weight, reduction, return_grad, out, common,
-        check_domain=check_domain,
-    )  # fmt: skip
+    return elementwise("squared_log", "input", input, target, reduction, return_grad, out, common)
 
 
 @documented(ELEMENTWISE, domain="at least 0")
@@ -597,16 +581,14 @@ def poisson_nll_loss(
     input: npt.ArrayLike,
     target: npt.ArrayLike,
     *,
-    weight: npt.ArrayLike | None = None,
     log_input: bool = True,
     full: bool = False,
     eps: float = 1e-8,
-    check_domain: bool = True,
     reduction: Reduction = "mean",
     return_grad: bool = False,
     return_hessian: bool = False,
     out: Array | None = None,
-    **common: Unpack[Common],
+    **common: Unpack[Checked],
 ) -> Any:
     r"""Negative log-likelihood of counts under a Poisson distribution.
 
@@ -664,12 +646,12 @@ def poisson_nll_loss(
     array([ 1.,  0., -1.])
     """
     kernel = "poisson_log" if flag("log_input", log_input) else "poisson"
-    parameters = (option("eps", eps),)
+    eps = option("eps", eps)
     if flag("full", full):
         kernel += "_full"
     return elementwise(
-        kernel, "input", input, target, weight, reduction, return_grad, out, common,
-        parameters=() if log_input else parameters, check_domain=check_domain, return_hessian=return_hessian,
+        kernel, "input", input, target, reduction, return_grad, out, common, 0.0 if log_input else eps,
+        return_hessian=return_hessian,
     )  # fmt: skip
 
 
@@ -760,13 +742,11 @@ def gamma_nll_loss(
     input: npt.ArrayLike,
     target: npt.ArrayLike,
     *,
-    weight: npt.ArrayLike | None = None,
-    check_domain: bool = True,
     reduction: Reduction = "mean",
     return_grad: bool = False,
     return_hessian: bool = False,
     out: Array | None = None,
-    **common: Unpack[Common],
+    **common: Unpack[Checked],
 ) -> Any:
     r"""Negative log-likelihood under a gamma distribution, from the logarithm of its mean.
 
@@ -806,9 +786,8 @@ def gamma_nll_loss(
     array([-2.  ,  0.  ,  0.75])
     """
     return elementwise(
-        "gamma", "input", input, target, weight, reduction, return_grad, out, common,
-        check_domain=check_domain, return_hessian=return_hessian,
-    )  # fmt: skip
+        "gamma", "input", input, target, reduction, return_grad, out, common, return_hessian=return_hessian
+    )
 
 
 @documented(ELEMENTWISE, domain="allowed for `power`")
@@ -816,14 +795,12 @@ def tweedie_nll_loss(
     input: npt.ArrayLike,
     target: npt.ArrayLike,
     *,
-    weight: npt.ArrayLike | None = None,
     power: float = 1.5,
-    check_domain: bool = True,
     reduction: Reduction = "mean",
     return_grad: bool = False,
     return_hessian: bool = False,
     out: Array | None = None,
-    **common: Unpack[Common],
+    **common: Unpack[Checked],
 ) -> Any:
     r"""Half the Tweedie deviance, from the logarithm of the mean.
 
@@ -877,6 +854,6 @@ def tweedie_nll_loss(
     if checked in (1.0, 2.0):
         kernel, parameters = "poisson_log" if checked == 1.0 else "gamma", ()
     return elementwise(
-        kernel, "input", input, target, weight, reduction, return_grad, out, common, parameters=parameters,
-        check_domain=check_domain, return_hessian=return_hessian,
+        kernel, "input", input, target, reduction, return_grad, out, common, *parameters,
+        return_hessian=return_hessian,
     )  # fmt: skip

@@ -5,10 +5,11 @@ jobs that the engine hands to the kernels. The bounds are those of the registry,
 The kernels of this machine have to keep them, too, else the file is not written.
 """
 
+import inspect
 import itertools
 import struct
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -16,8 +17,8 @@ from typing import Any, BinaryIO
 from unittest.mock import patch
 
 import numpy as np
-from helpers import DTYPES, INF, NAN, Array, bounds, loss_dtype, rounded
-from registry import Call, call, with_all
+from helpers import DTYPES, INF, NAN, Array, Options, Shape, bounds, loss_dtype, rounded
+from registry import Call, Row, call, with_all
 from rows import (
     classes,
     distributions,
@@ -43,14 +44,9 @@ CTC, LIST_NET, LAMBDA_RANK, ORDER, COX, STATISTICS, COLUMNS, BOTH, NEGATIVE_PAIR
 ARRAYS, OUTPUTS, INTEGERS, REALS = 7, 4, 12, 8
 # As in kernels.h; 8 are rows in the order of their times, 9 is only read, as what it is.
 CODES = {
-    "float32": 0,
-    "float64": 1,
-    "float16": 2,
-    "bfloat16": 3,
+    **{name: code for code, name in enumerate(("float32", "float64", "float16", "bfloat16"))},
     "uint32": 8,
-    "int64": 9,
-    "int32": 9,
-    "bool": 9,
+    **dict.fromkeys(("int64", "int32", "bool"), 9),
 }
 
 
@@ -110,140 +106,144 @@ def _write_header(file: BinaryIO, array: Array | None) -> None:
 # Recording
 
 
-def _of_rows(kind: int, jobs: list[Job], kernel: Any, *given: Any, **options: Any) -> Any:
-    """Record a kernel of rows with targets, and call it."""
-    *operation, x, axis = given
-    assert axis == x.ndim - 1
-    get = options.get
-    losses = get("row_loss")
-    if kind == SOFTMAX:
-        own = (get("z_loss", 0.0), get("softcap", 0.0), get("temperature", 1.0), get("by", 0.0))
-    else:
-        own = (get("margin", 0.0), get("power", 0.0))
-    ignored = get("ignored")
-    job = Job(
+def _shape_of(x: Array, axis: int | None = None) -> tuple[int, int]:
+    """The number of rows, and of classes, which are last."""
+    assert axis in (None, x.ndim - 1)
+    return x.size // x.shape[-1], x.shape[-1]
+
+
+def _some(g: Options, names: str) -> tuple[Any, ...]:
+    return tuple(g.get(name) for name in names.split())
+
+
+# The job of each kernel, from its arguments by name.
+
+
+def _job_of_rows(kind: int, own: str, g: Options) -> Job:
+    """Of rows with targets, with options of its own."""
+    x, ignored = g["input"], g.get("ignored")
+    integers = (g.get("operation", 0), *_shape_of(x, g["axis"]), ignored is not None, ignored or 0)
+    return Job(
         kind,
-        (
-            *(operation or (0,)),
-            x.size // x.shape[-1],
-            x.shape[-1],
-            ignored is not None,
-            ignored or 0,
-            get("focusing", 0),
-        ),
-        (get("grad_scale", 1.0), get("label_smoothing", 0.0), *own),
-        (x, get("indices"), get("probabilities"), get("weight"), get("sample_weight"), get("grad_output")),
-        (losses, get("output"), get("hessian")),
+        (*integers, g.get("focusing", 0)),
+        (g["grad_scale"], g.get("label_smoothing", 0.0), *_some(g, own)),
+        (x, *_some(g, "indices probabilities weight sample_weight grad_output")),
+        _some(g, "row_loss output hessian"),
     )
-    if not get("mean") and not get("accumulate") and get("elsewhere") is None:
-        jobs.append(job)
-    return kernel(*given, **options)
 
 
-def _of_divergence(
-    jobs: list[Job], kernel: Any, operation: int, x: Array, t: Array, axis: int, **options: Any
-) -> Any:
-    get = options.get
-    assert axis == x.ndim - 1
-    job = Job(
+def _job_of_divergence(g: Options) -> Job:
+    return Job(
         DIVERGENCE,
-        (operation, x.size // x.shape[-1], x.shape[-1]),
-        (
-            *(get("grad_scale", 1.0), get("beta", 0.0), get("x_softcap", 0.0), get("t_softcap", 0.0)),
-            *(get("x_temperature", 1.0), get("t_temperature", 1.0)),
-        ),
-        (x, t, get("counted"), None, None, get("grad_output")),
-        (get("row_loss"), get("x_gradient"), get("t_gradient")),
+        (g["operation"], *_shape_of(g["x"], g["axis"])),
+        _some(g, "grad_scale beta x_softcap t_softcap x_temperature t_temperature"),
+        (*_some(g, "x t counted"), None, None, g["grad_output"]),
+        _some(g, "row_loss x_gradient t_gradient"),
     )
-    if not get("accumulate"):
-        jobs.append(job)
-    return kernel(operation, x, t, axis, **options)
 
 
-def _of_elements(
-    jobs: list[Job], kernel: Any, loss: int, wide: bool, arrays: Any, domains: Any, *given: Any
-) -> Any:
-    *read, first, second, losses = arrays
-    job = Job(ELEMENTS, (loss, wide), given[:5], tuple(read), (losses, first, second))
-    is_mean, accumulate = given[6], given[8]
-    if not is_mean and not accumulate:
-        jobs.append(job)
-    result = kernel(loss, wide, arrays, domains, *given)
-    job.written = [None if output is None else output.astype(np.float64) for output in job.outputs]
-    return result
+def _job_of_elements(g: Options) -> Job:
+    *read, first, second, losses = g["arrays"]
+    reals = _some(g, "target_value third_value a b grad_scale")
+    return Job(ELEMENTS, _some(g, "loss wide"), reals, tuple(read), (losses, first, second))
 
 
-def _of_pairs(jobs: list[Job], kernel: Any, vectors: Any, gradients: Any, **options: Any) -> Any:
-    get = options.get
-    x = vectors[0]
+def _job_of_pairs(g: Options) -> Job:
+    vectors = g["vectors"]
     missing = (None,) * (3 - len(vectors))
-    if not get("accumulate"):
-        job = Job(
-            PAIRS,
-            (len(vectors), x.size // x.shape[-1], x.shape[-1], get("swap", False)),
-            (get("grad_scale", 1.0), get("margin", 0.0), get("eps", 0.0), get("p", 2.0)),
-            (*vectors, *missing, get("target"), get("grad_output")),
-            (get("row_loss"), *gradients, *missing),
-        )
-        jobs.append(job)
-    return kernel(vectors, gradients, **options)
-
-
-def _of_labels(jobs: list[Job], kernel: Any, x: Array, target: Array, **options: Any) -> Any:
-    get = options.get
-    if not get("accumulate"):
-        job = Job(
-            LABELS,
-            (0, x.size // x.shape[-1], x.shape[-1]),
-            (get("grad_scale", 1.0),),
-            (x, target, None, None, None, get("grad_output")),
-            (get("row_loss"), get("output")),
-        )
-        jobs.append(job)
-    return kernel(x, target, **options)
-
-
-def _of_distribution(
-    jobs: list[Job], kernel: Any, kind: int, arrays: Any, target: float, third: float, fourth: float,
-    is_full: bool, grad_scale: float, is_mean: bool, *given: Any,
-) -> Any:  # fmt: skip
-    *read, first, second, losses, parameter, last = arrays
-    *_, accumulate, _ = given
-    if not is_mean and not accumulate:
-        outputs = (losses, first, second, last)
-        job = Job(
-            DISTRIBUTION, (kind, is_full), (target, third, fourth, grad_scale), (*read, parameter), outputs
-        )
-        jobs.append(job)
-    return kernel(kind, arrays, target, third, fourth, is_full, grad_scale, is_mean, *given)
-
-
-def _of_ctc(
-    jobs: list[Job], kernel: Any, x: Array, labels: Array, starts: Array, labels_of: Array, steps_of: Array,
-    losses: Array, **options: Any,
-) -> Any:  # fmt: skip
-    names = ("blank", "has_logits", "zero_infinity")
-    longest = (labels_of.max(), steps_of.max())
-    arrays = (x, labels, starts, labels_of, steps_of, options.get("factor"))
-    integers = (*x.shape, *(options[name] for name in names), *longest)
-    jobs.append(Job(CTC, integers, (), arrays, (losses, options.get("output"))))
-    return kernel(x, labels, starts, labels_of, steps_of, losses, **options)
-
-
-def _of_lists(
-    kind: int, jobs: list[Job], kernel: Any, x: Array, y: Array, bounds: Array, longest: int, **options: Any
-) -> Any:
-    get = options.get
-    gains, sigmoid = get("label_gain"), get("sigmoid", 0.0)
-    job = Job(
-        kind,
-        (len(bounds) - 1, longest, get("normalize", 0), get("truncation_level", 0), np.size(gains)),
-        (options["scale"], sigmoid),
-        (x, y, bounds, get("upstream"), gains, get("discounts")),
-        (get("losses"), get("gradient"), get("hessian")),
+    return Job(
+        PAIRS,
+        (len(vectors), *_shape_of(vectors[0]), g["swap"]),
+        _some(g, "grad_scale margin eps p"),
+        (*vectors, *missing, *_some(g, "target grad_output")),
+        (g["row_loss"], *g["gradients"], *missing),
     )
-    jobs.append(job)
-    return kernel(x, y, bounds, longest, **options)
+
+
+def _job_of_labels(g: Options) -> Job:
+    integers = (0, *_shape_of(g["input"]))
+    arrays = (*_some(g, "input target"), None, None, None, g["grad_output"])
+    return Job(LABELS, integers, (g["grad_scale"],), arrays, _some(g, "row_loss output"))
+
+
+def _job_of_distribution(g: Options) -> Job:
+    *read, first, second, losses, parameter, last = g["arrays"]
+    reals = _some(g, "target_value third_value fourth_value grad_scale")
+    outputs = (losses, first, second, last)
+    return Job(DISTRIBUTION, _some(g, "kind is_full"), reals, (*read, parameter), outputs)
+
+
+def _job_of_alignments(g: Options) -> Job:
+    longest = (g["labels_of"].max(), g["steps_of"].max())
+    integers = (*g["input"].shape, *_some(g, "blank has_logits zero_infinity"), *longest)
+    arrays = _some(g, "input labels starts labels_of steps_of factor")
+    return Job(CTC, integers, (), arrays, _some(g, "losses output"))
+
+
+def _job_of_lists(kind: int, names: str, g: Options) -> Job:
+    gains = g.get("label_gain")
+    integers = (len(g["bounds"]) - 1, g["longest"], g.get("normalize", 0), g.get("truncation_level", 0))
+    return Job(
+        kind,
+        (*integers, np.size(gains)),
+        (g["scale"], g.get("sigmoid", 0.0)),
+        (*_some(g, names), *_some(g, "bounds upstream"), gains, g.get("discounts")),
+        _some(g, "losses gradient hessian"),
+    )
+
+
+def _job_of_cox(g: Options) -> Job:
+    x, (gradient, hessian, losses) = g["log_hazard"], g["outputs"]
+    arrays = (x, *g["sorted_by_time"], *_some(g, "event weight upstream"))
+    return Job(COX, (len(x), g["is_efron"]), (g["scale"],), arrays, (losses, gradient, hessian))
+
+
+def _job_of_statistics(g: Options) -> Job:
+    x, ignored = g["input"], g["ignored"]
+    return Job(
+        STATISTICS,
+        (0, *_shape_of(x, g["axis"]), ignored is not None, ignored or 0, g["has_all"]),
+        (*g["grad_scale"], *_some(g, "softcap temperature")),
+        (x, g["indices"], None, None, None, *g["grad_output"]),
+        _some(g, "found output"),
+    )
+
+
+JOBS: dict[str, Callable[[Options], Job]] = {
+    "softmax": partial(_job_of_rows, SOFTMAX, "z_loss softcap temperature by"),
+    "nll": partial(_job_of_rows, NLL, ""),
+    "multi_margin": partial(_job_of_rows, MARGIN, "margin power"),
+    "sparsemax": partial(_job_of_rows, SPARSEMAX, ""),
+    "divergence": _job_of_divergence,
+    "pairs": _job_of_pairs,
+    "multilabel_margin": _job_of_labels,
+    "distribution": _job_of_distribution,
+    "ctc": _job_of_alignments,
+    "list_net": partial(_job_of_lists, LIST_NET, "scores relevance"),
+    "lambda_rank": partial(_job_of_lists, LAMBDA_RANK, "scores labels"),
+    "cox": _job_of_cox,
+    "statistics": _job_of_statistics,
+    "elementwise": _job_of_elements,
+}
+
+
+def _recorder(name: str, jobs: list[Job]) -> Callable[..., Any]:
+    """A kernel that records its job, unless the result depends on what was there."""
+    kernel = getattr(_kernels, name)
+    signature = inspect.signature(kernel)
+
+    def record(*given: Any, **options: Any) -> Any:
+        bound = signature.bind(*given, **options)
+        bound.apply_defaults()
+        g = bound.arguments
+        job = JOBS[name](g)
+        if not g.get("mean") and not g.get("accumulate") and g.get("elsewhere") is None:
+            jobs.append(job)
+        result = kernel(*given, **options)
+        job.written = [None if output is None else output.astype(np.float64) for output in job.outputs]
+        return result
+
+    return record
 
 
 def _of_order(
@@ -259,63 +259,19 @@ def _of_order(
     return result
 
 
-def _of_cox(
-    jobs: list[Job], kernel: Any, x: Array, in_order: Any, event: Array, weight: Array | None,
-    upstream: Array | None, scale: float, is_efron: bool, outputs: Any, *given: Any,
-) -> Any:  # fmt: skip
-    gradient, hessian, losses = outputs
-    arrays = (x, *in_order, event, weight, upstream)
-    jobs.append(Job(COX, (len(x), is_efron), (scale,), arrays, (losses, gradient, hessian)))
-    return kernel(x, in_order, event, weight, upstream, scale, is_efron, outputs, *given)
-
-
-def _of_statistics(jobs: list[Job], kernel: Any, x: Array, axis: int, found: Array, **options: Any) -> Any:
-    get = options.get
-    ignored = get("ignored")
-    jobs.append(
-        Job(
-            STATISTICS,
-            (0, x.size // x.shape[-1], x.shape[-1], ignored is not None, ignored or 0, get("has_all", True)),
-            (*get("grad_scale"), get("softcap", 0.0), get("temperature", 1.0)),
-            (x, get("indices"), None, None, None, *get("grad_output")),
-            (found, get("output")),
-        )
-    )
-    return kernel(x, axis, found, **options)
-
-
 def recorded(function: Callable[[], Any]) -> tuple[Any, list[Job]]:
     """Call a function, without the paths of plain calls; return its result and its jobs."""
     jobs: list[Job] = []
-    of_softmax = partial(_of_rows, SOFTMAX, jobs, _kernels.softmax)
-    replaced = {
-        "softmax": of_softmax,
-        "nll": partial(_of_rows, NLL, jobs, _kernels.nll),
-        "multi_margin": partial(_of_rows, MARGIN, jobs, _kernels.multi_margin),
-        "sparsemax": partial(_of_rows, SPARSEMAX, jobs, _kernels.sparsemax),
-        "divergence": partial(_of_divergence, jobs, _kernels.divergence),
-        "pairs": partial(_of_pairs, jobs, _kernels.pairs),
-        "multilabel_margin": partial(_of_labels, jobs, _kernels.multilabel_margin),
-        "distribution": partial(_of_distribution, jobs, _kernels.distribution),
-        "ctc": partial(_of_ctc, jobs, _kernels.ctc),
-        "list_net": partial(_of_lists, LIST_NET, jobs, _kernels.list_net),
-        "lambda_rank": partial(_of_lists, LAMBDA_RANK, jobs, _kernels.lambda_rank),
-        "order_by_time": partial(_of_order, jobs, _kernels.order_by_time),
-        "cox": partial(_of_cox, jobs, _kernels.cox),
-        "statistics": partial(_of_statistics, jobs, _kernels.statistics),
-        "elementwise": partial(_of_elements, jobs, _kernels.elementwise),
-        "plain_cross_entropy": lambda *given: None,
-        "plain_elementwise": lambda *given: None,
-    }
-    of_rows = partial(of_softmax, _kernels.CROSS_ENTROPY)
+    replaced = {name: _recorder(name, jobs) for name in JOBS}
+    replaced["order_by_time"] = partial(_of_order, jobs, _kernels.order_by_time)
+    replaced |= dict.fromkeys(("plain_cross_entropy", "plain_elementwise"), lambda *given: None)
+    of_rows = partial(replaced["softmax"], _kernels.CROSS_ENTROPY)
     with ExitStack() as stack:
         for name, kernel in replaced.items():
             stack.enter_context(patch.object(_kernels, name, kernel))
         for module in (engine_rows, classification, sequence):
             stack.enter_context(patch.object(module, "cross_entropy_rows", of_rows))
-        stack.enter_context(
-            patch.object(engine_rows, "_focused_rows", partial(of_softmax, _kernels.CROSS_ENTROPY))
-        )
+        stack.enter_context(patch.object(engine_rows, "_focused_rows", of_rows))
         return function(), jobs
 
 
@@ -400,46 +356,36 @@ OF_DISTRIBUTIONS = [row for row in distributions.ROWS if len(row.gradients) > 1]
 SHAPES = [(37, 2), (37, 3), (21, 10), (37, 16), (19, 37), (18, 64), (9, 65), (6, 1000), (4, 5000)]
 
 
+def of_rows(
+    rows: Sequence[Row],
+    shapes: Sequence[Shape],
+    dtype: str,
+    every: bool = False,
+    together: Sequence[Shape] | None = None,
+) -> Iterator[Call]:
+    """Calls without options or with every set of them; with all at once too, `together` in other shapes."""
+    for row in rows:
+        for shape in shapes:
+            for options in range(len(row.sets) if every else 1):
+                yield call(row, shape, dtype, "none", options)
+        for shape in shapes if together is None else together:
+            yield with_all(row, shape, dtype)
+
+
 def calls() -> Iterator[Call]:
+    of_one_line = (*elementwise.ELEMENTWISE, *elementwise.KL_DIVS, *OF_ONE_LINE)
+    of_classes = (*classes.ROWS, *sparse.ROWS)
     for dtype in DTYPES:
-        for row in OF_CLASSES:
-            for shape in SHAPES:
-                yield call(row, shape, dtype, "none")
-                yield with_all(row, shape, dtype)
-        for options in range(len(softmax.CROSS_ENTROPY.sets)):
-            for shape in ((21, 10), (4, 1000)):
-                yield call(softmax.CROSS_ENTROPY, shape, dtype, "none", options)
-        for row in (*elementwise.ELEMENTWISE, *elementwise.KL_DIVS, *OF_ONE_LINE):
-            for options in range(len(row.sets)):
-                yield call(row, (7, 83), dtype, "none", options)
-            yield with_all(row, (7, 83), dtype)
-        for row in (*classes.ROWS, *sparse.ROWS):
-            for shape in ((21, 10), (19, 37), (5, 300), (2, 5000)):
-                for options in range(len(row.sets)):
-                    yield call(row, shape, dtype, "none", options)
-                yield with_all(row, shape, dtype)
-        for row in divergences.ROWS:
-            for shape in ((37, 9), (9, 90), (3, 2100)):
-                yield call(row, shape, dtype, "none")
-                yield with_all(row, shape, dtype)
-        for row in (pairs.COSINE, pairs.TRIPLET):
-            for options in range(len(row.sets)):
-                yield call(row, (19, 50), dtype, "none", options)
-            yield with_all(row, (7, 300), dtype)
-        for shape in ((37, 5), (5, 70)):
-            yield call(pairs.MULTILABEL, shape, dtype, "none")
-            yield with_all(pairs.MULTILABEL, shape, dtype)
-        for row in OF_DISTRIBUTIONS:
-            yield call(row, (5, 83), dtype, "none")
-            yield with_all(row, (5, 83), dtype)
-        for row in lists.ROWS:
-            for options in range(len(row.sets)):
-                yield call(row, (300,), dtype, "none", options)
-            yield with_all(row, (41,), dtype)
-        for options in range(len(survival.COX.sets)):
-            for documents in (12, 300):
-                yield call(survival.COX, (documents,), dtype, "none", options)
-        yield with_all(survival.COX, (2100,), dtype)
+        yield from of_rows(OF_CLASSES, SHAPES, dtype)
+        yield from of_rows([softmax.CROSS_ENTROPY], [(21, 10), (4, 1000)], dtype, every=True, together=[])
+        yield from of_rows(of_one_line, [(7, 83)], dtype, every=True)
+        yield from of_rows(of_classes, [(21, 10), (19, 37), (5, 300), (2, 5000)], dtype, every=True)
+        yield from of_rows(divergences.ROWS, [(37, 9), (9, 90), (3, 2100)], dtype)
+        yield from of_rows([pairs.COSINE, pairs.TRIPLET], [(19, 50)], dtype, every=True, together=[(7, 300)])
+        yield from of_rows([pairs.MULTILABEL], [(37, 5), (5, 70)], dtype)
+        yield from of_rows(OF_DISTRIBUTIONS, [(5, 83)], dtype)
+        yield from of_rows(lists.ROWS, [(300,)], dtype, every=True, together=[(41,)])
+        yield from of_rows([survival.COX], [(12,), (300,)], dtype, every=True, together=[(2100,)])
         for shape in ((37, 5), (5, 300), (2, 5000)):
             for options in (0, len(softmax.STATISTICS.sets) - 1):
                 yield call(softmax.STATISTICS, shape, dtype, "none", options)
@@ -470,13 +416,9 @@ def ctc_jobs() -> Iterator[tuple[str, Job]]:
     """Alignments: the samples of test_ctc.py, with its bounds."""
     import test_ctc
 
-    for function, dtype in itertools.product(test_ctc.FUNCTIONS, DTYPES):
-        for seed, shape, labels in (
-            (0, (9, 4, 6), 3),
-            (1, (40, 3, 80), 11),
-            (2, (1, 1, 2), 1),
-            (3, (5, 2, 3), 0),
-        ):
+    for function, dtype in itertools.product(test_ctc.NAMES, DTYPES):
+        sizes = (((9, 4, 6), 3), ((40, 3, 80), 11), ((1, 1, 2), 1), ((5, 2, 3), 0))
+        for seed, (shape, labels) in enumerate(sizes):
             x, *rest = test_ctc.samples(function, shape, labels, 1, seed)
             x = np.asarray(rounded(x, dtype))
             options = {"blank": 1, "zero_infinity": seed % 2 > 0, "reduction": "none"}
@@ -556,14 +498,14 @@ def function_jobs() -> Iterator[tuple[str, Job]]:
     import test_vecmath as v
 
     rng = np.random.default_rng(0)
-    relative = {"exp_f32": v.EXP_F32[0], "power_near_0_f32": v.POWER_F32["avx2"]}
+    relative = {"exp_f32": v.EXP_F32, "power_near_0_f32": v.POWER_F32["avx2"]}
     ulps: list[Any] = [
-        *v.GENERAL,
+        *((name, f, span, units) for name, f, units, spans in v.GENERAL for span in spans),
         ("exp_f64", np.exp, (v.LOWEST_F64, 0.0), v.EXP_F64["avx2"]),
         ("log1p_f64", np.log1p, (0.0, 1e6), v.LOG1P_F64),
         *((name, np.tanh, (-22.0, 22.0), u) for name, u in v.TANH_F64.items()),
         *((n, lambda x: 1.0 / np.cosh(x) ** 2, (-17.0, 17.0), u) for n, u in v.SECH_SQUARED_F64.items()),
-        ("log1p_near_f32", np.log1p, (-0.29, 0.41), v.LOG1P_NEAR_F32["avx2"]),
+        ("log1p_near_f32", np.log1p, (-0.29, 0.41), v.LOG1P_NEAR_F32),
     ]
     cases = [(name, f, span, 0.0, 0.0, units) for name, f, span, units in ulps]
     cases += [(name, f, span, part, rest, 0.0) for name, f, span, part, rest in v.NEAR]
@@ -612,9 +554,8 @@ def write(path: Path) -> tuple[int, set[str], set[int]]:
         rest = set(names) - lines
         for row in (*preferences.PREFERENCES, *preferences.POLICIES, *elementwise.PENALTIES):
             for options in range(len(row.sets)):
-                c = call(
-                    row, row.shapes[0], "float32", "none" if "none" in row.reductions else "sum", options
-                )
+                reduction = "none" if "none" in row.reductions else "sum"
+                c = call(row, row.shapes[0], "float32", reduction, options)
                 yield from ((c.title, job) for job in parts_of(c, rest))
 
     with path.open("wb") as file:

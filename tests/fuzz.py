@@ -62,12 +62,9 @@ class Case:
     use: str
 
     def __repr__(self) -> str:
-        level = _kernels.LEVELS[self.level]
-        return (
-            f"{self.row} {self.shape} {self.dtype} {self.reduction} options={self.options} "
-            f"company={self.company} upstream={self.upstream} seed={self.seed} {level} "
-            f"threads={self.threads} {self.place}, {self.use}"
-        )
+        """Without what a row has, which would take pages."""
+        fields = {**vars(self), "row": str(self.row), "level": _kernels.LEVELS[self.level]}
+        return ", ".join(f"{name}={value}" for name, value in fields.items())
 
     @property
     def name(self) -> str:
@@ -86,7 +83,7 @@ class Case:
         return made
 
     def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
-        """For the report of a failure, in which a row would take pages."""
+        """For the report of a failure."""
         printer.text(repr(self))
 
 

@@ -149,6 +149,9 @@ def _expanded(function: Callable[..., Any]) -> inspect.Signature:
     if "out" in own:
         at = names.index("out")
         names[at : at + 1] = ["grad_output", "out", "accumulate", "num_threads"]
+    if "weight" in behind:
+        at = names.index("reduction")
+        names[at:at] = [name for name in ("weight", "check_domain") if name in behind]
     # In the order of torch, which has the first of these.
     first = [name for name in ("label_smoothing",) if name in behind]
     others = [name for name in behind if name in options.MapOptions.__optional_keys__]

@@ -48,6 +48,12 @@ _ANYTHING = (_kernels.ANY,) * 3
 # Computed in double for any type: exponentials magnify the rounding errors of a product before them, and both
 # may overflow; distribution functions are subtracted from each other.
 WIDE = {"tweedie_beyond", "aft_normal", "aft_logistic", "aft_extreme"}
+# The lines of losses.def: the number, the domain of targets, and whether there is one. That of Tweedie's losses
+# depends on the power.
+_LINES = {
+    kernel: (line, domain, domain != _kernels.ANY or kernel.startswith("tweedie"))
+    for kernel, (line, domain) in _kernels.ELEMENTWISE.items()
+}
 
 
 class GaussianNLLGradients(NamedTuple):
@@ -177,29 +183,31 @@ def elementwise(
     name: str,
     values: npt.ArrayLike,
     target: npt.ArrayLike,
-    weight: npt.ArrayLike | None,
     reduction: Any,
     return_grad: Any,
     out: Any,
     options: Any,
-    *,
-    parameters: tuple[float, ...] = (),
+    *parameters: float,
     extra: npt.ArrayLike | None = None,
     extra_name: str = "",
     return_hessian: Any = False,
-    check_domain: Any = False,
+    has_weight: bool = True,
     mean_over_weights: bool = True,
     others: tuple[Any, ...] = (),
 ) -> Any:
     """Check, run and reduce a loss with a gradient for its first argument, called `name`.
 
-    `options` are the common parameters behind ``**common``. `others` are further arrays that `out` must not
-    overlap.
+    `options` are the parameters behind ``**common``, among them the weight of a loss that has one, and
+    `check_domain` if the line has a domain. `parameters` are those of the line. `others` are further arrays
+    that `out` must not overlap.
     """
-    line, domain = _kernels.ELEMENTWISE[kernel]
-    domains = (
-        _domains(kernel, domain, parameters) if arguments.flag("check_domain", check_domain) else _ANYTHING
-    )
+    line, domain, is_checked = _LINES[kernel]
+    weight: Any = None
+    if options:
+        weight = options.pop("weight", None) if has_weight else None
+        if is_checked:
+            is_checked = arguments.flag("check_domain", options.pop("check_domain", True))
+    domains = _domains(kernel, domain, parameters) if is_checked else _ANYTHING
     a, b = two(parameters)
     if weight is extra is None and return_hessian is False and not options and not others:
         plain = _kernels.plain_elementwise(
@@ -376,7 +384,6 @@ def _sides(levels: Array, target: Array, x: Array) -> tuple[Operand, Operand]:
 def quantiles(
     values: npt.ArrayLike,
     target: npt.ArrayLike,
-    weight: npt.ArrayLike | None,
     quantile: npt.ArrayLike,
     reduction: Any,
     return_grad: Any,
@@ -391,7 +398,7 @@ def quantiles(
     rows. The kernel has a quantile above 1/2 less 1, because the slope 1 - q would lose its digits near 0.
     """
     seen, x, quantile, levels, target = _of_quantiles(values, quantile, target)
-    weight = arguments.given("weight", weight)
+    weight = arguments.given("weight", options.pop("weight", None))
     return_hessian = arguments.flag("return_hessian", return_hessian)
     call = request(
         ("input",), (x,), (target, weight, quantile), x.shape, reduction, return_grad, out, options,
@@ -515,25 +522,25 @@ def averaged_over_classes(
     name: str,
     values: npt.ArrayLike,
     target: npt.ArrayLike,
-    weight: npt.ArrayLike | None,
     reduction: Any,
     return_grad: Any,
     out: Any,
     options: Any,
-    **more: Any,
+    *parameters: float,
 ) -> Any:
     """Run an elementwise loss whose unreduced loss is the mean over the last axis, that of the class weights.
 
     The mean over rows of the means over classes is the mean over elements. The sum and the unreduced loss are
     sums over elements, divided by the number of classes, and so are their gradients.
     """
+    results.check_reduction(reduction)
     x = arguments.floating(name, values)
     rows, classes = arguments.rows_and_classes(x, arguments.class_axis(-1, x, name))
     others: tuple[Any, ...] = ()
-    if weight is not None:
-        weight = arguments.as_array("weight", weight)
+    if options.get("weight") is not None:
+        weight = arguments.as_array("weight", options["weight"])
         others = (weight,)
-        weight = np.broadcast_to(arguments.class_weight(weight, classes), x.shape)
+        options["weight"] = np.broadcast_to(arguments.class_weight(weight, classes), x.shape)
     if reduction != "mean" and return_grad:
         grad_output = arguments.given("grad_output", options.get("grad_output"))
         others = (*others, grad_output)
@@ -541,10 +548,10 @@ def averaged_over_classes(
         share: Any = scale / classes
         if upstream is not None:
             share = np.broadcast_to(upstream[..., np.newaxis] / classes, x.shape)
-        options = {**options, "grad_output": share}
+        options["grad_output"] = share
     result = elementwise(
-        kernel, name, x, target, weight, reduction, return_grad, out, options, others=others,
-        mean_over_weights=False, **more,
+        kernel, name, x, target, reduction, return_grad, out, options, *parameters, others=others,
+        mean_over_weights=False,
     )  # fmt: skip
     if reduction == "mean":
         return result
@@ -571,17 +578,19 @@ def kl_divergence(
 ) -> Any:
     """Run `kl_div`; its reduction "batchmean" divides the sum by the length of the first axis."""
     kernel = "kl_div_log" if arguments.flag("log_target", log_target) else "kl_div"
+    results.check_reduction(reduction, "batchmean")
     if reduction != "batchmean":
-        results.check_reduction(reduction, "batchmean")
-        return elementwise(kernel, "input", values, target, None, reduction, return_grad, out, options)
+        return elementwise(
+            kernel, "input", values, target, reduction, return_grad, out, options, has_weight=False
+        )
     x = arguments.floating("input", values)
     if x.ndim == 0:
         raise ValueError("input must have a first axis for reduction='batchmean', got a scalar")
     rows = x.shape[0]
     scale, _ = results.upstream(options.get("grad_output"), (), return_grad)
     if return_grad:
-        options = {**options, "grad_output": scale / rows if rows else scale}
-    result = elementwise(kernel, "input", values, target, None, "sum", return_grad, out, options)
+        options["grad_output"] = scale / rows if rows else scale
+    result = elementwise(kernel, "input", values, target, "sum", return_grad, out, options, has_weight=False)
     total, *gradient = result if return_grad else (result,)
     loss = float(np.float64(total) / rows) if rows else math.nan
     return (loss, *gradient) if gradient else loss

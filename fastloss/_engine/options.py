@@ -16,9 +16,9 @@ import numpy.typing as npt
 from fastloss._engine.arguments import number
 
 __all__ = [
-    "DEFAULTS", "DESCRIPTIONS", "ArrayOrNone", "Common", "CommonOfSeveral", "CommonOptions", "MapOptions",
-    "RowOptions", "RowOptionsOfSeveral", "SoftmaxOptions", "common_options", "map_of", "option",
-    "softmax_options",
+    "DEFAULTS", "DESCRIPTIONS", "ArrayOrNone", "Checked", "Common", "CommonOfSeveral", "CommonOptions",
+    "MapOptions", "RowOptions", "RowOptionsOfSeveral", "SoftmaxOptions", "Weighted", "common_options",
+    "map_of", "option", "softmax_options",
 ]  # fmt: skip
 
 ArrayOrNone: TypeAlias = npt.ArrayLike | None
@@ -38,6 +38,18 @@ class CommonOfSeveral(TypedDict, total=False):
     grad_output: ArrayOrNone
     accumulate: bool | tuple[bool, ...]
     num_threads: int | None
+
+
+class Weighted(Common, total=False):
+    """Those of an elementwise loss."""
+
+    weight: ArrayOrNone
+
+
+class Checked(Weighted, total=False):
+    """Those of an elementwise loss whose targets have a domain."""
+
+    check_domain: bool
 
 
 class MapOptions(TypedDict, total=False):
@@ -69,6 +81,8 @@ DEFAULTS: dict[str, Any] = {
     "softcap": None,
     "temperature": 1.0,
     "logit_scale": 1.0,
+    "weight": None,
+    "check_domain": True,
     "grad_output": None,
     "accumulate": False,
     "num_threads": None,

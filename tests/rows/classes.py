@@ -10,6 +10,7 @@ from registry import Call, Option, Row
 
 from fastloss import reference
 
+from .elementwise import of_each
 from .softmax import (
     IGNORE,
     OF_INDICES,
@@ -52,11 +53,11 @@ def focal_in_torch(torch: Any, tensors: dict[str, Any], options: Options, reduct
 
 
 def weighed_in_torch(
+    function: Callable[[Any, Any, Options], Any],
     torch: Any,
     tensors: dict[str, Any],
     options: Options,
     reduction: str,
-    function: Callable[[Any, Any, Options], Any],
 ) -> Any:
     """A function of the log-probabilities, whose mean divides by the sum of the class weights."""
     log_p, counted = of_log_probs(torch, tensors, options)
@@ -119,18 +120,18 @@ _FOCUSED: dict[str, Any] = {
 POLY = Row(
     "poly_loss",
     indices,
-    sets=({}, {"epsilon": -1}, {"epsilon": -0.5}, {"epsilon": 6.0}, {"epsilon": 0}),
+    sets=of_each("epsilon", -1, -0.5, 6.0, 0),
     bad=bad_numbers("epsilon", -1.1, -2),
-    torch=partial(weighed_in_torch, function=poly_of),
+    torch=partial(weighed_in_torch, poly_of),
     **_FOCUSED,
     **OF_INDICES,
 )
 GENERALIZED = Row(
     "generalized_cross_entropy",
     indices,
-    sets=({}, {"q": 1}, {"q": 0.01}, {"q": 0}),
+    sets=of_each("q", 1, 0.01, 0),
     bad=bad_numbers("q", -0.1, 1.1, 2),
-    torch=partial(weighed_in_torch, function=generalized_of),
+    torch=partial(weighed_in_torch, generalized_of),
     **_FOCUSED,
     **{**OF_INDICES, "derivative_bound": generalized_derivative_bound},
 )

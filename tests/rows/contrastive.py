@@ -61,9 +61,8 @@ def sharpness(c: Call) -> float:
     """The largest logit: an error of a similarity is multiplied as much."""
     u, v, _, _ = units(c)
     rate = c.get("scale", 1.0 / c.get("temperature", 0.05))
-    return float(largest(np.linalg.norm(u, axis=1)) * largest(np.linalg.norm(v, axis=1)) * rate) + abs(
-        c.get("bias", 0.0)
-    )
+    size = largest(np.linalg.norm(u, axis=1)) * largest(np.linalg.norm(v, axis=1)) * rate
+    return float(size) + abs(c.get("bias", 0.0))
 
 
 def bound(c: Call) -> Array:
@@ -72,9 +71,8 @@ def bound(c: Call) -> Array:
     pairs = len(c["key"]) if c.row.name == "siglip_loss" else 1
     if c.reduction == "sum":
         pairs *= len(c["query"])
-    return np.asarray(
-        ROUNDING[kind] * (size + sharpness(c) * min(pairs, 4.0 * float(np.max(size, initial=1.0))))
-    )
+    most = min(pairs, 4.0 * float(np.max(size, initial=1.0)))
+    return np.asarray(ROUNDING[kind] * (size + sharpness(c) * most))
 
 
 def derivative_bound(c: Call, name: str) -> Array:
@@ -115,16 +113,15 @@ def siglip_in_torch(torch: Any, tensors: dict[str, Any], options: Options, reduc
     return losses if reduction == "none" else getattr(losses, reduction)()
 
 
-BAD = (
+BAD_BUDGET = (
     *bad("memory_budget", TypeError, 1.5, True, np.True_, "1", [1]),
     *bad("memory_budget", ValueError, 0, -1),
+)
+BAD = (
+    *BAD_BUDGET,
     *bad("key", TypeError, np.ones((6, 5)), np.ones((6, 5), "f2")),
-    *bad(
-        "key",
-        ValueError,
-        *(np.ones(shape, "f4") for shape in ((6, 2), (6,), (1, 6, 5), ())),
-        [[1.0], [2.0, 3.0]],
-    ),
+    *bad("key", ValueError, *(np.ones(shape, "f4") for shape in ((6, 2), (6,), (1, 6, 5), ()))),
+    *bad("key", ValueError, [[1.0], [2.0, 3.0]]),
     *bad("query", ValueError, *(np.ones(shape, "f4") for shape in ((3,), (1, 4, 5), ()))),
 )
 COMMON: dict[str, Any] = {

@@ -1,16 +1,15 @@
 """Rows of the losses of distributions, and of several quantiles at once."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
 from helpers import INF, NAN, Array, Options, Shape, bad, loss_dtype, smallest_normal, ulp
 from registry import Call, Option, Row
 
-from .elementwise import STEPS, WEIGHTS, Elementwise, counts, residuals, sometimes, weights_of
-
-ULPS = {"float32": 4.0, "float64": 8.0}
-
+from . import elementwise
+from .elementwise import WEIGHTS, counts, reduced, residuals, sometimes, tolerance, weights_of
 
 # Several quantiles: of a shape (..., Q) the targets have (...).
 
@@ -23,7 +22,7 @@ def predictions(rng: np.random.Generator, shape: Shape, options: Options) -> dic
 
 def levels(rng: np.random.Generator, shape: Shape) -> Array:
     """In no order, with both ends, the middle and what is near an end."""
-    return rng.choice([0.0, 1.0, 0.5, 1e-4, 0.9998, 0.1, 0.7, *STEPS[1:5]], shape[-1])
+    return rng.choice([0.0, 1.0, 0.5, 1e-4, 0.9998, 0.1, 0.7, *elementwise.STEPS[1:5]], shape[-1])
 
 
 def row_weights(rng: np.random.Generator, arguments: dict[str, Array]) -> Array:
@@ -40,19 +39,10 @@ def quantile_weights(c: Call) -> Array:
     return np.broadcast_to(weight[..., np.newaxis] if weight.shape == c.shape[:-1] else weight, c.shape)
 
 
-def quantile_bound(c: Call) -> Array:
-    kind = loss_dtype(c.dtype)
-    rows = (ULPS[kind] + 1.0) * ulp(c.expected_losses, kind) + smallest_normal(kind)
-    if c.reduction == "none":
-        return np.asarray(rows)
-    return np.asarray((rows.sum() + 1e-14 * c.expected_losses.sum()) / (c.denominator or NAN))
-
-
 def quantile_derivative_bound(c: Call, name: str) -> Array:
-    kind = loss_dtype(c.dtype)
     size = np.abs(c.expected[1][c.row.derivatives.index(name)])
     summed = 1e-14 * size if c.reduction == "mean" else 0.0  # the weights of the denominator
-    return np.asarray((ULPS[kind] + 4.0) * ulp(size, kind) + summed + smallest_normal(kind))
+    return np.asarray(tolerance(c, size, factors=4.0) + summed)
 
 
 def quantile_room(c: Call, name: str) -> Array:
@@ -60,28 +50,32 @@ def quantile_room(c: Call, name: str) -> Array:
     return np.where(distance > 0.01, np.minimum(distance, 1.0), 0.0)
 
 
+OF_LEVELS: dict[str, Any] = {
+    "gradients": ("input",),
+    "derivative_bound": quantile_derivative_bound,
+    "sizes": ((1,), (7,), (1000,), (41, 61), (100, 1), (3, 600), (300, 7)),
+    "large": ((300, 1003), (50_000, 7)),
+    "empty": ((0, 3), (3, 0, 2)),
+    "room": quantile_room,
+}
+BAD = (
+    *bad("quantile", ValueError, [0.5], [0.1] * 5, [0.1, -0.1], [0.1, NAN], [], [[0.5]], 1.5),
+    *bad("quantile", TypeError, ["a"], np.ones(6, complex)),
+)
 QUANTILES = Row(
     "quantile_loss",
     predictions,
-    gradients=("input",),
     sets=({"quantile": levels},),
     extras=(
         Option("weight", row_weights),
         Option("weight", element_weights, "element_weight", instead_of="weight"),
     ),
     hessian=True,
-    bound=quantile_bound,
-    derivative_bound=quantile_derivative_bound,
+    bound=lambda c: reduced(c, tolerance(c, c.expected_losses, factors=1.0)),
     divisor=lambda c: float(quantile_weights(c).sum()),
-    sizes=((1,), (7,), (1000,), (41, 61), (100, 1), (3, 600), (300, 7)),
-    large=((300, 1003), (50_000, 7)),
-    empty=((0, 3), (3, 0, 2)),
-    room=quantile_room,
-    bad=(
-        *bad("quantile", ValueError, [0.5], [0.1] * 5, [0.1, -0.1], [0.1, NAN], [], [[0.5]], 1.5),
-        *bad("quantile", TypeError, ["a"], np.ones(6, complex)),
-    ),
+    bad=BAD,
     label="quantiles",
+    **OF_LEVELS,
 )
 
 
@@ -100,39 +94,23 @@ def quantile_shares(rng: np.random.Generator, arguments: dict[str, Array]) -> Ar
     return rng.uniform(0.0, 2.0, arguments["input"].shape[-1])
 
 
-def crps_rows(c: Call) -> Array:
-    return np.broadcast_to(np.asarray(c.options.get("sample_weight", 1.0), np.float64), c.shape[:-1])
-
-
-def crps_bound(c: Call) -> Array:
-    """Of a sum of terms of one sign (for weights of one sign)."""
-    kind = loss_dtype(c.dtype)
-    rows = (ULPS[kind] + 2.0) * ulp(c.expected_losses, kind) + smallest_normal(kind)
-    if c.reduction == "none":
-        return np.asarray(rows)
-    return np.asarray((rows.sum() + 1e-14 * c.expected_losses.sum()) / (c.denominator or NAN))
-
-
 CRPS = Row(
     "crps_loss",
     forecasts,
-    gradients=("input",),
     shared=("quantile",),
     loss_axes=1,
     extras=(Option("sample_weight", row_weights), Option("quantile_weight", quantile_shares)),
-    bound=crps_bound,
-    derivative_bound=quantile_derivative_bound,
-    divisor=lambda c: float(crps_rows(c).sum()),
-    sizes=((1,), (7,), (1000,), (41, 61), (100, 1), (3, 600), (300, 7)),
-    large=((300, 1003), (50_000, 7)),
-    empty=((0, 3), (3, 0, 2)),
-    room=quantile_room,
+    # Of a sum of terms of one sign (for weights of one sign).
+    bound=lambda c: reduced(c, tolerance(c, c.expected_losses, factors=2.0)),
+    divisor=lambda c: float(
+        np.broadcast_to(c.options.get("sample_weight", 1.0), c.loss_shape).sum(dtype=float)
+    ),
     bad=(
-        *bad("quantile", ValueError, [0.5], [0.1] * 5, [0.1, -0.1], [0.1, NAN], [], [[0.5]], 1.5),
-        *bad("quantile", TypeError, ["a"], np.ones(6, complex)),
+        *BAD,
         *bad("quantile_weight", ValueError, [1.0], [[1.0]], 1.0),
         *bad("quantile_weight", TypeError, ["a"]),
     ),
+    **OF_LEVELS,
 )
 
 
@@ -182,31 +160,20 @@ def sizes_of_student_t(c: Call, name: str) -> Array:
     return np.asarray(1.0 + 0.5 * (n + 1.0) * np.log1p(q) + np.abs(np.log(s)) + np.abs(np.log(n)))
 
 
-def distribution_bound(sizes: Sizes) -> Callable[[Call], Array]:
-    def bound(c: Call) -> Array:
-        kind, size = loss_dtype(c.dtype), sizes(c, "") * np.abs(weights_of(c))
-        rows = 2.0 * ulp(c.expected_losses, kind) + ROUNDING * size + smallest_normal(kind)
-        if c.reduction == "none":
-            return np.asarray(rows)
-        return np.asarray(
-            (ROUNDING * size + 1e-14 * np.abs(c.expected_losses)).sum() / (abs(c.denominator) or NAN)
-        )
-
-    return bound
+def distribution_bound(c: Call, sizes: Sizes) -> Array:
+    kind, error = loss_dtype(c.dtype), ROUNDING * sizes(c, "") * np.abs(weights_of(c))
+    if c.reduction == "none":
+        return np.asarray(2.0 * ulp(c.expected_losses, kind) + error + smallest_normal(kind))
+    return reduced(c, error)
 
 
-def distribution_derivative_bound(sizes: Sizes) -> Callable[[Call, str], Array]:
-    def bound(c: Call, name: str) -> Array:
-        kind, exact = loss_dtype(c.dtype), np.abs(c.expected[1][c.row.derivatives.index(name)])
-        upstream = np.asarray(c.options.get("grad_output", 1.0), np.float64)
-        factor = np.abs(weights_of(c) * upstream / (c.denominator or NAN))
-        # Weights and upstream gradients are of the type of the losses.
-        more = 2.0 * ulp(exact, kind) if factor.ndim or "grad_output" in c.options else 0.0
-        return np.asarray(
-            ulp(exact, kind) + more + ROUNDING * sizes(c, name) * factor + smallest_normal(kind)
-        )
-
-    return bound
+def distribution_derivative_bound(c: Call, name: str, sizes: Sizes) -> Array:
+    kind, exact = loss_dtype(c.dtype), np.abs(c.expected[1][c.row.derivatives.index(name)])
+    upstream = np.asarray(c.options.get("grad_output", 1.0), np.float64)
+    factor = np.abs(weights_of(c) * upstream / (c.denominator or NAN))
+    # Weights and upstream gradients are of the type of the losses.
+    more = 2.0 * ulp(exact, kind) if factor.ndim or "grad_output" in c.options else 0.0
+    return np.asarray(ulp(exact, kind) + more + ROUNDING * sizes(c, name) * factor + smallest_normal(kind))
 
 
 def student_t_in_torch(torch: Any, tensors: dict[str, Any], options: Options, reduction: str) -> Any:
@@ -233,13 +200,13 @@ def distribution(name: str, make: Any, parameters: tuple[str, ...], sizes: Sizes
         gradients=("input", *parameters),
         sets=({}, {"full": True}),
         extras=WEIGHTS,
-        bound=distribution_bound(sizes),
-        derivative_bound=distribution_derivative_bound(sizes),
-        divisor=lambda c: float(weights_of(c).sum()),
+        bound=partial(distribution_bound, sizes=sizes),
+        derivative_bound=partial(distribution_derivative_bound, sizes=sizes),
+        divisor=elementwise.divisor,
         sizes=((1,), (7,), (1000,), (41, 61)),
         room=distribution_room,
-        info=Elementwise(),
-        bad=tuple(bad("full", TypeError, 1, 0, None, "yes")),
+        info=elementwise.Elementwise(),
+        bad=tuple(elementwise.no_bool("full")),
         **more,
     )
 

@@ -1,7 +1,9 @@
 """Rows of the divergences of two rows of logits, with one gradient and with both."""
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -45,10 +47,12 @@ def row_mask(rng: np.random.Generator, a: dict[str, Array], kind: str) -> Array:
     return counts.astype(kind)
 
 
-MASKS = tuple(
-    Option("mask", lambda rng, a, kind=kind: row_mask(rng, a, kind), f"{kind} mask")
-    for kind in ("bool", "int8", "float32")
-)
+def masks(make: Callable[..., Array]) -> tuple[Option, ...]:
+    kinds = ("bool", "int8", "float32")
+    return tuple(Option("mask", partial(make, kind=kind), f"{kind} mask") for kind in kinds)
+
+
+MASKS = masks(row_mask)
 
 
 # What to be within
@@ -160,7 +164,7 @@ def room(c: Call, name: str) -> Array:
     return where.astype(float)
 
 
-def in_torch(torch: Any, tensors: dict[str, Any], options: Options, reduction: str, row: Row) -> Any:
+def in_torch(row: Row, torch: Any, tensors: dict[str, Any], options: Options, reduction: str) -> Any:
     if reduction != "none" or "mask" in options:
         return None
     kl_div = torch.nn.functional.kl_div
@@ -180,7 +184,7 @@ def in_torch(torch: Any, tensors: dict[str, Any], options: Options, reduction: s
 
 
 def divergence(name: str, bad_options: tuple[Any, ...] = ()) -> Row:
-    row = Row(
+    return Row(
         name,
         pair,
         gradients=FIELDS,
@@ -208,16 +212,10 @@ def divergence(name: str, bad_options: tuple[Any, ...] = ()) -> Row:
         settle=settle,
         bad=(*bad("teacher_grad", TypeError, 1, 0, None, "yes", [True], 1.0), *bad_options),
     )
-    return replace(row, torch=lambda *given, r=row: in_torch(*given, row=r))
 
 
 def with_beta(row: Row, beta: float) -> Row:
-    made = row.with_(beta=beta)
-    in_between = 0.0 < beta < 1.0
-    sizes = tuple(shape for shape in row.sizes if shape[-1] < 1000)
-    return replace(
-        made, sizes=sizes, torch=(lambda *given: in_torch(*given, row=made)) if in_between else None
-    )
+    return replace(row.with_(beta=beta), sizes=tuple(shape for shape in row.sizes if shape[-1] < 1000))
 
 
 def alone(row: Row) -> Row:
@@ -236,4 +234,8 @@ KL, JS, TV = (
 OF_BETA = tuple(with_beta(JS, beta) for beta in BETAS)
 PLAIN = (KL, JS, OF_BETA[3], TV)
 ALL = (KL, JS, *OF_BETA, TV)
-ROWS = [*ALL, *(alone(row) for row in PLAIN)]
+# Torch has no limit of a Jensen-Shannon divergence.
+ROWS = [
+    replace(row, torch=None if row.fixed.get("beta") in (0.0, 1.0) else partial(in_torch, row))
+    for row in (*ALL, *map(alone, PLAIN))
+]

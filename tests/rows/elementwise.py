@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 from helpers import (
     INF,
-    NAN,
     Array,
     Bad,
     Options,
@@ -38,7 +37,7 @@ EPSILON = {"float32": 2.0**-23, "float64": 2.0**-52}
 
 @dataclass(frozen=True)
 class Arguments:
-    """What a row's functions see: float64 arrays and options; `error` is the bound relative to a term."""
+    """What a row's functions see: float64 arrays and all options; `error` is the bound relative to a term."""
 
     x: Array
     t: Array
@@ -50,6 +49,7 @@ class Arguments:
         return self.options[name]
 
     def get(self, name: str, default: Any) -> Any:
+        """An option that not every row with these terms has."""
         return self.options.get(name, default)
 
     @property
@@ -86,21 +86,14 @@ class Jump:
     second: float = 0.0
 
 
-def no_terms(a: Arguments) -> Terms:
-    return Terms()
+def bend(a: Arguments, at: float, **heights: float) -> Jump:
+    """Where input and target are apart by `at`."""
+    return Jump(np.abs(a.r) - at, np.abs(a.r) + at, **heights)
 
 
-def no_jump(a: Arguments) -> Jump | None:
-    return None
-
-
-def plenty(x: Array, options: Options) -> Array:
-    """The room of an input that may be anything."""
-    return np.ones(x.shape)
-
-
-def never(options: Options) -> tuple[float, ...]:
-    return ()
+def at_margin(a: Arguments, **heights: float) -> Jump:
+    """Where a score reaches the margin."""
+    return Jump(a["margin"] - a.t * a.x, abs(a["margin"]) + np.abs(a.x), **heights)
 
 
 @dataclass(frozen=True)
@@ -121,11 +114,11 @@ class Elementwise:
         A scalar target that every set of options allows.
     """
 
-    terms: Callable[[Arguments], Terms] = no_terms
-    jump: Callable[[Arguments], Jump | None] = no_jump
-    room: Callable[[Array, Options], Array] = plenty
+    terms: Callable[[Arguments], Terms] = lambda a: Terms()
+    jump: Callable[[Arguments], Jump | None] = lambda a: None
+    room: Callable[[Array, Options], Array] = lambda x, options: np.ones(x.shape)
     by_weights: bool = True
-    bad_targets: Callable[[Options], tuple[float, ...]] = never
+    bad_targets: Callable[[Options], tuple[float, ...]] = lambda options: ()
     good_target: float = 1.0
 
 
@@ -134,7 +127,8 @@ def arguments_of(c: Call) -> Arguments:
     x, *others = (np.asarray(a, np.float64) for a in c.arguments.values())
     t, third = (np.broadcast_to(a, x.shape) for a in (*others, x)[:2])
     error = ULPS[loss_dtype(c.dtype)] * EPSILON[loss_dtype(c.dtype)]
-    return Arguments(x, t, third if len(others) > 1 else None, c.options, error)
+    defaults = {name: parameter.default for name, parameter in c.row.parameters.items()}
+    return Arguments(x, t, third if len(others) > 1 else None, {**defaults, **c.options}, error)
 
 
 @lru_cache(maxsize=4096)
@@ -148,12 +142,12 @@ def weights_of(c: Call) -> Array:
 
 
 def divisor(c: Call) -> float:
-    if c.row.info.by_weights:
-        return float(weights_of(c).sum())
-    return float(c.expected_losses.size)
+    return float(weights_of(c).sum() if c.row.info.by_weights else c.expected_losses.size)
 
 
-def tolerance(c: Call, expected: Array, terms: Array | None, factor: Any, factors: float) -> Array:
+def tolerance(
+    c: Call, expected: Array, terms: Array | None = None, factor: Any = 1.0, factors: float = 0.0
+) -> Array:
     """The bound of ULPS, and a rounding more for each further factor.
 
     Half a unit in the last place of one number can be nearly a whole one of the product.
@@ -165,15 +159,18 @@ def tolerance(c: Call, expected: Array, terms: Array | None, factor: Any, factor
     return (ULPS[kind] + factors) * ulp(size, kind) + smallest_normal(kind) * np.maximum(1.0, np.abs(factor))
 
 
-def bound(c: Call) -> Array:
-    """How far the loss may be off: nothing is lost in adding."""
-    terms = None if c.row.loss_axes else terms_of(c).value
-    factor = 1.0 if c.row.loss_axes else weights_of(c)
-    rows = tolerance(c, c.expected_losses, terms, factor, float("weight" in c.options))
+def reduced(c: Call, rows: Array) -> Array:
+    """The bound of a loss from those of its elements: nothing is lost in adding."""
     if c.reduction == "none":
-        return rows
+        return np.asarray(rows)
     total = rows.sum() + 1e-14 * np.abs(c.expected_losses).sum()
-    return np.asarray(total / (abs(c.denominator) or NAN))
+    return np.asarray(total / (abs(c.denominator) or np.nan))
+
+
+def bound(c: Call) -> Array:
+    """How far the loss may be off."""
+    terms, factor = (None, 1.0) if c.row.loss_axes else (terms_of(c).value, weights_of(c))
+    return reduced(c, tolerance(c, c.expected_losses, terms, factor, float("weight" in c.options)))
 
 
 def derivative_bound(c: Call, name: str) -> Array:
@@ -182,7 +179,7 @@ def derivative_bound(c: Call, name: str) -> Array:
     upstream = np.asarray(c.options.get("grad_output", 1.0), np.float64)
     if c.row.loss_axes and upstream.ndim:
         upstream = upstream[..., np.newaxis]
-    factor = weights_of(c) * upstream / (c.denominator or NAN)
+    factor = weights_of(c) * upstream / (c.denominator or np.nan)
     if c.row.loss_axes:
         factor = factor / c.shape[-1]
     # The weight, the upstream gradient, and the quotient of a mean (rounded, and multiplied with).
@@ -202,7 +199,7 @@ def room(c: Call, name: str) -> Array:
     a = arguments_of(c)
     if name == "var":
         # Where the variance is held at eps, the gradient is that of a variance of eps.
-        free = a.third - c.options.get("eps", 1e-6)
+        free = a.third - a["eps"]
         return np.where(free > 1e-3 * a.third, np.minimum(1.0, free), 0.0)
     where, jump = np.ones(c.shape, bool), c.row.info.jump(a)
     if jump:
@@ -344,25 +341,6 @@ def log_cosh_terms(a: Arguments) -> Terms:
     return Terms(value=2.0 * value, first=1.5 * first, second=(1.0 + np.abs(a.r)) / np.cosh(a.r) ** 2)
 
 
-def epsilon_terms(a: Arguments) -> Terms:
-    return Terms(value=np.where(np.abs(a.r) > a.get("epsilon", 0.1), np.abs(a.r), 0.0))
-
-
-def epsilon_jump(a: Arguments) -> Jump:
-    epsilon = a.get("epsilon", 0.1)
-    return Jump(np.abs(a.r) - epsilon, np.abs(a.r) + epsilon, first=1.0)
-
-
-def huber_jump(a: Arguments) -> Jump:
-    delta = a.get("delta", 1.0)
-    return Jump(np.abs(a.r) - delta, np.abs(a.r) + delta, second=1.0)
-
-
-def smooth_l1_jump(a: Arguments) -> Jump | None:
-    beta = a.get("beta", 1.0)
-    return None if beta == 0.0 else Jump(np.abs(a.r) - beta, np.abs(a.r) + beta, second=1.0 / beta)
-
-
 def squared_log_terms(a: Arguments) -> Terms:
     """d is as exact as the two logarithms, and an error e of d makes one of 2 d e + e**2."""
     logs = np.abs(np.log1p(a.x)) + np.abs(np.log1p(a.t))
@@ -382,7 +360,7 @@ def poisson_terms(a: Arguments) -> Terms:
     if a.get("log_input", True):
         e = np.exp(a.x)
         return Terms(value=e + np.abs(a.t * a.x) + stirling_terms(a), first=e + a.t)
-    y = a.x + a.get("eps", 1e-8)
+    y = a.x + a["eps"]
     log = np.where(a.t == 0.0, 0.0, np.abs(np.log(np.where(y == 0.0, 1.0, y))) + 1.0)
     ratio = np.where(a.t == 0.0, 0.0, a.t / np.where(y == 0.0, 1.0, y))
     return Terms(value=np.abs(a.x) + a.t * log + stirling_terms(a), first=1.0 + ratio)
@@ -395,7 +373,7 @@ def gamma_terms(a: Arguments) -> Terms:
 
 def tweedie_terms(a: Arguments) -> Terms:
     """Two exponentials. In float64 their exponents, which are products, are rounded to their own size."""
-    p = a.get("power", 1.5)
+    p = a["power"]
     if p in (1.0, 2.0):
         return poisson_terms(a) if p == 1.0 else gamma_terms(a)
     first = np.exp((2.0 - p) * a.x) * a.with_rounding(np.abs((2.0 - p) * a.x))
@@ -409,8 +387,8 @@ def tweedie_terms(a: Arguments) -> Terms:
 
 def gaussian_terms(a: Arguments) -> Terms:
     assert a.third is not None
-    v = np.maximum(a.third, a.get("eps", 1e-6))
-    constant = 0.5 * np.log(2.0 * np.pi) if a.get("full", False) else 0.0
+    v = np.maximum(a.third, a["eps"])
+    constant = 0.5 * np.log(2.0 * np.pi) if a["full"] else 0.0
     # eps is rounded to the type, and moves the logarithm by an ulp of 1, its square by two.
     is_eps = a.third < v
     log = np.abs(np.log(v)) + is_eps
@@ -425,7 +403,8 @@ def sigmoid(x: Array) -> Array:
 def logistic_terms(a: Arguments) -> Terms:
     """The gradient is what pulls to one side less what pulls to the other (0 for hard targets)."""
     smoothing = a.get("label_smoothing", 0.0)
-    pull_up = np.asarray(a.get("pos_weight", 1.0), np.float64) * (a.t + smoothing * (0.5 - a.t))
+    weight = a.get("pos_weight", None)
+    pull_up = np.asarray(1.0 if weight is None else weight, np.float64) * (a.t + smoothing * (0.5 - a.t))
     pull_down = (1.0 - a.t) - smoothing * (0.5 - a.t)
     # The hessian is a product of five factors that have all been rounded.
     second = 1.5 * (pull_down + pull_up) * sigmoid(a.x) * sigmoid(-a.x)
@@ -437,7 +416,7 @@ def focal_terms(a: Arguments) -> Terms:
 
     An error of u itself is multiplied by gamma as well.
     """
-    alpha, gamma, p, n = a.get("alpha", 0.25), a.get("gamma", 2.0), sigmoid(a.x), sigmoid(-a.x)
+    alpha, gamma, p, n = a["alpha"], a["gamma"], sigmoid(a.x), sigmoid(-a.x)
     u = a.t * n + (1.0 - a.t) * p
     share = 1.0 if alpha is None or alpha < 0.0 else alpha * a.t + (1.0 - alpha) * (1.0 - a.t)
     ce = a.t * np.logaddexp(0.0, -a.x) + (1.0 - a.t) * np.logaddexp(0.0, a.x)
@@ -445,65 +424,24 @@ def focal_terms(a: Arguments) -> Terms:
     return Terms(value=factor * ce, first=factor * (u + gamma * np.abs(1.0 - 2.0 * a.t) * p * n / u * ce))
 
 
-def hinge_terms(a: Arguments) -> Terms:
-    margin = a.get("margin", 1.0)
-    return Terms(value=np.where(margin - a.t * a.x > 0.0, abs(margin) + np.abs(a.x), 0.0))
-
-
-def hinge_jump(a: Arguments) -> Jump:
-    margin = a.get("margin", 1.0)
-    return Jump(margin - a.t * a.x, abs(margin) + np.abs(a.x), first=1.0)
-
-
-def soft_margin_terms(a: Arguments) -> Terms:
-    """As logistic_terms."""
-    return Terms(second=1.5 * a.t**2 * sigmoid(a.x * a.t) * sigmoid(-a.x * a.t))
-
-
-def hinge_embedding_terms(a: Arguments) -> Terms:
-    return Terms(value=np.where(a.t < 0.0, abs(a.get("margin", 1.0)) + np.abs(a.x), 0.0))
-
-
-def hinge_embedding_jump(a: Arguments) -> Jump:
-    margin = a.get("margin", 1.0)
-    return Jump(np.where(a.t < 0.0, margin - a.x, INF), abs(margin) + np.abs(a.x), first=1.0)
-
-
 def squared_hinge_terms(a: Arguments) -> Terms:
     """An error e of z = margin - t x, which may be a small difference, makes one of 2 z e + e**2."""
-    margin = a.get("margin", 1.0)
-    z, size = np.maximum(0.0, margin - a.t * a.x), abs(margin) + np.abs(a.x)
-    size = np.where(margin - a.t * a.x > -a.error * size, size, 0.0)
-    return Terms(value=2.0 * z * size + a.error * size**2, first=2.0 * size)
-
-
-def squared_hinge_jump(a: Arguments) -> Jump:
-    """The slope of the gradient jumps, the gradient does not."""
-    margin = a.get("margin", 1.0)
-    return Jump(margin - a.t * a.x, abs(margin) + np.abs(a.x))
+    short = at_margin(a)
+    size = np.where(short.distance > -a.error * short.size, short.size, 0.0)
+    return Terms(value=2.0 * np.maximum(0.0, short.distance) * size + a.error * size**2, first=2.0 * size)
 
 
 # Targets outside of the domain
 
 
-def outside_unit(options: Options) -> tuple[float, ...]:
-    return (-0.125, 1.0078125, 2.0, INF, -INF)
+def always(*values: float) -> Callable[[Options], tuple[float, ...]]:
+    return lambda options: values
 
 
-def not_a_sign(options: Options) -> tuple[float, ...]:
-    return (0.0, 0.5, -2.0, 2.0, INF, -INF)
-
-
-def negative(options: Options) -> tuple[float, ...]:
-    return (-1.0, -(2.0**-10), -INF)
-
-
-def not_positive(options: Options) -> tuple[float, ...]:
-    return (0.0, -0.0, -1.0, -INF)
-
-
-def not_above_minus_one(options: Options) -> tuple[float, ...]:
-    return (-1.0, -2.0, -INF)
+outside_unit = always(-0.125, 1.0078125, 2.0, INF, -INF)
+not_a_sign = always(0.0, 0.5, -2.0, 2.0, INF, -INF)
+negative = always(-1.0, -(2.0**-10), -INF)
+not_positive = always(0.0, -0.0, -1.0, -INF)
 
 
 def outside_tweedie(options: Options) -> tuple[float, ...]:
@@ -516,20 +454,15 @@ def outside_tweedie(options: Options) -> tuple[float, ...]:
 # What goes with the arguments
 
 
-def weights(rng: np.random.Generator, a: dict[str, Array]) -> Array:
+def weights(rng: np.random.Generator, a: dict[str, Array], axes: slice = slice(None)) -> Array:
     """Some weigh nothing (but not all)."""
     x, *_ = a.values()
-    some = rng.uniform(0.2, 3.0, x.shape)
-    return rounded(sometimes(rng, 0.15 if some.size > 10 else 0.0, 0.0, some), x.dtype.name)
-
-
-def class_weights(rng: np.random.Generator, a: dict[str, Array]) -> Array:
-    x, *_ = a.values()
-    some = rng.uniform(0.2, 3.0, x.shape[-1:])
+    some = rng.uniform(0.2, 3.0, x.shape[axes])
     return rounded(sometimes(rng, 0.15 if some.size > 10 else 0.0, 0.0, some), x.dtype.name)
 
 
 WEIGHTS = (Option("weight", weights), Option("weight", lambda rng, a: 2.5, "scalar weight"))
+CLASS_WEIGHTS = (Option("weight", partial(weights, axes=slice(-1, None))),)
 
 
 # PyTorch
@@ -550,17 +483,12 @@ def in_torch(torch: Any, tensors: dict[str, Any], options: Options, reduction: s
 
 # Which of torch's take a weight, and whether the weighted mean is ours: torch's mean of huber_loss is divided
 # by the number of elements.
-IN_TORCH = {
-    "mse_loss": ("sum", "mean", "none"),
-    "l1_loss": ("sum", "mean", "none"),
+EVERY = ("sum", "mean", "none")
+IN_TORCH: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys(("mse_loss", "l1_loss", "multi_margin_loss", "multilabel_soft_margin_loss"), EVERY),
+    **dict.fromkeys(("binary_cross_entropy", "binary_cross_entropy_with_logits"), EVERY),
     "huber_loss": ("sum", "none"),
-    "smooth_l1_loss": (),
-    "poisson_nll_loss": (),
-    "gaussian_nll_loss": (),
-    "binary_cross_entropy": ("sum", "mean", "none"),
-    "binary_cross_entropy_with_logits": ("sum", "mean", "none"),
-    "soft_margin_loss": (),
-    "multilabel_soft_margin_loss": ("sum", "mean", "none"),
+    **dict.fromkeys(("smooth_l1_loss", "poisson_nll_loss", "gaussian_nll_loss", "soft_margin_loss"), ()),
 }
 
 
@@ -590,7 +518,7 @@ def elementwise(
         gradients=(input_name, *names[2:]),
         loss_axes=int(by_rows),
         sets=sets,
-        extras=(Option("weight", class_weights),) if by_rows else WEIGHTS,
+        extras=CLASS_WEIGHTS if by_rows else WEIGHTS,
         hessian=hessian,
         bound=bound,
         derivative_bound=derivative_bound,
@@ -606,55 +534,62 @@ def elementwise(
     )
 
 
-def of_each(name: str, *values: float) -> tuple[Options, ...]:
+def of_each(name: str, *values: Any) -> tuple[Options, ...]:
     """No option, and each value of one."""
     return ({}, *({name: value} for value in values))
 
 
-def numbers(name: str, *values: float) -> list[Bad]:
+def numbers(name: str, *values: Any) -> list[Bad]:
     """As `bad_numbers`, where None is no number either."""
     return [*bad_numbers(name, *values), *bad(name, TypeError, None)]
 
 
-MARGINS = of_each("margin", 0.25, 0.3, 0.0, -2.0)
-BAD_MARGINS = numbers("margin")
+def no_bool(name: str) -> list[Bad]:
+    return bad(name, TypeError, 1, 0, None, "yes")
+
+
+# Families
+
+of_residuals = partial(elementwise, make=residuals, hessian=True)
+of_logits = partial(
+    elementwise, make=logits_and_targets, by_weights=False, input_name="logits", bad_targets=outside_unit
+)
+of_signs = partial(elementwise, make=scores, bad_targets=not_a_sign)
+with_margin = partial(
+    of_signs, sets=of_each("margin", 0.25, 0.3, 0.0, -2.0), bad=numbers("margin"), input_name="scores"
+)
+RATES = {"log_input": False}
 
 ELEMENTWISE = [
-    elementwise("mse_loss", residuals, hessian=True),
-    elementwise("l1_loss", residuals, hessian=True),
-    elementwise(
+    of_residuals("mse_loss"),
+    of_residuals("l1_loss"),
+    of_residuals(
         "huber_loss",
-        residuals,
-        of_each("delta", 0.125, 0.3, 2, 1e4),
-        hessian=True,
-        jump=huber_jump,
+        sets=of_each("delta", 0.125, 0.3, 2, 1e4),
+        jump=lambda a: bend(a, a["delta"], second=1.0),
         bad=numbers("delta", 0.0, 0, -1.0),
     ),
-    elementwise(
+    of_residuals(
         "smooth_l1_loss",
-        residuals,
-        of_each("beta", 0.0, 0.125, 0.3, 2, 1e4),
-        hessian=True,
-        jump=smooth_l1_jump,
+        sets=of_each("beta", 0.0, 0.125, 0.3, 2, 1e4),
+        jump=lambda a: bend(a, a["beta"], second=1.0 / a["beta"]) if a["beta"] else None,
         bad=numbers("beta", -0.1, -1),
     ),
-    elementwise("log_cosh_loss", residuals, hessian=True, terms=log_cosh_terms),
-    elementwise(
+    of_residuals("log_cosh_loss", terms=log_cosh_terms),
+    of_residuals(
         "quantile_loss",
-        residuals,
-        of_each("quantile", 0.25, 0.1, 0.99, 1e-4),
-        hessian=True,
+        sets=of_each("quantile", 0.25, 0.1, 0.99, 1e-4),
         bad=(
-            *bad("quantile", ValueError, 0.0, 1.0, 0, 1, -0.1, 1.1, INF, NAN, [1.0], np.ones(2), []),
+            *bad("quantile", ValueError, 0.0, 1.0, 0, 1, -0.1, 1.1, INF, np.nan, [1.0], np.ones(2), []),
             *bad("quantile", TypeError, True, np.True_, "1", 1j, None, ["a"], np.ones(6, complex)),
         ),
     ),
-    elementwise(
+    of_residuals(
         "epsilon_insensitive_loss",
-        residuals,
-        of_each("epsilon", 0.0, 0.125, 2, 1e4),
-        terms=epsilon_terms,
-        jump=epsilon_jump,
+        sets=of_each("epsilon", 0.0, 0.125, 2, 1e4),
+        hessian=False,
+        terms=lambda a: Terms(value=np.where(np.abs(a.r) > a["epsilon"], np.abs(a.r), 0.0)),
+        jump=lambda a: bend(a, a["epsilon"], first=1.0),
         bad=numbers("epsilon", -0.1, -1),
     ),
     elementwise(
@@ -662,28 +597,17 @@ ELEMENTWISE = [
         above_minus_one,
         terms=squared_log_terms,
         room=lambda x, options: 1.0 + x,
-        bad_targets=not_above_minus_one,
+        bad_targets=always(-1.0, -2.0, -INF),
     ),
     elementwise(
         "poisson_nll_loss",
         counts_and_rates,
-        (
-            {},
-            {"full": True},
-            {"log_input": False},
-            {"log_input": False, "full": True},
-            {"log_input": False, "eps": 0.0},
-            {"log_input": False, "eps": 0.5},
-        ),
+        ({}, {"full": True}, RATES, {**RATES, "full": True}, {**RATES, "eps": 0.0}, {**RATES, "eps": 0.5}),
         hessian=True,
         terms=poisson_terms,
         room=lambda x, o: np.ones(x.shape) if o.get("log_input", True) else x + o.get("eps", 1e-8),
         bad_targets=negative,
-        bad=(
-            *numbers("eps", -1e-8),
-            *bad("log_input", TypeError, 1, 0, None, "yes"),
-            *bad("full", TypeError, 1, 0, None, "yes"),
-        ),
+        bad=(*numbers("eps", -1e-8), *no_bool("log_input"), *no_bool("full")),
     ),
     elementwise("gamma_nll_loss", log_means, hessian=True, terms=gamma_terms, bad_targets=not_positive),
     elementwise(
@@ -702,7 +626,7 @@ ELEMENTWISE = [
         third="var",
         checks={"var": (-1.0, -(2.0**-20), -INF)},
         terms=gaussian_terms,
-        bad=(*numbers("eps", -1e-8), *bad("full", TypeError, 1, 0, None, "yes")),
+        bad=(*numbers("eps", -1e-8), *no_bool("full")),
     ),
     elementwise(
         "binary_cross_entropy",
@@ -713,93 +637,53 @@ ELEMENTWISE = [
         room=lambda x, options: np.minimum(x, 1.0 - x),
         bad_targets=outside_unit,
     ),
-    elementwise(
+    of_logits(
         "binary_cross_entropy_with_logits",
-        logits_and_targets,
-        (
-            {},
-            {"label_smoothing": 0.1},
-            {"label_smoothing": 1.0},
-            {"pos_weight": 3.5},
-            {"pos_weight": 0.0},
+        sets=(
+            *of_each("label_smoothing", 0.1, 1.0),
+            *({"pos_weight": one} for one in (3.5, 0.0)),
             {"pos_weight": per_class, "label_smoothing": 1e-3},
             {"pos_weight": per_element},
         ),
         hessian=True,
-        by_weights=False,
-        input_name="logits",
         terms=logistic_terms,
-        bad_targets=outside_unit,
         bad=(
             *numbers("label_smoothing", -0.1, 1.1, 2),
             *bad("pos_weight", TypeError, "text", np.ones(6, complex)),
-            *bad("pos_weight", ValueError, np.ones(5), np.ones((4, 1)), np.ones((1, 6)), np.ones((6, 4))),
+            *bad("pos_weight", ValueError, *(np.ones(shape) for shape in (5, (4, 1), (1, 6), (6, 4)))),
         ),
     ),
-    elementwise(
+    of_logits(
         "sigmoid_focal_loss",
-        logits_and_targets,
-        (
-            {},
-            {"alpha": None},
-            {"alpha": -1},
-            {"alpha": 0.9, "gamma": 0.5},
-            {"alpha": 0.0, "gamma": 1},
-            {"alpha": 1.0, "gamma": 5.0},
+        sets=(
+            *of_each("alpha", None, -1),
+            *({"alpha": a, "gamma": g} for a, g in ((0.9, 0.5), (0.0, 1), (1.0, 5.0))),
             {"gamma": 0},
         ),
-        by_weights=False,
-        input_name="logits",
         terms=focal_terms,
-        bad_targets=outside_unit,
         bad=(*bad_numbers("alpha", 1.1, 2), *numbers("gamma", -0.1)),
     ),
-    elementwise(
+    with_margin(
         "hinge_loss",
-        scores,
-        MARGINS,
-        input_name="scores",
-        terms=hinge_terms,
-        jump=hinge_jump,
-        bad_targets=not_a_sign,
-        bad=BAD_MARGINS,
+        terms=lambda a: Terms(value=np.where(at_margin(a).distance > 0.0, at_margin(a).size, 0.0)),
+        jump=partial(at_margin, first=1.0),
     ),
-    elementwise(
-        "squared_hinge_loss",
-        scores,
-        MARGINS,
-        input_name="scores",
-        terms=squared_hinge_terms,
-        jump=squared_hinge_jump,
-        bad_targets=not_a_sign,
-        bad=BAD_MARGINS,
-    ),
-    elementwise(
+    # The slope of the gradient jumps, the gradient does not.
+    with_margin("squared_hinge_loss", terms=squared_hinge_terms, jump=at_margin),
+    with_margin(
         "hinge_embedding_loss",
-        scores,
-        MARGINS,
-        terms=hinge_embedding_terms,
-        jump=hinge_embedding_jump,
-        bad_targets=not_a_sign,
-        bad=BAD_MARGINS,
+        input_name="input",
+        terms=lambda a: Terms(value=np.where(a.t < 0.0, at_margin(a).size, 0.0)),
+        jump=lambda a: Jump(np.where(a.t < 0.0, a["margin"] - a.x, INF), at_margin(a).size, first=1.0),
     ),
-    elementwise(
+    of_signs(
         "soft_margin_loss",
-        scores,
         hessian=True,
         input_name="scores",
-        terms=soft_margin_terms,
-        bad_targets=not_a_sign,
+        # As of logistic_terms.
+        terms=lambda a: Terms(second=1.5 * a.t**2 * sigmoid(a.x * a.t) * sigmoid(-a.x * a.t)),
     ),
-    elementwise(
-        "multilabel_soft_margin_loss",
-        logits_and_targets,
-        by_weights=False,
-        by_rows=True,
-        input_name="logits",
-        terms=logistic_terms,
-        bad_targets=outside_unit,
-    ),
+    of_logits("multilabel_soft_margin_loss", by_rows=True, terms=logistic_terms),
 ]
 
 
@@ -817,19 +701,9 @@ def strengths(c: Call) -> tuple[float, float]:
     return float(l1), float(c.get("l2", of_one if c.row.name == "l2_penalty" else 0.0))
 
 
-def penalty_bound(c: Call) -> Array:
-    losses, kind = c.expected_losses, loss_dtype(c.dtype)
-    rows = ULPS[kind] * ulp(losses, kind) + smallest_normal(kind)
-    if c.reduction == "none":
-        return np.asarray(rows)
-    return np.asarray((rows.sum() + 1e-14 * losses.sum()) / c.denominator)
-
-
 def penalty_derivative_bound(c: Call, name: str) -> Array:
     l1, l2 = strengths(c)
-    kind = loss_dtype(c.dtype)
-    size = (l1 + l2 * np.abs(np.asarray(c.first, np.float64))) * c.upstream / c.denominator
-    return np.asarray(ULPS[kind] * ulp(size, kind) + smallest_normal(kind))
+    return tolerance(c, (l1 + l2 * np.abs(np.asarray(c.first, np.float64))) * c.upstream / c.denominator)
 
 
 def penalty(name: str, *names: str, sets: tuple[tuple[Any, ...], ...]) -> Row:
@@ -840,7 +714,7 @@ def penalty(name: str, *names: str, sets: tuple[tuple[Any, ...], ...]) -> Row:
         # Strengths have no default; those of a set come after the row's own.
         fixed=dict(zip(names, sets[0], strict=True)),
         sets=tuple(dict(zip(names, values, strict=True)) for values in sets),
-        bound=penalty_bound,
+        bound=lambda c: reduced(c, tolerance(c, c.expected_losses)),
         derivative_bound=penalty_derivative_bound,
         room=lambda c, name: np.where(np.abs(c.first) > 3.0 * STEP, 1.0, 0.0),
         bad=tuple(b for n in names for b in numbers(n, -1e-3)),
@@ -848,15 +722,11 @@ def penalty(name: str, *names: str, sets: tuple[tuple[Any, ...], ...]) -> Row:
 
 
 ONE = ((0.3,), (0.0,), (1,), (1e-4,), (np.float32(2.5),))
+TWO = ((0.3, 0.7), (0.0, 0.0), (1, 2), (0.3, 0.0), (0.0, 0.7), (1e-4, 0.3))
 PENALTIES = [
     penalty("l1_penalty", "strength", sets=ONE),
     penalty("l2_penalty", "strength", sets=ONE),
-    penalty(
-        "elastic_net_penalty",
-        "l1",
-        "l2",
-        sets=((0.3, 0.7), (0.0, 0.0), (1, 2), (0.3, 0.0), (0.0, 0.7), (1e-4, 0.3)),
-    ),
+    penalty("elastic_net_penalty", "l1", "l2", sets=TWO),
 ]
 
 

@@ -4,15 +4,18 @@ The vocabulary is the last axis of a row's shape; the width of the input follows
 """
 
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
-from helpers import INF, NAN, Array, Options, Shape, bad, bad_numbers, largest, loss_dtype, smallest_normal
+from helpers import INF, NAN, Array, Bad, Options, Shape, bad, largest, loss_dtype, smallest_normal
 from registry import Call, Option, Row, every_one_with_every_other
 
 from fastloss import reference
 
 from . import softmax
+from .contrastive import BAD_BUDGET
+from .elementwise import numbers
 
 FIELDS = ("input", "linear_weight", "linear_bias")
 # Relative to the largest entry of a gradient (or term of it: a sum of two rows may be a small difference),
@@ -27,13 +30,13 @@ def width_of(shape: Shape) -> int:
 
 
 def set_up(
-    rng: np.random.Generator, rows: Shape, width: int, vocabulary: int, probabilities: bool
+    rng: np.random.Generator, rows: Shape, width: int, vocabulary: int, has_probabilities: bool
 ) -> dict[str, Array]:
     """Inputs of different sizes, weights that make logits between -10 and 10 of them, targets and biases."""
     x = rng.standard_normal((*rows, width)) * rng.choice([0.25, 1.0, 2.0], (*rows, 1))
     w = rng.standard_normal((vocabulary, width)) / np.sqrt(width)
     bias = 0.5 * rng.standard_normal(vocabulary)
-    if probabilities:
+    if has_probabilities:
         q = rng.exponential(size=(*rows, vocabulary)) ** 2
         q[q < 0.02] = 0.0
         q[..., 0] += 0.01
@@ -43,12 +46,10 @@ def set_up(
     return {"input": x, "linear_weight": w, "target": target, "linear_bias": bias}
 
 
-def indices(rng: np.random.Generator, shape: Shape, options: Options) -> dict[str, Array]:
-    return set_up(rng, shape[:-1], width_of(shape), shape[-1], False)
-
-
-def probabilities(rng: np.random.Generator, shape: Shape, options: Options) -> dict[str, Array]:
-    return set_up(rng, shape[:-1], width_of(shape), shape[-1], True)
+def indices(
+    rng: np.random.Generator, shape: Shape, options: Options, has_probabilities: bool = False
+) -> dict[str, Array]:
+    return set_up(rng, shape[:-1], width_of(shape), shape[-1], has_probabilities)
 
 
 def ignore_rows(rng: np.random.Generator, a: dict[str, Array]) -> int:
@@ -112,12 +113,14 @@ def in_torch(torch: Any, tensors: dict[str, Any], options: Options, reduction: s
     return function(x, w, y, linear_bias=b, reduction=reduction, **options)
 
 
-BAD = (
-    *bad("memory_budget", TypeError, 1.5, True, np.True_, "1", [1]),
-    *bad("memory_budget", ValueError, 0, -1),
-    *bad("linear_bias", ValueError, np.ones(5, "f4"), np.ones((6, 1), "f4"), np.float32(1.0)),
-    *bad("linear_bias", TypeError, np.ones(6), np.ones(6, "f2"), "text", [1.0] * 6),
-)
+def bad_bias(name: str) -> list[Bad]:
+    return [
+        *bad(name, ValueError, np.ones(5, "f4"), np.ones((6, 1), "f4"), np.float32(1.0)),
+        *bad(name, TypeError, np.ones(6), np.ones(6, "f2"), "text", [1.0] * 6),
+    ]
+
+
+BAD = (*BAD_BUDGET, *bad_bias("linear_bias"))
 OF_LINEAR: dict[str, Any] = {
     "gradients": FIELDS,
     "loss_axes": 1,
@@ -149,14 +152,14 @@ CROSS_ENTROPY = Row(
     extras=(Option("ignore_index", ignore_rows), WEIGHT, softmax.SAMPLE_WEIGHT),
     divisor=sum_of_weights,
     integers=("target",),
-    bad=(*BAD, *bad_numbers("filter_eps", -1e-6), *bad("filter_eps", TypeError, None)),
+    bad=(*BAD, *numbers("filter_eps", -1e-6)),
     torch=in_torch,
     **OF_LINEAR,
 )
 OF_PROBABILITIES = replace(
     CROSS_ENTROPY,
     label="probabilities",
-    make=probabilities,
+    make=partial(indices, has_probabilities=True),
     extras=(WEIGHT, softmax.SAMPLE_WEIGHT),
     integers=(),
 )

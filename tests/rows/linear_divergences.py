@@ -4,15 +4,17 @@ The vocabulary is the last axis of a row's shape; the widths of student and teac
 """
 
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 from helpers import INF, NAN, Array, Options, Shape, bad, bad_numbers, largest, loss_dtype, smallest_normal
-from registry import Call, Option, Row
+from registry import Call, Row
 
 from fastloss import reference
 
 from . import divergences, linear
+from .contrastive import BAD_BUDGET
 
 FIELDS = ("student_input", "student_weight", "student_bias")
 # Their functions of logits.
@@ -63,10 +65,7 @@ def mask_of_tokens(rng: np.random.Generator, a: dict[str, Array], kind: str) -> 
     return counts.astype(kind)
 
 
-MASKS = tuple(
-    Option("mask", lambda rng, a, kind=kind: mask_of_tokens(rng, a, kind), f"{kind} mask")
-    for kind in ("bool", "int8", "float32")
-)
+MASKS = divergences.masks(mask_of_tokens)
 SETS: tuple[Options, ...] = (
     {},
     {"temperature": 1.7},
@@ -77,14 +76,6 @@ SETS: tuple[Options, ...] = (
         "teacher_logit_scale": 0.7,
     },
 )  # fmt: skip
-
-
-def divisor(c: Call) -> float:
-    return divergences.divisor(c)
-
-
-def bound(c: Call) -> Array:
-    return np.asarray(linear.RELATIVE[loss_dtype(c.dtype)] * np.maximum(np.abs(c.expected[0]), 1.0))
 
 
 def logits_of(c: Call, side: str) -> Array:
@@ -98,7 +89,7 @@ def largest_probability(c: Call) -> float:
     """The gradient of the logits is made of terms of this size, times upstream gradient and scale."""
     scale = c.get("student_logit_scale", 1.0) / min(c.get("temperature", 1.0), 1.0)
     upstream = np.where(c.counts, c.upstream, 0.0)
-    count = divisor(c) if c.reduction == "mean" else 1.0
+    count = divergences.divisor(c) if c.reduction == "mean" else 1.0
     if c.get("hard_share", 0.0) > 0.0 and c.reduction == "mean":
         count = max(float((c.counts & (c["hard_target"] != IGNORED)).sum()), 1.0)
     return float(scale * largest(upstream) / count)
@@ -133,7 +124,7 @@ def derivative_bound(c: Call, name: str) -> Array:
     return np.full(exact.shape, most + unit * undecided(c) + smallest_normal(computed))
 
 
-def in_torch(torch: Any, tensors: dict[str, Any], options: Options, reduction: str, row: Row) -> Any:
+def in_torch(row: Row, torch: Any, tensors: dict[str, Any], options: Options, reduction: str) -> Any:
     """From the two products, by the formulas of TRL."""
     if reduction != "none" or "mask" in options or row.fixed.get("hard_share"):
         return None
@@ -146,7 +137,7 @@ def in_torch(torch: Any, tensors: dict[str, Any], options: Options, reduction: s
     sides, like = ("student", "teacher"), replace(row, name=OF_LOGITS[row.name])
     if row.fixed.get("beta") == 1.0:  # the other direction
         sides, like = sides[::-1], replace(row, name="kl_div_with_logits")
-    return divergences.in_torch(torch, {side: logits(side) for side in sides}, options, reduction, like)
+    return divergences.in_torch(like, torch, {side: logits(side) for side in sides}, options, reduction)
 
 
 def room(c: Call, name: str) -> Array:
@@ -159,12 +150,9 @@ def room(c: Call, name: str) -> Array:
 
 
 BAD = (
-    *bad("memory_budget", TypeError, 1.5, True, np.True_, "1", [1]),
-    *bad("memory_budget", ValueError, 0, -1),
-    *bad("student_bias", ValueError, np.ones(5, "f4"), np.ones((6, 1), "f4"), np.float32(1.0)),
-    *bad("student_bias", TypeError, np.ones(6), np.ones(6, "f2"), "text", [1.0] * 6),
-    *bad("teacher_bias", ValueError, np.ones(5, "f4"), np.ones((6, 1), "f4"), np.float32(1.0)),
-    *bad("teacher_bias", TypeError, np.ones(6), np.ones(6, "f2"), "text", [1.0] * 6),
+    *BAD_BUDGET,
+    *linear.bad_bias("student_bias"),
+    *linear.bad_bias("teacher_bias"),
     *bad("teacher_input", ValueError, np.ones((3, 7), "f4"), np.ones(7, "f4"), np.ones((4, 1, 7), "f4")),
     *bad("teacher_weight", ValueError, np.ones((6, 4), "f4"), np.ones(6, "f4")),
     *bad("return_entropy", TypeError, 1, 0, None, "yes", [True]),
@@ -188,24 +176,22 @@ OF_HARD = (
 
 
 def divergence(name: str, more: tuple[Any, ...] = (), **fixed: Any) -> Row:
-    row = Row(
+    return Row(
         name,
         pair,
         sets=SETS,
         fixed=fixed,
         extras=MASKS,
-        divisor=divisor,
+        divisor=divergences.divisor,
         bad=(*BAD, *OF_HARD, *more),
         **{
             **linear.OF_LINEAR,
             "gradients": FIELDS,
             "shared": ("student_weight", "student_bias", "teacher_weight", "teacher_bias"),
-            "bound": bound,
             "derivative_bound": derivative_bound,
             "room": room,
         },
     )
-    return replace(row, torch=lambda *given, r=row: in_torch(*given, row=r))
 
 
 def hard(row: Row, share: float) -> Row:
@@ -216,7 +202,6 @@ def hard(row: Row, share: float) -> Row:
         label="hard",
         integers=("hard_target",),
         divisor=None,
-        torch=None,
         bad=(),
     )
 
@@ -227,5 +212,10 @@ KL, JS, TV = (
     divergence("linear_tv_distance"),
 )
 REVERSE = divergence("linear_js_div", beta=1.0)
-ROWS = [KL, JS, divergence("linear_js_div", beta=0.2), REVERSE, TV, hard(KL, 0.3)]
-ROWS += [hard(REVERSE, 1.0), hard(TV, 0.6)]
+ROWS = [
+    *(
+        replace(r, torch=partial(in_torch, r))
+        for r in (KL, JS, divergence("linear_js_div", beta=0.2), REVERSE, TV)
+    ),
+    *(hard(row, share) for row, share in ((KL, 0.3), (REVERSE, 1.0), (TV, 0.6))),
+]

@@ -1,6 +1,7 @@
 """Rows of the losses of pairs and triples of vectors. Vectors lie along the last axis of a shape."""
 
 import math
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,8 @@ from helpers import (
     unit_roundoff,
 )
 from registry import Call, Row
+
+from .elementwise import in_torch, not_a_sign, numbers, of_each
 
 # All is computed in float64 from any type: what is left, relative to the terms, before rounding to the type.
 ERROR = 4e-15
@@ -37,10 +40,8 @@ def signs(rng: np.random.Generator, shape: Shape) -> Array:
 
 
 def pairs(rng: np.random.Generator, shape: Shape, options: Options) -> dict[str, Array]:
-    return {
-        **dict(zip(("input1", "input2"), vectors(rng, shape, 2), strict=True)),
-        "target": signs(rng, shape[:-1]),
-    }
+    x, y = vectors(rng, shape, 2)
+    return {"input1": x, "input2": y, "target": signs(rng, shape[:-1])}
 
 
 def triples(rng: np.random.Generator, shape: Shape, options: Options) -> dict[str, Array]:
@@ -79,10 +80,6 @@ def cosine_parts(c: Call) -> tuple[Array, list[Array], Array]:
     squares = [(v * v).sum(axis=-1) + 1e-12 for v in (x, y)]
     both = np.sqrt(squares[0] * squares[1])
     return np.asarray((x * y).sum(axis=-1) / both), squares, both
-
-
-def cosine_bound(c: Call) -> Array:
-    return reduced_error(c, np.full(c.loss_shape, ERROR))
 
 
 def cosine_derivative_bound(c: Call, name: str) -> Array:
@@ -145,20 +142,13 @@ def triplet_room(c: Call, name: str) -> Array:
     differences, (near, far, other) = distances(c)
     p = c.get("p", 2.0)
     reach = 0.01 * c.shape[-1] ** max(0.0, 1.0 / p - 1.0)
-    clear = (
-        np.abs(c.get("margin", 1.0) + near - (np.minimum(far, other) if c.get("swap", False) else far))
-        > reach
-    )
-    clear = clear & (np.abs(far - other) > reach)
+    farther = np.minimum(far, other) if c.get("swap", False) else far
+    clear = (np.abs(c.get("margin", 1.0) + near - farther) > reach) & (np.abs(far - other) > reach)
     room = np.minimum(np.min(differences, axis=0).min(axis=-1) * (1.0 if p > 1.0 else 0.25), 1.0)
     if p == INF:  # which one is the largest
         gaps = [np.diff(np.sort(d, axis=-1)[..., -2:], axis=-1) for d in differences]
         room = np.minimum(room, np.min([gap.min(axis=-1, initial=1.0) for gap in gaps], axis=0))
     return np.broadcast_to(np.where(clear & (room > 0.05), room, 0.0)[..., np.newaxis], c.shape)
-
-
-def triplet_in_torch(torch: Any, tensors: dict[str, Any], options: Options, reduction: str) -> Any:
-    return torch.nn.functional.triplet_margin_loss(*tensors.values(), reduction=reduction, **options)
 
 
 # margin_ranking_loss
@@ -191,14 +181,6 @@ def ranking_derivative_bound(c: Call, name: str) -> Array:
     return derivative_error(c, name, np.ones(c.shape), 3.0 * error) + jumps * c.upstream / c.denominator
 
 
-def ranking_room(c: Call, name: str) -> Array:
-    return np.where(np.abs(ranking_terms(c)[0]) > 0.02, 1.0, 0.0)
-
-
-def ranking_in_torch(torch: Any, tensors: dict[str, Any], options: Options, reduction: str) -> Any:
-    return torch.nn.functional.margin_ranking_loss(*tensors.values(), reduction=reduction, **options)
-
-
 # multilabel_margin_loss
 
 
@@ -229,10 +211,6 @@ def multilabel_bound(c: Call) -> Array:
     return reduced_error(c, 1e-15 * np.where(short > 0.0, size, 0.0).sum(axis=(-1, -2)) / c.shape[-1])
 
 
-def multilabel_derivative_bound(c: Call, name: str) -> Array:
-    return derivative_error(c, name, np.abs(c.expected[1][0]) * c.denominator, ERROR)
-
-
 def multilabel_room(c: Call, name: str) -> Array:
     """Of rows without a term near its kink."""
     clear = np.nan_to_num(np.abs(compared(c)[0]), nan=1.0).min(axis=(-1, -2)) > 0.02
@@ -259,7 +237,6 @@ def bad_vectors(*names: str) -> list[Any]:
 
 OF_VECTORS: dict[str, Any] = {
     "loss_axes": 1,
-    "shapes": ((7, 5, 3), (19, 3, 50)),
     "sizes": ((7,), (1, 1), (7, 1), (40, 16), (3, 300), (2, 1000)),
     "large": ((300, 1003), (20_000, 3)),
     "empty": ((0, 3), (0, 2, 2), (3, 0, 2)),
@@ -270,16 +247,17 @@ COSINE = Row(
     "cosine_embedding_loss",
     pairs,
     gradients=("input1", "input2"),
-    sets=({}, *({"margin": m} for m in (0.25, -0.5, 2))),
-    bound=cosine_bound,
+    sets=of_each("margin", 0.25, -0.5, 2),
+    bound=lambda c: reduced_error(c, np.full(c.loss_shape, ERROR)),
     derivative_bound=cosine_derivative_bound,
     room=cosine_room,
-    checked=lambda options: {"target": (0.0, 0.5, -2.0, 2.0, INF, -INF)},
+    checked=lambda options: {"target": not_a_sign(options)},
     bad=(
         *bad_vectors("input1", "input2"),
         *bad_numbers("margin"),
-        *bad("target", ValueError, *(np.ones(shape) for shape in ((ROWS + 1,), (ROWS, 1), (1, ROWS), (1,)))),
-        *bad("target", ValueError, np.ones((ROWS, CLASSES))),
+        *bad(
+            "target", ValueError, *(np.ones(s) for s in (ROWS + 1, (ROWS, 1), (1, ROWS), 1, (ROWS, CLASSES)))
+        ),
         *bad("target", TypeError, np.ones(ROWS, complex), "text", None),
     ),
     torch=cosine_in_torch,
@@ -290,8 +268,7 @@ TRIPLET = Row(
     triples,
     gradients=("anchor", "positive", "negative"),
     sets=(
-        {},
-        *({"p": p} for p in (1, INF, 3.0, 1.5, 0.5)),
+        *of_each("p", 1, INF, 3.0, 1.5, 0.5),
         {"swap": True},
         {"p": INF, "swap": True},
         {"margin": 0.25, "eps": 0.5},
@@ -308,22 +285,22 @@ TRIPLET = Row(
         *bad("p", TypeError, True, "2", None, 1j, [1.0]),
         *bad("swap", TypeError, 1, None, "yes"),
     ),
-    torch=triplet_in_torch,
+    torch=partial(in_torch, name="triplet_margin_loss"),
     **OF_VECTORS,
 )
 RANKING = Row(
     "margin_ranking_loss",
     scored,
     gradients=("input1", "input2"),
-    sets=({}, *({"margin": m} for m in (0.25, 0.3, -2.0))),
+    sets=of_each("margin", 0.25, 0.3, -2.0),
     bound=ranking_bound,
     derivative_bound=ranking_derivative_bound,
-    room=ranking_room,
+    room=lambda c, name: np.where(np.abs(ranking_terms(c)[0]) > 0.02, 1.0, 0.0),
     # Whether a score without axes is a scalar cannot be told where the other has none either.
     sizes=((1,), (7,), (1000,), (41, 61)),
-    bad=(*bad_numbers("margin"), *bad("margin", TypeError, None)),
-    checked=lambda options: {"target": (0.0, 0.5, -2.0, 2.0, INF, -INF)},
-    torch=ranking_in_torch,
+    bad=tuple(numbers("margin")),
+    checked=lambda options: {"target": not_a_sign(options)},
+    torch=partial(in_torch, name="margin_ranking_loss"),
 )
 MULTILABEL = Row(
     "multilabel_margin_loss",
@@ -331,7 +308,9 @@ MULTILABEL = Row(
     gradients=("scores",),
     loss_axes=1,
     bound=multilabel_bound,
-    derivative_bound=multilabel_derivative_bound,
+    derivative_bound=lambda c, name: derivative_error(
+        c, name, np.abs(c.expected[1][0]) * c.denominator, ERROR
+    ),
     room=multilabel_room,
     integers=("target",),
     shapes=((4, 6, 5), (2, 3, 70)),

@@ -1,8 +1,9 @@
 """Rows of the losses of preferences and of policies, a row for each type of loss."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,9 @@ from helpers import (
     ulp,
 )
 from registry import Call, Option, Row
+
+from .divergences import divisor, masks
+from .elementwise import numbers
 
 POLICY = ("policy_chosen_logps", "policy_rejected_logps")
 FOUR = (*POLICY, "ref_chosen_logps", "ref_rejected_logps")
@@ -128,7 +132,7 @@ def of_arrays(name: str, names: tuple[str, ...], gradients: int, arrays: Arrays,
 
     given: dict[str, Any] = {"bound": bound, "derivative_bound": derivative_bound, "large": ((200_000,),)}
     given |= {"sizes": ((), (1,), (7,), (1000,), (2049,), (3, 4)), "empty": ((0,), (0, 5), (3, 0))}
-    given |= {"shapes": ((6, 7, 3), (2, 3, 90)), "torch": None}
+    given["shapes"] = ((6, 7, 3), (2, 3, 90))
     return Row(name, make, gradients=names[:gradients], **{**given, **more})
 
 
@@ -149,32 +153,27 @@ F_DIVERGENCES = ("forward_kl", "js_divergence", "alpha_divergence")
 UNKNOWN = ("", "Sigmoid", "sft", 1, ["sigmoid"], b"sigmoid")
 
 
-def bad_smoothing(loss_types: tuple[str, ...] = ()) -> list[Bad]:
-    rows = bad_numbers("label_smoothing", -0.1, 1.1, np.float32(2.0))
-    rows += bad("label_smoothing", TypeError, None)
-    for name in loss_types:
-        rows += bad("label_smoothing", ValueError, 0.1, 1, 1e-300, loss_type=name)
-    return rows
+def bad_with(loss_types: Iterable[str], argument: str, *values: Any) -> list[Bad]:
+    """Values that these types of loss must refuse."""
+    return [one for name in loss_types for one in bad(argument, ValueError, *values, loss_type=name)]
 
 
-OF_TYPES = {
-    "loss_type": ("hinge", "ipo", "nca_pair", "bco_pair", "sppo_hard", "apo_zero", "apo_down", "discopop")
-}
+def bad_smoothing(loss_types: Iterable[str] = ()) -> list[Bad]:
+    unsmoothed = bad_with(loss_types, "label_smoothing", 0.1, 1, 1e-300)
+    return numbers("label_smoothing", -0.1, 1.1, np.float32(2.0)) + unsmoothed
+
+
+ABOVE_0 = [np.full((4, 6), v, "f4") for v in (1e-30, 0.5, INF)]
 BAD: dict[str, list[Bad]] = {
     "dpo_loss": [
-        *bad_numbers("beta", 0.0, 0, -0.1),
-        *bad("beta", TypeError, None),
-        *bad_smoothing(OF_TYPES["loss_type"]),
+        *numbers("beta", 0.0, 0, -0.1),
+        *bad_smoothing([name for name in DPO_TYPES if name not in SMOOTHED]),
         *bad("label_smoothing", ValueError, 0.0, 0, 1.0, 1, loss_type="exo_pair"),
         *bad("label_smoothing", ValueError, 0.5, 0.7, 1, loss_type="robust"),
         *bad("loss_type", EITHER, *UNKNOWN, None, "cdpo", "kto_pair"),
         *bad("reference_free", TypeError, 1, 0, None, "yes", [True]),
         *bad("f_divergence_type", EITHER, "", "kl", "Reverse_KL", None, 1, "jsd", ["reverse_kl"]),
-        *(
-            Bad("f_divergence_type", f, ValueError, (("loss_type", name),))
-            for f in F_DIVERGENCES
-            for name in (*OF_LOG_RATIOS, *SORTED)
-        ),
+        *bad_with((*OF_LOG_RATIOS, *SORTED), "f_divergence_type", *F_DIVERGENCES),
         *bad_numbers("f_alpha_divergence_coef", f_divergence_type="alpha_divergence"),
         *bad_numbers("discopop_tau", 0.0, -1, loss_type="discopop"),
     ],
@@ -198,8 +197,8 @@ BAD: dict[str, list[Bad]] = {
     ],
     "orpo_loss": [
         *bad_numbers("beta", 0.0, -0.1),
-        *bad("policy_chosen_logps", ValueError, *(np.full((4, 6), v, "f4") for v in (1e-30, 0.5, INF))),
-        *bad("policy_rejected_logps", ValueError, *(np.full((4, 6), v, "f4") for v in (1e-30, 0.5, INF))),
+        *bad("policy_chosen_logps", ValueError, *ABOVE_0),
+        *bad("policy_rejected_logps", ValueError, *ABOVE_0),
     ],
     "simpo_loss": [*bad_numbers("beta", 0.0, -0.1), *bad_numbers("gamma"), *bad_smoothing()],
     "cpo_loss": [
@@ -210,28 +209,25 @@ BAD: dict[str, list[Bad]] = {
 }
 
 
-def preference_in_torch(row: Row) -> Callable[..., Any]:
-    def in_torch(torch: Any, tensors: dict[str, Any], options: Options, reduction: str) -> Any:
-        if reduction != "none":
-            return None
-        given = {**row.fixed, **options}
-        if row.name == "dpo_loss":  # sorted rows are those of all axes
-            flat = [x.reshape(-1) for x in tensors.values()]
-            return torch_dpo(torch, flat, given).reshape(tensors[row.first].shape)
-        return torch_other(torch, row.name, list(tensors.values()), given)
-
-    return in_torch
+def preference_in_torch(
+    row: Row, torch: Any, tensors: dict[str, Any], options: Options, reduction: str
+) -> Any:
+    if reduction != "none":
+        return None
+    given = {**row.fixed, **options}
+    if row.name == "dpo_loss":  # sorted rows are those of all axes
+        flat = [x.reshape(-1) for x in tensors.values()]
+        return torch_dpo(torch, flat, given).reshape(tensors[row.first].shape)
+    return torch_other(torch, row.name, list(tensors.values()), given)
 
 
 def preference(name: str, names: tuple[str, ...], gradients: int, arrays: Arrays, **more: Any) -> Row:
-    row = of_arrays(name, names, gradients, arrays, bad=tuple(BAD[name]), **more)
-    return replace(row, torch=preference_in_torch(row))
+    return of_arrays(name, names, gradients, arrays, bad=tuple(BAD[name]), **more)
 
 
 def fixed(row: Row, *sets: Options, **options: Any) -> Row:
     """With fixed options, and sets of others."""
-    made = replace(row.with_(**options), sets=({}, *sets))
-    return replace(made, torch=preference_in_torch(made))
+    return replace(row.with_(**options), sets=({}, *sets))
 
 
 DPO = preference("dpo_loss", FOUR, 2, four_logps)
@@ -295,10 +291,9 @@ def dpo_sets(loss_type: str) -> list[Options]:
     return found
 
 
-OF_DPO = [replace(dpo(name), sets=({}, *dpo_sets(name))) for name in DPO_TYPES if name not in SORTED]
+OF_DPO = [fixed(dpo(name), *dpo_sets(name)) for name in DPO_TYPES if name not in SORTED]
 OF_SORTED = [
-    replace(dpo(name), sets=({}, *dpo_sets(name)), local=False, room=room_between_sorted_rows)
-    for name in SORTED
+    replace(fixed(dpo(name), *dpo_sets(name)), local=False, room=room_between_sorted_rows) for name in SORTED
 ]
 PREFERENCES = [
     *OF_DPO,
@@ -315,6 +310,7 @@ PREFERENCES = [
     fixed(CPO, {"beta": 0.7}, {"label_smoothing": 0.3}),
     *(fixed(CPO, {"beta": 0.7}, loss_type=name) for name in ("hinge", "ipo")),
 ]
+PREFERENCES = [replace(row, torch=partial(preference_in_torch, row)) for row in PREFERENCES]
 
 
 def rewards_bound(c: Call) -> list[Array]:
@@ -325,7 +321,7 @@ def rewards_bound(c: Call) -> list[Array]:
 
 PREFERENCE_REWARDS = of_arrays(
     "preference_rewards", FOUR, 0, four_logps, sets=({}, {"beta": 2}), reductions=(), returns="arrays",
-    bound=rewards_bound, large=(), bad=(*bad_numbers("beta", 0.0, -1.0), *bad("beta", TypeError, None)),
+    bound=rewards_bound, large=(), bad=tuple(numbers("beta", 0.0, -1.0)),
 )  # fmt: skip
 ONE_OF_EACH = (DPO, REWARD, KTO, ORPO, SIMPO, CPO)
 
@@ -350,72 +346,59 @@ def mask(rng: np.random.Generator, a: dict[str, Array], kind: str) -> Array:
     return counts.astype(kind)
 
 
-MASKS = tuple(
-    Option("mask", lambda rng, a, kind=kind: mask(rng, a, kind), f"{kind} mask")
-    for kind in ("bool", "int8", "float32")
-)
+MASKS = masks(mask)
+
+
+def bad_lengths() -> list[Bad]:
+    """Of completions and of items, where there are such and where there are none."""
+    bad_counts = (0, -1, NAN, INF, "9", True, [9])
+    found = bad("max_completion_length", EITHER, None, *bad_counts, loss_type="dr_grpo")
+    found += bad_with([name for name in TYPES if name != "dr_grpo"], "max_completion_length", 9)
+    for name in TYPES:
+        if name in ("dapo", "cispo"):
+            found += bad("num_items", EITHER, *bad_counts, loss_type=name)
+        else:
+            found += bad("num_items", ValueError, 9, loss_type=name, **LENGTH.get(name, {}))
+    return found
+
 
 BETA_AND_REF = {"ref_logps": np.zeros((4, 6), np.float32)}
 BAD_OF_POLICIES: dict[str, list[Bad]] = {
-    "ppo_loss": [*bad_numbers("clip", -0.1, -1), *bad("clip", TypeError, None)],
-    "value_loss": [*bad_numbers("clip", -0.1, -1)],
-    "kl_penalty": [*bad("estimator", EITHER, "", "k4", "K3", "abs", None, 3, ["k3"])],
+    "ppo_loss": numbers("clip", -0.1, -1),
+    "value_loss": bad_numbers("clip", -0.1, -1),
+    "kl_penalty": bad("estimator", EITHER, "", "k4", "K3", "abs", None, 3, ["k3"]),
     "grpo_loss": [
         *bad("loss_type", EITHER, "", "GRPO", "gspo", "vespo", None, 1, ["grpo"]),
         *bad("importance_sampling_level", EITHER, "", "tokens", "sequence_token", None, 1),
-        *bad_numbers("epsilon_low", -0.1, -1),
-        *bad("epsilon_low", TypeError, None),
+        *numbers("epsilon_low", -0.1, -1),
         *bad_numbers("epsilon_high", -0.1, -1),
         *bad_numbers("delta", 0.0, -0.1),
-        *bad("delta", ValueError, 2.0, loss_type="cispo"),
-        *bad("delta", ValueError, 2.0, loss_type="sapo"),
+        *bad_with(("cispo", "sapo"), "delta", 2.0),
         *bad_numbers("beta", **BETA_AND_REF),
         *bad("ref_logps", EITHER, None, beta=0.1),
         *bad("ref_logps", TypeError, *INPUTS_OF_WRONG_TYPE, beta=0.1),
         *bad("ref_logps", ValueError, 1.0, *(np.zeros(s) for s in WRONG_SHAPES), beta=0.1),
-        *bad("max_completion_length", EITHER, None, 0, -1, NAN, INF, "9", True, [9], loss_type="dr_grpo"),
-        *(
-            Bad("max_completion_length", 9, ValueError, (("loss_type", name),))
-            for name in TYPES
-            if name != "dr_grpo"
-        ),
-        *bad("num_items", EITHER, 0, -1, NAN, INF, "9", True, [9], loss_type="dapo"),
-        *bad("num_items", EITHER, 0, -1, NAN, INF, "9", True, [9], loss_type="cispo"),
-        *(
-            Bad("num_items", 9, ValueError, (("loss_type", name), *LENGTH.get(name, {}).items()))
-            for name in TYPES
-            if name not in ("dapo", "cispo")
-        ),
+        *bad_lengths(),
         *bad_numbers("sapo_temperature_pos", 0.0, -1, loss_type="sapo"),
         *bad_numbers("sapo_temperature_neg", 0.0, -1, loss_type="sapo"),
     ],
 }
 
 
-def policy_in_torch(row: Row) -> Callable[..., Any]:
-    def in_torch(torch: Any, tensors: dict[str, Any], options: Options, reduction: str) -> Any:
-        if reduction == "sum":
-            return None
-        given, arrays = {**row.fixed, **options, "reduction": reduction}, list(tensors.values())
-        counts = given.get("mask", torch.ones(arrays[0].shape)).double()
-        if row.name == "grpo_loss":
-            return torch_grpo(torch, arrays[:3], counts, tensors.get("ref_logps"), given)
-        losses = torch_elementwise(torch, row.name, arrays, given)
-        return losses * counts if reduction == "none" else masked_mean(losses, counts)
-
-    return in_torch
-
-
-def divisor(c: Call) -> float:
-    return max(float(c.counts.sum()), 1.0)
+def policy_in_torch(row: Row, torch: Any, tensors: dict[str, Any], options: Options, reduction: str) -> Any:
+    if reduction == "sum":
+        return None
+    given, arrays = {**row.fixed, **options, "reduction": reduction}, list(tensors.values())
+    counts = given.get("mask", torch.ones(arrays[0].shape)).double()
+    if row.name == "grpo_loss":
+        return torch_grpo(torch, arrays[:3], counts, tensors.get("ref_logps"), given)
+    losses = torch_elementwise(torch, row.name, arrays, given)
+    return losses * counts if reduction == "none" else (losses * counts).sum() / counts.sum()
 
 
 def policy(name: str, names: tuple[str, ...], arrays: Arrays, *sets: Options, **more: Any) -> Row:
-    made = of_arrays(
-        name, names, 1, arrays, bad=tuple(BAD_OF_POLICIES[name]), extras=MASKS, sets=({}, *sets),
-        **{"divisor": divisor, "room": policy_room, **more},
-    )  # fmt: skip
-    return replace(made, torch=policy_in_torch(made))
+    given = {"divisor": divisor, "room": policy_room, "extras": MASKS, "sets": ({}, *sets)}
+    return of_arrays(name, names, 1, arrays, bad=tuple(BAD_OF_POLICIES[name]), **{**given, **more})
 
 
 def policy_room(c: Call, name: str) -> Array:
@@ -488,17 +471,11 @@ BY_TOKEN = policy(
 
 
 def grpo(loss_type: str, row: Row = GRPO, **options: Any) -> Row:
-    made = row.with_(loss_type=loss_type, **LENGTH.get(loss_type, {}), **options)
-    return replace(made, torch=policy_in_torch(made))
+    return row.with_(loss_type=loss_type, **LENGTH.get(loss_type, {}), **options)
 
 
 def all_grpo(row: Row, **options: Any) -> list[Row]:
-    return [replace(grpo(name, row, **options), sets=({}, *grpo_sets(name))) for name in TYPES]
-
-
-def of_policy(row: Row, **options: Any) -> Row:
-    made = replace(row.with_(**options), sets=({},))
-    return replace(made, torch=policy_in_torch(made))
+    return [fixed(grpo(name, row, **options), *grpo_sets(name)) for name in TYPES]
 
 
 OF_SEQUENCES = all_grpo(GRPO)
@@ -507,13 +484,9 @@ OF_WHOLE_SEQUENCES = [
     replace(grpo(name, GRPO, importance_sampling_level="sequence"), local=False)
     for name in ("grpo", "cispo", "sapo")
 ]
-ELEMENTS = [
-    PPO,
-    VALUE,
-    of_policy(VALUE, clip=None),
-    *(of_policy(KL, estimator=name) for name in ("k1", "k2", "k3")),
-]
+ELEMENTS = [PPO, VALUE, fixed(VALUE, clip=None), *(fixed(KL, estimator=name) for name in ("k1", "k2", "k3"))]
 POLICIES = [*ELEMENTS, *OF_SEQUENCES, *all_grpo(BY_TOKEN, beta=0.5), *OF_WHOLE_SEQUENCES]
+POLICIES = [replace(row, torch=partial(policy_in_torch, row)) for row in POLICIES]
 
 
 # In torch, with the formulas of TRL
@@ -544,31 +517,23 @@ def torch_dpo(torch: Any, arrays: list[Any], options: Options) -> Any:
         d = torch.sort(chosen - rejected)[0] - torch.sort(ref_chosen - ref_rejected)[0]
     elif loss_type == "aot_unpaired":
         d = torch.sort(rc)[0] - torch.sort(rr)[0]
-    if loss_type in ("sigmoid", *SORTED):
-        return -log_sigmoid(b * d) * (1 - e) - log_sigmoid(-b * d) * e
-    if loss_type == "hinge":
-        return relu(1 - b * d)
-    if loss_type == "ipo":
-        return (d - 1 / (2 * b)) ** 2
-    if loss_type == "exo_pair":
-        p, q = s(b * d), s(-b * d)
-        return p * (log_sigmoid(b * d) - math.log(1 - e)) + q * (log_sigmoid(-b * d) - math.log(e))
-    if loss_type == "nca_pair":
-        return -log_sigmoid(b * rc) - 0.5 * log_sigmoid(-b * rc) - 0.5 * log_sigmoid(-b * rr)
-    if loss_type == "robust":
-        return (-log_sigmoid(b * d) * (1 - e) + log_sigmoid(-b * d) * e) / (1 - 2 * e)
-    if loss_type == "bco_pair":
-        return -log_sigmoid(b * rc) - log_sigmoid(-b * rr)
-    if loss_type == "sppo_hard":
-        return (rc - 0.5 / b) ** 2 + (rr + 0.5 / b) ** 2
-    if loss_type == "apo_zero":
-        return (1 - s(b * rc)) + s(b * rr)
-    if loss_type == "apo_down":
-        return s(b * rc) + (1 - s(b * (rc - rr)))
-    assert loss_type == "discopop"
-    x = b * d
-    m = s(x / options.get("discopop_tau", 0.05))
-    return -log_sigmoid(x) * (1 - m) + torch.exp(-x) * m
+    x, m = b * d, s(b * d / options.get("discopop_tau", 0.05))
+    losses: dict[str, Callable[[], Any]] = {
+        "hinge": lambda: relu(1 - x),
+        "ipo": lambda: (d - 1 / (2 * b)) ** 2,
+        "exo_pair": lambda: (
+            s(x) * (log_sigmoid(x) - math.log(1 - e)) + s(-x) * (log_sigmoid(-x) - math.log(e))
+        ),
+        "nca_pair": lambda: -log_sigmoid(b * rc) - 0.5 * log_sigmoid(-b * rc) - 0.5 * log_sigmoid(-b * rr),
+        "robust": lambda: (-log_sigmoid(x) * (1 - e) + log_sigmoid(-x) * e) / (1 - 2 * e),
+        "bco_pair": lambda: -log_sigmoid(b * rc) - log_sigmoid(-b * rr),
+        "sppo_hard": lambda: (rc - 0.5 / b) ** 2 + (rr + 0.5 / b) ** 2,
+        "apo_zero": lambda: (1 - s(b * rc)) + s(b * rr),
+        "apo_down": lambda: s(b * rc) + (1 - s(b * (rc - rr))),
+        "discopop": lambda: -log_sigmoid(x) * (1 - m) + torch.exp(-x) * m,
+        **dict.fromkeys(("sigmoid", *SORTED), lambda: -log_sigmoid(x) * (1 - e) - log_sigmoid(-x) * e),
+    }
+    return losses[loss_type]()
 
 
 def torch_other(torch: Any, name: str, arrays: list[Any], options: Options) -> Any:
@@ -593,10 +558,6 @@ def torch_other(torch: Any, name: str, arrays: list[Any], options: Options) -> A
         return torch_dpo(torch, [lc, lr], {**options, "reference_free": True})
     logits = b * (lc - lr - options.get("gamma", 1.0) / b)
     return -log_sigmoid(logits) * (1 - e) - log_sigmoid(-logits) * e
-
-
-def masked_mean(values: Any, mask: Any) -> Any:
-    return (values * mask).sum() / mask.sum()
 
 
 def torch_grpo(torch: Any, arrays: list[Any], mask: Any, ref: Any, given: Options) -> Any:
@@ -628,13 +589,10 @@ def torch_grpo(torch: Any, arrays: list[Any], mask: Any, ref: Any, given: Option
         return loss * mask
     if loss_type in ("grpo", "sapo"):
         return ((loss * mask).sum(-1) / mask.sum(-1).clamp(min=1.0)).mean()
-    if loss_type == "bnpo":
-        return (loss * mask).sum() / mask.sum().clamp(min=1.0)
-    if loss_type == "dr_grpo":
-        return (loss * mask).sum() / (loss.size(0) * given["max_completion_length"])
     if loss_type == "luspo":
         return (loss * mask).sum(-1).mean()
-    return (loss * mask).sum() / (given.get("num_items") or mask.sum())
+    counts = {"bnpo": mask.sum().clamp(min=1.0), "dr_grpo": len(loss) * given.get("max_completion_length", 0)}
+    return (loss * mask).sum() / (counts.get(loss_type) or given.get("num_items") or mask.sum())
 
 
 def torch_elementwise(torch: Any, name: str, arrays: list[Any], given: Options) -> Any:

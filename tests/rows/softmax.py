@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 from helpers import (
+    EITHER,
     INF,
     NAN,
     Array,
     Options,
     Shape,
     bad,
-    bad_numbers,
     largest,
     loss_dtype,
     rounded,
@@ -23,6 +23,8 @@ from helpers import (
 from registry import Call, Option, Row, every_one_with_every_other
 
 from fastloss import reference
+
+from .elementwise import in_torch, numbers
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,9 @@ def derivative_bound(c: Call, name: str) -> Array:
 # Inputs
 
 
-def logits_and_target(rng: np.random.Generator, shape: Shape, probabilities: bool) -> tuple[Array, Array]:
+def indices(
+    rng: np.random.Generator, shape: Shape, options: Options, has_probabilities: bool = False
+) -> dict[str, Array]:
     """Rows of four kinds in turn.
 
     Two are narrow, with any class as the target; one is wide, so that most of its probabilities are
@@ -92,34 +96,24 @@ def logits_and_target(rng: np.random.Generator, shape: Shape, probabilities: boo
     x += rng.uniform(-3.0, 3.0, (len(x), 1))
     x[2::4] *= 6.0
     x[3::4] += 1e4
-    if probabilities:
+    if has_probabilities:
         # Far from even, with zeros among them, and one row that is certain.
         q = rng.exponential(size=x.shape) ** 2
         q[q < 0.02] = 0.0
         q[:, 0] += 0.01
         q /= q.sum(axis=-1, keepdims=True)
         q[:1] = np.arange(classes) == classes - 1
-        return x.reshape(shape), q.reshape(shape)
+        return {"logits": x.reshape(shape), "target": q.reshape(shape)}
     y = rng.integers(0, classes, len(x))
     y[:1], y[1:2] = classes - 1, 0
     y[2::4] = x[2::4].argmin(axis=-1)
     y[3::4] = x[3::4].argmin(axis=-1)
-    return x.reshape(shape), y.reshape(shape[:-1])
-
-
-def indices(rng: np.random.Generator, shape: Shape, options: Options) -> dict[str, Array]:
-    x, y = logits_and_target(rng, shape, False)
-    return {"logits": x, "target": y}
-
-
-def probabilities(rng: np.random.Generator, shape: Shape, options: Options) -> dict[str, Array]:
-    x, q = logits_and_target(rng, shape, True)
-    return {"logits": x, "target": q}
+    return {"logits": x.reshape(shape), "target": y.reshape(shape[:-1])}
 
 
 def log_probs(rng: np.random.Generator, shape: Shape, options: Options) -> dict[str, Array]:
     """Log-probabilities of such logits (a single class, where all are 0, keeps its scores)."""
-    x, y = logits_and_target(rng, shape, False)
+    x, y = indices(rng, shape, options).values()
     return {"log_probs": x - 10.0 if shape[-1] == 1 else reference.log_softmax(x), "target": y}
 
 
@@ -130,8 +124,10 @@ def scores(rng: np.random.Generator, shape: Shape, options: Options) -> dict[str
     return {"scores": x, "target": np.asarray(rng.integers(0, shape[-1], shape[:-1]))}
 
 
-def logits_alone(rng: np.random.Generator, shape: Shape, options: Options) -> dict[str, Array]:
-    return {"logits": logits_and_target(rng, shape, False)[0]}
+def logits_alone(
+    rng: np.random.Generator, shape: Shape, options: Options, name: str = "logits"
+) -> dict[str, Array]:
+    return {name: indices(rng, shape, options)["logits"]}
 
 
 # What goes with them
@@ -275,23 +271,16 @@ def cross_entropy_in_torch(
     return getattr(torch.nn.functional, name)(classes_second(x), y, reduction=reduction, **given)
 
 
-def multi_margin_in_torch(torch: Any, tensors: dict[str, Any], options: Options, reduction: str) -> Any:
-    x, y = tensors.values()
-    return torch.nn.functional.multi_margin_loss(x, y, reduction=reduction, **options)
-
-
 def tokens_in_torch(torch: Any, tensors: dict[str, Any], options: Options, reduction: str, name: str) -> Any:
     if options.keys() & {"mask", "lengths", "ignore_index"} or reduction != "none":
         return None
     x = tensors["logits"] / options.get("temperature", 1.0)
     if name == "entropy":
-        found = torch.distributions.Categorical(logits=x).entropy()
-    else:
-        y = tensors["target"].unsqueeze(-1)
-        found = torch.log_softmax(x, dim=-1).gather(-1, y).squeeze(-1)
-        if name == "sequence_log_probs":
-            found = found.mean(dim=-1) if options.get("average") else found.sum(dim=-1)
-    return found
+        return torch.distributions.Categorical(logits=x).entropy()
+    found = torch.log_softmax(x, dim=-1).gather(-1, tensors["target"].unsqueeze(-1)).squeeze(-1)
+    if name == "token_log_probs":
+        return found
+    return found.mean(dim=-1) if options.get("average") else found.sum(dim=-1)
 
 
 # multi_margin_loss
@@ -358,11 +347,6 @@ def transform_bound(c: Call, name: str = "") -> Array:
     return np.asarray(np.maximum(found, limits.of_row * size) + smallest_normal(c.dtype))
 
 
-def transform_of(rng: np.random.Generator, shape: Shape, options: Options) -> dict[str, Array]:
-    """Rows like the logits of a loss."""
-    return {"x": logits_and_target(rng, shape, False)[0]}
-
-
 # Rows
 
 OF_CLASSES: dict[str, Any] = {
@@ -408,10 +392,9 @@ CROSS_ENTROPY = Row(
 OF_PROBABILITIES = replace(
     CROSS_ENTROPY,
     label="probabilities",
-    make=probabilities,
+    make=partial(indices, has_probabilities=True),
     extras=(WEIGHT, SAMPLE_WEIGHT),
     integers=(),
-    info=CROSS_ENTROPY.info,
 )
 NLL = Row(
     "nll_loss",
@@ -436,13 +419,9 @@ MULTI_MARGIN = Row(
         *({"p": 2, "margin": m} for m in (1.0, 0.25, 2, 0.0, -0.5)),
     ),
     extras=(Option("weight", lambda rng, a: rounded(class_weights(rng, a), first_of(a).dtype.name)),),
-    bad=(
-        *(b for v in (0, 3, 1.5, True, "1", None, NAN) for b in bad("p", (TypeError, ValueError), v)),
-        *bad_numbers("margin"),
-        *bad("margin", TypeError, None),
-    ),
+    bad=(*bad("p", EITHER, 0, 3, 1.5, True, "1", None, NAN), *numbers("margin")),
     room=multi_margin_room,
-    torch=multi_margin_in_torch,
+    torch=partial(in_torch, name="multi_margin_loss"),
     **{
         **OF_INDICES,
         "sizes": ((37, 5), (3, 4, 7), (9,), (5, 1), (4, 1000)),
@@ -450,7 +429,7 @@ MULTI_MARGIN = Row(
         "derivative_bound": multi_margin_derivative_bound,
     },
 )
-TOKEN_BOUNDS = Bounds(loss_ulps=3.3, exact=1e-13)  # 4e-7
+TOKEN_BOUNDS = Bounds(loss_ulps=3.3, exact=1e-13)
 TOKENS = Row(
     "token_log_probs",
     indices,
@@ -512,23 +491,20 @@ STATISTICS = Row(
     bad=BAD_OUTPUTS,
     **{**OF_INDICES, "bound": statistics_bound, "derivative_bound": statistics_derivative_bound},
 )
+OF_LOGARITHMS = TransformBounds(ulps=2.0, absolute=1e-6)
 TRANSFORMS = [
     Row(
         name,
-        transform_of,
+        partial(logits_alone, name="x"),
         gradients=("x",) if returns == "array" else (),
         reductions=(),
         returns=returns,
         bound=transform_bound,
         derivative_bound=transform_bound,
-        info=limits,
+        info=TransformBounds(of_row=4e-7) if name == "softmax" else OF_LOGARITHMS,
         **OF_CLASSES,
     )
-    for name, returns, limits in (
-        ("softmax", "array", TransformBounds(of_row=4e-7)),
-        ("log_softmax", "array", TransformBounds(ulps=2.0, absolute=1e-6)),
-        ("logsumexp", "loss", TransformBounds(ulps=2.0, absolute=1e-6)),
-    )
+    for name, returns in (("softmax", "array"), ("log_softmax", "array"), ("logsumexp", "loss"))
 ]
 
 
@@ -537,8 +513,8 @@ TRANSFORMS = [
 
 def narrow_logits(rng: np.random.Generator, shape: Shape, options: Options) -> dict[str, Array]:
     """Without the rows whose loss is in the thousands: their perplexity is infinite."""
-    x, y = logits_and_target(rng, shape, False)
-    return {"logits": np.where(x > 1e3, 0.0, x), "target": y}
+    arrays = indices(rng, shape, options)
+    return {**arrays, "logits": np.where(arrays["logits"] > 1e3, 0.0, arrays["logits"])}
 
 
 def perplexity_bound(c: Call) -> Array:

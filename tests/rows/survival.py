@@ -6,6 +6,8 @@ import numpy as np
 from helpers import Array, Options, Shape, bad, bad_numbers, largest, rounded, unit_roundoff
 from registry import Call, Option, Row
 
+from .elementwise import of_each
+
 # Of sums in float64, beside their largest terms.
 ROUNDING = 2e-13
 
@@ -68,9 +70,7 @@ COX = Row(
         *bad("time", ValueError, [1.0, 2.0, -1.0, 0.0, 1.0, 2.0], [0, 1, 2, 3, 4, math.nan], -np.ones(6)),
         *bad("time", ValueError, np.array([2**60, 1, 2, 3, -4, 5]), [[1.0], [2.0, 3.0]]),
         *bad("time", TypeError, "text", np.ones(6, complex), [None] * 6, np.zeros(6, "M8[s]")),
-        *bad(
-            "event", ValueError, np.full(6, 2), np.full(6, 0.5), np.full(6, math.nan), np.ones((6, 1)), True
-        ),
+        *bad("event", ValueError, *(np.full(6, v) for v in (2, 0.5, math.nan)), np.ones((6, 1)), True),
         *bad("event", TypeError, "text", np.ones(6, complex), [None] * 6),
         *bad("weight", ValueError, np.ones(5), np.ones((6, 1)), -np.ones(6), -1.0, math.nan, math.inf, []),
         *bad("weight", TypeError, "text", np.ones(6, complex)),
@@ -130,9 +130,7 @@ AFT = Row(
     intervals,
     gradients=("input",),
     sets=(
-        {},
-        {"distribution": "logistic"},
-        {"distribution": "extreme"},
+        *of_each("distribution", "logistic", "extreme"),
         {"distribution": "extreme", "scale": 0.7},
         {"scale": 1.6},
     ),
