@@ -5,26 +5,25 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import pytest
+from helpers import Array, Options
 from numpy.testing import assert_array_less
 
+from fastloss import boosting, reference
 from fastloss.boosting import Objective, lightgbm_objective, xgboost_objective
 
-Array = npt.NDArray[Any]
 Pair = tuple[Array, Array]
-Options = dict[str, Any]
-
-LIBRARIES: dict[str, Callable[..., Objective]] = {
-    "lightgbm": lightgbm_objective,
-    "xgboost": xgboost_objective,
-}
+Make = Callable[..., Objective]
+LIBRARIES: dict[str, Make] = {"lightgbm": lightgbm_objective, "xgboost": xgboost_objective}
 CLASSES = 5
 # Objectives with labels of their own kind: see test_boosting_survival.py and test_boosting_lists.py.
 APART = {"aft_loss", "cox_ph_loss", "lambda_rank_loss"}
+# And those with several scores for each row: see test_boosting_outputs.py.
+APART |= {"gaussian_nll_loss", "negative_binomial_nll_loss", "student_t_nll_loss"}
 # Rows and rounds of the models that are compared.
 N, ROUNDS = 600, 20
 
@@ -34,15 +33,6 @@ N, ROUNDS = 600, 20
 
 def sigmoid(s: Array) -> Array:
     return 1.0 / (1.0 + np.exp(-s))
-
-
-def softmax(s: Array) -> Array:
-    e = np.exp(s - s.max(axis=1, keepdims=True))
-    return e / e.sum(axis=1, keepdims=True)
-
-
-def one(s: Array) -> Array:
-    return np.ones_like(s)
 
 
 def focal(s: Array, y: Array, alpha: float | None = 0.25, gamma: float = 2.0) -> Pair:
@@ -56,12 +46,12 @@ def focal(s: Array, y: Array, alpha: float | None = 0.25, gamma: float = 2.0) ->
 
 def log_cosh(s: Array, y: Array) -> Pair:
     r = s - y
-    return np.tanh(r), np.divide(np.tanh(r), r, out=one(r), where=r != 0)
+    return np.tanh(r), np.divide(np.tanh(r), r, out=np.ones_like(r), where=r != 0)
 
 
 def quantile(s: Array, y: Array, quantile: float = 0.5) -> Pair:
     level = np.float32(quantile)  # as they have it
-    return np.where(s >= y, np.float32(1) - level, -level).astype(np.float64), one(s)
+    return np.where(s >= y, np.float32(1) - level, -level).astype(np.float64), np.ones_like(s)
 
 
 def tweedie(s: Array, y: Array, power: float = 1.5) -> Pair:
@@ -75,7 +65,7 @@ def binary(s: Array, y: Array, pos_weight: float = 1.0) -> Pair:
 
 
 def multiclass(s: Array, y: Array) -> Pair:
-    p = softmax(s)
+    p = reference.softmax(s)
     return p - (np.arange(s.shape[1]) == y[:, None]), p * (1.0 - p)
 
 
@@ -85,9 +75,9 @@ def softmax_focal(s: Array, y: Array, alpha: Any = None, gamma: float = 2.0) -> 
     e = np.exp(s - s.max(axis=1, keepdims=True))
     others = e.copy()
     others[at] = 0.0
-    u, p = others.sum(axis=1) / e.sum(axis=1), softmax(s)[at]
+    u, p = others.sum(axis=1) / e.sum(axis=1), reference.softmax(s)[at]
     loss = np.log(e.sum(axis=1)) - (s - s.max(axis=1, keepdims=True))[at]
-    factor = u**gamma * (1.0 + gamma * p * np.divide(loss, u, out=one(u), where=u > 0.0))
+    factor = u**gamma * (1.0 + gamma * p * np.divide(loss, u, out=np.ones_like(u), where=u > 0.0))
     if alpha is not None:
         factor *= np.broadcast_to(alpha, s.shape[1])[at[1]]
     return tuple(factor[:, None] * a for a in multiclass(s, y))  # type: ignore[return-value]
@@ -102,9 +92,9 @@ class Kind(NamedTuple):
 
 
 KINDS = {
-    "mse_loss": Kind(lambda s, y: (s - y, one(s)), "errors"),
-    "l1_loss": Kind(lambda s, y: (np.sign(s - y), one(s)), "errors"),
-    "huber_loss": Kind(lambda s, y, delta=1.0: (np.clip(s - y, -delta, delta), one(s)), "errors"),
+    "mse_loss": Kind(lambda s, y: (s - y, np.ones_like(s)), "errors"),
+    "l1_loss": Kind(lambda s, y: (np.sign(s - y), np.ones_like(s)), "errors"),
+    "huber_loss": Kind(lambda s, y, delta=1.0: (np.clip(s - y, -delta, delta), np.ones_like(s)), "errors"),
     "quantile_loss": Kind(quantile, "errors"),
     "log_cosh_loss": Kind(log_cosh, "errors"),
     "poisson_nll_loss": Kind(
@@ -114,8 +104,8 @@ KINDS = {
     "tweedie_nll_loss": Kind(tweedie, "positive", np.exp),
     "binary_cross_entropy_with_logits": Kind(binary, "binary", sigmoid),
     "sigmoid_focal_loss": Kind(focal, "binary", sigmoid),
-    "cross_entropy": Kind(multiclass, "classes", softmax),
-    "softmax_focal_loss": Kind(softmax_focal, "classes", softmax),
+    "cross_entropy": Kind(multiclass, "classes", reference.softmax),
+    "softmax_focal_loss": Kind(softmax_focal, "classes", reference.softmax),
 }
 
 
@@ -193,11 +183,7 @@ def names_of(library: str) -> set[str]:
     """The names that an objective may have, as the error says."""
     with pytest.raises(ValueError, match="name must be one of") as caught:
         LIBRARIES[library]("")
-    return set(re.findall(r"'(\w+)'", str(caught.value))) - APART
-
-
-# Those with several scores for each row: see test_boosting_outputs.py.
-OF_SEVERAL = {"gaussian_nll_loss", "negative_binomial_nll_loss", "student_t_nll_loss"}
+    return set(re.findall(r"'(\w+)'", str(caught.value)))
 
 
 def missing_rows(rows: list[Row]) -> set[str]:
@@ -205,11 +191,12 @@ def missing_rows(rows: list[Row]) -> set[str]:
     of_defaults = {row.name for row in rows if not row.options}
     options = {name: set().union(*(row.options for row in rows if row.name == name)) for name in of_defaults}
     lacking = {n for n in of_defaults if set(lightgbm_objective(n).options) - options[n]}
-    return lacking | set.union(*((names_of(library) - OF_SEVERAL) ^ of_defaults for library in LIBRARIES))
+    return lacking | set.union(*((names_of(library) - APART) ^ of_defaults for library in LIBRARIES))
 
 
 OBJECTIVES = [row.objective(library) for library in LIBRARIES for row in ROWS]
 over_libraries = pytest.mark.parametrize("library", LIBRARIES)
+over_weights = pytest.mark.parametrize("is_weighted", [False, True])
 over_all = pytest.mark.parametrize("objective", OBJECTIVES, ids=repr)
 # With the default options.
 over_plain = pytest.mark.parametrize(
@@ -242,10 +229,6 @@ def check(library: str, found: Pair, want: Pair, bound: float | None = None) -> 
         assert_array_less(np.abs(got - exact), bound * scale + 1e-30)
 
 
-def same_bits(found: Pair, want: Pair) -> bool:
-    return [a.tobytes() for a in found] == [a.tobytes() for a in want]
-
-
 def labels(name: str, n: int, rng: np.random.Generator, classes: int = CLASSES) -> Array:
     made: dict[str, Callable[[], Array]] = {
         "classes": lambda: rng.integers(classes, size=n),
@@ -263,16 +246,12 @@ def whole_labels(name: str, n: int, rng: np.random.Generator) -> Array:
     return np.minimum(y, 1.0) if KINDS[name].labels == "binary" else y
 
 
-def scores(name: str, n: int, rng: np.random.Generator, library: str, classes: int = CLASSES) -> Array:
-    found = 2.0 * rng.normal(size=(n, classes) if is_of_classes(name) else n)
-    return found.astype(np.float32 if library == "xgboost" else np.float64)
-
-
 def drawn(objective: Objective, n: int, seed: int, classes: int = CLASSES) -> tuple[Array, Array, Array]:
-    """Scores, labels and weights for an objective."""
-    rng = np.random.default_rng(seed)
-    s, y = scores(objective.name, n, rng, objective.library, classes), labels(objective.name, n, rng, classes)
-    return s, y, rng.uniform(0.0, 3.0, n).astype(np.float32)
+    """Scores (in the library's type), labels and weights for an objective."""
+    rng, name = np.random.default_rng(seed), objective.name
+    s = 2.0 * rng.normal(size=(n, classes) if is_of_classes(name) else n)
+    kind = np.float32 if objective.library == "xgboost" else np.float64
+    return s.astype(kind), labels(name, n, rng, classes), rng.uniform(0.0, 3.0, n).astype(np.float32)
 
 
 class Problem(NamedTuple):
@@ -298,20 +277,27 @@ def problem(name: str) -> Problem:
     return Problem(x, y.astype(np.float32), rng.uniform(0.2, 2.0, N).astype(np.float32))
 
 
-class Data(NamedTuple):
+def labelled(label: Array, weight: Array | None = None, **more: Any) -> Any:
     """What the objectives use of a Dataset or a DMatrix."""
-
-    label: Array
-    weight: Array | None = None
-
-    def get_label(self) -> Array:
-        return self.label
-
-    def get_weight(self) -> Array | None:
-        return self.weight
+    return SimpleNamespace(get_label=lambda: label, get_weight=lambda: weight, **more)
 
 
-def evaluation(sets: list[tuple[Array, Array]]) -> dict[str, Any]:
+# The estimators
+
+# Of the libraries' own, too, and few trees.
+QUIET: Options = {"verbose": -1, "n_jobs": 1}
+FEW: Options = {"n_jobs": 1, "n_estimators": 20, "max_depth": 3}
+
+
+def estimator(library: str, kind: str, objective: Any, of: Any = boosting, **more: Any) -> Any:
+    """An estimator of ours, or of the library itself, that is quiet."""
+    pytest.importorskip(library)
+    pytest.importorskip("sklearn")
+    prefix, quiet = ("LGBM", QUIET) if library == "lightgbm" else ("XGB", FEW)
+    return getattr(of, prefix + kind)(objective=objective, **{**quiet, **more})
+
+
+def evaluation(sets: list[tuple[Array, Array]]) -> Options:
     """Sets for evaluation, as the version of LightGBM takes them."""
     lightgbm = pytest.importorskip("lightgbm")
     if "eval_X" in inspect.signature(lightgbm.LGBMModel.fit).parameters:

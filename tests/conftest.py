@@ -40,9 +40,12 @@ def pytest_configure(config: pytest.Config) -> None:
 
     By default they spin, and there are more threads than processors then: a test of rows that threads share
     took 17.6 s instead of 4.1 s on a busy machine.
+
+    Tests that share costly work are marked as an xdist_group, and run in one process.
     """
     if config.getoption("numprocesses", None):
         os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+        config.option.dist = "loadgroup"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -114,13 +115,10 @@ def slow_divergence(rng: Random, n: int) -> Curve:
 def sudden_divergence(rng: Random, n: int) -> Curve:
     train, t = base(rng, n), np.arange(n)
     start = int(rng.uniform(0.3, 0.9) * n)
-    height = rng.uniform(0.5, 2.0) * np.ptp(train)
-    level = (
-        height * (1 - np.exp(-np.maximum(t - start, 0) / max(0.01 * n, 1.0)))
-        if rng.random() < 0.5
-        else height
-    )
-    return Curve(np.where(t >= start, train + level, train), ("divergence",))
+    height, rise = rng.uniform(0.5, 2.0) * np.ptp(train), np.ones(n)
+    if rng.random() < 0.5:
+        rise = 1 - np.exp(-np.maximum(t - start, 0) / max(0.01 * n, 1.0))
+    return Curve(np.where(t >= start, train + height * rise, train), ("divergence",))
 
 
 def not_a_number(rng: Random, n: int, value: float = math.nan) -> Curve:
@@ -128,10 +126,6 @@ def not_a_number(rng: Random, n: int, value: float = math.nan) -> Curve:
     start = int(rng.uniform(0.2, 0.98) * n)
     train[start : start + 1 if rng.random() < 0.3 else n] = value
     return Curve(train, ("non_finite",))
-
-
-def infinity(rng: Random, n: int) -> Curve:
-    return not_a_number(rng, n, math.inf)
 
 
 def spikes(rng: Random, n: int) -> Curve:
@@ -184,7 +178,7 @@ KINDS: dict[str, Callable[[Random, int], Curve]] = {
     "divergence, slow": slow_divergence,
     "divergence, sudden": sudden_divergence,
     "NaN": not_a_number,
-    "infinity": infinity,
+    "infinity": partial(not_a_number, value=math.inf),
     "spikes": spikes,
     "overfitting": overfitting,
     "noise": noise,

@@ -15,7 +15,7 @@ ROOT = Path(fastloss.__file__).parents[1]
 
 
 def run_python(code: str, *, fails: bool = False, **environment: str) -> str:
-    """What a fresh interpreter prints; it and its children are killed after a minute."""
+    """What a fresh interpreter prints; it and its children are killed after two minutes."""
     kept = {
         name: value
         for name, value in os.environ.items()
@@ -31,7 +31,7 @@ def run_python(code: str, *, fails: bool = False, **environment: str) -> str:
         start_new_session=True,
     )
     try:
-        output, _ = process.communicate(timeout=60)
+        output, _ = process.communicate(timeout=120)
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, signal.SIGKILL)
         pytest.fail("hangs: " + process.communicate()[0])

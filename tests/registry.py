@@ -7,12 +7,13 @@ in `fastloss.reference`, and checks what comes back. The rows themselves are in 
 
 import inspect
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
+import pytest
 from helpers import (
     REDUCTIONS,
     Array,
@@ -63,101 +64,68 @@ def anywhere(call: "Call", name: str) -> Array:
 
 @dataclass(frozen=True, eq=False)
 class Row:
-    """A function, with options that all its calls have.
+    """A function, with options that all its calls have."""
 
-    Attributes
-    ----------
-    name : str
-        In `fastloss` and in `fastloss.reference`.
-    make : callable
-        Arguments (float64, or integers) by name, from a generator, a shape and the options.
-    gradients : tuple of str
-        The arguments that have gradients; more than one come back in a NamedTuple.
-    numbers : tuple of str
-        The last fields of that NamedTuple, the derivatives with respect to options; see test_contrastive.py.
-    loss_axes : int
-        How many of the last axes of the first argument are missing from the loss.
-    fixed : dict
-        Options that every call has.
-    sets : tuple of dict
-        Sets of options to go through, the first being none. A value may be a function of a generator and a
-        shape that makes an array.
-    extras : tuple of Option
-        Data to go with the arguments, in any combination; of those with one argument a call has one.
-    reductions : tuple of str
-        Empty where there is no such argument.
-    hessian : bool
-        Whether there is return_hessian.
-    returns : str
-        "loss", "array" (a transform: an array like the input, which `out` takes), "number", or "arrays" (a
-        NamedTuple of arrays and numbers).
-    bound, derivative_bound : callable
-        How far the result and a derivative may be off, before rounding to a half type.
-    divisor : callable or None
-        What "mean" divides by, from a call; None where it is no single number.
-    shapes : tuple of Shape
-        Of three axes where the function takes them: the ways of the kernels, one each.
-    sizes : tuple of Shape
-        Further shapes, up to large ones and down to one element.
-    large : tuple of Shape
-        Worth several threads.
-    empty : tuple of Shape
-        Without a row.
-    room : callable
-        How far each element of an argument can be moved either way before the loss is another function.
-    local : bool
-        Whether an element of the loss depends on its own part of the arguments alone.
-    shared : tuple of str
-        Arguments that all rows have in common.
-    same_bits : bool
-        Whether results do not depend on how arrays lie.
-    integers : tuple of str
-        Arguments that are integers or bools.
-    bad : tuple of Bad
-        Values of its own options and arguments that must be refused.
-    checked : callable
-        Values outside of the domain by argument, from the options.
-    torch : callable or None
-        The losses, from torch, tensors by name, options and reduction; None for what torch does not have.
-    label : str
-        What tells rows of one function apart.
-    quotients : (float, float)
-        How far, relative and absolute, difference quotients may be off.
-    settle : callable
-        Changes what a derivative is and should be where no comparison can.
-    info : object
-        What the bounds of the family need.
-    """
-
+    # In `fastloss` and in `fastloss.reference`.
     name: str
+    # Arguments (float64, or integers) by name, from a generator, a shape and the options.
     make: Make
+    # The arguments that have gradients; more than one come back in a NamedTuple.
     gradients: tuple[str, ...] = ()
+    # The last fields of that NamedTuple, the derivatives with respect to options; see test_contrastive.py.
     numbers: tuple[str, ...] = ()
+    # How many of the last axes of the first argument are missing from the loss.
     loss_axes: int = 0
+    # Options that every call has.
     fixed: Options = field(default_factory=dict)
+    # Sets of options to go through, the first being none. A value may be a function of a generator and a
+    # shape that makes an array.
     sets: tuple[Options, ...] = ({},)
+    # Data to go with the arguments, in any combination; of those with one argument a call has one.
     extras: tuple[Option, ...] = ()
+    # Empty where there is no such argument.
     reductions: tuple[str, ...] = tuple(REDUCTIONS)
+    # Whether there is return_hessian.
     hessian: bool = False
+    # "loss", "array" (a transform: an array like the input, which `out` takes), "number", or "arrays" (a
+    # NamedTuple of arrays and numbers).
     returns: str = "loss"
+    # How far the result and a derivative may be off, before rounding to a half type.
     bound: Callable[["Call"], Array] = lambda call: np.zeros(())
     derivative_bound: Callable[["Call", str], Array] = lambda call, name: np.zeros(())
+    # What "mean" divides by, from a call; None where it is no single number.
     divisor: Callable[["Call"], float] | None = lambda call: float(max(call.expected_losses.size, 1))
+    # Of three axes where the function takes them: the ways of the kernels, one each.
     shapes: tuple[Shape, ...] = ((7, 5, 3), (19, 3, 50))
+    # Further shapes, up to large ones and down to one element.
     sizes: tuple[Shape, ...] = ((), (1,), (7,), (1000,), (41, 61))
+    # Worth several threads.
     large: tuple[Shape, ...] = ((300, 1003),)
+    # Without a row.
     empty: tuple[Shape, ...] = ((0,), (0, 3), (3, 0, 2))
+    # How far each element of an argument can be moved either way before the loss is another function.
     room: Callable[["Call", str], Array] = anywhere
+    # Whether an element of the loss depends on its own part of the arguments alone.
     local: bool = True
+    # Arguments that all rows have in common.
     shared: tuple[str, ...] = ()
+    # Whether results do not depend on how arrays lie.
     same_bits: bool = True
+    # Arguments that are integers or bools.
     integers: tuple[str, ...] = ()
+    # Values of its own options and arguments that must be refused.
     bad: tuple[Bad, ...] = ()
+    # Values outside of the domain by argument, from the options.
     checked: Callable[[Options], dict[str, tuple[float, ...]]] = lambda options: {}
+    # The losses, from torch, tensors by name, options and reduction; None for what torch does not have.
     torch: Callable[..., Any] | None = None
+    # What tells rows of one function apart.
     label: str = ""
+    # How far, relative and absolute, difference quotients may be off.
     quotients: tuple[float, float] = (1e-7, 5e-9)
+    # Changes what a derivative is and should be where no comparison can.
     settle: Callable[["Call", str, Array, Array], None] = lambda call, name, actual, expected: None
+    # What the bounds of the family need.
     info: Any = None
 
     def __str__(self) -> str:
@@ -204,6 +172,11 @@ class Row:
         return tuple(
             {option.instead_of or option.argument: option.name for option in reversed(self.extras)}.values()
         )
+
+
+def over(rows: Sequence[Row]) -> pytest.MarkDecorator:
+    """Go through rows, in a test each."""
+    return pytest.mark.parametrize("row", rows, ids=str)
 
 
 def every_one_with_every_other(**values: Any) -> tuple[Options, ...]:

@@ -4,10 +4,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from helpers import DTYPES, Array, bits, dtype_named, is_half
+from helpers import DTYPES, bits, dtype_named, is_half
 from levels import LEVELS, using
 
 import fastloss
+from fastloss import adaptive_log_softmax_with_loss as loss_of
 from fastloss import reference
 
 WIDTH = 6
@@ -48,7 +49,6 @@ def flat(gradients: Any) -> list[Any]:
 
 
 def run(given: dict[str, Any], module: Any = fastloss, **options: Any) -> tuple[Any, list[Any]]:
-    """The loss and its gradients."""
     loss, gradients = module.adaptive_log_softmax_with_loss(**given, return_grad=True, **options)
     return loss, flat(gradients)
 
@@ -93,8 +93,7 @@ def test_as_the_reference(layers: Any, dtype: str) -> None:
 def test_without_gradients_the_loss_is_the_same() -> None:
     given = arguments(LAYERS["two-clusters"])
     for reduction in ("mean", "sum", "none", "sum_and_count"):
-        alone = fastloss.adaptive_log_softmax_with_loss(**given, reduction=reduction)
-        assert bits(alone) == bits(run(given, reduction=reduction)[0])
+        assert bits(loss_of(**given, reduction=reduction)) == bits(run(given, reduction=reduction)[0])
 
 
 @pytest.mark.parametrize("rows", [(), (1,), (3, 4), (0,), (2, 0)])
@@ -118,9 +117,8 @@ def test_clusters_without_rows(target: int) -> None:
 def test_by_hand() -> None:
     """Equal logits: of two entries of the head, and of five classes of the cluster."""
     zeros = np.zeros((1, 3))
-    loss = fastloss.adaptive_log_softmax_with_loss(
-        np.ones((2, 3)), [0, 4], np.zeros((2, 3)), [(zeros, np.zeros((5, 1)))], reduction="none"
-    )
+    clusters = [(zeros, np.zeros((5, 1)))]
+    loss = loss_of(np.ones((2, 3)), [0, 4], np.zeros((2, 3)), clusters, reduction="none")
     np.testing.assert_allclose(loss, [np.log(2), np.log(10)], rtol=1e-15)
 
 
@@ -130,7 +128,7 @@ def test_the_probabilities_of_all_classes_add_up_to_1(layers: Any) -> None:
     classes = own + sum(count for _, count in tails)
     given = arguments(layers, (classes,)) | {"target": np.arange(classes)}
     given["input"] = np.tile(given["input"][:1], (classes, 1))
-    losses = fastloss.adaptive_log_softmax_with_loss(**given, reduction="none")
+    losses = loss_of(**given, reduction="none")
     assert np.exp(-losses).sum() == pytest.approx(1.0, abs=1e-14)
 
 
@@ -144,7 +142,7 @@ def test_gradients_are_central_differences() -> None:
         for place in np.ndindex(array.shape):
             middle, values = array[place], []
             for array[place] in (middle - 1e-4, middle + 1e-4):
-                values.append(fastloss.adaptive_log_softmax_with_loss(**given, reduction="none") @ slopes)
+                values.append(loss_of(**given, reduction="none") @ slopes)
             array[place] = middle
             assert (values[1] - values[0]) / 2e-4 == pytest.approx(gradient[place], rel=1e-5, abs=1e-6)
 
@@ -216,33 +214,25 @@ def test_buffers(dtype: str, gaps: bool) -> None:
     _, plain = run(given, ignore_index=2)
 
     def fresh() -> list[Any]:
-        made = [np.ones((*one.shape, 2), one.dtype)[..., 0] if gaps else np.ones_like(one) for one in plain]
-        return [*made[:3], ((made[3], made[4]), (made[5], made[6]))]
+        return [np.ones((*one.shape, 2), one.dtype)[..., 0] if gaps else np.ones_like(one) for one in plain]
 
-    def into(out: list[Any], accumulate: Any) -> Array:
-        gradients = fastloss.adaptive_log_softmax_with_loss(
-            **given,
-            ignore_index=2,
-            return_grad=True,
-            out=tuple(out),
-            accumulate=accumulate,  # type: ignore[arg-type]
-        )[1]
-        for one, other in zip(flat(gradients), flat(out), strict=True):
+    def into(buffers: list[Any], accumulate: Any) -> None:
+        out = (*buffers[:3], (tuple(buffers[3:5]), tuple(buffers[5:])))
+        _, gradients = run(given, ignore_index=2, out=out, accumulate=accumulate)
+        for one, other in zip(gradients, buffers, strict=True):
             assert one is other
-        return gradients  # type: ignore[return-value]
 
     most = {"float64": 1e-14, "float32": 1e-6, "float16": 2e-3, "bfloat16": 2e-2}[dtype]
     for accumulate in (False, True, (True, False, True, False), (False, True, False, True)):
         flags = accumulate if isinstance(accumulate, tuple) else (accumulate,) * 4
         out = fresh()
         into(out, accumulate)
-        for one, other, adds in zip(flat(out), plain, (*flags, *flags[3:] * 3), strict=True):
+        for one, other, adds in zip(out, plain, (*flags, *flags[3:] * 3), strict=True):
             expected = other.astype(np.float64) + adds
             np.testing.assert_allclose(one.astype(np.float64), expected, rtol=most, atol=most)
     for left_out in range(7):
-        places = [None if k == left_out else one for k, one in enumerate(flat(fresh()))]
-        tails = ((places[3], places[4]), (places[5], places[6]))
-        into([*places[:3], tails], False)
+        places = [None if k == left_out else one for k, one in enumerate(fresh())]
+        into(places, False)
         for one, other in zip(places, plain, strict=True):
             assert one is None or bits(one) == bits(other)
 
@@ -251,9 +241,7 @@ def test_no_gradient_of_the_clusters() -> None:
     given = arguments(LAYERS["two-clusters"])
     _, plain = run(given)
     buffer = np.empty_like(given["input"])
-    _, gradients = fastloss.adaptive_log_softmax_with_loss(
-        **given, return_grad=True, out=(buffer, None, None, None)
-    )
+    _, gradients = loss_of(**given, return_grad=True, out=(buffer, None, None, None))
     assert gradients.input is buffer and gradients[1:] == (None, None, None)
     assert bits(buffer) == bits(plain[0])
 
@@ -314,35 +302,25 @@ def test_errors_come_before_anything_is_written(
     before = bits(*out)
     tails = tuple((np.ones_like(p), np.ones_like(w)) for p, w in given["tail_weights"])
     with pytest.raises(error, match=message):
-        fastloss.adaptive_log_softmax_with_loss(
-            **(given | {"out": (*out, tails), "return_grad": True} | wrong)
-        )
+        loss_of(**(given | {"out": (*out, tails), "return_grad": True} | wrong))
     assert bits(*out) == before and all((one == 1).all() for pair in tails for one in pair)
 
 
 def test_errors_of_buffers() -> None:
-    given = arguments(LAYERS["one-cluster"])
-    (projection, weight), *_ = given["tail_weights"]
-    x = given["input"]
-    for out, error, message in (
-        ((None,) * 3, TypeError, "out must be a tuple of 4 buffers"),
-        ((None, None, None, (None, None)), TypeError, "out.tail_weights must be None or a tuple of 1 pairs"),
-        ((None, None, None, ((None,),)), TypeError, "out.tail_weights must be None or a tuple of 1 pairs"),
-        (
-            (None, None, None, ((None, weight),)),
-            ValueError,
-            r"out.tail_weights\[0\]\[1\] must not overlap an",
-        ),
-        ((x, None, None, None), ValueError, "out.input must not overlap an input"),
-        ((None, None, None, ((projection[:1], None),)), ValueError, r"out.tail_weights\[0\]\[0\] must have"),
-    ):
+    given = arguments(LAYERS["one-cluster"]) | {"return_grad": True}
+    x, ((projection, weight),) = given["input"], given["tail_weights"]
+    no, no_pair = (None,) * 3, "out.tail_weights must be None or a tuple of 1 pairs"
+    wrongs: list[tuple[dict[str, Any], type[Exception], str]] = [
+        ({"out": no}, TypeError, "out must be a tuple of 4 buffers"),
+        ({"out": (*no, (None, None))}, TypeError, no_pair),
+        ({"out": (*no, ((None,),))}, TypeError, no_pair),
+        ({"out": (*no, ((None, weight),))}, ValueError, r"out.tail_weights\[0\]\[1\] must not overlap an"),
+        ({"out": (x, *no)}, ValueError, "out.input must not overlap an input"),
+        ({"out": (*no, ((projection[:1], None),))}, ValueError, r"out.tail_weights\[0\]\[0\] must have"),
+        ({"out": (*no[:2], np.zeros(4), None), "head_bias": None}, ValueError, "out.head_bias must be None"),
+        ({"accumulate": True}, ValueError, "accumulate=True needs out"),
+        ({"out": (np.empty_like(x), *no), "return_grad": False}, ValueError, "out needs return_grad=True"),
+    ]
+    for wrong, error, message in wrongs:
         with pytest.raises(error, match=message):
-            fastloss.adaptive_log_softmax_with_loss(**given, return_grad=True, out=out)
-    with pytest.raises(ValueError, match=r"out\.head_bias must be None"):
-        fastloss.adaptive_log_softmax_with_loss(
-            **given | {"head_bias": None}, return_grad=True, out=(None, None, np.zeros(4), None)
-        )
-    with pytest.raises(ValueError, match="accumulate=True needs out"):
-        fastloss.adaptive_log_softmax_with_loss(**given, return_grad=True, accumulate=True)
-    with pytest.raises(ValueError, match="out needs return_grad=True"):
-        fastloss.adaptive_log_softmax_with_loss(**given, out=(np.empty_like(x), None, None, None))
+            loss_of(**given | wrong)

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from boosting_cases import LIBRARIES, Array, Data, evaluation, over_libraries
-from helpers import refused
+from boosting_cases import LIBRARIES, estimator, evaluation, labelled, over_libraries, over_weights
+from helpers import Array, on_every_isa, refused
 from numpy.testing import assert_allclose, assert_array_equal
 
 import fastloss
@@ -19,7 +19,6 @@ OPTIONS: list[dict[str, Any]] = [
     {"normalize": False, "label_gain": [0.0, 1.0, 4.0, 5.0, 20.0]},
 ]
 over_options = pytest.mark.parametrize("options", OPTIONS, ids=str)
-over_weights = pytest.mark.parametrize("is_weighted", [False, True])
 
 
 def problem(groups: int = 60) -> tuple[Array, Array, Array, Array]:
@@ -31,32 +30,18 @@ def problem(groups: int = 60) -> tuple[Array, Array, Array, Array]:
     return x, y.astype(float), sizes, rng.uniform(0.2, 2.0, len(x)).astype(np.float32)
 
 
-class Lists(Data):
-    """A data set with groups, as LightGBM has them."""
-
-    sizes: Array
-
-    def get_group(self) -> Array:
-        return self.sizes
+def dataset(y: Array, sizes: Array, weight: Array | None = None) -> Any:
+    """Data with groups, as LightGBM has them."""
+    return labelled(y, weight, get_group=lambda: sizes)
 
 
-class Matrix(Data):
-    """A data set with groups, as XGBoost has them."""
-
-    sizes: Array
-
-    def get_uint_info(self, field: str) -> Array:
-        assert field == "group_ptr"
-        return np.concatenate([[0], np.cumsum(self.sizes)]).astype(np.uint32)
+def matrix(y: Array, sizes: Array, weight: Array | None = None) -> Any:
+    """Data with groups, as XGBoost has them."""
+    bounds = {"group_ptr": np.concatenate([[0], np.cumsum(sizes)]).astype(np.uint32)}
+    return labelled(y, weight, get_uint_info=bounds.__getitem__)
 
 
-def lists(kind: Any, y: Array, sizes: Array, weight: Array | None = None) -> Any:
-    data = kind(y, weight)
-    data.sizes = sizes
-    return data
-
-
-@pytest.mark.usefixtures("isa")
+@on_every_isa
 @over_libraries
 @over_options
 def test_derivatives_are_those_of_the_loss(options: dict[str, Any], library: str) -> None:
@@ -72,9 +57,9 @@ def test_derivatives_are_those_of_the_loss(options: dict[str, Any], library: str
             (objective(y, s, None, sizes), 1.0),
             (objective(y.astype(np.int64), s, group=sizes.tolist()), 1.0),
             (objective(y, s, weight, sizes), weight),
-            (objective(s, lists(Lists, y, sizes)), 1.0),
-            (objective(s, lists(Lists, y, sizes, weight)), weight),
-            (objective(s, lists(Matrix, y, sizes, np.empty(0, np.float32))), 1.0),
+            (objective(s, dataset(y, sizes)), 1.0),
+            (objective(s, dataset(y, sizes, weight)), weight),
+            (objective(s, matrix(y, sizes, np.empty(0, np.float32))), 1.0),
         ):
             for one, exactly in zip(found, want, strict=True):
                 assert one.dtype == np.float32 and one.shape == s.shape
@@ -85,8 +70,8 @@ def test_xgboost_has_a_weight_for_each_group() -> None:
     _, y, sizes, _ = problem()
     objective, s = xgboost_objective("lambda_rank_loss"), np.random.default_rng(1).normal(size=len(y))
     weight = np.arange(1.0, len(sizes) + 1.0)
-    plain = objective(s, lists(Matrix, y, sizes))
-    found = objective(s, lists(Matrix, y, sizes, weight))
+    plain = objective(s, matrix(y, sizes))
+    found = objective(s, matrix(y, sizes, weight))
     for one, unweighted in zip(found, plain, strict=True):
         assert_allclose(one, np.repeat(weight, sizes) * unweighted, rtol=1e-6)
     refused(lambda: lightgbm_objective("lambda_rank_loss")(y, s, weight, sizes), ValueError, "weight")
@@ -105,10 +90,8 @@ def test_as_lightgbm(options: dict[str, Any], is_weighted: bool) -> None:
     x, y, sizes, weight = problem()
     few = {"verbose": -1, "num_leaves": 7, "num_threads": 1, "learning_rate": 0.1}
     trained = []
-    for parameters in (
-        of_lightgbm(options),
-        {"objective": lightgbm_objective("lambda_rank_loss", **options)},
-    ):
+    objective = lightgbm_objective("lambda_rank_loss", **options)
+    for parameters in (of_lightgbm(options), {"objective": objective}):
         data = lightgbm.Dataset(x, y, group=sizes, weight=weight if is_weighted else None)
         trained.append(lightgbm.train({**few, **parameters}, data, 20))
     own, ours = (model.predict(x, pred_leaf=True) for model in trained)
@@ -156,17 +139,13 @@ def test_xgboost_learns_to_rank() -> None:
     xgboost = pytest.importorskip("xgboost")
     x, y, sizes, _ = problem()
     objective = xgboost_objective("lambda_rank_loss")
-    by_size, by_query = (
-        xgboost.DMatrix(x, y),
-        xgboost.DMatrix(x, y, qid=np.repeat(np.arange(len(sizes)), sizes)),
-    )
+    queries = np.repeat(np.arange(len(sizes)), sizes)
+    by_size, by_query, weighted = (xgboost.DMatrix(x, y, qid=qid) for qid in (None, queries, queries))
     by_size.set_group(sizes)
-    weighted = xgboost.DMatrix(x, y, qid=np.repeat(np.arange(len(sizes)), sizes))
     weighted.set_weight(np.linspace(0.1, 3.0, len(sizes)))
     params = {"max_depth": 3, "nthread": 1, "disable_default_eval_metric": True}
-    found = [
-        xgboost.train(params, data, 15, obj=objective).predict(data) for data in (by_size, by_query, weighted)
-    ]
+    every = (by_size, by_query, weighted)
+    found = [xgboost.train(params, data, 15, obj=objective).predict(data) for data in every]
     assert_array_equal(found[0], found[1])
     assert not np.allclose(found[0], found[2])
     for scores in found:
@@ -195,7 +174,7 @@ def test_errors_and_objects(library: str) -> None:
     ):
         refused(lambda a=labels, b=scores, c=weight, d=group: objective(a, b, c, d), ValueError, match)
     refused(lambda: objective(y, s, None, [2.0, 2.0]), TypeError, "group must hold integers")
-    refused(lambda: objective(s, Data(y)), ValueError, "group")
+    refused(lambda: objective(s, labelled(y)), ValueError, "group")
     for options, match in (
         ({"sigmoid": 0.0}, "sigmoid"),
         ({"truncation_level": 0}, "truncation_level"),
@@ -209,10 +188,6 @@ def test_errors_and_objects(library: str) -> None:
 
 
 def test_xgboosts_regressor_has_no_groups() -> None:
-    pytest.importorskip("xgboost")
-    pytest.importorskip("sklearn")
-    from fastloss import boosting
-
     x, y, *_ = problem()
-    objective = xgboost_objective("lambda_rank_loss")
-    refused(lambda: boosting.XGBRegressor(objective=objective).fit(x, y), ValueError, "group .*qid")
+    model = estimator("xgboost", "Regressor", xgboost_objective("lambda_rank_loss"))
+    refused(lambda: model.fit(x, y), ValueError, "group .*qid")

@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from boosting_cases import LIBRARIES
-from helpers import Array, refused
+from boosting_cases import LIBRARIES, estimator, over_libraries
+from helpers import Array, bits, refused
 
 import fastloss
 
@@ -24,18 +24,17 @@ PARAMETERS = {
     "student_t_nll_loss": (False, True, True),
 }
 NAMES = [*PARAMETERS, "quantile_loss"]
-OPTIONS: dict[str, dict[str, Any]] = {"quantile_loss": {"quantile": QUANTILES}}
 
 
 def made(library: str, name: str) -> Any:
-    return LIBRARIES[library](name, **OPTIONS.get(name, {}))
+    return LIBRARIES[library](name, **({"quantile": QUANTILES} if name == "quantile_loss" else {}))
 
 
-def scores_of(name: str, rows: int = 600) -> Array:
-    return RNG.normal(size=(rows, len(PARAMETERS.get(name, QUANTILES))))
+def scores_of(name: str) -> Array:
+    return RNG.normal(size=(600, len(PARAMETERS.get(name, QUANTILES))))
 
 
-@pytest.mark.parametrize("library", LIBRARIES)
+@over_libraries
 @pytest.mark.parametrize("name", PARAMETERS)
 @pytest.mark.parametrize("order", ["C", "F"])
 def test_gradients_are_those_of_the_loss(library: str, name: str, order: Any) -> None:
@@ -73,7 +72,7 @@ def test_second_derivatives_are_the_information() -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("library", LIBRARIES)
+@over_libraries
 def test_starts_and_links(library: str, name: str) -> None:
     """No score near the start has less loss; far scores are finite; labels and shapes are checked."""
     objective, labels = made(library, name), LABELS.get(name, Y)
@@ -86,8 +85,8 @@ def test_starts_and_links(library: str, name: str) -> None:
         for far in (50.0, -50.0):
             assert all(np.isfinite(a).all() for a in objective(labels, np.full((600, len(start)), far)))
     else:
-        expected = [LIBRARIES[library](name, quantile=q).init_score(labels, WEIGHT) for q in QUANTILES]
-        assert start.tolist() == expected
+        each = (LIBRARIES[library](name, quantile=q) for q in QUANTILES)
+        assert start.tolist() == [one.init_score(labels, WEIGHT) for one in each]
     assert pickle.loads(pickle.dumps(objective)) == objective
     refused(lambda: objective(labels, np.zeros((600, 7))), ValueError, "scores")
     refused(lambda: objective(labels[:5], scores_of(name)), ValueError, "labels")
@@ -101,7 +100,7 @@ def test_several_quantiles_are_those_of_each() -> None:
     gradient, hessian = made("xgboost", "quantile_loss")(Y, scores, WEIGHT)
     for k, q in enumerate(QUANTILES):
         one = LIBRARIES["xgboost"]("quantile_loss", quantile=q)(Y, scores[:, k], WEIGHT)
-        assert np.array_equal(gradient[:, k], one[0]) and np.array_equal(hessian[:, k], one[1])
+        assert bits(gradient[:, k], hessian[:, k]) == bits(one)
     refused(lambda: LIBRARIES["xgboost"]("quantile_loss", quantile=[0.5, 1.5]), ValueError, "quantile")
 
 
@@ -119,16 +118,11 @@ def test_as_xgboost_itself() -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("library", LIBRARIES)
+@over_libraries
 def test_estimators(library: str, name: str) -> None:
     """Predictions have a column for each parameter or quantile, and less loss than those of the start."""
-    pytest.importorskip(library)
-    from fastloss import boosting
-
-    regressor = getattr(boosting, {"lightgbm": "LGBMRegressor", "xgboost": "XGBRegressor"}[library])
     objective, labels = made(library, name), LABELS.get(name, Y)
-    options = {"verbose": -1, "num_leaves": 8} if library == "lightgbm" else {"max_depth": 3}
-    model = regressor(objective=objective, n_estimators=40, **options).fit(X, labels, sample_weight=WEIGHT)
+    model = estimator(library, "Regressor", objective, n_estimators=40).fit(X, labels, sample_weight=WEIGHT)
 
     def loss(predicted: Array) -> Any:
         if name == "quantile_loss":

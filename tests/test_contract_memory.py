@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,6 @@ from helpers import (
     bits,
     case,
     dtype_named,
-    each,
     every_second,
     is_half,
     on_one_isa,
@@ -27,14 +26,10 @@ from helpers import (
     over_product,
     unaligned,
 )
-from registry import Call, Row, call, plain_and_all, with_all
+from registry import Call, Row, call, over, plain_and_all, with_all
 from rows import ROWS
 
 full = pytest.mark.full
-
-
-def over(rows: list[Row]) -> pytest.MarkDecorator:
-    return pytest.mark.parametrize("row", rows, ids=str)
 
 
 over_rows = over(ROWS)
@@ -71,27 +66,22 @@ def check_layout(c: Call, layout: Layout) -> None:
 
 def check_layout_of_buffers(c: Call, moved: Call, layout: Layout, expected: tuple[Any, Any]) -> None:
     row = c.row
-    rooms, out = zip(*(layout.place(a) for a in c.buffers()), strict=True)
-    result = moved.run(out=c.out(*out))
-    assert all(a is b for a, b in zip(result[1], out, strict=False))
-    c.assert_same(result, expected)
-    assert_untouched(layout, rooms, out)
+    cases: dict[str, Any] = {"fresh": c.buffers()}
     if row in IN_PLACE:
-        rooms, out = zip(*(layout.place(c[name]) for name in row.gradients), strict=True)
-        result = moved.run(**dict(zip(row.gradients, out, strict=True)), out=c.out(*out))
-        assert all(a is b for a, b in zip(result[1], out, strict=False))
-        c.assert_same(result, expected)
-        assert_untouched(layout, rooms, out)
+        cases["in place"] = [c[name] for name in row.gradients]
     if row in ACCUMULATING:
-        before = starts(c)
-        rooms, out = zip(*(layout.place(a) for a in before), strict=True)
-        result = moved.run(out=c.out(*out), accumulate=True)
-        check_added(c, result, out, before)
-        assert_untouched(layout, rooms, out)
-
-
-def assert_untouched(layout: Layout, rooms: Any, views: Any) -> None:
-    assert all(layout.is_untouched(room, view.shape) for room, view in zip(rooms, views, strict=True))
+        cases["added"] = starts(c)
+    for how, values in cases.items():
+        rooms, out = zip(*map(layout.place, values), strict=True)
+        given = dict(zip(row.gradients, out, strict=True)) if how == "in place" else {}
+        if how == "added":
+            result = moved.run(out=c.out(*out), accumulate=True)
+            check_added(c, result, out, values)
+        else:
+            result = moved.run(**given, out=c.out(*out))
+            assert all(a is b for a, b in zip(result[1], out, strict=False)), how
+            c.assert_same(result, expected)
+        assert all(map(layout.is_untouched, rooms)), how
 
 
 @on_one_isa
@@ -124,9 +114,8 @@ def test_any_class_axis(row: Row, axis: int) -> None:
         for c in plain_and_all(row, (2, 3, 4, classes), dtype):
             expected = c.run()
             for lay in (np.ascontiguousarray, np.asarray):
-                moved = {
-                    k: lay(np.moveaxis(a, -1, axis)) for k, a in c.arguments.items() if a.shape == c.shape
-                }
+                of_classes = {k: a for k, a in c.arguments.items() if a.shape == c.shape}
+                moved = {k: lay(np.moveaxis(a, -1, axis)) for k, a in of_classes.items()}
                 back = c.run(**moved, axis=axis)
                 c.assert_same((back[0], tuple(np.moveaxis(a, axis, -1) for a in back[1])), expected)
                 if row.returns != "array":
@@ -264,14 +253,9 @@ def test_kinds_of_masks(row: Row) -> None:
     for shape in row.shapes:
         c = with_all(row, shape, "float32")
         mask, want = np.array(c["mask"]), c.bits()
-        for other in (
-            *(mask.astype(kind) for kind in KINDS_OF_MASKS),
-            mask.tolist(),
-            np.asfortranarray(mask),
-        ):
+        others = [mask.tolist(), np.asfortranarray(mask), every_second(mask), np.where(mask, 1.0, -0.0)]
+        for other in (*map(mask.astype, KINDS_OF_MASKS), *others):
             assert c.bits(mask=other) == want, c.title
-        assert c.bits(mask=every_second(mask)) == want
-        assert c.bits(mask=np.where(mask, 1.0, -0.0)) == want
 
 
 @over_rows
@@ -325,11 +309,8 @@ def test_inputs_are_not_modified(row: Row) -> None:
 
 def choices(row: Row) -> list[tuple[bool, ...]]:
     """Which gradients are wanted: of one, it; of several any."""
-    return (
-        list(itertools.product((True, False), repeat=len(row.gradients)))
-        if len(row.gradients) > 1
-        else [(True,)]
-    )
+    number = len(row.gradients)
+    return list(itertools.product((True, False), repeat=number)) if number > 1 else [(True,)]
 
 
 @on_one_isa
@@ -374,12 +355,11 @@ def test_gradients_that_are_not_wanted(row: Row) -> None:
                 if row.same_bits:
                     assert bits(result) == bits(loss, expected), c.title
                 for name, array, want in zip(row.gradients, some, wanted, strict=True):
+                    before = c[name] if in_place else np.full_like(array, 55.0)
                     if want:
                         c.check_derivative(name, array)
                     else:
-                        assert bits(array) == bits(c[name] if in_place else np.full_like(array, 55.0)), (
-                            c.title
-                        )
+                        assert bits(array) == bits(before), c.title
 
 
 @over(IN_PLACE)
@@ -428,9 +408,8 @@ def test_accumulate(row: Row) -> None:
             if row in IN_PLACE:
                 x = {name: np.array(c[name]) for name in row.gradients}
                 result = c.run(**x, out=c.out(*x.values()), accumulate=True)
-                numbers = [np.array(c[name]) for name in row.gradients]
-                finite = all(np.isfinite(np.asarray(a, np.float64)).all() for a in numbers)
-                if finite:
+                numbers = [c[name] for name in row.gradients]
+                if all(np.isfinite(np.asarray(a, np.float64)).all() for a in numbers):
                     check_added(c, result, tuple(x.values()), numbers)
 
 
@@ -471,15 +450,9 @@ def check_plain(c: Call) -> None:
     assert bits(c.value()) == bits(expected[0]), c.title
 
 
-CHANGES: dict[str, Callable[[Array], Array]] = {
-    "contiguous": np.ascontiguousarray,
-    "Fortran": np.asfortranarray,
-}
-
-
 @over([row for row in ROWS if row.large and row.same_bits])
-@each("change", CHANGES.values())
-def test_shared_out_by_the_memory_of_another_order(row: Row, change: Callable[[Array], Array]) -> None:
+def test_shared_out_by_the_memory_of_another_order(row: Row) -> None:
     c = call(row, row.large[0], "float32", (row.reductions or ("none",))[-1])
     expected = c.run(num_threads=1)
-    c.assert_same(c.moved(change).run(num_threads=3), expected)
+    for change in (np.ascontiguousarray, np.asfortranarray):
+        c.assert_same(c.moved(change).run(num_threads=3), expected)

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from helpers import DTYPES, HALF, assert_near, bits, each, nearly, on_one_isa, over_product
+from helpers import DTYPES, HALF, assert_near, bits, dtype_named, each, nearly, on_one_isa, over_product
 from registry import Call, Row, call, plain_and_all
 from test_contract import LOSSES, MASKED, SHARED_OUT, mask_options, over, read_by_row, some_rows
 
@@ -71,10 +71,8 @@ def check(c: Call) -> None:
             np.testing.assert_allclose(one.astype(float), other, rtol=1e-2, atol=1e-2)
     mean = replace(c, reduction="mean").value()
     if count:
-        quotient = total / count
-        assert nearly(mean, quotient) or mean == pytest.approx(
-            quotient, rel=1e-14 if c.row.same_bits else 1e-6
-        )
+        quotient, relative = total / count, 1e-14 if c.row.same_bits else 1e-6
+        assert nearly(mean, quotient) or mean == pytest.approx(quotient, rel=relative)
     else:
         assert total == 0.0 and (math.isnan(mean) or mean == 0.0), c.title
 
@@ -164,13 +162,12 @@ def test_counts_of_parts_add_up(row: Row) -> None:
     assert c.value() == pytest.approx(total / count, rel=1e-12), c.title
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
+@each("dtype", DTYPES)
 def test_a_weighted_count(dtype: str) -> None:
     """Class weights times sample weights; elements by their weights, and without them by their number."""
-    x = np.zeros((3, 2), np.float32)
-    total, count = fastloss.cross_entropy(
-        x, [0, 1, -100], weight=[0.25, 2.0], sample_weight=[2.0, 1.0, 9.0], reduction=PAIR
-    )
+    x = np.zeros((3, 2), dtype_named(dtype))
+    weights: Any = {"weight": [0.25, 2.0], "sample_weight": [2.0, 1.0, 9.0]}
+    total, count = fastloss.cross_entropy(x, [0, 1, -100], **weights, reduction=PAIR)
     assert count == 2.5 and total == pytest.approx(2.5 * math.log(2.0))
     assert fastloss.mse_loss(x, 1.0, weight=0.5, reduction=PAIR) == (3.0, 3.0)
     assert fastloss.binary_cross_entropy_with_logits(x, 1.0, weight=0.5, reduction=PAIR)[1] == 6.0

@@ -5,14 +5,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from helpers import DTYPES, LAYOUTS, Array, bits, dtype_named, rounded
+from helpers import LAYOUTS, Array, Bad, bad, bits, dtype_named, over_dtypes, over_reductions, rounded
 from levels import LEVELS, using
 
 import fastloss
 from fastloss import reference
 
-FUNCTIONS = ("ctc_loss", "ctc_loss_with_logits")
 NAMES = {"ctc_loss": "log_probs", "ctc_loss_with_logits": "logits"}
+over_functions = pytest.mark.parametrize("function", NAMES)
 
 
 def log_softmax(x: Array) -> Array:
@@ -43,10 +43,9 @@ def run(function: str, *arguments: Any, module: Any = fastloss, **options: Any) 
         return getattr(module, function)(*arguments, return_grad=True, **options)  # type: ignore[no-any-return]
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("function", FUNCTIONS)
+@over_dtypes
+@over_functions
 def test_reference(function: str, dtype: str) -> None:
-    half = dtype not in ("float32", "float64")
     for seed, shape, labels in (
         (0, (9, 4, 6), 3),
         (1, (40, 3, 80), 11),
@@ -56,20 +55,17 @@ def test_reference(function: str, dtype: str) -> None:
         for blank, zero, reduction in ((0, False, "none"), (1, True, "mean"), (1, True, "sum")):
             x, *rest = samples(function, shape, labels, blank, seed)
             x = np.asarray(rounded(x, dtype))
-            options = {"blank": blank, "zero_infinity": zero, "reduction": reduction, "grad_output": -2.5}
-            loss, grad = run(function, x, *rest, module=reference, **options)
+            options = {"blank": blank, "zero_infinity": zero, "reduction": reduction}
+            loss, grad = run(function, x, *rest, module=reference, **options, grad_output=-2.5)
             for level in LEVELS:
                 with using(level):
-                    mine, found = run(function, x, *rest, **options)
-                    options_of_value = {k: v for k, v in options.items() if k != "grad_output"}
-                    value = getattr(fastloss, function)(x, *rest, **options_of_value)
+                    mine, found = run(function, x, *rest, **options, grad_output=-2.5)
+                    value = getattr(fastloss, function)(x, *rest, **options)
                 assert bits(value) == bits(mine)
-                wide = dtype == "float64"
-                np.testing.assert_allclose(
-                    mine, loss, rtol=1e-13 if wide else 3e-7, atol=1e-13 if wide else 2e-6
-                )
+                rtol, atol = (1e-13, 1e-13) if dtype == "float64" else (3e-7, 2e-6)
+                np.testing.assert_allclose(mine, loss, rtol=rtol, atol=atol)
                 assert found.dtype == dtype_named(dtype) and found.shape == x.shape
-                bound = 1e-12 if wide else 2e-6 if not half else 2e-2
+                bound = {"float64": 1e-12, "float32": 2e-6}.get(dtype, 2e-2)
                 np.testing.assert_allclose(found.astype(float), grad, rtol=0, atol=bound)
                 behind = np.arange(len(x))[:, np.newaxis] >= rest[1]
                 assert not found[behind].any()
@@ -91,32 +87,26 @@ def test_every_alignment() -> None:
     assert fastloss.ctc_loss(log_p, [0, 0, 0, 1], 5, 4, blank=2) == np.inf
 
 
-@pytest.mark.parametrize("function", FUNCTIONS)
+@over_functions
 def test_difference_quotients(function: str) -> None:
     x, *rest = samples(function, blank=5)
     rest[1][-1] = len(x)
-    x = np.where(np.isnan(x), 0.0, x)
+    x, value = np.where(np.isnan(x), 0.0, x), getattr(fastloss, function)
     _, grad = run(function, x, *rest, blank=5, zero_infinity=True)
     for index in np.ndindex(*x.shape):
         step = np.zeros_like(x)
         step[index] = 1e-5
-        high, low = (
-            getattr(fastloss, function)(x + s, *rest, blank=5, zero_infinity=True) for s in (step, -step)
-        )
+        high, low = (value(x + s, *rest, blank=5, zero_infinity=True) for s in (step, -step))
         assert abs((high - low) / 2e-5 - grad[index]) < 1e-9
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("function", FUNCTIONS)
+@over_dtypes
+@over_functions
 def test_buffers(function: str, dtype: str) -> None:
     """In place, added, in any layout, and with any number of threads."""
     x, *rest = samples(function, (30, 4, 50))
     x = np.array(rounded(x, dtype))
-    options: dict[str, Any] = {
-        "zero_infinity": True,
-        "reduction": "none",
-        "grad_output": np.arange(4.0) - 1.5,
-    }
+    options = {"zero_infinity": True, "reduction": "none", "grad_output": np.arange(4.0) - 1.5}
     expected = run(function, x, *rest, **options)
     for layout in LAYOUTS.values():
         assert bits(*run(function, layout.place(x)[1], *rest, **options)) == bits(*expected)
@@ -131,7 +121,7 @@ def test_buffers(function: str, dtype: str) -> None:
     assert (buffer[np.arange(30)[:, np.newaxis] >= rest[1]] == 0.5).all()
 
 
-@pytest.mark.parametrize("function", FUNCTIONS)
+@over_functions
 def test_forms_of_targets(function: str) -> None:
     """Joined targets, lists, one sample, and the pair."""
     x, targets, steps, counts = samples(function)
@@ -148,7 +138,7 @@ def test_forms_of_targets(function: str) -> None:
     assert np.isnan(run(function, *empty)[0]) and run(function, *empty, reduction="sum")[0] == 0.0
 
 
-@pytest.mark.parametrize("function", FUNCTIONS)
+@over_functions
 def test_extremes(function: str) -> None:
     """Very unlikely alignments keep their posteriors; masked classes, NaN and no alignment are local."""
     x = np.full((60, 3, 4), -2e4, np.float32)
@@ -170,46 +160,33 @@ def test_extremes(function: str) -> None:
     assert np.isfinite(loss) and (grad[:, :, 1] == 0).all()
 
 
-BAD: list[tuple[str, Any, type[Exception]]] = [
-    ("targets", [[1, 2, 6], [1, 1, 1], [1, 1, 1], [1, 1, 1]], IndexError),
-    ("targets", [[1, 2, -1], [1, 1, 1], [1, 1, 1], [1, 1, 1]], IndexError),
-    ("targets", np.ones((4, 3)), TypeError),
-    ("targets", np.ones((3, 3), int), ValueError),
-    ("targets", np.ones((4, 3, 1), int), ValueError),
-    ("target_lengths", [3, 4, 3, 3], ValueError),
-    ("target_lengths", [3, -1, 3, 3], ValueError),
-    ("target_lengths", [3, 3, 3], ValueError),
-    ("target_lengths", 3, ValueError),
-    ("target_lengths", [3.0] * 4, TypeError),
-    ("input_lengths", [9, 10, 9, 9], ValueError),
-    ("input_lengths", [9, -1, 9, 9], ValueError),
-    ("input_lengths", [[9, 9, 9, 9]], ValueError),
-    ("input_lengths", [True] * 4, TypeError),
-    ("blank", 6, IndexError),
-    ("blank", -1, IndexError),
-    ("blank", 1.0, TypeError),
-    ("zero_infinity", 1, TypeError),
+ONES = [[1, 1, 1]] * 3
+BAD = [
+    *bad("targets", IndexError, [[1, 2, 6], *ONES], [[1, 2, -1], *ONES]),
+    *bad("targets", TypeError, np.ones((4, 3))),
+    *bad("targets", ValueError, np.ones((3, 3), int), np.ones((4, 3, 1), int)),
+    *bad("target_lengths", ValueError, [3, 4, 3, 3], [3, -1, 3, 3], [3, 3, 3], 3),
+    *bad("target_lengths", TypeError, [3.0] * 4),
+    *bad("input_lengths", ValueError, [9, 10, 9, 9], [9, -1, 9, 9], [[9, 9, 9, 9]]),
+    *bad("input_lengths", TypeError, [True] * 4),
+    *bad("blank", IndexError, 6, -1),
+    *bad("blank", TypeError, 1.0),
+    *bad("zero_infinity", TypeError, 1),
 ]
 
 
-@pytest.mark.parametrize(("name", "value", "error"), BAD)
-@pytest.mark.parametrize("function", FUNCTIONS)
-def test_errors(function: str, name: str, value: Any, error: type[Exception]) -> None:
+@pytest.mark.parametrize("wrong", BAD, ids=lambda wrong: f"{wrong.argument}={wrong.value}")
+@over_functions
+def test_errors(function: str, wrong: Bad) -> None:
     """An error names the argument (and the place), and nothing is written."""
-    x = np.zeros((9, 4, 6))
-    given = {
-        "targets": np.ones((4, 3), int),
-        "input_lengths": [9] * 4,
-        "target_lengths": [3] * 4,
-        name: value,
-    }
-    buffer = np.full(x.shape, 55.0)
-    with pytest.raises(error, match=name):
-        run(function, x, out=buffer, **given)
+    x, buffer = np.zeros((9, 4, 6)), np.full((9, 4, 6), 55.0)
+    given = {"targets": np.ones((4, 3), int), "input_lengths": [9] * 4, "target_lengths": [3] * 4}
+    with pytest.raises(wrong.error, match=wrong.argument):
+        run(function, x, out=buffer, **{**given, **wrong.given})
     assert (buffer == 55.0).all()
 
 
-@pytest.mark.parametrize("function", FUNCTIONS)
+@over_functions
 def test_joined_targets_must_add_up(function: str) -> None:
     with pytest.raises(ValueError, match=r"target_lengths.* 8 "):
         run(function, np.zeros((9, 4, 6)), np.ones(8, int), [9] * 4, [3] * 4)
@@ -217,7 +194,7 @@ def test_joined_targets_must_add_up(function: str) -> None:
         run(function, np.zeros(9), np.ones(1, int), [1], [1])
 
 
-@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+@over_reductions
 def test_torch(reduction: str) -> None:
     """Through a log-softmax the loss and the gradient are torch's, with any option."""
     torch = pytest.importorskip("torch")

@@ -34,9 +34,7 @@ def half_step_slope(y: Any) -> Any:
     return mp.digamma(1 / y + mp.mpf("0.5")) - mp.digamma(1 / y) - y / 2
 
 
-SMALL = np.array(
-    [1e-12, 1e-7, 0.1249, 0.125, 0.1251, 0.5, 1.0, 30.0, 1e6, *10.0 ** RNG.uniform(-12.0, 6.0, 60)]
-)
+SMALL = np.array([1e-12, 1e-7, 0.1249, 0.125, 0.1251, 0.5, 1.0, 30.0, 1e6, *10 ** RNG.uniform(-12, 6, 60)])
 COUNTS = np.array([*range(12), 1e3, *10.0 ** RNG.uniform(-3.0, 6.0, 60)])
 AROUND_0 = np.concatenate([SMALL, -SMALL[SMALL < 0.5]])
 
@@ -84,9 +82,8 @@ def test_limits() -> None:
     x, t = RNG.uniform(-2.0, 4.0, 50), RNG.poisson(9.0, 50).astype(float)
     poisson = fastloss.poisson_nll_loss(x, t, reduction="none", return_grad=True)
     for a, check in ((0.0, False), (1e-300, True), (1e-14, True)):
-        loss, grads = fastloss.negative_binomial_nll_loss(
-            x, t, np.full(50, a), reduction="none", return_grad=True, check_domain=check
-        )
+        given: Any = {"reduction": "none", "return_grad": True, "check_domain": check}
+        loss, grads = fastloss.negative_binomial_nll_loss(x, t, np.full(50, a), **given)
         np.testing.assert_allclose(loss, poisson[0], rtol=1e-10, atol=1e-10)
         np.testing.assert_allclose(grads.input, poisson[1], rtol=1e-10)
         np.testing.assert_allclose(grads.dispersion, -0.5 * ((t - np.exp(x)) ** 2 - t), rtol=1e-9, atol=1e-9)
@@ -138,11 +135,8 @@ def test_parameters_that_are_numbers(name: str, numbers: tuple[float, ...], redu
     nothing = (None,) * len(numbers)
     again = function(x, t, *numbers, **options, out=(x, *nothing))[1]
     assert again[0] is x and bits(again) == bits(grads)
-    refused(
-        partial(function, t, t, *numbers, return_grad=True, out=(None, np.empty_like(t), *nothing[1:])),
-        ValueError,
-        "out",
-    )
+    out = (None, np.empty_like(t), *nothing[1:])
+    refused(partial(function, t, t, *numbers, return_grad=True, out=out), ValueError, "out")
     refused(partial(function, t, t, *(-one for one in numbers)), ValueError, "dispersion|scale")
 
 
@@ -201,9 +195,8 @@ def test_crps_of_many_quantiles_is_that_of_the_distribution() -> None:
 
 def test_crps_of_equal_weights_is_twice_the_mean_of_the_quantile_loss() -> None:
     x, target, quantile = RNG.standard_normal((30, 4)), RNG.standard_normal(30), [0.9, 0.2, 0.5, 0.4]
-    loss, grad = fastloss.crps_loss(
-        x, target, quantile=quantile, quantile_weight=np.full(4, 0.25), return_grad=True
-    )
+    given: Any = {"quantile": quantile, "quantile_weight": np.full(4, 0.25), "return_grad": True}
+    loss, grad = fastloss.crps_loss(x, target, **given)
     other, slope = fastloss.quantile_loss(x, target, quantile=quantile, grad_output=2.0, return_grad=True)
     assert loss == pytest.approx(2.0 * other, rel=1e-14)
     np.testing.assert_allclose(grad, slope, rtol=1e-14)

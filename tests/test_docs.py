@@ -34,14 +34,7 @@ def loaded(script: str) -> ModuleType:
     return module
 
 
-@pytest.fixture(scope="module")
-def plots() -> ModuleType:
-    return loaded("plot_losses")
-
-
-@pytest.fixture(scope="module")
-def curves() -> ModuleType:
-    return loaded("plot_curves")
+PLOTS, CURVES = loaded("plot_losses"), loaded("plot_curves")
 
 
 def test_every_loss_has_its_section() -> None:
@@ -68,32 +61,25 @@ def test_the_losses_with_second_derivatives_are_named() -> None:
     assert named == have
 
 
-def test_links_lead_somewhere() -> None:
-    for target in re.findall(r"\]\(([^)#]+)\)", PAGE):
-        assert (DOCS / target).is_file(), target
-
-
 def test_formulas_are_safe_from_markdown() -> None:
     """GitHub reads Markdown before formulas: escapes such as that of a thin space would be lost."""
     for formula in re.findall(r"\$\$(.+?)\$\$", PAGE, re.DOTALL):
         assert not re.search(r"\\[^A-Za-z]|[^\w]_|<|\*|\n[-+>=] ", formula), formula
 
 
-def test_every_loss_has_its_picture(plots: ModuleType) -> None:
-    assert plots.undrawn() == []
-    files = Counter(picture.file for picture in plots.PICTURES)
+def test_every_loss_has_its_picture() -> None:
+    assert PLOTS.undrawn() == []
+    files = Counter(picture.file for picture in PLOTS.PICTURES)
     assert max(files.values()) == 1
     assert set(files) == {path.name for path in (DOCS / "images").glob("*.svg")}
     assert {f"images/{file}" for file in files} == set(re.findall(r"\]\((images/[^)]+)\)", PAGE))
 
 
-def test_a_loss_without_a_picture_is_an_error(
-    plots: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_a_loss_without_a_picture_is_an_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(fastloss, "__all__", [*fastloss.__all__, "new_loss"])
     monkeypatch.setattr(sys, "argv", ["plot_losses.py", "--out", str(tmp_path / "images")])
     with pytest.raises(SystemExit, match="new_loss: no row in PICTURES"):
-        plots.main()
+        PLOTS.main()
     assert not (tmp_path / "images").exists()
 
 
@@ -102,12 +88,12 @@ def test_the_code_of_the_page_runs() -> None:
 
 
 @pytest.mark.parametrize("file", ["l1_loss.svg", "gaussian_nll_loss_var.svg", "multi_margin_loss.svg"])
-def test_drawing_twice_gives_the_same_bytes(plots: ModuleType, tmp_path: Path, file: str) -> None:
+def test_drawing_twice_gives_the_same_bytes(tmp_path: Path, file: str) -> None:
     pytest.importorskip("matplotlib")
-    (picture,) = (picture for picture in plots.PICTURES if picture.file == file)
-    first = plots.draw(picture, tmp_path).read_bytes()
+    (picture,) = (picture for picture in PLOTS.PICTURES if picture.file == file)
+    first = PLOTS.draw(picture, tmp_path).read_bytes()
     assert first.startswith(b"<?xml") and picture.loss.encode() in first
-    assert plots.draw(picture, tmp_path).read_bytes() == first
+    assert PLOTS.draw(picture, tmp_path).read_bytes() == first
 
 
 # Reading a loss
@@ -116,9 +102,9 @@ READING = (DOCS / "reading-a-loss.md").read_text(encoding="utf-8")
 FINDINGS = re.findall(r"^\| \[`(\w+)`\]\(#\1\) \| (act|note)", READING, re.MULTILINE)
 
 
-def test_every_finding_has_its_section_and_its_picture(curves: ModuleType) -> None:
+def test_every_finding_has_its_section_and_its_picture() -> None:
     sections = dict(re.findall(r"^### (\w+)\n\n(.*?)(?=^##)", READING, re.MULTILINE | re.DOTALL))
-    assert set(dict(FINDINGS)) == set(sections) == set(curves.PICTURES)
+    assert set(dict(FINDINGS)) == set(sections) == set(CURVES.PICTURES)
     for kind, section in sections.items():
         assert f"](images/curve_{kind}.png)" in section, kind
     files = sorted((DOCS / "images").glob("*.png"))
@@ -127,8 +113,8 @@ def test_every_finding_has_its_section_and_its_picture(curves: ModuleType) -> No
 
 
 @pytest.mark.parametrize(("kind", "severity"), FINDINGS)
-def test_the_log_of_a_picture_shows_the_finding(curves: ModuleType, kind: str, severity: str) -> None:
-    (finding,) = (found for found in curves.curve_of(kind).diagnose() if found.kind == kind)
+def test_the_log_of_a_picture_shows_the_finding(kind: str, severity: str) -> None:
+    (finding,) = (found for found in CURVES.curve_of(kind).diagnose() if found.kind == kind)
     assert finding.severity == severity
 
 
@@ -142,7 +128,7 @@ def test_the_table_of_losses_is_right() -> None:
         assert (percent, perplexity, bits) == pytest.approx(expected, rel=0.005)
 
 
-def test_a_curve_drawn_twice_gives_the_same_bytes(curves: ModuleType, tmp_path: Path) -> None:
+def test_a_curve_drawn_twice_gives_the_same_bytes(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
-    first = curves.draw("leak", tmp_path).read_bytes()
-    assert first.startswith(b"\x89PNG") and curves.draw("leak", tmp_path).read_bytes() == first
+    first = CURVES.draw("leak", tmp_path).read_bytes()
+    assert first.startswith(b"\x89PNG") and CURVES.draw("leak", tmp_path).read_bytes() == first

@@ -7,28 +7,23 @@ import re
 from typing import Any
 
 import pytest
+from test_contract import SETTINGS
 
 import fastloss
 from fastloss import boosting
 
-HAS_TORCH = importlib.util.find_spec("torch") is not None
-SETTINGS = {"get_num_threads", "num_threads", "set_num_threads", "show_config"}
-OF_TORCH = (
-    "all_reduce", "calls", "install", "installed", "uninstall", "without_logits", "Calls", "Installed"
-)  # fmt: skip
-METHODS = [
-    f"Perplexity.{name}" for name in ("update", "merge", "compute", "reset", "state_dict", "load_state_dict")
-]
-METHODS += [f"LossCurve.{name}" for name in ("update", "from_arrays", "read", "diagnose", "plot")]
-# Classes that hold results or measurements: with no function's sections, or no formula.
-OBJECTS = ("Finding", "LossCurve", "Perplexity")
-
-
-def public() -> list[str]:
-    names = [*fastloss.__all__, *METHODS, *(f"boosting.{name}" for name in boosting.__all__)]
-    if HAS_TORCH:
-        names += [f"torch.{name}" for name in importlib.import_module("fastloss.torch").__all__]
-    return names
+OF_TORCH = importlib.import_module("fastloss.torch").__all__ if importlib.util.find_spec("torch") else []
+NO_LOSSES = {
+    "all_reduce",
+    "calls",
+    "install",
+    "installed",
+    "uninstall",
+    "without_logits",
+    "Calls",
+    "Installed",
+}
+CLASSES = ("LossCurve", "Perplexity")
 
 
 def found(name: str) -> Any:
@@ -38,14 +33,17 @@ def found(name: str) -> Any:
     return value
 
 
-NAMES = public()
-FUNCTIONS = [name for name in NAMES if not inspect.isclass(found(name))]
-LOSSES = [
-    name
-    for name in NAMES
-    if not name.startswith(("boosting", "Perplexity.", "LossCurve."))
-    and name.rpartition(".")[2] not in {*SETTINGS, *OF_TORCH, "Finding"}
+METHODS = [
+    f"{of}.{name}"
+    for of in CLASSES
+    for name in vars(found(of))
+    if not name.startswith("_") and inspect.isroutine(found(f"{of}.{name}"))
 ]
+NAMES = [*fastloss.__all__, *METHODS, *(f"boosting.{name}" for name in boosting.__all__)]
+NAMES += [f"torch.{name}" for name in OF_TORCH]
+FUNCTIONS = [name for name in NAMES if name in CLASSES or not inspect.isclass(found(name))]
+LOSSES = [name for name in fastloss.__all__ if name not in {*SETTINGS, "Finding"}]
+LOSSES += [f"torch.{name}" for name in OF_TORCH if name not in NO_LOSSES]
 
 
 def described(documentation: str) -> dict[str, str]:
@@ -115,14 +113,18 @@ def test_formulas_are_there_and_read_well_in_a_terminal(name: str) -> None:
     assert re.search(r"``[^`]*\S[^`]*``", before.partition(".. math::")[0]), "no formula in plain text"
 
 
-@pytest.mark.parametrize("name", [n for n in LOSSES if not n.startswith("torch.") and n not in OBJECTS])
-def test_a_function_of_arrays_has_every_section(name: str) -> None:
-    documentation = inspect.cleandoc(found(name).__doc__)
-    for section in ("Parameters", "Returns", "Raises", "References", "Examples"):
+@pytest.mark.parametrize("name", fastloss.__all__)
+def test_every_section_is_there(name: str) -> None:
+    documentation = inspect.cleandoc(getattr(fastloss, name).__doc__)
+    sections = ["Examples"]
+    if name not in {*SETTINGS, "Finding"}:
+        sections += ["Parameters", "References"]
+        sections += ["Returns", "Raises"] if name not in CLASSES else []
+    for section in sections:
         assert re.search(rf"^{section}\n-+$", documentation, re.MULTILINE), section
 
 
 def test_names_are_sorted_and_complete() -> None:
-    for module in (fastloss, importlib.import_module("fastloss.torch")) if HAS_TORCH else (fastloss,):
+    for module in (fastloss, *([fastloss.torch] if OF_TORCH else [])):
         own = {n for n, v in vars(module).items() if not n.startswith("_") and not inspect.ismodule(v)}
         assert module.__all__ == sorted(own)

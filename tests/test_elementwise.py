@@ -83,6 +83,9 @@ def test_scalar_target(row: Row) -> None:
                 c = full.with_(target=target)
                 assert c.bits() == bits(expected), c.title
                 assert bits(c.value()) == bits(expected[0]), c.title
+        loss, derivatives = base.with_(reduction="none", target=NAN).run()
+        assert np.isnan(loss).all()
+        assert all(np.isnan(array.astype(np.float64)).all() for array in derivatives)
 
 
 @on_every_isa
@@ -206,15 +209,6 @@ def test_nan_keeps_its_weight(row: Row) -> None:
     assert all(np.isnan(array[1, 2]) for array in derivatives)
 
 
-@on_every_isa
-@over_rows
-def test_nan_in_a_scalar_target(row: Row) -> None:
-    for dtype in DTYPES:
-        loss, derivatives = call(row, (7, 5), dtype, "none").run(target=NAN)
-        assert np.isnan(loss).all()
-        assert all(np.isnan(array.astype(np.float64)).all() for array in derivatives)
-
-
 # A term that is infinite, for each loss that can have one in float32: input, target, (var,) options.
 INFINITE: list[tuple[str, tuple[float, ...], dict[str, Any]]] = [
     ("mse_loss", (1e30, -1e30), {}),
@@ -261,23 +255,21 @@ def test_weight_0_hides_infinity(name: str, values: tuple[float, ...], options: 
 
 # What is in question at the far ends; nothing here is in the table's generators.
 FAR = [0.0, -0.0, 1e-30, 1e-3, 1.0, 30.0, 100.0, 1e4, 1e15, 1e30, 1e38, INF]
+BOTH_SIDES = [*FAR, *(-v for v in FAR)]
 FAR_INPUTS = {
     "binary_cross_entropy": [0.0, 1e-38, 1e-30, 1e-12, 0.5, 1.0 - 2.0**-24, 1.0],
     "mean_squared_log_loss": [*FAR, -1e-30, -0.5, -1.0 + 2.0**-24, -1.0, -1.5, -INF],
     # exp(100) overflows in float32, and its product with a small target need not.
-    "poisson_nll_loss": [v for v in (*FAR, *(-v for v in FAR)) if abs(v) != 100.0],
-    "gamma_nll_loss": [v for v in (*FAR, *(-v for v in FAR)) if abs(v) != 100.0],
-    "tweedie_nll_loss": [v for v in (*FAR, *(-v for v in FAR)) if abs(v) != 100.0 and v != INF],
+    "poisson_nll_loss": [v for v in BOTH_SIDES if abs(v) != 100.0],
+    "gamma_nll_loss": [v for v in BOTH_SIDES if abs(v) != 100.0],
+    "tweedie_nll_loss": [v for v in BOTH_SIDES if abs(v) != 100.0 and v != INF],
 }
 FAR_TARGETS = {
     "mean_squared_log_loss": [*FAR, -1e-30, -0.5, -1.0 + 2.0**-24],
     # An infinite target against an exponential that over- or underflows in float32 has no answer there.
     "poisson_nll_loss": FAR[:-2],
     "gamma_nll_loss": FAR[2:-1],
-    "binary_cross_entropy": [0.0, 1e-30, 0.5, 1.0],
-    "binary_cross_entropy_with_logits": [0.0, 1e-30, 0.5, 1.0],
-    "sigmoid_focal_loss": [0.0, 1e-30, 0.5, 1.0],
-    "multilabel_soft_margin_loss": [0.0, 1e-30, 0.5, 1.0],
+    **{row.name: [0.0, 1e-30, 0.5, 1.0] for row in ELEMENTWISE if row.info.bad_targets is outside_unit},
 }
 
 
@@ -293,7 +285,7 @@ def far_targets(row: Row, options: dict[str, Any]) -> list[float]:
         return FAR[:-1] if power < 2.0 else FAR[2:-1]
     if has_signs(row, options):
         return [-1.0, 1.0]
-    return FAR_TARGETS.get(row.name, [*FAR, *(-v for v in FAR)])
+    return FAR_TARGETS.get(row.name, BOTH_SIDES)
 
 
 @on_every_isa
@@ -307,7 +299,7 @@ def test_far_ends(row: Row, dtype: str) -> None:
         # Where both terms of Tweedie's loss overflow (outside of powers 1 to 2), so does their difference.
         if not 1.0 <= options.get("power", 1.5) <= 2.0:
             continue
-        inputs = FAR_INPUTS.get(row.name, [*FAR, *(-v for v in FAR)])
+        inputs = FAR_INPUTS.get(row.name, BOTH_SIDES)
         if not options.get("log_input", True):
             inputs = FAR
         targets = far_targets(row, options)
@@ -382,7 +374,6 @@ def test_infinities(
 
 def test_tweedie_where_both_terms_overflow() -> None:
     """The reference has the limit, whose sign is that of the larger term; the kernels have NaN there."""
-    given: dict[str, Any] = {"reduction": "none", "return_grad": True, "return_hessian": True}
     for x, t, power, signs in (
         (INF, 2.0, 0, (1, 1, 1)),
         (1e4, 1e30, -1.5, (1, 1, 1)),
@@ -391,79 +382,39 @@ def test_tweedie_where_both_terms_overflow() -> None:
         (-INF, 2.0, 3, (1, -1, 1)),
         (-1e4, 1e-30, 2.2, (1, -1, 1)),
     ):
-        found = reference.tweedie_nll_loss([x], [t], power=power, **given)
+        found = reference.tweedie_nll_loss([x], [t], power=power, return_hessian=True, **NONE)
         assert [float(a[0]) for a in found] == [INF * sign for sign in signs], (x, t, power)  # type: ignore[index, union-attr]
 
 
-@on_every_isa
-@over_dtypes
-def test_losses_that_stay_finite(dtype: str) -> None:
-    """By hand: what the reference is not asked about."""
-    kind = dtype_named(dtype)
-    big = 1e4 if dtype == "float16" else 1e38
-    r = np.array([big, -big, 0.0], kind)
-    exact = np.abs(r.astype(np.float64))
-    for name, slope in (
-        ("huber_loss", 1.0),
-        ("smooth_l1_loss", 1.0),
-        ("log_cosh_loss", 1.0),
-        ("l1_loss", 1.0),
-    ):
-        loss, grad = getattr(fastloss, name)(r, np.zeros_like(r), reduction="none", return_grad=True)
-        assert np.isfinite(loss).all()
-        np.testing.assert_allclose(loss[:2], exact[:2], rtol=1e-4 if dtype == "float16" else 1e-6)
-        assert loss[2] == 0.0
-        assert grad.astype(np.float64).tolist() == [slope, -slope, 0.0]
-
-    x = np.array([1e4, 1e4, -1e4, -1e4, INF, INF, -INF, -INF], kind)
-    t = np.array([0, 1, 0, 1, 0, 1, 0, 1], kind)
-    exact = np.array([1e4, 0, 0, 1e4, INF, 0, 0, INF])
-    exact = np.where(exact == 1e4, np.abs(x.astype(np.float64)), exact)
-    for name in ("binary_cross_entropy_with_logits", "soft_margin_loss"):
-        y = 2 * t - 1 if name == "soft_margin_loss" else t
-        loss, grad, hessian = getattr(fastloss, name)(
-            x, y, reduction="none", return_grad=True, return_hessian=True
-        )
-        assert loss.tolist() == exact.tolist(), name
-        assert grad.astype(np.float64).tolist() == [1, 0, 0, -1, 1, 0, 0, -1], name
-        assert not hessian.astype(np.float64).any(), name
-    loss, grad = fastloss.sigmoid_focal_loss(x, t, alpha=None, reduction="none", return_grad=True)
-    assert loss.tolist() == exact.tolist()
-    assert grad.astype(np.float64).tolist() == [1, 0, 0, -1, 1, 0, 0, -1]
+# By hand, where a formula used as it is written loses everything: input, target, options, value, gradient.
+SMALL, LOG = 2.0**-40, math.log1p(2.0**-40)
+DIGITS: list[tuple[str, float, float, dict[str, Any], float, float]] = [
+    ("log_cosh_loss", SMALL, 0.0, {}, SMALL**2 / 2, SMALL),
+    ("mean_squared_log_loss", SMALL, 0.0, {}, LOG**2, 2 * LOG / (1 + SMALL)),
+    # A confident row: exp(-40), not 0.
+    ("binary_cross_entropy_with_logits", 40.0, 1.0, {}, math.exp(-40), -math.exp(-40)),
+    ("soft_margin_loss", -40.0, -1.0, {}, math.exp(-40), math.exp(-40)),
+    # The slope is over 1e-12 at least.
+    ("binary_cross_entropy", 2.0**-66, 0.0, {}, 2.0**-66, 2.0**-66 / 1e-12),
+    # Subgradients at the kinks are 0, between the slopes.
+    ("l1_loss", 0.5, 0.5, {}, 0.0, 0.0),
+    ("quantile_loss", 0.5, 0.5, {"quantile": 0.9}, 0.0, 0.0),
+    ("smooth_l1_loss", 0.5, 0.5, {"beta": 0.0}, 0.0, 0.0),
+    ("epsilon_insensitive_loss", 0.5, 0.25, {"epsilon": 0.25}, 0.0, 0.0),
+    ("hinge_loss", 0.5, 1.0, {"margin": 0.5}, 0.0, 0.0),
+    ("squared_hinge_loss", 0.5, 1.0, {"margin": 0.5}, 0.0, 0.0),
+]
 
 
 @on_every_isa
-def test_digits_near_0_and_at_the_kinks() -> None:
-    """By hand, where a formula used as it is written loses everything."""
-    for dtype, tiny, rel in (("float32", 1e-12, 3e-7), ("float64", 1e-12, 1e-14)):
-        kind = np.dtype(dtype).type
-        x = np.array([kind(tiny)])
-        exact = float(x[0])
-        none: dict[str, Any] = {"reduction": "none", "return_grad": True}
-        loss, grad = fastloss.log_cosh_loss(x, 0.0, **none)
-        assert loss[0] == pytest.approx(exact**2 / 2, rel=rel)
-        assert grad[0] == pytest.approx(exact, rel=rel)
-        loss, grad = fastloss.mean_squared_log_loss(x, 0.0, **none)
-        assert loss[0] == pytest.approx(exact**2, rel=rel)
-        assert grad[0] == pytest.approx(2 * exact, rel=rel)
-        # A confident row: exp(-40), not 0.
-        x = np.array([kind(40.0)])
-        loss, grad = fastloss.binary_cross_entropy_with_logits(x, 1.0, **none)
-        assert loss[0] == pytest.approx(math.exp(-40), rel=rel)
-        assert grad[0] == pytest.approx(-math.exp(-40), rel=rel)
-        loss, grad = fastloss.soft_margin_loss(-x, -1, **none)
-        assert loss[0] == pytest.approx(math.exp(-40), rel=rel)
-        assert grad[0] == pytest.approx(math.exp(-40), rel=rel)
-        loss, grad = fastloss.binary_cross_entropy(np.array([kind(1e-20)]), 0.0, **none)
-        assert loss[0] == pytest.approx(1e-20, rel=rel)
-        # Subgradients at the kinks are 0, between the slopes.
-        x = np.array([kind(0.5)])
-        assert fastloss.l1_loss(x, 0.5, **none)[1][0] == 0.0
-        assert fastloss.quantile_loss(x, 0.5, quantile=0.9, **none)[1][0] == 0.0
-        assert fastloss.smooth_l1_loss(x, 0.5, beta=0.0, **none)[1][0] == 0.0
-        assert fastloss.epsilon_insensitive_loss(x, 0.25, epsilon=0.25, **none)[1][0] == 0.0
-        assert fastloss.hinge_loss(x, 1, margin=0.5, **none)[1][0] == 0.0
-        assert fastloss.squared_hinge_loss(x, 1, margin=0.5, **none)[1][0] == 0.0
+@pytest.mark.parametrize(("name", "x", "t", "options", "value", "slope"), DIGITS)
+def test_digits_near_0_and_at_the_kinks(
+    name: str, x: float, t: float, options: dict[str, Any], value: float, slope: float
+) -> None:
+    for dtype, rel in (("float32", 3e-7), ("float64", 1e-14)):
+        loss, grad = getattr(fastloss, name)(np.array([x], dtype), t, **options, **NONE)
+        assert loss[0] == pytest.approx(value, rel=rel, abs=0.0)
+        assert grad[0] == pytest.approx(slope, rel=rel, abs=0.0)
 
 
 # Sums
@@ -518,23 +469,20 @@ def test_edges_of_the_domain(row: Row) -> None:
 
 @on_every_isa
 @pytest.mark.parametrize(
-    ("name", "argument", "values"),
+    ("name", "argument", "value"),
     [
-        ("binary_cross_entropy", "probs", (-0.125, 1.5, INF, -INF, -(2.0**-149), 1.0 + 2.0**-23)),
-        ("gaussian_nll_loss", "var", (-1.0, -(2.0**-149), -INF)),
+        ("binary_cross_entropy", "probs", -(2.0**-149)),
+        ("binary_cross_entropy", "probs", 1.0 + 2.0**-23),
+        ("gaussian_nll_loss", "var", -(2.0**-149)),
     ],
 )
-def test_other_arguments_outside_of_the_domain(name: str, argument: str, values: tuple[float, ...]) -> None:
+def test_first_numbers_outside_of_the_domain(name: str, argument: str, value: float) -> None:
     c = call(ROW[name], (4, 6), "float32")
-    for value in values:
-        wrong = np.array(c[argument])
-        wrong[2, 3] = wrong[3, 0] = value
-        for run in (c.run, c.value):
-            message = refused(partial(run, **{argument: wrong}), ValueError, argument)
-            assert re.search(r"\b2, 3\b", message), message
-            if argument == "var":
-                refused(partial(run, var=value), ValueError, argument)
-        c.run(**{argument: wrong}, check_domain=False)
+    wrong = np.array(c[argument])
+    wrong[2, 3] = wrong[3, 0] = value
+    for run in (c.run, c.value):
+        assert "2, 3" in refused(partial(run, **{argument: wrong}), ValueError, argument)
+    c.run(**{argument: wrong}, check_domain=False)
 
 
 @on_every_isa
@@ -577,16 +525,14 @@ def test_a_row_of_a_margin_depends_on_itself_alone(dtype: str) -> None:
     for classes, p in itertools.product((2, 3, 4, 7, 10, 33, 64, 65), (1, 2)):
         scores, target = rounded(rng.standard_normal((5, classes)), dtype), rng.integers(0, classes, 5)
         alone = [
-            fastloss.multi_margin_loss(x[None], y[None], p=p, reduction="none", return_grad=True)
+            fastloss.multi_margin_loss(x[None], y[None], p=p, **NONE)
             for x, y in zip(scores, target, strict=True)
         ]
         for first in range(16):
             company = rng.choice([NAN, INF, -INF, 3e4, 0.0], (23, classes)).astype(scores.dtype)
             among, classes_of_all = company.copy(), rng.integers(0, classes, 23)
             among[first : first + 5], classes_of_all[first : first + 5] = scores, target
-            losses, grads = fastloss.multi_margin_loss(
-                among, classes_of_all, p=p, reduction="none", return_grad=True
-            )
+            losses, grads = fastloss.multi_margin_loss(among, classes_of_all, p=p, **NONE)
             for i, (loss, grad) in enumerate(alone):
                 assert bits(losses[first + i], grads[first + i]) == bits(loss[0], grad[0])
 
@@ -594,29 +540,22 @@ def test_a_row_of_a_margin_depends_on_itself_alone(dtype: str) -> None:
 # scikit-learn
 
 
-def sklearn_losses() -> list[tuple[str, dict[str, Any], str, dict[str, Any], float]]:
-    """Ours, options, theirs, options, and our loss over theirs."""
-    return [
-        ("mse_loss", {}, "HalfSquaredError", {}, 2.0),
-        ("l1_loss", {}, "AbsoluteError", {}, 1.0),
-        ("quantile_loss", {"quantile": 0.25}, "PinballLoss", {"quantile": 0.25}, 1.0),
-        ("quantile_loss", {"quantile": 0.1}, "PinballLoss", {"quantile": 0.1}, 1.0),
-        ("poisson_nll_loss", {}, "HalfPoissonLoss", {}, 1.0),
-        ("gamma_nll_loss", {}, "HalfGammaLoss", {}, 1.0),
-        ("tweedie_nll_loss", {}, "HalfTweedieLoss", {"power": 1.5}, 1.0),
-        ("tweedie_nll_loss", {"power": 1}, "HalfTweedieLoss", {"power": 1}, 1.0),
-        ("tweedie_nll_loss", {"power": 1.9}, "HalfTweedieLoss", {"power": 1.9}, 1.0),
-        ("tweedie_nll_loss", {"power": 2.0}, "HalfTweedieLoss", {"power": 2}, 1.0),
-        ("tweedie_nll_loss", {"power": 3}, "HalfTweedieLoss", {"power": 3}, 1.0),
-        ("tweedie_nll_loss", {"power": 0}, "HalfTweedieLoss", {"power": 0}, 1.0),
-        ("huber_loss", {"delta": 2}, "HuberLoss", {"delta": 2.0}, 1.0),
-        ("huber_loss", {"delta": 0.3}, "HuberLoss", {"delta": 0.3}, 1.0),
-        ("binary_cross_entropy_with_logits", {}, "HalfBinomialLoss", {}, 1.0),
-    ]
+# Ours, options, theirs, options, and our loss over theirs.
+SKLEARN: list[tuple[str, dict[str, Any], str, dict[str, Any], float]] = [
+    ("mse_loss", {}, "HalfSquaredError", {}, 2.0),
+    ("l1_loss", {}, "AbsoluteError", {}, 1.0),
+    *(("quantile_loss", {"quantile": q}, "PinballLoss", {"quantile": q}, 1.0) for q in (0.25, 0.1)),
+    ("poisson_nll_loss", {}, "HalfPoissonLoss", {}, 1.0),
+    ("gamma_nll_loss", {}, "HalfGammaLoss", {}, 1.0),
+    ("tweedie_nll_loss", {}, "HalfTweedieLoss", {"power": 1.5}, 1.0),
+    *(("tweedie_nll_loss", {"power": p}, "HalfTweedieLoss", {"power": p}, 1.0) for p in (1, 1.9, 2.0, 3, 0)),
+    *(("huber_loss", {"delta": d}, "HuberLoss", {"delta": d}, 1.0) for d in (2, 0.3)),
+    ("binary_cross_entropy_with_logits", {}, "HalfBinomialLoss", {}, 1.0),
+]
 
 
 @on_every_isa
-@pytest.mark.parametrize(("name", "options", "theirs", "their_options", "factor"), sklearn_losses())
+@pytest.mark.parametrize(("name", "options", "theirs", "their_options", "factor"), SKLEARN)
 def test_as_sklearn(
     name: str, options: dict[str, Any], theirs: str, their_options: dict[str, Any], factor: float
 ) -> None:
@@ -647,13 +586,7 @@ def test_as_sklearn(
             if name in ("l1_loss", "quantile_loss"):
                 # At the kink theirs is the slope of one side.
                 grad = np.where(c.first == c["target"], 0.0, grad)
-            assert_near(
-                mine[0],
-                factor * grad,
-                bounds[0] + 2e-14 * size,
-                dtype,
-                c.title + " gradient",
-            )
+            assert_near(mine[0], factor * grad, bounds[0] + 2e-14 * size, dtype, c.title + " gradient")
             if theirs in ("HalfPoissonLoss", "HalfGammaLoss", "HalfTweedieLoss", "HalfBinomialLoss"):
                 _, hessian = peer.gradient_hessian(y, raw, given)
                 size = np.abs(terms.second * weights) if terms.second is not None else np.abs(hessian)

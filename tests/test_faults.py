@@ -4,7 +4,9 @@ The numbers are those of the formulas, worked out here or by hand.
 """
 
 import ctypes
+import itertools
 import math
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -52,10 +54,9 @@ def test_no_weight_at_all_is_no_gradient(classes: int, weight: Any) -> None:
         loss, grad = fastloss.cross_entropy(x, [0, 1], **options)
         assert math.isnan(loss) and (grad == 0.0).all()
         assert (reference.cross_entropy(x, [0, 1], **options)[1] == 0.0).all()
+    given: dict[str, Any] = {"sample_weight": [0, 1], "reduction": "sum", "return_grad": True}
     for upstream in (INF, math.nan):
-        _, grad = fastloss.cross_entropy(
-            x, [0, 1], sample_weight=[0, 1], reduction="sum", grad_output=upstream, return_grad=True
-        )
+        _, grad = fastloss.cross_entropy(x, [0, 1], **given, grad_output=upstream)
         assert (grad[0] == 0.0).all() and not np.isfinite(grad[1, :2]).any()
     zero = np.zeros(classes)
     _, grad, hessian = fastloss.cross_entropy(x, [0, 1], weight=zero, return_grad=True, return_hessian=True)
@@ -93,11 +94,8 @@ def test_weights_that_add_up_to_nothing_divide_by_it() -> None:
 
 @of_names("mse_loss", "binary_cross_entropy_with_logits", "hinge_loss", "poisson_nll_loss")
 def test_an_element_without_weight_has_no_gradient_whatever_comes_in(name: str) -> None:
-    x, t = np.array([0.5, 2.0]), np.array([1.0, 1.0])
-    upstream = np.array([INF, INF])
-    _, grad = getattr(fastloss, name)(
-        x, t, weight=[0.0, 1.0], reduction="none", grad_output=upstream, return_grad=True
-    )
+    given = {"weight": [0.0, 1.0], "reduction": "none", "grad_output": [INF, INF], "return_grad": True}
+    _, grad = getattr(fastloss, name)([0.5, 2.0], [1.0, 1.0], **given)
     assert grad[0] == 0.0
 
 
@@ -132,10 +130,8 @@ def test_the_bits_of_bfloat16_are_never_taken_for_numbers() -> None:
     near(fastloss.cross_entropy(other, q_bits, z_loss=1e-4), fastloss.cross_entropy(other, q))
     layer, layer_bits = np.float32(np.eye(6)), cast(np.eye(6), bits.dtype)
     near(fastloss.linear_cross_entropy(bits, layer_bits, q), fastloss.linear_cross_entropy(rounded, layer, q))
-    near(
-        fastloss.mse_loss(bits, other, weight=abs(bits["bfloat16"]) * 0 + 1),
-        fastloss.mse_loss(rounded, other),
-    )
+    ones = np.ones((4, 6), np.uint16)
+    near(fastloss.mse_loss(bits, other, weight=ones), fastloss.mse_loss(rounded, other))
     near(fastloss.dpo_loss(bits, other, bits, bits), fastloss.dpo_loss(rounded, other, rounded, rounded))
     _, grad = fastloss.simpo_loss(bits, other, return_grad=True)
     _, expected = fastloss.simpo_loss(rounded, other, return_grad=True)
@@ -273,10 +269,8 @@ def test_poisson_of_huge_counts() -> None:
                 loss = fastloss.poisson_nll_loss(np.array([x]), dtype([t]), full=True)
                 assert loss == pytest.approx(exact, rel=1e-4, abs=2e-5 * t)
     x, t = np.float32([0.0, 3.0]), np.float32([0.7, 5.0])
-    found = fastloss.poisson_nll_loss(x, t, full=True, reduction="none")
-    np.testing.assert_allclose(
-        found, reference.poisson_nll_loss(x, t, full=True, reduction="none"), rtol=1e-6
-    )
+    both = (m.poisson_nll_loss(x, t, full=True, reduction="none") for m in (fastloss, reference))
+    np.testing.assert_allclose(*both, rtol=1e-6)
 
 
 @pytest.mark.usefixtures("isa")
@@ -289,19 +283,17 @@ def test_tiny_temperatures(classes: int, temperature: float) -> None:
     for dtype in (np.float32, np.float64):
         logits = x.astype(dtype)
         for options in ({}, {"label_smoothing": 0.0, "softcap": 50.0}):
-            loss, grad = fastloss.cross_entropy(
-                logits, [1], temperature=temperature, return_grad=True, **options
-            )
+            given: Any = {"temperature": temperature, "return_grad": True, **options}
+            loss, grad = fastloss.cross_entropy(logits, [1], **given)
             assert loss == 0.0 and not grad.any()
         assert fastloss.cross_entropy(logits, [0], temperature=temperature) == INF
-        for name in ("token_log_probs", "entropy"):
-            arguments = (logits, [1]) if name == "token_log_probs" else (logits,)
-            value, grad = getattr(fastloss, name)(*arguments, temperature=temperature, return_grad=True)
+        for function, arguments in (
+            (fastloss.token_log_probs, (logits, [1])),
+            (fastloss.sequence_log_probs, (logits[None], [[1]])),
+            (fastloss.entropy, (logits,)),
+        ):
+            value, grad = function(*arguments, temperature=temperature, return_grad=True)
             assert value[0] == 0.0 and not grad.any()
-        value, grad = fastloss.sequence_log_probs(
-            logits[None], [[1]], temperature=temperature, return_grad=True
-        )
-        assert value[0] == 0.0 and not grad.any()
         for name in ("kl_div_with_logits", "js_div_with_logits", "tv_distance_with_logits"):
             value, grad = getattr(fastloss, name)(logits, logits, temperature=temperature, return_grad=True)
             assert value == 0.0 and not grad.any()
@@ -315,9 +307,8 @@ def test_each_gradient_in_place_of_its_own_argument() -> None:
     expected = fastloss.gaussian_nll_loss(x, t, var, return_grad=True)
     for n in (3, 70_000):
         values, variances = np.resize(x, n), np.resize(var, n)
-        _, grad = fastloss.gaussian_nll_loss(
-            values, np.zeros(n), variances, return_grad=True, out=(values, variances), reduction="sum"
-        )
+        given: Any = {"return_grad": True, "out": (values, variances), "reduction": "sum"}
+        _, grad = fastloss.gaussian_nll_loss(values, np.zeros(n), variances, **given)
         assert grad.input is values and grad.var is variances
         np.testing.assert_allclose(values, np.resize(expected[1].input * 3, n), rtol=1e-15)
         np.testing.assert_allclose(variances, np.resize(expected[1].var * 3, n), rtol=1e-15)
@@ -343,46 +334,32 @@ def test_accumulate_for_each_buffer() -> None:
         for found, expected in zip(parts, whole, strict=True):
             np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-15)
 
-    x, t = rng.standard_normal((4, 5)), rng.standard_normal((4, 5))
-    for name in ("kl_div_with_logits", "js_div_with_logits", "tv_distance_with_logits"):
-        loss = getattr(fastloss, name)
-        for mask in (None, [1, 0, 1, 1]):
-            expected = loss(x, t, mask=mask, teacher_grad=True, return_grad=True)[1]
+    x, t = rng.standard_normal((2, 4, 5))
+    both = {"teacher_grad": True}
+    for name, more, options in (
+        *(
+            (f"{name}_with_logits", (), {**both, "mask": mask})
+            for name in ("kl_div", "js_div", "tv_distance")
+            for mask in (None, [1, 0, 1, 1])
+        ),
+        ("js_div_with_logits", (), {**both, "beta": 1.0}),
+        ("gaussian_nll_loss", (np.exp(t),), {}),
+        ("dpo_loss", (), {"reference_free": True}),
+    ):
+        run = partial(getattr(fastloss, name), x, t, *more, return_grad=True, **options)
+        expected = run()[1]
+        for flags in itertools.product((False, True), repeat=2):
             out = np.full_like(x, 2.0), np.full_like(t, 3.0)
-            loss(x, t, mask=mask, teacher_grad=True, return_grad=True, out=out, accumulate=(False, True))
-            assert (out[0] == expected[0]).all()
-            np.testing.assert_allclose(out[1], 3.0 + expected[1], rtol=1e-15)
-            loss(x, t, mask=mask, teacher_grad=True, return_grad=True, out=out, accumulate=(True, False))
-            np.testing.assert_allclose(out[0], 2.0 * expected[0], rtol=1e-14)
-            assert (out[1] == expected[1]).all()
-    out = np.full_like(x, 2.0), np.full_like(t, 3.0)
-    expected = fastloss.js_div_with_logits(x, t, beta=1.0, teacher_grad=True, return_grad=True)[1]
-    fastloss.js_div_with_logits(
-        x, t, beta=1.0, teacher_grad=True, return_grad=True, out=out, accumulate=(False, True)
-    )
-    assert (out[0] == expected[0]).all() and (out[1] == 3.0 + expected[1]).all()
-
-    var = np.exp(t)
-    expected = fastloss.gaussian_nll_loss(x, t, var, return_grad=True)[1]
-    for flags in ((False, True), (True, False), (True, True), (False, False)):
-        out = np.full_like(x, 2.0), np.full_like(x, 3.0)
-        fastloss.gaussian_nll_loss(x, t, var, return_grad=True, out=out, accumulate=flags)
-        np.testing.assert_allclose(out[0], expected[0] + 2.0 * flags[0], rtol=1e-14)
-        np.testing.assert_allclose(out[1], expected[1] + 3.0 * flags[1], rtol=1e-14)
-
-    out = np.full(2, 2.0), np.full(2, 3.0)
-    expected = fastloss.dpo_loss([1.0, 2.0], [0.0, 1.0], reference_free=True, return_grad=True)[1]
-    fastloss.dpo_loss(
-        [1.0, 2.0], [0.0, 1.0], reference_free=True, return_grad=True, out=out, accumulate=(True, False)
-    )
-    assert (out[0] == 2.0 + expected[0]).all() and (out[1] == expected[1]).all()
+            run(out=out, accumulate=flags)
+            for found, exact, start, adds in zip(out, expected, (2.0, 3.0), flags, strict=True):
+                np.testing.assert_allclose(found, exact + start * adds, rtol=2.0**-52 * adds)
     for bad in ((True,), (True, False, True), (True, 1)):
         with pytest.raises(TypeError, match="accumulate"):
-            fastloss.simpo_loss(out[0], out[1], return_grad=True, out=(None, None), accumulate=bad)
+            fastloss.simpo_loss(x, t, return_grad=True, out=(None, None), accumulate=bad)
     with pytest.raises(TypeError, match="accumulate"):
         fastloss.mse_loss(x, t, return_grad=True, out=x.copy(), accumulate=(True,))
     with pytest.raises(ValueError, match="accumulate=True needs out"):
-        fastloss.simpo_loss(out[0], out[1], return_grad=True, accumulate=(False, True))
+        fastloss.simpo_loss(x, t, return_grad=True, accumulate=(False, True))
 
 
 class ByBuffer:
@@ -412,20 +389,13 @@ def test_out_over_other_arguments_that_are_no_arrays() -> None:
     out = np.frombuffer(room)[:4].reshape(2, 2)
     lent = (ctypes.c_double * 2).from_buffer(room)
     x = np.zeros((2, 2))
-    for arguments in (
-        {"weight": lent},
-        {"sample_weight": lent},
-        {"grad_output": lent, "reduction": "none"},
-    ):
+    for arguments in ({"weight": lent}, {"sample_weight": lent}, {"grad_output": lent, "reduction": "none"}):
         with pytest.raises(ValueError, match="overlap"):
             fastloss.cross_entropy(x, [0, 1], return_grad=True, out=out, **arguments)
     square = (ctypes.c_double * 2 * 2).from_buffer(room)
-    with pytest.raises(ValueError, match="overlap"):
-        fastloss.mse_loss(x, square, return_grad=True, out=out)
-    with pytest.raises(ValueError, match="overlap"):
-        fastloss.kl_div_with_logits(x, square, return_grad=True, out=out)
-    with pytest.raises(ValueError, match="overlap"):
-        fastloss.ppo_loss(x, square, x, return_grad=True, out=out)
+    for name, more in (("mse_loss", ()), ("kl_div_with_logits", ()), ("ppo_loss", (x,))):
+        with pytest.raises(ValueError, match="overlap"):
+            getattr(fastloss, name)(x, square, *more, return_grad=True, out=out)
     # In place of what comes so is in place.
     square[0][0] = 3.0
     _, grad = fastloss.mse_loss(square, x, return_grad=True, out=out, reduction="sum")
@@ -487,9 +457,8 @@ def test_errors_name_the_way() -> None:
     assert "binary_cross_entropy_with_logits" in line
     assert "astype(np.int64)" in message(ValueError, lambda: fastloss.cross_entropy(one_hot, np.zeros(3)))
     assert "astype(np.int64)" in message(TypeError, lambda: fastloss.nll_loss(one_hot, np.zeros(3)))
-    text = message(
-        TypeError, lambda: fastloss.mse_loss([1, 2], [1, 2], return_grad=True, out=np.zeros(2, int))
-    )
+    into = partial(fastloss.mse_loss, [1, 2], [1, 2], return_grad=True, out=np.zeros(2, int))
+    text = message(TypeError, into)
     assert "dtype of the gradient, float64; got int64" in text
     text = message(ValueError, lambda: fastloss.tweedie_nll_loss([1.0], [1.0], power=math.nan))
     assert text == "power must be finite, got nan"
@@ -560,13 +529,11 @@ def test_sequences_leave_out_what_is_ignored() -> None:
     target = np.array([[1, 2, 3, -100], [-100, 0, 4, 2]])
     found, grad = fastloss.sequence_log_probs(x, target, return_grad=True, average=True)
     mask = target != -100
-    expected, by_mask = fastloss.sequence_log_probs(
-        x, np.where(mask, target, 0), mask=mask, return_grad=True, average=True
-    )
+    held = np.where(mask, target, 0)
+    expected, by_mask = fastloss.sequence_log_probs(x, held, mask=mask, return_grad=True, average=True)
     assert (found == expected).all() and (grad == by_mask).all()
-    assert (
-        fastloss.sequence_log_probs(x, target, ignore_index=-100, lengths=[3, 4], average=True) == found
-    ).all()
+    expected = fastloss.sequence_log_probs(x, target, ignore_index=-100, lengths=[3, 4], average=True)
+    assert (found == expected).all()
     np.testing.assert_allclose(found, reference.sequence_log_probs(x, target, average=True), rtol=1e-14)
 
 
@@ -574,16 +541,13 @@ def test_sequences_leave_out_what_is_ignored() -> None:
 def test_options_have_one_range(name: str) -> None:
     x = np.zeros((1, 2))
     bad = {"label_smoothing": 2.0, "z_loss": -1.0, "softcap": 0.0, "temperature": 0.0}[name]
-    calls = [
-        lambda **o: fastloss.cross_entropy(x, [0], **o),
-        lambda **o: fastloss.linear_cross_entropy(x, x, [0], **o),
-    ]
+    calls = [partial(fastloss.cross_entropy, x, [0]), partial(fastloss.linear_cross_entropy, x, x, [0])]
     if name in ("softcap", "temperature"):
-        calls.append(lambda **o: fastloss.linear_token_log_probs(x, x, [0], **o))
+        calls.append(partial(fastloss.linear_token_log_probs, x, x, [0]))
     if name == "temperature":
-        calls.append(lambda **o: fastloss.token_log_probs(x, [0], **o))
-        calls.append(lambda **o: fastloss.sequence_log_probs(x[None], [[0]], **o))
-        calls.append(lambda **o: fastloss.entropy(x, **o))
-        calls.append(lambda **o: fastloss.kl_div_with_logits(x, x, **o))
-    texts = {message(ValueError, lambda call=call: call(**{name: bad})) for call in calls}
+        calls.append(partial(fastloss.token_log_probs, x, [0]))
+        calls.append(partial(fastloss.sequence_log_probs, x[None], [[0]]))
+        calls.append(partial(fastloss.entropy, x))
+        calls.append(partial(fastloss.kl_div_with_logits, x, x))
+    texts = {message(ValueError, partial(call, **{name: bad})) for call in calls}
     assert len(texts) == 1 and texts.pop().startswith(f"{name} must be ")

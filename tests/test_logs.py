@@ -34,6 +34,11 @@ def curve_of(name: str) -> fastloss.LossCurve:
     return fastloss.LossCurve.read(FOLDER / f"{name}.csv", unigram=BASELINES[name])
 
 
+def rows_of(folder: Path, name: str) -> Any:
+    """Steps, training losses and validation losses."""
+    return np.genfromtxt(folder / f"{name}.csv", delimiter=",", skip_header=1).T
+
+
 def test_every_log_is_there() -> None:
     files = sorted(FOLDER.iterdir())
     assert {file.stem for file in files if file.suffix == ".csv"} == set(LOGS) == set(BASELINES)
@@ -50,20 +55,15 @@ def test_shows_what_was_done_and_nothing_else_to_mend(name: str) -> None:
 @pytest.mark.parametrize("name", [name for name, log in LOGS.items() if log.findings == ("overfitting",)])
 def test_the_step_to_go_back_to(name: str) -> None:
     (finding,) = (f for f in curve_of(name).diagnose() if f.kind == "overfitting")
-    steps, _, validation = rows_of(name)
+    steps, _, validation = rows_of(FOLDER, name)
     given = ~np.isnan(validation)
     lowest = steps[given][validation[given].argmin()]
     assert abs(finding.evidence["best_step"] - lowest) <= 0.05 * steps[-1]
 
 
-def rows_of(name: str) -> tuple[Any, Any, Any]:
-    steps, train, validation = np.genfromtxt(FOLDER / f"{name}.csv", delimiter=",", skip_header=1).T
-    return steps, train, validation
-
-
 def came_true(name: str) -> bool:
     """Whether a run cut in half ends within the interval that is predicted for its second half."""
-    steps, train, _ = rows_of(name)
+    steps, train, _ = rows_of(FOLDER, name)
     half = len(steps) // 2
     findings = fastloss.LossCurve.from_arrays(steps[:half], train=train[:half]).diagnose()
     (said,) = (finding.evidence for finding in findings if finding.kind in ("falling", "plateau"))
@@ -109,11 +109,8 @@ def test_the_example_makes_such_logs(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert example.main(["--out", str(tmp_path), "too_little_text"]) == 0
     output = capsys.readouterr().out
     assert "Should show: overfitting." in output and "act  The model overfits" in output
-    made, kept = (
-        np.genfromtxt(folder / "too_little_text.csv", delimiter=",", skip_header=1)
-        for folder in (tmp_path, FOLDER)
-    )
-    np.testing.assert_array_equal(made[:, 0], kept[:, 0])
+    made, kept = (rows_of(folder, "too_little_text") for folder in (tmp_path, FOLDER))
+    np.testing.assert_array_equal(made[0], kept[0])
     np.testing.assert_allclose(made, kept, rtol=0.5)  # the text depends on the version of Python
     assert list(json.loads((tmp_path / "baselines.json").read_text())) == ["too_little_text"]
 

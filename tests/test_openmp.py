@@ -4,19 +4,16 @@ Most of it concerns wheels for Linux, which look for a runtime when they run (co
 FASTLOSS_OPENMP=dynamic).
 """
 
-import os
 import shutil
-import subprocess
 import sys
 import textwrap
 from pathlib import Path
 
 import pytest
+from processes import run_python
 
-import fastloss
 from fastloss import _kernels
 
-ROOT = Path(fastloss.__file__).parents[1]
 needs_linux_and_openmp = pytest.mark.skipif(
     sys.platform != "linux" or not _kernels.OPENMP, reason="needs Linux and OpenMP"
 )
@@ -61,20 +58,10 @@ def runtimes():
 """
 
 
-def run_python(code: str, **environment: str) -> str:
-    """What a fresh interpreter prints, with one thread of OpenBLAS; an error fails the test."""
-    paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
-    settings = {
-        "OPENBLAS_NUM_THREADS": "1",
-        "FASTLOSS_NUM_THREADS": "2",
-        "PYTHONPATH": os.pathsep.join(paths),
-    }
-    done = subprocess.run(
-        [sys.executable, "-c", SETUP + textwrap.dedent(code)], env={**os.environ, **settings, **environment},
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=120,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout
-    return done.stdout
+def run(code: str, **environment: str) -> str:
+    """What a fresh interpreter prints, with one thread of OpenBLAS."""
+    settings = {"OPENBLAS_NUM_THREADS": "1", "FASTLOSS_NUM_THREADS": "2", **environment}
+    return run_python(SETUP + textwrap.dedent(code), **settings)
 
 
 @pytest.fixture
@@ -95,7 +82,7 @@ def runtime() -> str:
 
 @needs_linux_and_openmp
 def test_show_config_names_the_file_that_is_loaded() -> None:
-    output = run_python("""
+    output = run("""
         compute()
         fastloss.show_config()
         (loaded,) = runtimes()
@@ -122,7 +109,7 @@ def test_without_a_runtime_calls_are_serial(nowhere: dict[str, str]) -> None:
         print(hashlib.sha256(repr(found[0]).encode()).hexdigest())
         fastloss.show_config()
     """
-    without, beside = (run_python(code, **more).splitlines() for more in (nowhere, {}))
+    without, beside = (run(code, **more).splitlines() for more in (nowhere, {}))
     assert without[0] == "0 1 1 False True"
     assert without[1] == "RuntimeWarning fastloss found no OpenMP runtime (libgomp.so.1)"
     assert "openmp            no runtime was found: every call is serial" in without
@@ -132,13 +119,13 @@ def test_without_a_runtime_calls_are_serial(nowhere: dict[str, str]) -> None:
 
 @needs_dynamic_runtime
 def test_one_thread_needs_no_runtime(nowhere: dict[str, str]) -> None:
-    run_python("warnings.simplefilter('error'); compute(1)", **nowhere)
+    run("warnings.simplefilter('error'); compute(1)", **nowhere)
 
 
 @needs_dynamic_runtime
 def test_the_warning_may_be_an_error(nowhere: dict[str, str]) -> None:
     """It is raised before anything is written, and once."""
-    run_python(
+    run(
         """
         warnings.simplefilter("error")
         out = np.full_like(x, 7.0)
@@ -161,7 +148,7 @@ def test_a_runtime_that_is_loaded_later_is_found(
     """Also under the name of a copy in another package's wheel."""
     copy = tmp_path / "libgomp-e985bcbb.so.1.0.0"
     shutil.copy(runtime, copy)
-    run_python(
+    run(
         f"""
         warnings.simplefilter("ignore")
         expected = compute()
@@ -178,7 +165,7 @@ def test_a_runtime_that_is_loaded_later_is_found(
 @pytest.mark.parametrize("order", ["torch, fastloss", "fastloss, torch"])
 def test_torchs_runtime_is_the_only_one(order: str) -> None:
     pytest.importorskip("torch")
-    run_python(f"""
+    run(f"""
         import {order}
         expected = compute(1)
         torch.set_num_threads(2)

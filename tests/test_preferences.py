@@ -19,7 +19,6 @@ from helpers import (
     bits,
     dtype_named,
     is_half,
-    largest,
     loss_dtype,
     over_dtypes,
     refused,
@@ -30,14 +29,11 @@ from rows.preferences import (
     DPO,
     DPO_TYPES,
     FOUR,
-    KTO,
     OF_DIFFERENCE,
     OF_DPO,
     OF_SORTED,
-    ONE_OF_EACH,
     ORPO,
     POLICY,
-    PREFERENCES,
     REWARD,
     SMOOTHED,
     dpo,
@@ -46,28 +42,12 @@ from rows.preferences import (
 import fastloss
 from fastloss import reference
 
+NONE: dict[str, Any] = {"reduction": "none", "return_grad": True}
 over_modules = pytest.mark.parametrize("module", [reference, fastloss], ids=["reference", "fastloss"])
 
 
 def over(*rows: Row) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("row", rows, ids=str)
-
-
-def check_rounded_once(c: Call) -> None:
-    """Within 2 units in the last place of the float64 answer, whatever stands beside it."""
-    value, grads = c.run()
-    for found, exact in zip((value, *grads), (c.expected[0], *c.expected[1]), strict=True):
-        assert np.unique(found).size > 3, c.title
-        small = np.abs(exact) < 1e-6 * largest(exact)
-        off = np.abs(found.astype(np.float64) - exact)
-        slack = np.where(small, 1e-14 * largest(exact), 0.0)
-        assert (off <= 2.0 * ulp(exact, "float32") + slack).all(), c.title
-
-
-@over(*PREFERENCES)
-def test_every_kind_of_float32_number_is_rounded_once(row: Row) -> None:
-    for number in range(len(row.sets)):
-        check_rounded_once(call(row, (2000,), "float32", "none", number, (), "array", 5))
 
 
 # Without the reference
@@ -109,12 +89,7 @@ SCORES: dict[str, Callable[[float], float]] = {
     "js_divergence": lambda r: math.log(2) + ls(r),
     "alpha_divergence": lambda r: (math.exp(-0.5 * r) - 1) / -0.5,
 }
-POINTS = (
-    (-3.0, -5.0, -4.5, -4.75),
-    (-8.0, -2.5, -6.0, -5.0),
-    (-1.0, -1.0, -1.0, -1.0),
-    (-2.0, -9.0, 0.0, -1.0),
-)
+POINTS = [(-3.0, -5.0, -4.5, -4.75), (-8.0, -2.5, -6.0, -5.0), (-1.0,) * 4, (-2.0, -9.0, 0.0, -1.0)]
 
 
 @over_modules
@@ -140,77 +115,6 @@ def test_dpo_by_hand(module: Any, loss_type: str) -> None:
 
 
 @over_modules
-def test_defaults_of_dpo(module: Any) -> None:
-    value = module.dpo_loss([-3.0], [-5.0], [-4.5], [-4.75])
-    assert value == pytest.approx(-ls(0.1 * 1.75), rel=1e-14)
-    # The default of discopop's temperature is 0.05.
-    value = module.dpo_loss([-3.0], [-5.0], [-4.5], [-4.75], loss_type="discopop")
-    m = sigmoid(0.1 * 1.75 / 0.05)
-    assert value == pytest.approx(-(1 - m) * ls(0.175) + m * math.exp(-0.175), rel=1e-13)
-
-
-@over_modules
-def test_gradients_by_hand(module: Any) -> None:
-    _, grads = module.dpo_loss([-3.0, -8.0], [-5.0, -2.5], [-4.5, -6.0], [-4.75, -5.0], return_grad=True)
-    # D = 1.75 and -4.5, and the mean of two.
-    exact = np.array([-0.05 * sigmoid(-0.175), -0.05 * sigmoid(0.45)])
-    np.testing.assert_allclose(grads.policy_chosen_logps, exact, rtol=1e-13)
-    np.testing.assert_allclose(grads.policy_rejected_logps, -exact, rtol=1e-13)
-    given = {"reduction": "none", "return_grad": True, "grad_output": [2.0, -1.0]}
-    _, grad = module.kto_loss([-3.0, -8.0], [-4.0, -6.0], [True, False], kl=0.5, beta=0.5, **given)
-    x = np.array([0.25, -1.25])
-    s = np.array([sigmoid(v) * sigmoid(-v) for v in x])
-    np.testing.assert_allclose(grad, [2.0 * -0.5 * s[0], -1.0 * 0.5 * s[1]], rtol=1e-13)
-    _, grads = module.reward_model_loss([1.0], [0.5], margin=0.25, center_coefficient=0.5, return_grad=True)
-    np.testing.assert_allclose(grads.chosen_rewards, 1.5 - sigmoid(-0.25), rtol=1e-13)
-    np.testing.assert_allclose(grads.rejected_rewards, 1.5 + sigmoid(-0.25), rtol=1e-13)
-
-
-@over_modules
-def test_others_by_hand(module: Any) -> None:
-    c, r = [1.5, -0.5, 0.25], [0.5, 0.75, -1.0]
-    for margin in (None, 0.25, [0.5, 0.0, -1.0]):
-        m = np.broadcast_to(0.0 if margin is None else margin, 3)
-        exact = [-ls(c[i] - r[i] - m[i]) + 0.5 * (c[i] + r[i]) ** 2 for i in range(3)]
-        given = {"margin": margin, "center_coefficient": 0.5}
-        np.testing.assert_allclose(
-            module.reward_model_loss(c, r, reduction="none", **given), exact, rtol=1e-13
-        )
-        assert module.reward_model_loss(c, r, **given) == pytest.approx(math.fsum(exact) / 3, rel=1e-13)
-    policy, ref, labels = [-3.0, -8.0, -2.0], [-4.5, -6.0, -2.0], [1, 0, 0]
-    ratios = [1.5, -2.0, 0.0]
-    for kl, b, wd, wu in ((0.0, 0.1, 1.0, 1.0), (0.75, 0.5, 1.5, 0.25), (-3.0, 0.5, 2.0, 3.0)):
-        k = max(kl, 0.0)
-        exact = [
-            wd * (1 - sigmoid(b * (x - k))) if y else wu * (1 - sigmoid(b * (k - x)))
-            for x, y in zip(ratios, labels, strict=True)
-        ]
-        given = {"kl": kl, "beta": b, "desirable_weight": wd, "undesirable_weight": wu}
-        value = module.kto_loss(policy, ref, labels, **given)
-        assert value == pytest.approx(math.fsum(exact) / 3, rel=1e-13)
-        exact = [
-            wd * (1 - sigmoid(b * x)) if y else wu * sigmoid(b * x)
-            for x, y in zip(ratios, labels, strict=True)
-        ]
-        unpaired = partial(module.kto_loss, loss_type="apo_zero_unpaired", reduction="none")
-        value = unpaired(policy, ref, labels, **{**given, "kl": 0.0})
-        np.testing.assert_allclose(value, exact, rtol=1e-13)
-    lc, lr = -0.5, -1.25
-    odds = (math.exp(lc) / (1 - math.exp(lc))) / (math.exp(lr) / (1 - math.exp(lr)))
-    assert module.orpo_loss([lc], [lr]) == pytest.approx(0.1 * math.log1p(1 / odds), rel=1e-13)
-    assert module.orpo_loss(lc, lr, beta=2) == pytest.approx(2 * math.log1p(1 / odds), rel=1e-13)
-    assert module.simpo_loss([lc], [lr]) == pytest.approx(-ls(0.5), rel=1e-13)
-    value = module.simpo_loss(lc, lr, beta=3.0, gamma=0.5, label_smoothing=0.2)
-    assert value == pytest.approx(-0.8 * ls(1.75) - 0.2 * ls(-1.75), rel=1e-13)
-    assert module.cpo_loss([lc], [lr]) == pytest.approx(-ls(0.075), rel=1e-13)
-    for name in ("sigmoid", "hinge", "ipo"):
-        value = module.cpo_loss(lc, lr, beta=0.5, loss_type=name)
-        assert value == pytest.approx(by_hand(name, lc, lr, 0.5, 0.0, 1.0, 0.75), rel=1e-13)
-    value = module.cpo_loss(lc, lr, label_smoothing=0.25)
-    assert value == pytest.approx(-0.75 * ls(0.075) - 0.25 * ls(-0.075), rel=1e-13)
-
-
-@over_modules
 def test_kinks(module: Any) -> None:
     """At the end of a hinge the gradient is 0, as that of hinge_loss."""
     for f in (partial(module.dpo_loss, reference_free=True), module.cpo_loss):
@@ -220,12 +124,7 @@ def test_kinks(module: Any) -> None:
 
 @over_modules
 def test_preference_rewards(module: Any) -> None:
-    arrays = (
-        [-3.0, -8.0, -1.0, -2.0],
-        [-5.0, -2.5, -1.0, -9.0],
-        [-4.5, -6.0, -1.0, 0.0],
-        [-4.75, -5.0, -1.0, -1.0],
-    )
+    arrays = list(zip(*POINTS, strict=True))
     found = module.preference_rewards(*arrays, beta=0.5)
     assert found._fields == ("chosen", "rejected", "margins", "accuracy")
     np.testing.assert_allclose(found.chosen, [0.75, -1.0, 0.0, -1.0], rtol=1e-15)
@@ -259,18 +158,12 @@ LOW = -1e4
 # log-ratio is one of these.
 FAR = np.array(
     [
-        [LOW, LOW, LOW, LOW],
-        [0.0, LOW, 0.0, 0.0],
-        [LOW, 0.0, 0.0, 0.0],
-        [0.0, 0.0, LOW, 0.0],
-        [0.0, 0.0, 0.0, LOW],
-        [LOW, 0.0, LOW, 0.0],
-        [LOW, LOW, LOW + 1.0, LOW - 1.0],
-        [LOW, LOW, LOW - 8.0, LOW + 8.0],
-        [LOW, LOW, 0.0, 0.0],
-        [0.0, 0.0, LOW, LOW],
+        [LOW, 0.0, LOW, 0.0, 0.0, LOW, LOW, LOW, LOW, 0.0],
+        [LOW, LOW, 0.0, 0.0, 0.0, 0.0, LOW, LOW, LOW, 0.0],
+        [LOW, 0.0, 0.0, LOW, 0.0, LOW, LOW + 1.0, LOW - 8.0, 0.0, LOW],
+        [LOW, 0.0, 0.0, 0.0, LOW, 0.0, LOW - 1.0, LOW + 8.0, 0.0, LOW],
     ]
-).T
+)
 
 
 @over_dtypes
@@ -336,23 +229,22 @@ def test_exponents_of_scores_are_held(module: Any) -> None:
     """exp(80) instead of what would overflow, and no gradient there."""
     top = math.exp(80.0)
     # The chosen ratio is far below: its score is -exp(80), that of the other is -1.
-    for name, value, slope in (
-        ("sigmoid", 0.1 * (top - 1.0), -0.1),
-        ("hinge", 1.0 + 0.1 * (top - 1.0), -0.1),
-        ("ipo", (top + 4.0) ** 2, -2.0 * (top + 4.0)),
+    for name, value in (
+        ("sigmoid", 0.1 * (top - 1.0)),
+        ("hinge", 1.0 + 0.1 * (top - 1.0)),
+        ("ipo", (top + 4.0) ** 2),
     ):
-        for ratio, held in ((LOW, True), (-81.0, True), (-79.0, False)):
+        for ratio in (LOW, -81.0, -79.0):
             f = dpo(name, f_divergence_type="forward_kl")
             found, grads = of_values(f, [ratio], [0.0], [0.0], [0.0]).run(module=module)
-            size = top if held else math.exp(79.0)
-            if held:
+            size = math.exp(min(-ratio, 80.0))
+            slope = -2.0 * size if name == "ipo" else -0.1
+            assert grads[1][0] == pytest.approx(-slope, rel=1e-12)
+            if ratio > -80.0:
+                assert grads[0][0] == pytest.approx(slope * size, rel=1e-12)
+            else:
                 assert found[0] == pytest.approx(value, rel=1e-12)
                 assert grads[0][0] == 0.0
-            else:
-                outer = slope if name != "ipo" else -2.0 * size
-                assert grads[0][0] == pytest.approx(outer * size, rel=1e-12)
-            outer = slope if name != "ipo" else -2.0 * size
-            assert grads[1][0] == pytest.approx(-outer, rel=1e-12)
     for a, ratio in ((0.5, LOW), (3.0, 1e4)):
         given = {"f_divergence_type": "alpha_divergence", "f_alpha_divergence_coef": a}
         found, grads = of_values(DPO, [0.0], [ratio], [0.0], [0.0], **given).run(module=module)
@@ -370,28 +262,28 @@ TAILS = np.concatenate([-TAILS[::-1], TAILS]) / 0.5
 @over_modules
 def test_tails_keep_their_digits(module: Any) -> None:
     """1 - sigmoid(x) is sigmoid(-x), and so on: relative to each value, however small it is."""
-    zero, given = np.zeros(TAILS.shape), {"reduction": "none", "return_grad": True}
+    zero = np.zeros(TAILS.shape)
     x = 0.5 * TAILS
     with np.errstate(over="ignore"):
         below = np.where(x > -30.0, np.log1p(np.exp(-np.abs(x))) + np.maximum(-x, 0.0), -x)
         s, of_minus = 1.0 / (1.0 + np.exp(-x)), 1.0 / (1.0 + np.exp(x))
     close = partial(np.testing.assert_allclose, rtol=1e-13, atol=0.0)
-    value, grads = module.dpo_loss(TAILS, zero, zero, zero, beta=0.5, **given)
+    value, grads = module.dpo_loss(TAILS, zero, zero, zero, beta=0.5, **NONE)
     close(value, below)
     close(grads[0], -0.5 * of_minus)
     close(grads[1], 0.5 * of_minus)
-    value, grads = module.simpo_loss(TAILS, zero, beta=0.5, gamma=0.0, **given)
+    value, grads = module.simpo_loss(TAILS, zero, beta=0.5, gamma=0.0, **NONE)
     close(value, below)
     close(grads[0], -0.5 * of_minus)
-    close(module.cpo_loss(TAILS, zero, beta=0.5, **given)[1][1], 0.5 * of_minus)
-    value, grads = module.reward_model_loss(x, zero, **given)
+    close(module.cpo_loss(TAILS, zero, beta=0.5, **NONE)[1][1], 0.5 * of_minus)
+    value, grads = module.reward_model_loss(x, zero, **NONE)
     close(value, below)
     close(grads[1], of_minus)
     for label, exact in ((1, of_minus), (0, s)):
-        value, grad = module.kto_loss(TAILS, zero, np.full(len(x), label), beta=0.5, **given)
+        value, grad = module.kto_loss(TAILS, zero, np.full(len(x), label), beta=0.5, **NONE)
         close(value, exact)
         close(grad, (0.5 - label) * s * of_minus)
-    options = {"beta": 0.5, "loss_type": "apo_zero", **given}
+    options = {"beta": 0.5, "loss_type": "apo_zero", **NONE}
     value, grads = module.dpo_loss(TAILS, -TAILS, zero, zero, **options)
     close(value, 2.0 * of_minus)
     close(grads[0], -0.5 * s * of_minus)
@@ -404,9 +296,8 @@ def test_tails_keep_their_digits(module: Any) -> None:
     close(value, of_minus)
     close(grads[1], 0.5 * s * of_minus)
     for tau in (0.05, 0.5):
-        value, _ = module.dpo_loss(
-            TAILS, zero, zero, zero, **{**options, "loss_type": "discopop"}, discopop_tau=tau
-        )
+        options |= {"loss_type": "discopop", "discopop_tau": tau}
+        value, _ = module.dpo_loss(TAILS, zero, zero, zero, **options)
         with np.errstate(over="ignore"):
             m, rest = 1.0 / (1.0 + np.exp(-x / tau)), 1.0 / (1.0 + np.exp(x / tau))
             last = np.where(x > 0.0, m * np.exp(-x), np.exp((1.0 / tau - 1.0) * np.minimum(x, 0.0)) * rest)
@@ -441,7 +332,7 @@ def test_orpo_from_certain_to_impossible(dtype: str) -> None:
 
 @over_modules
 def test_orpo_by_hand_at_the_ends(module: Any) -> None:
-    given = {"reduction": "none", "return_grad": True, "beta": 1.0}
+    given = {**NONE, "beta": 1.0}
     odds = math.exp(-2.0) / (1.0 - math.exp(-2.0))
     value, grads = module.orpo_loss([0.0, -0.0], [-2.0, -1e4], **given)
     assert value.tolist() == [0.0, 0.0] and grads[1].tolist() == [0.0, 0.0]
@@ -449,7 +340,8 @@ def test_orpo_by_hand_at_the_ends(module: Any) -> None:
     value, grads = module.orpo_loss([-2.0], [0.0], **given)
     assert value[0] == INF and grads[1][0] == INF
     np.testing.assert_allclose(grads[0], [-1.0 / (1.0 - math.exp(-2.0))], rtol=1e-14)
-    assert module.orpo_loss([0.0], [0.0]) == 0.0
+    value, grads = module.orpo_loss([0.0], [0.0], **given)
+    assert (value[0], grads[0][0], grads[1][0]) == (0.0, 0.0, 0.0)
     # Odds of all but impossible answers are their probabilities.
     value, grads = module.orpo_loss([-1e4, -9999.0, -1e4], [-9999.0, -1e4, 0.0 - 1e4], **given)
     np.testing.assert_allclose(value, [-ls(-1.0), -ls(1.0), math.log(2)], rtol=1e-13)
@@ -461,9 +353,6 @@ def test_orpo_by_hand_at_the_ends(module: Any) -> None:
     np.testing.assert_allclose(value, math.log1p(0.5), rtol=1e-11)
     np.testing.assert_allclose(grads[0], -1e12 / 3, rtol=1e-11)
     np.testing.assert_allclose(grads[1], 0.5e12 / 3, rtol=1e-11)
-
-
-# Sorting
 
 
 def sorted_calls(dtype: str) -> Iterator[Call]:
@@ -539,13 +428,8 @@ def test_nan_among_sorted_rows(row: Row) -> None:
 # Arguments
 
 
-def test_kinds_of_labels_and_margins() -> None:
+def test_kinds_of_margins() -> None:
     for dtype in DTYPES:
-        p = call(KTO, (6, 7), dtype, "none")
-        for kind in ("int8", "uint8", "int64", "uint64", ">i4"):
-            assert p.bits(labels=p["labels"].astype(kind)) == p.bits()
-        assert p.bits(labels=p["labels"].tolist()) == p.bits()
-        assert p.bits(labels=p["labels"].astype(int).tolist()) == p.bits()
         p = call(REWARD, (6, 7), dtype, "none")
         for same in (0.5, np.float32(0.5), np.full((6, 7), 0.5), np.full((6, 7), 0.5).tolist()):
             assert p.bits(margin=same) == p.bits(margin=np.full((6, 7), 0.5, dtype_named(dtype)))
@@ -553,24 +437,12 @@ def test_kinds_of_labels_and_margins() -> None:
         assert p.bits(margin=0.0) == p.bits()
 
 
-# The same bits
-
-
-# Errors
-
-
 def test_bad_arguments_together() -> None:
     f = partial(fastloss.dpo_loss, [-1.0], [-2.0], [-1.0], [-2.0], loss_type="exo_pair")
     assert "exo_pair" in refused(f, ValueError, "label_smoothing")
-    for value in (0.0, 1.0):
-        refused(partial(f, label_smoothing=value), ValueError, "label_smoothing")
     for missing in ("ref_chosen_logps", "ref_rejected_logps"):
         refused(partial(call(DPO, (4, 6)).run, **{missing: None}), EITHER, missing)
     refused(partial(fastloss.dpo_loss, [-1.0], [-2.0]), EITHER, "ref_chosen_logps")
-    # Everything after the arrays is given by name.
-    for row in ONE_OF_EACH:
-        with pytest.raises(TypeError):
-            getattr(fastloss, row.name)(*call(row, (4, 6)).arguments.values(), 0.1)
 
 
 def test_a_bad_log_probability_is_shown() -> None:
@@ -582,9 +454,6 @@ def test_a_bad_log_probability_is_shown() -> None:
     # NaN is no error, and is let through beside others.
     lr[1, 2] = NAN
     assert math.isnan(fastloss.orpo_loss(lc, lr))
-
-
-# Plain calls, which take a way of their own
 
 
 def test_options_are_checked_in_every_call() -> None:
@@ -621,8 +490,3 @@ def test_plain_calls_need_a_small_stack_only() -> None:
         thread.join()
     finally:
         threading.stack_size(before)
-
-
-def test_orpo_of_two_certain_answers_has_no_gradient() -> None:
-    loss, grad = fastloss.orpo_loss([0.0], [0.0], reduction="none", return_grad=True)
-    assert loss[0] == 0.0 and grad.policy_chosen_logps[0] == 0.0 and grad.policy_rejected_logps[0] == 0.0

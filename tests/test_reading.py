@@ -7,18 +7,17 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 import pytest
-from helpers import INPUTS_OF_WRONG_TYPE, NAN, RAGGED, refused
+from helpers import INF, INPUTS_OF_WRONG_TYPE, NAN, RAGGED, refused
 
 import fastloss
 from fastloss import reference
-from fastloss.reading import Interpretation
 
-INF = math.inf
 LOSSES = np.array([[0.0, 1e-12, 0.105, math.log(10)], [20.0, 700.0, 800.0, INF]])
 
 
-def check_same(ours: Interpretation, theirs: reference.Interpretation) -> None:
-    for name, exact in theirs._asdict().items():
+def check(loss: Any, **options: Any) -> None:
+    ours = fastloss.interpret(loss, **options)
+    for name, exact in reference.interpret(loss, **options)._asdict().items():
         found = getattr(ours, name)
         assert type(found) is type(exact), name
         if exact is not None:
@@ -29,17 +28,9 @@ def check_same(ours: Interpretation, theirs: reference.Interpretation) -> None:
 def test_is_as_its_reference(base: Any) -> None:
     counts: list[dict[str, Any]] = [{}, {"tokens": 30, "utf8_bytes": 120.0}]
     for more in counts:
-        check_same(
-            fastloss.interpret(LOSSES, base=base, **more), reference.interpret(LOSSES, base=base, **more)
-        )
-        for loss in LOSSES.flat:
-            check_same(
-                fastloss.interpret(loss, base=base, **more), reference.interpret(loss, base=base, **more)
-            )
-    of_each = {"tokens": np.arange(1, 9).reshape(2, 4), "utf8_bytes": 7 * LOSSES.astype(bool) + 1}
-    check_same(
-        fastloss.interpret(LOSSES, base=base, **of_each), reference.interpret(LOSSES, base=base, **of_each)
-    )
+        for loss in (LOSSES, *LOSSES.flat):
+            check(loss, base=base, **more)
+    check(LOSSES, base=base, tokens=np.arange(1, 9).reshape(2, 4), utf8_bytes=7 * LOSSES.astype(bool) + 1)
 
 
 def test_by_hand() -> None:
@@ -81,23 +72,14 @@ def test_odd_losses() -> None:
 @pytest.mark.parametrize(
     ("loss", "sentence"),
     [
-        (
-            math.log(10),
-            "A loss of 2.3 nats gives the right token a probability of 10 percent: as uncertain as a choice "
-            "among 10 equally likely tokens, or 3.32 bits per token.",
-        ),
-        (
-            10,
-            "A loss of 10 nats gives the right token a probability of 1 in 22,026: as uncertain as a choice "
-            "among 22,026 equally likely tokens, or 14.4 bits per token.",
-        ),
+        (math.log(10), "A loss of 2.3 nats gives the right token a probability of 10 percent: as uncertain "
+         "as a choice among 10 equally likely tokens, or 3.32 bits per token."),
+        (10, "A loss of 10 nats gives the right token a probability of 1 in 22,026: as uncertain as a "
+         "choice among 22,026 equally likely tokens, or 14.4 bits per token."),
         (1e-5, "probability of more than 99.9 percent: as uncertain as a choice among 1 equally"),
         (1000, "1 in more than 1e308"),
-        (
-            0,
-            "A loss of 0 nats gives the right token a probability of 100 percent: "
-            "the model is certain of it.",
-        ),
+        (0, "A loss of 0 nats gives the right token a probability of 100 percent: "
+         "the model is certain of it."),
         (INF, "An infinite loss gives the right token a probability of 0 percent: the model rules it out."),
         (NAN, "A loss of NaN says nothing about the model."),
         ([], "0 losses."),

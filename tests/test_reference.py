@@ -53,8 +53,14 @@ def cross_entropy(*args: Any, **options: Any) -> Any:
     return both(reference.cross_entropy, *args, **options)
 
 
-def nll_loss(*args: Any, **options: Any) -> Any:
-    return both(reference.nll_loss, *args, **options)
+def check(found: Any, loss: Any, grad: Any, rtol: float = 1e-14) -> None:
+    assert_allclose(found[0], loss, rtol=1e-14)
+    assert_allclose(found[1], grad, rtol=rtol)
+
+
+def check_same(found: Any, expected: Any) -> None:
+    for ours, theirs in zip(found, expected, strict=True):
+        assert_array_equal(ours, theirs)
 
 
 # By hand
@@ -76,58 +82,28 @@ def test_softmax_family_takes_any_axis() -> None:
         assert_allclose(reference.logsumexp(x, axis=axis), expected, rtol=1e-14)
 
 
-def test_class_index_by_hand() -> None:
-    loss, grad = cross_entropy(EIGHTHS, 1)
-    assert loss == pytest.approx(math.log(4.0), rel=1e-15)
-    assert_allclose(grad, [1 / 8, -6 / 8, 5 / 8], rtol=1e-15)
-
-
-def test_reductions_by_hand() -> None:
-    logits = np.stack([EIGHTHS, EIGHTHS, EIGHTHS])
-    target = [0, -100, 2]
-    rows = np.array([LOG8, 0.0, math.log(8 / 5)])
-    grads = np.array([[-7, 2, 5], [0, 0, 0], [1, 2, -3]]) / 8
-
-    loss, grad = cross_entropy(logits, target, reduction="none")
-    assert_allclose(loss, rows, rtol=1e-15)
-    assert_allclose(grad, grads, rtol=1e-14)
-    loss, grad = cross_entropy(logits, target, reduction="sum")
-    assert loss == pytest.approx(rows.sum(), rel=1e-15)
-    assert_allclose(grad, grads, rtol=1e-14)
-    loss, grad = cross_entropy(logits, target)
-    assert loss == pytest.approx(rows.sum() / 2, rel=1e-15)
-    assert_allclose(grad, grads / 2, rtol=1e-14)
-
-
 def test_class_and_sample_weights_by_hand() -> None:
     # Rows weigh 3 * 0.5 and 4 * 2, which the mean divides by.
     logits = np.stack([EIGHTHS, EIGHTHS])
-    options = {"weight": [3.0, 9.0, 4.0], "sample_weight": [0.5, 2.0]}
-    loss, grad = cross_entropy(logits, [0, 2], **options)
-    assert loss == pytest.approx((1.5 * LOG8 + 8 * math.log(8 / 5)) / 9.5, rel=1e-15)
-    expected = np.array([[-7 * 1.5, 2 * 1.5, 5 * 1.5], [8, 16, -24]]) / 8 / 9.5
-    assert_allclose(grad, expected, rtol=1e-14)
+    found = cross_entropy(logits, [0, 2], weight=[3.0, 9.0, 4.0], sample_weight=[0.5, 2.0])
+    grads = np.array([[-7 * 1.5, 2 * 1.5, 5 * 1.5], [8, 16, -24]]) / 8
+    check(found, (1.5 * LOG8 + 8 * math.log(8 / 5)) / 9.5, grads / 9.5)
 
 
 def test_label_smoothing_by_hand() -> None:
     # eps / C = 0.1, so q' = (0.1, 0.8, 0.1); with weights, every class brings its own.
-    losses = LOG8 - EIGHTHS
-    loss, grad = cross_entropy(EIGHTHS, 1, label_smoothing=0.3)
-    assert loss == pytest.approx(0.1 * losses[0] + 0.8 * losses[1] + 0.1 * losses[2], rel=1e-15)
-    assert_allclose(grad, [1 / 8 - 0.1, 2 / 8 - 0.8, 5 / 8 - 0.1], rtol=1e-14)
-
-    loss, grad = cross_entropy(EIGHTHS, 1, label_smoothing=0.3, weight=[2.0, 3.0, 5.0])
+    losses, p, q = LOG8 - EIGHTHS, np.array([1, 2, 5]) / 8, np.array([0.1, 0.8, 0.1])
+    check(cross_entropy(EIGHTHS, 1, label_smoothing=0.3), q @ losses, p - q)
     a = np.array([0.2, 2.4, 0.5])
-    assert loss == pytest.approx(a @ losses / 3, rel=1e-15)
-    assert_allclose(grad, (3.1 * np.array([1, 2, 5]) / 8 - a) / 3, rtol=1e-14)
+    found = cross_entropy(EIGHTHS, 1, label_smoothing=0.3, weight=[2.0, 3.0, 5.0])
+    check(found, a @ losses / 3, (3.1 * p - a) / 3)
 
 
 def test_probabilities_by_hand() -> None:
     losses = LOG8 - EIGHTHS
     target = np.array([0.5, 0.0, 0.5])
-    loss, grad = cross_entropy(EIGHTHS, target)
-    assert loss == pytest.approx((losses[0] + losses[2]) / 2, rel=1e-15)
-    assert_allclose(grad, [1 / 8 - 1 / 2, 2 / 8, 5 / 8 - 1 / 2], rtol=1e-14)
+    found = cross_entropy(EIGHTHS, target)
+    check(found, (losses[0] + losses[2]) / 2, [1 / 8 - 1 / 2, 2 / 8, 5 / 8 - 1 / 2])
 
     # The mean divides by the sample weights alone, or the number of rows.
     two_rows = np.stack([EIGHTHS, EIGHTHS]), np.stack([target, target])
@@ -142,48 +118,32 @@ def test_probabilities_by_hand() -> None:
 
 def test_z_loss_by_hand() -> None:
     p = np.array([1, 2, 5]) / 8
-    loss, grad = cross_entropy(EIGHTHS, 1, z_loss=0.5)
-    assert loss == pytest.approx(math.log(4.0) + 0.5 * LOG8**2, rel=1e-15)
-    assert_allclose(grad, p - [0, 1, 0] + LOG8 * p, rtol=1e-14)
+    row = math.log(4.0) + 0.5 * LOG8**2
+    check(cross_entropy(EIGHTHS, 1, z_loss=0.5), row, p - [0, 1, 0] + LOG8 * p)
 
     # It takes the weight of a class index, and of probabilities the sample's alone.
-    weight = [2.0, 3.0, 5.0]
-    loss, _ = cross_entropy(EIGHTHS, 1, z_loss=0.5, weight=weight, reduction="sum")
-    assert loss == pytest.approx(3 * (math.log(4.0) + 0.5 * LOG8**2), rel=1e-15)
-    options = {"z_loss": 0.5, "weight": weight, "sample_weight": 7.0, "reduction": "sum"}
-    loss, _ = cross_entropy(EIGHTHS, [0.0, 1.0, 0.0], **options)
+    options: dict[str, Any] = {"z_loss": 0.5, "weight": [2.0, 3.0, 5.0], "reduction": "sum"}
+    loss, _ = cross_entropy(EIGHTHS, 1, **options)
+    assert loss == pytest.approx(3 * row, rel=1e-15)
+    loss, _ = cross_entropy(EIGHTHS, [0.0, 1.0, 0.0], sample_weight=7.0, **options)
     assert loss == pytest.approx(7 * (3 * math.log(4.0) + 0.5 * LOG8**2), rel=1e-15)
 
 
 def test_softcap_comes_before_temperature_by_hand() -> None:
     # 6 * tanh(x / 6) = 2 * EIGHTHS, and dividing by 2 gives the scores of the other tests.
     ratio = 2 * EIGHTHS / 6
-    loss, grad = cross_entropy(6 * np.arctanh(ratio), 1, softcap=6.0, temperature=2.0)
-    assert loss == pytest.approx(math.log(4.0), rel=1e-14)
-    assert_allclose(grad, np.array([1, -6, 5]) / 8 * (1 - ratio**2) / 2, rtol=1e-13)
-
-
-def test_grad_output_by_hand() -> None:
-    logits = np.stack([EIGHTHS, EIGHTHS])
-    grads = np.array([[-7, 2, 5], [1, 2, -3]]) / 8
-    for reduction, scale in (("none", 3.0), ("sum", 3.0), ("mean", 1.5)):
-        _, grad = cross_entropy(logits, [0, 2], reduction=reduction, grad_output=3.0)
-        assert_allclose(grad, scale * grads, rtol=1e-14)
-    _, grad = cross_entropy(logits, [0, 2], reduction="none", grad_output=[2.0, -5.0])
-    assert_allclose(grad, np.array([[2.0], [-5.0]]) * grads, rtol=1e-14)
+    found = cross_entropy(6 * np.arctanh(ratio), 1, softcap=6.0, temperature=2.0)
+    check(found, math.log(4.0), np.array([1, -6, 5]) / 8 * (1 - ratio**2) / 2, 1e-13)
 
 
 def test_nll_loss_by_hand() -> None:
     log_probs = np.array([[-1.0, -2.0], [-3.0, -4.0], [NAN, NAN]])
     options: dict[str, Any] = {"weight": [2.0, 3.0], "sample_weight": [1.0, 5.0, NAN]}
-    loss, grad = nll_loss(log_probs, [1, 0, -100], **options)
-    assert loss == pytest.approx((3 * 2 + 10 * 3) / 13, rel=1e-15)
-    assert_allclose(grad, np.array([[0, -3], [-10, 0], [0, 0]]) / 13, rtol=1e-15)
-
+    found = both(reference.nll_loss, log_probs, [1, 0, -100], **options)
+    check(found, (3 * 2 + 10 * 3) / 13, np.array([[0, -3], [-10, 0], [0, 0]]) / 13, 1e-15)
     options |= {"reduction": "none", "grad_output": [2.0, 1.0, NAN]}
-    loss, grad = nll_loss(log_probs, [1, 0, -100], **options)
-    assert_array_equal(loss, [6.0, 30.0, 0.0])
-    assert_array_equal(grad, [[0, -6], [-10, 0], [0, 0]])
+    found = both(reference.nll_loss, log_probs, [1, 0, -100], **options)
+    check_same(found, ([6.0, 30.0, 0.0], [[0, -6], [-10, 0], [0, 0]]))
 
 
 def test_perplexity_by_hand() -> None:
@@ -197,18 +157,6 @@ def test_perplexity_by_hand() -> None:
 
 # Against torch
 
-SHAPES = {"vector": ((5,), 0), "matrix": ((7, 5), 1), "images": ((2, 5, 3, 2), 1)}
-
-
-def torch_case(shape: tuple[int, ...], axis: int) -> tuple[Array, Any, Array, Array, Array]:
-    rng = np.random.default_rng(1)
-    logits = 3.0 * rng.normal(size=shape)
-    rows = shape[:axis] + shape[axis + 1 :]
-    probs = reference.softmax(rng.normal(size=shape), axis=axis)
-    weight = rng.uniform(0.5, 2.0, size=shape[axis])
-    upstream = rng.normal(size=rows)
-    return logits, rng.integers(0, shape[axis], size=rows), probs, weight, upstream
-
 
 def assert_agrees(torch: Any, ours: Any, theirs: Any, x: Any, upstream: Array | None) -> None:
     theirs.backward(None if upstream is None else torch.tensor(upstream))
@@ -218,10 +166,16 @@ def assert_agrees(torch: Any, ours: Any, theirs: Any, x: Any, upstream: Array | 
 
 @pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
 @pytest.mark.parametrize("kind", ["indices", "probabilities"])
-@pytest.mark.parametrize("shape", SHAPES)
-def test_cross_entropy_agrees_with_torch(torch: Any, shape: str, kind: str, reduction: str) -> None:
-    axis = SHAPES[shape][1]
-    logits, indices, probs, weight, upstream = torch_case(*SHAPES[shape])
+@pytest.mark.parametrize(
+    ("shape", "axis"), [((5,), 0), ((7, 5), 1), ((2, 5, 3, 2), 1)], ids=["vector", "matrix", "images"]
+)
+def test_cross_entropy_agrees_with_torch(
+    torch: Any, shape: tuple[int, ...], axis: int, kind: str, reduction: str
+) -> None:
+    rng = np.random.default_rng(1)
+    logits, rows = 3.0 * rng.normal(size=shape), shape[:axis] + shape[axis + 1 :]
+    weight, upstream = rng.uniform(0.5, 2.0, size=5), rng.normal(size=rows)
+    indices, probs = rng.integers(0, 5, size=rows), reference.softmax(rng.normal(size=shape), axis=axis)
     target = indices if kind == "indices" else probs
     # The default, a class, an index that is none and absent, one that is none and present.
     ignored = (-100, 2, -1, 77) if kind == "indices" else (-100,)
@@ -229,24 +183,14 @@ def test_cross_entropy_agrees_with_torch(torch: Any, shape: str, kind: str, redu
         labels = np.array(target)
         if ignore_index == 77 and labels.ndim > 0:
             labels.flat[::3] = 77
-        common = {
-            "ignore_index": ignore_index,
-            "label_smoothing": label_smoothing,
-            "reduction": reduction,
-        }
+        given = {"ignore_index": ignore_index, "label_smoothing": label_smoothing, "reduction": reduction}
         x = torch.tensor(logits, requires_grad=True)
         theirs = torch.nn.functional.cross_entropy(
-            x, torch.tensor(labels), weight=torch.tensor(weight) if weighted else None, **common
+            x, torch.tensor(labels), weight=torch.tensor(weight) if weighted else None, **given
         )
         grad_output = upstream if reduction == "none" else None
-        ours = cross_entropy(
-            logits,
-            labels,
-            axis=axis,
-            weight=weight if weighted else None,
-            grad_output=grad_output,
-            **common,
-        )
+        given |= {"weight": weight if weighted else None, "axis": axis, "grad_output": grad_output}
+        ours = cross_entropy(logits, labels, **given)
         assert_agrees(torch, ours, theirs, x, grad_output)
 
 
@@ -257,8 +201,7 @@ def test_nothing_agrees_with_torch(torch: Any, loss: str, reduction: str) -> Non
         x = torch.ones((n, 4), dtype=torch.float64, requires_grad=True)
         target = np.full(n, -100)
         theirs = getattr(torch.nn.functional, loss)(x, torch.tensor(target), reduction=reduction)
-        function = getattr(reference, loss)
-        ours = both(function, np.ones((n, 4)), target, reduction=reduction)
+        ours = both(getattr(reference, loss), np.ones((n, 4)), target, reduction=reduction)
         assert_agrees(torch, ours, theirs, x, np.ones(n) if reduction == "none" else None)
         assert_array_equal(ours[1], np.zeros((n, 4)))
 
@@ -279,29 +222,18 @@ def test_softmax_family_agrees_with_torch(torch: Any) -> None:
 # Against mpmath
 
 
-def exact_row(
-    mp: Any,
-    logits: Array,
-    q: Array,
-    *,
-    share: float = 1.0,
-    weight: Any = None,
-    label_smoothing: float = 0.0,
-    sample_weight: float = 1.0,
-    z_loss: float = 0.0,
-    softcap: float | None = None,
-    temperature: float = 1.0,
-) -> tuple[float, list[float]]:
+def exact_row(mp: Any, logits: Array, q: Array, *, share: float = 1.0, **options: Any) -> Any:
     """Loss and gradient of one row, to 300 digits and in the plainest form."""
-    classes = range(len(logits))
+    classes, softcap = range(len(logits)), options.get("softcap")
+    eps, z_loss = (mp.mpf(options.get(name, 0.0)) for name in ("label_smoothing", "z_loss"))
+    s, t = (mp.mpf(options.get(name, 1.0)) for name in ("sample_weight", "temperature"))
     x = [mp.mpf(float(value)) for value in logits]
-    w = [mp.mpf(1 if weight is None else float(weight[c])) for c in classes]
-    eps, s, t = mp.mpf(label_smoothing), mp.mpf(sample_weight), mp.mpf(temperature)
+    w = [mp.mpf(float(value)) for value in options.get("weight", np.ones(len(logits)))]
     tanh = [mp.mpf(0) if softcap is None else mp.tanh(x[c] / softcap) for c in classes]
     z = [(x[c] if softcap is None else softcap * tanh[c]) / t for c in classes]
     lse = mp.log(mp.fsum(mp.exp(value) for value in z))
     a = [w[c] * ((1 - eps) * mp.mpf(float(q[c])) + eps / len(logits)) for c in classes]
-    b = mp.mpf(share) * mp.mpf(z_loss)
+    b = mp.mpf(share) * z_loss
     loss = s * (mp.fsum(a[c] * (lse - z[c]) for c in classes) + b * lse**2)
     grad = []
     for k in classes:
@@ -315,10 +247,7 @@ def exact_row(
 def test_confident_row_keeps_its_digits(mp: Any, margin: float) -> None:
     logits = np.array([0.5, -1.0, 2.0, 2.0]) + np.array([0.0, 0.0, margin, 0.0])
     for y in (2, 3):
-        exact = exact_row(mp, logits, np.eye(4)[y])
-        loss, grad = cross_entropy(logits, y)
-        assert loss == pytest.approx(exact[0], rel=1e-14)
-        assert_allclose(grad, exact[1], rtol=1e-14)
+        check(cross_entropy(logits, y), *exact_row(mp, logits, np.eye(4)[y]))
 
 
 def test_margin_of_thirty() -> None:
@@ -333,13 +262,9 @@ def test_shift_costs_nothing(mp: Any, shift: float) -> None:
     # Multiples of 1/64 stay exact beside 1e8.
     logits = np.round(3.0 * np.random.default_rng(4).normal(size=6) * 64) / 64
     for temperature in (1.0, 0.7):
-        shifted = cross_entropy(logits + shift, 2, temperature=temperature)
-        loss, grad = cross_entropy(logits, 2, temperature=temperature)
-        assert shifted[0] == loss
-        assert_array_equal(shifted[1], grad)
-        exact = exact_row(mp, logits + shift, np.eye(6)[2], temperature=temperature)
-        assert loss == pytest.approx(exact[0], rel=1e-14)
-        assert_allclose(grad, exact[1], rtol=1e-13)
+        found = cross_entropy(logits, 2, temperature=temperature)
+        check_same(cross_entropy(logits + shift, 2, temperature=temperature), found)
+        check(found, *exact_row(mp, logits + shift, np.eye(6)[2], temperature=temperature), rtol=1e-13)
     exact_lse = float(mp.log(mp.fsum(mp.exp(mp.mpf(v)) for v in logits + shift)))
     assert reference.logsumexp(logits + shift) == exact_lse
 
@@ -350,14 +275,8 @@ def test_all_options_at_once_are_exact(mp: Any, kind: str) -> None:
     for scale in (1.0, 20.0):
         logits = scale * rng.normal(size=6)
         q = np.eye(6)[4] if kind == "indices" else rng.dirichlet(np.ones(6))
-        options: dict[str, Any] = {
-            "weight": rng.uniform(0.5, 2.0, size=6),
-            "label_smoothing": 0.1,
-            "sample_weight": 1.7,
-            "z_loss": 0.01,
-            "softcap": 15.0,
-            "temperature": 0.8,
-        }
+        options: dict[str, Any] = {"weight": rng.uniform(0.5, 2.0, size=6), "label_smoothing": 0.1}
+        options |= {"sample_weight": 1.7, "z_loss": 0.01, "softcap": 15.0, "temperature": 0.8}
         share = options["weight"][4] if kind == "indices" else 1.0
         exact = exact_row(mp, logits, q, share=share, **options)
         loss, grad = cross_entropy(logits, 4 if kind == "indices" else q, reduction="sum", **options)
@@ -366,9 +285,8 @@ def test_all_options_at_once_are_exact(mp: Any, kind: str) -> None:
 
 
 def test_whole_range_of_the_type() -> None:
-    loss, grad = cross_entropy([[1e300, -1e300], [-1e300, -1e300]], [0, 1], reduction="none")
-    assert_allclose(loss, [0.0, math.log(2.0)], rtol=1e-15)
-    assert_allclose(grad, [[0.0, 0.0], [0.5, -0.5]], rtol=1e-15)
+    found = cross_entropy([[1e300, -1e300], [-1e300, -1e300]], [0, 1], reduction="none")
+    check(found, [0.0, math.log(2.0)], [[0.0, 0.0], [0.5, -0.5]], 1e-15)
 
 
 # Masked classes, NaN, nothing
@@ -396,33 +314,20 @@ def test_masked_class_is_not_there() -> None:
 def test_masked_class_that_counts_makes_the_loss_infinite() -> None:
     p = np.array([1, 0, 2, 5]) / 8
     # As the target: the gradient of the formula.
-    loss, grad = cross_entropy(MASKED, 1)
-    assert loss == INF
-    assert_allclose(grad, p - [0, 1, 0, 0], rtol=1e-15)
+    check(cross_entropy(MASKED, 1), INF, p - [0, 1, 0, 0], 1e-15)
     # By smoothing, or by a probability: the gradient is 0 there.
-    loss, grad = cross_entropy(MASKED, 2, label_smoothing=0.4)
-    assert loss == INF
-    assert_allclose(grad, [1 / 8 - 0.1, 0.0, 2 / 8 - 0.7, 5 / 8 - 0.1], rtol=1e-14)
-    loss, grad = cross_entropy(MASKED, [0.5, 0.5, 0.0, 0.0])
-    assert loss == INF
-    assert_allclose(grad, [1 / 8 - 0.5, 0.0, 2 / 8, 5 / 8], rtol=1e-14)
+    check(cross_entropy(MASKED, 2, label_smoothing=0.4), INF, p - [0.1, 0.0, 0.7, 0.1])
+    check(cross_entropy(MASKED, [0.5, 0.5, 0.0, 0.0]), INF, p - [0.5, 0.0, 0.0, 0.0])
     # Both at once: the smoothing is part of the target's gradient.
-    loss, grad = cross_entropy(MASKED, 1, label_smoothing=0.4)
-    assert loss == INF
-    assert_allclose(grad, [1 / 8 - 0.1, -0.7, 2 / 8 - 0.1, 5 / 8 - 0.1], rtol=1e-14)
+    check(cross_entropy(MASKED, 1, label_smoothing=0.4), INF, p - [0.1, 0.7, 0.1, 0.1])
 
 
 def test_coefficient_of_zero_silences_infinity() -> None:
-    for options in (
-        {"weight": [1.0, 0.0, 1.0, 1.0]},
-        {"weight": [1.0, 0.0, 1.0, 1.0], "z_loss": 0.1},
-        {"sample_weight": 0.0},
-        {"sample_weight": 0.0, "label_smoothing": 0.1},
-    ):
-        loss, grad = cross_entropy(MASKED, 1, reduction="sum", **options)
-        assert loss == 0.0
-        assert_array_equal(grad, np.zeros(4))
     weight = [1.0, 0.0, 1.0, 1.0]
+    silent: list[dict[str, Any]] = [{"weight": weight}, {"weight": weight, "z_loss": 0.1}]
+    silent += [{"sample_weight": 0.0}, {"sample_weight": 0.0, "label_smoothing": 0.1}]
+    for options in silent:
+        check_same(cross_entropy(MASKED, 1, reduction="sum", **options), (0.0, np.zeros(4)))
     loss, grad = cross_entropy(MASKED, 2, label_smoothing=0.4, weight=weight)
     assert math.isfinite(loss)
     assert np.isfinite(grad).all()
@@ -471,33 +376,27 @@ def test_bad_rows_with_softcap() -> None:
 def test_values_of_ignored_rows_are_never_used() -> None:
     logits = np.stack([EIGHTHS, [NAN, INF, -INF], EIGHTHS])
     target = [2, -100, 0]
-    expected = cross_entropy(logits[[0, 2]], [2, 0])
     loss, grad = cross_entropy(logits, target, sample_weight=[1.0, NAN, 1.0], z_loss=0.0)
-    assert loss == expected[0]
-    assert_array_equal(grad[[0, 2]], expected[1])
+    check_same((loss, grad[[0, 2]]), cross_entropy(logits[[0, 2]], [2, 0]))
     assert_array_equal(grad[1], np.zeros(3))
     for function in (reference.cross_entropy, reference.nll_loss):
-        upstream = [1.0, NAN, 1.0]
-        loss, grad = both(function, logits, target, reduction="none", grad_output=upstream)
+        loss, grad = both(function, logits, target, reduction="none", grad_output=[1.0, NAN, 1.0])
         assert loss[1] == 0.0
         assert_array_equal(grad[1], np.zeros(3))
         assert np.isfinite(grad).all()
 
 
-@pytest.mark.parametrize("kind", ["indices", "ignored", "probabilities"])
-def test_empty_batch(kind: str) -> None:
-    n = 2 if kind == "ignored" else 0
-    logits = np.full((n, 3), NAN)
-    target: Any = {
-        "indices": np.zeros(0, dtype=np.int64),
-        "ignored": np.full(n, -100),
-        "probabilities": np.zeros((0, 3)),
-    }[kind]
+@pytest.mark.parametrize(
+    "target",
+    [np.zeros(0, np.int64), np.full(2, -100), np.zeros((0, 3))],
+    ids=["indices", "ignored", "probabilities"],
+)
+def test_empty_batch(target: Array) -> None:
+    n = len(target)
     for options in ({}, {"z_loss": 0.1, "label_smoothing": 0.1, "grad_output": NAN}):
         for reduction, expected in (("mean", NAN), ("sum", 0.0), ("none", np.zeros(n))):
-            loss, grad = cross_entropy(logits, target, reduction=reduction, **options)
-            assert_array_equal(loss, expected)
-            assert_array_equal(grad, np.zeros((n, 3)))
+            found = cross_entropy(np.full((n, 3), NAN), target, reduction=reduction, **options)
+            check_same(found, (expected, np.zeros((n, 3))))
 
 
 # What it takes, and what it refuses
@@ -508,27 +407,13 @@ def test_computes_in_float64_whatever_the_input(dtype: str) -> None:
     x = np.array([[30.0, 0.0, 1.0], [0.5, 1.5, -2.0]])
     name: Any = pytest.importorskip("ml_dtypes").bfloat16 if dtype == "bfloat16" else dtype
     narrow = x.astype(name)
-    expected = cross_entropy(narrow.astype(np.float64), [0, 1])
-    loss, grad = cross_entropy(narrow, [0, 1])
-    assert loss == expected[0]
-    assert_array_equal(grad, expected[1])
+    check_same(cross_entropy(narrow, [0, 1]), cross_entropy(narrow.astype(np.float64), [0, 1]))
     for function in (reference.softmax, reference.log_softmax, reference.logsumexp):
         assert function(narrow).dtype == np.float64
     if dtype != "int32":
         probs = np.array([[0.5, 0.25, 0.25], [0.0, 1.0, 0.0]])
-        loss, grad = cross_entropy(narrow, probs.astype(name))
-        expected = cross_entropy(narrow.astype(np.float64), probs)
-        assert loss == expected[0]
-        assert_array_equal(grad, expected[1])
-
-
-@pytest.mark.parametrize("dtype", "bBhHiIqQ")
-def test_integer_targets_of_any_width(dtype: str) -> None:
-    logits = np.random.default_rng(6).normal(size=(3, 200))
-    expected = cross_entropy(logits, [5, 0, 100])
-    loss, grad = cross_entropy(logits, np.array([5, 0, 100], dtype=dtype))
-    assert loss == expected[0]
-    assert_array_equal(grad, expected[1])
+        found = cross_entropy(narrow, probs.astype(name))
+        check_same(found, cross_entropy(narrow.astype(np.float64), probs))
 
 
 def test_no_target_wraps_into_the_ignored_index() -> None:
@@ -544,11 +429,9 @@ def test_rows_of_any_shape_and_stride() -> None:
     target = np.array([[0, 1, 2], [3, 4, -100]])
     loss, grad = cross_entropy(logits[:, ::2], target, reduction="none")
     flat = cross_entropy(logits[:, ::2].reshape(6, 5), target.ravel(), reduction="none")
-    assert_array_equal(loss, flat[0].reshape(2, 3))
-    assert_array_equal(grad, flat[1].reshape(2, 3, 5))
+    check_same((loss, grad), (flat[0].reshape(2, 3), flat[1].reshape(2, 3, 5)))
     moved = cross_entropy(np.moveaxis(logits[:, ::2], -1, 0), target, axis=0, reduction="none")
-    assert_array_equal(moved[0], loss)
-    assert_array_equal(moved[1], np.moveaxis(grad, -1, 0))
+    check_same(moved, (loss, np.moveaxis(grad, -1, 0)))
     loss, _ = cross_entropy(EIGHTHS, 0, reduction="none")
     assert loss.shape == ()
 

@@ -13,9 +13,8 @@ from fastloss import reference
 def test_supports_of_any_size(classes: int, size: float) -> None:
     """Also those of more classes than a block, far from 0, and next to masked classes."""
     rng = np.random.default_rng(classes)
-    x = np.round(rng.standard_normal((4, classes)) * size, 12) + np.array(
-        [[0.0], [2.0**10], [-(2.0**10)], [1.0]]
-    )
+    offset = np.array([[0.0], [2.0**10], [-(2.0**10)], [1.0]])
+    x = np.round(rng.standard_normal((4, classes)) * size, 12) + offset
     x[3, 1::2] = -np.inf
     target = np.array([0, classes - 1, classes // 2, 0])
     losses, grad = fastloss.sparsemax_loss(x, target, reduction="none", return_grad=True)

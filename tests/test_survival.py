@@ -6,23 +6,23 @@ from typing import Any
 
 import numpy as np
 import pytest
+import test_contract as contract
+import test_contract_errors as errors
+import test_contract_memory as memory
+import test_counts as counts
 from helpers import (
-    DTYPES,
-    LAYOUTS,
     NAN,
     Array,
     assert_within,
     bits,
     on_every_isa,
+    on_one_isa,
     over_dtypes,
     refused,
     unaligned,
 )
 from registry import Call, call, upstreams, with_all
 from rows.survival import AFT, COX
-from test_contract import check_differences
-from test_contract_errors import refused_and_unwritten
-from test_contract_memory import check_layout
 
 import fastloss
 from fastloss import _kernels, reference
@@ -75,22 +75,31 @@ def test_order(spread: str) -> None:
             assert np.array_equal(order, expected) and bits(found) == bits(time[expected]), rows
 
 
-# Values
-
-
 @over_dtypes
 def test_as_the_reference(dtype: str) -> None:
-    for reduction in COX.reductions:
-        for number, company in ((n, c) for n in range(len(COX.sets)) for c in COX.companies()):
-            for shape in COX.shapes:
-                c = call(COX, shape, dtype, reduction, number, company, upstreams(COX, reduction)[-1])
-                if reduction == COX.reductions[-1]:
-                    c.check_on_every_isa()
-                else:
-                    c.check()
+    contract.test_every_option_with_every_other(row=COX, dtype=dtype)
     for shape in COX.sizes:
         call(COX, shape, dtype).check_on_every_isa()
-        with_all(COX, shape, dtype).check_on_every_isa()
+        c = with_all(COX, shape, dtype)
+        c.check_on_every_isa()
+        assert not c.value()[~c["event"]].any()
+
+
+# What the registry's tests ask of all losses.
+PROMISES = (
+    contract.test_mean_divides,
+    contract.test_sums_are_of_the_unreduced_losses,
+    errors.test_gradient_arguments_without_gradient,
+    memory.test_strides,
+    memory.test_buffers,
+    memory.test_accumulate,
+)
+
+
+@on_one_isa
+@pytest.mark.parametrize("promise", PROMISES, ids=lambda promise: promise.__name__)
+def test_promises_of_all_losses(promise: Any) -> None:
+    promise(row=COX)
 
 
 @BOTH
@@ -119,26 +128,11 @@ def test_by_hand(module: Any) -> None:
     assert loss == pytest.approx(math.log(total + 1) + tied, rel=1e-14)
 
 
-def test_mean_divides() -> None:
-    for c in (call(COX, (41,), "float64", "mean", n, company) for n in (0, 1) for company in COX.companies()):
-        assert COX.divisor is not None
-        count = COX.divisor(c)
-        total, of_sum = c.with_(reduction="sum").run()
-        mean, of_mean = c.run()
-        assert mean == pytest.approx(total / count, rel=1e-14)
-        for one, other in zip(of_mean, of_sum, strict=True):
-            np.testing.assert_allclose(one, other / count, rtol=1e-13, atol=1e-15)
-        assert c.value(reduction="sum_and_count") == (total, pytest.approx(count, rel=1e-14))
-        losses = c.value(reduction="none")
-        assert math.fsum(losses) == pytest.approx(total, rel=1e-13)
-        assert not losses[~c["event"]].any()
-
-
 def test_central_differences() -> None:
     """The times and events are those of one row; hazards stay within a few orders of magnitude."""
     for c in cases():
         near = c.with_(log_hazard=np.random.default_rng(2).standard_normal(41))
-        assert check_differences(near) == 41
+        assert contract.check_differences(near) == 41
 
 
 # What counts
@@ -237,13 +231,6 @@ def test_values_that_are_none() -> None:
 # Memory, types, threads
 
 
-@pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)
-def test_strides(layout: Any) -> None:
-    for dtype in ("float32", DTYPES[-1]):
-        check_layout(call(COX, (41,), dtype), layout)
-        check_layout(with_all(COX, (41,), dtype), layout)
-
-
 def test_types() -> None:
     """Of times and events every type with the same numbers; a large time of 64 bits is not rounded."""
     c = call(COX, (41,), "float64")
@@ -259,12 +246,11 @@ def test_types() -> None:
         assert bits(cox(x, large, event)) == bits(expected)
 
 
-def test_any_number_of_threads() -> None:
-    for dtype in ("float32", "float64"):
-        for c in (call(COX, (70_000,), dtype), with_all(COX, (70_000,), dtype)):
-            one, *others = (bits(c.run(num_threads=n), c.value(num_threads=n)) for n in (1, 2, 5))
-            assert all(other == one for other in others)
-    call.cache_clear()
+@on_one_isa
+@over_dtypes
+def test_threads_and_counts(dtype: str) -> None:
+    contract.test_any_number_of_threads_of_every_type(row=COX, dtype=dtype)
+    counts.test_sum_and_count(row=COX, product=True)
 
 
 # Errors
@@ -276,10 +262,7 @@ def small() -> Call:
 
 @pytest.mark.parametrize("bad", COX.bad, ids=lambda bad: f"{bad.argument}")
 def test_bad_arguments(bad: Any) -> None:
-    if bad.argument == "out":
-        refused(partial(small().run, **bad.given), bad.error, "out")
-    else:
-        refused_and_unwritten(small(), bad.error, bad.argument, **bad.given)
+    errors.refused_and_unwritten(small(), bad.error, bad.argument, **bad.given)
 
 
 def test_positions_are_named() -> None:
@@ -287,16 +270,12 @@ def test_positions_are_named() -> None:
     x, time, event = np.zeros(rows, np.float32), np.ones(rows), np.ones(rows, bool)
     time[140_000] = NAN
     time[100_001:] *= -1.0
-    message = refused(
-        partial(fastloss.cox_ph_loss, x, time, event, return_grad=True, out=x), ValueError, "time"
-    )
+    run = partial(fastloss.cox_ph_loss, x, time, event, return_grad=True, out=x)
+    message = refused(run, ValueError, "time")
     assert "time[100001] is -1.0" in message
     weight: Array = np.ones(6)
     weight[3] = -0.5
     assert "weight[3] is -0.5" in refused(partial(small().run, weight=weight), ValueError, "weight")
-    for name in ("return_hessian", "out", "grad_output"):
-        value = {"return_hessian": True, "out": np.zeros(6, "f4"), "grad_output": 2.0}[name]
-        assert "return_grad" in refused(partial(small().value, **{name: value}), ValueError, name)
 
 
 # Intervals of times
@@ -325,15 +304,11 @@ def test_intervals_by_scipy(module: Any) -> None:
                 elif upper == math.inf:
                     exact = -law.logsf(z_lower)
                 else:
-                    tails = np.where(
-                        z_lower > 0.0, law.sf(z_lower) - law.sf(z_upper), law.cdf(z_upper) - law.cdf(z_lower)
-                    )
-                    exact = -np.log(tails)
+                    above, below = law.sf(z_lower) - law.sf(z_upper), law.cdf(z_upper) - law.cdf(z_lower)
+                    exact = -np.log(np.where(z_lower > 0.0, above, below))
                 found = module.aft_loss(x, lower, upper, scale=scale, distribution=name, reduction="none")
-                exact = np.minimum(exact, -math.log(1e-12))
-                assert_within(
-                    found[near], exact[near], 1e-11 * np.abs(exact[near]) + 1e-15, f"{name} {scale}"
-                )
+                exact = np.minimum(exact, -math.log(1e-12))[near]
+                assert_within(found[near], exact, 1e-11 * np.abs(exact) + 1e-15, f"{name} {scale}")
 
 
 @on_every_isa
@@ -342,11 +317,9 @@ def test_narrow_intervals_keep_their_digits(distribution: str) -> None:
     """Their likelihood is that of the exact time, times their width."""
     x = np.linspace(-2.0, 4.0, 13)
     for width in (2.0**-40, 2.0**-20):
-        lower = np.full(13, 2.0)
+        lower, middle = np.full(13, 2.0), 2.0 + 0.5 * width
         loss = fastloss.aft_loss(x, lower, lower + width, distribution=distribution, reduction="none")
-        at = fastloss.aft_loss(
-            x, 2.0 + 0.5 * width, 2.0 + 0.5 * width, distribution=distribution, reduction="none"
-        )
+        at = fastloss.aft_loss(x, middle, middle, distribution=distribution, reduction="none")
         np.testing.assert_allclose(loss, np.minimum(at - math.log(width), -math.log(1e-12)), rtol=1e-11)
 
 
@@ -357,17 +330,10 @@ def test_far_away_derivatives_are_limits(distribution: str) -> None:
     lower, upper = (np.array(t) for t in ([1.0, 1.0, 0.0, 1.0], [1.0, math.inf, 1.0, 3.0]))
     for scale in (0.5, 1.0, 20.0):
         for low, high in zip(lower, upper, strict=True):
-            given: Any = {
-                "scale": scale,
-                "distribution": distribution,
-                "reduction": "none",
-                "return_grad": True,
-            }
-            for one, exact in zip(
-                fastloss.aft_loss(x, low, high, return_hessian=True, **given),
-                reference.aft_loss(x, low, high, return_hessian=True, **given),
-                strict=True,
-            ):
+            given: Any = {"scale": scale, "distribution": distribution, "reduction": "none"}
+            given |= {"return_grad": True, "return_hessian": True}
+            both = (module.aft_loss(x, low, high, **given) for module in (fastloss, reference))
+            for one, exact in zip(*both, strict=True):
                 assert np.isfinite(one).all()
                 assert_within(one, exact, 1e-12 * np.abs(exact) + 1e-100, f"{scale} {low} {high}")
 

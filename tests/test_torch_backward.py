@@ -13,7 +13,7 @@ torch = pytest.importorskip("torch")
 import torch_cases as cases  # noqa: E402
 from torch.utils.checkpoint import checkpoint  # noqa: E402
 from torch.utils.flop_counter import FlopCounterMode  # noqa: E402
-from torch_tools import HALVES, assert_batches_of_gradients, equal, gradients_of, packing  # noqa: E402
+from torch_tools import assert_batches_of_gradients, equal, gradients_of, over_dtypes, packing  # noqa: E402
 
 import fastloss  # noqa: E402
 import fastloss.torch as ft  # noqa: E402
@@ -73,14 +73,12 @@ def gradient(factor: float, dtype: torch.dtype = torch.float32, **options: Any) 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("reduction", ["mean", "sum"])
-@pytest.mark.parametrize("name", cases.FIRST)
+@cases.over_functions
 def test_history_changes_no_bit(
-    name: str, reduction: str, dtype: torch.dtype, history: dict[Any, Any]
+    call: cases.Call, reduction: str, dtype: torch.dtype, history: dict[Any, Any]
 ) -> None:
-    call = cases.FIRST[name].cast(dtype)
-
     def gradients(factor: float) -> list[Tensor]:
-        f, leaves = call.of_leaves(reduction)
+        f, leaves = call.cast(dtype).of_leaves(reduction)
         loss = f(*leaves)
         return list(torch.autograd.grad(loss, leaves, torch.full_like(loss, factor)))
 
@@ -104,17 +102,32 @@ def test_bits_are_those_of_the_kernel(factor: float, dtype: torch.dtype) -> None
             assert np.array_equal(found.view(np.uint8), expected.view(np.uint8))
 
 
-def test_factor_that_repeats_is_assumed(monkeypatch: pytest.MonkeyPatch) -> None:
+THIRD = torch.tensor(1 / 3).item()
+# Where the logits are lost only powers of two are assumed.
+LOST = (
+    (0.3, 0.3, 0.125, 0.125, 0.125, 2.0**-30, 2.0**-30, 2.0**-30),
+    [1.0, 1.0, 1.0, 0.125, 0.125, 0.125, 1.0, 1.0],
+)
+
+
+@pytest.mark.parametrize(
+    ("factors", "expected", "options"),
+    [
+        ((0.125, 0.125, 0.25, 1.0, 1.0), [1.0, 0.125, 0.125, 0.25, 1.0], {}),
+        ((THIRD, THIRD, THIRD, 0.5), [1.0, THIRD, THIRD, THIRD, THIRD, 0.5], {}),
+        (*LOST, {"inplace": True}),
+        (*LOST, {"z_loss": 0.1}),
+    ],
+    ids=["powers", "thirds", "inplace", "z_loss"],
+)
+def test_factor_that_repeats_is_assumed(
+    factors: tuple[float, ...], expected: list[float], options: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """One call of the kernel each; another one for a factor that is neither assumed nor a power of two."""
     calls = calls_to_kernels(monkeypatch)
-    for factor in (0.125, 0.125, 0.25, 1.0, 1.0):
-        gradient(factor)
-    assert calls == [1.0, 0.125, 0.125, 0.25, 1.0]
-    calls.clear()
-    third = torch.tensor(1 / 3).item()
-    for factor in (third, third, third, 0.5):
-        gradient(factor)
-    assert calls == [1.0, third, third, third, third, 0.5]
+    for factor in factors:
+        gradient(factor, **options)
+    assert calls == expected
 
 
 def test_factor_that_keeps_changing_costs_a_multiplication(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -142,17 +155,6 @@ def test_factors_that_alternate_are_not_assumed(monkeypatch: pytest.MonkeyPatch)
         ft.cross_entropy(x, TARGET).backward()
         (0.5 * ft.cross_entropy(x, TARGET)).backward()
     assert calls[-2:] == [1.0, 0.5]
-
-
-@pytest.mark.parametrize("inplace", [False, True])
-def test_only_powers_of_two_are_assumed_where_the_logits_are_lost(
-    inplace: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    options = {"inplace": True} if inplace else {"z_loss": 0.1}
-    calls = calls_to_kernels(monkeypatch)
-    for factor in (0.3, 0.3, 0.125, 0.125, 0.125, 2.0**-30, 2.0**-30, 2.0**-30):
-        gradient(factor, **options)
-    assert calls == [1.0, 1.0, 1.0, 0.125, 0.125, 0.125, 1.0, 1.0]
 
 
 def test_logits_that_have_changed(history: dict[Any, Any]) -> None:
@@ -226,7 +228,7 @@ def twelfth(input: Tensor, reduction: str = "sum", **options: Any) -> Tensor:
 
 
 @pytest.mark.parametrize("inplace", [False, True])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, *HALVES], ids=str)
+@over_dtypes
 @pytest.mark.parametrize("reduction", ["sum", "none"])
 def test_divisor(reduction: str, dtype: torch.dtype, inplace: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """The loss is divided, and the kernel gets the quotient."""
@@ -285,7 +287,7 @@ def loss_of(function: Callable[..., Tensor], x: list[Tensor], **options: Any) ->
     return function(*x[:2], TARGET, linear_bias=x[2], **{"reduction": "none", **options})
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, *HALVES], ids=str)
+@over_dtypes
 @pytest.mark.parametrize("options", [{}, {"softcap": 3.0, "temperature": 0.7}], ids=["plain", "options"])
 @over_linear
 def test_three_products(
@@ -295,11 +297,9 @@ def test_three_products(
     upstream = torch.linspace(-1.0, 2.0, 6)
     results = []
     for budget, count in ((None, 3), (5 * 90 * 8, 3), (5 * 90 * 4 - 1, 4)):
-        if budget is not None:
-            options = {**options, "memory_budget": budget}
         products.clear()
         x = leaves(dtype)
-        loss = loss_of(function, x, **options)
+        loss = loss_of(function, x, memory_budget=budget, **options)
         loss.backward(upstream.to(loss.dtype))
         assert len(products) == count or (count == 4 and len(products) > 4)
         assert products[0] == (5, 90) or count == 4
@@ -344,12 +344,9 @@ def test_held_logits_under_autocast_and_hooks(products: list[tuple[int, ...]]) -
         loss = loss_of(ft.linear_cross_entropy, x)
     loss.sum().backward()
     assert len(products) == 3 and loss.dtype == torch.float32 and x[1].grad.dtype == torch.float32
-    y, plain = leaves(), leaves()
     with packing([]):
-        loss = loss_of(ft.linear_cross_entropy, y)
-    loss.sum().backward()
-    loss_of(ft.linear_cross_entropy, plain).sum().backward()
-    assert equal([a.grad for a in y], [a.grad for a in plain])
+        loss = loss_of(ft.linear_cross_entropy, x)
+    assert equal(gradients_of(loss, x), gradients_of(loss_of(ft.linear_cross_entropy, x), x))
 
 
 def test_gradient_that_fails_leaves_no_wrong_logits(monkeypatch: pytest.MonkeyPatch) -> None:

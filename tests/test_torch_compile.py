@@ -2,9 +2,12 @@
 
 import shutil
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import nullcontext
+from functools import partial
 from typing import Any
 
 import pytest
+from helpers import full_if
 
 torch = pytest.importorskip("torch")
 
@@ -17,7 +20,7 @@ from torch._dynamo.backends.common import aot_autograd  # noqa: E402
 from torch._dynamo.testing import CompileCounterWithBackend  # noqa: E402
 from torch.nn import functional  # noqa: E402
 from torch_cases import Call  # noqa: E402
-from torch_tools import FORWARD, HALVES, REDUCTIONS, REVERSE, Of, by_autograd, run, tangent_of  # noqa: E402
+from torch_tools import FORWARD, REDUCTIONS, REVERSE, Of, by_autograd, run, tangent_of  # noqa: E402
 
 import fastloss.torch as ft  # noqa: E402
 
@@ -38,12 +41,11 @@ pytestmark = [
 GRAPHS = "aot_eager"
 has_compiler = any(map(shutil.which, ("g++", "clang++", "c++")))
 needs_compiler = pytest.mark.skipif(not has_compiler, reason="no C++ compiler for the inductor")
-over_halves = pytest.mark.parametrize("dtype", HALVES, ids=str)
 
 
 def mostly_full(names: Iterable[str], *kept: str) -> list[Any]:
     """All names; those that are not kept are for the full run."""
-    return [name if name in kept else pytest.param(name, marks=pytest.mark.full) for name in names]
+    return [full_if(name not in kept, name) for name in names]
 
 
 @pytest.fixture(autouse=True)
@@ -94,14 +96,14 @@ def leaves_of(call: Call) -> list[Tensor]:
     return list(call.leaves().values())
 
 
-SOME = ("cross_entropy", "linear_cross_entropy", "mse_loss", "dpo_loss")
+ALL_CALLS = {**cases.FIRST, **{str(call): call for call in cases.WITH_EXTRAS}}
+SOME = ("cross_entropy", "linear_cross_entropy", "mse_loss", "dpo_loss", "cross_entropy-extras-2d-all-extras")
 
 
-@pytest.mark.parametrize("name", mostly_full(cases.FIRST, *SOME))
+@pytest.mark.parametrize("name", mostly_full(ALL_CALLS, *SOME))
 def test_whole_graph(name: str) -> None:
     """Every reduction, gradients that are scaled, and a second call that compiles nothing."""
-    call = cases.FIRST[name]
-    f, leaves = function_of(call), leaves_of(call)
+    f, leaves = function_of(ALL_CALLS[name]), leaves_of(ALL_CALLS[name])
     graph = compiled(f)
     for scale in (1.0, -2.5):
         torch.testing.assert_close(run(graph, leaves, scale), run(f, leaves, scale), rtol=1e-11, atol=1e-12)
@@ -109,12 +111,12 @@ def test_whole_graph(name: str) -> None:
         torch.testing.assert_close(graph(*leaves), f(*leaves), rtol=1e-12, atol=0.0)
 
 
-@over_halves
+@tools.over_halves
 @pytest.mark.parametrize("name", ["cross_entropy", "mse_loss", "kl_div_with_logits"])
-def test_half_types(name: str, dtype: torch.dtype) -> None:
-    call = cases.FIRST[name].cast(dtype)
+def test_half_types(name: str, half: torch.dtype) -> None:
+    call = cases.FIRST[name].cast(half)
     found = check(function_of(call), *leaves_of(call), rtol=0.0, atol=0.0)
-    assert {x.dtype for x in found} == {dtype}
+    assert {x.dtype for x in found} == {half}
 
 
 def test_autocast(x: Tensor) -> None:
@@ -128,15 +130,16 @@ def test_autocast(x: Tensor) -> None:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 def test_autocast_of_a_layer(dtype: torch.dtype) -> None:
     """Its operands are cast; each has a gradient of its own type."""
+    functions = (
+        ft.linear_cross_entropy,
+        partial(ft.linear_cross_entropy, softcap=5.0),
+        ft.linear_token_log_probs,
+    )
     target = torch.arange(8)
 
     def f(hidden: Tensor, weight: Tensor) -> tuple[Tensor, ...]:
         with torch.autocast("cpu", dtype=torch.bfloat16):
-            return (
-                ft.linear_cross_entropy(hidden, weight, target),
-                ft.linear_cross_entropy(hidden, weight, target, softcap=5.0),
-                ft.linear_token_log_probs(hidden, weight, target),
-            )
+            return tuple([function(hidden, weight, target) for function in functions])
 
     found = check(f, torch.randn(8, 6).to(dtype), torch.randn(11, 6))
     assert [x.dtype for x in found] == [*[torch.float32] * 3, dtype, torch.float32]
@@ -179,12 +182,7 @@ def test_dynamic_shapes(name: str) -> None:
     assert counter.frame_count == 1
 
 
-def test_options_that_are_tensors(x: Tensor) -> None:
-    weight, of_samples = torch.rand(6, dtype=torch.float64) + 0.5, torch.rand(8, dtype=torch.float64)
-    check(lambda x: ft.cross_entropy(x, SIX, weight, sample_weight=of_samples, z_loss=0.1, softcap=4.0), x)
-
-
-@pytest.mark.parametrize("reduction", REDUCTIONS)
+@tools.over_reductions
 def test_inplace_has_no_effect(reduction: str, x: Tensor) -> None:
     def f(x: Tensor, inplace: bool = True) -> tuple[Tensor, Tensor]:
         logits = 2.0 * x
@@ -217,11 +215,8 @@ def test_outside_of_our_ground(x: Tensor) -> None:
 
     def f(x: Tensor) -> tuple[Tensor, ...]:
         soft = (0.5 * x).softmax(1)
-        return (
-            ft.cross_entropy(x, soft),
-            ft.mse_loss(x, soft, reduction="sum"),
-            ft.kl_div(x, soft.log(), log_target=True),
-        )
+        summed = ft.mse_loss(x, soft, reduction="sum")
+        return ft.cross_entropy(x, soft), summed, ft.kl_div(x, soft.log(), log_target=True)
 
     check(f, x)
 
@@ -330,7 +325,7 @@ OURS: dict[str, Of] = {
 }
 ALL: dict[str, Of] = {**OURS, **{f"torch's {name}": f(ft) for name, f in THEIRS.items()}}
 over_ours = pytest.mark.parametrize("name", mostly_full(OURS, "mean"))
-over_transforms = pytest.mark.parametrize("label", [*REVERSE, *FORWARD])
+BOTH = {**REVERSE, **FORWARD}
 
 
 @pytest.fixture
@@ -345,19 +340,17 @@ def assert_compiled(f: Callable[[Tensor], Any], x: Tensor, expected: Any) -> Non
         torch.testing.assert_close(torch.compile(f, fullgraph=fullgraph, backend=GRAPHS)(x), expected)
 
 
-@over_transforms
+@pytest.mark.parametrize("label", BOTH)
 @pytest.mark.parametrize("name", mostly_full(THEIRS, "cross_entropy"))
 def test_transforms_are_torchs(name: str, label: str, point: Tensor) -> None:
-    transform = {**REVERSE, **FORWARD}[label]
-    assert_compiled(transform(THEIRS[name](ft)), point, transform(THEIRS[name](functional))(point))
+    expected = BOTH[label](THEIRS[name](functional))(point)
+    assert_compiled(BOTH[label](THEIRS[name](ft)), point, expected)
 
 
-@pytest.mark.parametrize("label", mostly_full([*REVERSE, *FORWARD], "grad", "jvp"))
+@pytest.mark.parametrize("label", mostly_full(BOTH, "grad", "jvp"))
 def test_transforms_of_installed_functions(label: str, point: Tensor) -> None:
     """A program that ran before runs."""
-    f = {**REVERSE, **FORWARD}[label](
-        lambda x: functional.cross_entropy(x, CLASSES) + nn.MSELoss()(x, TEACHER)
-    )
+    f = BOTH[label](lambda x: functional.cross_entropy(x, CLASSES) + nn.MSELoss()(x, TEACHER))
     expected = f(point)
     with ft.install():
         torch.testing.assert_close(compiled(f)(point), expected)
@@ -403,14 +396,14 @@ def test_dual_tensors_that_enter_a_graph(name: str, point: Tensor) -> None:
     torch.testing.assert_close(f(point), theirs(point))
 
 
-@over_halves
+@tools.over_halves
 @pytest.mark.parametrize("name", ["cross_entropy", "kl_div_with_logits"])
-def test_per_sample_gradients_of_half_types(name: str, dtype: torch.dtype) -> None:
-    x = torch.randn(2, 4, 3).to(dtype)
-    other = CLASSES if name == "cross_entropy" else TEACHER.to(dtype)
+def test_per_sample_gradients_of_half_types(name: str, half: torch.dtype) -> None:
+    x = torch.randn(2, 4, 3).to(half)
+    other = CLASSES if name == "cross_entropy" else TEACHER.to(half)
     gradient = torch.func.grad(lambda x: getattr(ft, name)(x, other))
     found = compiled(torch.func.vmap(gradient))(x)
-    assert found.dtype is dtype
+    assert found.dtype is half
     torch.testing.assert_close(found, torch.stack([gradient(one) for one in x]), rtol=0.02, atol=0.002)
 
 
@@ -575,10 +568,7 @@ def test_inductor_trains_a_model(is_installed: bool) -> None:
             found.append(loss.item())
         return found
 
-    if is_installed:
-        with ft.install():
-            compiled_losses, eager = losses(True), losses(False)
-    else:
+    with ft.install() if is_installed else nullcontext():
         compiled_losses, eager = losses(True), losses(False)
     assert eager[-1] < eager[0]
     torch.testing.assert_close(compiled_losses, eager, rtol=1e-4, atol=1e-6)

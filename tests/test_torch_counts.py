@@ -86,9 +86,8 @@ def test_compiled(name: str) -> None:
         total, count = call.value(given, reduction=PAIR)
         return total / count, total.detach(), count
 
-    f_compiled = torch.compile(f, fullgraph=True, backend="aot_eager")
     answers = []
-    for one in (f, f_compiled):
+    for one in (f, torch.compile(f, fullgraph=True, backend="aot_eager")):
         leaves = list(call.leaves().values())
         mean, total, count = one(*leaves)
         answers.append([mean, total, count, *torch.autograd.grad(mean, leaves)])
@@ -101,29 +100,25 @@ def problem() -> tuple[Tensor, Tensor]:
     return torch.randn(7, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(0)), target
 
 
-def mean_of(f: Any, *arguments: Any, **options: Any) -> Tensor:
-    total, count = f(*arguments, reduction=PAIR, **options)
-    mean: Tensor = total / count
-    return mean
-
-
 def test_autograd_of_a_pair() -> None:
     """Second derivatives, a second backward, transforms and in-place gradients are those of the mean."""
     x, target = problem()
     x.requires_grad_()
-    ours, theirs = mean_of(ft.cross_entropy, x, target), functional.cross_entropy(x, target)
+
+    def of(x: Tensor, **options: Any) -> Tensor:
+        total, count = ft.cross_entropy(x, target, reduction=PAIR, **options)
+        mean: Tensor = total / count
+        return mean
+
+    ours, theirs = of(x), functional.cross_entropy(x, target)
     pairs = []
     for loss in (ours, theirs):
         (first,) = torch.autograd.grad(loss, x, create_graph=True)
         pairs.append([first, *torch.autograd.grad((first**2).sum(), x)])
     torch.testing.assert_close(*pairs)
-    ours = mean_of(ft.cross_entropy, x, target)
+    ours = of(x)
     kept = torch.autograd.grad(ours, x, retain_graph=True)[0].clone()
     assert equal([kept], torch.autograd.grad(ours, x))
-
-    def of(x: Tensor) -> Tensor:
-        return mean_of(ft.cross_entropy, x, target)
-
     torch.testing.assert_close(torch.func.grad(of)(x.detach()), kept)
     batch = torch.stack([x.detach(), 2.0 * x.detach()])
     torch.testing.assert_close(torch.vmap(torch.func.grad(of))(batch)[0], kept)
@@ -132,7 +127,7 @@ def test_autograd_of_a_pair() -> None:
     torch.testing.assert_close(x.grad, kept)
     x.grad = None
     logits = x * 1.0
-    mean_of(ft.cross_entropy, logits, target, inplace=True).backward()
+    of(logits, inplace=True).backward()
     torch.testing.assert_close(x.grad, kept)
     assert torch.equal(logits.detach()[2], torch.zeros(6, dtype=torch.float64))
     with pytest.raises(RuntimeError, match="does not require grad"):
@@ -141,20 +136,19 @@ def test_autograd_of_a_pair() -> None:
 
 @pytest.mark.parametrize("dtype", HALVES, ids=str)
 def test_counts_of_half_types_are_exact(dtype: torch.dtype) -> None:
-    x = torch.zeros(4099, 2, dtype=dtype)
-    assert ft.cross_entropy(x, torch.zeros(4099, dtype=torch.int64), reduction=PAIR)[1].item() == 4099.0
+    x, target = torch.zeros(4099, 2, dtype=dtype), torch.zeros(4099, dtype=torch.int64)
+    assert ft.cross_entropy(x, target, reduction=PAIR)[1].item() == 4099.0
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        total, count = ft.cross_entropy(x, torch.zeros(4099, dtype=torch.int64), reduction=PAIR)
+        total, count = ft.cross_entropy(x, target, reduction=PAIR)
     assert total.dtype == count.dtype == torch.float32
     assert total.item() == pytest.approx(4099 * math.log(2.0))
 
 
 def test_nothing_counts() -> None:
     x, target = problem()
-    leaf = x.requires_grad_()
-    total, count = ft.cross_entropy(leaf, torch.full_like(target, -100), reduction=PAIR)
+    total, count = ft.cross_entropy(x.requires_grad_(), torch.full_like(target, -100), reduction=PAIR)
     assert total.item() == count.item() == 0.0
-    assert not torch.autograd.grad(total, leaf)[0].any()
+    assert not torch.autograd.grad(total, x)[0].any()
 
 
 def test_weights_of_huber_loss_do_not_count() -> None:

@@ -45,8 +45,6 @@ CLASSES, WIDTH = 11, 6
 
 @dataclass(frozen=True)
 class Ranks:
-    """Where a process stands."""
-
     rank: int
     size: int
     group: Any
@@ -55,13 +53,15 @@ class Ranks:
     def mine(self) -> slice:
         return slice(*CUTS[self.size][self.rank : self.rank + 2])
 
+    def parallel(self, model: nn.Module) -> nn.parallel.DistributedDataParallel:
+        return nn.parallel.DistributedDataParallel(model, process_group=self.group)
+
     def gathered(self, x: Tensor) -> list[Tensor]:
         found = [torch.empty_like(x) for _ in range(self.size)]
         distributed.all_gather(found, x.contiguous(), group=self.group)
         return found
 
     def assert_same_everywhere(self, x: Tensor) -> None:
-        """The same bits in each process."""
         for other in self.gathered(x.detach()):
             torch.testing.assert_close(other, x.detach(), rtol=0.0, atol=0.0, equal_nan=True)
 
@@ -75,7 +75,6 @@ class Ranks:
         return x
 
     def of_mine(self, call: Call) -> Call:
-        """The call of this process."""
         values = {**call.arguments, **call.options}
         return call.changed(**{n: self.sliced(n, x, call) for n, x in values.items()}, group=self.group)
 
@@ -94,8 +93,10 @@ def check(f: Callable[[Ranks], None]) -> Callable[[Ranks], None]:
 def is_that_of_one(ranks: Ranks, call: Call, dtype: torch.dtype) -> None:
     """All reductions: the loss, the same everywhere, and the gradients of the slices."""
     call = call.cast(dtype)
-    of_mine = ranks.of_mine(call)
-    is_linear = "linear" in call.name
+    of_mine, is_linear, is_wide = ranks.of_mine(call), "linear" in call.name, dtype is torch.float64
+    relative = (1e-11 if is_wide else 1e-5) if is_linear else (1e-12 if is_wide else 2e-6)
+    # Half types are rounded once in each process, and once when they are added.
+    eps = torch.finfo(dtype).eps * (dtype in HALVES) * (ranks.size if is_linear else 1)
     for reduction in call.loss.reductions:
         upstream = upstream_for(tuple(call.arguments["target"].shape[: call.arguments["input"].ndim - 1]))
         upstream = upstream if reduction == "none" else torch.tensor(-2.0)
@@ -103,9 +104,6 @@ def is_that_of_one(ranks: Ranks, call: Call, dtype: torch.dtype) -> None:
         actual = of_mine.run(upstream, reduction=reduction)
         ranks.assert_same_everywhere(actual.loss)
         title = f"{call} {dtype} {reduction}"
-        relative = (
-            {torch.float64: 1e-11}.get(dtype, 1e-5) if is_linear else {torch.float64: 1e-12}.get(dtype, 2e-6)
-        )
         assert actual.loss.dtype == dtype
         assert_near(actual.loss, expected.loss, relative, 1, title)
         for name, grad in actual.gradients.items():
@@ -113,8 +111,6 @@ def is_that_of_one(ranks: Ranks, call: Call, dtype: torch.dtype) -> None:
             if is_linear and name == "input":
                 ranks.assert_same_everywhere(grad)
             largest = whole.abs().amax() if is_linear else whole.abs().amax(-1, keepdim=True)
-            # Half types are rounded once in each process, and once when they are added.
-            eps = torch.finfo(dtype).eps * (dtype in HALVES) * (ranks.size if is_linear else 1)
             exact = ranks.sliced(name, whole, call)
             bound = relative * largest + eps * (largest if is_linear else exact.abs())
             bound = bound + 1e-30 + 1e-7 * (dtype is torch.float16)
@@ -130,9 +126,8 @@ for _loss in cases.SLICED:
         if _call.label in ("plain", "everything"):
             for _name in ("float32", "float16", "bfloat16"):
                 CHECKS[f"{_call}-{_name}"] = partial(is_that_of_one, call=_call, dtype=DTYPES[_name])
-PLAIN, PLAIN_LINEAR = (
-    cases.row_of(f"vocab_parallel_{n}cross_entropy", cases.SLICED) for n in ("", "linear_")
-)
+PLAIN = cases.row_of("vocab_parallel_cross_entropy", cases.SLICED)
+PLAIN_LINEAR = cases.row_of("vocab_parallel_linear_cross_entropy", cases.SLICED)
 
 
 def problem() -> tuple[Tensor, Tensor]:
@@ -222,9 +217,8 @@ def bad_class_index(ranks: Ranks) -> None:
         wrong = target.clone()
         wrong[5] = bad
         for reduction in REDUCTIONS:
-            assert_index_error_everywhere(
-                ranks, partial(sliced_loss, ranks, logits, wrong, reduction=reduction)
-            )
+            call = partial(sliced_loss, ranks, logits, wrong, reduction=reduction)
+            assert_index_error_everywhere(ranks, call)
     # The group is of use still.
     is_that_of_one(ranks, PLAIN.call(), torch.float64)
     x, w = torch.randn(13, WIDTH), torch.randn(CLASSES, WIDTH)[ranks.mine].requires_grad_()
@@ -274,8 +268,8 @@ def bad_arguments(ranks: Ranks) -> None:
 @check
 def memory_budget(ranks: Ranks) -> None:
     call = ranks.of_mine(PLAIN_LINEAR.call("everything"))
-    for plain, bounded in zip(call.run().list(), call.run(memory_budget=1 << 16).list(), strict=True):
-        torch.testing.assert_close(bounded, plain, rtol=1e-12, atol=1e-15)
+    bounded = call.run(memory_budget=1 << 16).list()
+    torch.testing.assert_close(bounded, call.run().list(), rtol=1e-12, atol=1e-15)
 
 
 @check
@@ -283,16 +277,8 @@ def linear_of_some(ranks: Ranks) -> None:
     """What wants no gradient gets none; the others have the same."""
     call = ranks.of_mine(PLAIN_LINEAR.call())
     every = call.run().gradients
-    for wanted in (
-        ("input",),
-        ("linear_weight",),
-        ("linear_weight", "linear_bias"),
-        ("input", "linear_bias"),
-    ):
-        found = call.run(wanted=wanted).gradients
-        assert set(found) == set(wanted)
-        for name, grad in found.items():
-            torch.testing.assert_close(grad, every[name])
+    for wanted in (("input",), ("linear_weight",), cases.OF_LINEAR[1:], ("input", "linear_bias")):
+        torch.testing.assert_close(call.run(wanted=wanted).gradients, {name: every[name] for name in wanted})
 
 
 @check
@@ -327,16 +313,11 @@ def probabilities_of_other_types(ranks: Ranks) -> None:
     probabilities = logits.flip(0).softmax(1)
     for first in DTYPES.values():
         for dtype in DTYPES.values():
-            mine = probabilities[:, ranks.mine].to(dtype)
-            losses = [sliced_loss(ranks, logits.to(first), mine)[0].item()]
+            x, mine = logits.to(first), probabilities[:, ranks.mine].to(dtype)
             layer = torch.eye(CLASSES, dtype=first)[ranks.mine]
-            losses += [
-                ft.vocab_parallel_linear_cross_entropy(
-                    logits.to(first), layer, mine, group=ranks.group
-                ).item()
-            ]
-            rounded = probabilities.to(dtype).to(first).double()
-            exact = functional.cross_entropy(logits.to(first).double(), rounded).item()
+            linear = ft.vocab_parallel_linear_cross_entropy(x, layer, mine, group=ranks.group)
+            losses = [sliced_loss(ranks, x, mine)[0].item(), linear.item()]
+            exact = functional.cross_entropy(x.double(), probabilities.to(dtype).to(first).double()).item()
             assert losses == pytest.approx([exact] * 2, rel=0.01)
 
 
@@ -415,7 +396,7 @@ def data_parallel(ranks: Ranks) -> None:
     def trained(f: Any, **options: Any) -> list[Tensor]:
         torch.manual_seed(0)
         model = nn.Sequential(nn.Linear(6, 16), nn.Tanh(), nn.Linear(16, CLASSES))
-        parallel = nn.parallel.DistributedDataParallel(model, process_group=ranks.group)
+        parallel = ranks.parallel(model)
         optimizer = torch.optim.SGD(model.parameters(), lr=0.3)
         for step in range(3):
             x = torch.randn(8, 6, generator=torch.Generator().manual_seed(10 * step + ranks.rank))
@@ -435,7 +416,7 @@ def data_parallel_without_synchronization(ranks: Ranks) -> None:
     """Gradients of several steps in `no_sync` add up, and are averaged in the last."""
     torch.manual_seed(0)
     model = nn.Linear(6, CLASSES)
-    parallel = nn.parallel.DistributedDataParallel(model, process_group=ranks.group)
+    parallel = ranks.parallel(model)
 
     def answer(f: Any) -> Tensor:
         model.zero_grad()
@@ -483,20 +464,21 @@ def token_mean(ranks: Ranks) -> None:
         if is_last_empty:
             parts[-1][1].fill_(-100)
         model, (x, target) = tiny(), parts[ranks.rank]
-        parallel = nn.parallel.DistributedDataParallel(model, process_group=ranks.group)
+        parallel = ranks.parallel(model)
         total, count = ft.cross_entropy(parallel(x), target, reduction="sum_and_count")
         distributed.all_reduce(count, group=ranks.group)
         (total * (ranks.size / count)).backward()
-        for parameter, exact in zip(model.parameters(), of_all(parts), strict=True):
-            torch.testing.assert_close(parameter.grad, exact, rtol=1e-12, atol=1e-14)
-            ranks.assert_same_everywhere(parameter.grad)
+        found = [parameter.grad for parameter in model.parameters()]
+        torch.testing.assert_close(found, of_all(parts), rtol=1e-12, atol=1e-14)
+        for grad in found:
+            ranks.assert_same_everywhere(grad)
 
 
 @check
 def token_mean_of_micro_batches(ranks: Ranks) -> None:
     """Gradients of sums add up; the count of all divides them once."""
     model, parts = tiny(), uneven(ranks)
-    parallel = nn.parallel.DistributedDataParallel(model, process_group=ranks.group)
+    parallel = ranks.parallel(model)
     x, target = parts[ranks.rank]
     tokens = torch.zeros((), dtype=torch.float64)
     for part in (slice(0, 2), slice(2, 3), slice(3, None)):
@@ -505,8 +487,8 @@ def token_mean_of_micro_batches(ranks: Ranks) -> None:
             total.backward()
         tokens += count
     distributed.all_reduce(tokens, group=ranks.group)
-    for parameter, exact in zip(model.parameters(), of_all(parts), strict=True):
-        torch.testing.assert_close(parameter.grad * (ranks.size / tokens), exact, rtol=1e-12, atol=1e-14)
+    found = [parameter.grad * (ranks.size / tokens) for parameter in model.parameters()]
+    torch.testing.assert_close(found, of_all(parts), rtol=1e-12, atol=1e-14)
 
 
 @check
@@ -525,17 +507,21 @@ def sum_and_count_of_slices(ranks: Ranks) -> None:
             assert not count.requires_grad
 
 
-# One launch for each number of processes
+# One launch for each number of processes. One and three of them run by default the checks of perplexities and
+# of all options at once, over slices of other sizes (see `CUTS`).
 
-Launch = Callable[..., list[dict[str, str]]]
+OF_ANY_SIZE = {name for name in CHECKS if "perplexity" in name or "everything" in name}
+Launch = Callable[[int, bool], list[dict[str, str]]]
 
 
-def worker(rank: int, size: int, folder: str, part: str) -> None:
-    """Run all checks whose names contain `part`."""
+def worker(rank: int, size: int, folder: str, is_part: bool) -> None:
+    """Run all checks, or `OF_ANY_SIZE` alone."""
     torch.set_num_threads(1)
     found = {}
     with processes(folder, rank, size, PATIENCE):
-        for name in filter(lambda name: part in name, CHECKS):
+        for name in CHECKS:
+            if is_part and name not in OF_ANY_SIZE:
+                continue
             # A group of its own, so that one who has left a check early does not meet others in the next.
             group = distributed.new_group(timeout=timedelta(seconds=PATIENCE))
             try:
@@ -550,15 +536,15 @@ def worker(rank: int, size: int, folder: str, part: str) -> None:
 
 @pytest.fixture(scope="module")
 def launch(tmp_path_factory: pytest.TempPathFactory) -> Launch:
-    """What went wrong in each process, by check; of all checks, or of a part of them."""
-    done: dict[tuple[int, str], list[dict[str, str]]] = {}
+    """What went wrong in each process, by check."""
+    done: dict[tuple[int, bool], list[dict[str, str]]] = {}
 
-    def run(size: int, part: str = "") -> list[dict[str, str]]:
-        if (size, part) in done:
-            return done[size, part]
+    def run(size: int, is_part: bool) -> list[dict[str, str]]:
+        if (size, is_part) in done:
+            return done[size, is_part]
         folder = tmp_path_factory.mktemp(f"of_{size}")
         started = time.monotonic()
-        arguments = (size, str(folder), part)
+        arguments = (size, str(folder), is_part)
         context = mp.start_processes(worker, arguments, size, join=False, start_method="spawn")
         try:
             while not context.join(timeout=1.0) and time.monotonic() - started < LIMIT:
@@ -571,35 +557,29 @@ def launch(tmp_path_factory: pytest.TempPathFactory) -> Launch:
                     process.kill()
                 process.join()
         files = [folder / f"{rank}.json" for rank in range(size)]
-        done[size, part] = [json.loads(file.read_text()) if file.exists() else {} for file in files]
-        return done[size, part]
+        done[size, is_part] = [json.loads(file.read_text()) if file.exists() else {} for file in files]
+        return done[size, is_part]
 
     return run
 
 
-@pytest.mark.parametrize("size", [2, *(pytest.param(size, marks=pytest.mark.full) for size in (1, 3))])
-@pytest.mark.parametrize("name", CHECKS)
+@pytest.mark.parametrize(
+    ("name", "size"),
+    [
+        pytest.param(name, size, marks=pytest.mark.full if size != 2 and name not in OF_ANY_SIZE else [])
+        for size in CUTS
+        for name in CHECKS
+    ],
+)
+@pytest.mark.xdist_group("processes")
 def test_in_processes(name: str, size: int, launch: Launch) -> None:
-    for rank, found in enumerate(launch(size)):
+    for rank, found in enumerate(launch(size, size != 2 and name in OF_ANY_SIZE)):
         assert name in found, f"process {rank} did not come so far"
         assert not found[name], f"process {rank}:\n{found[name]}"
 
 
-@pytest.mark.parametrize("size", CUTS)
-def test_perplexities_are_those_of_one_process(size: int, launch: Launch) -> None:
-    for rank, found in enumerate(launch(size, "perplexity")):
-        assert found == {"perplexity_of_all": "", "perplexity_of_other_options": ""}, (
-            f"process {rank}: {found}"
-        )
-
-
-@pytest.mark.parametrize("size", CUTS)
-def test_all_options_are_those_of_one_process(size: int, launch: Launch) -> None:
-    """Smoothing, z-loss, softcap, scale, temperature and weights, over slices of other sizes; see `CUTS`."""
-    expected = [name for name in CHECKS if "everything" in name]
-    assert len({name.split("-")[0] for name in expected}) == 2
-    for rank, found in enumerate(launch(size, "everything")):
-        assert found == dict.fromkeys(expected, ""), f"process {rank}: {found}"
+def test_all_kinds_run_in_any_number_of_processes() -> None:
+    assert len({name.split("-")[0] for name in OF_ANY_SIZE}) == 4
 
 
 def test_without_processes() -> None:

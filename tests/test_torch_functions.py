@@ -4,12 +4,13 @@ import inspect
 import itertools
 import math
 import sys
-import warnings
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
+from helpers import Bad, bad, case, full_if, refused
+from rows import ROWS
 
 import fastloss
 
@@ -18,27 +19,18 @@ torch = pytest.importorskip("torch")
 import torch_cases as cases  # noqa: E402
 import torch_tools as tools  # noqa: E402
 from torch.nn import LinearCrossEntropyOptions, functional  # noqa: E402
-from torch_cases import Call, assert_as_torch  # noqa: E402
-from torch_tools import DTYPES, HALVES, Counting, Result, assert_near, copied, equal, outcome  # noqa: E402
+from torch_cases import Call, assert_as_torch, over  # noqa: E402
+from torch_tools import DTYPES, HALVES, Counting, Result, assert_near, copied, equal, gradients_of, outcome  # noqa: E402
 
 import fastloss.torch as ft  # noqa: E402
 
 Tensor = torch.Tensor
 pytestmark = pytest.mark.filterwarnings(cases.ignore_kl_mean)
 
-over_calls = pytest.mark.parametrize("call", cases.CALLS, ids=str)
-over_functions = pytest.mark.parametrize("name", cases.FIRST)
-over_torchs = pytest.mark.parametrize("name", cases.NAMES_OF_TORCH)
-over_dtypes = pytest.mark.parametrize("dtype", DTYPES.values(), ids=DTYPES)
 # Over all calls the default run has two types.
 over_some_dtypes = pytest.mark.parametrize(
-    "dtype",
-    [
-        pytest.param(t, id=n, marks=[pytest.mark.full] if n in ("float64", "float16") else [])
-        for n, t in DTYPES.items()
-    ],
+    "dtype", [full_if(n in ("float64", "float16"), t) for n, t in DTYPES.items()], ids=DTYPES
 )
-over_reductions = pytest.mark.parametrize("reduction", tools.REDUCTIONS)
 
 
 # The registry
@@ -79,26 +71,24 @@ def described(function: Any) -> list[tuple[str, Any, Any]]:
     return [(p.name, p.kind, p.default) for p in inspect.signature(function).parameters.values()]
 
 
-@over_torchs
-def test_signature_is_that_of_torch(name: str) -> None:
-    ours, theirs = described(getattr(ft, name)), described(cases.TORCHS[name])
-    shared, extra = ours[: len(theirs)], ours[len(theirs) :]
-    assert shared == theirs
-    assert {name: default for name, _, default in extra} == EXTRA.get(name, {})
-    assert all(kind is inspect.Parameter.KEYWORD_ONLY for _, kind, _ in extra)
+@cases.over_torchs
+def test_signature_is_that_of_torch(call: Call) -> None:
+    ours, theirs = described(call.function), described(cases.TORCHS[call.name])
+    extra = [(n, inspect.Parameter.KEYWORD_ONLY, default) for n, default in EXTRA.get(call.name, {}).items()]
+    assert ours == [*theirs, *extra]
 
 
-@pytest.mark.parametrize("name", cases.NAMES_OF_OWN)
-def test_signature_is_that_of_numpy(name: str) -> None:
-    theirs = [p for p in described(getattr(fastloss, name)) if p[0] not in NOT_FOR_TENSORS]
-    assert described(getattr(ft, name)) == theirs
+@cases.over_own
+def test_signature_is_that_of_numpy(call: Call) -> None:
+    theirs = [p for p in described(getattr(fastloss, call.name)) if p[0] not in NOT_FOR_TENSORS]
+    assert described(call.function) == theirs
 
 
 # Values and gradients
 
 
 @over_some_dtypes
-@over_calls
+@cases.over_calls
 def test_value_and_gradient(call: Call, dtype: torch.dtype) -> None:
     call = call.cast(dtype)
     for reduction in call.loss.reductions:
@@ -112,89 +102,58 @@ def test_value_and_gradient(call: Call, dtype: torch.dtype) -> None:
         assert torch.equal(alone, actual.loss)
 
 
-@pytest.mark.full
-@over_dtypes
-@over_calls
+@tools.over_dtypes
+@pytest.mark.parametrize("call", [full_if(c not in cases.FIRST.values(), c) for c in cases.CALLS], ids=str)
 def test_incoming_gradient(call: Call, dtype: torch.dtype) -> None:
-    check_incoming_gradient(call.cast(dtype), dtype)
-
-
-@over_dtypes
-@over_functions
-def test_incoming_gradient_of_one_call(name: str, dtype: torch.dtype) -> None:
-    check_incoming_gradient(cases.FIRST[name].cast(dtype), dtype)
-
-
-def check_incoming_gradient(call: Call, dtype: torch.dtype) -> None:
+    """One for each element, zeros, and that of `loss.sum()`: one number with strides of 0."""
+    call = call.cast(dtype)
     for reduction in call.loss.reductions:
         shape = tuple(call.value(reduction=reduction).shape)
         one = torch.tensor(-2.5) if shape == () else tools.upstream_for(shape)
-        for upstream in (one, torch.zeros(shape)):
+        for upstream in (one, torch.zeros(shape), torch.tensor(2.0, dtype=dtype).expand(shape)):
             expected = call.expected(reduction, upstream)
             # A half type is rounded once more where the gradient waits for its factor.
             roundings = 1 if reduction == "none" else 2
             call.check(call.run(upstream, reduction=reduction), expected, dtype, roundings, reduction)
 
 
-@pytest.mark.parametrize("name", [n for n, c in cases.FIRST.items() if len(c.wants) > 1])
-def test_gradient_of_some_arguments(name: str) -> None:
-    call = cases.FIRST[name]
+@over([n for n, c in cases.FIRST.items() if len(c.wants) > 1])
+def test_gradient_of_some_arguments(call: Call) -> None:
     names = call.wants
     expected = {r: call.expected(r) for r in call.loss.reductions}
     for chosen in (*((n,) for n in names), names[:2], names[::2]):
         for reduction in call.loss.reductions:
             result = call.run(wanted=chosen, reduction=reduction)
-            assert result.gradients.keys() == set(chosen)
             call.check(result, expected[reduction], torch.float64, title=f"{chosen} {reduction}")
 
 
-@over_functions
-def test_default_reduction(name: str) -> None:
-    call = cases.FIRST[name]
-    default = call.parameters["reduction"].default
-    assert torch.equal(call.value(), call.value(reduction=default))
-    if name in cases.NAMES_OF_OWN:
-        assert default == inspect.signature(getattr(fastloss, name)).parameters["reduction"].default
-
-
-@over_torchs
-def test_arguments_by_name_and_by_position(name: str) -> None:
-    """The same call in both ways, every argument given."""
-    call = cases.FIRST[name]
-    parameters = inspect.signature(cases.TORCHS[name]).parameters.values()
+@cases.over_torchs
+def test_arguments_by_name_and_by_position(call: Call) -> None:
+    parameters = inspect.signature(cases.TORCHS[call.name]).parameters.values()
     given = {**call.arguments, **call.options}
     values = {p.name: given.get(p.name, p.default) for p in parameters}
-    expected = cases.TORCHS[name](**values)
+    expected = cases.TORCHS[call.name](**values)
     by_position = [values[p.name] for p in parameters if p.kind is not p.KEYWORD_ONLY]
     by_name = {p.name: values[p.name] for p in parameters if p.kind is p.KEYWORD_ONLY}
-    for actual in (getattr(ft, name)(**values), getattr(ft, name)(*by_position, **by_name)):
-        assert_near(actual, expected, 1e-12, title=name)
+    for actual in (call.function(**values), call.function(*by_position, **by_name)):
+        assert_near(actual, expected, 1e-12, title=call.name)
 
 
-@over_torchs
+@pytest.mark.filterwarnings("ignore:size_average and reduce")
 @pytest.mark.parametrize(
     ("size_average", "reduce"), [(True, True), (False, True), (None, False), (False, None)]
 )
-def test_old_names_of_reductions(name: str, size_average: bool | None, reduce: bool | None) -> None:
-    if "size_average" not in inspect.signature(cases.TORCHS[name]).parameters:
-        newer = ("gaussian_nll_loss", "huber_loss", "linear_cross_entropy")
-        assert name in (*newer, "triplet_margin_with_distance_loss")
-        return
-    call = cases.FIRST[name]
-    more = {"size_average": size_average, "reduce": reduce}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        expected = call.run(function=cases.TORCHS[name], upstream=None, **more)
-        actual = call.run(**more)
-    call.check(actual, expected, torch.float64)
+@over([n for n, f in cases.TORCHS.items() if "size_average" in inspect.signature(f).parameters])
+def test_old_names_of_reductions(call: Call, size_average: bool | None, reduce: bool | None) -> None:
+    old = {"size_average": size_average, "reduce": reduce}
+    call.check(call.run(**old), call.run(function=cases.TORCHS[call.name], **old), torch.float64)
 
 
 # Types, strides and storage
 
-
 INTEGERS = [torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64]
-OF_TARGETS = [c for c in cases.FIRST.values() if "target" in c.arguments]
-OF_CLASSES = [c for c in OF_TARGETS if not c.arguments["target"].is_floating_point()]
+WITH_TARGET = [c for c in cases.FIRST.values() if "target" in c.arguments]
+OF_CLASSES = [c for c in WITH_TARGET if not c.arguments["target"].is_floating_point()]
 
 
 @pytest.mark.parametrize("dtype", INTEGERS, ids=str)
@@ -217,10 +176,9 @@ def test_no_type_wraps_into_the_ignored_class(name: str) -> None:
 
 
 @pytest.mark.parametrize("layout", ["strided", "transposed", "off"])
-@over_functions
-def test_layout_of_arguments(name: str, layout: str) -> None:
+@cases.over_functions
+def test_layout_of_arguments(call: Call, layout: str) -> None:
     """Views with any strides: of all arguments, and of the gradient that comes in."""
-    call = cases.FIRST[name]
     moved = {k: tools.layouts(v)[layout] for k, v in call.arguments.items() if isinstance(v, Tensor)}
     view = call.changed(**moved)
     for reduction in call.loss.reductions:
@@ -235,22 +193,9 @@ def test_layout_of_arguments(name: str, layout: str) -> None:
         view.check(result, expected, torch.float64, title=f"{layout} {reduction}")
 
 
-@over_functions
-def test_expanded_incoming_gradient(name: str) -> None:
-    """That of `loss.sum()` is one number with strides of 0."""
-    call = cases.FIRST[name]
-    leaves = call.leaves()
-    (2.0 * call.value(leaves, reduction="none").sum()).backward()
-    expected = call.expected("none", torch.full(call.value(reduction="none").shape, 2.0))
-    for n, leaf in leaves.items():
-        assert_near(leaf.grad, expected.gradients[n], 1e-11, title=n)
-
-
 def test_expanded_input() -> None:
     row, target = torch.randn(1, 7, dtype=torch.float64, requires_grad=True), torch.arange(6)
-    assert_as_torch(
-        "cross_entropy", lambda f: torch.autograd.grad(f(row.expand(6, 7), target), row)[0], rtol=1e-12
-    )
+    assert_as_torch("cross_entropy", lambda f: gradients_of(f(row.expand(6, 7), target), row), rtol=1e-12)
 
 
 def test_negated_views() -> None:
@@ -266,31 +211,26 @@ def test_negated_views() -> None:
     torch.testing.assert_close(leaf.grad, 2.0 * (t - x.clone()) * x.clone())
 
 
-@over_functions
-def test_inputs_are_left_alone(name: str) -> None:
-    call = cases.FIRST[name]
-    before = call.mapped(Tensor.clone)
-    for reduction in call.loss.reductions:
-        call.run(reduction=reduction)
-    assert equal(call.tensors.values(), before.tensors.values())
-
-
-@pytest.mark.parametrize("dtype", HALVES, ids=str)
-def test_half_types_without_ml_dtypes(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
+@tools.over_halves
+def test_half_types_without_ml_dtypes(half: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ml_dtypes", None)
     for call in cases.FIRST.values():
-        assert call.cast(dtype).run().loss.dtype == dtype
+        assert call.cast(half).run().loss.dtype == half
 
 
-@over_functions
-def test_result_is_a_tensor_of_its_own(name: str) -> None:
+@cases.over_functions
+def test_result_is_a_tensor_of_its_own_and_inputs_are_left_alone(call: Call) -> None:
     """Nobody else's storage, on the CPU, and no view."""
-    call = cases.FIRST[name]
+    before = call.mapped(Tensor.clone)
     for reduction in call.loss.reductions:
+        leaves = call.leaves()
+        call.value(leaves, reduction=reduction).sum().backward()
+        assert equal(leaves.values(), [before.arguments[n] for n in leaves])
         loss = call.value(reduction=reduction)
         assert type(loss) is Tensor and loss.device.type == "cpu" and not loss._is_view()
         assert loss.data_ptr() not in [v.data_ptr() for v in call.tensors.values()]
         loss.add_(1.0)
+    assert equal(call.tensors.values(), before.tensors.values())
 
 
 @pytest.mark.parametrize("count", [1, 2, 3])
@@ -309,28 +249,19 @@ def test_bits_do_not_depend_on_threads(count: int) -> None:
         lambda x: ft.log_cosh_loss(x, other),
     ]
 
-    def results() -> list[Tensor]:
-        found = []
-        for f in losses:
-            leaf = x.clone().requires_grad_()
-            loss = f(leaf)
-            loss.backward(torch.full_like(loss, 1.5))
-            found += [loss.detach(), leaf.grad]
-        return found
-
     before = torch.get_num_threads()
-    expected = results()
+    expected = [tools.run(f, [x], 1.5) for f in losses]
     torch.set_num_threads(count)
     try:
-        assert equal(results(), expected)
+        assert all(equal(tools.run(f, [x], 1.5), one) for f, one in zip(losses, expected, strict=True))
         assert torch.get_num_threads() == count
     finally:
         torch.set_num_threads(before)
 
 
-@over_functions
-def test_default_type_is_of_no_account(name: str) -> None:
-    call = cases.FIRST[name].cast(torch.float32)
+@cases.over_functions
+def test_default_type_is_of_no_account(call: Call) -> None:
+    call = call.cast(torch.float32)
     for reduction in call.loss.reductions:
         expected = call.run(reduction=reduction)
         torch.set_default_dtype(torch.float64)
@@ -341,10 +272,9 @@ def test_default_type_is_of_no_account(name: str) -> None:
         assert actual.loss.dtype == torch.float32 and equal(actual.list(), expected.list())
 
 
-@over_functions
-def test_default_device_is_of_no_account(name: str) -> None:
+@cases.over_functions
+def test_default_device_is_of_no_account(call: Call) -> None:
     """Neither for the loss nor for the gradient: both are where the input is."""
-    call = cases.FIRST[name]
     for reduction in call.loss.reductions:
         upstream = torch.ones(call.value(reduction=reduction).shape, dtype=torch.float64)
         leaves = call.leaves()
@@ -352,8 +282,7 @@ def test_default_device_is_of_no_account(name: str) -> None:
             loss = call.value(leaves, reduction=reduction)
             assert loss.device.type == "cpu"
             loss.backward(upstream)
-        result = Result(loss.detach(), {n: x.grad for n, x in leaves.items()})
-        call.check(result, call.expected(reduction), torch.float64, title=reduction)
+        call.check(Result.of(loss, leaves), call.expected(reduction), torch.float64, title=reduction)
 
 
 # Tensors of several types at once: each is read as what it is
@@ -366,48 +295,34 @@ def floats_beside(call: Call) -> list[str]:
     return sorted(beside - (of_products if call.has_products else {call.first}))
 
 
-BESIDE = [
-    pytest.param(call, name, id=f"{call}-{name}")
+# All of them at once; in the full matrix each alone, of all calls but those that torch answers.
+BESIDE = [pytest.param(call, floats_beside(call), id=str(call)) for call in cases.BEYOND]
+BESIDE += [
+    pytest.param(call, [name], id=f"{call}-{name}", marks=pytest.mark.full)
     for loss in (*cases.OWN, *cases.EXTRAS)
     for call in loss.calls()
     for name in floats_beside(call)
-    if loss in cases.OWN or call.label != "plain"  # which torch answers
+    if loss in cases.OWN or call.label != "plain"
 ]
 
 
-@pytest.mark.full
-@over_dtypes
+@tools.over_dtypes
 @pytest.mark.parametrize("first", DTYPES.values(), ids=DTYPES)
-@pytest.mark.parametrize(("call", "other"), BESIDE)
-def test_one_tensor_of_its_own_type(call: Call, other: str, first: torch.dtype, dtype: torch.dtype) -> None:
-    check_types(call.cast(first), {other: dtype})
-
-
-@over_dtypes
-@pytest.mark.parametrize("first", DTYPES.values(), ids=DTYPES)
-@pytest.mark.parametrize("name", [n for n in cases.FIRST if n in cases.NAMES_OF_OWN or n in EXTRA])
-def test_first_argument_decides_the_type(name: str, first: torch.dtype, dtype: torch.dtype) -> None:
-    """As in NumPy, others are converted to its type; each gradient has the type of its argument."""
-    call = cases.FIRST[name] if name in cases.NAMES_OF_OWN else cases.row_of(name, cases.EXTRAS).calls()[-1]
-    check_types(call.cast(first), dict.fromkeys(floats_beside(call), dtype))
-
-
-def check_types(call: Call, others: dict[str, torch.dtype]) -> None:
-    """What the first one's type makes of the others is documented: they are rounded to it."""
-    first = call.arguments[call.first].dtype
-    mixed = call.changed(**{n: call.tensors[n].to(dtype) for n, dtype in others.items()})
+@pytest.mark.parametrize(("call", "others"), BESIDE)
+def test_first_argument_decides_the_type(
+    call: Call, others: list[str], first: torch.dtype, dtype: torch.dtype
+) -> None:
+    """As in NumPy, others are rounded to its type; each gradient has the type of its argument."""
+    call = call.cast(first)
+    mixed = call.changed(**{n: call.tensors[n].to(dtype) for n in others})
     rounded = mixed.changed(**{n: mixed.tensors[n].to(first) for n in others})
+    types = (first, dtype) if others else (first,)
+    relative = max(max(call.tolerance[t], 4 * torch.finfo(t).eps * (t in HALVES)) for t in types)
     for reduction in tools.REDUCTIONS:
         result = mixed.run(reduction=reduction)
         assert result.loss.dtype == first
-        assert {n: g.dtype for n, g in result.gradients.items()} == {
-            n: mixed.arguments[n].dtype for n in mixed.wants
-        }
-        expected = rounded.expected(reduction)
-        relative = max(call.tolerance[t] for t in (first, *others.values()))
-        half = 4 * max([torch.finfo(t).eps for t in (first, *others.values()) if t in HALVES], default=0.0)
-        for ours, exact in zip(result.list(), expected.list(), strict=True):
-            assert_near(ours.double(), exact, max(relative, half), title=f"{call} {reduction}")
+        for ours, exact in zip(result.list(), rounded.expected(reduction).list(), strict=True):
+            assert_near(ours.double(), exact, relative, title=f"{call} {reduction}")
 
 
 @pytest.mark.parametrize("integers", [torch.bool, torch.int64, torch.uint8], ids=str)
@@ -419,9 +334,8 @@ def test_labels_of_integers(first: torch.dtype, integers: torch.dtype) -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.int64, torch.bool])
-@pytest.mark.parametrize("name", [*cases.NAMES_OF_OWN, "cross_entropy"])
-def test_integers_are_no_inputs(name: str, dtype: torch.dtype) -> None:
-    call = cases.FIRST[name] if name in cases.NAMES_OF_OWN else cases.EXTRAS[0].call("z_loss")
+@cases.over_beyond
+def test_integers_are_no_inputs(call: Call, dtype: torch.dtype) -> None:
     with pytest.raises(TypeError, match="must be float16, bfloat16, float32 or float64"):
         call.changed(**{call.first: call.arguments[call.first].to(dtype)}).value()
 
@@ -446,23 +360,21 @@ def test_memory_that_is_gone_is_an_error() -> None:
 # The edges
 
 
-@over_reductions
-@over_torchs
-def test_empty_batch_is_as_torchs(name: str, reduction: str) -> None:
-    call = cases.FIRST[name].bare()
+@tools.over_reductions
+@cases.over_torchs
+def test_empty_batch_is_as_torchs(call: Call, reduction: str) -> None:
     of_batch = ("input", "target", "var", "input1", "input2", *cases.TRIPLE)
-    batch = {k: v[:0] for k, v in call.tensors.items() if k in of_batch}
-    none = call.changed(**batch)
+    none = call.bare().changed(**{k: v[:0] for k, v in call.bare().tensors.items() if k in of_batch})
     # Torch's is a number that nobody has written.
-    if name in ("multi_margin_loss", "multilabel_margin_loss") and reduction == "mean":
+    if call.name in ("multi_margin_loss", "multilabel_margin_loss") and reduction == "mean":
         assert none.value(reduction=reduction).isnan()
         return
-    assert_as_torch(name, lambda f: none.run(function=f, reduction=reduction))
+    assert_as_torch(call.name, lambda f: none.run(function=f, reduction=reduction))
 
 
-@over_reductions
+@tools.over_reductions
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
-@over_dtypes
+@tools.over_dtypes
 def test_all_ignored(dtype: torch.dtype, smoothing: float, reduction: str) -> None:
     x, target = torch.randn(6, 7).to(dtype), torch.full((6,), -100)
     options: dict[str, Any] = {"reduction": reduction, "label_smoothing": smoothing}
@@ -473,7 +385,7 @@ def test_all_ignored(dtype: torch.dtype, smoothing: float, reduction: str) -> No
     assert not leaf.grad.any()
 
 
-@over_reductions
+@tools.over_reductions
 def test_values_at_ignored_rows_are_not_read(reduction: str) -> None:
     leaf = torch.randn(6, 7).index_fill(0, torch.tensor(1), math.nan).requires_grad_()
     loss = ft.cross_entropy(leaf, torch.tensor([0, -100, 2, 3, 4, 5]), reduction=reduction)
@@ -482,7 +394,7 @@ def test_values_at_ignored_rows_are_not_read(reduction: str) -> None:
     assert leaf.grad.isfinite().all() and not leaf.grad[1].any() and leaf.grad[0].any()
 
 
-@over_reductions
+@tools.over_reductions
 def test_masked_classes(reduction: str) -> None:
     x = torch.randn(8, 9, dtype=torch.float64)
     x[:, ::2] = -math.inf
@@ -492,7 +404,7 @@ def test_masked_classes(reduction: str) -> None:
     assert not result.gradients["input"][:, ::2].any()
 
 
-@over_reductions
+@tools.over_reductions
 def test_certain_probabilities(reduction: str) -> None:
     """torch holds logarithms above -100, and the gradient's denominator above 1e-12."""
     p = torch.tensor([0.0, 1.0, 0.0, 1.0, 0.5], dtype=torch.float64, requires_grad=True)
@@ -513,7 +425,7 @@ ODD_TARGETS = {
 }  # fmt: skip
 
 
-@over_reductions
+@tools.over_reductions
 @pytest.mark.parametrize(
     ("name", "value"), [(name, value) for name, values in ODD_TARGETS.items() for value in values]
 )
@@ -531,19 +443,19 @@ def test_odd_targets_are_as_torchs(name: str, value: float, reduction: str) -> N
     assert_as_torch(name, answer)
 
 
-@pytest.mark.parametrize("name", [n for n in cases.NAMES_OF_TORCH if n != "binary_cross_entropy"])
+@over([n for n in cases.NAMES_OF_TORCH if n != "binary_cross_entropy"])
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf], ids=str)
-def test_odd_inputs(name: str, value: float) -> None:
+def test_odd_inputs(call: Call, value: float) -> None:
     """NaN stays NaN, in its own row alone; infinities are as torch's, or better than NaN."""
-    call = cases.FIRST[name].bare()
+    call = call.bare()
     x = call.arguments[call.first].clone()
     x[1, 2] = value
     odd = call.changed(**{call.first: x})
     ours = odd.value(reduction="none")
-    theirs = odd.value(function=cases.TORCHS[name], reduction="none")
+    theirs = odd.value(function=cases.TORCHS[call.name], reduction="none")
     if math.isnan(value):
         expected = torch.zeros_like(ours, dtype=torch.bool)
-        if name != "nll_loss":  # which reads nothing but the target's
+        if call.name != "nll_loss":  # which reads nothing but the target's
             expected[(1, 2) if ours.ndim == 2 else 1] = True
         assert torch.equal(ours.isnan(), expected)
     good = ~(theirs.isnan() | ours.isnan()) if math.isnan(value) else ~theirs.isnan()
@@ -605,8 +517,7 @@ VARIANTS = [
 @pytest.mark.parametrize(("call", "argument", "change"), VARIANTS)
 def test_changed_arguments_are_as_torchs(call: Call, argument: str, change: str) -> None:
     """The same results, the same gradients, the same exceptions."""
-    value = CHANGES[change](call.tensors[argument])
-    call = call.changed(**{argument: value})
+    call = call.changed(**{argument: CHANGES[change](call.tensors[argument])})
     for is_wanted in (False, True):
         x = call.arguments[call.first]
         if is_wanted and isinstance(x, Tensor) and (x.is_floating_point() or x.is_complex()):
@@ -671,14 +582,13 @@ TORCHS_GROUND: list[tuple[str, tuple[Any, ...], dict[str, Any]]] = [
 @pytest.mark.filterwarnings("ignore:Using a target size:UserWarning")
 @pytest.mark.parametrize(("name", "tensors", "options"), TORCHS_GROUND)
 def test_torchs_ground(name: str, tensors: tuple[Any, ...], options: dict[str, Any]) -> None:
-    """Same results, same gradients, same exceptions."""
     assert_as_torch(name, lambda f: copied(f, *tensors, **options)())
 
 
-@over_torchs
+@cases.over_torchs
 @pytest.mark.parametrize("reduction", ["average", "", "batchmean", None, 1], ids=repr)
-def test_unknown_reductions(name: str, reduction: Any) -> None:
-    assert_as_torch(name, lambda f: cases.FIRST[name].run(function=f, reduction=reduction))
+def test_unknown_reductions(call: Call, reduction: Any) -> None:
+    assert_as_torch(call.name, lambda f: call.run(function=f, reduction=reduction))
 
 
 def test_warning_of_broadcasting_is_kept() -> None:
@@ -688,12 +598,11 @@ def test_warning_of_broadcasting_is_kept() -> None:
 
 
 @pytest.mark.parametrize("subclass", [tools.Tagged, Counting])
-@over_torchs
-def test_subclasses_are_torchs(name: str, subclass: type[Tensor]) -> None:
-    call = cases.FIRST[name]
+@cases.over_torchs
+def test_subclasses_are_torchs(call: Call, subclass: type[Tensor]) -> None:
     special = call.changed(**{call.first: call.arguments[call.first].as_subclass(subclass)})
     found = []
-    for function in (cases.TORCHS[name], None):
+    for function in (cases.TORCHS[call.name], None):
         Counting.called.clear()
         found.append(special.value(function=function))
         assert bool(Counting.called) == (subclass is Counting)
@@ -702,38 +611,27 @@ def test_subclasses_are_torchs(name: str, subclass: type[Tensor]) -> None:
     assert torch.equal(ours.as_subclass(Tensor), theirs.as_subclass(Tensor))
 
 
-@over_functions
-def test_parameters_are_ours(name: str) -> None:
-    """nn.Parameter is a subclass, too, but an ordinary tensor in everything."""
-    call = cases.FIRST[name]
+@pytest.mark.parametrize("call", [*cases.FIRST.values(), *cases.WITH_EXTRAS], ids=str)
+def test_parameters_are_ours_and_the_default_reduction(call: Call) -> None:
+    """nn.Parameter is a subclass, but an ordinary tensor in everything, also for options that torch lacks."""
     parameters = {n: torch.nn.Parameter(call.arguments[n].clone()) for n in call.wants}
     loss = call.value(parameters)
     assert type(loss) is Tensor
     loss.sum().backward()
-    expected = call.expected("none" if loss.ndim else call.parameters["reduction"].default)
-    for n, p in parameters.items():
-        assert_near(p.grad, expected.gradients[n], 1e-11, title=n)
+    result = Result.of(loss, parameters)
+    call.check(result, call.expected(call.parameters["reduction"].default), torch.float64)
 
 
-def test_options_that_torch_lacks_with_parameters() -> None:
-    """torch has no function for these, so that ours must have been called."""
-    layer = torch.nn.Linear(6, 11)
-    x, target = torch.randn(8, 6), torch.arange(8)
-    loss = ft.linear_cross_entropy(x, layer.weight, target, linear_bias=layer.bias, z_loss=0.01)
-    loss.backward()
-    assert layer.weight.grad.any() and layer.bias.grad.any()
-
-
-@over_torchs
-@over_reductions
-def test_meta_tensors_are_torchs(name: str, reduction: str) -> None:
-    meta = cases.FIRST[name].cast(torch.float32).bare().mapped(lambda x: x.to("meta"))
+@cases.over_torchs
+@tools.over_reductions
+def test_meta_tensors_are_torchs(call: Call, reduction: str) -> None:
+    meta = call.cast(torch.float32).bare().mapped(lambda x: x.to("meta"))
 
     def run(function: Any) -> Any:
         loss = meta.value(function=function, reduction=reduction)
         return loss.device, loss.shape, loss.dtype
 
-    theirs, ours = outcome(lambda: run(cases.TORCHS[name])), outcome(lambda: run(None))
+    theirs, ours = outcome(lambda: run(cases.TORCHS[call.name])), outcome(lambda: run(None))
     assert ours == theirs or (isinstance(theirs, Exception) and type(ours) is type(theirs))
 
 
@@ -769,25 +667,24 @@ def test_options_that_torch_lacks_outside_of_our_ground(ground: str, options: di
 # Errors of ours
 
 
-@pytest.mark.parametrize("bad", [0, -1, 10**9])
+@pytest.mark.parametrize("index", [0, -1, 10**9])
 @pytest.mark.parametrize("call", [c for c in OF_CLASSES if c.name != "multilabel_margin_loss"], ids=str)
-def test_class_index_out_of_range(call: Call, bad: int) -> None:
-    """By a little and by much."""
+def test_class_index_out_of_range(call: Call, index: int) -> None:
     logits = call.arguments[call.first]
     target = call.arguments["target"].clone()
-    target[-1] = bad or len(call.arguments.get("linear_weight", logits.movedim(-1, 0)))
+    target[-1] = index or len(call.arguments.get("linear_weight", logits.movedim(-1, 0)))
     for reduction in tools.REDUCTIONS:
         with pytest.raises(IndexError):
             call.bare().changed(target=target).run(reduction=reduction)
 
 
 CONSTANT = {
-    "target", "weight", "ref_chosen_logps", "ref_rejected_logps", "ref_logps", "old_logps", "advantages",
-    "old_values", "returns",
+    "target", "weight", "sample_weight", "ref_chosen_logps", "ref_rejected_logps", "ref_logps", "old_logps",
+    "advantages", "old_values", "returns",
 }  # fmt: skip
 NO_GRADIENT = [
     (call, name)
-    for call in (c for n, c in cases.FIRST.items() if n in cases.NAMES_OF_OWN)
+    for call in (*cases.BEYOND, *(loss.call("weight") for loss in cases.OWN if "weight" in loss.options))
     for name, x in call.tensors.items()
     if name in CONSTANT and x.is_floating_point()
 ]
@@ -804,61 +701,39 @@ def test_gradients_that_do_not_exist(call: Call, argument: str) -> None:
         assert torch.equal(wanting.value(), call.value())
 
 
-@pytest.mark.parametrize("name", [n for n in cases.NAMES_OF_OWN if "weight" in cases.FIRST[n].parameters])
-def test_weight_that_wants_a_gradient(name: str) -> None:
-    weight = torch.ones(cases.SHAPE, dtype=torch.float64, requires_grad=True)
-    with pytest.raises(ValueError, match="weight"):
-        cases.FIRST[name].value(weight=weight)
+# Beside those that the rows of arrays have.
+BAD_OPTIONS = [
+    *bad("reduction", ValueError, "average"),
+    *bad("z_loss", ValueError, -1.0, math.nan),
+    *bad("softcap", ValueError, 0.0, -2.0),
+    *bad("temperature", ValueError, 0.0),
+]
 
 
-@pytest.mark.parametrize("name", EXTRA)
-def test_sample_weight_that_wants_a_gradient(name: str) -> None:
-    call = cases.FIRST[name]
-    weight = torch.ones(call.arguments["target"].shape, dtype=torch.float64, requires_grad=True)
-    with pytest.raises((ValueError, RuntimeError), match="sample_weight"):
-        call.run(sample_weight=weight)
+def bad_options(call: Call) -> list[Bad]:
+    """What a call must refuse where no tensor stands."""
+    every = [*BAD_OPTIONS, *(one for row in ROWS if row.name == call.name for one in row.bad)]
+    numbers = call.parameters.keys() - call.tensors.keys() - {*call.loss.wants}
+    return [b for b in every if numbers >= b.given.keys() and not isinstance(b.value, np.ndarray)]
 
 
-BAD_OPTIONS = {
-    "log_cosh_loss": {"reduction": "average"},
-    "quantile_loss": {"quantile": 1.5},
-    "tweedie_nll_loss": {"power": 0.5},
-    "hinge_loss": {"margin": math.nan},
-    "dpo_loss": {"beta": 0.0},
-    "simpo_loss": {"label_smoothing": 2.0},
-    "cpo_loss": {"loss_type": "unknown"},
-    "ppo_loss": {"clip": -1.0},
-    "kl_penalty": {"estimator": "k4"},
-    "entropy": {"temperature": 0.0},
-    "js_div_with_logits": {"beta": 2.0},
-    "l1_penalty": {"strength": -1.0},
-}
+@cases.over_beyond
+def test_bad_options_are_named(call: Call) -> None:
+    for one in bad_options(call):
+        with case(one):
+            refused(call.changed(**one.given).value, one.error, one.argument)
 
 
-@pytest.mark.parametrize("name", BAD_OPTIONS)
-def test_bad_options_are_named(name: str) -> None:
-    with pytest.raises(ValueError, match=next(iter(BAD_OPTIONS[name]))):
-        cases.FIRST[name].changed(**BAD_OPTIONS[name]).value()
-
-
-@pytest.mark.parametrize("name", [n for n in cases.NAMES_OF_OWN if "target" in cases.FIRST[n].arguments])
-def test_shapes_of_ours_do_not_broadcast(name: str) -> None:
-    call = cases.FIRST[name].bare()
+@over([n for n in cases.NAMES_OF_OWN if "target" in cases.FIRST[n].arguments])
+def test_shapes_of_ours_do_not_broadcast(call: Call) -> None:
     with pytest.raises(ValueError, match="target"):
-        call.changed(target=call.arguments["target"][..., :1]).value()
+        call.bare().changed(target=call.arguments["target"][..., :1]).value()
 
 
-@pytest.mark.parametrize(
-    "options",
-    [
-        {"z_loss": -1.0}, {"z_loss": math.nan}, {"softcap": 0.0}, {"softcap": -2.0}, {"temperature": 0.0},
-        {"sample_weight": torch.ones(3)}, {"sample_weight": torch.ones(4, 1)},
-    ],
-    ids=str,
-)  # fmt: skip
-def test_bad_extra_options(options: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match=next(iter(options))):
-        ft.cross_entropy(torch.randn(4, 5), CLASSES, **options)
+@pytest.mark.parametrize("shape", [(3,), (4, 1)], ids=str)
+def test_shape_of_sample_weight(shape: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match="sample_weight"):
+        ft.cross_entropy(torch.randn(4, 5), CLASSES, sample_weight=torch.ones(shape))
 
 
 @pytest.mark.parametrize("autocast", [False, True], ids=["plain", "autocast"])
@@ -872,5 +747,5 @@ def test_loss_scaling_keeps_the_digits_of_float16(autocast: bool) -> None:
         loss = ft.cross_entropy(leaf, target)
     assert loss.dtype == (torch.float32 if autocast else torch.float16)
     loss.backward(scale.to(loss.dtype))
-    result = Result(loss.detach(), {"input": leaf.grad})
+    result = Result.of(loss, {"input": leaf})
     call.check(result, call.expected("mean", scale), torch.float16, roundings=2)

@@ -14,14 +14,13 @@ import torch_cases as cases  # noqa: E402
 import torch_tools as tools  # noqa: E402
 from torch.nn import functional  # noqa: E402
 from torch.utils.checkpoint import checkpoint  # noqa: E402
-from torch_tools import DTYPES, Of, assert_error_or, assert_near, gradients_of, outcome, packing  # noqa: E402
+from torch_tools import Of, assert_error_or, assert_near, gradients_of, outcome, packing  # noqa: E402
 
 import fastloss.torch as ft  # noqa: E402
 
 Tensor = torch.Tensor
 ROWS, CLASSES = 6, 9
 MODIFIED = "modified by an inplace operation"
-over_reductions = pytest.mark.parametrize("reduction", tools.REDUCTIONS)
 
 
 def leaf_and_target(
@@ -57,19 +56,20 @@ def expected_gradient(x: Tensor, target: Tensor, upstream: Tensor | None = None,
     return leaf.grad
 
 
-def assert_refused_or(expected: Callable[[], Tensor], actual: Any, reduction: str) -> None:
+def assert_refused_or(gradient: Callable[[bool], Tensor], reduction: str) -> None:
     """RuntimeError; where nothing is overwritten before backward ("none"), the right answer is one, too."""
+    actual = outcome(lambda: gradient(True))
     assert reduction == "none" or isinstance(actual, Exception)
-    assert_error_or(actual, expected)
+    assert_error_or(actual, lambda: gradient(False))
 
 
 # What is written, and what comes out
 
 
 @pytest.mark.parametrize("scale", [1.0, -0.5, 0.0])
-@pytest.mark.parametrize("dtype", DTYPES.values(), ids=DTYPES)
+@tools.over_dtypes
 @pytest.mark.parametrize("shape", [(ROWS, CLASSES), (3, CLASSES, 4), (2, 300)], ids=str)
-@over_reductions
+@tools.over_reductions
 def test_inplace_takes_the_storage_of_the_logits(
     reduction: str, shape: tuple[int, ...], dtype: torch.dtype, scale: float
 ) -> None:
@@ -94,17 +94,13 @@ def test_inplace_takes_the_storage_of_the_logits(
     assert_near(x.grad, expected, cases.RELATIVE[dtype], roundings=2, by_row=1)
 
 
-@pytest.mark.parametrize("options", [{"z_loss": 0.1}, {"softcap": 3.0, "temperature": 1.5}], ids=str)
-def test_inplace_with_other_options(options: dict[str, Any], x: Tensor, target: Tensor) -> None:
-    options["sample_weight"] = torch.linspace(0.5, 2.0, ROWS, dtype=torch.float64)
+@pytest.mark.parametrize("options", [{}, {"z_loss": 0.1}, {"softcap": 3.0, "temperature": 1.5}], ids=str)
+@pytest.mark.parametrize("given", ["indices", "probabilities"])
+def test_inplace_with_other_options(given: str, options: dict[str, Any], x: Tensor, target: Tensor) -> None:
+    target = target if given == "indices" else torch.randn(ROWS, CLASSES, dtype=torch.float64).softmax(1)
+    options = {**options, "sample_weight": torch.linspace(0.5, 2.0, ROWS, dtype=torch.float64)}
     grads = [gradients_of(ft.cross_entropy(x * 1.0, target, inplace=i, **options), x) for i in (False, True)]
     torch.testing.assert_close(grads[1], grads[0], rtol=1e-12, atol=1e-15)
-
-
-def test_inplace_with_probabilities(x: Tensor) -> None:
-    target = torch.randn(ROWS, CLASSES, dtype=torch.float64).softmax(1)
-    overwriting(x * 1.0, target).backward()
-    assert_near(x.grad, expected_gradient(x, target), 1e-12)
 
 
 def test_inplace_under_autocast() -> None:
@@ -117,7 +113,7 @@ def test_inplace_under_autocast() -> None:
     assert_near(x.grad, expected_gradient(x, target), 1e-6, by_row=1)
 
 
-@over_reductions
+@tools.over_reductions
 @pytest.mark.parametrize("way", ["not-reentrant", "reentrant", "hooks"])
 def test_inplace_where_tensors_are_saved_otherwise(
     way: str, reduction: str, x: Tensor, target: Tensor
@@ -137,28 +133,27 @@ def test_inplace_where_tensors_are_saved_otherwise(
 # Other uses of the logits
 
 
-@over_reductions
-@pytest.mark.parametrize(
-    "view",
-    [lambda x: x, lambda x: torch.nn.Parameter(x.detach().clone()), lambda x: x.view(ROWS, CLASSES),
-     lambda x: x[:], lambda x: x.t().t()],
-    ids=["leaf", "parameter", "view", "rows", "transposed"],
-)  # fmt: skip
-def test_inplace_of_a_leaf(view: Of, reduction: str, x: Tensor, target: Tensor) -> None:
-    logits = view(x)
-    before = logits.detach().clone()
-    with pytest.raises(RuntimeError, match=r"leaf"):
-        ft.cross_entropy(logits, target, inplace=True, reduction=reduction)
-    assert torch.equal(logits.detach(), before)
-
-
-def test_inplace_of_logits_that_retain_their_gradient(x: Tensor, target: Tensor) -> None:
+def retaining(x: Tensor) -> Tensor:
     logits = x * 1.0
     logits.retain_grad()
+    return logits
+
+
+@tools.over_reductions
+@pytest.mark.parametrize(
+    ("view", "reason"),
+    [(lambda x: x, "leaf"), (lambda x: torch.nn.Parameter(x.detach().clone()), "leaf"),
+     (lambda x: x.view(ROWS, CLASSES), "leaf"), (lambda x: x[:], "leaf"), (lambda x: x.t().t(), "leaf"),
+     (retaining, "retain")],
+    ids=["leaf", "parameter", "view", "rows", "transposed", "retaining"],
+)  # fmt: skip
+def test_inplace_of_a_leaf(view: Of, reason: str, reduction: str, x: Tensor, target: Tensor) -> None:
+    """Or of logits that retain their gradient."""
+    logits = view(x)
     before = logits.detach().clone()
-    with pytest.raises(RuntimeError, match="retain"):
-        ft.cross_entropy(logits, target, inplace=True)
-    assert torch.equal(logits, before)
+    with pytest.raises(RuntimeError, match=reason):
+        ft.cross_entropy(logits, target, inplace=True, reduction=reduction)
+    assert torch.equal(logits.detach(), before)
 
 
 SAVED: dict[str, Of] = {
@@ -166,7 +161,7 @@ SAVED: dict[str, Of] = {
 }  # fmt: skip
 
 
-@over_reductions
+@tools.over_reductions
 @pytest.mark.parametrize("operation", [*SAVED, "square"])
 def test_inplace_of_what_others_have_saved(operation: str, reduction: str, x: Tensor, target: Tensor) -> None:
     """Some compute their gradients of their results, and who has used the logits, of these."""
@@ -178,7 +173,7 @@ def test_inplace_of_what_others_have_saved(operation: str, reduction: str, x: Te
     assert x.grad is None
 
 
-@over_reductions
+@tools.over_reductions
 def test_inplace_of_what_has_been_used_without_saving(reduction: str, x: Tensor, target: Tensor) -> None:
     """A sum needs nothing of its input, so that both gradients are right (or there is an error)."""
     logits = x * 1.0
@@ -198,7 +193,7 @@ USES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 }
 
 
-@over_reductions
+@tools.over_reductions
 @pytest.mark.parametrize("is_view", [False, True])
 @pytest.mark.parametrize("use", USES)
 def test_inplace_and_use_of_the_logits_after(
@@ -215,10 +210,10 @@ def test_inplace_and_use_of_the_logits_after(
         loss = ft.cross_entropy(logits, target, inplace=inplace, reduction=reduction).sum()
         return gradients_of(loss + USES[use](hidden if inplace else x, target), x)[0]
 
-    assert_refused_or(lambda: gradient(False), outcome(lambda: gradient(True)), reduction)
+    assert_refused_or(gradient, reduction)
 
 
-@over_reductions
+@tools.over_reductions
 @pytest.mark.parametrize(
     "write",
     [lambda logits: logits.zero_(), lambda logits: logits.detach().mul_(2.0),
@@ -251,17 +246,17 @@ def test_inplace_and_reading_after(x: Tensor, target: Tensor) -> None:
 # Several backward passes
 
 
-@over_reductions
+@tools.over_reductions
 def test_inplace_and_create_graph(reduction: str, x: Tensor, target: Tensor) -> None:
     def second(inplace: bool) -> Tensor:
         loss = ft.cross_entropy(x * 1.0, target, inplace=inplace, reduction=reduction)
         (grad,) = gradients_of(loss, x, create_graph=True)
         return gradients_of(grad**2, x)[0]
 
-    assert_refused_or(lambda: second(False), outcome(lambda: second(True)), reduction)
+    assert_refused_or(second, reduction)
 
 
-@over_reductions
+@tools.over_reductions
 @pytest.mark.parametrize("scale", [1.0, 2.0])
 def test_inplace_and_backward_twice(reduction: str, scale: float, x: Tensor, target: Tensor) -> None:
     """Where it is possible, it gives the same twice."""
@@ -289,7 +284,7 @@ def test_backward_of_a_view_accumulates(inplace: bool) -> None:
 # Where nothing is written
 
 
-@over_reductions
+@tools.over_reductions
 def test_inplace_without_gradient_writes_nothing(reduction: str, x: Tensor, target: Tensor) -> None:
     before = x.detach().clone()
     expected = functional.cross_entropy(before, target, reduction=reduction)
@@ -310,37 +305,32 @@ def test_inplace_without_gradient_writes_nothing(reduction: str, x: Tensor, targ
     assert torch.equal(gradients_of(logits, x)[0], torch.ones_like(x))
 
 
-@over_reductions
-@pytest.mark.parametrize("bad", [CLASSES, -1])
-def test_inplace_with_a_bad_class_writes_nothing(bad: int, reduction: str, x: Tensor, target: Tensor) -> None:
-    target[-1] = bad
+@tools.over_reductions
+@pytest.mark.parametrize(
+    ("options", "last", "error"),
+    [({}, CLASSES, IndexError), ({}, -1, IndexError), ({"reduction": "average"}, 0, ValueError),
+     ({"label_smoothing": 2.0}, 0, RuntimeError), ({"z_loss": -1.0}, 0, ValueError),
+     ({"weight": torch.ones(3)}, 0, RuntimeError)],
+    ids=str,
+)  # fmt: skip
+def test_inplace_of_a_bad_call_writes_nothing(
+    options: dict[str, Any], last: int, error: type[Exception], reduction: str, x: Tensor, target: Tensor
+) -> None:
+    target[-1] = last
     logits = x * 1.0
     before, version = logits.detach().clone(), logits._version
-    with pytest.raises(IndexError):
-        ft.cross_entropy(logits, target, inplace=True, reduction=reduction)
+    with pytest.raises(error):
+        ft.cross_entropy(logits, target, inplace=True, **{"reduction": reduction, **options})
     assert torch.equal(logits.detach(), before) and logits._version == version
     # As if there had been no call.
     (logits**2).sum().backward()
     torch.testing.assert_close(x.grad, 2.0 * before)
 
 
-@pytest.mark.parametrize(
-    "options",
-    [{"reduction": "average"}, {"label_smoothing": 2.0}, {"z_loss": -1.0}, {"weight": torch.ones(3)}],
-    ids=str,
-)
-def test_inplace_with_bad_options_writes_nothing(options: dict[str, Any], x: Tensor, target: Tensor) -> None:
-    logits = x * 1.0
-    before = logits.detach().clone()
-    with pytest.raises((ValueError, RuntimeError)):
-        ft.cross_entropy(logits, target, inplace=True, **options)
-    assert torch.equal(logits.detach(), before)
-
-
 # Logits that are views
 
 
-@over_reductions
+@tools.over_reductions
 @pytest.mark.parametrize(
     "view",
     [lambda h: h[:, :CLASSES], lambda h: h[1:, 2 : 2 + CLASSES],

@@ -4,11 +4,12 @@ import copy
 import inspect
 import pickle
 import sys
-import threading
 import types
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
+from threading import Barrier
 from typing import Any
 
 import pytest
@@ -19,7 +20,7 @@ import torch_cases as cases  # noqa: E402
 import torch_tools as tools  # noqa: E402
 from torch import nn  # noqa: E402
 from torch.nn import functional  # noqa: E402
-from torch_tools import TRANSFORMS, Counting, Tagged, gradients_of, make_module, penalty  # noqa: E402
+from torch_tools import TRANSFORMS, Counting, Tagged, gradients_of, make_module, outcome, penalty  # noqa: E402
 
 import fastloss.torch as ft  # noqa: E402
 
@@ -44,8 +45,7 @@ def restored() -> Iterator[None]:
     assert not is_installed()
     yield
     # So that a failure in one test is not one of the others.
-    for _ in range(10):
-        ft.uninstall()
+    ft.uninstall(all=True)
     for name, function in cases.TORCHS.items():
         setattr(functional, name, function)
 
@@ -53,6 +53,16 @@ def restored() -> Iterator[None]:
 @pytest.fixture
 def module(monkeypatch: pytest.MonkeyPatch) -> Module:
     return partial(make_module, monkeypatch)
+
+
+@pytest.fixture
+def theirs() -> Callable[[Tensor, Tensor], Tensor]:
+    return tools.make_selective_log_softmax()
+
+
+@pytest.fixture
+def utils(theirs: Callable[..., Tensor], module: Module) -> types.ModuleType:
+    return module("trl.trainer.utils", selective_log_softmax=theirs)
 
 
 # There and back
@@ -234,9 +244,7 @@ def test_modules_of_torch_use_ours() -> None:
 # What stands there
 
 
-def test_installed_functions_look_like_functions(module: Module) -> None:
-    theirs = tools.make_selective_log_softmax()
-    utils = module("trl.trainer.utils", selective_log_softmax=theirs)
+def test_installed_functions_look_like_functions(theirs: Any, utils: Any) -> None:
     with ft.install():
         for name, own in cases.TORCHS.items():
             function, ours = getattr(functional, name), getattr(ft, name)
@@ -245,8 +253,7 @@ def test_installed_functions_look_like_functions(module: Module) -> None:
             assert inspect.signature(function) == inspect.signature(ours)
             assert copy.deepcopy(function) is function
             assert pickle.loads(pickle.dumps(function)) is function
-            text = repr(function)
-            assert text == f"<{name} of fastloss.torch, installed in the place of {own!r}>"
+            assert repr(function) == f"<{name} of fastloss.torch, installed in the place of {own!r}>"
         pickled = pickle.dumps(functional.mse_loss)
         assert repr(theirs) in repr(utils.selective_log_softmax)
     assert pickle.loads(pickled) is functional.mse_loss, "by name: torch's, where nothing is installed"
@@ -288,17 +295,6 @@ def test_subclasses_and_modes_see_torchs_function() -> None:
 
 
 INDEX = torch.tensor([[0, 6, 2], [3, 3, 1]])
-
-
-@pytest.fixture
-def theirs() -> Callable[[Tensor, Tensor], Tensor]:
-    return tools.make_selective_log_softmax()
-
-
-@pytest.fixture
-def utils(theirs: Callable[..., Tensor], module: Module) -> types.ModuleType:
-    """TRL's module with its function."""
-    return module("trl.trainer.utils", selective_log_softmax=theirs)
 
 
 @pytest.fixture
@@ -346,12 +342,11 @@ def test_errors_of_trls_function(
     """It knows no ignored classes: what it refuses is refused, with its error."""
     index = INDEX.clone()
     index[1, 1] = bad
-    errors = []
-    for function in (theirs, None):
-        with ft.install(), pytest.raises(RuntimeError) as caught:
-            (function or utils.selective_log_softmax)(logits.to(dtype).requires_grad_(wanted), index)
-        errors.append((type(caught.value), str(caught.value)))
-    assert errors[0] == errors[1]
+    with ft.install():
+        functions = theirs, utils.selective_log_softmax
+        errors = [outcome(partial(f, logits.to(dtype).requires_grad_(wanted), index)) for f in functions]
+    assert isinstance(errors[0], RuntimeError)
+    assert (type(errors[1]), str(errors[1])) == (type(errors[0]), str(errors[0]))
 
 
 def test_other_calls_of_trls_function(theirs: Any, module: Module, logits: Tensor) -> None:
@@ -499,7 +494,7 @@ def test_second_derivatives_are_one_call() -> None:
 
 def test_calls_of_several_threads() -> None:
     """Each knows what of its own calls was left to torch."""
-    barrier = threading.Barrier(4)
+    barrier = Barrier(4)
 
     def work(k: int) -> None:
         barrier.wait()
@@ -507,11 +502,8 @@ def test_calls_of_several_threads() -> None:
             functional.mse_loss(X, X.double()) if k % 2 else functional.l1_loss(X, X)
 
     with ft.install():
-        threads = [threading.Thread(target=work, args=(k,)) for k in range(4)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(work, range(4)))
         counts = ft.calls()
     assert counts["l1_loss"].torch == 0 and counts["mse_loss"].fastloss == 0
     assert 390 <= counts["l1_loss"].fastloss <= 400 and 390 <= counts["mse_loss"].torch <= 400
@@ -521,7 +513,7 @@ def test_calls_of_several_threads() -> None:
 
 
 def curve(loss_of: Callable[[Tensor, Tensor], Tensor], target_of: Callable[[Tensor], Tensor]) -> list[float]:
-    """A small network, trained for a while; its losses."""
+    """The losses of a small network in training."""
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(8, 32), nn.Tanh(), nn.Linear(32, 5))
     optimizer = torch.optim.AdamW(model.parameters(), lr=0.02)

@@ -8,7 +8,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from torch.fx.experimental.proxy_tensor import make_fx  # noqa: E402
-from torch_tools import gradients_of  # noqa: E402
+from torch_tools import equal, gradients_of  # noqa: E402
 
 import fastloss.torch as ft  # noqa: E402
 from fastloss.torch import _divided, _evaluate, _functional  # noqa: E402
@@ -24,10 +24,8 @@ def node_of(loss: Tensor) -> str:
 
 
 def in_general(x: Tensor, target: Tensor, reduction: str, ignore_index: int) -> Tensor:
-    """The loss by the way that serves all calls."""
     options = {"axis": 1 if x.dim() > 1 else 0, "ignore_index": ignore_index}
-    tensors = (x, target, None, None)
-    return _evaluate.evaluate(_functional._CROSS_ENTROPY, tensors, options, reduction)
+    return _evaluate.evaluate(_functional._CROSS_ENTROPY, (x, target, None, None), options, reduction)
 
 
 @over_wide
@@ -36,17 +34,17 @@ def in_general(x: Tensor, target: Tensor, reduction: str, ignore_index: int) -> 
 def test_bits_of_the_general_way(x: Tensor, target: Tensor, reduction: str, dtype: torch.dtype) -> None:
     for ignore_index in (-100, 5):
         target = target.where(target >= 0, ignore_index)
+        options: dict[str, Any] = {"reduction": reduction, "ignore_index": ignore_index}
         results = []
-        for short in (True, False):
+        for function in (ft.cross_entropy, in_general):
             leaf = x.to(dtype, copy=True).requires_grad_()
-            if short:
-                loss = ft.cross_entropy(leaf, target, reduction=reduction, ignore_index=ignore_index)
-                value = ft.cross_entropy(x.to(dtype), target, reduction=reduction, ignore_index=ignore_index)
-                assert node_of(loss) == "_PlainBackward" and torch.equal(value, loss)
-            else:
-                loss = in_general(leaf, target, reduction, ignore_index)
-            results.append([loss.detach(), *gradients_of(loss, [leaf])])
-        assert all(torch.equal(a, b) and a.dtype is dtype for a, b in zip(*results, strict=True))
+            loss = function(leaf, target, **options)
+            results.append([loss, *gradients_of(loss, [leaf])])
+            assert all(one.dtype is dtype for one in results[-1])
+        short, general = results
+        assert node_of(short[0]) == "_PlainBackward"
+        assert torch.equal(ft.cross_entropy(x.to(dtype), target, **options), short[0])
+        assert equal(short, general)
 
 
 def _with(**options: Any) -> Callable[[], Tensor]:
@@ -73,22 +71,21 @@ def test_other_calls_go_the_general_way(name: str) -> None:
     assert node_of(loss) != "_PlainBackward" and loss.grad_fn is not None
 
 
-@pytest.mark.parametrize(
-    ("x", "target", "ignore_index", "error"),
-    [
-        (LOGITS, TARGET.where(TARGET != 69, 70), -100, IndexError),
-        (LOGITS, TARGET, -1, IndexError),
-        (LOGITS, TARGET[:5], -100, ValueError),
-        (LOGITS, TARGET.view(6, 1), -100, RuntimeError),
-        (torch.tensor(1.0), torch.tensor(0), -100, RuntimeError),
-        (LOGITS, TARGET, 1.5, (TypeError, RuntimeError)),
-    ],
-    ids=["too-large", "negative", "short", "column", "scalar", "fraction"],
-)
+# Logits, target, ignore_index, and the error.
+WRONG: dict[str, tuple[Tensor, Tensor, Any, Any]] = {
+    "too-large": (LOGITS, TARGET.where(TARGET != 69, 70), -100, IndexError),
+    "negative": (LOGITS, TARGET, -1, IndexError),
+    "short": (LOGITS, TARGET[:5], -100, ValueError),
+    "column": (LOGITS, TARGET.view(6, 1), -100, RuntimeError),
+    "scalar": (torch.tensor(1.0), torch.tensor(0), -100, RuntimeError),
+    "fraction": (LOGITS, TARGET, 1.5, (TypeError, RuntimeError)),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
 @pytest.mark.parametrize("requires", [True, False])
-def test_errors_are_those_of_the_general_way(
-    x: Tensor, target: Tensor, ignore_index: Any, error: Any, requires: bool
-) -> None:
+def test_errors_are_those_of_the_general_way(name: str, requires: bool) -> None:
+    x, target, ignore_index, error = WRONG[name]
     with pytest.raises(error):
         ft.cross_entropy(x.clone().requires_grad_(requires), target, ignore_index=ignore_index)
 
@@ -104,8 +101,7 @@ def test_second_derivative(dtype: torch.dtype) -> None:
         leaf = LOGITS.to(dtype, copy=True).requires_grad_()
         (first,) = torch.autograd.grad(function(leaf), leaf, create_graph=True)
         found.append([first, *torch.autograd.grad((first**2).sum(), leaf)])
-    for a, b in zip(*found, strict=True):
-        torch.testing.assert_close(a, b)
+    torch.testing.assert_close(*found)
 
 
 def test_kept_graph() -> None:
@@ -151,8 +147,7 @@ LINEAR: dict[str, Callable[..., Tensor]] = {
 def test_few_logits_and_chunks_agree(name: str, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
     few = of_layer(LINEAR[name], dtype)
     monkeypatch.setattr(_functional, "_FEW", 0)
-    for a, b in zip(few, of_layer(LINEAR[name], dtype), strict=True):
-        torch.testing.assert_close(a, b)
+    torch.testing.assert_close(few, of_layer(LINEAR[name], dtype))
 
 
 def test_ignored_rows_of_few_logits_are_not_read() -> None:
@@ -190,15 +185,11 @@ def test_transforms_of_few_logits(name: str, monkeypatch: pytest.MonkeyPatch) ->
     torch.testing.assert_close(few, TRANSFORMS[name]())
 
 
-@pytest.mark.parametrize(
-    ("options", "error"),
-    [({"ignore_index": "a"}, TypeError), ({"label_smoothing": None}, TypeError)],
-    ids=["ignore_index", "label_smoothing"],
-)
+@pytest.mark.parametrize("options", [{"ignore_index": "a"}, {"label_smoothing": None}], ids=str)
 @pytest.mark.parametrize("function", [ft.cross_entropy, ft.linear_cross_entropy])
-def test_types_of_options(function: Any, options: dict[str, Any], error: type[Exception]) -> None:
+def test_types_of_options(function: Any, options: dict[str, Any]) -> None:
     given = (LOGITS, CLASSES) if function is ft.cross_entropy else (HIDDEN, LAYER, CLASSES)
-    with pytest.raises(error):
+    with pytest.raises(TypeError):
         function(*given, **options)
 
 

@@ -16,15 +16,10 @@ BOUNDS = {"float64": 1e-12, "float32": 2e-6, "float16": 4e-3, "bfloat16": 3e-2}
 def in_torch(logits: Any, target: Any) -> TokenStatistics:
     """The formulas in float64, with autograd."""
     counts = target != -100
-    log_p = torch.log_softmax(logits.double(), -1)
+    wide, log_p = logits.double(), torch.log_softmax(logits.double(), -1)
     own = log_p.gather(-1, target.clamp(min=0).unsqueeze(-1)).squeeze(-1)
-    values = (
-        own,
-        -(log_p.exp() * log_p).sum(-1),
-        logits.double().logsumexp(-1),
-        (2.0 * log_p).logsumexp(-1),
-        logits.double().mean(-1),
-    )
+    entropy = -(log_p.exp() * log_p).sum(-1)
+    values = own, entropy, wide.logsumexp(-1), (2.0 * log_p).logsumexp(-1), wide.mean(-1)
     top = counts & (logits.argmax(-1) == target)
     return TokenStatistics(*(torch.where(counts, v, 0.0) for v in values), top)  # type: ignore[call-arg]
 
@@ -61,10 +56,9 @@ def test_of_a_linear_layer(bias: bool, budget: int | None) -> None:
     w, b = (torch.randn(*s, generator=generator).requires_grad_() for s in ((300, 16), (300,)))
     h = torch.randn(4, 7, 16, generator=generator).requires_grad_()
     _, y = tensors(torch.float32)
-    leaves = [h, w] + ([b] if bias else [])
-    found = ft.linear_token_statistics(
-        h, w, y, linear_bias=b if bias else None, outputs=NAMES, memory_budget=budget
-    )
+    leaves = [h, w, *[b] * bias]
+    options: dict[str, Any] = {"linear_bias": b if bias else None, "memory_budget": budget}
+    found = ft.linear_token_statistics(h, w, y, outputs=NAMES, **options)
     exact = in_torch(h @ w.T + (b if bias else 0.0), y)
     grads = []
     for some in (found, exact):
@@ -72,8 +66,7 @@ def test_of_a_linear_layer(bias: bool, budget: int | None) -> None:
             torch.testing.assert_close(mine.double(), other.double(), rtol=2e-5, atol=2e-5)
         total = some.log_probs.double().mean() - 0.1 * some.entropy.double().sum()
         grads.append(torch.autograd.grad(total, leaves))
-    for mine, other in zip(*grads, strict=True):
-        torch.testing.assert_close(mine, other, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(*grads, rtol=1e-4, atol=1e-5)
     (alone,) = torch.autograd.grad(ft.linear_token_statistics(h.detach(), w, y).entropy.sum(), [w])
     assert alone.shape == w.shape
 

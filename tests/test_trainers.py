@@ -4,6 +4,7 @@ Models are made from configurations, and nothing is loaded from a hub.
 """
 
 import copy
+import inspect
 import sys
 import types
 import warnings
@@ -55,6 +56,13 @@ def run(function: Callable[..., Tensor], x: Tensor, *rest: Any, scale: float = 1
     return loss.detach(), leaf.grad
 
 
+def by_both(compute: Callable[[], Any]) -> tuple[Any, Any, tuple[str, ...]]:
+    """What is computed by their functions and by ours, and the names of those that are replaced."""
+    theirs = compute()
+    with ft.install() as names:
+        return theirs, compute(), names
+
+
 def labels_of(*shape: int) -> Tensor:
     labels = torch.randint(V, shape, generator=torch.Generator().manual_seed(1))
     labels[..., 1:4] = -100
@@ -64,35 +72,21 @@ def labels_of(*shape: int) -> Tensor:
 # transformers: the losses
 
 
-ITEMS: dict[str, Any] = {
-    "none": None,
-    "int": 11,
-    "float": 11.0,
-    "tensor": torch.tensor(11),
-    "one": torch.tensor([11]),
-}
-
-
-@pytest.mark.parametrize("items", ITEMS)
+@pytest.mark.parametrize("items", [None, 11, 11.0, torch.tensor(11), torch.tensor([11])], ids=repr)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16], ids=str)
-def test_losses_of_transformers(items: str, dtype: torch.dtype) -> None:
+@pytest.mark.parametrize("name", ["ForCausalLMLoss", "fixed_cross_entropy"])
+def test_losses_of_transformers(name: str, dtype: torch.dtype, items: Any) -> None:
     """As their own; half types are read without a copy in float32."""
     logits, labels = torch.randn(2, 9, V).to(dtype), labels_of(2, 9)
-    given: dict[str, Any] = {"num_items_in_batch": ITEMS[items], "scale": 3.0}
-    ways = {
-        "ForCausalLMLoss": (logits, labels, V),
-        "fixed_cross_entropy": (logits.view(-1, V), labels.view(-1)),
-    }
+    given = (logits, labels, V) if name == "ForCausalLMLoss" else (logits.view(-1, V), labels.view(-1))
+    theirs, ours, names = by_both(
+        lambda: run(getattr(loss_utils, name), *given, num_items_in_batch=items, scale=3.0)
+    )
+    assert f"transformers.loss.loss_utils.{name}" in names
+    assert ft.calls()[name].torch == 0
     exact = 1e-6 if dtype.itemsize > 2 else 2e-2
-    for name, arguments in ways.items():
-        expected = run(getattr(loss_utils, name), *arguments, **given)
-        with ft.install() as names:
-            assert f"transformers.loss.loss_utils.{name}" in names
-            actual = run(getattr(loss_utils, name), *arguments, **given)
-            assert ft.calls()[name].torch == 0
-        for ours, theirs in zip(actual, expected, strict=True):
-            assert ours.dtype is theirs.dtype and ours.shape == theirs.shape
-            torch.testing.assert_close(ours, theirs, rtol=exact, atol=exact * theirs.abs().max().item())
+    for one, other in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(one, other, rtol=exact, atol=exact * other.abs().max().item())
 
 
 def test_shifted_labels_and_other_ignored_ones() -> None:
@@ -107,9 +101,8 @@ def test_shifted_labels_and_other_ignored_ones() -> None:
 @pytest.mark.parametrize("items", [0, torch.tensor(0), float("inf"), torch.tensor([3, 4])])
 def test_other_numbers_of_items_are_theirs(items: Any) -> None:
     x, y = torch.randn(5, V), labels_of(5)
-    expected = loss_utils.fixed_cross_entropy(x, y, items)
-    with ft.install():
-        torch.testing.assert_close(loss_utils.fixed_cross_entropy(x, y, items), expected, equal_nan=True)
+    theirs, ours, _ = by_both(lambda: loss_utils.fixed_cross_entropy(x, y, items))
+    torch.testing.assert_close(ours, theirs, equal_nan=True)
 
 
 def test_tables_of_losses_there_and_back() -> None:
@@ -136,25 +129,26 @@ def test_a_changed_signature_leaves_transformers_alone(monkeypatch: pytest.Monke
 SMALL = {"vocab_size": V, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2,
          "num_attention_heads": 4}  # fmt: skip
 TOKENS = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
-MODELS: dict[str, Callable[[], Any]] = {
-    "gpt2, tied": lambda: tf.GPT2LMHeadModel(
-        tf.GPT2Config(vocab_size=V, n_embd=32, n_layer=2, n_head=4, n_positions=64, **TOKENS)
+CONFIGURATIONS = {
+    "gpt2, tied": tf.GPT2Config(vocab_size=V, n_embd=32, n_layer=2, n_head=4, n_positions=64, **TOKENS),
+    "llama, untied": tf.LlamaConfig(**SMALL, **TOKENS),
+    "gemma2, softcap": tf.Gemma2Config(
+        **SMALL, head_dim=8, num_key_value_heads=2, final_logit_softcapping=2.0, **TOKENS
     ),
-    "llama, untied": lambda: tf.LlamaForCausalLM(tf.LlamaConfig(**SMALL, **TOKENS)),
-    "gemma2, softcap": lambda: tf.Gemma2ForCausalLM(
-        tf.Gemma2Config(**SMALL, head_dim=8, num_key_value_heads=2, final_logit_softcapping=2.0, **TOKENS)
-    ),
-    "cohere, scale": lambda: tf.CohereForCausalLM(tf.CohereConfig(**SMALL, logit_scale=0.25, **TOKENS)),
-    "granite, divisor": lambda: tf.GraniteForCausalLM(
-        tf.GraniteConfig(**SMALL, logits_scaling=4.0, **TOKENS)
-    ),
-    "phi, bias": lambda: tf.PhiForCausalLM(tf.PhiConfig(**SMALL, **TOKENS)),
+    "cohere, scale": tf.CohereConfig(**SMALL, logit_scale=0.25, **TOKENS),
+    "granite, divisor": tf.GraniteConfig(**SMALL, logits_scaling=4.0, **TOKENS),
+    "phi, bias": tf.PhiConfig(**SMALL, **TOKENS),
 }
 
 
-def make(kind: str) -> Any:
+def make(kind: str = "llama, untied") -> Any:
     torch.manual_seed(0)
-    return MODELS[kind]()
+    return tf.AutoModelForCausalLM.from_config(CONFIGURATIONS[kind])
+
+
+def answer(model: Any, labels: Tensor, **options: Any) -> Any:
+    """What a model in training gives; ignored labels are some token of the input."""
+    return model.train()(input_ids=labels.clamp(min=0), labels=labels, **options)
 
 
 def quiet(model: Any) -> Any:
@@ -169,12 +163,11 @@ def curve(model: Any, *, accumulate: int = 1, **options: Any) -> list[float]:
     """The losses of some steps, with gradient accumulation."""
     optimiser = torch.optim.AdamW((p for p in model.parameters() if p.requires_grad), lr=5e-3)
     losses = []
-    model.train()
     torch.manual_seed(2)
     for step in range(6):
         labels = torch.randint(V, (2, 12))
         labels[0, :5] = -100
-        loss = model(input_ids=labels.clamp(min=0), labels=labels, **options).loss
+        loss = answer(model, labels, **options).loss
         (loss / accumulate).backward()
         if step % accumulate == accumulate - 1:
             optimiser.step()
@@ -183,7 +176,7 @@ def curve(model: Any, *, accumulate: int = 1, **options: Any) -> list[float]:
     return losses
 
 
-@pytest.mark.parametrize("kind", MODELS)
+@pytest.mark.parametrize("kind", CONFIGURATIONS)
 @over_ways_of_logits
 def test_curves_without_logits(kind: str) -> None:
     model = make(kind)
@@ -196,10 +189,9 @@ def test_curves_without_logits(kind: str) -> None:
 
 def test_logits_that_were_not_made() -> None:
     model = quiet(make("gemma2, softcap"))
-    labels = labels_of(2, 9)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(torch.nn.functional, "cross_entropy", None)  # which a model with logits calls
-        output = model.train()(input_ids=labels.clamp(min=0), labels=labels)
+        output = answer(model, labels_of(2, 9))
     output.loss.backward()
     assert "not computed" in repr(output.logits)
     uses: list[Callable[[Any], Any]] = [
@@ -214,7 +206,7 @@ def test_logits_that_were_not_made() -> None:
 
 
 def test_elsewhere_the_model_is_as_before() -> None:
-    model, own = quiet(make("llama, untied")), make("llama, untied")
+    model, own = quiet(make()), make()
     labels = labels_of(2, 9)
     ids = labels.clamp(min=0)
     calls: list[Callable[[Any], Any]] = [
@@ -228,28 +220,21 @@ def test_elsewhere_the_model_is_as_before() -> None:
 
 
 def test_a_model_restored() -> None:
-    model = make("llama, untied")
+    model = make()
     before = dict(vars(model))
     assert quiet(model) is model and quiet(model) is model
-    assert tf.trainer_utils.inspect.signature(model.forward) == tf.trainer_utils.inspect.signature(
-        make("llama, untied").forward
-    )
+    assert inspect.signature(model.forward) == inspect.signature(make().forward)
     assert ft.without_logits(model, undo=True) is model and dict(vars(model)) == before
     ft.without_logits(model, undo=True)
-    output = model.train()(input_ids=labels_of(1, 9).clamp(min=0), labels=labels_of(1, 9))
-    assert output.logits.shape == (1, 9, V)
+    assert answer(model, labels_of(1, 9)).logits.shape == (1, 9, V)
 
 
 def test_autocast_and_half_types() -> None:
     """Within the rounding of bfloat16, which the model's own logits have."""
-    labels = labels_of(2, 9)
-    given = {"input_ids": labels.clamp(min=0), "labels": labels}
-    model = make("llama, untied")
     for dtype in (torch.float32, torch.bfloat16):
-        ours = quiet(copy.deepcopy(model).to(dtype)).train()
-        theirs = copy.deepcopy(model).to(dtype).train()
+        ours, theirs = quiet(make().to(dtype)), make().to(dtype)
         with torch.autocast("cpu", torch.bfloat16, enabled=dtype is torch.float32):
-            loss, expected = ours(**given).loss, theirs(**given).loss
+            loss, expected = (answer(model, labels_of(2, 9)).loss for model in (ours, theirs))
         assert loss.dtype is expected.dtype is torch.float32
         torch.testing.assert_close(loss, expected, rtol=1e-2, atol=0.0)
         loss.backward()
@@ -263,7 +248,7 @@ def test_peft_and_checkpoints() -> None:
     adapters = peft.LoraConfig(target_modules=["q_proj", "v_proj"], r=4, lora_dropout=0.0)
 
     def made() -> Any:
-        model = make("llama, untied")
+        model = make()
         model.gradient_checkpointing_enable()
         model.enable_input_require_grads()
         return peft.get_peft_model(model, adapters)
@@ -276,19 +261,16 @@ def test_peft_and_checkpoints() -> None:
 
 def test_models_that_are_not_understood() -> None:
     """They are left as they were, with a warning that says why."""
-    llama = make("llama, untied")
+    llama = make()
     llama.loss_function = lambda *args, **options: torch.zeros(())
-    with_hook = make("llama, untied")
+    with_hook = make()
     with_hook.lm_head.register_forward_hook(lambda *_: None)
-    clamped = make("llama, untied")
+    clamped = make()
     clamped.forward = types.MethodType(_clamped, clamped)
-    wrong = make("llama, untied")
+    wrong = make()
     wrong.forward = types.MethodType(_shifted_loss, wrong)
-    t5 = tf.T5ForConditionalGeneration(
-        tf.T5Config(
-            vocab_size=V, d_model=32, d_kv=8, d_ff=48, num_layers=1, num_heads=4, decoder_start_token_id=0
-        )
-    )
+    sizes = {"vocab_size": V, "d_model": 32, "d_kv": 8, "d_ff": 48, "num_layers": 1, "num_heads": 4}
+    t5 = tf.T5ForConditionalGeneration(tf.T5Config(**sizes, decoder_start_token_id=0))
     cases = [
         (torch.nn.Linear(3, 3), "no language model"), (llama, "its loss is not"), (t5, ""),
         (with_hook, "output layer"), (clamped, "logits.clamp"), (wrong, "on a few tokens"),
@@ -363,11 +345,10 @@ def test_ranking_losses(
         loss.backward()
         return [loss.detach(), *(one.grad for one in leaves)]
 
-    expected = compute()
-    with ft.install() as names:
-        assert any(title.endswith(f"ranking.{name}." + method) for title in names for method in METHODS)
-        torch.testing.assert_close(compute(), expected, rtol=2e-6, atol=2e-6)
-        assert ft.calls()[name] == (ours, 1 - ours)
+    expected, actual, names = by_both(compute)
+    assert any(title.endswith(f"ranking.{name}." + method) for title in names for method in METHODS)
+    torch.testing.assert_close(actual, expected, rtol=2e-6, atol=2e-6)
+    assert ft.calls()[name] == (ours, 1 - ours)
     assert all(not hasattr(getattr(type(module), method, None), "fastloss_replaces") for method in METHODS)
 
 
@@ -420,11 +401,9 @@ def of_head(tensors: list[Tensor], *options: Any) -> list[Any]:
 def test_trls_head(options: tuple[Any, ...], outputs: tuple[str, ...]) -> None:
     pytest.importorskip("trl.kernels")
     given = (*options, *(None, 1.0)[len(options) - 2 :], outputs)
-    expected = of_head(head(), *given)
-    with ft.install() as names:
-        assert "trl.kernels.chunked_logprob.ChunkedLogProbFunction.apply" in names
-        actual = of_head(head(), *given)
-        assert ft.calls()["ChunkedLogProbFunction"] == (1, 0)
+    expected, actual, names = by_both(lambda: of_head(head(), *given))
+    assert "trl.kernels.chunked_logprob.ChunkedLogProbFunction.apply" in names
+    assert ft.calls()["ChunkedLogProbFunction"] == (1, 0)
     torch.testing.assert_close(actual, expected, rtol=1e-5, atol=2e-6)
     assert of_head(head(), *given)[0].equal(expected[0])
 
@@ -434,13 +413,9 @@ def test_trls_head(options: tuple[Any, ...], outputs: tuple[str, ...]) -> None:
 def test_types_of_trls_head(dtype: torch.dtype, is_autocast: bool) -> None:
     pytest.importorskip("trl.kernels")
     exact = dtype.itemsize > 2 and not is_autocast
-    ways = []
-    for is_installed in (False, True):
-        with torch.autocast("cpu", torch.bfloat16, enabled=is_autocast):
-            if is_installed:
-                ft.install()
-            ways.append(of_head(head(dtype), 1.0, 64))
-    for theirs, ours in zip(*ways, strict=True):
+    with torch.autocast("cpu", torch.bfloat16, enabled=is_autocast):
+        expected, actual, _ = by_both(lambda: of_head(head(dtype), 1.0, 64))
+    for theirs, ours in zip(expected, actual, strict=True):
         assert theirs.dtype is ours.dtype
         if theirs.dtype is not torch.bool:
             size = theirs.abs().max().item()
@@ -451,10 +426,9 @@ def test_what_trls_head_does_otherwise() -> None:
     """Arguments that only its own code takes."""
     pytest.importorskip("trl.kernels")
     given = (1.0, 64, None, -1.0)
-    expected = of_head(head(), *given)
-    with ft.install():
-        torch.testing.assert_close(of_head(head(), *given), expected)
-        assert ft.calls()["ChunkedLogProbFunction"] == (0, 1)
+    theirs, ours, _ = by_both(lambda: of_head(head(), *given))
+    torch.testing.assert_close(ours, theirs)
+    assert ft.calls()["ChunkedLogProbFunction"] == (0, 1)
 
 
 @pytest.mark.parametrize("masked", [slice(0, 0), slice(2, 6), slice(None)])
@@ -464,16 +438,16 @@ def test_models_with_trls_head(masked: slice) -> None:
     utils = pytest.importorskip("trl.trainer.utils")
     labels = torch.randint(V, (2, 9))
     labels[:, masked] = -100
-    found = []
-    for is_installed in (False, True):
+
+    def compute() -> list[Tensor]:
         model = quiet(make("cohere, scale"))
         utils.add_fused_lm_head(model, outputs=("log_probs", *STATISTICS))
-        if is_installed:
-            ft.install()
-        output = model.train()(input_ids=labels.clamp(min=0), labels=labels, fused_lm_head=True)
+        output = answer(model, labels, fused_lm_head=True)
         (output.loss + 0.1 * output.entropy.sum()).backward()
-        found.append([output.loss, *(output[name] for name in STATISTICS), model.lm_head.weight.grad])
-    torch.testing.assert_close(found[1], found[0], rtol=1e-5, atol=2e-6)
+        return [output.loss, *(output[name] for name in STATISTICS), model.lm_head.weight.grad]
+
+    theirs, ours, _ = by_both(compute)
+    torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=2e-6)
 
 
 @pytest.mark.parametrize("beta", [0.0, 0.1, 0.5, 1.0])
@@ -494,15 +468,27 @@ def test_trls_divergence(beta: float, options: tuple[Any, ...], upstream: Tensor
         assert layer.grad is None
         return [divergence.detach(), entropy, *(leaf.grad for leaf in leaves)]
 
-    expected = compute()
-    with ft.install() as names:
-        assert "trl.kernels.chunked_divergence.ChunkedDivergenceFunction.apply" in names
-        actual = compute()
-        assert ft.calls()["ChunkedDivergenceFunction"] == (1, 0)
+    expected, actual, names = by_both(compute)
+    assert "trl.kernels.chunked_divergence.ChunkedDivergenceFunction.apply" in names
+    assert ft.calls()["ChunkedDivergenceFunction"] == (1, 0)
     torch.testing.assert_close(actual, expected, rtol=1e-5, atol=3e-6)
 
 
 # Trainers
+
+
+ARGUMENTS: dict[str, Any] = {
+    "max_steps": 4, "logging_steps": 1, "learning_rate": 1e-3, "save_strategy": "no", "report_to": [],
+    "disable_tqdm": True, "use_cpu": True,
+}  # fmt: skip
+
+
+def steps(trainer: Any) -> list[dict[str, float]]:
+    """What a trainer logs of each step."""
+    trainer.train()
+    found = [entry for entry in trainer.state.log_history if "loss" in entry]
+    assert len(found) == ARGUMENTS["max_steps"]
+    return found
 
 
 @pytest.mark.parametrize("way", ["install", "without_logits"])
@@ -512,26 +498,22 @@ def test_the_trainer_of_transformers(way: str, is_autocast: bool, tmp_path: Any)
     generator = torch.Generator().manual_seed(5)
     rows = torch.randint(V, (24, 12), generator=generator).tolist()
     data = [{"input_ids": row, "labels": row[:-3] + [-100] * 3} for row in rows]
-    arguments = {
-        "per_device_train_batch_size": 2, "gradient_accumulation_steps": 3, "max_steps": 4,
-        "logging_steps": 1, "report_to": [], "save_strategy": "no", "disable_tqdm": True, "use_cpu": True,
-        "learning_rate": 1e-3, "output_dir": str(tmp_path), "max_grad_norm": 1.0, "bf16": is_autocast,
-    }  # fmt: skip
-    curves = []
-    for is_ours in (False, True):
-        model = make("gemma2, softcap")
-        if is_ours and way == "install":
-            ft.install()
-        elif is_ours:
-            quiet(model)
-        trainer = tf.Trainer(model=model, args=tf.TrainingArguments(**arguments), train_dataset=data)
-        trainer.train()
-        curves.append([entry["loss"] for entry in trainer.state.log_history if "loss" in entry])
-        if is_ours and way == "install":
-            assert ft.calls()["ForCausalLMLoss"] == (12, 0)
-    assert len(curves[0]) == 4
+    arguments = tf.TrainingArguments(
+        **ARGUMENTS, per_device_train_batch_size=2, gradient_accumulation_steps=3, output_dir=str(tmp_path),
+        max_grad_norm=1.0, bf16=is_autocast,
+    )  # fmt: skip
+
+    def compute(of_model: Callable[[Any], Any] = lambda model: model) -> list[float]:
+        model = of_model(make("gemma2, softcap"))
+        return [step["loss"] for step in steps(tf.Trainer(model=model, args=arguments, train_dataset=data))]
+
+    if way == "install":
+        theirs, ours, _ = by_both(compute)
+        assert ft.calls()["ForCausalLMLoss"] == (12, 0)
+    else:
+        theirs, ours = compute(), compute(quiet)
     # Logits in bfloat16 round the loss.
-    torch.testing.assert_close(*curves, rtol=0.0, atol=5e-3 if is_autocast else 1e-5)
+    torch.testing.assert_close(ours, theirs, rtol=0.0, atol=5e-3 if is_autocast else 1e-5)
 
 
 # Trainers of TRL, in float32: by default they use bfloat16, which TRL's heads round to and ours do not
@@ -585,26 +567,18 @@ def test_the_trainers_of_trl(kind: str, tmp_path: Any) -> None:
     trl, datasets = pytest.importorskip("trl"), pytest.importorskip("datasets")
     own, columns, more, name = TRAINERS[kind]
     rows = [{c: f" {words(k + len(c), n)}" for c, n in columns.items()} for k in range(16)]
-    arguments = {
-        "per_device_train_batch_size": 4, "max_steps": 4, "logging_steps": 1, "learning_rate": 1e-3,
-        "save_strategy": "no", "report_to": [], "disable_tqdm": True, "use_cpu": True, "bf16": False,
-        "output_dir": str(tmp_path),
-    }  # fmt: skip
-    trainer_class, config_class = getattr(trl, f"{kind}Trainer"), getattr(trl, f"{kind}Config")
-    curves = []
-    for is_ours in (False, True):
-        model = model_of_words()
-        if is_ours:
-            ft.install()
-        trainer = trainer_class(
-            model=model, args=config_class(**arguments, **own), processing_class=tokenizer_of_words(),
+    config = getattr(trl, f"{kind}Config")(
+        **ARGUMENTS, **own, per_device_train_batch_size=4, bf16=False, output_dir=str(tmp_path)
+    )
+
+    def compute() -> Tensor:
+        trainer = getattr(trl, f"{kind}Trainer")(
+            model=model_of_words(), args=config, processing_class=tokenizer_of_words(),
             train_dataset=datasets.Dataset.from_list(rows), **{key: value() for key, value in more.items()},
         )  # fmt: skip
-        trainer.train()
-        history = [entry for entry in trainer.state.log_history if "loss" in entry]
-        curves.append([[entry["loss"], entry["grad_norm"]] for entry in history])
-        if is_ours:
-            by_fastloss, by_torch = ft.calls()[name]
-            assert by_fastloss >= 4 and by_torch == 0
-    assert len(curves[0]) == 4
-    torch.testing.assert_close(*map(torch.tensor, curves), rtol=0.0, atol=1e-5)
+        return torch.tensor([[step["loss"], step["grad_norm"]] for step in steps(trainer)])
+
+    theirs, ours, _ = by_both(compute)
+    by_fastloss, by_torch = ft.calls()[name]
+    assert by_fastloss >= 4 and by_torch == 0
+    torch.testing.assert_close(ours, theirs, rtol=0.0, atol=1e-5)

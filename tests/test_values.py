@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 from helpers import DTYPES, NAN, assert_within, dtype_named, on_every_isa, over_dtypes, ulp
-from registry import Row, call, plain_and_all, with_all
+from registry import Row, call, over, plain_and_all, with_all
 from rows import ROWS
 from rows.softmax import CROSS_ENTROPY, NLL, OF_PROBABILITIES, TRANSFORMS, gradient_scale
 
@@ -17,13 +17,14 @@ OF_CLASSES = [row for row in ROWS if row.loss_axes == 1 and row.same_bits]
 OF_PAIRS = ("multilabel_margin_loss",)
 # Up to 64 classes, rows are worked on 16 at a time: 37 rows are two full groups and a part. Longer
 # rows go one by one, in blocks of 2048; 70000 classes is a row that threads may share.
-SIZES = [(37, range(1, 71)), (5, (100,)), (4, (1000, 1025)), (4, (5000,)), (4, (70_000,))]
-IDS = ["C1-70", "C100", "C1000-1025", "C5000", "C70000"]
+SIZES: dict[str, Any] = {"C1-70": (37, range(1, 71)), "C100": (5, (100,)), "C1000-1025": (4, (1000, 1025))}
+SIZES |= {"C5000": (4, (5000,)), "C70000": (4, (70_000,))}
+over_sizes = pytest.mark.parametrize(("rows", "sizes"), SIZES.values(), ids=SIZES)
 
 
 @over_dtypes
-@pytest.mark.parametrize(("rows", "sizes"), SIZES, ids=IDS)
-@pytest.mark.parametrize("row", [CROSS_ENTROPY, OF_PROBABILITIES, NLL, *TRANSFORMS], ids=str)
+@over_sizes
+@over([CROSS_ENTROPY, OF_PROBABILITIES, NLL, *TRANSFORMS])
 def test_every_number_of_classes(row: Row, rows: int, sizes: Any, dtype: str) -> None:
     for classes in sizes:
         for c in plain_and_all(row, (rows, classes), dtype):
@@ -32,8 +33,8 @@ def test_every_number_of_classes(row: Row, rows: int, sizes: Any, dtype: str) ->
 
 @pytest.mark.full
 @over_dtypes
-@pytest.mark.parametrize(("rows", "sizes"), SIZES, ids=IDS)
-@pytest.mark.parametrize("row", [row for row in OF_CLASSES if row.name not in OF_PAIRS], ids=str)
+@over_sizes
+@over([row for row in OF_CLASSES if row.name not in OF_PAIRS])
 def test_every_number_of_classes_with_every_reduction(row: Row, rows: int, sizes: Any, dtype: str) -> None:
     """On the best instruction set: the default run has the others."""
     reductions = row.reductions or ("none",)
@@ -43,12 +44,12 @@ def test_every_number_of_classes_with_every_reduction(row: Row, rows: int, sizes
             with_all(row, (rows, classes), dtype, reduction).check()
 
 
-@pytest.mark.parametrize("row", [CROSS_ENTROPY, *TRANSFORMS], ids=str)
+@over([CROSS_ENTROPY, *TRANSFORMS])
 def test_a_million_classes(row: Row) -> None:
     call(row, (4, 1_000_000), "float32", "none").check_on_every_isa()
 
 
-@pytest.mark.parametrize("row", [row for row in OF_CLASSES if row.gradients], ids=str)
+@over([row for row in OF_CLASSES if row.gradients])
 def test_every_number_of_rows(row: Row) -> None:
     """Groups of 16 rows, with every rest."""
     for rows in (*range(1, 36), 1000):
@@ -76,7 +77,7 @@ ENDS: dict[str, dict[str, Any]] = {
 
 
 @on_every_isa
-@pytest.mark.parametrize("row", [CROSS_ENTROPY, OF_PROBABILITIES], ids=str)
+@over([CROSS_ENTROPY, OF_PROBABILITIES])
 @pytest.mark.parametrize("options", ENDS.values(), ids=ENDS)
 def test_options_at_their_ends(options: dict[str, Any], row: Row) -> None:
     # float64: at these ends float32 is at the mercy of its inputs (a temperature of 0.05 makes 20

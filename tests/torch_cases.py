@@ -7,12 +7,13 @@ is a row with one set of its options. `MODULES` has the function of each module.
 """
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from torch.nn import functional
 from torch_tools import REDUCTIONS, Result, assert_near, assert_same, outcome
@@ -376,24 +377,21 @@ OF_STUDENT = ("student_input", "student_weight", "student_bias")
 PAIR = ("policy_chosen_logps", "policy_rejected_logps")
 TRIPLE = ("anchor", "positive", "negative")
 STUDENT_AND_TEACHER = ("student_logits", "teacher_logits")
+WEIGHT: dict[str, Values] = {"weight": {"weight": element_weight}}
+CLASS_WEIGHT: dict[str, Values] = {"weight": {"weight": class_weight}}
+IGNORING: dict[str, Values] = {"ignoring": {"ignore_index": ignoring(-100)}}
+TEMPERATURE: dict[str, Values] = {"temperature": {"temperature": 1.7}}
 OF_INDICES: dict[str, Values] = {
-    "weight": {"weight": class_weight},
-    "ignoring": {"ignore_index": ignoring(-100)},
-    "ignoring-a-class": {"weight": class_weight, "ignore_index": ignoring(2)},
-}
-SMOOTHED: dict[str, Values] = {
-    "smoothed": {"label_smoothing": 0.2},
-    "smoothed-away": {"label_smoothing": 1.0},
-}
+    **CLASS_WEIGHT, **IGNORING, "ignoring-a-class": {"weight": class_weight, "ignore_index": ignoring(2)}
+}  # fmt: skip
+SMOOTHED: dict[str, Values] = {f"smoothed{k}": {"label_smoothing": v} for k, v in (("", 0.2), ("-away", 1.0))}
 EVERYTHING: dict[str, Values] = {
     "everything": {"weight": class_weight, "ignore_index": ignoring(-100), "label_smoothing": 0.1}
 }
-WEIGHT: dict[str, Values] = {"weight": {"weight": element_weight}}
-CLASS_WEIGHT: dict[str, Values] = {"weight": {"weight": class_weight}}
 SOFTMAX: dict[str, Values] = {
     "z_loss": {"z_loss": 0.05},
     "softcap": {"softcap": 3.0},
-    "temperature": {"temperature": 1.7},
+    **TEMPERATURE,
     "logit_scale": {"logit_scale": 0.6, "softcap": 3.0},
     "sample_weight": {"sample_weight": sample_weight},
 }
@@ -402,9 +400,7 @@ ALL_EXTRAS: Values = {
     "z_loss": 0.05, "softcap": 3.0, "temperature": 0.6, "label_smoothing": 0.1,
 }  # fmt: skip
 MASK: dict[str, Values] = {"mask": {"mask": mask}}
-DIVERGENCE: dict[str, Values] = {
-    **MASK, "temperature": {"temperature": 1.7}, "everything": {"mask": mask, "temperature": 0.6}
-}  # fmt: skip
+DIVERGENCE = {**MASK, **TEMPERATURE, "everything": {"mask": mask, "temperature": 0.6}}
 OF_TWO_LAYERS: dict[str, Values] = {
     **MASK,
     "maps": {"temperature": 1.7, "student_softcap": 3.0, "teacher_softcap": 2.0, "teacher_logit_scale": 0.6},
@@ -415,9 +411,7 @@ SIGNS: Values = {"scores": normal(*SHAPE, scale=1.5), "target": signs(*SHAPE)}
 TOKENS: Values = {"logits": normal(4, 5, 7, scale=2.0), "target": indices(7, 4, 5)}
 TWO_LOGITS: Values = {"student_logits": normal(4, 5, 7), "teacher_logits": normal(4, 5, 7)}
 POLICIES: Values = {name: log_probs(9) for name in PAIR}
-POLICIES_AND_REFERENCES: Values = {
-    **POLICIES, "ref_chosen_logps": log_probs(9), "ref_rejected_logps": log_probs(9)
-}  # fmt: skip
+REFERENCES: Values = {"ref_chosen_logps": log_probs(9), "ref_rejected_logps": log_probs(9)}
 RATIOS: Values = {
     "logps": log_probs(4, 5),
     "old_logps": lambda rng, given: given["logps"] + normal(4, 5, scale=0.4)(rng, {}),
@@ -548,33 +542,24 @@ OWN = [
     *(Loss(name, {**{k: normal(4, 7, 5) for k in STUDENT_AND_TEACHER}, "axis": 1}, STUDENT_AND_TEACHER, MASK,
            reference_options={"teacher_grad": True}, label="axis")
       for name in ("kl_div_with_logits", "js_div_with_logits", "tv_distance_with_logits")),
-    Loss("token_log_probs", TOKENS, ("logits",), {
-        "ignoring": {"ignore_index": ignoring(-100)}, "temperature": {"temperature": 1.7},
-    }, dim=-1),
+    Loss("token_log_probs", TOKENS, ("logits",), {**IGNORING, **TEMPERATURE}, dim=-1),
     Loss("token_log_probs", {"logits": normal(4, 7, 5), "target": indices(7, 4, 5), "axis": 1}, ("logits",),
          label="axis"),
-    Loss("softmax_focal_loss", TOKENS, ("logits",), {
-        "ignoring": {"ignore_index": ignoring(-100)}, "gamma": {"gamma": 0.5, "alpha": 0.3},
-        "alpha": {"alpha": positive(7)},
-    }, dim=-1),
-    Loss("poly_loss", TOKENS, ("logits",), {
-        "ignoring": {"ignore_index": ignoring(-100)}, "weight": {"epsilon": -1.0, "weight": positive(7)},
-    }, dim=-1),
-    Loss("generalized_cross_entropy", TOKENS, ("logits",), {
-        "ignoring": {"ignore_index": ignoring(-100)}, "weight": {"q": 0.2, "weight": positive(7)},
-    }, dim=-1),
+    *(Loss(name, TOKENS, ("logits",), {**IGNORING, **more}, dim=-1) for name, more in {
+        "softmax_focal_loss": {"gamma": {"gamma": 0.5, "alpha": 0.3}, "alpha": {"alpha": positive(7)}},
+        "poly_loss": {"weight": {"epsilon": -1.0, "weight": positive(7)}},
+        "generalized_cross_entropy": {"weight": {"q": 0.2, "weight": positive(7)}},
+    }.items()),
     *rows("sparsemax_loss", {"3d": TOKENS, "1d": {"logits": normal(7), "target": indices(7)}},
-          wants=("logits",), dim=-1, options={"ignoring": {"ignore_index": ignoring(-100)}}),
+          wants=("logits",), dim=-1, options=IGNORING),
     Loss("sequence_log_probs", TOKENS, ("logits",), {
         **MASK, "lengths": {"lengths": torch.tensor([0, 2, 5, 3])},
         "average": {"mask": mask, "average": True, "temperature": 1.7},
     }, dim=-1),
-    Loss("entropy", {"logits": TOKENS["logits"]}, ("logits",), {"temperature": {"temperature": 1.7}}, dim=-1),
+    Loss("entropy", {"logits": TOKENS["logits"]}, ("logits",), TEMPERATURE, dim=-1),
     Loss("entropy", {"logits": normal(4, 7, 5), "axis": 1}, ("logits",), label="axis"),
     *rows("linear_token_log_probs", {"2d": linear(8, bias=False), "3d-bias": linear(2, 4)}, wants=OF_LINEAR,
-          options={
-              "ignoring": {"ignore_index": ignoring(-100)}, "options": {"temperature": 1.7, "softcap": 3.0},
-          }),
+          options={**IGNORING, "options": {"temperature": 1.7, "softcap": 3.0}}),
     Loss("ctc_loss_with_logits", {
         "logits": normal(9, 3, 5), "targets": LABELS, "input_lengths": STEPS, "target_lengths": COUNTS,
     }, ("logits",), {"options": {"blank": 4, "zero_infinity": True}}),
@@ -619,7 +604,7 @@ OWN = [
         "efron": {"ties": "efron"},
         "everything": {"ties": "efron", "weight": uniform(0.5, 2.0)(15), "strata": indices(3, 15)},
     }),
-    Loss("dpo_loss", POLICIES_AND_REFERENCES, PAIR, {
+    Loss("dpo_loss", {**POLICIES, **REFERENCES}, PAIR, {
         "options": {"beta": 0.4, "label_smoothing": 0.2}, "reference_free": {"reference_free": True},
         "js": {"f_divergence_type": "js_divergence"},
         **{t: {"loss_type": t, "label_smoothing": 0.1} for t in ("robust", "exo_pair")},
@@ -714,66 +699,17 @@ SLICED = [
         "probabilities": {**linear(13), "target": distributions(13, 11)},
     }, wants=OF_LINEAR, options=OF_SLICES_OF_PROBABILITIES, of_reference="linear_cross_entropy"),
 ]
+# Every other function of `LOSSES` has a module.
+WITHOUT_MODULE = (
+    "token_log_probs", "sequence_log_probs", "entropy", "linear_token_log_probs", "info_nce_loss",
+    "siglip_loss", "linear_kl_div", "linear_tv_distance", "linear_js_div", "ppo_loss", "value_loss",
+    "grpo_loss", "kl_penalty", "l1_penalty", "l2_penalty", "elastic_net_penalty",
+)
 # fmt: on
-MODULES = {
-    "CrossEntropyLoss": "cross_entropy",
-    "NLLLoss": "nll_loss",
-    "BCELoss": "binary_cross_entropy",
-    "BCEWithLogitsLoss": "binary_cross_entropy_with_logits",
-    "MSELoss": "mse_loss",
-    "L1Loss": "l1_loss",
-    "SmoothL1Loss": "smooth_l1_loss",
-    "HuberLoss": "huber_loss",
-    "KLDivLoss": "kl_div",
-    "PoissonNLLLoss": "poisson_nll_loss",
-    "GaussianNLLLoss": "gaussian_nll_loss",
-    "SoftMarginLoss": "soft_margin_loss",
-    "MultiMarginLoss": "multi_margin_loss",
-    "MultiLabelMarginLoss": "multilabel_margin_loss",
-    "MultiLabelSoftMarginLoss": "multilabel_soft_margin_loss",
-    "MarginRankingLoss": "margin_ranking_loss",
-    "CosineEmbeddingLoss": "cosine_embedding_loss",
-    "TripletMarginLoss": "triplet_margin_loss",
-    "TripletMarginWithDistanceLoss": "triplet_margin_with_distance_loss",
-    "CTCWithLogitsLoss": "ctc_loss_with_logits",
-    "LinearCrossEntropyLoss": "linear_cross_entropy",
-    "SigmoidFocalLoss": "sigmoid_focal_loss",
-    "SoftmaxFocalLoss": "softmax_focal_loss",
-    "PolyLoss": "poly_loss",
-    "GeneralizedCrossEntropyLoss": "generalized_cross_entropy",
-    "SparsemaxLoss": "sparsemax_loss",
-    "HingeLoss": "hinge_loss",
-    "SquaredHingeLoss": "squared_hinge_loss",
-    "LogCoshLoss": "log_cosh_loss",
-    "QuantileLoss": "quantile_loss",
-    "CRPSLoss": "crps_loss",
-    "GammaNLLLoss": "gamma_nll_loss",
-    "TweedieNLLLoss": "tweedie_nll_loss",
-    "EpsilonInsensitiveLoss": "epsilon_insensitive_loss",
-    "MeanSquaredLogLoss": "mean_squared_log_loss",
-    "KLDivWithLogitsLoss": "kl_div_with_logits",
-    "JSDivWithLogitsLoss": "js_div_with_logits",
-    "TVDistanceWithLogitsLoss": "tv_distance_with_logits",
-    "ListNetLoss": "list_net_loss",
-    "LambdaRankLoss": "lambda_rank_loss",
-    "AFTLoss": "aft_loss",
-    "CoxPHLoss": "cox_ph_loss",
-    "NegativeBinomialNLLLoss": "negative_binomial_nll_loss",
-    "StudentTNLLLoss": "student_t_nll_loss",
-    "DPOLoss": "dpo_loss",
-    "SimPOLoss": "simpo_loss",
-    "CPOLoss": "cpo_loss",
-    "ORPOLoss": "orpo_loss",
-    "KTOLoss": "kto_loss",
-    "RewardModelLoss": "reward_model_loss",
-}  # fmt: skip
 # Elementwise losses that have no row above, as `fastloss.torch` derives them: of numbers and signs.
-_DERIVED = {
-    function.__name__ for function in map(vars(ft).get, _derived.__all__) if inspect.isfunction(function)
-}
+_DERIVED = {name for name in _derived.__all__ if inspect.isfunction(getattr(ft, name))}
 _ROWLESS = sorted(_DERIVED - {loss.name for loss in (*OF_TORCH, *EXTRAS, *OWN)})
 OF_TORCH += [Loss(name, pair(normal(*SHAPE, scale=1.5), signs(*SHAPE))) for name in _ROWLESS]
-MODULES |= {"".join(map(str.capitalize, name.split("_"))): name for name in _ROWLESS}
 # Names that are no losses, or have tests of their own: test_torch_statistics.py, test_adaptive.py, and
 # test_ctc.py (torch's ctc_loss, whose gradient is ours only through a log-softmax).
 PROGRAM = (
@@ -782,13 +718,21 @@ PROGRAM = (
 )  # fmt: skip
 
 LOSSES = [*OF_TORCH, *EXTRAS, *OWN]
+
+
+def letters(name: str) -> str:
+    """What the names of a function and of its module share."""
+    return name.lower().replace("_", "").replace("loss", "").replace("bce", "binarycrossentropy")
+
+
+_CLASSES = {letters(name): name for name in ft.__all__ if name[0].isupper()}
+MODULES = {_CLASSES[letters(loss.name)]: loss.name for loss in LOSSES if loss.name not in WITHOUT_MODULE}
 NAMES_OF_TORCH = tuple(dict.fromkeys(loss.name for loss in OF_TORCH))
 NAMES_OF_OWN = tuple(dict.fromkeys(loss.name for loss in OWN))
 TORCHS = {name: getattr(functional, name) for name in NAMES_OF_TORCH}
 assert all(f.__module__ == "torch.nn.functional" for f in TORCHS.values())
 
 CALLS = [call for loss in LOSSES for call in loss.calls()]
-CALLS_OF_TORCH = [call for call in CALLS if call.loss.is_torchs]
 # A call of each function, with as much as it can have at once.
 FIRST: dict[str, Call] = {}
 for _call in CALLS:
@@ -801,6 +745,21 @@ for _call in CALLS:
 def row_of(name: str, table: list[Loss] = LOSSES) -> Loss:
     """The first row of a function."""
     return next(loss for loss in table if loss.name == name)
+
+
+# Calls with as many options as they can have, of which torch's functions lack some.
+WITH_EXTRAS = [row_of(n, EXTRAS).calls()[-1] for n in ("cross_entropy", "nll_loss", "linear_cross_entropy")]
+# Calls that torch has no function for.
+BEYOND = [*(FIRST[name] for name in NAMES_OF_OWN), *WITH_EXTRAS]
+
+
+def over(names: Collection[str]) -> pytest.MarkDecorator:
+    """The first calls of some functions."""
+    return pytest.mark.parametrize("call", [FIRST[name] for name in names], ids=names)
+
+
+over_calls, over_beyond = (pytest.mark.parametrize("call", calls, ids=str) for calls in (CALLS, BEYOND))
+over_functions, over_torchs, over_own = over(FIRST), over(NAMES_OF_TORCH), over(NAMES_OF_OWN)
 
 
 def without_row(losses: list[Loss], modules: dict[str, str]) -> set[str]:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from torch import distributed
 from torch.autograd import forward_ad
@@ -19,10 +20,12 @@ from torch.autograd import forward_ad
 Tensor = torch.Tensor
 Of = Callable[[Tensor], Tensor]
 
-DTYPES = {"float32": torch.float32, "float64": torch.float64, "float16": torch.float16,
-          "bfloat16": torch.bfloat16}  # fmt: skip
+DTYPES = {name: getattr(torch, name) for name in ("float32", "float64", "float16", "bfloat16")}
 HALVES = (torch.float16, torch.bfloat16)
 REDUCTIONS = ("mean", "sum", "none")
+over_dtypes = pytest.mark.parametrize("dtype", DTYPES.values(), ids=DTYPES)
+over_halves = pytest.mark.parametrize("half", HALVES, ids=str)
+over_reductions = pytest.mark.parametrize("reduction", REDUCTIONS)
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,6 +34,11 @@ class Result:
 
     loss: Tensor
     gradients: dict[str, Tensor]
+
+    @classmethod
+    def of(cls, loss: Tensor, leaves: dict[str, Tensor]) -> "Result":
+        """After backward."""
+        return cls(loss.detach(), {name: leaf.grad for name, leaf in leaves.items()})
 
     def list(self) -> list[Tensor]:
         return [self.loss, *self.gradients.values()]
@@ -67,12 +75,6 @@ def assert_near(
             f"{title}: {int((~good).sum())} of {good.numel()} out of bounds, first at {at}: "
             f"{wide[at].item()!r}, expected {exact[at].item()!r} within {limit:.3g}"
         )
-
-
-def assert_close_in_half(actual: Tensor, expected: Tensor, half: torch.dtype, ulps: float = 4.0) -> None:
-    """Within some ulps of a half type, of the largest."""
-    bound = ulps * torch.finfo(half).eps * expected.float().abs().max().item()
-    torch.testing.assert_close(actual.float(), expected.float(), rtol=0.0, atol=bound)
 
 
 def equal(ours: Iterable[Tensor], theirs: Iterable[Tensor]) -> bool:
