@@ -45,7 +45,8 @@ def pytest_configure(config: pytest.Config) -> None:
     """
     if config.getoption("numprocesses", None):
         os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-        config.option.dist = "loadgroup"
+        if config.option.dist == "load":
+            config.option.dist = "loadgroup"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

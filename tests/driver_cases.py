@@ -112,7 +112,8 @@ def _shape_of(x: Array, axis: int | None = None) -> tuple[int, int]:
     return x.size // x.shape[-1], x.shape[-1]
 
 
-def _some(g: Options, names: str) -> tuple[Any, ...]:
+def _named(g: Options, names: str) -> tuple[Any, ...]:
+    """Arguments by their names; kernels of one kind of job do not have all of them."""
     return tuple(g.get(name) for name in names.split())
 
 
@@ -126,9 +127,9 @@ def _job_of_rows(kind: int, own: str, g: Options) -> Job:
     return Job(
         kind,
         (*integers, g.get("focusing", 0)),
-        (g["grad_scale"], g.get("label_smoothing", 0.0), *_some(g, own)),
-        (x, *_some(g, "indices probabilities weight sample_weight grad_output")),
-        _some(g, "row_loss output hessian"),
+        (g["grad_scale"], g.get("label_smoothing", 0.0), *_named(g, own)),
+        (x, *_named(g, "indices probabilities weight sample_weight grad_output")),
+        _named(g, "row_loss output hessian"),
     )
 
 
@@ -136,16 +137,16 @@ def _job_of_divergence(g: Options) -> Job:
     return Job(
         DIVERGENCE,
         (g["operation"], *_shape_of(g["x"], g["axis"])),
-        _some(g, "grad_scale beta x_softcap t_softcap x_temperature t_temperature"),
-        (*_some(g, "x t counted"), None, None, g["grad_output"]),
-        _some(g, "row_loss x_gradient t_gradient"),
+        _named(g, "grad_scale beta x_softcap t_softcap x_temperature t_temperature"),
+        (*_named(g, "x t counted"), None, None, g["grad_output"]),
+        _named(g, "row_loss x_gradient t_gradient"),
     )
 
 
 def _job_of_elements(g: Options) -> Job:
     *read, first, second, losses = g["arrays"]
-    reals = _some(g, "target_value third_value a b grad_scale")
-    return Job(ELEMENTS, _some(g, "loss wide"), reals, tuple(read), (losses, first, second))
+    reals = _named(g, "target_value third_value a b grad_scale")
+    return Job(ELEMENTS, _named(g, "loss wide"), reals, tuple(read), (losses, first, second))
 
 
 def _job_of_pairs(g: Options) -> Job:
@@ -154,30 +155,30 @@ def _job_of_pairs(g: Options) -> Job:
     return Job(
         PAIRS,
         (len(vectors), *_shape_of(vectors[0]), g["swap"]),
-        _some(g, "grad_scale margin eps p"),
-        (*vectors, *missing, *_some(g, "target grad_output")),
+        _named(g, "grad_scale margin eps p"),
+        (*vectors, *missing, *_named(g, "target grad_output")),
         (g["row_loss"], *g["gradients"], *missing),
     )
 
 
 def _job_of_labels(g: Options) -> Job:
     integers = (0, *_shape_of(g["input"]))
-    arrays = (*_some(g, "input target"), None, None, None, g["grad_output"])
-    return Job(LABELS, integers, (g["grad_scale"],), arrays, _some(g, "row_loss output"))
+    arrays = (*_named(g, "input target"), None, None, None, g["grad_output"])
+    return Job(LABELS, integers, (g["grad_scale"],), arrays, _named(g, "row_loss output"))
 
 
 def _job_of_distribution(g: Options) -> Job:
     *read, first, second, losses, parameter, last = g["arrays"]
-    reals = _some(g, "target_value third_value fourth_value grad_scale")
+    reals = _named(g, "target_value third_value fourth_value grad_scale")
     outputs = (losses, first, second, last)
-    return Job(DISTRIBUTION, _some(g, "kind is_full"), reals, (*read, parameter), outputs)
+    return Job(DISTRIBUTION, _named(g, "kind is_full"), reals, (*read, parameter), outputs)
 
 
 def _job_of_alignments(g: Options) -> Job:
     longest = (g["labels_of"].max(), g["steps_of"].max())
-    integers = (*g["input"].shape, *_some(g, "blank has_logits zero_infinity"), *longest)
-    arrays = _some(g, "input labels starts labels_of steps_of factor")
-    return Job(CTC, integers, (), arrays, _some(g, "losses output"))
+    integers = (*g["input"].shape, *_named(g, "blank has_logits zero_infinity"), *longest)
+    arrays = _named(g, "input labels starts labels_of steps_of factor")
+    return Job(CTC, integers, (), arrays, _named(g, "losses output"))
 
 
 def _job_of_lists(kind: int, names: str, g: Options) -> Job:
@@ -187,14 +188,14 @@ def _job_of_lists(kind: int, names: str, g: Options) -> Job:
         kind,
         (*integers, np.size(gains)),
         (g["scale"], g.get("sigmoid", 0.0)),
-        (*_some(g, names), *_some(g, "bounds upstream"), gains, g.get("discounts")),
-        _some(g, "losses gradient hessian"),
+        (*_named(g, names), *_named(g, "bounds upstream"), gains, g.get("discounts")),
+        _named(g, "losses gradient hessian"),
     )
 
 
 def _job_of_cox(g: Options) -> Job:
     x, (gradient, hessian, losses) = g["log_hazard"], g["outputs"]
-    arrays = (x, *g["sorted_by_time"], *_some(g, "event weight upstream"))
+    arrays = (x, *g["sorted_by_time"], *_named(g, "event weight upstream"))
     return Job(COX, (len(x), g["is_efron"]), (g["scale"],), arrays, (losses, gradient, hessian))
 
 
@@ -203,9 +204,9 @@ def _job_of_statistics(g: Options) -> Job:
     return Job(
         STATISTICS,
         (0, *_shape_of(x, g["axis"]), ignored is not None, ignored or 0, g["has_all"]),
-        (*g["grad_scale"], *_some(g, "softcap temperature")),
+        (*g["grad_scale"], *_named(g, "softcap temperature")),
         (x, g["indices"], None, None, None, *g["grad_output"]),
-        _some(g, "found output"),
+        _named(g, "found output"),
     )
 
 

@@ -62,7 +62,7 @@ class Case:
     use: str
 
     def __repr__(self) -> str:
-        """Without what a row has, which would take pages."""
+        """The row by its name: its fields would take pages."""
         fields = {**vars(self), "row": str(self.row), "level": _kernels.LEVELS[self.level]}
         return ", ".join(f"{name}={value}" for name, value in fields.items())
 

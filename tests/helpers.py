@@ -15,6 +15,9 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+import fastloss
+from fastloss import reference
+
 Array = npt.NDArray[Any]
 Shape = tuple[int, ...]
 Options = dict[str, Any]
@@ -23,12 +26,16 @@ INF, NAN = math.inf, math.nan
 DTYPES = ["float32", "float64", "float16"] + (["bfloat16"] if find_spec("ml_dtypes") else [])
 HALF = DTYPES[-1]
 REDUCTIONS = ["mean", "sum", "none"]
+NONE: Options = {"reduction": "none", "return_grad": True}
+# Public functions without arrays.
+SETTINGS = {"get_num_threads", "num_threads", "set_num_threads", "show_config"}
 
 on_every_isa = pytest.mark.usefixtures("isa")
 # On the best instruction set that the machine has; on the others in the full matrix.
 on_one_isa = pytest.mark.usefixtures("one_isa")
 over_dtypes = pytest.mark.parametrize("dtype", DTYPES)
 over_wide = pytest.mark.parametrize("dtype", ["float32", "float64"])
+over_modules = pytest.mark.parametrize("module", [reference, fastloss], ids=["reference", "fastloss"])
 
 
 def full_if(condition: bool, *values: Any) -> Any:
@@ -39,6 +46,11 @@ def full_if(condition: bool, *values: Any) -> Any:
 # Whether a test goes through the pairs of what it combines or, in the full matrix, through their product.
 over_product = pytest.mark.parametrize("product", [False, full_if(True, True)])
 over_reductions = pytest.mark.parametrize("reduction", REDUCTIONS)
+
+
+def sigmoid(x: float) -> float:
+    small = math.exp(-abs(x))
+    return (1.0 if x >= 0.0 else small) / (1.0 + small)
 
 
 # Types

@@ -15,6 +15,7 @@ from helpers import (
     HALF,
     INF,
     NAN,
+    SETTINGS,
     Array,
     Shape,
     assert_within,
@@ -40,7 +41,6 @@ full = pytest.mark.full
 # Options of many functions, in the order of all signatures.
 COMMON = ["check_domain", "teacher_grad", "memory_budget", "reduction", "return_grad", "return_hessian"]
 COMMON += ["return_entropy", "grad_output", "out", "accumulate", "num_threads"]
-SETTINGS = {"get_num_threads", "num_threads", "set_num_threads", "show_config"}
 
 
 over_rows = over(ROWS)

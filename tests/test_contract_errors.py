@@ -77,7 +77,7 @@ def refused_and_unwritten(c: Call, error: Kind, name: str, **given: Any) -> str:
             message = refused(partial(c.value, **forward), error, name)
         if not row.gradients:
             continue
-        for in_place, accumulate in itertools.product({False, row in IN_PLACE}, repeat=2):
+        for in_place, accumulate in itertools.product({False, row.same_bits}, repeat=2):
             mine = {k: np.array(v) if isinstance(v, np.ndarray) else v for k, v in c.arguments.items()}
             fits = all(isinstance(mine[k], np.ndarray) for k in row.gradients)
             if not fits:

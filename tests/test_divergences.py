@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from helpers import DTYPES, INF, NAN, Array, assert_within, bits, is_half, over_dtypes
+from helpers import DTYPES, INF, NAN, Array, assert_within, bits, is_half, over_dtypes, over_modules
 from registry import Call, Row, call, of_values, with_all
 from rows.divergences import BETAS, FIELDS, JS, KL, OF_BETA, PLAIN, TV, pair, weight
 from rows.elementwise import KL_DIV
@@ -28,7 +28,6 @@ def over(dtypes: Any, *rows: Row) -> pytest.MarkDecorator:
 over_wide = over(["float32", "float64"], *PLAIN)
 over_every = over(DTYPES, KL, *OF_BETA, TV)
 over_rows = pytest.mark.parametrize("row", PLAIN, ids=str)
-over_modules = pytest.mark.parametrize("module", [reference, fastloss], ids=["reference", "fastloss"])
 
 
 def weight_of(row: Row) -> float:

@@ -7,7 +7,7 @@ import re
 from typing import Any
 
 import pytest
-from test_contract import SETTINGS
+from helpers import SETTINGS
 
 import fastloss
 from fastloss import boosting

@@ -345,6 +345,12 @@ INFINITIES: list[tuple[str, float, float, dict[str, Any], tuple[float, ...]]] = 
     ("sigmoid_focal_loss", -INF, 1.0, {"alpha": 0.0, "gamma": 0.0}, (0.0, 0.0)),
     ("sigmoid_focal_loss", -INF, 1.0, {"alpha": 0.5}, (INF, -0.5)),
     ("sigmoid_focal_loss", INF, 1.0, {}, (0.0, 0.0)),
+    ("sigmoid_focal_loss", INF, 0.0, {"alpha": None}, (INF, 1.0)),
+    ("binary_cross_entropy_with_logits", INF, 0.0, {}, (INF, 1.0, 0.0)),
+    ("binary_cross_entropy_with_logits", INF, 1.0, {}, (0.0, 0.0, 0.0)),
+    ("binary_cross_entropy_with_logits", -INF, 1.0, {}, (INF, -1.0, 0.0)),
+    ("soft_margin_loss", -INF, 1.0, {}, (INF, -1.0, 0.0)),
+    ("soft_margin_loss", INF, 1.0, {}, (0.0, 0.0, 0.0)),
     # exp(x) is larger than t * x.
     ("poisson_nll_loss", INF, 0.0, {}, (INF, INF, INF)),
     ("poisson_nll_loss", INF, 2.0, {}, (INF, INF, INF)),

@@ -1,4 +1,4 @@
-"""Bad arguments of objects of perplexity (those of settings are in test_threads.py), and of probabilities."""
+"""Bad arguments of `Perplexity` (those of settings are in test_threads.py), and of probabilities."""
 
 import re
 from functools import partial
@@ -29,6 +29,13 @@ def test_probabilities_have_no_ignored_index(ignore_index: int) -> None:
 def test_probabilities_for_nll_loss() -> None:
     for target in (np.full((4, 6), 1 / 6, np.float32), np.zeros(4, np.float32)):
         refused(partial(call(NLL, (4, 6)).run, target=target), (TypeError, ValueError), "target")
+
+
+def test_scales_far_from_1() -> None:
+    """A temperature or a softcap that becomes infinite when it is divided by the scale."""
+    for options in ({"temperature": 1e300}, {"softcap": 1e300, "temperature": 1e-300}):
+        call_it = partial(fastloss.cross_entropy, LOGITS, INDICES, logit_scale=1e-100, **options)
+        refused(call_it, ValueError, "logit_scale")
 
 
 # Perplexity: a refused batch leaves the totals as they were

@@ -568,3 +568,13 @@ def test_out_that_overlaps(row: Row) -> None:
     # Neighbours in one array are no overlap.
     around = np.zeros((13, 6), np.float32)
     p.check_derivatives(p.run(out=(around[:6], around[6:12], around[12]))[1])
+
+
+def test_a_layer_of_no_class_or_of_one() -> None:
+    x, y = np.ones((3, 4), np.float32), np.zeros(3, int)
+    for name in ("linear_cross_entropy", "linear_token_log_probs", "linear_token_statistics"):
+        empty = partial(getattr(fastloss, name), x, np.ones((0, 4), np.float32), y)
+        refused(empty, ValueError, "linear_weight")
+    # The logarithm of 1 is 0, not -0.
+    certain = fastloss.linear_token_log_probs(x, np.ones((1, 4), np.float32), y)
+    assert not certain.any() and not np.signbit(certain).any()

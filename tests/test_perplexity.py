@@ -11,7 +11,7 @@ from functools import partial
 
 import numpy as np
 import pytest
-from helpers import INF, NAN, on_every_isa, refused
+from helpers import INF, NAN, case, on_every_isa, refused
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose
@@ -365,11 +365,12 @@ def test_storing():
     special = Perplexity().update(SPECIAL_LOGITS, SPECIAL_TARGET, by=KEYS)
     of_nan = Perplexity().update(*with_special(NAN))
     for way, stored in itertools.product(ways, (Perplexity(ignore_index=3), WHOLE, large, special, of_nan)):
-        again = way(stored)
-        assert again.ignore_index == stored.ignore_index
-        assert_same_bits(again, stored)
-        again.merge(again)
-        assert again.tokens == 2 * stored.tokens
+        with case((way, stored)):
+            again = way(stored)
+            assert again.ignore_index == stored.ignore_index
+            assert_same_bits(again, stored)
+            again.merge(again)
+            assert again.tokens == 2 * stored.tokens
     again.reset()
     assert_same_bits(again.update(LOGITS, TARGET), WHOLE)
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from helpers import EITHER, INF, NAN, Shape, bits, over_dtypes, refused
-from registry import Call, Row, call, of_values, with_all
+from helpers import EITHER, INF, NAN, NONE, Shape, bits, over_dtypes, over_modules, refused, sigmoid
+from registry import Call, Row, call, of_values, over, with_all
 from rows.preferences import (
     BY_TOKEN,
     CLIPPED,
@@ -22,7 +22,6 @@ from rows.preferences import (
     TYPES,
     grpo,
 )
-from test_preferences import NONE, over, over_modules, sigmoid
 
 import fastloss
 
@@ -338,7 +337,7 @@ def test_sapo_of_large_ratios(module: Any) -> None:
 
 
 @over_dtypes
-@over(*ELEMENTS, *OF_SEQUENCES)
+@over([*ELEMENTS, *OF_SEQUENCES])
 def test_log_probabilities_far_below(row: Row, dtype: str) -> None:
     x, y = np.full((2, 3, 4), -1e4)
     x[:, 1], y[:, 2] = -9999.0, -1e4 + 8.0
@@ -361,7 +360,7 @@ def test_values_far_apart(module: Any) -> None:
 
 
 @over_dtypes
-@over(*OF_WHOLE_SEQUENCES)
+@over([*OF_WHOLE_SEQUENCES])
 def test_nan_stays_in_its_sequence(row: Row, dtype: str) -> None:
     """All tokens of a sequence have one ratio; that of cispo leaves the losses of the others alone."""
     c = call(row, (3, 4), dtype, "none", grad_output="array")
@@ -392,7 +391,7 @@ def test_nan_beside_an_advantage_of_0(module: Any) -> None:
         assert np.isnan(value).tolist() == np.isnan(grad).tolist() == [[True, False]], name
 
 
-@over(*OF_GRPO)
+@over([*OF_GRPO])
 def test_any_batch_of_sequences(row: Row) -> None:
     c = with_all(row, (20, 9))
     value, (grad,) = c.run()

@@ -14,6 +14,7 @@ from helpers import (
     EITHER,
     INF,
     NAN,
+    NONE,
     Shape,
     assert_near,
     bits,
@@ -21,10 +22,12 @@ from helpers import (
     is_half,
     loss_dtype,
     over_dtypes,
+    over_modules,
     refused,
+    sigmoid,
     ulp,
 )
-from registry import Call, Row, call, of_values
+from registry import Call, Row, call, of_values, over
 from rows.preferences import (
     DPO,
     DPO_TYPES,
@@ -42,20 +45,7 @@ from rows.preferences import (
 import fastloss
 from fastloss import reference
 
-NONE: dict[str, Any] = {"reduction": "none", "return_grad": True}
-over_modules = pytest.mark.parametrize("module", [reference, fastloss], ids=["reference", "fastloss"])
-
-
-def over(*rows: Row) -> pytest.MarkDecorator:
-    return pytest.mark.parametrize("row", rows, ids=str)
-
-
 # Without the reference
-
-
-def sigmoid(x: float) -> float:
-    small = math.exp(-abs(x))
-    return (1.0 if x >= 0.0 else small) / (1.0 + small)
 
 
 def ls(x: float) -> float:
@@ -158,16 +148,22 @@ LOW = -1e4
 # log-ratio is one of these.
 FAR = np.array(
     [
-        [LOW, 0.0, LOW, 0.0, 0.0, LOW, LOW, LOW, LOW, 0.0],
-        [LOW, LOW, 0.0, 0.0, 0.0, 0.0, LOW, LOW, LOW, 0.0],
-        [LOW, 0.0, 0.0, LOW, 0.0, LOW, LOW + 1.0, LOW - 8.0, 0.0, LOW],
-        [LOW, 0.0, 0.0, 0.0, LOW, 0.0, LOW - 1.0, LOW + 8.0, 0.0, LOW],
+        (LOW, LOW, LOW, LOW),
+        (0.0, LOW, 0.0, 0.0),
+        (LOW, 0.0, 0.0, 0.0),
+        (0.0, 0.0, LOW, 0.0),
+        (0.0, 0.0, 0.0, LOW),
+        (LOW, 0.0, LOW, 0.0),
+        (LOW, LOW, LOW + 1.0, LOW - 1.0),
+        (LOW, LOW, LOW - 8.0, LOW + 8.0),
+        (LOW, LOW, 0.0, 0.0),
+        (0.0, 0.0, LOW, LOW),
     ]
-)
+).T
 
 
 @over_dtypes
-@over(*OF_DPO, *OF_SORTED)
+@over([*OF_DPO, *OF_SORTED])
 def test_dpo_far_out(row: Row, dtype: str) -> None:
     for options in row.sets:
         c = of_values(row, *FAR, dtype=dtype, **options)
@@ -412,7 +408,7 @@ def test_sorting_is_of_all_elements() -> None:
         assert bits([g[turn] for g in grads]) == bits(moved)
 
 
-@over(*OF_SORTED)
+@over([*OF_SORTED])
 def test_nan_among_sorted_rows(row: Row) -> None:
     """It is the last of them, and its gradient stands where it does."""
     c = call(row, (9,), "float64", "none")

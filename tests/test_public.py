@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_contract import SETTINGS
+from helpers import SETTINGS
 
 import fastloss
 from fastloss import reference

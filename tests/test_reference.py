@@ -53,9 +53,9 @@ def cross_entropy(*args: Any, **options: Any) -> Any:
     return both(reference.cross_entropy, *args, **options)
 
 
-def check(found: Any, loss: Any, grad: Any, rtol: float = 1e-14) -> None:
+def check(found: Any, loss: Any, grad: Any, grad_rtol: float = 1e-14) -> None:
     assert_allclose(found[0], loss, rtol=1e-14)
-    assert_allclose(found[1], grad, rtol=rtol)
+    assert_allclose(found[1], grad, rtol=grad_rtol)
 
 
 def check_same(found: Any, expected: Any) -> None:
@@ -70,6 +70,12 @@ def test_softmax_by_hand() -> None:
     assert_allclose(reference.softmax(EIGHTHS), [1 / 8, 2 / 8, 5 / 8], rtol=1e-15)
     assert_allclose(reference.log_softmax(EIGHTHS), EIGHTHS - LOG8, rtol=1e-15)
     assert_allclose(reference.logsumexp(EIGHTHS), LOG8, rtol=1e-15)
+
+
+def test_integer_targets_of_any_width() -> None:
+    logits, target = np.random.default_rng(6).normal(size=(3, 200)), np.array([5, 0, 100])
+    for kind in "bBhHiIqQ":
+        check_same(cross_entropy(logits, target.astype(kind)), cross_entropy(logits, target))
 
 
 def test_softmax_family_takes_any_axis() -> None:
@@ -264,7 +270,7 @@ def test_shift_costs_nothing(mp: Any, shift: float) -> None:
     for temperature in (1.0, 0.7):
         found = cross_entropy(logits, 2, temperature=temperature)
         check_same(cross_entropy(logits + shift, 2, temperature=temperature), found)
-        check(found, *exact_row(mp, logits + shift, np.eye(6)[2], temperature=temperature), rtol=1e-13)
+        check(found, *exact_row(mp, logits + shift, np.eye(6)[2], temperature=temperature), grad_rtol=1e-13)
     exact_lse = float(mp.log(mp.fsum(mp.exp(mp.mpf(v)) for v in logits + shift)))
     assert reference.logsumexp(logits + shift) == exact_lse
 

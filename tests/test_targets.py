@@ -24,11 +24,25 @@ TARGETS = {
     "x86_64-windows-gnu": ("baseline", "avx2", "avx512"),
 }
 # What Python's pyconfig.h for Windows says, as far as its other headers and the binding ask.
-FLAGS = ("MS_WIN32", "MS_WIN64", "MS_WINDOWS", "NT_THREADS", "Py_ENABLE_SHARED")
-HEADERS = ("ERRNO", "SYS_STAT", "SYS_TYPES", "WCHAR")
-SIZES = {"SHORT": 2, "INT": 4, "LONG": 4, "LONG_LONG": 8, "SIZE_T": 8, "TIME_T": 8, "VOID_P": 8, "WCHAR_T": 2}
-MACROS = dict.fromkeys((*FLAGS, *(f"HAVE_{name}_H" for name in HEADERS)), 1)
-MACROS |= {f"SIZEOF_{name}": size for name, size in SIZES.items()}
+WINDOWS = """
+#define MS_WIN32 1
+#define MS_WIN64 1
+#define MS_WINDOWS 1
+#define NT_THREADS 1
+#define Py_ENABLE_SHARED 1
+#define SIZEOF_SHORT 2
+#define SIZEOF_INT 4
+#define SIZEOF_LONG 4
+#define SIZEOF_LONG_LONG 8
+#define SIZEOF_SIZE_T 8
+#define SIZEOF_TIME_T 8
+#define SIZEOF_VOID_P 8
+#define SIZEOF_WCHAR_T 2
+#define HAVE_ERRNO_H 1
+#define HAVE_SYS_STAT_H 1
+#define HAVE_SYS_TYPES_H 1
+#define HAVE_WCHAR_H 1
+"""
 
 has_zig = importlib.util.find_spec("ziglang") is not None
 pytestmark = pytest.mark.skipif(not has_zig, reason="needs the package ziglang")
@@ -44,8 +58,7 @@ def headers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
         config = numpy / "numpy/_numpyconfig.h"
         text = re.sub(".*NPY_HAVE_ENDIAN_H.*", "", config.read_text())
         if system == "windows":
-            lines = (f"#define {name} {value}\n" for name, value in MACROS.items())
-            (python / "pyconfig.h").write_text("".join(lines))
+            (python / "pyconfig.h").write_text(WINDOWS)
             for name, size in {"LONG": 4, "LONGDOUBLE": 8, "COMPLEX_LONGDOUBLE": 16, "WCHAR_T": 2}.items():
                 text = re.sub(rf"(NPY_SIZEOF_{name}) \d+", rf"\1 {size}", text)
         config.write_text(text)

@@ -69,7 +69,7 @@ def test_every_option_with_every_other(row: Row, reduction: str) -> None:
 @over_dtypes
 @over_rows
 def test_smoothing_alone(row: Row, dtype: str) -> None:
-    """No target is left, in any type; test_values.py has more ends of options."""
+    """With a label smoothing of 1 nothing is left of the target; test_values.py has other ends of options."""
     for shape in row.shapes:
         for reduction in REDUCTIONS:
             with_all(row, shape, dtype, reduction).check()

@@ -507,8 +507,8 @@ def sum_and_count_of_slices(ranks: Ranks) -> None:
             assert not count.requires_grad
 
 
-# One launch for each number of processes. One and three of them run by default the checks of perplexities and
-# of all options at once, over slices of other sizes (see `CUTS`).
+# One launch for each number of processes. The default run has all checks with two processes, and with one and
+# three those of perplexities and of all options at once, whose slices have other sizes (see `CUTS`).
 
 OF_ANY_SIZE = {name for name in CHECKS if "perplexity" in name or "everything" in name}
 Launch = Callable[[int, bool], list[dict[str, str]]]

@@ -443,6 +443,13 @@ def test_odd_targets_are_as_torchs(name: str, value: float, reduction: str) -> N
     assert_as_torch(name, answer)
 
 
+@pytest.mark.parametrize(("name", "option"), [("huber_loss", "delta"), ("smooth_l1_loss", "beta")])
+def test_infinite_options_are_torchs(name: str, option: str) -> None:
+    x, t = torch.randn(2, 9, generator=torch.Generator().manual_seed(0))
+    found, expected = (getattr(module, name)(x, t, **{option: math.inf}) for module in (ft, functional))
+    torch.testing.assert_close(found, expected, equal_nan=True)
+
+
 @over([n for n in cases.NAMES_OF_TORCH if n != "binary_cross_entropy"])
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf], ids=str)
 def test_odd_inputs(call: Call, value: float) -> None:
@@ -612,7 +619,7 @@ def test_subclasses_are_torchs(call: Call, subclass: type[Tensor]) -> None:
 
 
 @pytest.mark.parametrize("call", [*cases.FIRST.values(), *cases.WITH_EXTRAS], ids=str)
-def test_parameters_are_ours_and_the_default_reduction(call: Call) -> None:
+def test_parameters_are_ours_and_have_the_default_reduction(call: Call) -> None:
     """nn.Parameter is a subclass, but an ordinary tensor in everything, also for options that torch lacks."""
     parameters = {n: torch.nn.Parameter(call.arguments[n].clone()) for n in call.wants}
     loss = call.value(parameters)

@@ -35,8 +35,8 @@ SEVERAL = {
 GRADIENTS = {name: f"fastloss.{kind}" for kind, names in SEVERAL.items() for name in names}
 
 # Arguments by the annotation of a parameter, and losses by the reduction.
-VALUES = {"float": "0.5", "npt.ArrayLike": "x", "npt.ArrayLike | None": "x"}
 PAIRS = "Sequence[tuple[npt.ArrayLike, npt.ArrayLike]]"
+VALUES = {"float": "0.5", "npt.ArrayLike": "x", "npt.ArrayLike | None": "x", PAIRS: "[(x, x)]"}
 LOSSES = {"mean": "float", "sum": "float", "none": "Array", "sum_and_count": "tuple[float, float]"}
 
 
@@ -64,8 +64,9 @@ def calls_of_losses() -> Iterator[str]:
     """Each loss with each reduction, by default that of its signature, and each set of results."""
     for name in losses():
         parameters = inspect.signature(getattr(fastloss, name)).parameters
-        needed = {p.name: str(p.annotation) for p in parameters.values() if p.default is p.empty}
-        given = ", ".join(f"{k}={'[(x, x)]' if v == PAIRS else VALUES[v]}" for k, v in needed.items())
+        needed = [p for p in parameters.values() if p.default is p.empty]
+        names = [f"{p.name}=" if p.kind is p.KEYWORD_ONLY else "" for p in needed]
+        given = ", ".join(n + VALUES[str(p.annotation)] for n, p in zip(names, needed, strict=True))
         default = LOSSES[parameters["reduction"].default]
         ways = {"": default, **{f', reduction="{k}"': loss for k, loss in LOSSES.items()}}
         for reduction, loss in ways.items():

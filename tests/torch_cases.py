@@ -384,7 +384,10 @@ TEMPERATURE: dict[str, Values] = {"temperature": {"temperature": 1.7}}
 OF_INDICES: dict[str, Values] = {
     **CLASS_WEIGHT, **IGNORING, "ignoring-a-class": {"weight": class_weight, "ignore_index": ignoring(2)}
 }  # fmt: skip
-SMOOTHED: dict[str, Values] = {f"smoothed{k}": {"label_smoothing": v} for k, v in (("", 0.2), ("-away", 1.0))}
+SMOOTHED: dict[str, Values] = {
+    "smoothed": {"label_smoothing": 0.2},
+    "smoothed-away": {"label_smoothing": 1.0},
+}
 EVERYTHING: dict[str, Values] = {
     "everything": {"weight": class_weight, "ignore_index": ignoring(-100), "label_smoothing": 0.1}
 }
@@ -721,7 +724,10 @@ LOSSES = [*OF_TORCH, *EXTRAS, *OWN]
 
 
 def letters(name: str) -> str:
-    """What the names of a function and of its module share."""
+    """What the names of a function and of its module share.
+
+    "BCELoss" and "binary_cross_entropy" are both "binarycrossentropy".
+    """
     return name.lower().replace("_", "").replace("loss", "").replace("bce", "binarycrossentropy")
 
 

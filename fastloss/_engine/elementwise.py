@@ -48,7 +48,7 @@ _ANYTHING = (_kernels.ANY,) * 3
 # Computed in double for any type: exponentials magnify the rounding errors of a product before them, and both
 # may overflow; distribution functions are subtracted from each other.
 WIDE = {"tweedie_beyond", "aft_normal", "aft_logistic", "aft_extreme"}
-# The lines of losses.def: the number, the domain of targets, and whether there is one. That of Tweedie's losses
+# The lines of losses.def: the number, the domain of targets, and whether there is one. That of Tweedie's loss
 # depends on the power.
 _LINES = {
     kernel: (line, domain, domain != _kernels.ANY or kernel.startswith("tweedie"))

@@ -641,7 +641,8 @@ ELEMENTWISE = [
         "binary_cross_entropy_with_logits",
         sets=(
             *of_each("label_smoothing", 0.1, 1.0),
-            *({"pos_weight": one} for one in (3.5, 0.0)),
+            {"pos_weight": 3.5},
+            {"pos_weight": 0.0},
             {"pos_weight": per_class, "label_smoothing": 1e-3},
             {"pos_weight": per_element},
         ),
@@ -657,7 +658,9 @@ ELEMENTWISE = [
         "sigmoid_focal_loss",
         sets=(
             *of_each("alpha", None, -1),
-            *({"alpha": a, "gamma": g} for a, g in ((0.9, 0.5), (0.0, 1), (1.0, 5.0))),
+            {"alpha": 0.9, "gamma": 0.5},
+            {"alpha": 0.0, "gamma": 1},
+            {"alpha": 1.0, "gamma": 5.0},
             {"gamma": 0},
         ),
         terms=focal_terms,

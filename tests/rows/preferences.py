@@ -591,8 +591,12 @@ def torch_grpo(torch: Any, arrays: list[Any], mask: Any, ref: Any, given: Option
         return ((loss * mask).sum(-1) / mask.sum(-1).clamp(min=1.0)).mean()
     if loss_type == "luspo":
         return (loss * mask).sum(-1).mean()
-    counts = {"bnpo": mask.sum().clamp(min=1.0), "dr_grpo": len(loss) * given.get("max_completion_length", 0)}
-    return (loss * mask).sum() / (counts.get(loss_type) or given.get("num_items") or mask.sum())
+    total = (loss * mask).sum()
+    if loss_type == "bnpo":
+        return total / mask.sum().clamp(min=1.0)
+    if loss_type == "dr_grpo":
+        return total / (len(loss) * given["max_completion_length"])
+    return total / (given.get("num_items") or mask.sum())
 
 
 def torch_elementwise(torch: Any, name: str, arrays: list[Any], given: Options) -> Any:
