@@ -308,47 +308,21 @@ def cross_entropy(
     class_weight = _per_class(weight, classes)
     upstream = _upstream(grad_output, reduction, rows, return_grad)
     samples = _per_row("sample_weight", sample_weight, rows).reshape(-1)
-    if not 0.0 <= label_smoothing <= 1.0:
-        raise ValueError(f"label_smoothing must be in [0, 1], got {label_smoothing}")
-    if not math.isfinite(z_loss):
-        raise ValueError(f"z_loss must be finite, got {z_loss}")
-    if softcap is not None and not 0.0 < softcap < math.inf:
-        raise ValueError(f"softcap must be positive and finite, got {softcap}")
-    if not 0.0 < temperature < math.inf:
-        raise ValueError(f"temperature must be positive and finite, got {temperature}")
-    if not 0.0 < logit_scale < math.inf:
-        raise ValueError(f"logit_scale must be positive and finite, got {logit_scale}")
-
-    # The target as probabilities of the rows that count; `share` is v above.
-    if np.asarray(target).dtype.kind in "biu":
-        counted, y = _class_indices(target, rows, classes, ignore_index)
-        is_target = np.arange(classes) == y[:, np.newaxis]
-        probs = is_target.astype(np.float64)
-        share = class_weight[y]
+    _option("label_smoothing", label_smoothing, 0.0 <= label_smoothing <= 1.0, "in [0, 1]")
+    _option("z_loss", z_loss, True, "finite")
+    _positive(softcap=softcap, temperature=temperature, logit_scale=logit_scale)
+    has_indices = np.asarray(target).dtype.kind in "biu"
+    if has_indices:
+        counted, probs, share = _of_indices(target, rows, class_weight, ignore_index)
     else:
-        if ignore_index >= 0:
-            raise ValueError("ignore_index is for class indices, target holds probabilities")
-        if np.shape(target) != np.shape(logits):
-            raise ValueError(
-                f"target must have the shape of logits {np.shape(logits)}, got {np.shape(target)}"
-            )
-        counted = np.ones(samples.size, dtype=np.bool_)
-        probs = _classes_last("target", target, axis).reshape(-1, classes)
-        is_target = np.zeros(probs.shape, dtype=np.bool_)
-        share = np.ones(samples.size)
-
+        counted, probs, share = _of_probabilities(target, np.shape(logits), axis, ignore_index)
     raw = logit_scale * moved.reshape(-1, classes)[counted]
     sample = samples[counted, np.newaxis]
     row_weight = sample * share[:, np.newaxis]
-    masked = raw == -np.inf
 
-    # z minus its largest value, and its log-sum-exp. The largest is subtracted before the division by the
-    # temperature, so that a large common shift of the logits costs no digits.
-    capped = raw if softcap is None else np.where(masked, raw, softcap * np.tanh(raw / softcap))
-    top, below = _below_top(capped)
-    below = below / temperature
+    top, below = _scores(raw, softcap, temperature)
     log_sum = _log_sum(below)
-    lse = top / temperature + log_sum
+    lse = top + log_sum
 
     # loss = sum_c a_c * (lse - z_c) + b * lse**2, where a_c = s * w_c * q'_c and b = s * v * z_loss
     smooth = (1.0 - label_smoothing) * probs + label_smoothing / classes
@@ -362,56 +336,98 @@ def cross_entropy(
     if not return_grad:
         return result
 
-    # With p = softmax(z), d lse / d z_k = p_k, so
-    #
-    #     d loss / d z_k = sum_c a_c * p_k - a_k + 2 * b * lse * p_k.
-    #
-    # For a confident row the first two terms cancel (p_y - 1 for a class index y). Taking a_k * p_k
-    # out of both leaves
-    #
-    #     d loss / d z_k = p_k * sum_{c != k} a_c - a_k * sum_{c != k} p_c + 2 * b * lse * p_k,
-    #
-    # in which a class index has -w_y * sum_{c != y} p_c at y, to full precision. Then, from z back
-    # to the scaled logits x, and times logit_scale to the logits,
-    #
-    #     d z_k / d x_k = (1 - tanh(x_k / softcap)**2) / temperature, and 1 - tanh**2 = 1 / cosh**2.
-    #
-    # The loss does not depend on a masked class, whose gradient is 0 (if it is the target itself, the
-    # formula holds). A row whose loss is NaN is all NaN.
+    def to_logits(of_counted: Array) -> Array:
+        """Return rows in the shape of the logits, with 0 for ignored rows and for rows without weight."""
+        full = np.zeros((samples.size, classes))
+        full[counted] = _times(of_counted, upstream[counted, np.newaxis] / denominator)
+        return np.moveaxis(full.reshape(moved.shape), -1, axis)
+
+    # The loss does not depend on a masked class, whose derivatives are 0. If it is the target itself, the
+    # formulas hold. A row whose loss is NaN is all NaN.
+    counts = (raw != -np.inf) | (has_indices & (probs == 1.0)) | np.isnan(loss)
+    first, second = _derivatives_by_scores(below, a, b, lse)
+    by_x, twice_by_x = _by_map(
+        np.where(counts, first, 0.0), np.where(counts, second, 0.0), raw, softcap, temperature
+    )
+    grads = to_logits(by_x * logit_scale)
+    return (result, grads, to_logits(twice_by_x * logit_scale**2)) if return_hessian else (result, grads)
+
+
+def _of_indices(
+    target: npt.ArrayLike, rows: tuple[int, ...], class_weight: Array, ignore_index: int
+) -> tuple[npt.NDArray[np.bool_], Array, Array]:
+    """Return which rows count, and of these the target as probabilities and the weight of its class, v."""
+    counted, y = _class_indices(target, rows, len(class_weight), ignore_index)
+    return counted, (np.arange(len(class_weight)) == y[:, np.newaxis]).astype(np.float64), class_weight[y]
+
+
+def _of_probabilities(
+    target: npt.ArrayLike, shape: tuple[int, ...], axis: int, ignore_index: int
+) -> tuple[npt.NDArray[np.bool_], Array, Array]:
+    """Return the same of probabilities: every row counts, and v is 1."""
+    if ignore_index >= 0:
+        raise ValueError("ignore_index is for class indices, target holds probabilities")
+    if np.shape(target) != shape:
+        raise ValueError(f"target must have the shape of logits {shape}, got {np.shape(target)}")
+    probs = _classes_last("target", target, axis).reshape(-1, shape[axis])
+    return np.ones(len(probs), dtype=np.bool_), probs, np.ones(len(probs))
+
+
+def _scores(x: Array, softcap: float | None, temperature: float) -> tuple[Array, Array]:
+    """Return the largest of the scores z of each row, and the distance of every score from it.
+
+    The largest is subtracted before the division by the temperature, so that a large common shift of the
+    logits costs no digits. A masked class stays -inf.
+    """
+    capped = x if softcap is None else np.where(x == -np.inf, x, softcap * np.tanh(x / softcap))
+    top, below = _below_top(capped)
+    return top / temperature, below / temperature
+
+
+def _derivatives_by_scores(below: Array, a: Array, b: Array, lse: Array) -> tuple[Array, Array]:
+    """Return the first and second derivative of a cross entropy with respect to the scores z.
+
+    With p = softmax(z), d lse / d z_k = p_k, so
+
+        d loss / d z_k = sum_c a_c * p_k - a_k + 2 * b * lse * p_k.
+
+    For a confident row the first two terms cancel (p_y - 1 for a class index y). Taking a_k * p_k out of both
+    leaves
+
+        d loss / d z_k = p_k * sum_{c != k} a_c - a_k * sum_{c != k} p_c + 2 * b * lse * p_k,
+
+    in which a class index has -w_y * sum_{c != y} p_c at y, to full precision. Once more, with
+    K = sum_c a_c and d p_k / d z_k = p_k * (1 - p_k):
+
+        d2 loss / d z_k**2 = (K + 2 * b * lse) * p_k * (1 - p_k) + 2 * b * p_k**2,
+
+    where 1 - p_k = sum_{c != k} p_c, to full precision.
+    """
     exps = np.exp(below)
     total = exps.sum(axis=-1, keepdims=True)
     p, others = exps / total, _sum_of_others(exps) / total
     pull = _times(2.0 * b, lse)
-    slope = 1.0 if softcap is None else 1.0 / np.cosh(raw / softcap) ** 2
-    counts = ~masked | is_target | np.isnan(loss)
-    scale = upstream[counted, np.newaxis] / denominator
-    grad = np.where(counts, p * _sum_of_others(a) - a * others + pull * p, 0.0)
+    first = p * _sum_of_others(a) - a * others + pull * p
+    return first, (a.sum(axis=-1, keepdims=True) + pull) * p * others + 2.0 * b * p * p
 
-    def to_logits(of_counted: Array) -> Array:
-        """Return rows in the shape of the logits, with 0 for ignored rows."""
-        full = np.zeros((samples.size, classes))
-        full[counted] = of_counted
-        return np.moveaxis(full.reshape(moved.shape), -1, axis)
 
-    # A row without weight has gradient 0, also if the sum of the weights is 0.
-    grads = to_logits(_times(grad * slope / temperature * logit_scale, scale))
-    if not return_hessian:
-        return result, grads
+def _by_map(
+    first: Array, second: Array, x: Array, softcap: float | None, temperature: float
+) -> tuple[Array, Array]:
+    """Return derivatives with respect to the scaled logits x, from those with respect to the scores z.
 
-    # Once more, with K = sum_c a_c and d p_k / d z_k = p_k * (1 - p_k):
-    #
-    #     d2 loss / d z_k**2 = (K + 2 * b * lse) * p_k * (1 - p_k) + 2 * b * p_k**2,
-    #
-    # where 1 - p_k = sum_{c != k} p_c, to full precision. Then, as z_k is a function of x_k alone,
-    #
-    #     d2 loss / d x_k**2 = d2 loss / d z_k**2 * (d z_k / d x_k)**2 + d loss / d z_k * d2 z_k / d x_k**2,
-    #     d2 z_k / d x_k**2 = -2 / softcap * tanh(x_k / softcap) * d z_k / d x_k, and 0 without a softcap.
-    hessian = (a.sum(axis=-1, keepdims=True) + pull) * p * others + 2.0 * b * p * p
-    hessian = np.where(counts, hessian, 0.0) * (slope / temperature) ** 2
-    if softcap is not None:
-        bend = -2.0 / softcap * np.tanh(raw / softcap) * slope / temperature
-        hessian = hessian + grad * bend
-    return result, grads, to_logits(_times(hessian * logit_scale**2, scale))
+    As z_k is a function of x_k alone,
+
+        d loss / d x_k      = d loss / d z_k * d z_k / d x_k
+        d2 loss / d x_k**2  = d2 loss / d z_k**2 * (d z_k / d x_k)**2 + d loss / d z_k * d2 z_k / d x_k**2
+        d z_k / d x_k       = (1 - tanh(x_k / softcap)**2) / temperature, and 1 - tanh**2 = 1 / cosh**2
+        d2 z_k / d x_k**2   = -2 / softcap * tanh(x_k / softcap) * d z_k / d x_k, and 0 without a softcap
+    """
+    if softcap is None:
+        return first / temperature, second * (1.0 / temperature) ** 2
+    slope = 1.0 / np.cosh(x / softcap) ** 2
+    bend = -2.0 / softcap * np.tanh(x / softcap) * slope / temperature
+    return first * slope / temperature, second * (slope / temperature) ** 2 + first * bend
 
 
 @np.errstate(divide="ignore", invalid="ignore", over="ignore")
@@ -2200,6 +2216,13 @@ def _option(name: str, value: float, valid: bool, expected: str) -> None:
         raise ValueError(f"{name} must be {expected}, got {value}")
 
 
+def _positive(**options: float | None) -> None:
+    """Raise unless each option is positive and finite, or None."""
+    for name, value in options.items():
+        if value is not None:
+            _option(name, value, value > 0.0, "positive and finite")
+
+
 @np.errstate(divide="ignore", invalid="ignore", over="ignore")
 def _weighed(
     value: Array,
@@ -3859,27 +3882,12 @@ def grpo_loss(
     d loss / d logps includes the path through the mean of a sequence.
     """
     high = epsilon_low if epsilon_high is None else epsilon_high
-    _option("epsilon_low", epsilon_low, epsilon_low >= 0.0, "finite and at least 0")
-    _option("epsilon_high", high, high >= 0.0, "finite and at least 0")
+    temperatures = (sapo_temperature_pos, sapo_temperature_neg)
+    _check_of_grpo(loss_type, epsilon_low, high, delta, max_completion_length, num_items)
+    _positive(sapo_temperature_pos=sapo_temperature_pos, sapo_temperature_neg=sapo_temperature_neg)
     _option("beta", beta, True, "finite")
-    _option("sapo_temperature_pos", sapo_temperature_pos, sapo_temperature_pos > 0.0, "positive and finite")
-    _option("sapo_temperature_neg", sapo_temperature_neg, sapo_temperature_neg > 0.0, "positive and finite")
-    if loss_type not in (*_CLIPPED, "cispo", "sapo"):
-        raise ValueError(f"unknown loss_type {loss_type!r}")
     if importance_sampling_level not in ("token", "sequence"):
         raise ValueError(f"unknown importance_sampling_level {importance_sampling_level!r}")
-    if delta is not None:
-        _option("delta", delta, delta > 0.0, "positive and finite")
-        if loss_type not in _CLIPPED:
-            raise ValueError(f"delta is not for loss_type {loss_type!r}")
-    if (loss_type == "dr_grpo") != (max_completion_length is not None):
-        raise ValueError("max_completion_length is for loss_type 'dr_grpo', which needs it")
-    if max_completion_length is not None:
-        _option("max_completion_length", max_completion_length, max_completion_length > 0, "positive")
-    if num_items is not None:
-        _option("num_items", num_items, num_items > 0, "positive")
-        if loss_type not in ("dapo", "cispo"):
-            raise ValueError(f"num_items is not for loss_type {loss_type!r}")
     if beta != 0.0 and ref_logps is None:
         raise ValueError("ref_logps is missing: beta needs it")
 
@@ -3888,10 +3896,7 @@ def grpo_loss(
         raise ValueError(f"logps must have shape (B, T), got {x.shape}")
     counts = _tokens_that_count(mask, None, x.shape)
     n = np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    given = np.asarray(advantages, dtype=np.float64)
-    if given.shape not in (x.shape, x.shape[:1]):
-        raise ValueError(f"advantages must have shape {x.shape[:1]} or {x.shape}, got {given.shape}")
-    a = _counted(np.broadcast_to(given.reshape((len(x), -1) if x.size else x.shape), x.shape), counts)
+    a = _counted(_of_tokens("advantages", advantages, x.shape), counts)
     x, old = _counted(x, counts), _counted(_of_shape("old_logps", old_logps, x.shape), counts)
     is_sequence = importance_sampling_level == "sequence"
     log_ratio = x - old
@@ -3899,24 +3904,7 @@ def grpo_loss(
         log_ratio = np.broadcast_to(log_ratio.sum(axis=1, keepdims=True) / n, x.shape)
     r = np.exp(log_ratio)
 
-    # The loss of each token, and its derivatives with respect to the log-ratio and the log-probability.
-    by_own = np.zeros(x.shape)
-    if loss_type == "cispo":
-        weight = np.minimum(r, high)
-        value, by_ratio, by_own = -weight * a * x, np.zeros(x.shape), -weight * a
-    elif loss_type == "sapo":
-        t = np.where(a > 0.0, sapo_temperature_pos, sapo_temperature_neg)
-        z = t * (r - 1.0)
-        value = -a * 4.0 / t * _sigmoid(z)
-        by_ratio = -4.0 * a * _sigmoid(z) * _times(_sigmoid(-z), r)
-    else:
-        cap = math.inf if delta is None else delta
-        first = _times(a, np.minimum(r, cap))
-        second = _times(a, np.clip(r, 1.0 - epsilon_low, 1.0 + high))
-        is_first = first <= second
-        value = -np.where(is_first, first, second)
-        moves = np.where(is_first, r <= cap, (r >= 1.0 - epsilon_low) & (r <= 1.0 + high))
-        by_ratio = np.where(moves, -_times(a, r), 0.0)
+    value, by_ratio, by_own = _token_of_grpo(loss_type, x, r, a, epsilon_low, high, delta, temperatures)
     by_ratio = np.where(np.isnan(value), np.nan, by_ratio)
     if beta != 0.0 and ref_logps is not None:
         ref = _counted(_of_shape("ref_logps", ref_logps, x.shape), counts)
@@ -3924,18 +3912,15 @@ def grpo_loss(
         value, by_own = value + beta * penalty, by_own + beta * slope
     by_own = np.where(np.isnan(value), np.nan, by_own)
 
-    # What the mean divides by. For grpo and sapo it is over the means of the sequences, whose sum stands
-    # beside their number for "sum_and_count".
-    share = np.ones(x.shape)
-    if loss_type in ("grpo", "sapo") and reduction in ("mean", "sum_and_count"):
-        share = share / n
-    count = float(len(x))
-    if max_completion_length is not None:
-        count *= max_completion_length
-    elif loss_type in ("bnpo", "dapo", "cispo"):
-        count = float(counts.sum() if num_items is None else num_items)
+    # For grpo and sapo the mean is over the means of the sequences, whose sum stands beside their number for
+    # "sum_and_count".
+    is_of_means = loss_type in ("grpo", "sapo") and reduction in ("mean", "sum_and_count")
+    share = np.ones(x.shape) / (n if is_of_means else 1.0)
+    count: float = len(x) * (max_completion_length or 1)
+    if loss_type in ("bnpo", "dapo", "cispo"):
+        count = counts.sum() if num_items is None else num_items
     if mask is None and x.size == 0:
-        count = 0.0
+        count = 0
     upstream = _upstream(grad_output, reduction, x.shape, return_grad).reshape(x.shape)
     losses = _counted(value * share, counts)
     result, divisor = _reduced(losses, count, reduction, is_masked=mask is not None)
@@ -3946,6 +3931,67 @@ def grpo_loss(
     if is_sequence:
         through = np.broadcast_to(through.sum(axis=1, keepdims=True) / n, x.shape)
     return result, _counted(through + _times(scale, by_own), counts)
+
+
+def _of_tokens(name: str, values: npt.ArrayLike, shape: tuple[int, ...]) -> Array:
+    """Return a number for each token, from one for each token or for each sequence."""
+    given = np.asarray(values, dtype=np.float64)
+    if given.shape not in (shape, shape[:1]):
+        raise ValueError(f"{name} must have shape {shape[:1]} or {shape}, got {given.shape}")
+    return np.broadcast_to(given.reshape((shape[0], -1) if math.prod(shape) else shape), shape)
+
+
+def _check_of_grpo(
+    loss_type: str,
+    low: float,
+    high: float,
+    delta: float | None,
+    max_completion_length: int | None,
+    num_items: float | None,
+) -> None:
+    """Check the options of each type, and that no other type has them."""
+    if loss_type not in (*_CLIPPED, "cispo", "sapo"):
+        raise ValueError(f"unknown loss_type {loss_type!r}")
+    _option("epsilon_low", low, low >= 0.0, "finite and at least 0")
+    _option("epsilon_high", high, high >= 0.0, "finite and at least 0")
+    _positive(delta=delta)
+    if delta is not None and loss_type not in _CLIPPED:
+        raise ValueError(f"delta is not for loss_type {loss_type!r}")
+    if (loss_type == "dr_grpo") != (max_completion_length is not None):
+        raise ValueError("max_completion_length is for loss_type 'dr_grpo', which needs it")
+    if max_completion_length is not None:
+        _option("max_completion_length", max_completion_length, max_completion_length > 0, "positive")
+    if num_items is not None:
+        _option("num_items", num_items, num_items > 0, "positive")
+        if loss_type not in ("dapo", "cispo"):
+            raise ValueError(f"num_items is not for loss_type {loss_type!r}")
+
+
+def _token_of_grpo(
+    loss_type: str,
+    x: Array,
+    r: Array,
+    a: Array,
+    low: float,
+    high: float,
+    delta: float | None,
+    temperatures: tuple[float, float],
+) -> tuple[Array, Array, Array]:
+    """Return the loss of each token, and its derivatives by the log-ratio and by the log-probability x."""
+    none = np.zeros(x.shape)
+    if loss_type == "cispo":
+        weight = np.minimum(r, high)
+        return -weight * a * x, none, -weight * a
+    if loss_type == "sapo":
+        t = np.where(a > 0.0, *temperatures)
+        z = t * (r - 1.0)
+        return -a * 4.0 / t * _sigmoid(z), -4.0 * a * _sigmoid(z) * _times(_sigmoid(-z), r), none
+    cap = math.inf if delta is None else delta
+    first = _times(a, np.minimum(r, cap))
+    second = _times(a, np.clip(r, 1.0 - low, 1.0 + high))
+    is_first = first <= second
+    moves = np.where(is_first, r <= cap, (r >= 1.0 - low) & (r <= 1.0 + high))
+    return -np.where(is_first, first, second), np.where(moves, -_times(a, r), 0.0), none
 
 
 def _groups(scores: Array, relevance: Array, group_sizes: npt.ArrayLike | None) -> list[slice]:
