@@ -9,6 +9,8 @@ import pytest
 from helpers import bits, over_product
 from levels import LEVELS, streaming_from
 from numpy.testing import assert_allclose, assert_array_equal
+from registry import Row, call, over
+from rows import ROWS
 
 import fastloss
 from fastloss import _kernels, reference
@@ -207,6 +209,26 @@ def test_shared_rows(options, dtype):
             for threads in (1, 2)
         )
         assert bits(*one) == bits(*two), i
+
+
+OF_CLASSES = [
+    row
+    for row in ROWS
+    if row.loss_axes == 1 and row.gradients and row.returns == "loss"
+    if {"ignore_index", "mask"} & row.parameters.keys()
+    if not row.name.startswith("linear_") and "target" not in row.floats
+]
+
+
+@over(OF_CLASSES)
+def test_a_shared_row_that_does_not_count(row: Row) -> None:
+    """It is not read: nothing but NaN in it changes nothing."""
+    c = call(row, (1, 150_000), "float32", row.reductions[0])
+    nothing = {"mask": [False]} if "mask" in row.parameters else {"ignore_index": int(c["target"][0])}
+    arrays = {name: np.full_like(c[name], math.nan) for name in row.floats}
+    for threads in (1, 2, 3):
+        loss, grads = c.run(**arrays, **nothing, reduction="none", num_threads=threads)
+        assert not loss.any() and not any(grad.any() for grad in grads)
 
 
 @pytest.mark.parametrize("classes", [65, 130, 511, 512, 513])

@@ -48,11 +48,13 @@ def test_outputs_do_not_depend_on_each_other(names: tuple[str, ...], isa: None) 
         assert mine is None if name not in names else np.array_equal(mine, other, equal_nan=True)
 
 
-def test_an_infinity_among_masked_classes(isa: None) -> None:
+@pytest.mark.parametrize("odd", [INF, NAN])
+def test_an_odd_class_among_masked_ones(odd: float, isa: None) -> None:
     """At the ends of a row and of its blocks, too."""
     positions = [0, 1, 1023, 1024, 2047, 2048, 4095, 4096, CLASSES - 1]
-    x, y = np.full((len(positions), CLASSES), -INF, np.float32), np.array(positions)
-    x[range(len(positions)), positions] = INF
+    x, y = np.full((len(positions), CLASSES), -INF, np.float32), np.full(len(positions), 1500)
+    x[:, 1500] = 1.0
+    x[range(len(positions)), positions] = odd
     found = fastloss.token_statistics(x, y, outputs=NAMES)
     for name, mine, exact in zip(NAMES, found, reference.token_statistics(x, y, outputs=NAMES), strict=True):
         np.testing.assert_array_equal(mine, exact, err_msg=name)
