@@ -320,7 +320,7 @@ def cross_entropy(
     sample = samples[counted, np.newaxis]
     row_weight = sample * share[:, np.newaxis]
 
-    top, below = _scores(raw, softcap, temperature)
+    top, below = _scores(_softcapped(raw, softcap), temperature)
     log_sum = _log_sum(below)
     lse = top + log_sum
 
@@ -345,12 +345,10 @@ def cross_entropy(
     # The loss does not depend on a masked class, whose derivatives are 0. If it is the target itself, the
     # formulas hold. A row whose loss is NaN is all NaN.
     counts = (raw != -np.inf) | (has_indices & (probs == 1.0)) | np.isnan(loss)
-    first, second = _derivatives_by_scores(below, a, b, lse)
-    by_x, twice_by_x = _by_map(
-        np.where(counts, first, 0.0), np.where(counts, second, 0.0), raw, softcap, temperature
-    )
-    grads = to_logits(by_x * logit_scale)
-    return (result, grads, to_logits(twice_by_x * logit_scale**2)) if return_hessian else (result, grads)
+    by_scores = [np.where(counts, one, 0.0) for one in _by_scores(below, a, b, lse, 1 + return_hessian)]
+    by_logits = _by_map(by_scores, raw, softcap, temperature)
+    grads = to_logits(by_logits[0] * logit_scale)
+    return (result, grads, to_logits(by_logits[1] * logit_scale**2)) if return_hessian else (result, grads)
 
 
 def _of_indices(
@@ -373,19 +371,23 @@ def _of_probabilities(
     return np.ones(len(probs), dtype=np.bool_), probs, np.ones(len(probs))
 
 
-def _scores(x: Array, softcap: float | None, temperature: float) -> tuple[Array, Array]:
+def _softcapped(x: Array, softcap: float | None) -> Array:
+    """Return the scaled logits under a softcap; a masked class stays -inf."""
+    return x if softcap is None else np.where(x == -np.inf, x, softcap * np.tanh(x / softcap))
+
+
+def _scores(capped: Array, temperature: float) -> tuple[Array, Array]:
     """Return the largest of the scores z of each row, and the distance of every score from it.
 
     The largest is subtracted before the division by the temperature, so that a large common shift of the
-    logits costs no digits. A masked class stays -inf.
+    logits costs no digits.
     """
-    capped = x if softcap is None else np.where(x == -np.inf, x, softcap * np.tanh(x / softcap))
     top, below = _below_top(capped)
     return top / temperature, below / temperature
 
 
-def _derivatives_by_scores(below: Array, a: Array, b: Array, lse: Array) -> tuple[Array, Array]:
-    """Return the first and second derivative of a cross entropy with respect to the scores z.
+def _by_scores(below: Array, a: Array, b: Array, lse: Array, number: int) -> list[Array]:
+    """Return the first derivative of a cross entropy with respect to the scores z, and the second of two.
 
     With p = softmax(z), d lse / d z_k = p_k, so
 
@@ -408,12 +410,12 @@ def _derivatives_by_scores(below: Array, a: Array, b: Array, lse: Array) -> tupl
     p, others = exps / total, _sum_of_others(exps) / total
     pull = _times(2.0 * b, lse)
     first = p * _sum_of_others(a) - a * others + pull * p
-    return first, (a.sum(axis=-1, keepdims=True) + pull) * p * others + 2.0 * b * p * p
+    if number == 1:
+        return [first]
+    return [first, (a.sum(axis=-1, keepdims=True) + pull) * p * others + 2.0 * b * p * p]
 
 
-def _by_map(
-    first: Array, second: Array, x: Array, softcap: float | None, temperature: float
-) -> tuple[Array, Array]:
+def _by_map(by_scores: list[Array], x: Array, softcap: float | None, temperature: float) -> list[Array]:
     """Return derivatives with respect to the scaled logits x, from those with respect to the scores z.
 
     As z_k is a function of x_k alone,
@@ -423,11 +425,13 @@ def _by_map(
         d z_k / d x_k       = (1 - tanh(x_k / softcap)**2) / temperature, and 1 - tanh**2 = 1 / cosh**2
         d2 z_k / d x_k**2   = -2 / softcap * tanh(x_k / softcap) * d z_k / d x_k, and 0 without a softcap
     """
-    if softcap is None:
-        return first / temperature, second * (1.0 / temperature) ** 2
-    slope = 1.0 / np.cosh(x / softcap) ** 2
-    bend = -2.0 / softcap * np.tanh(x / softcap) * slope / temperature
-    return first * slope / temperature, second * (slope / temperature) ** 2 + first * bend
+    first, *second = by_scores
+    slope = 1.0 if softcap is None else 1.0 / np.cosh(x / softcap) ** 2
+    found = [first * slope / temperature, *(one * (slope / temperature) ** 2 for one in second)]
+    if softcap is not None and second:
+        bend = -2.0 / softcap * np.tanh(x / softcap) * slope / temperature
+        found[1] = found[1] + first * bend
+    return found
 
 
 @np.errstate(divide="ignore", invalid="ignore", over="ignore")
@@ -744,7 +748,7 @@ def token_log_probs(
         log_prob = log(p_target)
         d log_prob / d logits_k = -p_k / temperature, and (1 - p_k) / temperature at the target
     """
-    _option("temperature", temperature, temperature > 0.0, "positive and finite")
+    _positive(temperature=temperature)
     moved = _classes_last("logits", logits, axis)
     rows, classes = moved.shape[:-1], moved.shape[-1]
     upstream = _upstream(grad_output, reduction, rows, return_grad)
@@ -880,7 +884,7 @@ def entropy(
         H = -sum_c p_c * log(p_c)  (0 where p_c is 0)
         d H / d logits_k = -p_k * (log(p_k) + H) / temperature
     """
-    _option("temperature", temperature, temperature > 0.0, "positive and finite")
+    _positive(temperature=temperature)
     moved = _classes_last("logits", logits, axis)
     rows = moved.shape[:-1]
     upstream = _upstream(grad_output, reduction, rows, return_grad).reshape((*rows, 1))
@@ -955,18 +959,16 @@ def token_statistics(
     The gradient is that of log_probs times the first upstream gradient plus entropy times the second; without
     `grad_output` these are 1 for those among `outputs`.
     """
-    _option("temperature", temperature, temperature > 0.0, "positive and finite")
+    _positive(temperature=temperature)
     moved = _classes_last("logits", logits, axis)
     rows, classes = moved.shape[:-1], moved.shape[-1]
     counted, y = _class_indices(target, rows, classes, ignore_index)
     is_target = np.arange(classes) == y[:, np.newaxis]
     raw = logit_scale * moved.reshape(-1, classes)[counted]
-    masked = raw == -np.inf
-    capped = raw if softcap is None else np.where(masked, raw, softcap * np.tanh(raw / softcap))
+    capped = _softcapped(raw, softcap)
 
     # As in entropy: relative to the largest logit nothing cancels.
-    _, below = _below_top(capped)
-    below = below / temperature
+    _, below = _scores(capped, temperature)
     exps = np.exp(below)
     p = exps / exps.sum(axis=-1, keepdims=True)
     log_sum, mean_below = _log_sum(below), _times(p, below).sum(axis=-1, keepdims=True)
@@ -1099,7 +1101,7 @@ def _divergence(
     """Return the reduced divergence of the rows under the mask, and on request its gradients."""
     if teacher_grad and not return_grad:
         raise ValueError("teacher_grad needs return_grad=True")
-    _option("temperature", temperature, temperature > 0.0, "positive and finite")
+    _positive(temperature=temperature)
     student = _classes_last("student_logits", student_logits, axis)
     teacher = _classes_last("teacher_logits", teacher_logits, axis)
     if teacher.shape != student.shape:
@@ -1986,7 +1988,7 @@ def _capped(logits: Array, softcap: float | None, logit_scale: float) -> tuple[A
     if softcap is None:
         return scaled, np.full(logits.shape, logit_scale)
     slope = logit_scale / np.cosh(np.where(scaled == -np.inf, np.inf, scaled) / softcap) ** 2
-    return np.where(scaled == -np.inf, -np.inf, softcap * np.tanh(scaled / softcap)), slope
+    return _softcapped(scaled, softcap), slope
 
 
 def _of_both(soft: Any, hard: Any, share: float) -> Any:
@@ -2278,7 +2280,6 @@ Elements = tuple[Array, Derivative] | WithSecond
 
 # The domains of targets, by their names in errors.
 _DOMAINS: dict[str, Callable[[Array], Mask]] = {
-    "any number": lambda t: np.full(t.shape, True),
     "in [0, 1]": lambda t: (t >= 0.0) & (t <= 1.0),
     "-1 or 1": lambda t: np.abs(t) == 1.0,
     "at least 0": lambda t: t >= 0.0,
@@ -2289,7 +2290,7 @@ _DOMAINS: dict[str, Callable[[Array], Mask]] = {
 
 def _of_elements(
     name: str = "input",
-    domain: str = "any number",
+    domain: str | None = None,
     *,
     has_hessian: bool = False,
     mean_over_weights: bool = True,
@@ -2321,7 +2322,8 @@ def _of_elements(
         def loss(*values: Any, **named: Any) -> Result:
             given = signature.bind(*values, **named).arguments
             x, t = _input_and_target(given.pop(name), given.pop("target"))
-            _in_domain("target", t, _DOMAINS[domain](t), domain)
+            if domain is not None:
+                _in_domain("target", t, _DOMAINS[domain](t), domain)
             shared = {one: given.pop(one) for one in common if one in given}
             value, *derivatives = formula(x, t, **given)
             return _elementwise(value, derivatives, **shared, mean_over_weights=mean_over_weights)
@@ -2422,7 +2424,7 @@ def huber_loss(x: Array, t: Array, *, delta: float = 1.0) -> Elements:
         d loss / d input = w * r held within -delta and delta,
         and once more:     w where |r| <= delta, 0 elsewhere
     """
-    _option("delta", delta, delta > 0.0, "positive and finite")
+    _positive(delta=delta)
     r = x - t
     inside = np.abs(r) <= delta
     value = np.where(inside, 0.5 * r * r, delta * (np.abs(r) - 0.5 * delta))
@@ -3417,8 +3419,8 @@ def dpo_loss(
     Exponents are at most 80. aot sorts all elements at once, with a stable sort. Losses are those of the
     sorted rows; gradients are in the order of the log-probabilities.
     """
-    _option("beta", beta, beta > 0.0, "positive and finite")
-    _option("discopop_tau", discopop_tau, discopop_tau > 0.0, "positive and finite")
+    _positive(beta=beta)
+    _positive(discopop_tau=discopop_tau)
     _option("f_alpha_divergence_coef", f_alpha_divergence_coef, True, "finite")
     _option("label_smoothing", label_smoothing, 0.0 <= label_smoothing <= 1.0, "in [0, 1]")
     if loss_type not in (*_OF_SMOOTHING, *_OF_DIFFERENCE, *_OF_LOG_RATIOS):
@@ -3499,7 +3501,7 @@ def preference_rewards(
         margins  = chosen reward - rejected reward
         accuracy = share of the pairs with chosen reward > rejected reward (NaN for no pairs)
     """
-    _option("beta", beta, beta > 0.0, "positive and finite")
+    _positive(beta=beta)
     chosen = np.asarray(policy_chosen_logps, dtype=np.float64)
     rejected = _of_shape("policy_rejected_logps", policy_rejected_logps, chosen.shape)
     ref_chosen, ref_rejected = _references(ref_chosen_logps, ref_rejected_logps, chosen.shape)
@@ -3564,7 +3566,7 @@ def kto_loss(
         undesirable:  loss = undesirable_weight * (1 - s(b * (k - r)))
         d loss / d policy_logps = -/+ weight * b * s(b * (r - k)) * s(b * (k - r))
     """
-    _option("beta", beta, beta > 0.0, "positive and finite")
+    _positive(beta=beta)
     _option("kl", kl, True, "finite")
     _option("desirable_weight", desirable_weight, desirable_weight >= 0.0, "finite and at least 0")
     _option("undesirable_weight", undesirable_weight, undesirable_weight >= 0.0, "finite and at least 0")
@@ -3612,7 +3614,7 @@ def orpo_loss(
     The loss of a certain chosen answer (lc = 0) is 0, that of a certain rejected one (lr = 0 > lc)
     infinite.
     """
-    _option("beta", beta, beta > 0.0, "positive and finite")
+    _positive(beta=beta)
     lc = np.asarray(policy_chosen_logps, dtype=np.float64)
     lr = _of_shape("policy_rejected_logps", policy_rejected_logps, lc.shape)
     _in_domain("policy_chosen_logps", lc, lc <= 0.0, "at most 0")
@@ -3652,7 +3654,7 @@ def simpo_loss(
         loss = -(1 - e) * ls(z) - e * ls(-z),  e = label_smoothing
         d loss / dz = -(1 - e) * s(-z) + e * s(z)
     """
-    _option("beta", beta, beta > 0.0, "positive and finite")
+    _positive(beta=beta)
     _option("gamma", gamma, True, "finite")
     _option("label_smoothing", label_smoothing, 0.0 <= label_smoothing <= 1.0, "in [0, 1]")
     chosen = np.asarray(policy_chosen_logps, dtype=np.float64)
@@ -3678,7 +3680,7 @@ def cpo_loss(
     sigmoid (with label_smoothing), hinge and ipo of dpo_loss, where D is
     policy_chosen_logps - policy_rejected_logps.
     """
-    _option("beta", beta, beta > 0.0, "positive and finite")
+    _positive(beta=beta)
     _option("label_smoothing", label_smoothing, 0.0 <= label_smoothing <= 1.0, "in [0, 1]")
     if loss_type not in ("sigmoid", "hinge", "ipo"):
         raise ValueError(f"unknown loss_type {loss_type!r}")

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from helpers import DTYPES, bits, dtype_named, is_half
+from helpers import DTYPES, bits, dtype_named, is_half, over_wide
 from levels import LEVELS, using
 
 import fastloss
@@ -147,7 +147,7 @@ def test_gradients_are_central_differences() -> None:
             assert (values[1] - values[0]) / 2e-4 == pytest.approx(gradient[place], rel=1e-5, abs=1e-6)
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@over_wide
 @pytest.mark.parametrize("name", [name for name in LAYERS if name != "no-width"])
 def test_as_torchs_module(name: str, dtype: str) -> None:
     torch = pytest.importorskip("torch")

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from helpers import HALF, each
 from levels import streaming_from
-from registry import Row, call, with_all
+from registry import Row, call, over, with_all
 from rows import ROWS
 
 from fastloss import _kernels
@@ -41,7 +41,7 @@ def test_in_use() -> None:
 STREAMED = [row for row in ROWS if row.gradients and row.same_bits and len(row.shapes[0]) == 3]
 
 
-@pytest.mark.parametrize("row", STREAMED, ids=str)
+@over(STREAMED)
 @each("dtype", ["float32", "float64", HALF])
 def test_same_bits(row: Row, dtype: str, isa: int) -> None:
     reduction = "none" if "none" in row.reductions else "mean"

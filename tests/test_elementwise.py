@@ -25,7 +25,7 @@ from helpers import (
     refused,
     rounded,
 )
-from registry import STEP, Call, Row, call, of_values
+from registry import STEP, Call, Row, call, of_values, over
 from rows.elementwise import (
     ELEMENTWISE,
     PENALTIES,
@@ -41,7 +41,7 @@ from rows.softmax import MULTI_MARGIN
 import fastloss
 from fastloss import reference
 
-over_rows = pytest.mark.parametrize("row", ELEMENTWISE, ids=str)
+over_rows = over(ELEMENTWISE)
 NONE: dict[str, Any] = {"reduction": "none", "return_grad": True}
 
 
@@ -453,7 +453,7 @@ def test_sum_of_ten_million_equal_terms() -> None:
 
 
 @on_every_isa
-@pytest.mark.parametrize("row", [row for row in ELEMENTWISE if "check_domain" in row.parameters], ids=str)
+@over([row for row in ELEMENTWISE if "check_domain" in row.parameters])
 def test_edges_of_the_domain(row: Row) -> None:
     """What is just inside of it, negative zeros included, is not refused; nor is NaN."""
     inside = {
@@ -492,7 +492,7 @@ def test_first_numbers_outside_of_the_domain(name: str, argument: str, value: fl
 
 
 @on_every_isa
-@pytest.mark.parametrize("row", PENALTIES, ids=str)
+@over(PENALTIES)
 def test_penalty_of_nan_and_infinity(row: Row) -> None:
     w = np.array([1.0, NAN, -2.0, 0.0], np.float32)
     c = of_values(row, w, dtype="float32")

@@ -24,17 +24,18 @@ from helpers import (
     dtype_named,
     on_every_isa,
     over_dtypes,
+    over_wide,
     refused,
 )
-from registry import Call, Row, call
+from registry import Call, Row, call, over
 from rows.linear import CROSS_ENTROPY, FIELDS, LOG_PROBS, OF_PROBABILITIES, ROWS, set_up
 
 import fastloss
 from fastloss import reference
 from fastloss._engine import chunks, workspace
 
-over_rows = pytest.mark.parametrize("row", [row for row in ROWS if row.reductions], ids=str)
-over_names = pytest.mark.parametrize("row", [CROSS_ENTROPY, LOG_PROBS], ids=str)
+over_rows = over([row for row in ROWS if row.reductions])
+over_names = over([CROSS_ENTROPY, LOG_PROBS])
 
 
 @cache
@@ -230,7 +231,7 @@ def test_shape_of_chunks(has_gradients: bool) -> None:
         assert bands == 1 or chunks.pitch(classes, 4) * 4 * min(rows, 80 if has_gradients else 512) > budget
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@over_wide
 def test_rows_begin_at_a_cache_line(dtype: str) -> None:
     room = np.arange(5000, dtype=dtype)
     for rows, classes in ((0, 5), (1, 127), (3, 128), (7, 600), (1, 4987)):
@@ -413,7 +414,7 @@ def filter_bounds(p: Call, eps: float) -> list[float]:
 
 @pytest.mark.parametrize("options", [(), ("label_smoothing",), ("weight", "z_loss", "temperature")], ids=str)
 @over_dtypes
-@pytest.mark.parametrize("row", ROWS[:2], ids=str)
+@over(ROWS[:2])
 def test_filter_eps(row: Row, dtype: str, options: tuple[str, ...]) -> None:
     base = linear(row, (12,), 8, 3000, dtype, "sum", options, seed=8)
     # Classes from 50 on have probabilities of 1e-11, the targets of some rows among them.

@@ -7,15 +7,15 @@ from typing import Any
 import numpy as np
 import pytest
 from helpers import DTYPES, INF, NAN, Array, assert_within, bits, dtype_named, on_every_isa, over_dtypes
-from registry import Call, Row, call, with_all
+from registry import Call, Row, call, over, with_all
 from rows.linear_divergences import JS, KL, OF_LOGITS, ROWS, TV
 
 import fastloss
 from fastloss import reference
 from fastloss._engine import workspace
 
-over_rows = pytest.mark.parametrize("row", ROWS, ids=str)
-over_names = pytest.mark.parametrize("row", [KL, JS, TV], ids=str)
+over_rows = over(ROWS)
+over_names = over([KL, JS, TV])
 
 
 def logits(c: Call, side: str) -> Array:

@@ -10,13 +10,13 @@ import test_contract as contract
 import test_contract_errors as errors
 import test_contract_memory as memory
 from helpers import INF, NAN, Array, bits, on_every_isa, on_one_isa, over_dtypes, refused
-from registry import Row, call, upstreams, with_all
+from registry import Row, call, over, upstreams, with_all
 from rows.lists import ROWS, sizes_of
 
 import fastloss
 from fastloss import reference
 
-over_rows = pytest.mark.parametrize("row", ROWS, ids=str)
+over_rows = over(ROWS)
 
 
 def lambda_rank(*arguments: Any, module: Any = fastloss, **options: Any) -> Any:

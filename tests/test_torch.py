@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from helpers import DTYPES, REDUCTIONS, Options
 from numpy.testing import assert_allclose
-from registry import Row, call, upstreams, with_all
+from registry import Row, call, over, upstreams, with_all
 from rows.softmax import CROSS_ENTROPY, NLL, OF_PROBABILITIES
 from test_contract import compare_with_torch
 
@@ -49,7 +49,7 @@ WRITTEN_OUT = [
     replace(row, torch=written_out, sets=(*row.sets, {"label_smoothing": 1.0}))
     for row in (CROSS_ENTROPY, OF_PROBABILITIES)
 ]
-over_rows = pytest.mark.parametrize("row", WRITTEN_OUT, ids=str)
+over_rows = over(WRITTEN_OUT)
 over_reductions = pytest.mark.parametrize("reduction", REDUCTIONS)
 over_dtypes = pytest.mark.parametrize("dtype", DTYPES)
 
@@ -78,7 +78,7 @@ def test_smoothing_alone(row: Row, dtype: str) -> None:
 
 @over_dtypes
 @pytest.mark.parametrize("ignore_index", [2, -1, 400])
-@pytest.mark.parametrize("row", [CROSS_ENTROPY, NLL], ids=str)
+@over([CROSS_ENTROPY, NLL])
 def test_other_ignore_index(row: Row, ignore_index: int, dtype: str) -> None:
     """A class of its own may be ignored, and so may an index outside of the classes."""
     for reduction in REDUCTIONS:
